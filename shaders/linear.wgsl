@@ -1,0 +1,101 @@
+// Tiled matrix product: output = activation(x w + bias). Twin: src/reference/linear.rs.
+// Serves the hoisted input projection W x + b of all timesteps, and dense layers.
+//
+// A workgroup of 8 x 8 invocations makes a tile of 32 x 32 outputs, 4 x 4 in each invocation,
+// and walks over K in slices of 16 that it keeps in workgroup memory.
+
+override IN_FEATURES: u32;   // K
+override OUT_FEATURES: u32;  // N
+override ACTIVATION: u32 = 0u;
+
+const TILE: u32 = 32u;
+const DEPTH: u32 = 16u;
+const QUADS: u32 = TILE / 4u;
+
+@group(0) @binding(0) var<uniform> params: Params;                      // rows = M
+@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [.., K]
+@group(0) @binding(2) var<storage, read> w: array<f32>;                 // [K, N]
+@group(0) @binding(3) var<storage, read> bias: array<f32>;              // [N]
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;      // [.., N]
+
+var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
+var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
+
+fn read_x(row: u32, k: u32) -> f32 {
+    if row < params.rows && k < IN_FEATURES {
+        return x[(params.input_row + row) * IN_FEATURES + k];
+    }
+    return 0.0;
+}
+
+fn read_w(k: u32, column: u32) -> f32 {
+    if k < IN_FEATURES && column < OUT_FEATURES {
+        return w[k * OUT_FEATURES + column];
+    }
+    return 0.0;
+}
+
+fn load_x(row0: u32, k0: u32, cell: u32) {
+    let k = cell % DEPTH;
+    let quad = cell / DEPTH;
+    let row = row0 + quad * 4u;
+    x_slice[k * QUADS + quad] = vec4<f32>(
+        read_x(row, k0 + k), read_x(row + 1u, k0 + k), read_x(row + 2u, k0 + k), read_x(row + 3u, k0 + k));
+}
+
+fn load_w(column0: u32, k0: u32, cell: u32) {
+    let k = cell / QUADS;
+    let column = column0 + (cell % QUADS) * 4u;
+    w_slice[cell] = vec4<f32>(
+        read_w(k0 + k, column), read_w(k0 + k, column + 1u), read_w(k0 + k, column + 2u), read_w(k0 + k, column + 3u));
+}
+
+fn write(row: u32, column: u32, sum: f32) {
+    if row < params.rows && column < OUT_FEATURES {
+        output[(params.output_row + row) * OUT_FEATURES + column] = activate(ACTIVATION, sum + bias[column]);
+    }
+}
+
+fn write_row(row: u32, column: u32, sums: vec4<f32>) {
+    write(row, column, sums.x);
+    write(row, column + 1u, sums.y);
+    write(row, column + 2u, sums.z);
+    write(row, column + 3u, sums.w);
+}
+
+@compute @workgroup_size(8, 8)
+fn linear(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let column0 = group.x * TILE;
+    let row0 = (group.y + group.z * groups.y) * TILE;
+    var sums_0 = vec4<f32>();
+    var sums_1 = vec4<f32>();
+    var sums_2 = vec4<f32>();
+    var sums_3 = vec4<f32>();
+    for (var k0 = 0u; k0 < IN_FEATURES; k0 += DEPTH) {
+        load_x(row0, k0, index);
+        load_x(row0, k0, index + 64u);
+        load_w(column0, k0, index);
+        load_w(column0, k0, index + 64u);
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            let rows = x_slice[k * QUADS + local.y];
+            let columns = w_slice[k * QUADS + local.x];
+            sums_0 += rows.x * columns;
+            sums_1 += rows.y * columns;
+            sums_2 += rows.z * columns;
+            sums_3 += rows.w * columns;
+        }
+        workgroupBarrier();
+    }
+    let row = row0 + local.y * 4u;
+    let column = column0 + local.x * 4u;
+    write_row(row, column, sums_0);
+    write_row(row + 1u, column, sums_1);
+    write_row(row + 2u, column, sums_2);
+    write_row(row + 3u, column, sums_3);
+}

@@ -1,0 +1,131 @@
+//! Text in, label out: a vocabulary, a network and its class names together.
+
+use std::collections::BTreeMap;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::session::Session;
+use crate::tensors::Input;
+use crate::text::TextVectorizer;
+
+/// Rows in one run; more adds memory, not speed.
+const MAX_BATCH: usize = 256;
+
+/// A network that reads text and answers with one of its labels.
+#[derive(Debug)]
+pub struct Classifier {
+    session: Session,
+    vectorizer: TextVectorizer,
+    labels: Vec<String>,
+}
+
+/// The answer to one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Index of the most probable label.
+    pub class: usize,
+    /// Its name.
+    pub label: String,
+    /// The network's output for every label, in the labels' order.
+    pub probabilities: Vec<f32>,
+}
+
+impl Prediction {
+    /// Probability of [`Prediction::label`].
+    #[must_use]
+    pub fn probability(&self) -> f32 {
+        self.probabilities[self.class]
+    }
+}
+
+impl Classifier {
+    /// Loads `network` onto `device`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the network has no vocabulary or no labels, and everything
+    /// [`Session::new`] refuses.
+    pub fn new(device: &Device, network: &Network) -> Result<Self> {
+        let lacking = |what: &str| Error::Unsupported {
+            place: "network".into(),
+            what: format!("classifying text without {what} in the network's description"),
+        };
+        let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
+        let labels = network.spec().labels.clone();
+        if labels.is_empty() {
+            return Err(lacking("class names (`labels`)"));
+        }
+        Ok(Self { session: Session::new(device, network)?, vectorizer: TextVectorizer::new(text)?, labels })
+    }
+
+    /// The session underneath.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The class names.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The token ids the network reads for `text`.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.vectorizer.encode(text)
+    }
+
+    /// Classifies every text; answers stand in the texts' order.
+    ///
+    /// # Errors
+    /// [`Error::EmptyText`] for a text without a word, before anything runs, and everything
+    /// [`Session::run`] can fail with.
+    pub fn classify<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>> {
+        self.classify_with_progress(texts, |_| {})
+    }
+
+    /// As [`Classifier::classify`]; `done` hears how many texts each run has answered.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub fn classify_with_progress<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        mut done: impl FnMut(usize),
+    ) -> Result<Vec<Prediction>> {
+        // Texts of one length share a batch, so that no row needs padding.
+        let mut by_length: BTreeMap<usize, Vec<(usize, Vec<u32>)>> = BTreeMap::new();
+        for (index, text) in texts.iter().enumerate() {
+            let tokens = self.encode(text.as_ref());
+            if tokens.is_empty() {
+                return Err(Error::EmptyText { index: index + 1, got: format!("{:?}", text.as_ref()) });
+            }
+            by_length.entry(tokens.len()).or_default().push((index, tokens));
+        }
+        let batch_first = self.session.network().batch_first();
+        let mut answers: Vec<Option<Prediction>> = vec![None; texts.len()];
+        for (steps, group) in &by_length {
+            for rows in group.chunks(MAX_BATCH) {
+                let (ids, shape): (Vec<u32>, _) = if batch_first {
+                    (rows.iter().flat_map(|(_, tokens)| tokens).copied().collect(), [rows.len(), *steps])
+                } else {
+                    let by_step = (0..*steps).flat_map(|t| rows.iter().map(move |(_, tokens)| tokens[t]));
+                    (by_step.collect(), [*steps, rows.len()])
+                };
+                let output = self.session.run(Input::tokens(&ids, shape), None)?;
+                for ((index, _), row) in rows.iter().zip(output.values.chunks_exact(self.labels.len())) {
+                    answers[*index] = Some(self.prediction(row));
+                }
+                done(rows.len());
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn prediction(&self, row: &[f32]) -> Prediction {
+        // The first of equal values, as argmax does everywhere.
+        let class = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        Prediction { class, label: self.labels[class].clone(), probabilities: row.to_vec() }
+    }
+}

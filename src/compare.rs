@@ -1,0 +1,131 @@
+//! Comparing numbers with the f64 reference: one comparator, one table of tolerances.
+
+/// Allowed difference: `|got - expected| <= atol + rtol * |expected|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Absolute part.
+    pub atol: f64,
+    /// Part relative to the expected value.
+    pub rtol: f64,
+}
+
+impl Tolerance {
+    /// The table: f32 arithmetic on any device, after T `steps` of recurrence.
+    ///
+    /// Rounding errors feed back through the state, so the bound grows with T, but no faster
+    /// than its square root in a network that forgets.
+    #[must_use]
+    pub fn f32(steps: usize) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a bound need not be exact")]
+        let growth = (steps as f64 / 64.0).sqrt().max(1.0);
+        Self { atol: 2e-6 * growth, rtol: 1e-5 }
+    }
+}
+
+/// How far numbers are from what was expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Largest difference; NaN if any number is NaN.
+    pub max_error: f64,
+    /// Mean difference.
+    pub mean_error: f64,
+    /// Index of the element that uses up most of its tolerance.
+    pub worst: usize,
+    /// Share of its tolerance that element uses; up to 1 passes.
+    pub used: f64,
+    /// Whether every element is within tolerance.
+    pub passed: bool,
+}
+
+/// Compares `got` with `expected`. NaN never passes, on either side, nor does a difference in
+/// length; an infinity passes only where the same one is expected.
+#[must_use]
+pub fn compare(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Comparison {
+    let mut result = Comparison {
+        max_error: 0.0,
+        mean_error: 0.0,
+        worst: 0,
+        used: 0.0,
+        passed: got.len() == expected.len() && !got.is_empty(),
+    };
+    let mut sum = 0.0;
+    for (index, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let got = f64::from(got);
+        #[expect(clippy::float_cmp, reason = "equal infinities have no difference")]
+        let error = if got == expected { 0.0 } else { (got - expected).abs() };
+        let allowed = tolerance.atol + tolerance.rtol * expected.abs();
+        // An infinite expectation would allow anything.
+        let used = if error == 0.0 {
+            0.0
+        } else if allowed.is_finite() {
+            error / allowed
+        } else {
+            f64::INFINITY
+        };
+        sum += error;
+        if error > result.max_error || error.is_nan() {
+            result.max_error = if result.max_error.is_nan() { f64::NAN } else { error };
+        }
+        if (used > result.used || used.is_nan()) && !result.used.is_nan() {
+            (result.used, result.worst) = (used, index);
+        }
+        // Written so that NaN fails.
+        if !(used <= 1.0) {
+            result.passed = false;
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
+    let count = got.len().min(expected.len()).max(1) as f64;
+    result.mean_error = sum / count;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIGHT: Tolerance = Tolerance { atol: 1e-6, rtol: 1e-5 };
+
+    fn passes(got: f32, expected: f64) -> bool {
+        compare(&[got], &[expected], TIGHT).passed
+    }
+
+    #[test]
+    fn zero_gets_no_relative_slack() {
+        assert!(passes(0.0, 0.0) && passes(-0.0, 0.0) && passes(9e-7, 0.0));
+        assert!(!passes(2e-6, 0.0));
+    }
+
+    #[test]
+    fn nan_never_passes() {
+        assert!(!passes(f32::NAN, 0.0) && !passes(0.0, f64::NAN) && !passes(f32::NAN, f64::NAN));
+        let among_others = compare(&[1.0, f32::NAN, 2.0], &[1.0, 1.0, 2.0], TIGHT);
+        assert!(!among_others.passed && among_others.max_error.is_nan() && among_others.mean_error.is_nan());
+        assert_eq!(among_others.worst, 1);
+    }
+
+    #[test]
+    fn infinity_passes_only_as_itself() {
+        assert!(passes(f32::INFINITY, f64::INFINITY));
+        assert!(
+            !passes(f32::INFINITY, f64::NEG_INFINITY)
+                && !passes(0.0, f64::INFINITY)
+                && !passes(f32::MAX, f64::INFINITY)
+        );
+        assert!(!passes(f32::INFINITY, 1.0));
+    }
+
+    #[test]
+    fn lengths_must_agree_and_nothing_is_no_proof() {
+        assert!(!compare(&[1.0], &[1.0, 1.0], TIGHT).passed);
+        assert!(!compare(&[], &[], TIGHT).passed);
+    }
+
+    #[test]
+    fn the_worst_element_is_named() {
+        let result = compare(&[1.0, 1.1, 1.0], &[1.0, 1.0, 1.0 + 1e-9], TIGHT);
+        assert_eq!((result.worst, result.passed), (1, false));
+        assert!((result.max_error - 0.1).abs() < 1e-6);
+        assert!((result.mean_error - 0.1 / 3.0).abs() < 1e-6);
+    }
+}

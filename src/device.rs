@@ -1,0 +1,299 @@
+//! Where networks run: which device to take, and what it is called.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// A place to run networks: a GPU, or this CPU. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Device {
+    info: Arc<DeviceInfo>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Cpu,
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<crate::gpu::Context>),
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The adapter's name.
+    pub name: String,
+    /// Its backend in lower case (`vulkan`, `metal`, `dx12`, `gl`, `webgpu`), `cpu` for this CPU.
+    pub backend: String,
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// Driver and its version.
+    pub driver: String,
+}
+
+/// Kinds of devices, in the order in which the default choice prefers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// A GPU with its own memory.
+    Discrete,
+    /// A GPU that shares the CPU's memory.
+    Integrated,
+    /// A GPU lent to a virtual machine.
+    Virtual,
+    /// A GPU whose driver does not say more.
+    Other,
+    /// This CPU through gatefold's own code.
+    Cpu,
+    /// A graphics driver that computes on the CPU (lavapipe, llvmpipe, SwiftShader, WARP).
+    Software,
+}
+
+impl DeviceKind {
+    /// Whether it is a real GPU.
+    #[must_use]
+    pub fn is_gpu(self) -> bool {
+        self < Self::Cpu
+    }
+}
+
+impl Display for DeviceKind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete GPU",
+            Self::Integrated => "integrated GPU",
+            Self::Virtual => "virtual GPU",
+            Self::Other => "GPU",
+            Self::Cpu => "CPU",
+            Self::Software => "software renderer",
+        })
+    }
+}
+
+impl DeviceInfo {
+    /// This CPU.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self { name: "CPU".into(), backend: "cpu".into(), kind: DeviceKind::Cpu, driver: String::new() }
+    }
+}
+
+impl Display for DeviceInfo {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            DeviceKind::Cpu => f.write_str("CPU"),
+            kind => write!(f, "{} ({}, {kind})", self.name, self.backend),
+        }
+    }
+}
+
+/// Which device to take.
+///
+/// As text (the command's `--device`): `auto`, `cpu`, `gpu`, `software`, a backend (`vulkan`,
+/// `metal`, `dx12`, `gl`), a part of an adapter's name, or `backend:name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceChoice {
+    /// The best real GPU (discrete, then integrated), else the CPU. The environment variables
+    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` narrow the choice, then even to software adapters.
+    #[default]
+    Auto,
+    /// This CPU.
+    Cpu,
+    /// The best real GPU, or an error.
+    Gpu,
+    /// A software adapter: right, but slower than [`DeviceChoice::Cpu`].
+    Software,
+    /// An adapter, of any kind, that answers to this backend and this part of its name.
+    Adapter {
+        /// As [`DeviceInfo::backend`].
+        backend: Option<String>,
+        /// Part of the name, case ignored.
+        name: Option<String>,
+    },
+}
+
+const BACKENDS: [&str; 5] = ["vulkan", "metal", "dx12", "gl", "webgpu"];
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let lower = text.trim().to_ascii_lowercase();
+        let (backend, name) = match lower.split_once(':') {
+            Some((backend, name)) if BACKENDS.contains(&backend) => (Some(backend), Some(name)),
+            _ if BACKENDS.contains(&lower.as_str()) => (Some(lower.as_str()), None),
+            _ => (None, Some(lower.as_str())),
+        };
+        Ok(match lower.as_str() {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "gpu" => Self::Gpu,
+            "software" => Self::Software,
+            _ if name == Some("") => {
+                return Err(Error::Malformed {
+                    what: "device".into(),
+                    expected: format!(
+                        "auto, cpu, gpu, software, {}, part of an adapter's name, or backend:name",
+                        BACKENDS.join(", ")
+                    ),
+                    got: format!("{text:?}"),
+                });
+            }
+            _ => Self::Adapter { backend: backend.map(Into::into), name: name.map(Into::into) },
+        })
+    }
+}
+
+impl Display for DeviceChoice {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu => f.write_str("gpu"),
+            Self::Software => f.write_str("software"),
+            Self::Adapter { backend: Some(backend), name: Some(name) } => write!(f, "{backend}:{name}"),
+            Self::Adapter { backend, name } => {
+                f.write_str(backend.as_ref().or(name.as_ref()).map_or("", String::as_str))
+            }
+        }
+    }
+}
+
+/// Where a choice leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Selected {
+    Cpu,
+    Adapter(usize),
+}
+
+impl DeviceChoice {
+    /// The choice with [`DeviceChoice::Auto`] narrowed by the environment's wishes.
+    pub(crate) fn narrowed(&self, backend: Option<String>, name: Option<String>) -> Self {
+        let filled = |wish: Option<String>| wish.map(|w| w.trim().to_ascii_lowercase()).filter(|w| !w.is_empty());
+        match (self, filled(backend), filled(name)) {
+            (Self::Auto, None, None) => Self::Auto,
+            (Self::Auto, backend, name) => Self::Adapter { backend, name },
+            _ => self.clone(),
+        }
+    }
+
+    /// Picks among the adapters that are there.
+    pub(crate) fn select(&self, adapters: &[DeviceInfo]) -> Result<Selected> {
+        let fits = |info: &DeviceInfo| match self {
+            Self::Auto | Self::Gpu => info.kind.is_gpu(),
+            Self::Cpu => false,
+            Self::Software => info.kind == DeviceKind::Software,
+            Self::Adapter { backend, name } => {
+                // WGPU_BACKEND may list several, and spells some in its own way.
+                let same = |wish: &str| match wish.trim() {
+                    "opengl" | "gles" => info.backend == "gl",
+                    "vk" => info.backend == "vulkan",
+                    "mtl" => info.backend == "metal",
+                    "d3d12" => info.backend == "dx12",
+                    wish => info.backend == wish,
+                };
+                backend.as_ref().is_none_or(|wish| wish.split(',').any(same))
+                    && name.as_ref().is_none_or(|wish| info.name.to_ascii_lowercase().contains(wish))
+            }
+        };
+        // GL is the slowest road to a GPU that another backend reaches too.
+        let best = adapters
+            .iter()
+            .enumerate()
+            .filter(|(_, info)| fits(info))
+            .min_by_key(|(index, info)| (info.kind, info.backend == "gl", *index));
+        match (best, self) {
+            (_, Self::Cpu) | (None, Self::Auto) => Ok(Selected::Cpu),
+            (Some((index, _)), _) => Ok(Selected::Adapter(index)),
+            (None, _) => Err(Error::NoAdapter {
+                wanted: match self {
+                    Self::Gpu => "`gpu`, a hardware adapter".into(),
+                    other => format!("`{other}`"),
+                },
+                present: adapters.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+}
+
+impl Device {
+    /// This CPU, through the reference in `f32`.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self { info: Arc::new(DeviceInfo::cpu()), kind: Kind::Cpu }
+    }
+
+    /// Opens the device that `choice` leads to.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, the driver's own errors.
+    pub fn open(choice: &DeviceChoice) -> Result<Self> {
+        pollster::block_on(Self::open_async(choice))
+    }
+
+    /// As [`Device::open`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Self> {
+        if *choice == DeviceChoice::Cpu {
+            return Ok(Self::cpu());
+        }
+        Self::open_adapter(choice).await
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn info(&self) -> &Arc<DeviceInfo> {
+        &self.info
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+impl Device {
+    #[expect(clippy::unused_async, reason = "the build with a GPU awaits here")]
+    async fn open_adapter(choice: &DeviceChoice) -> Result<Self> {
+        choice.narrowed(None, None).select(&[]).map(|_| Self::cpu())
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Device {
+    async fn open_adapter(choice: &DeviceChoice) -> Result<Self> {
+        let env = |name: &str| std::env::var(name).ok();
+        let choice = choice.narrowed(env("WGPU_BACKEND"), env("WGPU_ADAPTER_NAME"));
+        let adapters = crate::gpu::adapters(&choice).await;
+        let infos: Vec<DeviceInfo> = adapters.iter().map(|adapter| crate::gpu::info(&adapter.get_info())).collect();
+        match choice.select(&infos)? {
+            Selected::Cpu => {
+                log::info!("no hardware GPU among {} adapters: running on the CPU", infos.len());
+                Ok(Self::cpu())
+            }
+            Selected::Adapter(index) => {
+                log::info!("running on {}", infos[index]);
+                let context = crate::gpu::Context::open(&adapters[index], &infos[index]).await?;
+                Ok(Self { info: Arc::new(infos[index].clone()), kind: Kind::Gpu(Arc::new(context)) })
+            }
+        }
+    }
+
+    /// Runs on a device that the application owns; its error and loss handlers stay untouched.
+    #[must_use]
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let info = crate::gpu::info(&device.adapter_info());
+        let context = crate::gpu::Context::from_parts(device, queue, &info);
+        Self { info: Arc::new(info), kind: Kind::Gpu(Arc::new(context)) }
+    }
+
+    /// Every adapter on every backend, with what matters to gatefold.
+    #[must_use]
+    pub fn adapters() -> Vec<crate::gpu::AdapterReport> {
+        pollster::block_on(crate::gpu::reports())
+    }
+}

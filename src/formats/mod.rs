@@ -1,0 +1,3 @@
+//! Files to [`Network`](crate::Network) and back.
+
+pub mod safetensors;

@@ -1,0 +1,179 @@
+//! safetensors with PyTorch's state-dict names; the network's description stands in the
+//! file's metadata under [`METADATA_KEY`], or in a `.json` file beside it.
+//!
+//! Format: <https://huggingface.co/docs/safetensors>.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, View};
+
+use crate::error::{Error, Result};
+use crate::network::{Network, NetworkSpec, Tensor};
+
+/// Metadata key under which the description stands.
+pub const METADATA_KEY: &str = "gatefold";
+
+impl Network {
+    /// Reads a network from a safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; otherwise as [`Network::from_bytes`], with
+    /// the path in front.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let name = path.display().to_string();
+        let file = parse(&name, &bytes)?;
+        let description = match description(&file) {
+            Some(text) => text.to_owned(),
+            None => {
+                let beside = path.with_extension("json");
+                std::fs::read_to_string(&beside).map_err(|source| match source.kind() {
+                    std::io::ErrorKind::NotFound => no_description(&name, &format!("and no {}", beside.display())),
+                    _ => Error::Io { path: beside, source },
+                })?
+            }
+        };
+        assemble(&name, &file.tensors, &description)
+    }
+
+    /// Reads a network from the bytes of a safetensors file with the description in its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for bytes that are no safetensors file or a description that is
+    /// not understood, and everything [`Network::new`] refuses.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let name = "safetensors bytes";
+        let file = parse(name, bytes)?;
+        let description = description(&file).ok_or_else(|| no_description(name, ""))?;
+        assemble(name, &file.tensors, description)
+    }
+
+    /// The bytes of a safetensors file that [`Network::from_bytes`] reads back.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if safetensors refuses a tensor, which no valid network holds.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let failed = |error: &dyn std::fmt::Display| Error::Malformed {
+            what: "network".into(),
+            expected: "tensors that safetensors can hold".into(),
+            got: error.to_string(),
+        };
+        let description = serde_json::to_string(self.spec()).map_err(|e| failed(&e))?;
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
+        let views = self.tensors().iter().map(|(name, tensor)| (name, F32View(tensor)));
+        safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))
+    }
+
+    /// Writes the network to `path`: first a neighbour file, which then takes the name, so
+    /// that no half-written file is ever found there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = self.to_bytes()?;
+        let mut partial = PathBuf::from(path).into_os_string();
+        partial.push(format!(".{}.partial", std::process::id()));
+        let partial = PathBuf::from(partial);
+        std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|source| {
+            // The write's own error matters more than one of the clean-up.
+            let _ = std::fs::remove_file(&partial);
+            Error::Io { path: path.into(), source }
+        })
+    }
+}
+
+struct File<'a> {
+    metadata: Option<HashMap<String, String>>,
+    tensors: SafeTensors<'a>,
+}
+
+fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<File<'a>> {
+    let malformed = |error: safetensors::SafeTensorError| Error::Malformed {
+        what: name.to_owned(),
+        expected: "a safetensors file".into(),
+        got: format!("{} bytes: {error}", bytes.len()),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(malformed)?;
+    Ok(File { metadata: header.metadata().clone(), tensors })
+}
+
+fn description<'a>(file: &'a File<'_>) -> Option<&'a str> {
+    file.metadata.as_ref()?.get(METADATA_KEY).map(String::as_str)
+}
+
+fn no_description(name: &str, also: &str) -> Error {
+    Error::Malformed {
+        what: name.to_owned(),
+        expected: format!("a network description under the metadata key `{METADATA_KEY}` or in a .json file beside it"),
+        got: format!("no such key {also}").trim_end().to_owned(),
+    }
+}
+
+fn assemble(name: &str, file: &SafeTensors<'_>, description: &str) -> Result<Network> {
+    let spec: NetworkSpec = serde_json::from_str(description).map_err(|error| Error::Malformed {
+        what: format!("{name}: network description"),
+        expected: "gatefold's JSON".into(),
+        got: error.to_string(),
+    })?;
+    let mut tensors = BTreeMap::new();
+    for (tensor_name, view) in file.iter() {
+        let data = decode(tensor_name, &view)?;
+        tensors.insert(tensor_name.to_owned(), Tensor::new(view.shape().to_vec(), data)?);
+    }
+    Network::new(spec, tensors)
+}
+
+/// Numbers of any float type as `f32`.
+fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+    let bytes = view.data();
+    Ok(match view.dtype() {
+        Dtype::F32 => elements(bytes, f32::from_le_bytes),
+        Dtype::F16 => elements(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => elements(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
+        #[expect(clippy::cast_possible_truncation, reason = "f64 weights are rounded to f32 on purpose")]
+        Dtype::F64 => elements(bytes, |b| f64::from_le_bytes(b) as f32),
+        other => {
+            return Err(Error::Unsupported {
+                place: format!("tensor `{name}`"),
+                what: format!("dtype {other:?} (F32, F16, BF16 and F64 are)"),
+            });
+        }
+    })
+}
+
+fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes
+        .chunks_exact(N)
+        .map(|chunk| {
+            let mut number = [0; N];
+            number.copy_from_slice(chunk);
+            read(number)
+        })
+        .collect()
+}
+
+struct F32View<'a>(&'a Tensor);
+
+impl View for F32View<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.0.data().iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0.data())
+    }
+}

@@ -1,0 +1,195 @@
+//! A device with its pipelines, shared by every session on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::device::{DeviceInfo, DeviceKind};
+use crate::error::{Error, Result};
+use crate::plan::{Access, Kernel, PlanLimits};
+
+/// Size of `Params` in `shaders/common/params.wgsl`.
+pub const PARAMS_SIZE: u64 = 16;
+
+/// A wgpu device and what was made on it.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub limits: PlanLimits,
+    /// Distance between two entries of the table of parameters.
+    pub params_stride: u64,
+    pub timestamps: bool,
+    name: String,
+    /// Why the device is gone, once it is. Only heard of for devices opened here.
+    lost: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>>,
+}
+
+/// A kernel compiled with its constants.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// A lock's content even after another thread's panic: caches stay right, they only grow.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// Opens a device that asks for no more than gatefold needs and the adapter has.
+    pub async fn open(adapter: &wgpu::Adapter, info: &DeviceInfo) -> Result<Self> {
+        let has = adapter.limits();
+        let mut limits = wgpu::Limits::defaults().or_worse_values_from(&has);
+        limits.max_buffer_size = has.max_buffer_size;
+        limits.max_storage_buffer_binding_size = has.max_storage_buffer_binding_size;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gatefold"),
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: limits,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| Error::Gpu {
+            device: info.to_string(),
+            what: "opening the device".into(),
+            reason: error.to_string(),
+        })?;
+        let context = Self::from_parts(device, queue, info);
+        let lost = context.lost.clone();
+        context.device.set_device_lost_callback(move |reason, message| {
+            // Dropping a device also counts as losing it.
+            if reason != wgpu::DeviceLostReason::Destroyed || !message.is_empty() {
+                log::error!("device lost: {message}");
+            }
+            *lock(&lost) = Some(if message.is_empty() { format!("{reason:?}") } else { message });
+        });
+        context.device.on_uncaptured_error(Arc::new(|error| log::error!("{error}")));
+        Ok(context)
+    }
+
+    /// Wraps a device as it is.
+    pub fn from_parts(device: wgpu::Device, queue: wgpu::Queue, info: &DeviceInfo) -> Self {
+        let limits = device.limits();
+        let stride = u64::from(limits.min_uniform_buffer_offset_alignment).max(PARAMS_SIZE);
+        Self {
+            limits: PlanLimits {
+                max_binding: limits.max_storage_buffer_binding_size,
+                max_buffer: limits.max_buffer_size,
+                max_workgroups: limits.max_compute_workgroups_per_dimension,
+                max_invocations: limits.max_compute_invocations_per_workgroup,
+                software: info.kind == DeviceKind::Software,
+            },
+            params_stride: PARAMS_SIZE.next_multiple_of(stride),
+            timestamps: device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+            name: info.to_string(),
+            lost: Arc::default(),
+            pipelines: Mutex::default(),
+            device,
+            queue,
+        }
+    }
+
+    /// The error of something that failed, or the loss of the device behind it.
+    pub fn failed(&self, what: &str, reason: impl ToString) -> Error {
+        let device = self.name.clone();
+        match lock(&self.lost).clone() {
+            Some(reason) => Error::DeviceLost { device, reason },
+            None => Error::Gpu { device, what: what.into(), reason: reason.to_string() },
+        }
+    }
+
+    /// An error if the device is known to be gone.
+    pub fn check(&self) -> Result<()> {
+        match lock(&self.lost).clone() {
+            Some(reason) => Err(Error::DeviceLost { device: self.name.clone(), reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` and turns whatever wgpu reports about it into an error.
+    pub async fn scoped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (result, reports) = {
+            let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+            let mut scopes = filters.map(|filter| Some(self.device.push_error_scope(filter)));
+            let result = work();
+            scopes.reverse();
+            (result, scopes.map(|scope| scope.map(wgpu::ErrorScopeGuard::pop)))
+        };
+        let mut first = None;
+        for report in reports.into_iter().flatten() {
+            first = first.or(report.await);
+        }
+        match first {
+            Some(error) => Err(self.failed(what, error)),
+            None => result,
+        }
+    }
+
+    /// The pipeline of `kernel` with `constants`, compiled at its first use.
+    pub fn pipeline(&self, kernel: Kernel, constants: &[u32]) -> Arc<Pipeline> {
+        let key = (kernel, constants.to_vec());
+        let mut pipelines = lock(&self.pipelines);
+        pipelines.entry(key).or_insert_with(|| Arc::new(self.compile(kernel, constants))).clone()
+    }
+
+    fn compile(&self, kernel: Kernel, constants: &[u32]) -> Pipeline {
+        let spec = kernel.spec();
+        let module = trusted_module(&self.device, spec.name, kernel.source());
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
+            .zip(spec.bindings)
+            .map(|(binding, row)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match row.access {
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                        access => wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+                    },
+                    has_dynamic_offset: row.access == Access::Uniform,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(spec.name), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(spec.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let constants: Vec<(&str, f64)> =
+            spec.constants.iter().zip(constants).map(|(&name, &value)| (name, f64::from(value))).collect();
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(spec.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(spec.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Kernels write workgroup memory before they read it, and this costs minutes of
+                // compile time on some backends.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        log::debug!("compiled {} {constants:?}", spec.name);
+        Pipeline { pipeline, layout }
+    }
+}
+
+/// The one place with `unsafe` code.
+///
+/// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
+/// every index in our kernels is below a size that the plan has checked against the buffer
+/// bound there (`src/plan/build.rs`), the only data-dependent index (a token id) is clamped
+/// in the shader, and every loop counts up to a constant.
+#[expect(unsafe_code, reason = "unchecked shaders; audited above")]
+fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    // SAFETY: see above; the source is our own, from `Kernel::source`.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}

@@ -1,0 +1,12 @@
+//! The only rooms that know wgpu. They decide nothing: the plan does.
+
+mod adapters;
+mod context;
+mod engine;
+mod readback;
+mod workspace;
+
+pub use adapters::AdapterReport;
+pub(crate) use adapters::{adapters, info, reports};
+pub(crate) use context::Context;
+pub(crate) use engine::Engine;

@@ -1,0 +1,154 @@
+//! Results on their way from the device to memory.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::context::{Context, lock};
+use super::engine::Engine;
+use crate::error::Result;
+use crate::session::Raw;
+use crate::tensors::State;
+
+/// A submitted run whose results are being copied into `staging`.
+pub(crate) struct Pending<'a> {
+    pub engine: &'a Engine,
+    pub staging: wgpu::Buffer,
+    pub parts: Vec<Part>,
+    pub bytes: u64,
+    pub state: State,
+}
+
+/// A piece of the staging buffer.
+pub(crate) struct Part {
+    pub target: Target,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// Where a piece belongs.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    Stage,
+    Hidden {
+        lstm: usize,
+        row: usize,
+    },
+    Cell {
+        lstm: usize,
+        row: usize,
+    },
+    /// Pairs of timestamps, one per submission.
+    Timestamps,
+}
+
+#[derive(Default)]
+struct Mapping {
+    result: Option<std::result::Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+impl Pending<'_> {
+    /// Blocks until the results are in memory.
+    pub fn wait(self) -> Result<Raw> {
+        let mapping = self.map();
+        self.poll()?;
+        let result = lock(&mapping).result.take();
+        self.mapped(result)
+    }
+
+    /// Waits without blocking: a thread watches the device meanwhile.
+    pub async fn resolve(self) -> Result<Raw> {
+        let mapping = self.map();
+        let device = self.context().device.clone();
+        let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
+            // The mapping's own result says what went wrong.
+            let _ = device.poll(wgpu::PollType::wait_indefinitely());
+        });
+        if watcher.is_err() {
+            self.poll()?;
+        }
+        let result = poll_fn(|context| {
+            let mut mapping = lock(&mapping);
+            match mapping.result.take() {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    mapping.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        self.mapped(Some(result))
+    }
+
+    fn context(&self) -> &Context {
+        &self.engine.context
+    }
+
+    fn poll(&self) -> Result<()> {
+        let polled = self.context().device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", error))
+    }
+
+    fn map(&self) -> Arc<Mutex<Mapping>> {
+        let mapping: Arc<Mutex<Mapping>> = Arc::default();
+        let heard = mapping.clone();
+        self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes, move |result| {
+            let mut mapping = lock(&heard);
+            mapping.result = Some(result);
+            if let Some(waker) = mapping.waker.take() {
+                waker.wake();
+            }
+        });
+        mapping
+    }
+
+    fn mapped(self, result: Option<std::result::Result<(), wgpu::BufferAsyncError>>) -> Result<Raw> {
+        const WHAT: &str = "reading the result back";
+        match result {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(self.context().failed(WHAT, error)),
+            None => return Err(self.context().failed(WHAT, "the driver never answered")),
+        }
+        let mut raw = Raw { stages: Vec::new(), state: self.state, gpu_time: None };
+        {
+            let context = &self.engine.context;
+            let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, error))?;
+            for part in &self.parts {
+                let start = usize::try_from(part.offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(usize::try_from(part.bytes).unwrap_or(usize::MAX));
+                let Some(bytes) = view.get(start..end) else {
+                    return Err(context.failed(WHAT, "the staging buffer is too short"));
+                };
+                match part.target {
+                    Target::Stage => raw.stages.push(bytemuck::pod_collect_to_vec(bytes)),
+                    Target::Hidden { lstm, row } => copy_row(&mut raw.state.layers[lstm].h, row, bytes),
+                    Target::Cell { lstm, row } => copy_row(&mut raw.state.layers[lstm].c, row, bytes),
+                    Target::Timestamps => raw.gpu_time = gpu_time(bytes, context.queue.get_timestamp_period()),
+                }
+            }
+        }
+        self.staging.unmap();
+        self.engine.recycle(self.staging);
+        Ok(raw)
+    }
+}
+
+fn copy_row(state: &mut [f32], row: usize, bytes: &[u8]) {
+    let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+    state[row * numbers.len()..][..numbers.len()].copy_from_slice(&numbers);
+}
+
+/// Sum of the passes' durations; `None` if the driver wrote no sensible stamps.
+fn gpu_time(bytes: &[u8], period_ns: f32) -> Option<Duration> {
+    let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(bytes);
+    let mut ticks = 0;
+    for pair in stamps.chunks_exact(2) {
+        ticks += pair[1].checked_sub(pair[0]).filter(|_| pair[0] != 0)?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a duration of 2^53 ticks is not to be expected")]
+    let nanoseconds = ticks as f64 * f64::from(period_ns);
+    Some(Duration::from_secs_f64(nanoseconds * 1e-9))
+}

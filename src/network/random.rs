@@ -1,0 +1,41 @@
+//! Networks with random weights, for benchmarks and checks that need no trained ones.
+
+use super::{Network, NetworkSpec, Tensor, expected_tensors};
+use crate::error::{Error, Result};
+
+/// Weights a random network may have; a description alone could ask for petabytes.
+const MAX_WEIGHTS: usize = 1 << 30;
+
+impl Network {
+    /// A network of `spec` with uniform weights of the size PyTorch starts from:
+    /// `±1/sqrt(fan)` with the tensor's inner dimension as fan. The same seed gives the same
+    /// weights.
+    ///
+    /// # Errors
+    /// What [`Network::new`] refuses, and [`Error::TooLarge`] beyond 2^30 weights.
+    pub fn random(spec: NetworkSpec, seed: u64) -> Result<Self> {
+        super::validate_options(&spec)?;
+        let mut generator = fastrand::Rng::with_seed(seed);
+        let shapes = expected_tensors(&spec);
+        let total = shapes.iter().fold(0usize, |sum, (_, shape)| {
+            sum.saturating_add(shape.iter().fold(1, |product, &n| product.saturating_mul(n)))
+        });
+        if total > MAX_WEIGHTS {
+            return Err(Error::TooLarge {
+                what: "random network, weights".into(),
+                needed: total as u64,
+                limit: MAX_WEIGHTS as u64,
+                limit_name: "gatefold's own".into(),
+            });
+        }
+        let mut tensors = std::collections::BTreeMap::new();
+        for (name, shape) in shapes {
+            #[expect(clippy::cast_precision_loss, reason = "a scale need not be exact")]
+            let bound = (*shape.last().unwrap_or(&1) as f32).sqrt().recip();
+            let elements = shape.iter().product();
+            let data = (0..elements).map(|_| (generator.f32() * 2.0 - 1.0) * bound).collect();
+            tensors.insert(name, Tensor::new(shape, data)?);
+        }
+        Self::new(spec, tensors)
+    }
+}

@@ -1,0 +1,40 @@
+//! A weight tensor in row-major order.
+
+use crate::error::{Error, Result};
+
+/// Row-major `f32` numbers with a shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    /// A tensor of `shape` over `data`, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape` says.
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Result<Self> {
+        let elements = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if elements != Some(data.len()) {
+            return Err(Error::shape(
+                "tensor",
+                format!("as many elements as shape {shape:?} says"),
+                format!("{} elements", data.len()),
+            ));
+        }
+        Ok(Self { shape, data })
+    }
+
+    /// The shape, outermost dimension first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements, row-major.
+    #[must_use]
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+}

@@ -1,0 +1,62 @@
+//! A plan as text.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Dispatch, Plan};
+
+/// `bytes` in the largest binary unit that keeps it at 1 or more.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let exponent = (bytes.max(1).ilog2() / 10).min(3);
+    match exponent {
+        0 => format!("{bytes} B"),
+        #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+        _ => format!("{:.1} {}", bytes as f64 / f64::from(1u32 << (10 * exponent)), UNITS[exponent as usize]),
+    }
+}
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan for T = {}, B = {}", self.steps, self.batch)?;
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
+        writeln!(
+            f,
+            "\n{} dispatches in {} submission{}",
+            self.dispatch_count(),
+            self.submissions(),
+            if self.submissions() == 1 { "" } else { "s" }
+        )?;
+        let stage_width = self.stages.iter().map(String::len).max().unwrap_or(0).max(5);
+        writeln!(
+            f,
+            "  {:<stage_width$}  {:<9}  {:>7}  {:>16}  {:>10}  constants",
+            "stage", "kernel", "repeat", "workgroups", "iterations"
+        )?;
+        for dispatch in &self.dispatches {
+            writeln!(
+                f,
+                "  {:<stage_width$}  {:<9}  {:>7}  {:>16}  {:>10}  {}",
+                self.stages[dispatch.stage],
+                dispatch.kernel.spec().name,
+                format!("x{}", dispatch.repeat),
+                dispatch.workgroups.map(|n| n.to_string()).join(" x "),
+                dispatch.iterations,
+                constants(dispatch)
+            )?;
+        }
+        let of_weights: u64 = self.buffers[..self.weights].iter().map(|buffer| buffer.bytes).sum();
+        writeln!(f, "\n{} on the device, {} of it weights", bytes(self.bytes()), bytes(of_weights))?;
+        for buffer in &self.buffers {
+            writeln!(f, "  {:>10}  {}", bytes(buffer.bytes), buffer.label)?;
+        }
+        Ok(())
+    }
+}
+
+fn constants(dispatch: &Dispatch) -> String {
+    let names = dispatch.kernel.spec().constants;
+    let pairs: Vec<_> = names.iter().zip(&dispatch.constants).map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(" ")
+}

@@ -1,0 +1,215 @@
+//! What a user holds: a network on a device, ready to run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::device::{Device, DeviceInfo, Kind};
+use crate::error::Result;
+use crate::network::Network;
+use crate::plan::{Plan, PlanOptions};
+use crate::reference::Reference;
+use crate::tensors::{Checked, Input, State, swap_outer};
+
+/// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
+#[derive(Debug)]
+pub struct Session {
+    device: Device,
+    network: Arc<Network>,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Cpu(Reference<f32>),
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::Engine),
+}
+
+/// The answer of a run.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Row-major numbers.
+    pub values: Vec<f32>,
+    /// `[T, B, N]` (`[B, T, N]` with `batch_first`), or `[B, N]` without a time dimension.
+    pub shape: Vec<usize>,
+    /// State after the last step, to be handed to the next run.
+    pub state: State,
+    /// Where it was computed.
+    pub device: Arc<DeviceInfo>,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// How long a run took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From the call to the answer in memory.
+    pub wall: Duration,
+    /// On the GPU alone, from its timestamps; `None` on the CPU, or where the adapter has none.
+    pub gpu: Option<Duration>,
+}
+
+/// Every intermediate result of a run, time-major, for comparisons stage by stage.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Output of every [`Stage`](crate::network::Stage), `[T, B, N]` or `[B, N]`.
+    pub stages: Vec<Vec<f32>>,
+    /// State after the last step.
+    pub state: State,
+}
+
+/// What a caller wants beside the answer.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wish {
+    /// The output of every stage, not only of the last.
+    pub trace: bool,
+    /// The time spent on the GPU.
+    pub timestamps: bool,
+}
+
+/// What an engine hands back, time-major.
+pub(crate) struct Raw {
+    pub stages: Vec<Vec<f32>>,
+    pub state: State,
+    pub gpu_time: Option<Duration>,
+}
+
+impl Session {
+    /// Loads `network` onto `device`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if a weight exceeds the adapter's limits; the driver's own errors.
+    pub fn new(device: &Device, network: &Network) -> Result<Self> {
+        Self::with_options(device, network, PlanOptions::default())
+    }
+
+    /// As [`Session::new`], with wishes about how the work is cut up.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_options(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
+        pollster::block_on(Self::with_options_async(device, network, options))
+    }
+
+    /// As [`Session::with_options`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub async fn with_options_async(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
+        let engine = match device.kind() {
+            Kind::Cpu => Engine::Cpu(Reference::new(network)),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(gpu) => Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options).await?),
+        };
+        #[cfg(not(feature = "gpu"))]
+        let _ = options; // The CPU has nothing to cut up.
+        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), engine })
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Runs the network on `input`, from `state` or from zeros, and waits for the answer.
+    ///
+    /// # Errors
+    /// An input or a state of the wrong shape, a token outside the table, sizes beyond the
+    /// adapter's limits, a lost device. The session stays usable, but for a lost device.
+    pub fn run(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
+        self.run_wish(input, state, Wish::default())
+    }
+
+    /// As [`Session::run`], with [`Timing::gpu`] filled in where the adapter has timestamps.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_timed(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
+        self.run_wish(input, state, Wish { timestamps: true, ..Wish::default() })
+    }
+
+    /// As [`Session::run`], without blocking the thread while the GPU works. On the CPU device
+    /// the work is done at the first poll.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
+        let start = Instant::now();
+        let checked = Checked::new(&self.network, input, state)?;
+        let raw = match &self.engine {
+            Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.submit(&checked, state, Wish::default()).await?.resolve().await?,
+        };
+        Ok(self.output(&checked, raw, start))
+    }
+
+    /// Runs the network and keeps the output of every stage.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn trace(&self, input: Input<'_>, state: Option<&State>) -> Result<Trace> {
+        let checked = Checked::new(&self.network, input, state)?;
+        let raw = self.execute(&checked, state, Wish { trace: true, ..Wish::default() })?;
+        Ok(Trace { stages: raw.stages, state: raw.state })
+    }
+
+    /// What a run of T `steps` and B `batch` rows will do on the GPU; `None` on the CPU device,
+    /// which does the same stages one after the other.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the adapter cannot do it.
+    pub fn plan(&self, steps: usize, batch: usize) -> Result<Option<Plan>> {
+        match &self.engine {
+            Engine::Cpu(_) => {
+                let _ = (steps, batch);
+                Ok(None)
+            }
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.plan(steps, batch).map(Some),
+        }
+    }
+
+    fn run_wish(&self, input: Input<'_>, state: Option<&State>, wish: Wish) -> Result<Output> {
+        let start = Instant::now();
+        let checked = Checked::new(&self.network, input, state)?;
+        let raw = self.execute(&checked, state, wish)?;
+        Ok(self.output(&checked, raw, start))
+    }
+
+    fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+        match &self.engine {
+            Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => pollster::block_on(engine.submit(input, state, wish))?.wait(),
+        }
+    }
+
+    /// The last stage's output in the caller's order.
+    fn output(&self, input: &Checked<'_>, raw: Raw, start: Instant) -> Output {
+        let (steps, batch, width) = (input.steps, input.batch, self.network.output_size());
+        let mut values = raw.stages.into_iter().next_back().unwrap_or_default();
+        let shape = match (self.network.output_is_sequence(), self.network.batch_first()) {
+            (false, _) => vec![batch, width],
+            (true, false) => vec![steps, batch, width],
+            (true, true) => {
+                values = swap_outer(&values, steps, batch, width);
+                vec![batch, steps, width]
+            }
+        };
+        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time };
+        Output { values, shape, state: raw.state, device: self.device.info().clone(), timing }
+    }
+}
+
+fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+    let forward = reference.forward_checked(input, state, wish.trace)?;
+    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None })
+}

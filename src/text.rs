@@ -1,0 +1,63 @@
+//! Text to token ids, as Keras' `TextVectorization` does it with its defaults.
+//!
+//! ASCII letters become lower case (others stay), ASCII punctuation is dropped, the rest is
+//! split at ASCII white space. Id 0 is padding and never given out, id 1 stands for every
+//! word that is not in the vocabulary.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::network::{Split, Standardize, TextSpec};
+
+const UNKNOWN: u32 = 1;
+
+/// Turns text into the token ids a network was trained with.
+#[derive(Clone, Debug)]
+pub struct TextVectorizer {
+    ids: HashMap<String, u32>,
+}
+
+impl TextVectorizer {
+    /// Indexes the vocabulary of `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the vocabulary lacks its two reserved entries, repeats a token,
+    /// or has more tokens than ids.
+    pub fn new(spec: &TextSpec) -> Result<Self> {
+        let TextSpec { standardize: Standardize::LowerAndStripPunctuation, split: Split::Whitespace, vocabulary } =
+            spec;
+        let malformed = |expected: &str, got: String| Error::Malformed {
+            what: "vocabulary".into(),
+            expected: expected.into(),
+            got,
+        };
+        if vocabulary.len() < 2 {
+            return Err(malformed("padding, the unknown word and then tokens", format!("{} tokens", vocabulary.len())));
+        }
+        let mut ids = HashMap::with_capacity(vocabulary.len());
+        for (id, token) in vocabulary.iter().enumerate().skip(2) {
+            let id = u32::try_from(id).map_err(|_| malformed("fewer than 2^32 tokens", format!("{id}")))?;
+            if ids.insert(token.clone(), id).is_some() {
+                return Err(malformed("every token once", format!("`{token}` twice")));
+            }
+        }
+        Ok(Self { ids })
+    }
+
+    /// The token ids of `text`; none if there is no word in it.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let standard: String =
+            text.chars().filter(|c| !c.is_ascii_punctuation()).map(|c| c.to_ascii_lowercase()).collect();
+        standard
+            .split(is_space)
+            .filter(|word| !word.is_empty())
+            .map(|word| self.ids.get(word).copied().unwrap_or(UNKNOWN))
+            .collect()
+    }
+}
+
+/// White space in the C locale, which is what TensorFlow splits at.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}

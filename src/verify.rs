@@ -1,0 +1,149 @@
+//! A device's numbers against the f64 reference, stage by stage.
+
+use std::sync::Arc;
+
+use crate::compare::{Comparison, Tolerance, compare};
+use crate::device::DeviceInfo;
+use crate::error::Result;
+use crate::network::{Network, Stage};
+use crate::reference::Reference;
+use crate::session::Session;
+use crate::tensors::{Checked, Input, State};
+
+/// The result of [`verify`].
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// The device that was checked.
+    pub device: Arc<DeviceInfo>,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// One row per stage output, then h_n and c_n of every LSTM.
+    pub checks: Vec<Check>,
+}
+
+/// One compared tensor.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The stage, or the LSTM with `h_n` or `c_n`.
+    pub label: String,
+    /// Its shape, time-major.
+    pub shape: Vec<usize>,
+    /// The difference from the f64 reference.
+    pub comparison: Comparison,
+    /// What was allowed.
+    pub tolerance: Tolerance,
+    /// Largest difference of the f32 reference from the f64 reference: a yardstick.
+    pub reference_error: f64,
+}
+
+impl Check {
+    /// Position of the worst element in [`Check::shape`].
+    #[must_use]
+    pub fn position(&self) -> Vec<usize> {
+        let mut rest = self.comparison.worst;
+        let mut position: Vec<usize> = self
+            .shape
+            .iter()
+            .rev()
+            .map(|&n| {
+                let index = rest % n.max(1);
+                rest /= n.max(1);
+                index
+            })
+            .collect();
+        position.reverse();
+        position
+    }
+}
+
+impl Verification {
+    /// Whether every tensor is within tolerance.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.comparison.passed)
+    }
+}
+
+/// Runs `session` on `input` and compares every stage's output and the final state with the
+/// f64 reference of `reference`, which is the session's network unless a test plants a fault.
+///
+/// # Errors
+/// As [`Session::run`].
+pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: Option<&State>) -> Result<Verification> {
+    let checked = Checked::new(reference, input, state)?;
+    let (steps, batch) = (checked.steps, checked.batch);
+    let exact = Reference::<f64>::new(reference).forward(input, state, true)?;
+    let single = Reference::<f32>::new(reference).forward(input, state, true)?;
+    let got = session.trace(input, state)?;
+    let tolerance = Tolerance::f32(steps);
+    let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| Check {
+        label,
+        shape,
+        comparison: compare(got, exact, tolerance),
+        tolerance,
+        reference_error: compare(single, exact, tolerance).max_error,
+    };
+    let mut checks = Vec::new();
+    for (index, stage) in reference.stages().iter().enumerate() {
+        let part = |stages: &[Vec<f32>]| stages.get(index).cloned().unwrap_or_default();
+        let exact = &exact.stages[index];
+        checks.push(check(
+            stage.label.clone(),
+            shape(stage, steps, batch),
+            &part(&got.stages),
+            exact,
+            &part(&single.stages),
+        ));
+    }
+    for (index, exact) in exact.state.layers.iter().enumerate() {
+        let (got, single) = (&got.state.layers[index], &single.state.layers[index]);
+        let shape = exact.shape.to_vec();
+        checks.push(check(format!("{} h_n", exact.name), shape.clone(), &got.h, &exact.h, &single.h));
+        checks.push(check(format!("{} c_n", exact.name), shape, &got.c, &exact.c, &single.c));
+    }
+    Ok(Verification { device: session.device().info().clone(), steps, batch, checks })
+}
+
+fn shape(stage: &Stage, steps: usize, batch: usize) -> Vec<usize> {
+    if stage.sequence_out { vec![steps, batch, stage.out_features] } else { vec![batch, stage.out_features] }
+}
+
+/// A random input for `network`, row-major; the same seed gives the same input.
+#[derive(Clone, Debug)]
+pub enum RandomInput {
+    /// For networks that begin with an embedding.
+    Tokens(Vec<u32>, [usize; 2]),
+    /// For all others, uniform in ±1.
+    Features(Vec<f32>, [usize; 3]),
+}
+
+impl RandomInput {
+    /// T `steps` and B `batch` rows, in the network's own order.
+    #[must_use]
+    pub fn new(network: &Network, steps: usize, batch: usize, seed: u64) -> Self {
+        let mut generator = fastrand::Rng::with_seed(seed);
+        let [outer, inner] = if network.batch_first() { [batch, steps] } else { [steps, batch] };
+        match network.num_embeddings() {
+            Some(num_embeddings) => {
+                let most = u32::try_from(num_embeddings).unwrap_or(u32::MAX);
+                Self::Tokens((0..steps * batch).map(|_| generator.u32(0..most)).collect(), [outer, inner])
+            }
+            None => {
+                let width = network.input_size();
+                let values = (0..steps * batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect();
+                Self::Features(values, [outer, inner, width])
+            }
+        }
+    }
+
+    /// As the argument of a run.
+    #[must_use]
+    pub fn as_input(&self) -> Input<'_> {
+        match self {
+            Self::Tokens(ids, shape) => Input::tokens(ids, *shape),
+            Self::Features(values, shape) => Input::features(values, *shape),
+        }
+    }
+}
