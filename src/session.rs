@@ -64,6 +64,7 @@ pub(crate) struct Wish {
     /// The output of every stage, not only of the last.
     pub trace: bool,
     /// The time spent on the GPU.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no GPU time"))]
     pub timestamps: bool,
 }
 

@@ -1,0 +1,107 @@
+//! The device under test and what the batteries share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use gatefold::network::{LayerSpec, LstmOutput, LstmSpec};
+use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify};
+
+/// Set where a missing adapter must fail the run (CI, `test.sh`).
+const REQUIRE_ADAPTER: &str = "GATEFOLD_REQUIRE_ADAPTER";
+/// Which device to test, as `--device` reads it; any adapter when unset.
+const TEST_DEVICE: &str = "GATEFOLD_TEST_DEVICE";
+
+/// The device under test; one per process, as drivers like it.
+pub fn device() -> Option<&'static Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| {
+        let choice = std::env::var(TEST_DEVICE).map_or_else(|_| best(), |text| text.parse().unwrap());
+        match Device::open(&choice) {
+            Ok(device) => {
+                eprintln!("device under test: {}", device.info());
+                Some(device)
+            }
+            Err(error) if std::env::var_os(REQUIRE_ADAPTER).is_some() => {
+                panic!("{REQUIRE_ADAPTER} is set, but {error}")
+            }
+            Err(error) => {
+                eprintln!("NOT RUN, no adapter: {error}");
+                None
+            }
+        }
+    });
+    device.as_ref()
+}
+
+/// A real GPU if there is one, else a software adapter.
+fn best() -> DeviceChoice {
+    let real = Device::adapters().iter().any(|adapter| adapter.info.kind.is_gpu());
+    if real { DeviceChoice::Gpu } else { DeviceChoice::Software }
+}
+
+/// The device under test, or the end of the test.
+macro_rules! device_or_return {
+    () => {
+        match $crate::common::device() {
+            Some(device) => device,
+            None => return,
+        }
+    };
+}
+pub(crate) use device_or_return;
+
+/// `<repository>/tests/goldens` and the like.
+pub fn in_repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A network of these layers without text.
+pub fn spec(layers: Vec<LayerSpec>) -> NetworkSpec {
+    NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }
+}
+
+/// An LSTM layer with PyTorch's defaults.
+pub fn lstm(input_size: usize, hidden_size: usize) -> LstmSpec {
+    LstmSpec {
+        name: "lstm".into(),
+        input_size,
+        hidden_size,
+        num_layers: 1,
+        bidirectional: false,
+        bias: true,
+        batch_first: false,
+        output: LstmOutput::Sequence,
+    }
+}
+
+/// Loads `network` and asserts that every stage and state agrees with the f64 reference.
+pub fn assert_right(device: &Device, network: &Network, options: PlanOptions, input: Input<'_>, state: Option<&State>) {
+    let session = Session::with_options(device, network, options).unwrap();
+    let verification = verify(&session, network, input, state).unwrap();
+    let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
+    assert!(failures.is_empty(), "{}: {failures:#?}", device.info());
+}
+
+/// The network with one change to one of its tensors.
+pub fn changed(network: &Network, name: &str, change: impl FnOnce(&mut Vec<f32>)) -> Network {
+    let mut tensors: BTreeMap<String, Tensor> = network.tensors().clone();
+    let tensor = &tensors[name];
+    let mut data = tensor.data().to_vec();
+    change(&mut data);
+    let tensor = Tensor::new(tensor.shape().to_vec(), data).unwrap();
+    tensors.insert(name.into(), tensor);
+    Network::new(network.spec().clone(), tensors).unwrap()
+}
+
+/// A state of random numbers in ±1.
+pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
+    let mut generator = fastrand::Rng::with_seed(seed);
+    let mut state = State::zeros(network, batch);
+    for layer in &mut state.layers {
+        for number in layer.h.iter_mut().chain(&mut layer.c) {
+            *number = generator.f32() * 2.0 - 1.0;
+        }
+    }
+    state
+}

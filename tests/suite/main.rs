@@ -1,0 +1,7 @@
+//! Every test that needs more than one module. `on_device` runs once per adapter
+//! (`GATEFOLD_TEST_DEVICE`, see `test.sh`), `pure` needs no adapter.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
+
+mod common;
+mod on_device;
+mod pure;

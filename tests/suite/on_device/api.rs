@@ -1,0 +1,132 @@
+//! What an embedder relies on: an own device, async, state, plans, timings.
+
+use gatefold::network::{LayerSpec, LstmSpec};
+use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
+
+use crate::common::{assert_right, device_or_return, lstm, random_state, spec};
+
+fn network() -> Network {
+    Network::random(spec(vec![LayerSpec::Lstm(LstmSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
+}
+
+#[test]
+fn a_session_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Session>();
+    shared::<Device>();
+    shared::<gatefold::Classifier>();
+    let device = device_or_return!();
+    let network = network();
+    let session = Session::new(device, &network).unwrap();
+    let inputs: Vec<RandomInput> =
+        (0..4).map(|i| RandomInput::new(&network, 5 + i, 1 + i, u64::try_from(i).unwrap())).collect();
+    let alone: Vec<_> = inputs.iter().map(|input| session.run(input.as_input(), None).unwrap().values).collect();
+    std::thread::scope(|scope| {
+        for (input, alone) in inputs.iter().zip(&alone) {
+            let session = &session;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    assert_eq!(session.run(input.as_input(), None).unwrap().values, *alone);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn async_gives_the_same_answer() {
+    fn sendable<T: Send>(future: T) -> T {
+        future
+    }
+    let device = device_or_return!();
+    let network = network();
+    let session = Session::new(device, &network).unwrap();
+    let input = RandomInput::new(&network, 9, 2, 1);
+    let blocking = session.run(input.as_input(), None).unwrap();
+    let future = sendable(session.run_async(input.as_input(), None));
+    assert_eq!(pollster::block_on(future).unwrap().values, blocking.values);
+}
+
+/// A sequence in pieces, each from the state of the one before, gives the whole sequence's answer.
+#[test]
+fn state_carries_over() {
+    let device = device_or_return!();
+    for device in [device, &Device::cpu()] {
+        let network = network();
+        let session = Session::new(device, &network).unwrap();
+        let RandomInput::Features(values, [steps, batch, width]) = RandomInput::new(&network, 11, 3, 5) else {
+            panic!("an LSTM reads vectors")
+        };
+        let first = random_state(&network, batch, 6);
+        let whole = session.run(Input::features(&values, [steps, batch, width]), Some(&first)).unwrap();
+        let mut state = first;
+        let mut pieces = Vec::new();
+        for cut in values.chunks(4 * batch * width) {
+            let shape = [cut.len() / (batch * width), batch, width];
+            let output = session.run(Input::features(cut, shape), Some(&state)).unwrap();
+            state = output.state;
+            pieces.extend(output.values);
+        }
+        for (piece, whole) in pieces.iter().zip(&whole.values) {
+            assert!((piece - whole).abs() < 1e-6);
+        }
+        assert_eq!(pieces.len(), whole.values.len());
+        for (a, b) in state.layers[0].c.iter().zip(&whole.state.layers[0].c) {
+            assert!((a - b).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn an_applications_own_device_works() {
+    let Some(device) = crate::common::device() else { return };
+    // The application opens its device itself, with wgpu's default limits.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let adapter = adapters
+        .into_iter()
+        .find(|adapter| {
+            let info = adapter.get_info();
+            info.name == device.info().name && info.backend.to_str() == device.info().backend
+        })
+        .expect("the adapter under test");
+    let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..limits };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (own, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let device = Device::from_wgpu(own.clone(), queue);
+    let network = network();
+    let input = RandomInput::new(&network, 8, 3, 2);
+    assert_right(&device, &network, PlanOptions::default(), input.as_input(), None);
+    // A lost device is an error, not a panic.
+    let session = Session::new(&device, &network).unwrap();
+    own.destroy();
+    let error = session.run(input.as_input(), None).unwrap_err();
+    assert!(matches!(error, gatefold::Error::Gpu { .. } | gatefold::Error::DeviceLost { .. }), "{error}");
+}
+
+#[test]
+fn the_answer_says_where_and_how_long() {
+    let device = device_or_return!();
+    let network = network();
+    let input = RandomInput::new(&network, 8, 3, 2);
+    let session = Session::new(device, &network).unwrap();
+    let output = session.run_timed(input.as_input(), None).unwrap();
+    assert_eq!(&output.device, device.info());
+    if let Some(gpu) = output.timing.gpu {
+        assert!(gpu <= output.timing.wall, "{:?}", output.timing);
+    }
+    assert_eq!(session.run(input.as_input(), None).unwrap().timing.gpu, None);
+    let on_cpu = Session::new(&Device::cpu(), &network).unwrap().run_timed(input.as_input(), None).unwrap();
+    assert_eq!((on_cpu.device.to_string().as_str(), on_cpu.timing.gpu), ("CPU", None));
+}
+
+#[test]
+fn the_plan_of_a_session_is_its_devices() {
+    let device = device_or_return!();
+    let session = Session::new(device, &network()).unwrap();
+    let plan = session.plan(10, 2).unwrap().expect("a GPU has a plan");
+    // Two levels, each one projection and ten steps.
+    assert_eq!(plan.dispatch_count(), 22);
+    assert!(Session::new(&Device::cpu(), &network()).unwrap().plan(10, 2).unwrap().is_none());
+}

@@ -1,0 +1,6 @@
+mod api;
+mod battery;
+mod errors;
+mod goldens;
+mod kernels;
+mod sentiment;

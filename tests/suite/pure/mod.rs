@@ -1,0 +1,4 @@
+mod files;
+mod plan;
+mod shaders;
+mod validation;
