@@ -1,1 +1,61 @@
-fn main() {}
+//! The command `gatefold`: LSTM networks on any GPU, and the proof that their numbers are right.
+//!
+//! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error.
+
+mod args;
+mod bench;
+mod classify;
+mod confusion;
+mod devices;
+mod inspect;
+mod logging;
+mod plan;
+mod progress;
+mod report;
+mod reviews;
+mod source;
+mod stats;
+mod table;
+mod units;
+mod verify;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use report::{ERROR, Report};
+
+/// Any error: its text is one line that says what was expected and what came.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    logging::start(args.verbose);
+    match run(&args).and_then(Report::print) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Report> {
+    match &args.command {
+        Command::Classify(options) => classify::run(options, args.device()?),
+        Command::Devices(options) => devices::run(options, args.device()?),
+        Command::Verify(options) => verify::run(options, args.device()?),
+        Command::Plan(options) => plan::run(options, args.device()?),
+        Command::Inspect(options) => inspect::run(options),
+        Command::Bench(options) => bench::run(options, &args.device),
+    }
+}
+
+/// One line on stderr.
+fn complain(message: &str) {
+    let line: Vec<&str> = message.split_whitespace().collect();
+    // Where stderr itself is closed there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "gatefold: {}", line.join(" "));
+}

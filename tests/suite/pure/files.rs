@@ -162,7 +162,7 @@ fn descriptions_that_are_not_understood_are_refused() {
     let huge = r#"{"format":1,"layers":[{"type":"lstm","name":"l","input_size":1,"hidden_size":9223372036854775807}]}"#;
     assert!(with(huge).contains("hidden_size: expected 1 to 16777216, got 9223372036854775807"));
     let deep = format!(r#"{{"format":1,"layers":{}"#, "[".repeat(100_000));
-    assert!(with(&deep).contains("recursion limit"));
+    assert!(with(&deep).contains("network description: expected gatefold's JSON"));
 }
 
 #[test]

@@ -1,0 +1,169 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use gatefold::DeviceChoice;
+
+use crate::Result;
+use crate::bench::Shape;
+
+/// LSTM networks on any GPU, and the proof that their numbers are right.
+#[derive(Debug, Parser)]
+#[command(name = "gatefold", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Where to compute: auto, cpu, gpu, software, vulkan, metal, dx12, gl, part of an adapter's name, or backend:name
+    ///
+    /// auto takes the best GPU, or this CPU when there is none; WGPU_BACKEND and WGPU_ADAPTER_NAME narrow its choice.
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Vec<DeviceChoice>,
+    /// Say more on stderr; repeat for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// The one device, for all subcommands but `bench`.
+    pub fn device(&self) -> Result<&DeviceChoice> {
+        match self.device.as_slice() {
+            [] => Ok(&DeviceChoice::Auto),
+            [choice] => Ok(choice),
+            many => {
+                Err(format!("--device: expected one device, got {} (only bench compares several)", many.len()).into())
+            }
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Label texts with a network that reads text
+    Classify(ClassifyArgs),
+    /// List every graphics adapter and say which one would be taken
+    Devices(DevicesArgs),
+    /// Compare a device with the f64 reference, stage by stage
+    Verify(VerifyArgs),
+    /// Show what a run will do on the GPU: buffers, dispatches, and why
+    Plan(PlanArgs),
+    /// Show what is in a model file
+    Inspect(InspectArgs),
+    /// Time LSTMs on one or more devices, each answer checked
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ClassifyArgs {
+    /// The texts
+    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    pub texts: Vec<String>,
+    /// Read the texts from a file, one per line; - is standard input
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// The right labels, one per line: adds accuracy and a confusion matrix
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// A .safetensors model that reads text [default: the built-in sentiment model]
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DevicesArgs {
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TreeFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// A .safetensors model [default: the built-in sentiment model]
+    pub model: Option<PathBuf>,
+    /// Run on this text instead of random input
+    #[arg(long, conflicts_with_all = ["steps", "batch", "seed"])]
+    pub text: Option<String>,
+    /// Timesteps of the random input
+    #[arg(long, value_name = "T", default_value_t = 20)]
+    pub steps: usize,
+    /// Rows of the random input
+    #[arg(long, value_name = "B", default_value_t = 3)]
+    pub batch: usize,
+    /// Seed of the random input
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Check every adapter, and this CPU
+    #[arg(long, conflicts_with = "device")]
+    pub all: bool,
+    /// The negative control: nudges one weight of the reference by 0.01, so that the check must fail
+    #[arg(long, hide = true)]
+    pub plant_fault: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PlanArgs {
+    /// A .safetensors model [default: the built-in sentiment model]
+    pub model: Option<PathBuf>,
+    /// Timesteps
+    #[arg(long, value_name = "T", default_value_t = 20)]
+    pub steps: usize,
+    /// Rows
+    #[arg(long, value_name = "B", default_value_t = 1)]
+    pub batch: usize,
+    /// Memory that the projected inputs of one chunk of time may take
+    #[arg(long, value_name = "MIB")]
+    pub budget: Option<u64>,
+    /// Invocations that share the sum of one unit, a power of two
+    #[arg(long, value_name = "N")]
+    pub split: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// A .safetensors model [default: the built-in sentiment model]
+    pub model: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchArgs {
+    /// An LSTM to time, e.g. hidden=512,steps=25,batch=1,input=64,layers=2,bidirectional=true; repeatable
+    ///
+    /// Only hidden is required. Defaults: steps=25, batch=1, input as hidden, layers=1, bidirectional=false.
+    #[arg(long = "shape", value_name = "KEY=N,...")]
+    pub shapes: Vec<Shape>,
+    /// Compare every adapter, and this CPU
+    #[arg(long, conflicts_with = "device")]
+    pub all: bool,
+    /// Timed runs per shape and device, after the warm-up [default: 20, or 5 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
+    /// Untimed runs before them [default: 3, or 1 with --quick]
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<u32>,
+    /// Fewer shapes and runs: shows that everything works, not how fast
+    #[arg(long)]
+    pub quick: bool,
+    /// Seed of weights and inputs
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// For people, for programs, for spreadsheets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Table,
+    Json,
+    Csv,
+}
+
+/// For answers that are no single table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TreeFormat {
+    #[default]
+    Table,
+    Json,
+}

@@ -1,0 +1,151 @@
+//! What is timed: one LSTM and the size of its input.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use gatefold::NetworkSpec;
+use gatefold::network::{FORMAT, LayerSpec, LstmOutput, LstmSpec};
+use serde::Serialize;
+
+/// An LSTM with its T and B.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// H
+    pub hidden: usize,
+    /// I
+    pub input: usize,
+    /// L
+    pub layers: usize,
+    pub bidirectional: bool,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+}
+
+const KEYS: &str = "hidden, input, layers, bidirectional, steps, batch";
+
+impl Shape {
+    /// A short sequence, a long one, a wide network, and one with a batch that fills a GPU.
+    pub fn defaults(quick: bool) -> Vec<Self> {
+        let shape =
+            |hidden, steps, batch| Self { hidden, input: hidden, layers: 1, bidirectional: false, steps, batch };
+        if quick {
+            return vec![shape(64, 20, 1), shape(128, 20, 8)];
+        }
+        vec![shape(64, 100, 1), shape(256, 100, 1), shape(512, 25, 1), shape(256, 25, 32)]
+    }
+
+    /// The network.
+    pub fn spec(&self) -> NetworkSpec {
+        let lstm = LstmSpec {
+            name: "lstm".into(),
+            input_size: self.input,
+            hidden_size: self.hidden,
+            num_layers: self.layers,
+            bidirectional: self.bidirectional,
+            bias: true,
+            batch_first: false,
+            output: LstmOutput::Sequence,
+        };
+        NetworkSpec { format: FORMAT, layers: vec![LayerSpec::Lstm(lstm)], text: None, labels: Vec::new() }
+    }
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut hidden, mut input, mut bidirectional) = (None, None, None);
+        let (mut layers, mut steps, mut batch) = (None, None, None);
+        for pair in text.split(',') {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(format!("expected key=value, got `{pair}`"));
+            };
+            let (key, value) = (key.trim(), value.trim());
+            let slot = match key {
+                "hidden" => &mut hidden,
+                "input" => &mut input,
+                "layers" => &mut layers,
+                "steps" => &mut steps,
+                "batch" => &mut batch,
+                "bidirectional" => {
+                    let truth =
+                        value.parse().map_err(|_| format!("bidirectional: expected true or false, got `{value}`"))?;
+                    if bidirectional.replace(truth).is_some() {
+                        return Err("expected bidirectional once, got it twice".into());
+                    }
+                    continue;
+                }
+                _ => return Err(format!("expected one of {KEYS}, got `{key}`")),
+            };
+            let number: usize = value
+                .parse()
+                .ok()
+                .filter(|&n| n > 0)
+                .ok_or_else(|| format!("{key}: expected a whole number of at least 1, got `{value}`"))?;
+            if slot.replace(number).is_some() {
+                return Err(format!("expected {key} once, got it twice"));
+            }
+        }
+        let hidden = hidden.ok_or("expected hidden=N, got no such key")?;
+        let shape = Self {
+            hidden,
+            input: input.unwrap_or(hidden),
+            layers: layers.unwrap_or(1),
+            bidirectional: bidirectional.unwrap_or(false),
+            steps: steps.unwrap_or(25),
+            batch: batch.unwrap_or(1),
+        };
+        let directions = if shape.bidirectional { 2 } else { 1 };
+        let width = shape.input.max(shape.hidden.saturating_mul(directions));
+        let numbers = [shape.steps, shape.batch, width].into_iter().fold(1, usize::saturating_mul);
+        if numbers > 1 << 28 {
+            return Err(format!("expected steps * batch * width of at most 2^28, got {numbers}"));
+        }
+        Ok(shape)
+    }
+}
+
+impl Display for Shape {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "H{} T{} B{}", self.hidden, self.steps, self.batch)?;
+        if self.input != self.hidden {
+            write!(f, " I{}", self.input)?;
+        }
+        if self.layers != 1 {
+            write!(f, " L{}", self.layers)?;
+        }
+        f.write_str(if self.bidirectional { " bi" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_needs_only_its_width() {
+        let shape: Shape = "hidden=512".parse().expect("a shape");
+        assert_eq!(shape.to_string(), "H512 T25 B1");
+        let full: Shape = "hidden=8, steps=3,batch=2,input=4,layers=2,bidirectional=true".parse().expect("a shape");
+        assert_eq!(full.to_string(), "H8 T3 B2 I4 L2 bi");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("", "key=value"),
+            ("steps=3", "hidden"),
+            ("hidden=0", "at least 1"),
+            ("hidden=-1", "at least 1"),
+            ("hidden=8,hidden=8", "twice"),
+            ("hidden=8,bidirectional=yes", "true or false"),
+            ("hidden=8,width=3", "width"),
+            ("hidden=99999,steps=99999,batch=9", "2^28"),
+        ] {
+            let error = text.parse::<Shape>().expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

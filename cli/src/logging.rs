@@ -1,0 +1,25 @@
+//! The log on stderr: ours by default from `warn`, the graphics stack's only when it fails.
+
+use env_logger::{Builder, Env};
+
+/// Starts the log; `RUST_LOG` replaces what `-v` says.
+pub fn start(verbose: u8) {
+    let filter = match verbose {
+        0 => "warn,wgpu_hal=error,wgpu_core=error,wgpu=error,naga=error",
+        1 => "warn,gatefold=info,wgpu_hal=error,naga=error",
+        2 => "info,gatefold=debug,wgpu_hal=warn,naga=warn",
+        _ => "debug",
+    };
+    Builder::from_env(Env::default().default_filter_or(filter))
+        .format(|out, record| {
+            use std::io::Write as _;
+            writeln!(
+                out,
+                "gatefold: {}: {}: {}",
+                record.level().as_str().to_lowercase(),
+                record.target(),
+                record.args()
+            )
+        })
+        .init();
+}

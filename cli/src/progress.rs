@@ -1,0 +1,50 @@
+//! A bar on stderr for work that people wait for.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Work done sooner needs no bar.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Appears when the work takes long and stderr is a terminal; leaves nothing behind.
+pub struct Progress {
+    total: u64,
+    done: u64,
+    start: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// For `total` pieces of work.
+    pub fn new(total: usize) -> Self {
+        Self { total: total as u64, done: 0, start: Instant::now(), bar: None }
+    }
+
+    /// `pieces` more are done; `what` is next.
+    pub fn advance(&mut self, pieces: usize, what: &str) {
+        self.done += pieces as u64;
+        if self.bar.is_none() && self.start.elapsed() < PATIENCE {
+            return;
+        }
+        let (total, start) = (self.total, self.start);
+        let bar = self.bar.get_or_insert_with(|| {
+            // Hidden by indicatif itself where stderr is no terminal.
+            let bar = ProgressBar::new(total).with_elapsed(start.elapsed());
+            match ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {msg}") {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
+        });
+        bar.set_position(self.done);
+        bar.set_message(what.to_owned());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

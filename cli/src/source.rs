@@ -1,0 +1,65 @@
+//! Where a command's model and device come from.
+
+use std::path::Path;
+
+use gatefold::{Device, DeviceChoice, DeviceInfo, DeviceKind, Network};
+
+use crate::Result;
+
+/// The model in the file, or the built-in one.
+pub fn network(path: Option<&Path>) -> Result<Network> {
+    Ok(match path {
+        Some(path) => Network::load(path)?,
+        None => gatefold::models::sentiment()?,
+    })
+}
+
+/// How the model is called.
+pub fn name(path: Option<&Path>) -> String {
+    path.map_or_else(|| "built-in sentiment model".to_owned(), |path| path.display().to_string())
+}
+
+/// Whether `auto` had to take the CPU.
+pub fn fell_back(choice: &DeviceChoice, info: &DeviceInfo) -> bool {
+    *choice == DeviceChoice::Auto && info.kind == DeviceKind::Cpu
+}
+
+/// The device an answer was computed on, and plainly so where `auto` had to take the CPU.
+pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
+    if fell_back(choice, info) { format!("{info} (no GPU found)") } else { info.to_string() }
+}
+
+/// A choice that leads to this very device.
+pub fn exactly(info: &DeviceInfo) -> DeviceChoice {
+    if info.kind == DeviceKind::Cpu {
+        return DeviceChoice::Cpu;
+    }
+    DeviceChoice::Adapter { backend: Some(info.backend.clone()), name: Some(info.name.to_ascii_lowercase()) }
+}
+
+/// This CPU and every adapter. Adapters that nothing tells apart stand once: a choice can only reach the first.
+pub fn everywhere() -> Vec<DeviceInfo> {
+    let mut infos = vec![DeviceInfo::cpu()];
+    for report in Device::adapters() {
+        if !infos.contains(&report.info) {
+            infos.push(report.info);
+        }
+    }
+    infos
+}
+
+/// A device as JSON.
+#[derive(serde::Serialize)]
+pub struct DeviceJson {
+    name: String,
+    backend: String,
+    kind: String,
+    driver: String,
+}
+
+impl From<&DeviceInfo> for DeviceJson {
+    fn from(info: &DeviceInfo) -> Self {
+        let DeviceInfo { name, backend, kind, driver } = info.clone();
+        Self { name, backend, kind: kind.to_string(), driver }
+    }
+}

@@ -1,0 +1,109 @@
+//! Columns of text: as wide as their content, a dim header, no lines.
+
+use std::fmt::{self, Display, Formatter};
+
+use console::{Alignment, measure_text_width, pad_str, style};
+
+/// Columns between two cells.
+const GAP: usize = 2;
+
+/// A table for people.
+pub struct Table {
+    columns: Vec<(String, Alignment)>,
+    rows: Vec<Vec<String>>,
+}
+
+/// A column of words.
+pub fn left(title: &str) -> (String, Alignment) {
+    (title.to_owned(), Alignment::Left)
+}
+
+/// A column of numbers.
+pub fn right(title: &str) -> (String, Alignment) {
+    (title.to_owned(), Alignment::Right)
+}
+
+impl Table {
+    /// No rows yet.
+    pub fn new(columns: impl IntoIterator<Item = (String, Alignment)>) -> Self {
+        Self { columns: columns.into_iter().collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row; cells may be styled.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Columns of the terminal that are left for a last column whose content is cut to fit; 60 where stdout is no
+    /// terminal.
+    pub fn room_for_last(&self) -> usize {
+        const LEAST: usize = 20;
+        const NO_TERMINAL: usize = 60;
+        let Some((_, columns)) = console::Term::stdout().size_checked() else { return NO_TERMINAL };
+        let widths = self.widths();
+        let before = widths[..widths.len().saturating_sub(1)].iter().map(|width| width + GAP).sum();
+        usize::from(columns).saturating_sub(before).max(LEAST)
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let widest = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.chain([&self.columns[column].0]).map(|cell| measure_text_width(cell)).max().unwrap_or(0)
+        };
+        (0..self.columns.len()).map(widest).collect()
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let widths = self.widths();
+        let line = |cells: &[String]| {
+            let padded = cells
+                .iter()
+                .zip(&self.columns)
+                .zip(&widths)
+                .map(|((cell, (_, alignment)), &width)| pad_str(cell, width, *alignment, None).into_owned());
+            padded.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
+        };
+        let titles: Vec<String> = self.columns.iter().map(|(title, _)| title.clone()).collect();
+        writeln!(f, "{}", dim(&line(&titles)))?;
+        for row in &self.rows {
+            writeln!(f, "{}", line(row))?;
+        }
+        Ok(())
+    }
+}
+
+/// `text` for what people read last.
+pub fn dim(text: &str) -> String {
+    style(text).dim().to_string()
+}
+
+/// `text` for what people read first.
+pub fn bold(text: &str) -> String {
+    style(text).bold().to_string()
+}
+
+/// `text` for what is right.
+pub fn good(text: &str) -> String {
+    style(text).green().to_string()
+}
+
+/// `text` for what is wrong.
+pub fn bad(text: &str) -> String {
+    style(text).red().bold().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_do_not_trail() {
+        let mut table = Table::new([left("name"), right("n"), left("text")]);
+        table.row(["a".into(), "1".into(), "one".into()]);
+        table.row(["longer".into(), "100".into(), "ü".into()]);
+        let text = console::strip_ansi_codes(&table.to_string()).into_owned();
+        assert_eq!(text, "name      n  text\na         1  one\nlonger  100  ü\n");
+    }
+}

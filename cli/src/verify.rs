@@ -1,0 +1,141 @@
+//! `gatefold verify`: a device's numbers against the f64 reference.
+
+use gatefold::network::StageKind;
+use gatefold::{
+    Device, DeviceChoice, DeviceKind, Error, Input, Network, RandomInput, Session, Tensor, TextVectorizer,
+    Verification, verify,
+};
+
+use crate::Result;
+use crate::args::VerifyArgs;
+use crate::report::{ERROR, FAILED, Report};
+use crate::source;
+use crate::table::{Table, bad, bold, good, left, right};
+use crate::units::{count, shape};
+
+/// What the planted fault adds to one weight.
+const FAULT: f32 = 1e-2;
+
+/// Compares one device, or all of them.
+pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
+    let network = source::network(args.model.as_deref())?;
+    let reference = if args.plant_fault { with_fault(&network)? } else { network.clone() };
+    let (input, origin) = input(args, &network)?;
+    let check = |choice: &DeviceChoice| -> Result<Verification> {
+        let session = Session::new(&Device::open(choice)?, &network)?;
+        Ok(verify(&session, &reference, input.as_input(), None)?)
+    };
+    let mut report = Report::new(format!("{} on {origin}\n", bold(&source::name(args.model.as_deref()))));
+    if !args.all {
+        let verification = check(choice)?;
+        show(&mut report, &verification);
+        if source::fell_back(choice, &verification.device) {
+            report.text += "no GPU found, so this checked the CPU device in f32; --device software checks a software \
+                            graphics adapter, where one is installed\n";
+        }
+        return Ok(report);
+    }
+    let devices = source::everywhere();
+    for info in &devices {
+        match check(&source::exactly(info)) {
+            Ok(verification) => show(&mut report, &verification),
+            Err(error) => {
+                report.text += &format!("\n{info}\n{}\n", bad("not verified"));
+                report.notes += &format!("gatefold: {info}: {error}\n");
+                report.code = ERROR;
+            }
+        }
+    }
+    if devices.iter().all(|info| info.kind == DeviceKind::Cpu) {
+        report.text += "no graphics adapter found, so only the CPU was checked\n";
+    }
+    Ok(report)
+}
+
+/// What the networks run on, and how that is called.
+fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
+    let Some(text) = &args.text else {
+        let (steps, batch, seed) = (args.steps, args.batch, args.seed);
+        if steps.checked_mul(batch).and_then(|n| n.checked_mul(network.input_size().max(1))).is_none_or(|n| n > 1 << 28)
+        {
+            return Err(format!(
+                "--steps and --batch: expected an input of at most 2^28 numbers, got T = {steps}, B = {batch}"
+            )
+            .into());
+        }
+        let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
+        return Ok((RandomInput::new(network, steps, batch, seed), origin));
+    };
+    let Some(spec) = &network.spec().text else {
+        return Err("--text: expected a model that reads text, got one without a vocabulary".into());
+    };
+    let tokens = TextVectorizer::new(spec)?.encode(text);
+    if tokens.is_empty() {
+        return Err(Error::EmptyText { index: 1, got: format!("{:?}", crate::units::shortened(text, 40)) }.into());
+    }
+    let steps = tokens.len();
+    let shape = if network.batch_first() { [1, steps] } else { [steps, 1] };
+    Ok((RandomInput::Tokens(tokens, shape), format!("{:?}, T = {steps}, B = 1", crate::units::shortened(text, 40))))
+}
+
+/// The negative control: a check that passes against a reference whose last biased or weighted stage is off by
+/// [`FAULT`] in its first weight proves nothing.
+fn with_fault(network: &Network) -> Result<Network> {
+    let names = network.stages().iter().rev().find_map(|stage| match &stage.kind {
+        StageKind::Dense { weight, bias, .. } => Some([bias.clone(), weight.clone()]),
+        StageKind::Lstm { directions, .. } => directions.first().map(|d| [d.bias_ih.clone(), d.weight_ih.clone()]),
+        _ => None,
+    });
+    let mut tensors = network.tensors().clone();
+    let name = names.into_iter().flatten().find(|name| tensors.contains_key(name));
+    let Some((name, tensor)) = name.and_then(|name| tensors.remove_entry(&name)) else {
+        return Err("--plant-fault: expected a network with a dense or an LSTM layer, got one without".into());
+    };
+    let mut data = tensor.data().to_vec();
+    if let Some(first) = data.first_mut() {
+        *first += FAULT;
+    }
+    tensors.insert(name, Tensor::new(tensor.shape().to_vec(), data)?);
+    Ok(Network::new(network.spec().clone(), tensors)?)
+}
+
+/// Adds the table of one device.
+fn show(report: &mut Report, verification: &Verification) {
+    let mut table = Table::new([
+        left("stage"),
+        right("shape"),
+        right("max error"),
+        right("mean error"),
+        right("worst at"),
+        right("tolerance"),
+        right("used"),
+        right("f32 reference"),
+        left("result"),
+    ]);
+    for check in &verification.checks {
+        let comparison = &check.comparison;
+        let worst: Vec<String> = check.position().iter().map(ToString::to_string).collect();
+        table.row([
+            check.label.clone(),
+            shape(&check.shape),
+            format!("{:.1e}", comparison.max_error),
+            format!("{:.1e}", comparison.mean_error),
+            format!("[{}]", worst.join(",")),
+            format!("{:.1e}+{:.0e}|x|", check.tolerance.atol, check.tolerance.rtol),
+            format!("{:.0} %", 100.0 * comparison.used),
+            format!("{:.1e}", check.reference_error),
+            if comparison.passed { good("pass") } else { bad("FAIL") },
+        ]);
+    }
+    let passed = verification.checks.iter().filter(|check| check.comparison.passed).count();
+    let all = count(verification.checks.len(), "tensor");
+    let verdict = if verification.passed() {
+        good(&format!("pass: all of {all} within tolerance of the f64 reference"))
+    } else {
+        bad(&format!("FAIL: {passed} of {all} within tolerance of the f64 reference"))
+    };
+    report.text += &format!("\n{}\n{table}{verdict}\n", bold(&verification.device.to_string()));
+    if !verification.passed() && report.code != ERROR {
+        report.code = FAILED;
+    }
+}
