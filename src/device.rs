@@ -297,3 +297,75 @@ impl Device {
         pollster::block_on(crate::gpu::reports())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, backend: &str, kind: DeviceKind) -> DeviceInfo {
+        DeviceInfo { name: name.into(), backend: backend.into(), kind, driver: String::new() }
+    }
+
+    fn machine() -> Vec<DeviceInfo> {
+        vec![
+            adapter("llvmpipe (LLVM 15)", "vulkan", DeviceKind::Software),
+            adapter("Radeon Graphics", "gl", DeviceKind::Integrated),
+            adapter("Radeon Graphics", "vulkan", DeviceKind::Integrated),
+            adapter("GeForce RTX", "gl", DeviceKind::Discrete),
+            adapter("GeForce RTX", "vulkan", DeviceKind::Discrete),
+        ]
+    }
+
+    fn select(choice: &str, adapters: &[DeviceInfo]) -> Result<Selected> {
+        choice.parse::<DeviceChoice>()?.select(adapters)
+    }
+
+    #[test]
+    fn auto_takes_the_best_real_gpu() {
+        let machine = machine();
+        assert_eq!(select("auto", &machine).ok(), Some(Selected::Adapter(4)));
+        assert_eq!(select("auto", &machine[..3]).ok(), Some(Selected::Adapter(2)));
+        assert_eq!(select("auto", &machine[..1]).ok(), Some(Selected::Cpu), "never a software adapter unasked");
+        assert_eq!(select("auto", &[]).ok(), Some(Selected::Cpu));
+    }
+
+    #[test]
+    fn a_wish_is_granted_or_refused() {
+        let machine = machine();
+        for (wish, index) in [
+            ("gpu", 4),
+            ("software", 0),
+            ("vulkan", 4),
+            ("gl", 3),
+            ("GL", 3),
+            ("radeon", 2),
+            ("gl:radeon", 1),
+            ("vulkan:LLVMpipe", 0),
+            ("llvmpipe", 0),
+        ] {
+            assert_eq!(select(wish, &machine).ok(), Some(Selected::Adapter(index)), "{wish}");
+        }
+        assert_eq!(select("cpu", &machine).ok(), Some(Selected::Cpu));
+        for wish in ["metal", "arc", "gl:arc"] {
+            let error = select(wish, &machine).expect_err(wish).to_string();
+            assert!(error.starts_with(&format!("no adapter for `{wish}`; present: llvmpipe")), "{error}");
+        }
+        assert!(select("gpu", &machine[..1]).is_err());
+        assert!(select("software", &machine[1..]).is_err());
+        assert!(select("", &machine).is_err() && select("gl:", &machine).is_err());
+    }
+
+    #[test]
+    fn the_environment_narrows_auto_only() {
+        let wish = |text: &str| Some(text.to_owned());
+        let narrowed = |choice: &str, backend, name| {
+            choice.parse::<DeviceChoice>().expect("valid").narrowed(backend, name).select(&machine()).ok()
+        };
+        assert_eq!(narrowed("auto", wish("gl"), None), Some(Selected::Adapter(3)));
+        assert_eq!(narrowed("auto", wish("opengl"), wish("Radeon")), Some(Selected::Adapter(1)));
+        assert_eq!(narrowed("auto", wish("metal,vk"), wish("LLVM")), Some(Selected::Adapter(0)));
+        assert_eq!(narrowed("auto", wish("metal"), None), None, "an unfulfilled wish is an error");
+        assert_eq!(narrowed("auto", wish(""), None), Some(Selected::Adapter(4)));
+        assert_eq!(narrowed("cpu", wish("gl"), None), Some(Selected::Cpu));
+    }
+}

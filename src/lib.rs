@@ -1,4 +1,61 @@
-//! Recurrent networks on any GPU that wgpu reaches.
+//! Recurrent networks (LSTM) on any GPU that wgpu reaches: Vulkan, Metal, DX12 and GL.
+//!
+//! ```
+//! use gatefold::{Device, DeviceChoice, Input, Network, Session};
+//!
+//! let network = Network::load("models/sentiment/sentiment.safetensors")?;
+//! let device = Device::open(&DeviceChoice::Auto)?; // the best GPU, else this CPU
+//! let session = Session::new(&device, &network)?;
+//! let output = session.run(Input::tokens(&[12, 7, 104], [1, 3]), None)?; // [B, T]
+//! println!("{:?} {:?} on {}", output.shape, output.values, output.device);
+//! # assert_eq!(output.shape, [1, 2]);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
+//!
+//! # What to hold
+//!
+//! - [`Network`]: layers and weights, read from a safetensors file ([`Network::load`]).
+//! - [`Device`]: a GPU, one that the application owns ([`Device::from_wgpu`]), or this CPU.
+//! - [`Session`]: a network on a device. [`Session::run`] takes an [`Input`] and a [`State`] and
+//!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
+//! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
+//!
+//! # How it is built
+//!
+//! Data goes one way:
+//!
+//! ```text
+//! file ── formats ──► Network ── plan ──► Plan ──► gpu        wgpu: pipelines, buffers, readback
+//!                     (network)           (pure)   reference  the same stages on the CPU
+//!                                                      └────► Session ──► Output
+//! ```
+//!
+//! | where | what |
+//! | --- | --- |
+//! | `shaders/` | one WGSL file per kernel; sizes and switches are `override` constants |
+//! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
+//! | [`formats`] | files to networks and back |
+//! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
+//! | `gpu` | the only place that knows wgpu; obeys the plan |
+//! | [`reference`] | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
+//! | [`compare`] | one comparator, one table of tolerances |
+//!
+//! An LSTM level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
+//! cut into chunks of time where it would exceed a budget), then one dispatch per timestep that
+//! fuses the four gate products and the cell update (`lstm_step.wgsl`). h ping-pongs between
+//! two buffers. All dispatches of a run are recorded ahead into few submissions, each short
+//! enough for an operating system's watchdog.
+//!
+//! # Shapes
+//!
+//! T timesteps, B batch rows, I input, H hidden, D directions, L layers, V vocabulary. Arrays are
+//! row-major and time-major, `[T, B, I]`; with `batch_first` the caller's are `[B, T, I]`.
+//! The four gates are in PyTorch's order i, f, g, o.
+//!
+//! # Features
+//!
+//! - `gpu` (default): GPUs through wgpu. Without it only the CPU device is there.
+//! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod classify;
@@ -29,3 +86,8 @@ pub use session::{Output, Session, Timing, Trace};
 pub use tensors::{Input, LayerState, State};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verification, verify};
+
+/// The README's code runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,7 +2,7 @@
 
 use gatefold::network::StageKind;
 use gatefold::{
-    Device, DeviceChoice, DeviceKind, Error, Input, Network, RandomInput, Session, Tensor, TextVectorizer,
+    Device, DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer,
     Verification, verify,
 };
 

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The one test command: everything, on every adapter of this machine.
+#
+# Installs Mesa's software drivers where a backend has no adapter and the system is Debian or
+# Ubuntu. A missing adapter is then an error, not a skip. The log ends with the adapters'
+# names and the number of tests run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+
+command -v cargo >/dev/null || fail "expected a Rust toolchain (https://rustup.rs), found no cargo"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Adapters as "backend name" lines, software ones included.
+adapters() {
+    cargo run --quiet --package gatefold-cli -- devices --format json |
+        sed -n 's/^ *"\(backend\|name\)": "\(.*\)",\{0,1\}$/\1 \2/p' |
+        awk '$1 == "name" { sub(/^name /, ""); name = $0 } $1 == "backend" { print $2, name }' | sort -u
+}
+
+has() { adapters | grep -q "^$1 "; }
+
+install_drivers() {
+    local packages="mesa-vulkan-drivers libvulkan1 libegl1 libgl1-mesa-dri libgles2"
+    command -v apt-get >/dev/null ||
+        fail "no Vulkan and GL adapters; install Mesa's software drivers (lavapipe, llvmpipe), on Debian: $packages"
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    say "installing $packages"
+    "${sudo[@]}" apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends $packages
+}
+
+# Runs tests, the environment's words first: tests [NAME=VALUE ...] -- FILTER
+tests() {
+    local environment=()
+    while [ "$1" != -- ]; do environment+=("$1"); shift; done
+    shift
+    if cargo nextest --version >/dev/null 2>&1; then
+        local filter=()
+        [ $# = 0 ] || filter=(-E "test($1)")
+        env "${environment[@]}" cargo nextest run --workspace --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
+    else
+        # One test at a time: drivers misbehave on parallel devices.
+        env "${environment[@]}" cargo test --workspace --lib --bins --tests --no-fail-fast -- "$@" --test-threads=1 2>&1 |
+            tee -a "$log"
+    fi
+}
+
+say "build"
+cargo test --workspace --no-run
+if [ "$(uname -s)" = Linux ] && ! { has vulkan && has gl; }; then install_drivers; fi
+export GATEFOLD_REQUIRE_ADAPTER=1
+if [ -d ../shared/data ]; then
+    export GATEFOLD_REQUIRE_DATA=1
+else
+    say "NOT RUN: the comparison over the 1,066 test sentences needs ../shared/data/movie-reviews"
+fi
+
+tested=()
+everything=yes
+for backend in vulkan gl metal dx12; do
+    name=$(adapters | sed -n "s/^$backend //p" | head -n 1)
+    [ -n "$name" ] || continue
+    tested+=("$name ($backend)")
+    if [ $everything = yes ]; then
+        say "every test; on the device: $name ($backend)"
+        tests GATEFOLD_TEST_DEVICE=$backend --
+        everything=no
+    else
+        say "tests on the device: $name ($backend)"
+        tests GATEFOLD_TEST_DEVICE=$backend -- on_device::
+    fi
+done
+[ $everything = no ] || fail "no adapter on any backend"
+
+# Chromium brings SwiftShader, whose limits are close to WebGPU's defaults.
+swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
+if [ -f $swiftshader ]; then
+    tested+=("SwiftShader (vulkan)")
+    say "tests on the device: SwiftShader (vulkan)"
+    tests VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device::
+else
+    say "NOT RUN: SwiftShader is not installed (Debian: chromium)"
+fi
+
+say "code in the documentation"
+cargo test --workspace --doc 2>&1 | tee -a "$log"
+say "benchmarks, once each"
+GATEFOLD_BENCH_DEVICE=software cargo test --package gatefold --benches 2>&1 | tee -a "$log"
+say "without a GPU at all"
+cargo test --package gatefold --no-default-features --lib 2>&1 | tee -a "$log"
+
+passed=$(sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
+    sed -nE 's/.* tests? run: ([0-9]+) passed.*/\1/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p' | paste -sd+ - | bc)
+say "adapters: $(printf '%s; ' "${tested[@]}")"
+printf '%s passed, 0 failed\n' "$passed"
