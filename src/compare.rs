@@ -69,8 +69,7 @@ pub fn compare(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Compariso
         if (used > result.used || used.is_nan()) && !result.used.is_nan() {
             (result.used, result.worst) = (used, index);
         }
-        // Written so that NaN fails.
-        if !(used <= 1.0) {
+        if used.is_nan() || used > 1.0 {
             result.passed = false;
         }
     }

@@ -178,7 +178,7 @@ impl Error {
         layer: impl Into<String>,
         what: impl Into<String>,
         expected: impl Into<String>,
-        got: impl ToString,
+        got: &dyn std::fmt::Display,
     ) -> Self {
         Self::Network { layer: layer.into(), what: what.into(), expected: expected.into(), got: got.to_string() }
     }

@@ -22,8 +22,11 @@ pub(crate) struct Context {
     name: String,
     /// Why the device is gone, once it is. Only heard of for devices opened here.
     lost: Arc<Mutex<Option<String>>>,
-    pipelines: Mutex<HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>>,
+    pipelines: Mutex<Pipelines>,
 }
+
+/// Compiled kernels by their constants.
+type Pipelines = HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>;
 
 /// A kernel compiled with its constants.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl Context {
     }
 
     /// The error of something that failed, or the loss of the device behind it.
-    pub fn failed(&self, what: &str, reason: impl ToString) -> Error {
+    pub fn failed(&self, what: &str, reason: &dyn std::fmt::Display) -> Error {
         let device = self.name.clone();
         match lock(&self.lost).clone() {
             Some(reason) => Error::DeviceLost { device, reason },
@@ -121,7 +124,7 @@ impl Context {
             first = first.or(report.await);
         }
         match first {
-            Some(error) => Err(self.failed(what, error)),
+            Some(error) => Err(self.failed(what, &error)),
             None => result,
         }
     }

@@ -89,7 +89,7 @@ impl Pending<'_> {
 
     fn poll(&self) -> Result<()> {
         let polled = self.context().device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", error))
+        polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", &error))
     }
 
     fn map(&self) -> Arc<Mutex<Mapping>> {
@@ -109,18 +109,18 @@ impl Pending<'_> {
         const WHAT: &str = "reading the result back";
         match result {
             Some(Ok(())) => {}
-            Some(Err(error)) => return Err(self.context().failed(WHAT, error)),
-            None => return Err(self.context().failed(WHAT, "the driver never answered")),
+            Some(Err(error)) => return Err(self.context().failed(WHAT, &error)),
+            None => return Err(self.context().failed(WHAT, &"the driver never answered")),
         }
         let mut raw = Raw { stages: Vec::new(), state: self.state, gpu_time: None };
         {
             let context = &self.engine.context;
-            let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, error))?;
+            let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, &error))?;
             for part in &self.parts {
                 let start = usize::try_from(part.offset).unwrap_or(usize::MAX);
                 let end = start.saturating_add(usize::try_from(part.bytes).unwrap_or(usize::MAX));
                 let Some(bytes) = view.get(start..end) else {
-                    return Err(context.failed(WHAT, "the staging buffer is too short"));
+                    return Err(context.failed(WHAT, &"the staging buffer is too short"));
                 };
                 match part.target {
                     Target::Stage => raw.stages.push(bytemuck::pod_collect_to_vec(bytes)),

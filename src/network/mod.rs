@@ -177,7 +177,7 @@ fn validate_labels(spec: &NetworkSpec, stages: &[Stage]) -> Result<()> {
     if last.sequence_out || last.out_features != spec.labels.len() {
         let width = last.out_features;
         let got = if last.sequence_out { format!("[T, B, {width}]") } else { format!("[B, {width}]") };
-        return Err(Error::network(&last.label, "output", format!("[B, {}], one per label", spec.labels.len()), got));
+        return Err(Error::network(&last.label, "output", format!("[B, {}], one per label", spec.labels.len()), &got));
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ fn validate_options(spec: &NetworkSpec) -> Result<()> {
             "network",
             "number of layers",
             format!("1 to {MAX_LAYERS}"),
-            spec.layers.len().to_string(),
+            &spec.layers.len().to_string(),
         ));
     }
     let mut names = std::collections::BTreeSet::new();
@@ -208,14 +208,14 @@ fn validate_options(spec: &NetworkSpec) -> Result<()> {
             }
             LayerSpec::Lstm(l) => {
                 if l.num_layers > MAX_LAYERS {
-                    return Err(Error::network(&l.name, "num_layers", format!("1 to {MAX_LAYERS}"), l.num_layers));
+                    return Err(Error::network(&l.name, "num_layers", format!("1 to {MAX_LAYERS}"), &l.num_layers));
                 }
                 if *batch_first.get_or_insert(l.batch_first) != l.batch_first {
                     return Err(Error::network(
                         &l.name,
                         "batch_first",
                         "the same in every LSTM of a network",
-                        l.batch_first,
+                        &l.batch_first,
                     ));
                 }
                 (
@@ -227,11 +227,11 @@ fn validate_options(spec: &NetworkSpec) -> Result<()> {
             LayerSpec::Softmax => continue,
         };
         if name.is_empty() || !names.insert(name) {
-            return Err(Error::network(name, "name", "a name that no other layer has", format!("{name:?}")));
+            return Err(Error::network(name, "name", "a name that no other layer has", &format!("{name:?}")));
         }
         for (option, size) in sizes {
             if size == 0 || size > MAX_DIMENSION {
-                return Err(Error::network(name, option, format!("1 to {MAX_DIMENSION}"), size));
+                return Err(Error::network(name, option, format!("1 to {MAX_DIMENSION}"), &size));
             }
         }
     }
@@ -243,7 +243,7 @@ fn validate_options(spec: &NetworkSpec) -> Result<()> {
                     &e.name,
                     "num_embeddings",
                     format!("at least the vocabulary's {} tokens", text.vocabulary.len()),
-                    e.num_embeddings,
+                    &e.num_embeddings,
                 ));
             }
             _ => {
@@ -251,7 +251,7 @@ fn validate_options(spec: &NetworkSpec) -> Result<()> {
                     "network",
                     "first layer",
                     "an embedding, since there is a vocabulary",
-                    "none",
+                    &"none",
                 ));
             }
         }

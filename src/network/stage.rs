@@ -101,7 +101,7 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
         match layer {
             LayerSpec::Embedding(e) => {
                 if !matches!(flow, Flow::Tokens) {
-                    return Err(Error::network(&e.name, "position", "the first layer", "a later one"));
+                    return Err(Error::network(&e.name, "position", "the first layer", &"a later one"));
                 }
                 stages.push(Stage {
                     label: e.name.clone(),
@@ -118,7 +118,7 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
             }
             LayerSpec::Lstm(l) => {
                 if !fits(flow, l.input_size, &l.name, "input_size")? {
-                    return Err(Error::network(&l.name, "input", "a sequence [T, B, I]", "one vector per row [B, I]"));
+                    return Err(Error::network(&l.name, "input", "a sequence [T, B, I]", &"one vector per row [B, I]"));
                 }
                 let out_features = l.directions() * l.hidden_size;
                 for level in 0..l.num_layers {
@@ -161,7 +161,7 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
                         "softmax",
                         "position",
                         "behind a layer with vectors",
-                        "the first layer",
+                        &"the first layer",
                     ));
                 };
                 stages.push(Stage {
@@ -184,8 +184,8 @@ fn fits(flow: Flow, width: usize, layer: &str, option: &str) -> Result<bool> {
         Flow::Start => Ok(true),
         Flow::Vectors { width: got, sequence } if got == width => Ok(sequence),
         Flow::Vectors { width: got, .. } => {
-            Err(Error::network(layer, option, format!("{got}, the width of the layer before it"), width))
+            Err(Error::network(layer, option, format!("{got}, the width of the layer before it"), &width))
         }
-        Flow::Tokens => Err(Error::network(layer, "input", "vectors", "token ids")),
+        Flow::Tokens => Err(Error::network(layer, "input", "vectors", &"token ids")),
     }
 }

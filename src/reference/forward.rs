@@ -194,7 +194,7 @@ fn initial_state<F: Real>(network: &Network, batch: usize, state: Option<&State>
 }
 
 fn mismatch(stage: &str) -> Error {
-    Error::network(stage, "stage", "weights and input of its own kind", "another kind")
+    Error::network(stage, "stage", "weights and input of its own kind", &"another kind")
 }
 
 fn convert<F: Real>(numbers: &[f32]) -> Vec<F> {
