@@ -50,19 +50,6 @@ fn load_w(column0: u32, k0: u32, cell: u32) {
         read_w(k0 + k, column), read_w(k0 + k, column + 1u), read_w(k0 + k, column + 2u), read_w(k0 + k, column + 3u));
 }
 
-fn write(row: u32, column: u32, sum: f32) {
-    if row < params.rows && column < OUT_FEATURES {
-        output[(params.output_row + row) * OUT_FEATURES + column] = activate(ACTIVATION, sum + bias[column]);
-    }
-}
-
-fn write_row(row: u32, column: u32, sums: vec4<f32>) {
-    write(row, column, sums.x);
-    write(row, column + 1u, sums.y);
-    write(row, column + 2u, sums.z);
-    write(row, column + 3u, sums.w);
-}
-
 @compute @workgroup_size(8, 8)
 fn linear(
     @builtin(local_invocation_id) local: vec3<u32>,
@@ -92,10 +79,14 @@ fn linear(
         }
         workgroupBarrier();
     }
-    let row = row0 + local.y * 4u;
-    let column = column0 + local.x * 4u;
-    write_row(row, column, sums_0);
-    write_row(row + 1u, column, sums_1);
-    write_row(row + 2u, column, sums_2);
-    write_row(row + 3u, column, sums_3);
+    // A loop, not 16 lines: SwiftShader takes minutes to compile 16 copies of the activation.
+    for (var i = 0u; i < 16u; i++) {
+        let row = row0 + local.y * 4u + i / 4u;
+        let column = column0 + local.x * 4u + i % 4u;
+        if row < params.rows && column < OUT_FEATURES {
+            let sums = select(select(sums_0, sums_1, i >= 4u), select(sums_2, sums_3, i >= 12u), i >= 8u);
+            output[(params.output_row + row) * OUT_FEATURES + column] =
+                activate(ACTIVATION, sums[i % 4u] + bias[column]);
+        }
+    }
 }

@@ -168,7 +168,8 @@ impl Builder {
             self.push(&part, Kernel::Linear, constants.clone(), |dispatch| {
                 dispatch.bindings = bindings.to_vec();
                 dispatch.workgroups = groups;
-                dispatch.iterations = inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + u64::from(LINEAR_DEPTH));
+                // The slices, and 16 results at the end.
+                dispatch.iterations = inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + u64::from(LINEAR_DEPTH)) + 16;
                 dispatch.work = per_row.saturating_mul(rows as u64);
             })?;
         }
