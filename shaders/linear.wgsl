@@ -21,33 +21,15 @@ const QUADS: u32 = TILE / 4u;
 var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
 var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
 
+// Reads past an edge become 0. No branches: SwiftShader takes minutes to compile 16 of them.
 fn read_x(row: u32, k: u32) -> f32 {
-    if row < params.rows && k < IN_FEATURES {
-        return x[(params.input_row + row) * IN_FEATURES + k];
-    }
-    return 0.0;
+    let inside = row < params.rows && k < IN_FEATURES;
+    return select(0.0, x[select(0u, (params.input_row + row) * IN_FEATURES + k, inside)], inside);
 }
 
 fn read_w(k: u32, column: u32) -> f32 {
-    if k < IN_FEATURES && column < OUT_FEATURES {
-        return w[k * OUT_FEATURES + column];
-    }
-    return 0.0;
-}
-
-fn load_x(row0: u32, k0: u32, cell: u32) {
-    let k = cell % DEPTH;
-    let quad = cell / DEPTH;
-    let row = row0 + quad * 4u;
-    x_slice[k * QUADS + quad] = vec4<f32>(
-        read_x(row, k0 + k), read_x(row + 1u, k0 + k), read_x(row + 2u, k0 + k), read_x(row + 3u, k0 + k));
-}
-
-fn load_w(column0: u32, k0: u32, cell: u32) {
-    let k = cell / QUADS;
-    let column = column0 + (cell % QUADS) * 4u;
-    w_slice[cell] = vec4<f32>(
-        read_w(k0 + k, column), read_w(k0 + k, column + 1u), read_w(k0 + k, column + 2u), read_w(k0 + k, column + 3u));
+    let inside = k < IN_FEATURES && column < OUT_FEATURES;
+    return select(0.0, w[select(0u, k * OUT_FEATURES + column, inside)], inside);
 }
 
 @compute @workgroup_size(8, 8)
@@ -64,10 +46,18 @@ fn linear(
     var sums_2 = vec4<f32>();
     var sums_3 = vec4<f32>();
     for (var k0 = 0u; k0 < IN_FEATURES; k0 += DEPTH) {
-        load_x(row0, k0, index);
-        load_x(row0, k0, index + 64u);
-        load_w(column0, k0, index);
-        load_w(column0, k0, index + 64u);
+        // The bound is the same for all invocations: FXC wants that where a barrier follows.
+        for (var first = 0u; first < DEPTH * QUADS; first += 64u) {
+            let cell = first + index;
+            var quad = vec4<f32>();
+            var columns = vec4<f32>();
+            for (var lane = 0u; lane < 4u; lane++) {
+                quad[lane] = read_x(row0 + cell / DEPTH * 4u + lane, k0 + cell % DEPTH);
+                columns[lane] = read_w(k0 + cell / QUADS, column0 + cell % QUADS * 4u + lane);
+            }
+            x_slice[cell % DEPTH * QUADS + cell / DEPTH] = quad;
+            w_slice[cell] = columns;
+        }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
             let rows = x_slice[k * QUADS + local.y];

@@ -2,8 +2,8 @@
 
 use gatefold::network::StageKind;
 use gatefold::{
-    Device, DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer,
-    Verification, verify,
+    Device, DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer, Verification,
+    verify,
 };
 
 use crate::Result;

@@ -113,14 +113,14 @@ impl Context {
     /// Runs `work` and turns whatever wgpu reports about it into an error.
     pub async fn scoped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (result, reports) = {
-            let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
-            let mut scopes = filters.map(|filter| Some(self.device.push_error_scope(filter)));
-            let result = work();
-            scopes.reverse();
-            (result, scopes.map(|scope| scope.map(wgpu::ErrorScopeGuard::pop)))
+            let scope = |filter| self.device.push_error_scope(filter);
+            let validation = scope(wgpu::ErrorFilter::Validation);
+            let memory = scope(wgpu::ErrorFilter::OutOfMemory);
+            let internal = scope(wgpu::ErrorFilter::Internal);
+            (work(), [internal.pop(), memory.pop(), validation.pop()])
         };
         let mut first = None;
-        for report in reports.into_iter().flatten() {
+        for report in reports {
             first = first.or(report.await);
         }
         match first {

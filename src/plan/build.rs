@@ -168,8 +168,9 @@ impl Builder {
             self.push(&part, Kernel::Linear, constants.clone(), |dispatch| {
                 dispatch.bindings = bindings.to_vec();
                 dispatch.workgroups = groups;
-                // The slices, and 16 results at the end.
-                dispatch.iterations = inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + u64::from(LINEAR_DEPTH)) + 16;
+                // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
+                dispatch.iterations =
+                    inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16;
                 dispatch.work = per_row.saturating_mul(rows as u64);
             })?;
         }
