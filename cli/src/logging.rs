@@ -5,8 +5,8 @@ use env_logger::{Builder, Env};
 /// Starts the log; `RUST_LOG` replaces what `-v` says.
 pub fn start(verbose: u8) {
     let filter = match verbose {
-        0 => "warn,wgpu_hal=error,wgpu_core=error,wgpu=error,naga=error",
-        1 => "warn,gatefold=info,wgpu_hal=error,naga=error",
+        0 => "warn,wgpu_hal=off,wgpu_core=error,wgpu=error,naga=error",
+        1 => "warn,gatefold=info,wgpu_hal=off,naga=error",
         2 => "info,gatefold=debug,wgpu_hal=warn,naga=warn",
         _ => "debug",
     };
