@@ -12,6 +12,8 @@ fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
 
 command -v cargo >/dev/null || fail "expected a Rust toolchain (https://rustup.rs), found no cargo"
 
+# libEGL's Wayland part complains loudly without it.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
