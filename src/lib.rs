@@ -37,7 +37,7 @@
 //! | [`formats`] | files to networks and back |
 //! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
-//! | [`reference`] | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
+//! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
 //! | [`compare`] | one comparator, one table of tolerances |
 //!
 //! An LSTM level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
