@@ -1,0 +1,12 @@
+//! The command as people run it: arguments and files in; stdout, stderr and an exit code out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
+
+mod bench;
+mod classify;
+mod devices;
+mod evaluation;
+mod mistakes;
+mod models;
+mod pipes;
+mod support;
+mod verify;

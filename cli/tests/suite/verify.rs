@@ -1,0 +1,62 @@
+use crate::support::{Folder, answer, json, on_software, repository, run};
+
+#[test]
+fn the_cpu_passes_on_every_kind_of_input() {
+    let table = answer(["verify", "--device", "cpu"]);
+    for word in ["random input, T = 20, B = 3, seed 0", "lstm.l0", "softmax", "lstm c_n", "20 x 3 x 32", "pass: all of"]
+    {
+        assert!(table.contains(word), "{word} in\n{table}");
+    }
+    assert!(!table.contains("FAIL"));
+    let text = answer(["verify", "--device", "cpu", "--text", "a warm, funny film"]);
+    assert!(text.contains("T = 4, B = 1"), "{text}");
+    let golden = repository("tests/goldens/lstm_batch_first_two_layers_bidirectional.safetensors");
+    let golden = answer(["verify", &golden, "--device", "cpu", "--steps", "7", "--batch", "2", "--seed", "5"]);
+    assert!(golden.contains("T = 7, B = 2, seed 5"), "{golden}");
+}
+
+/// The negative control.
+#[test]
+fn a_planted_fault_is_found() {
+    let golden = repository("tests/goldens/lstm_no_bias.safetensors");
+    for args in [
+        vec!["verify", "--device", "cpu"],
+        vec!["verify", "--device", "cpu", "--text", "a film"],
+        vec!["verify", "--device", "cpu", &golden],
+    ] {
+        let run = run(args.iter().chain(&["--plant-fault"]));
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.stdout.contains("FAIL"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_software_adapter_passes_and_its_fault_is_found() {
+    let Some(right) = on_software(&["verify"]) else { return };
+    assert_eq!(right.code, 0, "{right:?}");
+    assert!(right.stdout.contains("software renderer"), "{right:?}");
+    let wrong = on_software(&["verify", "--plant-fault"]).expect("the adapter was there a moment ago");
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+}
+
+#[test]
+fn auto_without_a_gpu_says_what_was_checked() {
+    let adapters = json(&answer(["devices", "--format", "json"]));
+    let table = answer(["verify"]);
+    assert_eq!(table.contains("no GPU found"), adapters["takes"]["kind"] == "CPU", "{table}");
+}
+
+#[test]
+fn all_checks_the_cpu_and_every_adapter() {
+    let folder = Folder::new("all");
+    let model = folder.path("small.safetensors");
+    std::fs::copy(repository("tests/goldens/lstm_bidirectional.safetensors"), &model).expect("a copy");
+    let adapters = json(&answer(["devices", "--format", "json"]));
+    let table = answer(["verify", &model, "--all"]);
+    assert!(table.lines().any(|line| line == "CPU"), "{table}");
+    for adapter in adapters["adapters"].as_array().expect("adapters") {
+        let name = adapter["name"].as_str().expect("a name");
+        assert!(table.lines().any(|line| line.starts_with(name)), "{name} in\n{table}");
+    }
+    assert_eq!(run(["verify", &model, "--all", "--plant-fault"]).code, 1);
+}
