@@ -195,7 +195,9 @@ impl DeviceChoice {
                     wish => info.backend == wish,
                 };
                 backend.as_ref().is_none_or(|wish| wish.split(',').any(same))
-                    && name.as_ref().is_none_or(|wish| info.name.to_ascii_lowercase().contains(wish))
+                    && name
+                        .as_ref()
+                        .is_none_or(|wish| info.name.to_ascii_lowercase().contains(&wish.to_ascii_lowercase()))
             }
         };
         // GL is the slowest road to a GPU that another backend reaches too.
