@@ -79,6 +79,21 @@ pub struct LstmSpec {
 }
 
 impl LstmSpec {
+    /// An LSTM with PyTorch's defaults for everything else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, input_size: usize, hidden_size: usize) -> Self {
+        Self {
+            name: name.into(),
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bidirectional: false,
+            bias: true,
+            batch_first: false,
+            output: LstmOutput::Sequence,
+        }
+    }
+
     /// D: 2 when bidirectional, else 1.
     #[must_use]
     pub fn directions(&self) -> usize {

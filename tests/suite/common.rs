@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use gatefold::network::{LayerSpec, LstmOutput, LstmSpec};
+use gatefold::network::{LayerSpec, LstmSpec};
 use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify};
 
 /// Set where a missing adapter must fail the run (CI, `test.sh`).
@@ -63,16 +63,7 @@ pub fn spec(layers: Vec<LayerSpec>) -> NetworkSpec {
 
 /// An LSTM layer with PyTorch's defaults.
 pub fn lstm(input_size: usize, hidden_size: usize) -> LstmSpec {
-    LstmSpec {
-        name: "lstm".into(),
-        input_size,
-        hidden_size,
-        num_layers: 1,
-        bidirectional: false,
-        bias: true,
-        batch_first: false,
-        output: LstmOutput::Sequence,
-    }
+    LstmSpec::new("lstm", input_size, hidden_size)
 }
 
 /// Loads `network` and asserts that every stage and state agrees with the f64 reference.
