@@ -1,16 +1,21 @@
 //! What a network is: layers with their options and weights. Plain data, no device, no file.
 
+mod activation;
 pub mod gates;
 mod random;
+mod recurrent;
 mod spec;
 mod stage;
 mod tensor;
 
 use std::collections::BTreeMap;
 
+pub use activation::Activation;
+pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use spec::{
-    Activation, DenseSpec, EmbeddingSpec, FORMAT, LayerSpec, LstmOutput, LstmSpec, NetworkSpec, Split, Standardize,
-    TextSpec,
+    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, Join, JoinSpec,
+    LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec, SelectStep,
+    Split, Standardize, TextSpec,
 };
 pub use stage::{DirectionNames, Stage, StageKind};
 pub use tensor::Tensor;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Activation, Cell, RecurrentSpec};
+
 /// Version of the description that this crate writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -25,18 +27,80 @@ pub struct NetworkSpec {
 }
 
 /// One layer.
+///
+/// T, B and the widths are the layer's own; a layer reads the output of the one before it,
+/// unless a [`LayerSpec::From`] stands between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LayerSpec {
     /// Token ids `[T, B]` to vectors `[T, B, E]`.
     Embedding(EmbeddingSpec),
+    /// Steps whose vector is one value throughout are masked and read as 0 (Keras). First layer only.
+    Masking(MaskingSpec),
     /// A stack of LSTM layers, `[T, B, I]` to `[T, B, D*H]` or, with `output: last`, `[B, D*H]`.
-    Lstm(LstmSpec),
+    Lstm(RecurrentSpec),
+    /// A stack of GRU layers; shapes as of an LSTM.
+    Gru(RecurrentSpec),
+    /// A stack of plain RNN layers; shapes as of an LSTM.
+    Rnn(RecurrentSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
+    /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
+    Conv1d(Conv1dSpec),
+    /// Largest or mean value over windows of time, `[T, B, N]` to `[T', B, N]`.
+    Pool1d(Pool1dSpec),
+    /// Largest or mean value over all time, `[T, B, N]` to `[B, N]`.
+    GlobalPool(GlobalPoolSpec),
+    /// Normalization over the last dimension.
+    LayerNorm(NormSpec),
+    /// Normalization of each channel by stored statistics.
+    BatchNorm(NormSpec),
+    /// An elementwise function.
+    Activation(ActivationSpec),
     /// Softmax over the last dimension.
     Softmax,
+    /// One timestep, `[T, B, N]` to `[B, N]`.
+    Select(SelectSpec),
+    /// The sequence backwards, `[T, B, N]`.
+    Reverse(NamedSpec),
+    /// Goes back to an earlier layer: the next layer reads its output.
+    From(FromSpec),
+    /// Joins the outputs of several layers.
+    Join(JoinSpec),
+}
+
+impl LayerSpec {
+    /// The layer's name; empty for those that have none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Embedding(l) => &l.name,
+            Self::Masking(l) => &l.name,
+            Self::Lstm(l) | Self::Gru(l) | Self::Rnn(l) => &l.name,
+            Self::Dense(l) => &l.name,
+            Self::Conv1d(l) => &l.name,
+            Self::Pool1d(l) => &l.name,
+            Self::GlobalPool(l) => &l.name,
+            Self::LayerNorm(l) | Self::BatchNorm(l) => &l.name,
+            Self::Activation(l) => &l.name,
+            Self::Select(l) => &l.name,
+            Self::Reverse(l) => &l.name,
+            Self::Join(l) => &l.name,
+            Self::Softmax | Self::From(_) => "",
+        }
+    }
+
+    /// Cell and options, if the layer is recurrent.
+    #[must_use]
+    pub fn recurrent(&self) -> Option<(Cell, &RecurrentSpec)> {
+        match self {
+            Self::Lstm(l) => Some((Cell::Lstm, l)),
+            Self::Gru(l) => Some((Cell::Gru, l)),
+            Self::Rnn(l) => Some((Cell::Rnn, l)),
+            _ => None,
+        }
+    }
 }
 
 /// Options of an embedding layer (`torch.nn.Embedding`).
@@ -49,71 +113,23 @@ pub struct EmbeddingSpec {
     pub num_embeddings: usize,
     /// E, width of a row.
     pub embedding_dim: usize,
+    /// Whether id 0 masks its step for the layers behind (Keras).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mask_zero: bool,
 }
 
-/// Options of an LSTM (`torch.nn.LSTM`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Options of a masking layer (Keras `Masking`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LstmSpec {
-    /// Prefix of its tensors.
+pub struct MaskingSpec {
+    /// Name of the layer.
     pub name: String,
-    /// I, width of the input.
-    pub input_size: usize,
-    /// H, width of the hidden and the cell state.
-    pub hidden_size: usize,
-    /// L, LSTM layers stacked on each other.
-    #[serde(default = "one")]
-    pub num_layers: usize,
-    /// Whether a second direction reads the sequence backwards (D = 2).
-    #[serde(default)]
-    pub bidirectional: bool,
-    /// Whether there are bias tensors.
-    #[serde(default = "yes")]
-    pub bias: bool,
-    /// Whether the caller's arrays are `[B, T, ..]` instead of `[T, B, ..]`.
-    #[serde(default)]
-    pub batch_first: bool,
-    /// What the layer hands on.
-    #[serde(default)]
-    pub output: LstmOutput,
-}
-
-impl LstmSpec {
-    /// An LSTM with PyTorch's defaults for everything else.
-    #[must_use]
-    pub fn new(name: impl Into<String>, input_size: usize, hidden_size: usize) -> Self {
-        Self {
-            name: name.into(),
-            input_size,
-            hidden_size,
-            num_layers: 1,
-            bidirectional: false,
-            bias: true,
-            batch_first: false,
-            output: LstmOutput::Sequence,
-        }
-    }
-
-    /// D: 2 when bidirectional, else 1.
-    #[must_use]
-    pub fn directions(&self) -> usize {
-        if self.bidirectional { 2 } else { 1 }
-    }
-}
-
-/// What an LSTM hands to the next layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LstmOutput {
-    /// h of every timestep, `[T, B, D*H]` (Keras' `return_sequences=True`).
-    #[default]
-    Sequence,
-    /// h after the last step each direction takes, `[B, D*H]`: forward at T-1, reverse at 0.
-    Last,
+    /// A step is masked if all its features equal this.
+    pub mask_value: f32,
 }
 
 /// Options of a dense layer (`torch.nn.Linear` with an activation behind it).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenseSpec {
     /// Prefix of its tensors.
@@ -130,25 +146,199 @@ pub struct DenseSpec {
     pub activation: Activation,
 }
 
-/// Elementwise function behind a dense layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Activation {
-    /// `x`
-    #[default]
-    Linear,
-    /// `max(x, 0)`
-    Relu,
-    /// `tanh(x)`
-    Tanh,
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
+/// Options of a convolution over time (`torch.nn.Conv1d` with an activation behind it).
+///
+/// `out[t] = activation(Σ_k W[:, :, k] x[t*stride + k*dilation - left] + b)`; tensors `weight`
+/// `[N, I/groups, K]` and `bias` `[N]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv1dSpec {
+    /// Prefix of its tensors.
+    pub name: String,
+    /// I, width of the input.
+    pub in_channels: usize,
+    /// N, width of the output.
+    pub out_channels: usize,
+    /// K, timesteps that one output sees.
+    pub kernel_size: usize,
+    /// Timesteps between two outputs.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// What is read before the first and behind the last timestep.
+    #[serde(default)]
+    pub padding: Padding,
+    /// Timesteps between two that one output sees.
+    #[serde(default = "one")]
+    pub dilation: usize,
+    /// Groups of channels that do not see each other.
+    #[serde(default = "one")]
+    pub groups: usize,
+    /// Whether there is a bias tensor.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Applied to every output element.
+    #[serde(default)]
+    pub activation: Activation,
 }
 
-impl Activation {
-    /// All of them, for batteries.
-    pub const ALL: [Self; 4] = [Self::Linear, Self::Relu, Self::Tanh, Self::Sigmoid];
+/// Timesteps added around a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Padding {
+    /// So many zeros before and behind.
+    Zeros {
+        /// Before the first timestep.
+        left: usize,
+        /// Behind the last timestep.
+        right: usize,
+    },
+    /// As many zeros as give `ceil(T / stride)` outputs, the odd one behind (TensorFlow `same`).
+    Same,
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Self::Zeros { left: 0, right: 0 }
+    }
+}
+
+/// Options of pooling over windows of time (`torch.nn.MaxPool1d`, `AvgPool1d`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool1dSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// What is taken from a window.
+    pub pool: Pool,
+    /// Timesteps of a window.
+    pub kernel_size: usize,
+    /// Timesteps between two windows.
+    pub stride: usize,
+    /// What is read before the first and behind the last timestep; a maximum never sees it.
+    #[serde(default)]
+    pub padding: Padding,
+    /// Whether a mean counts the padding (PyTorch) or not (Keras, ONNX).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub count_include_pad: bool,
+}
+
+/// Options of pooling over all time; masked steps do not count in a mean (Keras).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalPoolSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// What is taken.
+    pub pool: Pool,
+}
+
+/// What pooling takes from the values it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The largest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// Options of a normalization: `(x - mean) / sqrt(var + eps) * weight + bias`.
+///
+/// A layer norm takes mean and variance from the row; a batch norm from its tensors
+/// `running_mean` and `running_var`. Tensors `weight` and `bias` are 1 and 0 where left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NormSpec {
+    /// Prefix of its tensors.
+    pub name: String,
+    /// N, width of the input.
+    pub num_features: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Whether there is a tensor `weight` `[N]`.
+    #[serde(default = "yes")]
+    pub weight: bool,
+    /// Whether there is a tensor `bias` `[N]`.
+    #[serde(default = "yes")]
+    pub bias: bool,
+}
+
+/// An elementwise function as a layer of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivationSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// The function.
+    pub activation: Activation,
+}
+
+/// Which timestep is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// First or last.
+    pub step: SelectStep,
+}
+
+/// A timestep by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectStep {
+    /// Timestep 0.
+    First,
+    /// Timestep T-1, whatever a row's length.
+    Last,
+}
+
+/// A layer with nothing but a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSpec {
+    /// Name of the layer.
+    pub name: String,
+}
+
+/// Where the next layer's input comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromSpec {
+    /// Name of an earlier layer, or [`INPUT`] for the network's input.
+    pub layer: String,
+}
+
+/// Name under which [`FromSpec`] and [`JoinSpec`] mean the network's own input.
+pub const INPUT: &str = "input";
+
+/// Which layers' outputs are joined, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// Names of earlier layers ([`INPUT`] for the network's input), at least two.
+    pub inputs: Vec<String>,
+    /// How.
+    pub join: Join,
+}
+
+/// How outputs of equal length are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Join {
+    /// Side by side in the last dimension.
+    Concat,
+    /// Elementwise sum.
+    Add,
+    /// Elementwise product.
+    Mul,
+    /// Elementwise mean.
+    Average,
+    /// Elementwise maximum.
+    Max,
 }
 
 /// How text becomes token ids: Keras `TextVectorization` with its defaults.
@@ -181,30 +371,35 @@ pub enum Split {
     Whitespace,
 }
 
-fn one() -> usize {
+pub(super) fn one() -> usize {
     1
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
+}
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::RecurrentOutput;
 
     #[test]
     fn defaults_are_pytorchs() {
         let text = r#"{"type":"lstm","name":"a","input_size":3,"hidden_size":5}"#;
         let LayerSpec::Lstm(lstm) = serde_json::from_str(text).expect("valid") else { panic!("not an LSTM") };
         assert_eq!((lstm.num_layers, lstm.bidirectional, lstm.bias, lstm.batch_first), (1, false, true, false));
-        assert_eq!(lstm.output, LstmOutput::Sequence);
+        assert_eq!(lstm.output, RecurrentOutput::Sequence);
     }
 
     #[test]
     fn an_unknown_option_is_named() {
-        let text = r#"{"type":"lstm","name":"a","input_size":3,"hidden_size":5,"proj_size":2}"#;
-        let error = serde_json::from_str::<LayerSpec>(text).expect_err("proj_size is not read yet");
-        assert!(error.to_string().contains("proj_size"), "{error}");
+        let text = r#"{"type":"lstm","name":"a","input_size":3,"hidden_size":5,"hidden_sise":2}"#;
+        let error = serde_json::from_str::<LayerSpec>(text).expect_err("hidden_sise is not read yet");
+        assert!(error.to_string().contains("hidden_sise"), "{error}");
     }
 }

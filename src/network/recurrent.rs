@@ -1,0 +1,216 @@
+//! Options of recurrent layers. LSTM, GRU and plain RNN share them, as PyTorch's `RNNBase`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Activation;
+use super::spec::{is_default, one, yes};
+
+/// The recurrence of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// Gates i, f, g, o (Hochreiter & Schmidhuber 1997).
+    Lstm,
+    /// Gates r, z, n (Cho et al. 2014).
+    Gru,
+    /// One gate (Elman 1990).
+    Rnn,
+}
+
+impl Cell {
+    /// Number of gates, blocks of H rows in its weights.
+    #[must_use]
+    pub fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Rnn => 1,
+        }
+    }
+
+    /// The functions of one direction when [`RecurrentSpec::activations`] is empty.
+    #[must_use]
+    pub fn default_activations(self) -> &'static [Activation] {
+        match self {
+            Self::Lstm => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+            Self::Gru => &[Activation::Sigmoid, Activation::Tanh],
+            Self::Rnn => &[Activation::Tanh],
+        }
+    }
+
+    /// `lstm`, `gru` or `rnn`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+            Self::Rnn => "rnn",
+        }
+    }
+}
+
+/// Options of a recurrent layer (`torch.nn.LSTM`, `GRU`, `RNN`; ONNX and Keras options beside).
+///
+/// An option that its cell does not have is an error, not ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecurrentSpec {
+    /// Prefix of its tensors.
+    pub name: String,
+    /// I, width of the input.
+    pub input_size: usize,
+    /// H, width of the hidden (unless projected) and the cell state.
+    pub hidden_size: usize,
+    /// L, layers stacked on each other.
+    #[serde(default = "one")]
+    pub num_layers: usize,
+    /// Whether a second direction reads the sequence backwards (D = 2).
+    #[serde(default)]
+    pub bidirectional: bool,
+    /// Whether the only direction reads the sequence backwards (ONNX `direction: reverse`). The
+    /// output stays in the input's order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reverse: bool,
+    /// How a bidirectional layer joins its directions (Keras).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub merge_mode: MergeMode,
+    /// Whether there are bias tensors.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Whether the caller's arrays are `[B, T, ..]` instead of `[T, B, ..]`.
+    #[serde(default)]
+    pub batch_first: bool,
+    /// What the layer hands on.
+    #[serde(default)]
+    pub output: RecurrentOutput,
+    /// What its output is where a row's mask is off or its length is over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub masked_output: MaskedOutput,
+    /// P, width of the projected hidden state of an LSTM; 0 for none (Sak, Senior & Beaufays 2014).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proj_size: usize,
+    /// Whether an LSTM's gates see the cell state through `weight_p_l{k}` `[3H]`, in the order
+    /// i, f, o (Gers 2002).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub peephole: bool,
+    /// Whether an LSTM's forget gate is `1 - i` (ONNX `input_forget`). Its rows of the weights
+    /// are there and not read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub coupled: bool,
+    /// Whether a GRU's reset gate acts on the recurrent product (PyTorch, cuDNN, Keras
+    /// `reset_after=True`, ONNX `linear_before_reset=1`) instead of on the hidden state.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub reset_after: bool,
+    /// Whether the state that a run starts from, when the caller gives none, is stored in
+    /// `initial_h` `[L*D, H]` (`[L*D, P]` with a projection) and, for an LSTM, `initial_c`
+    /// `[L*D, H]`; else it is 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub initial_state: bool,
+    /// Functions of the gates, in ONNX's order: an LSTM's f, g, h (gates, candidate, output), a
+    /// GRU's f, g (gates, candidate), an RNN's f. One set for all directions, or one after the
+    /// other for each; empty means the cell's own ([`Cell::default_activations`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activations: Vec<Activation>,
+    /// Bound of the gates' pre-activations (ONNX `clip`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f32>,
+    /// Bound of an LSTM's cell state (TensorFlow and Burn `cell_clip`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell_clip: Option<f32>,
+}
+
+impl RecurrentSpec {
+    /// A layer with PyTorch's defaults for everything else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, input_size: usize, hidden_size: usize) -> Self {
+        Self {
+            name: name.into(),
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bidirectional: false,
+            reverse: false,
+            merge_mode: MergeMode::Concat,
+            bias: true,
+            batch_first: false,
+            output: RecurrentOutput::Sequence,
+            masked_output: MaskedOutput::Zero,
+            proj_size: 0,
+            peephole: false,
+            coupled: false,
+            reset_after: true,
+            initial_state: false,
+            activations: Vec::new(),
+            clip: None,
+            cell_clip: None,
+        }
+    }
+
+    /// D: 2 when bidirectional, else 1.
+    #[must_use]
+    pub fn directions(&self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// Width of h: P with a projection, else H.
+    #[must_use]
+    pub fn state_size(&self) -> usize {
+        if self.proj_size == 0 { self.hidden_size } else { self.proj_size }
+    }
+
+    /// Width of a level's directions side by side.
+    #[must_use]
+    pub fn level_size(&self) -> usize {
+        self.directions() * self.state_size()
+    }
+
+    /// Width of the layer's output.
+    #[must_use]
+    pub fn output_size(&self) -> usize {
+        match self.merge_mode {
+            MergeMode::Concat => self.level_size(),
+            _ => self.state_size(),
+        }
+    }
+}
+
+/// What a recurrent layer hands to the next layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecurrentOutput {
+    /// h of every timestep, `[T, B, D*H]` (Keras' `return_sequences=True`).
+    #[default]
+    Sequence,
+    /// h after the last step each direction takes, `[B, D*H]`: forward at T-1, reverse at 0.
+    Last,
+}
+
+/// How a bidirectional layer joins its two directions (Keras' `merge_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeMode {
+    /// Side by side, D*H wide.
+    #[default]
+    Concat,
+    /// Their sum, H wide.
+    Sum,
+    /// Their mean, H wide.
+    Ave,
+    /// Their product, H wide.
+    Mul,
+}
+
+/// What a recurrent layer's output is at a step that is masked, where its state stands still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskedOutput {
+    /// 0 in a sequence (ONNX, PyTorch's packed sequences); with `output: last` the last state.
+    #[default]
+    Zero,
+    /// The output of the last step that was not masked, 0 before the first (Keras).
+    Previous,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
