@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::session::Session;
-use crate::tensors::Input;
+use crate::input::Input;
 use crate::text::TextVectorizer;
 
 /// Rows in one run; more adds memory, not speed.

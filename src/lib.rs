@@ -70,8 +70,9 @@ pub mod models;
 pub mod network;
 pub mod plan;
 pub mod reference;
+mod input;
 mod session;
-mod tensors;
+mod state;
 mod text;
 mod verify;
 
@@ -83,7 +84,8 @@ pub use gpu::AdapterReport;
 pub use network::{Network, NetworkSpec, Tensor};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Output, Session, Timing, Trace};
-pub use tensors::{Input, LayerState, State};
+pub use input::Input;
+pub use state::{LayerState, State};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verification, verify};
 

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::network::Network;
 use crate::plan::{Plan, PlanOptions};
 use crate::reference::Reference;
-use crate::tensors::{Checked, Input, State, swap_outer};
+use crate::input::{Checked, Input, swap_outer};
+use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
 #[derive(Debug)]
@@ -145,7 +146,7 @@ impl Session {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
         let raw = match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
+            Engine::Cpu(reference) => on_cpu(reference, &checked, state)?,
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => engine.submit(&checked, state, Wish::default()).await?.resolve().await?,
         };
@@ -187,7 +188,7 @@ impl Session {
 
     fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
         match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
+            Engine::Cpu(reference) => on_cpu(reference, input, state),
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => pollster::block_on(engine.submit(input, state, wish))?.wait(),
         }
@@ -195,7 +196,9 @@ impl Session {
 
     /// The last stage's output in the caller's order.
     fn output(&self, input: &Checked<'_>, raw: Raw, start: Instant) -> Output {
-        let (steps, batch, width) = (input.steps, input.batch, self.network.output_size());
+        let (batch, width) = (input.batch, self.network.output_size());
+        // The input has been checked against the windows, so there is a number of steps.
+        let steps = self.network.stage_steps(input.steps).ok().and_then(|steps| steps.last().copied()).unwrap_or(1);
         let mut values = raw.stages.into_iter().next_back().unwrap_or_default();
         let shape = match (self.network.output_is_sequence(), self.network.batch_first()) {
             (false, _) => vec![batch, width],
@@ -210,7 +213,7 @@ impl Session {
     }
 }
 
-fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-    let forward = reference.forward_checked(input, state, wish.trace)?;
+fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>) -> Result<Raw> {
+    let forward = reference.forward_checked(input, state)?;
     Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None })
 }

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::network::{Network, Stage};
 use crate::reference::Reference;
 use crate::session::Session;
-use crate::tensors::{Checked, Input, State};
+use crate::input::{Checked, Input};
+use crate::state::State;
 
 /// The result of [`verify`].
 #[derive(Clone, Debug)]
@@ -19,14 +20,14 @@ pub struct Verification {
     pub steps: usize,
     /// B
     pub batch: usize,
-    /// One row per stage output, then h_n and c_n of every LSTM.
+    /// One row per stage output, then h_n and, of an LSTM, c_n of every recurrent layer.
     pub checks: Vec<Check>,
 }
 
 /// One compared tensor.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// The stage, or the LSTM with `h_n` or `c_n`.
+    /// The stage, or the recurrent layer with `h_n` or `c_n`.
     pub label: String,
     /// Its shape, time-major.
     pub shape: Vec<usize>,
@@ -74,8 +75,8 @@ impl Verification {
 pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: Option<&State>) -> Result<Verification> {
     let checked = Checked::new(reference, input, state)?;
     let (steps, batch) = (checked.steps, checked.batch);
-    let exact = Reference::<f64>::new(reference).forward(input, state, true)?;
-    let single = Reference::<f32>::new(reference).forward(input, state, true)?;
+    let exact = Reference::<f64>::new(reference).forward(input, state)?;
+    let single = Reference::<f32>::new(reference).forward(input, state)?;
     let got = session.trace(input, state)?;
     let tolerance = Tolerance::f32(steps);
     let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| Check {
@@ -86,12 +87,13 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
         reference_error: compare(single, exact, tolerance).max_error,
     };
     let mut checks = Vec::new();
+    let stage_steps = reference.stage_steps(steps)?;
     for (index, stage) in reference.stages().iter().enumerate() {
         let part = |stages: &[Vec<f32>]| stages.get(index).cloned().unwrap_or_default();
         let exact = &exact.stages[index];
         checks.push(check(
             stage.label.clone(),
-            shape(stage, steps, batch),
+            shape(stage, stage_steps[index], batch),
             &part(&got.stages),
             exact,
             &part(&single.stages),
@@ -99,9 +101,11 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     }
     for (index, exact) in exact.state.layers.iter().enumerate() {
         let (got, single) = (&got.state.layers[index], &single.state.layers[index]);
-        let shape = exact.shape.to_vec();
-        checks.push(check(format!("{} h_n", exact.name), shape.clone(), &got.h, &exact.h, &single.h));
-        checks.push(check(format!("{} c_n", exact.name), shape, &got.c, &exact.c, &single.c));
+        let label = |part: &str| format!("{} {part}", exact.name);
+        checks.push(check(label("h_n"), exact.h_shape.to_vec(), &got.h, &exact.h, &single.h));
+        if !exact.c.is_empty() {
+            checks.push(check(label("c_n"), exact.c_shape.to_vec(), &got.c, &exact.c, &single.c));
+        }
     }
     Ok(Verification { device: session.device().info().clone(), steps, batch, checks })
 }

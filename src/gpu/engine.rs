@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::network::Network;
 use crate::plan::{BufferId, Dispatch, Plan, PlanOptions, pack, plan};
 use crate::session::Wish;
-use crate::tensors::{Checked, State, Values};
+use crate::input::{Checked, Values};
+use crate::state::State;
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;

@@ -9,7 +9,7 @@ use super::context::{Context, lock};
 use super::engine::Engine;
 use crate::error::Result;
 use crate::session::Raw;
-use crate::tensors::State;
+use crate::state::State;
 
 /// A submitted run whose results are being copied into `staging`.
 pub(crate) struct Pending<'a> {

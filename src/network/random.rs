@@ -14,7 +14,7 @@ impl Network {
     /// # Errors
     /// What [`Network::new`] refuses, and [`Error::TooLarge`] beyond 2^30 weights.
     pub fn random(spec: NetworkSpec, seed: u64) -> Result<Self> {
-        super::validate_options(&spec)?;
+        super::validate::options(&spec)?;
         let mut generator = fastrand::Rng::with_seed(seed);
         let shapes = expected_tensors(&spec);
         let total = shapes.iter().fold(0usize, |sum, (_, shape)| {
@@ -33,7 +33,11 @@ impl Network {
             #[expect(clippy::cast_precision_loss, reason = "a scale need not be exact")]
             let bound = (*shape.last().unwrap_or(&1) as f32).sqrt().recip();
             let elements = shape.iter().product();
-            let data = (0..elements).map(|_| (generator.f32() * 2.0 - 1.0) * bound).collect();
+            let uniform = |_| generator.f32() * 2.0 - 1.0;
+            let data = match name.ends_with(".running_var") {
+                true => (0..elements).map(uniform).map(|x| 1.0 + x / 2.0).collect(),
+                false => (0..elements).map(uniform).map(|x| x * bound).collect(),
+            };
             tensors.insert(name, Tensor::new(shape, data)?);
         }
         Self::new(spec, tensors)

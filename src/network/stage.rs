@@ -1,15 +1,17 @@
-//! Layers broken down into the steps of work that a device does one after the other.
+//! The steps of work that a network comes down to, which a device does one after the other.
 
-use super::{Activation, LayerSpec, LstmOutput, NetworkSpec};
+use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Pool, SelectStep};
 use crate::error::{Error, Result};
 
-/// One step of work: a layer, or one level of a stacked LSTM.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One step of work: a layer, or one level of a stacked recurrent layer.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
-    /// The layer's name; an LSTM adds its level (`lstm.l0`).
+    /// The layer's name; a recurrent layer adds its level (`lstm.l0`).
     pub label: String,
     /// What is computed.
     pub kind: StageKind,
+    /// What is read; several for a join, else one.
+    pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
     pub in_features: usize,
     /// Width of the output's last dimension.
@@ -18,10 +20,21 @@ pub struct Stage {
     pub sequence_in: bool,
     /// Whether the output has a time dimension.
     pub sequence_out: bool,
+    /// Whether the input's timesteps are the network's own, so that a mask still fits them.
+    pub mask_reaches: bool,
+}
+
+/// Where a stage's input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The network's input.
+    Input,
+    /// The output of an earlier stage.
+    Stage(usize),
 }
 
 /// What a [`Stage`] computes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum StageKind {
     /// Row gather, `[T, B]` to `[T, B, E]`.
@@ -31,17 +44,10 @@ pub enum StageKind {
         /// Name of the table.
         weight: String,
     },
-    /// One level of an LSTM, `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
-    Lstm {
-        /// Position of the layer among the network's LSTMs.
-        lstm: usize,
-        /// Level in the stack, from 0.
-        level: usize,
-        /// H.
-        hidden_size: usize,
-        /// Tensor names per direction, D of them.
-        directions: Vec<DirectionNames>,
-    },
+    /// One level of a recurrent layer, `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
+    Recurrent(RecurrentStage),
+    /// The two directions of a bidirectional layer, `[.., 2H]` to `[.., H]`.
+    Merge(MergeMode),
     /// `activation(x W^T + b)`.
     Dense {
         /// Applied to every output element.
@@ -51,21 +57,123 @@ pub enum StageKind {
         /// Name of the bias `[N]`; without a bias no such tensor exists.
         bias: String,
     },
+    /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
+    Conv1d {
+        /// Which timesteps an output sees.
+        window: Window,
+        /// Groups of channels.
+        groups: usize,
+        /// Applied to every output element.
+        activation: Activation,
+        /// Name of the filters `[N, I/groups, K]`.
+        weight: String,
+        /// Name of the bias `[N]`; without a bias no such tensor exists.
+        bias: String,
+    },
+    /// Pooling over windows of time.
+    Pool1d {
+        /// Which timesteps an output sees.
+        window: Window,
+        /// What is taken from them.
+        pool: Pool,
+        /// Whether a mean counts the padding.
+        count_include_pad: bool,
+    },
+    /// Pooling over all time, `[T, B, N]` to `[B, N]`.
+    GlobalPool(Pool),
+    /// Normalization of every row.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+        /// Names of the scale and the offset `[N]`, which may be absent.
+        names: [String; 2],
+    },
+    /// `activation(x * scale + offset)` with a scale and an offset for each channel.
+    Channelwise {
+        /// Applied last.
+        activation: Activation,
+        /// Where scale and offset come from; 1 and 0 without.
+        norm: Option<BatchNorm>,
+    },
     /// Softmax over the last dimension.
     Softmax,
+    /// One timestep.
+    Select(SelectStep),
+    /// The sequence backwards.
+    Reverse,
+    /// Several outputs joined.
+    Join(Join),
 }
 
-/// PyTorch's names of the tensors of one direction of one LSTM level.
+/// One level of a recurrent layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecurrentStage {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// The recurrence.
+    pub cell: Cell,
+    /// Level in the stack, from 0.
+    pub level: usize,
+    /// H.
+    pub hidden_size: usize,
+    /// P, or 0 without a projection.
+    pub proj_size: usize,
+    /// Its directions, D of them.
+    pub directions: Vec<Direction>,
+    /// What the output is where the mask is off.
+    pub masked_output: MaskedOutput,
+    /// Whether the gates see the cell state.
+    pub peephole: bool,
+    /// Whether the forget gate is `1 - i`.
+    pub coupled: bool,
+    /// Whether a GRU resets the recurrent product instead of the hidden state.
+    pub reset_after: bool,
+    /// Bound of the pre-activations.
+    pub clip: Option<f32>,
+    /// Bound of the cell state.
+    pub cell_clip: Option<f32>,
+}
+
+impl RecurrentStage {
+    /// Width of h: P with a projection, else H.
+    #[must_use]
+    pub fn state_size(&self) -> usize {
+        if self.proj_size == 0 { self.hidden_size } else { self.proj_size }
+    }
+
+    /// G*H, rows of the weights.
+    #[must_use]
+    pub fn gate_rows(&self) -> usize {
+        self.cell.gates() * self.hidden_size
+    }
+}
+
+/// One direction of one level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Direction {
+    /// Whether it reads the sequence from its end.
+    pub reverse: bool,
+    /// Its tensors.
+    pub names: DirectionNames,
+    /// Its functions: gates, candidate, output (an LSTM's f, g, h; a GRU has two, an RNN one).
+    pub activations: Vec<Activation>,
+}
+
+/// PyTorch's names of the tensors of one direction of one level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectionNames {
-    /// `[4H, I]`
+    /// `[G*H, I]`
     pub weight_ih: String,
-    /// `[4H, H]`
+    /// `[G*H, H]`, `[G*H, P]` with a projection
     pub weight_hh: String,
-    /// `[4H]`, absent without bias
+    /// `[G*H]`, absent without bias
     pub bias_ih: String,
-    /// `[4H]`, absent without bias
+    /// `[G*H]`, absent without bias
     pub bias_hh: String,
+    /// `[P, H]`, absent without projection
+    pub weight_hr: String,
+    /// `[3H]`, absent without peepholes
+    pub weight_p: String,
 }
 
 impl DirectionNames {
@@ -77,115 +185,117 @@ impl DirectionNames {
             weight_hh: name("weight_hh"),
             bias_ih: name("bias_ih"),
             bias_hh: name("bias_hh"),
+            weight_hr: name("weight_hr"),
+            weight_p: name("weight_p"),
         }
     }
 }
 
-/// What flows between two layers.
-#[derive(Clone, Copy)]
-enum Flow {
-    Start,
-    Tokens,
-    Vectors { width: usize, sequence: bool },
+/// The stored statistics of a batch normalization.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Name of the scale, which may be absent.
+    pub weight: String,
+    /// Name of the offset, which may be absent.
+    pub bias: String,
+    /// Name of the mean.
+    pub running_mean: String,
+    /// Name of the variance.
+    pub running_var: String,
 }
 
-/// Breaks `spec` down and checks that neighbours fit.
-pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
-    let mut stages = Vec::new();
-    let mut flow = match spec.layers.first() {
-        Some(LayerSpec::Embedding(_)) => Flow::Tokens,
-        _ => Flow::Start,
-    };
-    let mut lstms = 0;
-    for layer in &spec.layers {
-        match layer {
-            LayerSpec::Embedding(e) => {
-                if !matches!(flow, Flow::Tokens) {
-                    return Err(Error::network(&e.name, "position", "the first layer", &"a later one"));
-                }
-                stages.push(Stage {
-                    label: e.name.clone(),
-                    kind: StageKind::Embedding {
-                        num_embeddings: e.num_embeddings,
-                        weight: format!("{}.weight", e.name),
-                    },
-                    in_features: 1,
-                    out_features: e.embedding_dim,
-                    sequence_in: true,
-                    sequence_out: true,
-                });
-                flow = Flow::Vectors { width: e.embedding_dim, sequence: true };
-            }
-            LayerSpec::Lstm(l) => {
-                if !fits(flow, l.input_size, &l.name, "input_size")? {
-                    return Err(Error::network(&l.name, "input", "a sequence [T, B, I]", &"one vector per row [B, I]"));
-                }
-                let out_features = l.directions() * l.hidden_size;
-                for level in 0..l.num_layers {
-                    stages.push(Stage {
-                        label: format!("{}.l{level}", l.name),
-                        kind: StageKind::Lstm {
-                            lstm: lstms,
-                            level,
-                            hidden_size: l.hidden_size,
-                            directions: (0..l.directions()).map(|d| DirectionNames::new(&l.name, level, d)).collect(),
-                        },
-                        in_features: if level == 0 { l.input_size } else { out_features },
-                        out_features,
-                        sequence_in: true,
-                        sequence_out: level + 1 < l.num_layers || l.output == LstmOutput::Sequence,
-                    });
-                }
-                lstms += 1;
-                flow = Flow::Vectors { width: out_features, sequence: l.output == LstmOutput::Sequence };
-            }
-            LayerSpec::Dense(d) => {
-                let sequence = fits(flow, d.in_features, &d.name, "in_features")?;
-                stages.push(Stage {
-                    label: d.name.clone(),
-                    kind: StageKind::Dense {
-                        activation: d.activation,
-                        weight: format!("{}.weight", d.name),
-                        bias: format!("{}.bias", d.name),
-                    },
-                    in_features: d.in_features,
-                    out_features: d.out_features,
-                    sequence_in: sequence,
-                    sequence_out: sequence,
-                });
-                flow = Flow::Vectors { width: d.out_features, sequence };
-            }
-            LayerSpec::Softmax => {
-                let Flow::Vectors { width, sequence } = flow else {
-                    return Err(Error::network(
-                        "softmax",
-                        "position",
-                        "behind a layer with vectors",
-                        &"the first layer",
-                    ));
-                };
-                stages.push(Stage {
-                    label: "softmax".into(),
-                    kind: StageKind::Softmax,
-                    in_features: width,
-                    out_features: width,
-                    sequence_in: sequence,
-                    sequence_out: sequence,
-                });
+/// Timesteps that one output sees: `t*stride + k*dilation - left` for k below `kernel_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Timesteps that one output sees.
+    pub kernel_size: usize,
+    /// Timesteps between two outputs.
+    pub stride: usize,
+    /// Timesteps between two that one output sees.
+    pub dilation: usize,
+    /// What lies around the sequence.
+    pub padding: Padding,
+}
+
+impl Window {
+    /// Timesteps from the first seen to the last.
+    #[must_use]
+    pub fn span(&self) -> usize {
+        (self.kernel_size - 1) * self.dilation + 1
+    }
+
+    /// Timesteps added before and behind a sequence of `steps`.
+    #[must_use]
+    pub fn padding(&self, steps: usize) -> [usize; 2] {
+        match self.padding {
+            Padding::Zeros { left, right } => [left, right],
+            Padding::Same => {
+                let outputs = steps.div_ceil(self.stride);
+                let total = ((outputs - 1) * self.stride + self.span()).saturating_sub(steps);
+                [total / 2, total - total / 2]
             }
         }
     }
-    Ok(stages)
+
+    /// Outputs for a sequence of `steps`; `None` if it is shorter than the window.
+    #[must_use]
+    pub fn outputs(&self, steps: usize) -> Option<usize> {
+        let padded = steps + self.padding(steps).iter().sum::<usize>();
+        Some(padded.checked_sub(self.span())? / self.stride + 1)
+    }
 }
 
-/// Whether what flows into a layer of `width` is a sequence; an error if the widths differ.
-fn fits(flow: Flow, width: usize, layer: &str, option: &str) -> Result<bool> {
-    match flow {
-        Flow::Start => Ok(true),
-        Flow::Vectors { width: got, sequence } if got == width => Ok(sequence),
-        Flow::Vectors { width: got, .. } => {
-            Err(Error::network(layer, option, format!("{got}, the width of the layer before it"), &width))
+impl Stage {
+    /// Timesteps of the output for an input of `steps`; 1 where the output has no time dimension.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sequence is shorter than the layer's window.
+    pub fn output_steps(&self, steps: usize) -> Result<usize> {
+        match &self.kind {
+            StageKind::Conv1d { window, .. } | StageKind::Pool1d { window, .. } => {
+                window.outputs(steps).ok_or_else(|| {
+                    let [left, right] = window.padding(steps);
+                    let least = window.span().saturating_sub(left + right);
+                    Error::shape(
+                        format!("input of `{}`", self.label),
+                        format!("at least {least} timesteps"),
+                        format!("{steps}"),
+                    )
+                })
+            }
+            _ if self.sequence_out => Ok(steps),
+            _ => Ok(1),
         }
-        Flow::Tokens => Err(Error::network(layer, "input", "vectors", &"token ids")),
     }
+
+    /// The recurrent level, if it is one.
+    #[must_use]
+    pub fn recurrent(&self) -> Option<&RecurrentStage> {
+        match &self.kind {
+            StageKind::Recurrent(recurrent) => Some(recurrent),
+            _ => None,
+        }
+    }
+}
+
+/// Timesteps of every stage's output for a network's input of `steps`.
+pub(super) fn stage_steps(stages: &[Stage], steps: usize) -> Result<Vec<usize>> {
+    let mut outputs = Vec::with_capacity(stages.len());
+    for stage in stages {
+        let mut input = None;
+        for &source in &stage.inputs {
+            let steps = match source {
+                Source::Input => steps,
+                Source::Stage(index) => outputs[index],
+            };
+            if *input.get_or_insert(steps) != steps {
+                let expected = format!("outputs of {} timesteps each", input.unwrap_or(steps));
+                return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {steps}")));
+            }
+        }
+        outputs.push(stage.output_steps(input.unwrap_or(steps))?);
+    }
+    Ok(outputs)
 }

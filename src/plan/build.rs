@@ -6,7 +6,7 @@ use super::{
     weight_sizes,
 };
 use crate::error::{Error, Result};
-use crate::network::{Activation, Network, Stage, StageKind, gates};
+use crate::network::{Activation, Network, Stage, StageKind};
 
 const F32: u64 = 4;
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
@@ -87,7 +87,8 @@ impl Builder {
             let work = Rows { stage, index, rows: rows * self.batch, input_row: 0, output_row: 0 };
             match &stage.kind {
                 StageKind::Embedding { num_embeddings, .. } => self.embedding(&work, *num_embeddings, flow, output)?,
-                StageKind::Lstm { .. } => self.lstm(stage, index, flow, output, projected)?,
+                StageKind::Recurrent(_) => self.lstm(stage, index, flow, output, projected)?,
+                _ => return Err(Error::Unsupported { place: stage.label.clone(), what: "not yet".into() }),
                 StageKind::Dense { activation, .. } => {
                     let (w, bias) = (self.next_weight, self.next_weight + 1);
                     self.linear(&work, stage.out_features, *activation, [flow, w, bias, output])?;
@@ -104,7 +105,7 @@ impl Builder {
     /// The buffer that the projected inputs of one chunk of time share, if there is an LSTM.
     fn projection(&mut self, network: &Network) -> Result<BufferId> {
         let widths = network.stages().iter().filter_map(|stage| match stage.kind {
-            StageKind::Lstm { hidden_size, .. } => Some(gates::COUNT * hidden_size),
+            StageKind::Recurrent(ref r) => Some(4 * r.hidden_size),
             _ => None,
         });
         let chunks: Vec<_> = widths.map(|width| (self.chunk(width), width)).collect();
@@ -186,8 +187,8 @@ impl Builder {
         output: BufferId,
         projected: BufferId,
     ) -> Result<()> {
-        let StageKind::Lstm { lstm, level, hidden_size, directions } = &stage.kind else { return Ok(()) };
-        let (hidden, width) = (*hidden_size, gates::COUNT * hidden_size);
+        let StageKind::Recurrent(crate::network::RecurrentStage { layer: lstm, level, hidden_size, directions, .. }) = &stage.kind else { return Ok(()) };
+        let (hidden, width) = (*hidden_size, 4 * hidden_size);
         let chunk = self.chunk(width);
         let (units, split, why) = self.workgroup(hidden)?;
         self.reason(format!("{}: {why}", stage.label));
@@ -393,6 +394,7 @@ fn activation_constant(activation: Activation) -> u32 {
         Activation::Relu => 1,
         Activation::Tanh => 2,
         Activation::Sigmoid => 3,
+        _ => 0,
     }
 }
 

@@ -19,13 +19,13 @@ pub fn weight_sizes(stage: &Stage) -> Vec<(String, usize)> {
         StageKind::Embedding { num_embeddings, .. } => {
             vec![(format!("{label} table [V, E]"), num_embeddings * stage.out_features)]
         }
-        StageKind::Lstm { hidden_size, directions, .. } => (0..directions.len())
+        StageKind::Recurrent(crate::network::RecurrentStage { hidden_size, directions, .. }) => (0..directions.len())
             .flat_map(|direction| {
                 let end = if direction == 1 { " reverse" } else { "" };
                 [
-                    (format!("{label}{end} W [I, H, 4]"), stage.in_features * hidden_size * gates::COUNT),
-                    (format!("{label}{end} bias [H, 4]"), hidden_size * gates::COUNT),
-                    (format!("{label}{end} U [H, H, 4]"), hidden_size * hidden_size * gates::COUNT),
+                    (format!("{label}{end} W [I, H, 4]"), stage.in_features * hidden_size * 4),
+                    (format!("{label}{end} bias [H, 4]"), hidden_size * 4),
+                    (format!("{label}{end} U [H, H, 4]"), hidden_size * hidden_size * 4),
                 ]
             })
             .collect(),
@@ -33,7 +33,7 @@ pub fn weight_sizes(stage: &Stage) -> Vec<(String, usize)> {
             (format!("{label} W [K, N]"), stage.in_features * stage.out_features),
             (format!("{label} bias [N]"), stage.out_features),
         ],
-        StageKind::Softmax => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -53,11 +53,12 @@ pub fn pack(network: &Network) -> Vec<PackedWeight> {
 fn stage_data(network: &Network, stage: &Stage) -> Vec<Vec<f32>> {
     match &stage.kind {
         StageKind::Embedding { weight, .. } => vec![network.weight(weight).to_vec()],
-        StageKind::Lstm { hidden_size, directions, .. } => directions
+        StageKind::Recurrent(crate::network::RecurrentStage { hidden_size, directions, .. }) => directions
             .iter()
-            .flat_map(|names| {
+            .flat_map(|direction| {
+                let names = &direction.names;
                 let bias =
-                    sum(gates::COUNT * hidden_size, [network.weight(&names.bias_ih), network.weight(&names.bias_hh)]);
+                    sum(4 * hidden_size, [network.weight(&names.bias_ih), network.weight(&names.bias_hh)]);
                 [
                     interleave(network.weight(&names.weight_ih), *hidden_size, stage.in_features),
                     interleave(&bias, *hidden_size, 1),
@@ -69,7 +70,7 @@ fn stage_data(network: &Network, stage: &Stage) -> Vec<Vec<f32>> {
             transpose(network.weight(weight), stage.out_features, stage.in_features),
             sum(stage.out_features, [network.weight(bias), &[]]),
         ],
-        StageKind::Softmax => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,9 +1,14 @@
 //! A whole network on the CPU.
 
-use super::{Real, StepShape, embedding, linear, lstm_step, softmax};
+use super::recurrent::{LevelShape, level};
+use super::weights::{StageWeights, convert};
+use super::{
+    Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows,
+};
 use crate::error::{Error, Result};
-use crate::network::{DirectionNames, Network, StageKind, gates};
-use crate::tensors::{Checked, Input, LayerState, State, Values};
+use crate::input::{Checked, Input, Values};
+use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
+use crate::state::{LayerState, State};
 
 /// A network prepared for the CPU in `F`.
 #[derive(Clone, Debug)]
@@ -15,49 +20,28 @@ pub struct Reference<F> {
 /// What [`Reference::forward`] computed, time-major.
 #[derive(Clone, Debug)]
 pub struct Forward<F> {
-    /// Output of every stage, `[T, B, N]` or `[B, N]`; only the last when not traced.
+    /// Output of every stage, `[T, B, N]` or `[B, N]`.
     pub stages: Vec<Vec<F>>,
-    /// Final state of every LSTM.
+    /// Final state of every recurrent layer.
     pub state: State<F>,
 }
 
-#[derive(Clone, Debug)]
-enum StageWeights<F> {
-    Embedding(Vec<F>),
-    Lstm(Vec<Direction<F>>),
-    Dense { weight: Vec<F>, bias: Vec<F> },
-    Softmax,
-}
-
-#[derive(Clone, Debug)]
-struct Direction<F> {
-    /// `[I, 4H]`
-    input: Vec<F>,
-    /// `[H, 4H]`
-    recurrent: Vec<F>,
-    /// `[4H]`, both biases summed
-    bias: Vec<F>,
+/// What a stage reads.
+struct Flow<'a, F> {
+    /// One or several `[T, B, N]` or `[B, N]`.
+    inputs: Vec<&'a [F]>,
+    /// Timesteps of the input.
+    steps: usize,
+    batch: usize,
+    /// Bits `[T, B]`, where they fit the input's timesteps.
+    mask: Option<&'a [u32]>,
 }
 
 impl<F: Real> Reference<F> {
     /// Converts the weights of `network` once.
     #[must_use]
     pub fn new(network: &Network) -> Self {
-        let weights = network
-            .stages()
-            .iter()
-            .map(|stage| match &stage.kind {
-                StageKind::Embedding { weight, .. } => StageWeights::Embedding(convert(network.weight(weight))),
-                StageKind::Lstm { hidden_size, directions, .. } => StageWeights::Lstm(
-                    directions.iter().map(|names| direction(network, names, stage.in_features, *hidden_size)).collect(),
-                ),
-                StageKind::Dense { weight, bias, .. } => StageWeights::Dense {
-                    weight: transposed(network.weight(weight), stage.in_features),
-                    bias: summed(stage.out_features, &[network.weight(bias)]),
-                },
-                StageKind::Softmax => StageWeights::Softmax,
-            })
-            .collect();
+        let weights = network.stages().iter().map(|stage| StageWeights::new(network, stage)).collect();
         Self { network: network.clone(), weights }
     }
 
@@ -67,152 +51,158 @@ impl<F: Real> Reference<F> {
         &self.network
     }
 
-    /// Runs the network; with `trace` the output of every stage is kept.
+    /// Runs the network and keeps the output of every stage.
     ///
     /// # Errors
     /// Input or state of the wrong shape, a token outside the table.
-    pub fn forward(&self, input: Input<'_>, state: Option<&State>, trace: bool) -> Result<Forward<F>> {
-        self.forward_checked(&Checked::new(&self.network, input, state)?, state, trace)
+    pub fn forward(&self, input: Input<'_>, state: Option<&State>) -> Result<Forward<F>> {
+        self.forward_checked(&Checked::new(&self.network, input, state)?, state)
     }
 
-    pub(crate) fn forward_checked(
-        &self,
-        checked: &Checked<'_>,
-        state: Option<&State>,
-        trace: bool,
-    ) -> Result<Forward<F>> {
-        let mut final_state = initial_state(&self.network, checked.batch, state);
-        let features = match &checked.values {
-            Values::Features(values) => convert(values),
-            Values::Tokens(_) => Vec::new(),
+    pub(crate) fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
+        let mut final_state = start(&self.network, checked.batch, state);
+        let steps_out = self.network.stage_steps(checked.steps)?;
+        let (features, tokens) = match &checked.values {
+            Values::Features(values) => (convert(values), &[][..]),
+            Values::Tokens(tokens) => (Vec::new(), &tokens[..]),
         };
         let mut outputs: Vec<Vec<F>> = Vec::new();
         for (stage, weights) in self.network.stages().iter().zip(&self.weights) {
-            let flow = outputs.last().unwrap_or(&features);
-            let output = match (&stage.kind, weights) {
-                (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => match &checked.values {
-                    Values::Tokens(tokens) => embedding(tokens, table, stage.out_features),
-                    Values::Features(_) => return Err(mismatch(&stage.label)),
-                },
-                (StageKind::Lstm { lstm, level, hidden_size, .. }, StageWeights::Lstm(directions)) => {
-                    let shape = LevelShape {
-                        steps: checked.steps,
-                        batch: checked.batch,
-                        hidden_size: *hidden_size,
-                        sequence_out: stage.sequence_out,
-                    };
-                    let state = &mut final_state.layers[*lstm];
-                    lstm_level(shape, flow, directions, state, level * directions.len())
-                }
-                (StageKind::Dense { activation, .. }, StageWeights::Dense { weight, bias }) => {
-                    linear(flow, weight, bias, *activation)
-                }
-                (StageKind::Softmax, StageWeights::Softmax) => softmax(flow, stage.in_features),
-                _ => return Err(mismatch(&stage.label)),
+            let read = |source: &Source| match *source {
+                Source::Input => &features[..],
+                Source::Stage(index) => &outputs[index][..],
             };
-            if !trace {
-                outputs.clear();
-            }
+            let flow = Flow {
+                inputs: stage.inputs.iter().map(read).collect(),
+                steps: match stage.inputs[0] {
+                    Source::Input => checked.steps,
+                    Source::Stage(index) => steps_out[index],
+                },
+                batch: checked.batch,
+                mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
+            };
+            let output = match (&stage.kind, weights) {
+                (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => {
+                    embedding(tokens, table, stage.out_features)
+                }
+                (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
+                    let Flow { steps, batch, mask, .. } = flow;
+                    let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
+                    level(shape, recurrent, directions, flow.inputs[0], &mut final_state.layers[recurrent.layer])
+                }
+                _ => stateless(stage, weights, &flow)?,
+            };
             outputs.push(output);
         }
         Ok(Forward { stages: outputs, state: final_state })
     }
 }
 
-/// Sizes of one level of an LSTM.
-#[derive(Clone, Copy)]
-struct LevelShape {
-    steps: usize,
-    batch: usize,
-    hidden_size: usize,
-    sequence_out: bool,
+/// Every stage but embeddings and recurrent levels.
+fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow: &Flow<'_, F>) -> Result<Vec<F>> {
+    let x = flow.inputs[0];
+    let sizes = [flow.steps, flow.batch, stage.in_features];
+    let row_len = flow.batch * stage.in_features;
+    Ok(match (&stage.kind, weights) {
+        (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
+            linear(x, weight, bias, *activation)
+        }
+        (StageKind::Conv1d { window, activation, .. }, StageWeights::Matrix { weight, bias }) => {
+            let seen = windows(x, flow.steps, flow.batch, stage.in_features, window);
+            linear(&seen, weight, bias, *activation)
+        }
+        (StageKind::Pool1d { window, pool: how, count_include_pad }, _) => {
+            pool(x, sizes, window, *how, *count_include_pad, None)
+        }
+        (StageKind::GlobalPool(how), _) => {
+            let padding = Padding::default();
+            let window = Window { kernel_size: flow.steps, stride: 1, dilation: 1, padding };
+            pool(x, sizes, &window, *how, false, flow.mask)
+        }
+        (StageKind::LayerNorm { eps, .. }, StageWeights::LayerNorm([weight, bias])) => {
+            layer_norm(x, *eps, weight, bias)
+        }
+        (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
+            channelwise(x, channels, *activation)
+        }
+        (StageKind::Softmax, _) => softmax(x, stage.in_features),
+        (StageKind::Select(SelectStep::First), _) => x[..row_len].to_vec(),
+        (StageKind::Select(SelectStep::Last), _) => x[x.len() - row_len..].to_vec(),
+        (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
+        (StageKind::Merge(mode), _) => {
+            let parts = [0, 1].map(|half| (x, Columns { stride: stage.in_features, offset: half * stage.out_features }));
+            let (how, scale) = merging(*mode);
+            joined(&parts, how, scale, stage.out_features)
+        }
+        (StageKind::Join(Join::Concat), _) => concatenated(&flow.inputs, flow.batch * rows(stage, flow)),
+        (StageKind::Join(join), _) => {
+            let columns = Columns { stride: stage.out_features, offset: 0 };
+            let parts: Vec<_> = flow.inputs.iter().map(|&x| (x, columns)).collect();
+            let (how, scale) = joining(*join, parts.len());
+            joined(&parts, how, scale, stage.out_features)
+        }
+        _ => return Err(Error::network(&stage.label, "stage", "weights of its own kind", &"another kind")),
+    })
 }
 
-/// One level in all its directions; `first_row` is the level's first row in the state `[L*D, B, H]`.
-fn lstm_level<F: Real>(
-    shape: LevelShape,
-    input: &[F],
-    directions: &[Direction<F>],
-    state: &mut LayerState<F>,
-    first_row: usize,
-) -> Vec<F> {
-    let LevelShape { steps, batch, hidden_size, sequence_out } = shape;
-    let output_stride = directions.len() * hidden_size;
-    let kept_steps = if sequence_out { steps } else { 1 };
-    let mut output = vec![F::default(); kept_steps * batch * output_stride];
-    let state_len = batch * hidden_size;
-    for (index, direction) in directions.iter().enumerate() {
-        let projected = linear(input, &direction.input, &direction.bias, crate::network::Activation::Linear);
-        let span = (first_row + index) * state_len..(first_row + index + 1) * state_len;
-        let mut h_in = state.h[span.clone()].to_vec();
-        let mut h_out = vec![F::default(); state_len];
-        let step_shape = StepShape { hidden_size, output_stride, output_offset: index * hidden_size };
-        for step in 0..steps {
-            let t = if index == 1 { steps - 1 - step } else { step };
-            let row = if sequence_out { t } else { 0 };
-            let width = batch * gates::COUNT * hidden_size;
-            lstm_step(
-                step_shape,
-                &projected[t * width..][..width],
-                &direction.recurrent,
-                &h_in,
-                &mut h_out,
-                &mut state.c[span.clone()],
-                &mut output[row * batch * output_stride..][..batch * output_stride],
-            );
-            std::mem::swap(&mut h_in, &mut h_out);
-        }
-        state.h[span].copy_from_slice(&h_in);
+/// Timesteps that a stage's input really has.
+fn rows<F>(stage: &Stage, flow: &Flow<'_, F>) -> usize {
+    if stage.sequence_in { flow.steps } else { 1 }
+}
+
+/// How the directions of a bidirectional layer meet, and what the result is multiplied by.
+pub(crate) fn merging(mode: MergeMode) -> (Combine, f32) {
+    match mode {
+        MergeMode::Concat => (Combine::Copy, 1.0),
+        MergeMode::Sum => (Combine::Add, 1.0),
+        MergeMode::Ave => (Combine::Add, 0.5),
+        MergeMode::Mul => (Combine::Mul, 1.0),
+    }
+}
+
+/// How joined outputs meet, and what the result is multiplied by.
+pub(crate) fn joining(join: Join, inputs: usize) -> (Combine, f32) {
+    match join {
+        Join::Concat => (Combine::Copy, 1.0),
+        Join::Add => (Combine::Add, 1.0),
+        Join::Mul => (Combine::Mul, 1.0),
+        Join::Max => (Combine::Max, 1.0),
+        Join::Average => (Combine::Add, f32::count(inputs).recip()),
+    }
+}
+
+/// The first part, then each further part met with it; the scale comes last.
+fn joined<F: Real>(parts: &[(&[F], Columns)], how: Combine, scale: f32, width: usize) -> Vec<F> {
+    let rows = parts[0].0.len() / parts[0].1.stride;
+    let mut output = vec![F::default(); rows * width];
+    let to = Columns { stride: width, offset: 0 };
+    for (index, &(x, from)) in parts.iter().enumerate() {
+        let how = if index == 0 { Combine::Copy } else { how };
+        let scale = if index + 1 == parts.len() { scale } else { 1.0 };
+        combine(how, scale, width, x, from, &mut output, to);
     }
     output
 }
 
-fn direction<F: Real>(network: &Network, names: &DirectionNames, inputs: usize, hidden: usize) -> Direction<F> {
-    Direction {
-        input: transposed(network.weight(&names.weight_ih), inputs),
-        recurrent: transposed(network.weight(&names.weight_hh), hidden),
-        bias: summed(gates::COUNT * hidden, &[network.weight(&names.bias_ih), network.weight(&names.bias_hh)]),
+fn concatenated<F: Real>(inputs: &[&[F]], rows: usize) -> Vec<F> {
+    let stride = inputs.iter().map(|x| x.len() / rows).sum();
+    let mut output = vec![F::default(); rows * stride];
+    let mut offset = 0;
+    for x in inputs {
+        let width = x.len() / rows;
+        let from = Columns { stride: width, offset: 0 };
+        combine(Combine::Copy, 1.0, width, x, from, &mut output, Columns { stride, offset });
+        offset += width;
     }
+    output
 }
 
-fn initial_state<F: Real>(network: &Network, batch: usize, state: Option<&State>) -> State<F> {
-    match state {
-        Some(state) => State {
-            layers: state
-                .layers
-                .iter()
-                .map(|layer| LayerState {
-                    name: layer.name.clone(),
-                    shape: layer.shape,
-                    h: convert(&layer.h),
-                    c: convert(&layer.c),
-                })
-                .collect(),
-        },
-        None => State::zeros(network, batch),
-    }
-}
-
-fn mismatch(stage: &str) -> Error {
-    Error::network(stage, "stage", "weights and input of its own kind", &"another kind")
-}
-
-fn convert<F: Real>(numbers: &[f32]) -> Vec<F> {
-    numbers.iter().map(|&x| F::from_f32(x)).collect()
-}
-
-/// `[N, K]` as `[K, N]`.
-fn transposed<F: Real>(matrix: &[f32], columns: usize) -> Vec<F> {
-    (0..columns).flat_map(|k| matrix.iter().skip(k).step_by(columns)).map(|&x| F::from_f32(x)).collect()
-}
-
-/// Sum of the vectors that are there (an option left out gives an empty one), in `F`.
-fn summed<F: Real>(len: usize, vectors: &[&[f32]]) -> Vec<F> {
-    let mut sum = vec![F::default(); len];
-    for vector in vectors {
-        for (sum, &x) in sum.iter_mut().zip(*vector) {
-            *sum += F::from_f32(x);
-        }
-    }
-    sum
+/// The caller's state, or the one the network starts from.
+fn start<F: Real>(network: &Network, batch: usize, state: Option<&State>) -> State<F> {
+    let Some(state) = state else { return State::initial(network, batch) };
+    let layers = state.layers.iter().map(|layer| {
+        let LayerState { name, h_shape, h, c_shape, c } = layer;
+        LayerState { name: name.clone(), h_shape: *h_shape, h: convert(h), c_shape: *c_shape, c: convert(c) }
+    });
+    State { layers: layers.collect() }
 }

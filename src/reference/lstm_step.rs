@@ -1,63 +1,54 @@
 //! Twin of `shaders/lstm_step.wgsl`.
 //!
 //! ```text
-//! i = σ(Wi x + Ui h + bi)    f = σ(Wf x + Uf h + bf)
-//! g = tanh(Wg x + Ug h + bg) o = σ(Wo x + Uo h + bo)
-//! c' = f∘c + i∘g             h' = o∘tanh(c')
+//! i = σ(Wi x + Ui h + bi + pi∘c)  f = σ(Wf x + Uf h + bf + pf∘c)  (coupled: f = 1 - i)
+//! g = tanh(Wg x + Ug h + bg)      c' = f∘c + i∘g
+//! o = σ(Wo x + Uo h + bo + po∘c') h' = o∘tanh(c')
 //! ```
-//! (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000)
+//! (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000; peepholes p:
+//! Gers 2002)
 
 use super::linear::accumulate;
-use super::{Real, sigmoid};
-use crate::network::gates;
+use super::{Real, StepOptions, activate, bounded};
+use crate::network::{Activation, gates};
 
-/// Sizes of one timestep.
-#[derive(Clone, Copy, Debug)]
-pub struct StepShape {
-    /// H
-    pub hidden_size: usize,
-    /// Distance between two rows of `output`, D*H.
-    pub output_stride: usize,
-    /// First column of `output` that this direction owns.
-    pub output_offset: usize,
-}
-
-/// One timestep of one direction for all batch rows.
+/// One timestep of one batch row of an LSTM.
 ///
-/// - `projected` `[B, 4H]`: W x + b of this timestep, gates in the order i, f, g, o
-/// - `recurrent` `[H, 4H]`: U transposed
-/// - `h_in`, `h_out` `[B, H]`: the ping-pong pair
-/// - `cell` `[B, H]`: c, updated in place
-/// - `output` `[B, D*H]`: the layer's output at this timestep
+/// - `projected` `[4H]`: W x + b of this timestep, gates in the order i, f, g, o
+/// - `recurrent` `[K, 4H]`: U transposed; K is H, or P with a projection
+/// - `peephole` `[3H]` in the order i, f, o, or empty
+/// - `h_in` `[K]`
+/// - `cell` `[H]`: c, updated in place
+/// - `h_out` `[H]`: the new h, not projected yet
 pub fn lstm_step<F: Real>(
-    shape: StepShape,
+    options: &StepOptions<'_>,
     projected: &[F],
     recurrent: &[F],
+    peephole: &[F],
     h_in: &[F],
-    h_out: &mut [F],
     cell: &mut [F],
-    output: &mut [F],
+    h_out: &mut [F],
 ) {
-    let hidden = shape.hidden_size;
-    let width = gates::COUNT * hidden;
-    let mut sums = vec![F::default(); width];
-    for (row, projected) in projected.chunks_exact(width).enumerate() {
-        sums.copy_from_slice(projected);
-        let span = row * hidden..(row + 1) * hidden;
-        for (&h, weights) in h_in[span.clone()].iter().zip(recurrent.chunks_exact(width)) {
-            accumulate(&mut sums, h, weights);
-        }
-        let h_out = &mut h_out[span.clone()];
-        let cell = &mut cell[span];
-        for unit in 0..hidden {
-            let gate = |block: usize| sums[block * hidden + unit];
-            let input = sigmoid(gate(gates::INPUT));
-            let forget = sigmoid(gate(gates::FORGET));
-            let candidate = gate(gates::CANDIDATE).tanh();
-            let out = sigmoid(gate(gates::OUTPUT));
-            cell[unit] = forget * cell[unit] + input * candidate;
-            h_out[unit] = out * cell[unit].tanh();
-        }
-        output[row * shape.output_stride + shape.output_offset..][..hidden].copy_from_slice(h_out);
+    let hidden = h_out.len();
+    let mut sums = projected.to_vec();
+    for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
+        accumulate(&mut sums, h, weights);
+    }
+    let &[of_gates, of_candidate, of_output] = options.activations else {
+        return; // The network's validation gives an LSTM three.
+    };
+    for unit in 0..hidden {
+        let peep = |block: usize, c: F| peephole.get(block * hidden + unit).map_or(F::default(), |&p| p * c);
+        let gate = |activation: Activation, block: usize, more: F| {
+            activate(activation, bounded(options.clip, sums[block * hidden + unit] + more))
+        };
+        let c = cell[unit];
+        let input = gate(of_gates, gates::INPUT, peep(0, c));
+        let forget = if options.coupled { F::ONE - input } else { gate(of_gates, gates::FORGET, peep(1, c)) };
+        let candidate = gate(of_candidate, gates::CANDIDATE, F::default());
+        let c = bounded(options.cell_clip, forget * c + input * candidate);
+        let output = gate(of_gates, gates::OUTPUT, peep(2, c));
+        cell[unit] = c;
+        h_out[unit] = output * activate(of_output, c);
     }
 }

@@ -4,17 +4,37 @@
 //! `f64` instance is the oracle of every test, the `f32` instance is the CPU device.
 
 mod activations;
+mod channelwise;
+mod combine;
+mod conv1d;
 mod embedding;
 mod forward;
+mod gru_step;
+mod layer_norm;
 mod linear;
 mod lstm_step;
+mod pool;
 mod real;
+mod recurrent;
+mod rnn_step;
 mod softmax;
+mod weights;
 
 pub use activations::{activate, sigmoid};
+pub use channelwise::channelwise;
+pub use combine::{Columns, Combine, combine};
+pub use conv1d::windows;
 pub use embedding::embedding;
 pub use forward::{Forward, Reference};
+#[cfg(feature = "gpu")]
+pub(crate) use forward::{joining, merging};
+pub use gru_step::gru_step;
+pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use lstm_step::{StepShape, lstm_step};
+pub use lstm_step::lstm_step;
+pub use pool::pool;
 pub use real::Real;
+use recurrent::bounded;
+pub use recurrent::StepOptions;
+pub use rnn_step::rnn_step;
 pub use softmax::softmax;

@@ -30,53 +30,68 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// e to the power of `self`
     fn exp(self) -> Self;
+    /// `exp(self) - 1`, exact near 0
+    fn exp_m1(self) -> Self;
+    /// `log(1 + self)`, exact near 0
+    fn ln_1p(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// Error function.
+    fn erf(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
-}
-
-impl Real for f32 {
-    const ONE: Self = 1.0;
-    fn from_f32(x: f32) -> Self {
-        x
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
-    fn to_f64(self) -> f64 {
-        self.into()
-    }
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn tanh(self) -> Self {
-        self.tanh()
-    }
-    fn abs(self) -> Self {
-        self.abs()
+    /// A number of elements.
+    #[must_use]
+    fn count(elements: usize) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^24")]
+        Self::from_f32(elements as f32)
     }
 }
 
-impl Real for f64 {
-    const ONE: Self = 1.0;
-    fn from_f32(x: f32) -> Self {
-        x.into()
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "rounding a result to f32 is this function's job")]
-    fn to_f32(self) -> f32 {
-        self as f32
-    }
-    fn to_f64(self) -> f64 {
-        self
-    }
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn tanh(self) -> Self {
-        self.tanh()
-    }
-    fn abs(self) -> Self {
-        self.abs()
-    }
+macro_rules! real {
+    ($float:ident, $erf:path, $from_f32:expr, $to_f32:expr) => {
+        impl Real for $float {
+            const ONE: Self = 1.0;
+            fn from_f32(x: f32) -> Self {
+                $from_f32(x)
+            }
+            fn to_f32(self) -> f32 {
+                $to_f32(self)
+            }
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+            fn exp(self) -> Self {
+                self.exp()
+            }
+            fn exp_m1(self) -> Self {
+                self.exp_m1()
+            }
+            fn ln_1p(self) -> Self {
+                self.ln_1p()
+            }
+            fn tanh(self) -> Self {
+                self.tanh()
+            }
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            fn abs(self) -> Self {
+                self.abs()
+            }
+        }
+    };
+}
+
+real!(f32, libm::erff, |x| x, |x| x);
+real!(f64, libm::erf, f64::from, rounded);
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding a result to f32 is this function's job")]
+fn rounded(x: f64) -> f32 {
+    x as f32
 }

@@ -1,0 +1,198 @@
+//! What a description must be like, beyond what fits between neighbours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Activation, Cell, Conv1dSpec, FORMAT, INPUT, LayerSpec, MAX_DIMENSION, MAX_LAYERS, MergeMode, NetworkSpec, Padding,
+    RecurrentSpec, Stage, Tensor,
+};
+use crate::error::{Error, Result};
+
+/// Everything about the options that does not need the neighbour layers.
+pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
+    if spec.format == 0 || spec.format > FORMAT {
+        return Err(Error::Malformed {
+            what: "network description".into(),
+            expected: format!("format 1 to {FORMAT}"),
+            got: format!("format {}", spec.format),
+        });
+    }
+    if spec.layers.is_empty() || spec.layers.len() > MAX_LAYERS {
+        let expected = format!("1 to {MAX_LAYERS}");
+        return Err(Error::network("network", "number of layers", expected, &spec.layers.len()));
+    }
+    let mut names = BTreeSet::from([INPUT]);
+    let mut batch_first = None;
+    for layer in &spec.layers {
+        let name = layer.name();
+        if !matches!(layer, LayerSpec::Softmax | LayerSpec::From(_)) && (name.is_empty() || !names.insert(name)) {
+            return Err(Error::network(name, "name", "a name that no other layer has", &format!("{name:?}")));
+        }
+        for (option, size) in sizes(layer) {
+            if size == 0 || size > MAX_DIMENSION {
+                return Err(Error::network(name, option, format!("1 to {MAX_DIMENSION}"), &size));
+            }
+        }
+        match layer {
+            LayerSpec::Conv1d(c) => conv1d(c)?,
+            LayerSpec::Pool1d(p) => padding(&p.name, p.padding)?,
+            LayerSpec::Masking(m) => finite(name, "mask_value", m.mask_value)?,
+            LayerSpec::Dense(d) => activation(name, d.activation)?,
+            LayerSpec::Activation(a) => activation(name, a.activation)?,
+            LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) if !(n.eps >= 0.0 && n.eps.is_finite()) => {
+                return Err(Error::network(name, "eps", "a number from 0", &n.eps));
+            }
+            LayerSpec::Join(j) if j.inputs.len() < 2 => {
+                return Err(Error::network(name, "inputs", "at least 2", &j.inputs.len()));
+            }
+            _ => {}
+        }
+        if let Some((cell, r)) = layer.recurrent() {
+            recurrent(cell, r)?;
+            if *batch_first.get_or_insert(r.batch_first) != r.batch_first {
+                let expected = "the same in every recurrent layer of a network";
+                return Err(Error::network(name, "batch_first", expected, &r.batch_first));
+            }
+        }
+    }
+    vocabulary(spec)
+}
+
+/// The options of `layer` that count something, none of which may be 0.
+fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
+    match layer {
+        LayerSpec::Embedding(e) => vec![("num_embeddings", e.num_embeddings), ("embedding_dim", e.embedding_dim)],
+        LayerSpec::Lstm(r) | LayerSpec::Gru(r) | LayerSpec::Rnn(r) => {
+            vec![("input_size", r.input_size), ("hidden_size", r.hidden_size), ("num_layers", r.num_layers)]
+        }
+        LayerSpec::Dense(d) => vec![("in_features", d.in_features), ("out_features", d.out_features)],
+        LayerSpec::Conv1d(c) => vec![
+            ("in_channels", c.in_channels),
+            ("out_channels", c.out_channels),
+            ("kernel_size", c.kernel_size),
+            ("stride", c.stride),
+            ("dilation", c.dilation),
+            ("groups", c.groups),
+        ],
+        LayerSpec::Pool1d(p) => vec![("kernel_size", p.kernel_size), ("stride", p.stride)],
+        LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => vec![("num_features", n.num_features)],
+        _ => Vec::new(),
+    }
+}
+
+fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
+    let name = &spec.name;
+    let fail = |what: &str, expected: String, got: &dyn std::fmt::Display| {
+        Err(Error::network(name, what, expected, got))
+    };
+    if spec.num_layers > MAX_LAYERS {
+        return fail("num_layers", format!("1 to {MAX_LAYERS}"), &spec.num_layers);
+    }
+    let lstm_only = [
+        ("proj_size", spec.proj_size > 0),
+        ("peephole", spec.peephole),
+        ("coupled", spec.coupled),
+        ("cell_clip", spec.cell_clip.is_some()),
+    ];
+    for (option, set) in lstm_only {
+        if set && cell != Cell::Lstm {
+            return fail(option, "it only on an LSTM".into(), &cell.name());
+        }
+    }
+    if !spec.reset_after && cell != Cell::Gru {
+        return fail("reset_after", "it only on a GRU".into(), &cell.name());
+    }
+    if spec.proj_size >= spec.hidden_size && spec.proj_size > 0 {
+        return fail("proj_size", format!("less than hidden_size, {}", spec.hidden_size), &spec.proj_size);
+    }
+    if spec.reverse && spec.bidirectional {
+        return fail("reverse", "false, since bidirectional has both directions".into(), &true);
+    }
+    if spec.merge_mode != MergeMode::Concat && (!spec.bidirectional || spec.num_layers > 1) {
+        let got = format!("{:?}", spec.merge_mode).to_lowercase();
+        return fail("merge_mode", "concat, unless bidirectional with one layer".into(), &got);
+    }
+    let functions = cell.default_activations().len();
+    let wanted = [0, functions, functions * spec.directions()];
+    if !wanted.contains(&spec.activations.len()) {
+        let expected = format!("none, {functions} or {} functions", functions * spec.directions());
+        return fail("activations", expected, &spec.activations.len());
+    }
+    for &function in &spec.activations {
+        activation(name, function)?;
+    }
+    for (option, bound) in [("clip", spec.clip), ("cell_clip", spec.cell_clip)] {
+        if let Some(bound) = bound.filter(|&bound| !(bound > 0.0 && bound.is_finite())) {
+            return fail(option, "a number above 0".into(), &bound);
+        }
+    }
+    Ok(())
+}
+
+fn conv1d(spec: &Conv1dSpec) -> Result<()> {
+    let divides = |channels: usize| channels.is_multiple_of(spec.groups);
+    if !divides(spec.in_channels) || !divides(spec.out_channels) {
+        let expected = format!("a divisor of {} and {} channels", spec.in_channels, spec.out_channels);
+        return Err(Error::network(&spec.name, "groups", expected, &spec.groups));
+    }
+    if spec.kernel_size.checked_mul(spec.dilation).is_none_or(|span| span > MAX_DIMENSION) {
+        let expected = format!("kernel_size * dilation up to {MAX_DIMENSION}");
+        return Err(Error::network(&spec.name, "dilation", expected, &spec.dilation));
+    }
+    activation(&spec.name, spec.activation)?;
+    padding(&spec.name, spec.padding)
+}
+
+fn padding(name: &str, padding: Padding) -> Result<()> {
+    match padding {
+        Padding::Zeros { left, right } if left.max(right) > MAX_DIMENSION => {
+            Err(Error::network(name, "padding", format!("up to {MAX_DIMENSION}"), &left.max(right)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn activation(name: &str, activation: Activation) -> Result<()> {
+    activation.parameters().into_iter().try_for_each(|parameter| finite(name, "activation", parameter))
+}
+
+fn finite(name: &str, option: &str, number: f32) -> Result<()> {
+    if number.is_finite() { Ok(()) } else { Err(Error::network(name, option, "finite numbers", &number)) }
+}
+
+fn vocabulary(spec: &NetworkSpec) -> Result<()> {
+    let Some(text) = &spec.text else { return Ok(()) };
+    match spec.layers.first() {
+        Some(LayerSpec::Embedding(e)) if e.num_embeddings >= text.vocabulary.len() => Ok(()),
+        Some(LayerSpec::Embedding(e)) => {
+            let expected = format!("at least the vocabulary's {} tokens", text.vocabulary.len());
+            Err(Error::network(&e.name, "num_embeddings", expected, &e.num_embeddings))
+        }
+        _ => Err(Error::network("network", "first layer", "an embedding, since there is a vocabulary", &"none")),
+    }
+}
+
+/// Class names need one vector per row, as wide as there are names.
+pub(super) fn labels(spec: &NetworkSpec, stages: &[Stage]) -> Result<()> {
+    let Some(last) = stages.last().filter(|_| !spec.labels.is_empty()) else { return Ok(()) };
+    if last.sequence_out || last.out_features != spec.labels.len() {
+        let width = last.out_features;
+        let got = if last.sequence_out { format!("[T, B, {width}]") } else { format!("[B, {width}]") };
+        return Err(Error::network(&last.label, "output", format!("[B, {}], one per label", spec.labels.len()), &got));
+    }
+    Ok(())
+}
+
+/// A batch normalization divides by the root of these.
+pub(super) fn variances(spec: &NetworkSpec, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    for layer in &spec.layers {
+        let LayerSpec::BatchNorm(norm) = layer else { continue };
+        let name = format!("{}.running_var", norm.name);
+        let Some(variance) = tensors.get(&name) else { continue };
+        if let Some(&bad) = variance.data().iter().find(|&&variance| variance + norm.eps <= 0.0) {
+            let expected = format!("variances above {}, so that with eps they are positive", -norm.eps);
+            return Err(Error::network(&norm.name, "running_var", expected, &bad));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! One level of a recurrent layer: the steps in all directions, masks, states.
+
+use super::activations::clamp;
+use super::weights::DirectionWeights;
+use super::{Real, gru_step, linear, lstm_step, rnn_step};
+use crate::input::bits;
+use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
+use crate::state::LayerState;
+
+/// What a step of a recurrence does beyond its sums.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOptions<'a> {
+    /// Functions of the gates, the candidate and the output.
+    pub activations: &'a [Activation],
+    /// Bound of the pre-activations.
+    pub clip: Option<f32>,
+    /// Bound of an LSTM's cell state.
+    pub cell_clip: Option<f32>,
+    /// Whether an LSTM's forget gate is `1 - i`.
+    pub coupled: bool,
+    /// Whether a GRU resets the recurrent product.
+    pub reset_after: bool,
+}
+
+/// `x` within `±bound`.
+pub(super) fn bounded<F: Real>(bound: Option<f32>, x: F) -> F {
+    match bound {
+        Some(bound) => clamp(x, F::from_f32(-bound), F::from_f32(bound)),
+        None => x,
+    }
+}
+
+/// Sizes of one run of a level.
+#[derive(Clone, Copy)]
+pub(super) struct LevelShape<'a> {
+    pub steps: usize,
+    pub batch: usize,
+    pub sequence_out: bool,
+    /// Bits `[T, B]`, if any step is masked.
+    pub mask: Option<&'a [u32]>,
+}
+
+/// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
+pub(super) fn level<F: Real>(
+    shape: LevelShape<'_>,
+    stage: &RecurrentStage,
+    weights: &[DirectionWeights<F>],
+    input: &[F],
+    state: &mut LayerState<F>,
+) -> Vec<F> {
+    let LevelShape { steps, batch, sequence_out, .. } = shape;
+    let (hidden, width) = (stage.hidden_size, stage.state_size());
+    let stride = stage.directions.len() * width;
+    let mut output = vec![F::default(); if sequence_out { steps } else { 1 } * batch * stride];
+    let mut raw = vec![F::default(); hidden];
+    for (index, (direction, weights)) in stage.directions.iter().zip(weights).enumerate() {
+        let options = StepOptions {
+            activations: &direction.activations,
+            clip: stage.clip,
+            cell_clip: stage.cell_clip,
+            coupled: stage.coupled,
+            reset_after: stage.reset_after,
+        };
+        let projected = linear(input, &weights.input, &weights.bias, Activation::Linear);
+        let row_of_state = stage.level * stage.directions.len() + index;
+        let h = &mut state.h[row_of_state * batch * width..][..batch * width];
+        let c = match stage.cell {
+            Cell::Lstm => &mut state.c[row_of_state * batch * hidden..][..batch * hidden],
+            Cell::Gru | Cell::Rnn => &mut [],
+        };
+        for step in 0..steps {
+            let t = if direction.reverse { steps - 1 - step } else { step };
+            for row in 0..batch {
+                let at = t * batch + row;
+                let h = &mut h[row * width..][..width];
+                let out = &mut output[(if sequence_out { at } else { row }) * stride + index * width..][..width];
+                let mask = shape.mask.map_or(bits::VALID, |mask| mask[at]);
+                if mask & bits::VALID == 0 {
+                    if stands_still(stage, direction.reverse, sequence_out, mask) {
+                        out.copy_from_slice(h);
+                    } else {
+                        out.fill(F::default());
+                    }
+                    continue;
+                }
+                let projected = &projected[at * stage.gate_rows()..][..stage.gate_rows()];
+                let (recurrent, extra) = (&weights.recurrent, &weights.extra);
+                match stage.cell {
+                    Cell::Lstm => {
+                        let c = &mut c[row * hidden..][..hidden];
+                        lstm_step(&options, projected, recurrent, extra, h, c, &mut raw);
+                    }
+                    Cell::Gru => gru_step(&options, projected, recurrent, extra, h, &mut raw),
+                    Cell::Rnn => rnn_step(&options, projected, recurrent, h, &mut raw),
+                }
+                if stage.proj_size == 0 {
+                    h.copy_from_slice(&raw);
+                } else {
+                    let none = vec![F::default(); width];
+                    h.copy_from_slice(&linear(&raw, &weights.projection, &none, Activation::Linear));
+                }
+                out.copy_from_slice(h);
+            }
+        }
+    }
+    output
+}
+
+/// Whether a masked step's output is the state, which stands still, or 0.
+fn stands_still(stage: &RecurrentStage, reverse: bool, sequence_out: bool, mask: u32) -> bool {
+    let seen = if reverse { bits::SEEN_REVERSE } else { bits::SEEN_FORWARD };
+    match stage.masked_output {
+        MaskedOutput::Previous => mask & seen != 0,
+        MaskedOutput::Zero => !sequence_out,
+    }
+}

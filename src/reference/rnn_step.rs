@@ -1,0 +1,19 @@
+//! Twin of `shaders/rnn_step.wgsl`: `h' = tanh(W x + U h + b)` (Elman 1990).
+
+use super::linear::accumulate;
+use super::{Real, StepOptions, activate, bounded};
+
+/// One timestep of one batch row of a plain RNN.
+///
+/// - `projected` `[H]`: W x + b of this timestep
+/// - `recurrent` `[H, H]`: U transposed
+/// - `h_in`, `h_out` `[H]`
+pub fn rnn_step<F: Real>(options: &StepOptions<'_>, projected: &[F], recurrent: &[F], h_in: &[F], h_out: &mut [F]) {
+    h_out.copy_from_slice(projected);
+    for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
+        accumulate(h_out, h, weights);
+    }
+    for (h, &activation) in h_out.iter_mut().zip(options.activations.iter().cycle()) {
+        *h = activate(activation, bounded(options.clip, *h));
+    }
+}

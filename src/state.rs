@@ -1,0 +1,94 @@
+//! What is carried from run to run.
+
+use crate::error::{Error, Result};
+use crate::network::{Cell, Network, RecurrentSpec};
+use crate::reference::Real;
+
+/// The state of every recurrent layer of a network between two runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<F = f32> {
+    /// One entry per recurrent layer, in the network's order.
+    pub layers: Vec<LayerState<F>>,
+}
+
+/// The state of one recurrent layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerState<F = f32> {
+    /// The layer's name.
+    pub name: String,
+    /// `[L*D, B, H]`, or `[L*D, B, P]` with a projection; row `level * D + direction`.
+    pub h_shape: [usize; 3],
+    /// Hidden state h.
+    pub h: Vec<F>,
+    /// `[L*D, B, H]`, or `[L*D, B, 0]` for a cell without c (GRU, RNN).
+    pub c_shape: [usize; 3],
+    /// Cell state c.
+    pub c: Vec<F>,
+}
+
+impl<F: Real> State<F> {
+    /// All zeros.
+    #[must_use]
+    pub fn zeros(network: &Network, batch: usize) -> Self {
+        let layers = network.recurrent_layers().map(|(cell, layer)| {
+            let [h_shape, c_shape] = shapes(cell, layer, batch);
+            let zeros = |shape: [usize; 3]| vec![F::default(); shape.iter().product()];
+            LayerState { name: layer.name.clone(), h_shape, h: zeros(h_shape), c_shape, c: zeros(c_shape) }
+        });
+        Self { layers: layers.collect() }
+    }
+
+    /// The state that a run starts from when none is given: what the network stores, else zeros.
+    #[must_use]
+    pub fn initial(network: &Network, batch: usize) -> Self {
+        let mut state = Self::zeros(network, batch);
+        for (layer, (_, spec)) in state.layers.iter_mut().zip(network.recurrent_layers()) {
+            let LayerState { h_shape, h, c_shape, c, .. } = layer;
+            for (part, numbers, [_, _, width]) in [("h", h, *h_shape), ("c", c, *c_shape)] {
+                let stored = network.weight(&format!("{}.initial_{part}", spec.name));
+                if stored.is_empty() || width == 0 {
+                    continue;
+                }
+                // `[L*D, H]`, the same for every batch row.
+                for (rows, stored) in numbers.chunks_exact_mut(batch * width).zip(stored.chunks_exact(width)) {
+                    for row in rows.chunks_exact_mut(width) {
+                        for (number, &stored) in row.iter_mut().zip(stored) {
+                            *number = F::from_f32(stored);
+                        }
+                    }
+                }
+            }
+        }
+        state
+    }
+}
+
+/// Shapes of h and c.
+fn shapes(cell: Cell, layer: &RecurrentSpec, batch: usize) -> [[usize; 3]; 2] {
+    let rows = layer.num_layers * layer.directions();
+    let cell_size = if cell == Cell::Lstm { layer.hidden_size } else { 0 };
+    [[rows, batch, layer.state_size()], [rows, batch, cell_size]]
+}
+
+/// An error if `state` does not fit `network`.
+pub(crate) fn check(network: &Network, batch: usize, state: &State) -> Result<()> {
+    let layers = network.recurrent_layers().count();
+    if state.layers.len() != layers {
+        let expected = format!("{layers} recurrent layers");
+        return Err(Error::shape("state", expected, format!("{}", state.layers.len())));
+    }
+    for (got, (cell, layer)) in state.layers.iter().zip(network.recurrent_layers()) {
+        let [h_shape, c_shape] = shapes(cell, layer, batch);
+        let parts = [("h", got.h_shape, h_shape, got.h.len()), ("c", got.c_shape, c_shape, got.c.len())];
+        for (part, got_shape, shape, len) in parts {
+            if got.name != layer.name || got_shape != shape || len != shape.iter().product::<usize>() {
+                return Err(Error::shape(
+                    format!("state of `{}`, {part}", layer.name),
+                    format!("[L*D, B, H] = {shape:?}"),
+                    format!("{got_shape:?} of `{}` with {len} elements", got.name),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
