@@ -1,12 +1,15 @@
 // Tiled matrix product: output = activation(x w + bias). Twin: src/reference/linear.rs.
-// Serves the hoisted input projection W x + b of all timesteps, and dense layers.
+// Serves the hoisted input projection W x + b of all timesteps, dense layers and, with another
+// reading side (`read_x`, in common/rows.wgsl or conv1d.wgsl), convolutions.
 //
 // A workgroup of 8 x 8 invocations makes a tile of 32 x 32 outputs, 4 x 4 in each invocation,
 // and walks over K in slices of 16 that it keeps in workgroup memory.
 
 override IN_FEATURES: u32;   // K
 override OUT_FEATURES: u32;  // N
-override ACTIVATION: u32 = 0u;
+override ACTIVATION: u32 = LINEAR;
+override ALPHA: f32 = 0.0;
+override BETA: f32 = 0.0;
 
 const TILE: u32 = 32u;
 const DEPTH: u32 = 16u;
@@ -22,11 +25,6 @@ var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
 var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
 
 // Reads past an edge become 0. No branches: SwiftShader takes minutes to compile 16 of them.
-fn read_x(row: u32, k: u32) -> f32 {
-    let inside = row < params.rows && k < IN_FEATURES;
-    return select(0.0, x[select(0u, (params.input_row + row) * IN_FEATURES + k, inside)], inside);
-}
-
 fn read_w(k: u32, column: u32) -> f32 {
     let inside = k < IN_FEATURES && column < OUT_FEATURES;
     return select(0.0, w[select(0u, k * OUT_FEATURES + column, inside)], inside);
@@ -76,7 +74,7 @@ fn linear(
         if row < params.rows && column < OUT_FEATURES {
             let sums = select(select(sums_0, sums_1, i >= 4u), select(sums_2, sums_3, i >= 12u), i >= 8u);
             output[(params.output_row + row) * OUT_FEATURES + column] =
-                activate(ACTIVATION, sums[i % 4u] + bias[column]);
+                activate(ACTIVATION, ALPHA, BETA, sums[i % 4u] + bias[column]);
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
 use crate::network::Network;
+#[cfg(feature = "gpu")]
+use crate::plan::RunShape;
 use crate::plan::{Plan, PlanOptions};
 use crate::reference::Reference;
 use crate::input::{Checked, Input, swap_outer};
@@ -63,6 +65,7 @@ pub struct Trace {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Wish {
     /// The output of every stage, not only of the last.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU keeps them all"))]
     pub trace: bool,
     /// The time spent on the GPU.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no GPU time"))]
@@ -175,7 +178,7 @@ impl Session {
                 Ok(None)
             }
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.plan(steps, batch).map(Some),
+            Engine::Gpu(engine) => engine.plan(RunShape::new(steps, batch)).map(Some),
         }
     }
 

@@ -3,5 +3,9 @@ struct Params {
     rows: u32,        // rows to compute
     input_row: u32,   // first row read
     output_row: u32,  // first row written
-    reserved: u32,
+    mask_row: u32,    // first row of the mask [T, B]
+    steps: u32,       // T of the input
+    batch: u32,       // B
+    reserved_0: u32,
+    reserved_1: u32,
 }

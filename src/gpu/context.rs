@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Access, Kernel, PlanLimits};
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
-pub const PARAMS_SIZE: u64 = 16;
+pub const PARAMS_SIZE: u64 = 32;
 
 /// A wgpu device and what was made on it.
 #[derive(Debug)]
@@ -164,12 +164,12 @@ impl Context {
             immediate_size: 0,
         });
         let constants: Vec<(&str, f64)> =
-            spec.constants.iter().zip(constants).map(|(&name, &value)| (name, f64::from(value))).collect();
+            spec.constants.iter().zip(constants).map(|(constant, &bits)| (constant.name, constant.value(bits))).collect();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(spec.name),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(spec.name),
+            entry_point: Some(spec.entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
                 // Kernels write workgroup memory before they read it, and this costs minutes of
@@ -188,7 +188,7 @@ impl Context {
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
 /// bound there (`src/plan/build.rs`), the only data-dependent index (a token id) is clamped
-/// in the shader, and every loop counts up to a constant.
+/// in the shader, and every loop counts up to a constant or to the T of the plan.
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
 fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
     let descriptor =

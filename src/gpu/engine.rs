@@ -2,18 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::context::{Context, PARAMS_SIZE, lock};
+use super::context::{Context, lock};
 use super::readback::{Part, Pending, Target};
 use super::workspace::{Prepared, Workspace, buffer};
 use crate::error::Result;
 use crate::network::Network;
-use crate::plan::{BufferId, Dispatch, Plan, PlanOptions, pack, plan};
+use crate::plan::{BufferId, Dispatch, Plan, PlanOptions, RunShape, pack, plan};
 use crate::session::Wish;
 use crate::input::{Checked, Values};
 use crate::state::State;
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
+/// Bytes of a timestamp.
+const TIMESTAMP_SIZE: u64 = 8;
 /// Staging buffers kept between runs.
 const MAX_STAGING: usize = 4;
 
@@ -31,7 +33,7 @@ impl Engine {
     pub async fn new(context: Arc<Context>, network: &Network, options: PlanOptions) -> Result<Self> {
         context.check()?;
         // The smallest plan checks every weight against the adapter's limits.
-        plan(network, 1, 1, &context.limits, &options)?;
+        plan(network, RunShape::new(network.least_steps(), 1), &context.limits, &options)?;
         let upload = || {
             let weights = pack(network);
             Ok(weights
@@ -49,8 +51,8 @@ impl Engine {
         Ok(Self { network: network.clone(), options, weights, workspace: Mutex::default(), context })
     }
 
-    pub fn plan(&self, steps: usize, batch: usize) -> Result<Plan> {
-        plan(&self.network, steps, batch, &self.context.limits, &self.options)
+    pub fn plan(&self, shape: RunShape) -> Result<Plan> {
+        plan(&self.network, shape, &self.context.limits, &self.options)
     }
 
     /// Submits a run; the results follow through [`Pending`].
@@ -60,10 +62,11 @@ impl Engine {
             .context
             .scoped("running the network", || {
                 let mut workspace = lock(&self.workspace);
-                let prepared = match workspace.ready(input.steps, input.batch) {
+                let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
+                let prepared = match workspace.ready(shape) {
                     Some(prepared) => prepared,
                     None => {
-                        let plan = self.plan(input.steps, input.batch)?;
+                        let plan = self.plan(shape)?;
                         log::debug!("{plan}");
                         workspace.prepare(&self.context, &self.weights, plan)
                     }
@@ -100,6 +103,9 @@ impl Engine {
             Values::Features(values) => bytemuck::cast_slice(values),
         };
         queue.write_buffer(&prepared.buffers[plan.input], 0, bytes);
+        if let (Some(id), Some(mask)) = (plan.mask, &input.mask) {
+            queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
+        }
 
         let submissions = plan.submissions();
         let queries = (wish.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES).then(|| {
@@ -123,13 +129,17 @@ impl Engine {
                 end_of_pass_write_index: Some(query + 1),
             });
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-            for (dispatch, (pipeline, groups)) in now.iter().zip(&prepared.dispatches[first..]) {
-                pass.set_pipeline(&pipeline.pipeline);
-                for repetition in 0..dispatch.repeat {
-                    let offset = self.push_params(&mut table, dispatch, repetition);
-                    pass.set_bind_group(0, &groups[repetition as usize % 2], &[offset]);
-                    let [x, y, z] = dispatch.workgroups;
-                    pass.dispatch_workgroups(x, y, z);
+            let mut ready = prepared.dispatches[first..].iter();
+            for together in now.chunk_by(|dispatch, _| dispatch.interleaved) {
+                let ready: Vec<_> = ready.by_ref().take(together.len()).collect();
+                for repetition in 0..together[0].repeat {
+                    for (dispatch, (pipeline, groups)) in together.iter().zip(&ready) {
+                        pass.set_pipeline(&pipeline.pipeline);
+                        let offset = self.push_params(&mut table, dispatch, repetition);
+                        pass.set_bind_group(0, &groups[repetition as usize % 2], &[offset]);
+                        let [x, y, z] = dispatch.workgroups;
+                        pass.dispatch_workgroups(x, y, z);
+                    }
                 }
             }
             drop(pass);
@@ -148,30 +158,35 @@ impl Engine {
         let row = |(start, advance): (u32, i32)| {
             start.wrapping_add_signed(advance.wrapping_mul(i32::try_from(repetition).unwrap_or(i32::MAX)))
         };
-        let params = [dispatch.rows, row(dispatch.input_row), row(dispatch.output_row), 0];
+        let rows = [dispatch.rows, row(dispatch.input_row), row(dispatch.output_row), row(dispatch.mask_row)];
+        let params = [rows, [dispatch.steps, dispatch.batch, 0, 0]];
         table.extend_from_slice(bytemuck::bytes_of(&params));
         let stride = usize::try_from(self.context.params_stride).unwrap_or(usize::MAX);
         table.resize(offset + stride, 0);
         u32::try_from(offset).unwrap_or(u32::MAX)
     }
 
-    /// Writes the caller's state, or zeros, where the first step reads it.
+    /// Writes the caller's state, or the network's own, where the first step reads it.
     fn start_state(&self, prepared: &Prepared, state: Option<&State>, encoder: &mut wgpu::CommandEncoder) {
+        let stored = match state {
+            None if self.network.recurrent_layers().any(|(_, layer)| layer.initial_state) => {
+                Some(State::initial(&self.network, prepared.plan.batch))
+            }
+            _ => None,
+        };
         for buffers in &prepared.plan.states {
-            let bytes = prepared.plan.buffers[buffers.c].bytes;
-            let h = &prepared.buffers[buffers.h[0]];
-            let c = &prepared.buffers[buffers.c];
-            match state {
-                Some(state) => {
-                    let layer = &state.layers[buffers.lstm];
-                    let len = layer.h.len() / layer.shape[0];
-                    let span = buffers.row * len..(buffers.row + 1) * len;
-                    self.context.queue.write_buffer(h, 0, bytemuck::cast_slice(&layer.h[span.clone()]));
-                    self.context.queue.write_buffer(c, 0, bytemuck::cast_slice(&layer.c[span]));
-                }
-                None => {
-                    encoder.clear_buffer(h, 0, Some(bytes));
-                    encoder.clear_buffer(c, 0, Some(bytes));
+            let layer = state.or(stored.as_ref()).map(|state| &state.layers[buffers.layer]);
+            let parts = [(Some(buffers.h[0]), layer.map(|layer| &layer.h)), (buffers.c, layer.map(|layer| &layer.c))];
+            for (id, numbers) in parts {
+                let Some(id) = id else { continue };
+                let (buffer, bytes) = (&prepared.buffers[id], prepared.plan.buffers[id].bytes);
+                match (numbers, layer) {
+                    (Some(numbers), Some(layer)) => {
+                        let len = numbers.len() / layer.h_shape[0];
+                        let span = buffers.row * len..(buffers.row + 1) * len;
+                        self.context.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&numbers[span]));
+                    }
+                    _ => encoder.clear_buffer(buffer, 0, Some(bytes)),
                 }
             }
         }
@@ -190,9 +205,9 @@ impl Engine {
         let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
         let mut pieces: Vec<(Target, BufferId)> = outputs.iter().map(|&id| (Target::Stage, id)).collect();
         for buffers in &plan.states {
-            let (lstm, row) = (buffers.lstm, buffers.row);
-            pieces.push((Target::Hidden { lstm, row }, buffers.h[plan.steps % 2]));
-            pieces.push((Target::Cell { lstm, row }, buffers.c));
+            let (layer, row) = (buffers.layer, buffers.row);
+            pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
+            pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
         }
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         let mut bytes = 0;
@@ -204,7 +219,7 @@ impl Engine {
         // Vulkan drivers read 0 in the same one.
         let stamps = queries.map(|queries| {
             let offset = bytes.next_multiple_of(8);
-            let len = u64::from(queries.count()) * PARAMS_SIZE / 2;
+            let len = u64::from(queries.count()) * TIMESTAMP_SIZE;
             parts.push(Part { target: Target::Timestamps, offset, bytes: len });
             bytes = offset + len;
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;

@@ -32,11 +32,11 @@ pub(crate) struct Part {
 pub(crate) enum Target {
     Stage,
     Hidden {
-        lstm: usize,
+        layer: usize,
         row: usize,
     },
     Cell {
-        lstm: usize,
+        layer: usize,
         row: usize,
     },
     /// Pairs of timestamps, one per submission.
@@ -124,8 +124,8 @@ impl Pending<'_> {
                 };
                 match part.target {
                     Target::Stage => raw.stages.push(bytemuck::pod_collect_to_vec(bytes)),
-                    Target::Hidden { lstm, row } => copy_row(&mut raw.state.layers[lstm].h, row, bytes),
-                    Target::Cell { lstm, row } => copy_row(&mut raw.state.layers[lstm].c, row, bytes),
+                    Target::Hidden { layer, row } => copy_row(&mut raw.state.layers[layer].h, row, bytes),
+                    Target::Cell { layer, row } => copy_row(&mut raw.state.layers[layer].c, row, bytes),
                     Target::Timestamps => raw.gpu_time = gpu_time(bytes, context.queue.get_timestamp_period()),
                 }
             }

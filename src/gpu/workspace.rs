@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context::{Context, PARAMS_SIZE, Pipeline};
-use crate::plan::{BufferId, Plan};
+use crate::plan::{BufferId, Plan, RunShape};
 
 /// What a run works in. Buffers grow to the largest plan seen and are then reused.
 #[derive(Debug, Default)]
@@ -31,8 +31,11 @@ pub(super) struct Prepared {
 
 impl Workspace {
     /// What the last run of these sizes left ready.
-    pub fn ready(&self, steps: usize, batch: usize) -> Option<Arc<Prepared>> {
-        self.prepared.clone().filter(|prepared| prepared.plan.steps == steps && prepared.plan.batch == batch)
+    pub fn ready(&self, shape: RunShape) -> Option<Arc<Prepared>> {
+        self.prepared.clone().filter(|prepared| {
+            let Plan { steps, batch, masked, .. } = prepared.plan;
+            shape == RunShape { steps, batch, masked }
+        })
     }
 
     pub fn prepare(&mut self, context: &Context, weights: &[wgpu::Buffer], plan: Plan) -> Arc<Prepared> {

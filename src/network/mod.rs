@@ -154,6 +154,23 @@ impl Network {
         self.stages.last().is_some_and(|stage| stage.sequence_out)
     }
 
+    /// The shortest input that every layer's window fits in.
+    pub(crate) fn least_steps(&self) -> usize {
+        // Longer inputs never make a window too large, so the search may double and then halve.
+        let fits = |steps: usize| self.stage_steps(steps).is_ok();
+        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| fits(steps)) else { return 1 };
+        let (mut short, mut enough) = (enough / 2, enough);
+        while enough - short > 1 {
+            let middle = short + (enough - short) / 2;
+            if fits(middle) {
+                enough = middle;
+            } else {
+                short = middle;
+            }
+        }
+        enough
+    }
+
     /// Timesteps of every stage's output for an input of `steps`; 1 where it has no time dimension.
     ///
     /// # Errors

@@ -2,12 +2,13 @@
 //! before anything is allocated. Pure functions; nothing here knows wgpu.
 
 mod build;
+mod constants;
 mod kernel;
 mod print;
 mod weights;
 
 pub use build::plan;
-pub use kernel::{Access, Binding, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP};
+pub use kernel::{Access, Binding, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP};
 pub use weights::{PackedWeight, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
@@ -46,6 +47,25 @@ impl Default for PlanLimits {
             max_invocations: 256,
             software: false,
         }
+    }
+}
+
+/// The sizes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunShape {
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// Whether the caller masks steps, or gives lengths.
+    pub masked: bool,
+}
+
+impl RunShape {
+    /// T `steps` and B `batch` rows, none masked by the caller.
+    #[must_use]
+    pub fn new(steps: usize, batch: usize) -> Self {
+        Self { steps, batch, masked: false }
     }
 }
 
@@ -101,17 +121,27 @@ pub struct BufferSpec {
     pub bytes: u64,
 }
 
-/// Buffers of the state of one direction of one LSTM level, each `[B, H]`.
+/// Buffers of the state of one direction of one recurrent level, each `[B, H]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateBuffers {
-    /// Position of the layer among the network's LSTMs.
-    pub lstm: usize,
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
     /// Row of the state `[L*D, B, H]`.
     pub row: usize,
     /// The ping-pong pair: step s reads `h[s % 2]` and writes the other.
     pub h: [BufferId; 2],
-    /// The cell state.
-    pub c: BufferId,
+    /// An LSTM's cell state.
+    pub c: Option<BufferId>,
+    /// How many steps the direction takes.
+    pub steps: usize,
+}
+
+impl StateBuffers {
+    /// Where h lies after the last step.
+    #[must_use]
+    pub fn final_h(&self) -> BufferId {
+        self.h[self.steps % 2]
+    }
 }
 
 /// A kernel run once, or `repeat` times with advancing rows.
@@ -121,7 +151,7 @@ pub struct Dispatch {
     pub stage: usize,
     /// What runs.
     pub kernel: Kernel,
-    /// A value for each of the kernel's constants, in the table's order.
+    /// A value for each of the kernel's constants, in the table's order; of an `f32` its bits.
     pub constants: Vec<u32>,
     /// A buffer for each of the kernel's storage bindings, in the table's order.
     pub bindings: Vec<BufferId>,
@@ -133,8 +163,16 @@ pub struct Dispatch {
     pub input_row: (u32, i32),
     /// First row written, and what each repetition adds to it.
     pub output_row: (u32, i32),
+    /// First row of the mask, and what each repetition adds to it.
+    pub mask_row: (u32, i32),
+    /// T of the stage's input.
+    pub steps: u32,
+    /// B
+    pub batch: u32,
     /// How often it runs.
     pub repeat: u32,
+    /// Whether its repetitions take turns with those of the next dispatch.
+    pub interleaved: bool,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
     /// Loop iterations of one invocation of one repetition, all loops together.
@@ -152,6 +190,8 @@ pub struct Plan {
     pub steps: usize,
     /// B
     pub batch: usize,
+    /// Whether steps may be masked.
+    pub masked: bool,
     /// How the recurrence is run.
     pub strategy: Strategy,
     /// Why, and what else was decided.
@@ -164,6 +204,8 @@ pub struct Plan {
     pub weights: usize,
     /// The caller's input, time-major.
     pub input: BufferId,
+    /// Which steps count, if steps may be masked.
+    pub mask: Option<BufferId>,
     /// Output of each stage, time-major.
     pub outputs: Vec<BufferId>,
     /// State of each direction of each level.

@@ -31,13 +31,13 @@ impl Display for Plan {
         let stage_width = self.stages.iter().map(String::len).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "  {:<stage_width$}  {:<9}  {:>7}  {:>16}  {:>10}  constants",
+            "  {:<stage_width$}  {:<13}  {:>7}  {:>16}  {:>10}  constants",
             "stage", "kernel", "repeat", "workgroups", "iterations"
         )?;
         for dispatch in &self.dispatches {
             writeln!(
                 f,
-                "  {:<stage_width$}  {:<9}  {:>7}  {:>16}  {:>10}  {}",
+                "  {:<stage_width$}  {:<13}  {:>7}  {:>16}  {:>10}  {}",
                 self.stages[dispatch.stage],
                 dispatch.kernel.spec().name,
                 format!("x{}", dispatch.repeat),
@@ -56,7 +56,7 @@ impl Display for Plan {
 }
 
 fn constants(dispatch: &Dispatch) -> String {
-    let names = dispatch.kernel.spec().constants;
-    let pairs: Vec<_> = names.iter().zip(&dispatch.constants).map(|(name, value)| format!("{name}={value}")).collect();
+    let constants = dispatch.kernel.spec().constants;
+    let pairs: Vec<_> = constants.iter().zip(&dispatch.constants).map(|(constant, &bits)| format!("{}={}", constant.name, constant.value(bits))).collect();
     pairs.join(" ")
 }

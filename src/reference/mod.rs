@@ -26,7 +26,6 @@ pub use combine::{Columns, Combine, combine};
 pub use conv1d::windows;
 pub use embedding::embedding;
 pub use forward::{Forward, Reference};
-#[cfg(feature = "gpu")]
 pub(crate) use forward::{joining, merging};
 pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;

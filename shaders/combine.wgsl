@@ -1,0 +1,39 @@
+// output[r] = (output[r] op x[r]) * scale over a block of columns: joins of branches, merged
+// directions, and rows that move in time. Twin: src/reference/combine.rs.
+
+override COLUMNS: u32;             // width of the block
+override IN_STRIDE: u32;           // width of a row of x
+override IN_OFFSET: u32 = 0u;      // first column of x
+override OUT_STRIDE: u32;          // width of a row of the output
+override OUT_OFFSET: u32 = 0u;     // first column of the output
+override HOW: u32 = 0u;            // 0 copy, 1 add, 2 mul, 3 max
+override SCALE: f32 = 1.0;
+override WORKGROUP: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> params: Params;                      // rows = M
+@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [M, IN_STRIDE]
+@group(0) @binding(2) var<storage, read_write> output: array<f32>;      // [M, OUT_STRIDE]
+
+@compute @workgroup_size(WORKGROUP)
+fn combine(
+    @builtin(local_invocation_index) local: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let index = (group.x + group.y * groups.x) * WORKGROUP + local;
+    let row = index / COLUMNS;
+    if row >= params.rows {
+        return;
+    }
+    let column = index % COLUMNS;
+    let to = (params.output_row + row) * OUT_STRIDE + OUT_OFFSET + column;
+    var value = x[(params.input_row + row) * IN_STRIDE + IN_OFFSET + column];
+    if HOW == 1u {
+        value += output[to];
+    } else if HOW == 2u {
+        value *= output[to];
+    } else if HOW == 3u {
+        value = max(value, output[to]);
+    }
+    output[to] = value * SCALE;
+}

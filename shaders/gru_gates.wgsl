@@ -1,0 +1,49 @@
+// First half of a timestep of a GRU whose reset gate acts on the hidden state: r and z of all
+// units, which the candidate's product needs. Twin: src/reference/gru_step.rs.
+//
+//   r = σ(Wr x + Ur h + br)  z = σ(Wz x + Uz h + bz)
+
+alias Gates = vec2<f32>;
+
+override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override GATE: u32 = SIGMOID;
+override GATE_ALPHA: f32 = 0.0;
+override GATE_BETA: f32 = 0.0;
+
+@group(0) @binding(0) var<uniform> params: Params;                          // rows = B
+@group(0) @binding(1) var<storage, read> projected: array<f32>;             // [T', B, H, 3] of (r, z, n): W x + b
+@group(0) @binding(2) var<storage, read> recurrent: array<f32>;             // [H, H, 3] of (r, z, n): U
+@group(0) @binding(3) var<storage, read> h_in: array<f32>;                  // [B, H] h(t-1)
+@group(0) @binding(4) var<storage, read_write> reset: array<f32>;           // [B, H] r∘h
+@group(0) @binding(5) var<storage, read_write> update: array<f32>;          // [B, H] z
+
+fn state_at(index: u32) -> f32 {
+    return h_in[index];
+}
+
+fn weights_at(index: u32) -> Gates {
+    return vec2(recurrent[3u * index], recurrent[3u * index + 1u]);
+}
+
+fn gate(x: f32) -> f32 {
+    return activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x));
+}
+
+@compute @workgroup_size(UNITS, SPLIT)
+fn gru_gates(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let unit = group.x * UNITS + local.x;
+    let row = group.y + group.z * groups.y;
+    let live = unit < WIDTH && row < params.rows;
+    let product = summed(live, row, unit, local.xy);
+    if !live || local.y != 0u {
+        return;
+    }
+    let at = 3u * ((params.input_row + row) * WIDTH + unit);
+    let state = row * WIDTH + unit;
+    reset[state] = gate(projected[at] + product.x) * h_in[state];
+    update[state] = gate(projected[at + 1u] + product.y);
+}

@@ -1,0 +1,64 @@
+// The largest or mean value of windows of time, or of all time. Twin: src/reference/pool.rs.
+
+override FEATURES: u32;            // N
+override KERNEL: u32 = 0u;         // timesteps of a window, 0 for all time
+override STRIDE: u32 = 1u;         // timesteps between two windows
+override LEFT: u32 = 0u;           // timesteps of padding in front
+override RIGHT: u32 = 0u;          // timesteps of padding behind
+override AVERAGE: u32 = 0u;        // the mean instead of the largest
+override COUNT_PAD: u32 = 0u;      // a mean counts the padding
+override MASKED: u32 = 0u;         // a mean counts only steps that the mask has on
+override WORKGROUP: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> params: Params;                      // rows = T'*B
+@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [T, B, N]
+@group(0) @binding(2) var<storage, read> mask: array<u32>;              // [T, B], if MASKED
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;      // [T', B, N]
+
+fn counts(at: u32) -> bool {
+    if MASKED == 0u {
+        return true;
+    }
+    return (mask[at] & 1u) != 0u;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn pool(
+    @builtin(local_invocation_index) local: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let index = (group.x + group.y * groups.x) * WORKGROUP + local;
+    let row = index / FEATURES;
+    if row >= params.rows {
+        return;
+    }
+    let channel = index % FEATURES;
+    // In the padded sequence; a window may begin in the padding.
+    let first = row / params.batch * STRIDE;
+    let size = select(KERNEL, params.steps, KERNEL == 0u);
+    let end = min(first + size, params.steps + LEFT + RIGHT);
+    let from_step = max(first, LEFT) - LEFT;
+    let to_step = min(max(end, LEFT) - LEFT, params.steps);
+
+    var highest = -3.4028234e38;
+    var sum = 0.0;
+    var counted = 0u;
+    for (var t = from_step; t < to_step; t++) {
+        let at = t * params.batch + row % params.batch;
+        let value = x[at * FEATURES + channel];
+        highest = max(highest, value);
+        if counts(at) {
+            sum += value;
+            counted++;
+        }
+    }
+    if AVERAGE == 0u {
+        output[index] = select(0.0, highest, from_step < to_step);
+        return;
+    }
+    if COUNT_PAD != 0u {
+        counted = end - first;
+    }
+    output[index] = sum / f32(max(counted, 1u));
+}

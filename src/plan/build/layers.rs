@@ -1,0 +1,240 @@
+//! Stages without a recurrence.
+
+use super::{Builder, Rows, Work};
+use crate::error::Result;
+use crate::network::{Activation, Join, MergeMode, Padding, Pool, SelectStep, StageKind, Window};
+use crate::plan::constants::{activation, combination, size};
+use crate::plan::{BufferId, Kernel, LINEAR_DEPTH, LINEAR_TILE, MAX_REPEAT, MAX_SUBMISSION_WORK, ROW_WORKGROUP};
+use crate::reference::{Columns, Combine, joining, merging};
+
+/// A product of rows: what is read, the weights, and what is written.
+pub(super) struct Product {
+    pub kernel: Kernel,
+    /// K and N.
+    pub features: [usize; 2],
+    pub activation: Activation,
+    /// Constants behind those that every product has.
+    pub more: Vec<u32>,
+    /// x, w, bias and output.
+    pub bindings: [BufferId; 4],
+}
+
+/// A block of columns that goes from one matrix into another.
+#[derive(Clone, Copy)]
+struct Block {
+    x: BufferId,
+    from: Columns,
+    to: Columns,
+    columns: usize,
+    how: Combine,
+    scale: f32,
+}
+
+impl Builder {
+    pub(super) fn layer(&mut self, work: &Work<'_>) -> Result<()> {
+        let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
+        let rows = work.steps_out * self.batch;
+        match &work.stage.kind {
+            StageKind::Embedding { num_embeddings, .. } => self.embedding(work, *num_embeddings),
+            StageKind::Dense { activation, .. } => {
+                let bindings = [work.inputs[0], self.weight(), self.weight(), work.output];
+                let (features, activation) = ([inputs, outputs], *activation);
+                let product = Product { kernel: Kernel::Linear, features, activation, more: Vec::new(), bindings };
+                self.product(work, Rows::all(rows), &product)
+            }
+            StageKind::Conv1d { window, activation, .. } => {
+                let [left, _] = window.padding(work.steps_in);
+                let more = [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
+                let bindings = [work.inputs[0], self.weight(), self.weight(), work.output];
+                let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
+                let product = Product { kernel: Kernel::Conv1d, features, activation, more, bindings };
+                self.product(work, Rows::all(rows), &product)
+            }
+            StageKind::Pool1d { window, pool, count_include_pad } => {
+                self.pool(work, window, window.kernel_size, *pool, *count_include_pad)
+            }
+            StageKind::GlobalPool(pool) => {
+                let window = Window { kernel_size: 0, stride: 1, dilation: 1, padding: Padding::default() };
+                self.pool(work, &window, work.steps_in, *pool, false)
+            }
+            StageKind::LayerNorm { eps, .. } => self.layer_norm(work, *eps),
+            StageKind::Channelwise { activation, .. } => self.channelwise(work, *activation),
+            StageKind::Softmax => self.softmax(work),
+            StageKind::Select(step) => {
+                let input = if *step == SelectStep::Last { (work.steps_in - 1) * self.batch } else { 0 };
+                let block = Block::whole(work.inputs[0], outputs, Combine::Copy, 1.0);
+                self.combine(work, Rows { count: rows, input, output: 0 }, block)
+            }
+            StageKind::Reverse => self.reverse(work),
+            StageKind::Merge(mode) => self.merge(work, *mode),
+            StageKind::Join(join) => self.join(work, *join),
+            // Has a file of its own.
+            StageKind::Recurrent(_) => Ok(()),
+        }
+    }
+
+    fn embedding(&mut self, work: &Work<'_>, num_embeddings: usize) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
+        let bindings = vec![work.inputs[0], self.weight(), work.output];
+        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        let constants = vec![size(num_embeddings)?, size(width)?, ROW_WORKGROUP];
+        self.push(work, Rows::all(rows), Kernel::Embedding, constants, |dispatch| {
+            dispatch.bindings = bindings;
+            dispatch.workgroups = workgroups;
+        })
+    }
+
+    pub(super) fn product(&mut self, work: &Work<'_>, rows: Rows, product: &Product) -> Result<()> {
+        let [inputs, outputs] = product.features.map(|n| n as u64);
+        let tile = LINEAR_TILE as usize;
+        let mut constants = vec![size(product.features[0])?, size(product.features[1])?];
+        constants.extend(activation(product.activation));
+        constants.extend(&product.more);
+        // Whole tiles of rows, as many as one submission may take.
+        let per_row = inputs.saturating_mul(outputs);
+        let most = usize::try_from(MAX_SUBMISSION_WORK / per_row).unwrap_or(usize::MAX);
+        let most = (most / tile).max(1) * tile;
+        for first in (0..rows.count).step_by(most) {
+            let count = most.min(rows.count - first);
+            let part = Rows { count, input: rows.input + first, output: rows.output + first };
+            let groups = self.grid(outputs.div_ceil(tile as u64), count.div_ceil(tile) as u64, &work.stage.label)?;
+            self.push(work, part, product.kernel, constants.clone(), |dispatch| {
+                dispatch.bindings = product.bindings.to_vec();
+                dispatch.workgroups = groups;
+                // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
+                dispatch.iterations =
+                    inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16;
+                dispatch.work = per_row.saturating_mul(count as u64);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn pool(&mut self, work: &Work<'_>, window: &Window, seen: usize, pool: Pool, count_pad: bool) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let [left, right] = if window.kernel_size == 0 { [0; 2] } else { window.padding(work.steps_in) };
+        // A mask counts in means over all time only (Keras).
+        let mask = work.mask.filter(|_| window.kernel_size == 0 && pool == Pool::Average);
+        let flags = [pool == Pool::Average, count_pad, mask.is_some()].map(u32::from);
+        let mut constants = [width, window.kernel_size, window.stride, left, right].map(size).into_iter().collect::<Result<Vec<_>>>()?;
+        constants.extend(flags);
+        constants.push(ROW_WORKGROUP);
+        let bindings = vec![work.inputs[0], mask.unwrap_or(work.inputs[0]), work.output];
+        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        self.push(work, Rows::all(rows), Kernel::Pool, constants, |dispatch| {
+            dispatch.bindings = bindings;
+            dispatch.workgroups = workgroups;
+            dispatch.iterations = seen as u64;
+            dispatch.work = (rows as u64 * width as u64).saturating_mul(seen as u64);
+        })
+    }
+
+    fn layer_norm(&mut self, work: &Work<'_>, eps: f32) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let bindings = vec![work.inputs[0], self.weight(), self.weight(), work.output];
+        let [_, x, y] = self.grid(1, rows as u64, &work.stage.label)?;
+        let constants = vec![size(width)?, eps.to_bits(), ROW_WORKGROUP];
+        self.push(work, Rows::all(rows), Kernel::LayerNorm, constants, |dispatch| {
+            dispatch.bindings = bindings;
+            dispatch.workgroups = [x, y, 1];
+            dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
+            dispatch.work = rows as u64 * width as u64;
+        })
+    }
+
+    fn softmax(&mut self, work: &Work<'_>) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let [_, x, y] = self.grid(1, rows as u64, &work.stage.label)?;
+        self.push(work, Rows::all(rows), Kernel::Softmax, vec![size(width)?, ROW_WORKGROUP], |dispatch| {
+            dispatch.bindings = vec![work.inputs[0], work.output];
+            dispatch.workgroups = [x, y, 1];
+            dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
+            dispatch.work = rows as u64 * width as u64;
+        })
+    }
+
+    fn channelwise(&mut self, work: &Work<'_>, function: Activation) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let bindings = vec![work.inputs[0], self.weight(), work.output];
+        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        let mut constants = vec![size(width)?];
+        constants.extend(activation(function));
+        constants.push(ROW_WORKGROUP);
+        self.push(work, Rows::all(rows), Kernel::Channelwise, constants, |dispatch| {
+            dispatch.bindings = bindings;
+            dispatch.workgroups = workgroups;
+            dispatch.work = rows as u64 * width as u64;
+        })
+    }
+
+    /// Row by row, since a dispatch walks over both its matrices in the same direction.
+    fn reverse(&mut self, work: &Work<'_>) -> Result<()> {
+        let advance = i32::try_from(self.batch).map_err(|_| self.too_many_rows(self.batch))?;
+        let block = Block::whole(work.inputs[0], work.stage.out_features, Combine::Copy, 1.0);
+        for first in (0..work.steps_in).step_by(MAX_REPEAT) {
+            let repeat = MAX_REPEAT.min(work.steps_in - first);
+            let input = (work.steps_in - 1 - first) * self.batch;
+            self.combine(work, Rows { count: self.batch, input, output: first * self.batch }, block)?;
+            if let Some(dispatch) = self.plan.dispatches.last_mut() {
+                dispatch.repeat = u32::try_from(repeat).unwrap_or(u32::MAX);
+                dispatch.input_row.1 = -advance;
+                dispatch.output_row.1 = advance;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, work: &Work<'_>, mode: MergeMode) -> Result<()> {
+        let width = work.stage.out_features;
+        let (how, scale) = merging(mode);
+        let halves = [(0, Combine::Copy, 1.0), (width, how, scale)];
+        for (offset, how, scale) in halves {
+            let mut block = Block::whole(work.inputs[0], width, how, scale);
+            block.from = Columns { stride: work.stage.in_features, offset };
+            self.combine(work, Rows::all(work.steps_out * self.batch), block)?;
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, work: &Work<'_>, join: Join) -> Result<()> {
+        let (how, scale) = joining(join, work.inputs.len());
+        let rows = work.steps_out * self.batch;
+        let mut offset = 0;
+        for (index, &x) in work.inputs.iter().enumerate() {
+            let how = if index == 0 { Combine::Copy } else { how };
+            let scale = if index + 1 == work.inputs.len() { scale } else { 1.0 };
+            let mut block = Block::whole(x, work.stage.out_features, how, scale);
+            if join == Join::Concat {
+                let elements = usize::try_from(self.plan.buffers[x].bytes / super::F32).unwrap_or(usize::MAX);
+                let width = elements / rows;
+                block.columns = width;
+                block.from = Columns { stride: width, offset: 0 };
+                block.to.offset = offset;
+                offset += width;
+            }
+            self.combine(work, Rows::all(rows), block)?;
+        }
+        Ok(())
+    }
+
+    fn combine(&mut self, work: &Work<'_>, rows: Rows, block: Block) -> Result<()> {
+        let elements = rows.count as u64 * block.columns as u64;
+        let workgroups = self.flat_grid(elements, &work.stage.label)?;
+        let sizes = [block.columns, block.from.stride, block.from.offset, block.to.stride, block.to.offset];
+        let mut constants = sizes.map(size).into_iter().collect::<Result<Vec<_>>>()?;
+        constants.extend([combination(block.how), block.scale.to_bits(), ROW_WORKGROUP]);
+        self.push(work, rows, Kernel::Combine, constants, |dispatch| {
+            dispatch.bindings = vec![block.x, work.output];
+            dispatch.workgroups = workgroups;
+            dispatch.work = elements;
+        })
+    }
+}
+
+impl Block {
+    /// Rows of `width` that keep their place.
+    fn whole(x: BufferId, width: usize, how: Combine, scale: f32) -> Self {
+        let columns = Columns { stride: width, offset: 0 };
+        Self { x, from: columns, to: columns, columns: width, how, scale }
+    }
+}
