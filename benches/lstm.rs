@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gatefold::network::{LayerSpec, LstmSpec};
+use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Device, DeviceChoice, Network, NetworkSpec, RandomInput, Session, verify};
 
 /// H, T, B
@@ -18,7 +18,7 @@ fn lstm(criterion: &mut Criterion) {
     let device = Device::open(&choice).unwrap();
     let mut group = criterion.benchmark_group(device.info().to_string());
     for (hidden_size, steps, batch) in SHAPES {
-        let layer = LstmSpec::new("lstm", hidden_size, hidden_size);
+        let layer = RecurrentSpec::new("lstm", hidden_size, hidden_size);
         let spec = NetworkSpec { format: 1, layers: vec![LayerSpec::Lstm(layer)], text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).unwrap();
         let session = Session::new(&device, &network).unwrap();

@@ -2,7 +2,7 @@
 // batch normalization, and activations on their own. Twin: src/reference/channelwise.rs.
 
 override FEATURES: u32;  // N
-override ACTIVATION: u32 = LINEAR;
+override ACTIVATION: u32 = 0u;
 override ALPHA: f32 = 0.0;
 override BETA: f32 = 0.0;
 override WORKGROUP: u32 = 64u;

@@ -6,7 +6,7 @@
 alias Gates = f32;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override CANDIDATE: u32 = TANH;
+override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
 

@@ -6,7 +6,7 @@
 alias Gates = vec2<f32>;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override GATE: u32 = SIGMOID;
+override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
 

@@ -7,10 +7,10 @@
 alias Gates = vec3<f32>;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override GATE: u32 = SIGMOID;
+override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
-override CANDIDATE: u32 = TANH;
+override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
 

@@ -7,7 +7,7 @@
 
 override IN_FEATURES: u32;   // K
 override OUT_FEATURES: u32;  // N
-override ACTIVATION: u32 = LINEAR;
+override ACTIVATION: u32 = 0u;
 override ALPHA: f32 = 0.0;
 override BETA: f32 = 0.0;
 

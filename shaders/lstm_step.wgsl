@@ -15,13 +15,13 @@ override PEEPHOLE: u32 = 0u;
 override COUPLED: u32 = 0u;
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
 override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
-override GATE: u32 = SIGMOID;
+override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
-override CANDIDATE: u32 = TANH;
+override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
-override OUTPUT: u32 = TANH;
+override OUTPUT: u32 = 2u;
 override OUTPUT_ALPHA: f32 = 0.0;
 override OUTPUT_BETA: f32 = 0.0;
 

@@ -4,7 +4,7 @@
 alias Gates = f32;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override GATE: u32 = TANH;
+override GATE: u32 = 2u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
 

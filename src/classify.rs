@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::network::Network;
 use crate::session::Session;
-use crate::input::Input;
 use crate::text::TextVectorizer;
 
 /// Rows in one run; more adds memory, not speed.

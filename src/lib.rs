@@ -65,12 +65,12 @@ mod error;
 pub mod formats;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod input;
 #[cfg(feature = "sentiment")]
 pub mod models;
 pub mod network;
 pub mod plan;
 pub mod reference;
-mod input;
 mod session;
 mod state;
 mod text;
@@ -81,10 +81,10 @@ pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
+pub use input::Input;
 pub use network::{Network, NetworkSpec, Tensor};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Output, Session, Timing, Trace};
-pub use input::Input;
 pub use state::{LayerState, State};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verification, verify};

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
+use crate::input::{Checked, Input, swap_outer};
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Plan, PlanOptions};
 use crate::reference::Reference;
-use crate::input::{Checked, Input, swap_outer};
 use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::compare::{Comparison, Tolerance, compare};
 use crate::device::DeviceInfo;
 use crate::error::Result;
+use crate::input::{Checked, Input};
 use crate::network::{Network, Stage};
 use crate::reference::Reference;
 use crate::session::Session;
-use crate::input::{Checked, Input};
 use crate::state::State;
 
 /// The result of [`verify`].

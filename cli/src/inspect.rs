@@ -1,7 +1,7 @@
 //! `gatefold inspect`: what is in a model file.
 
 use gatefold::Network;
-use gatefold::network::{LayerSpec, LstmOutput, Split, Standardize, TextSpec};
+use gatefold::network::{LayerSpec, RecurrentOutput, Split, Standardize, TextSpec};
 
 use crate::Result;
 use crate::args::InspectArgs;
@@ -75,7 +75,7 @@ fn layers(network: &Network) -> Table {
                 options.push(if lstm.bidirectional { "both directions" } else { "forward" }.into());
                 options.push(if lstm.bias { "bias" } else { "no bias" }.into());
                 options.push(if lstm.batch_first { "batch first" } else { "time first" }.into());
-                options.push(if lstm.output == LstmOutput::Last { "last step" } else { "every step" }.into());
+                options.push(if lstm.output == RecurrentOutput::Last { "last step" } else { "every step" }.into());
                 ("lstm", lstm.name.as_str(), options.join(", "))
             }
             LayerSpec::Dense(dense) => {

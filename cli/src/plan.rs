@@ -1,6 +1,6 @@
 //! `gatefold plan`: what a run will do, and why.
 
-use gatefold::plan::{PlanLimits, plan};
+use gatefold::plan::{PlanLimits, RunShape, plan};
 use gatefold::{Device, DeviceChoice, PlanOptions, Session};
 
 use crate::Result;
@@ -27,7 +27,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         Some(plan) => (device.info().to_string(), plan),
         None => {
             let place = source::place(choice, device.info());
-            let plan = plan(&network, args.steps, args.batch, &PlanLimits::default(), &options)?;
+            let plan = plan(&network, RunShape::new(args.steps, args.batch), &PlanLimits::default(), &options)?;
             (format!("WebGPU's default limits, since the {place} needs no plan"), plan)
         }
     };

@@ -6,7 +6,10 @@ override DEPTH: u32;          // K of the sum: width of the state
 override UNITS: u32 = 64u;    // units of one workgroup
 override SPLIT: u32 = 1u;     // invocations that share the sum of one unit
 
-var<workgroup> partial: array<Gates, UNITS * SPLIT>;
+// Named, since naga 30 panics over a nameless `UNITS * SPLIT` in front of further overrides.
+override PARTIALS: u32 = UNITS * SPLIT;
+
+var<workgroup> partial: array<Gates, PARTIALS>;
 
 // Whole in the invocations with y = 0.
 fn summed(live: bool, row: u32, unit: u32, local: vec2<u32>) -> Gates {

@@ -163,8 +163,12 @@ impl Context {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let constants: Vec<(&str, f64)> =
-            spec.constants.iter().zip(constants).map(|(constant, &bits)| (constant.name, constant.value(bits))).collect();
+        let constants: Vec<(&str, f64)> = spec
+            .constants
+            .iter()
+            .zip(constants)
+            .map(|(constant, &bits)| (constant.name, constant.value(bits)))
+            .collect();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(spec.name),
             layout: Some(&pipeline_layout),

@@ -6,10 +6,10 @@ use super::context::{Context, lock};
 use super::readback::{Part, Pending, Target};
 use super::workspace::{Prepared, Workspace, buffer};
 use crate::error::Result;
+use crate::input::{Checked, Values};
 use crate::network::Network;
 use crate::plan::{BufferId, Dispatch, Plan, PlanOptions, RunShape, pack, plan};
 use crate::session::Wish;
-use crate::input::{Checked, Values};
 use crate::state::State;
 
 /// WebGPU's largest query set.

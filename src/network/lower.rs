@@ -63,8 +63,13 @@ impl Lowering {
                 }
                 let weight = format!("{}.weight", e.name);
                 let kind = StageKind::Embedding { num_embeddings: e.num_embeddings, weight };
-                let change =
-                    Change { kind, in_features: 1, out_features: e.embedding_dim, sequence_out: true, keeps_time: true };
+                let change = Change {
+                    kind,
+                    in_features: 1,
+                    out_features: e.embedding_dim,
+                    sequence_out: true,
+                    keeps_time: true,
+                };
                 self.push(&e.name, change);
                 Ok(())
             }

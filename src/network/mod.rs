@@ -14,13 +14,13 @@ mod validate;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
+pub use expected::expected_tensors;
 pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, Join, JoinSpec,
-    LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec, SelectStep,
-    Split, Standardize, TextSpec,
+    LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec, SelectStep, Split,
+    Standardize, TextSpec,
 };
-pub use expected::expected_tensors;
 pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
 

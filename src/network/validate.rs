@@ -82,9 +82,8 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
 
 fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     let name = &spec.name;
-    let fail = |what: &str, expected: String, got: &dyn std::fmt::Display| {
-        Err(Error::network(name, what, expected, got))
-    };
+    let fail =
+        |what: &str, expected: String, got: &dyn std::fmt::Display| Err(Error::network(name, what, expected, got));
     if spec.num_layers > MAX_LAYERS {
         return fail("num_layers", format!("1 to {MAX_LAYERS}"), &spec.num_layers);
     }

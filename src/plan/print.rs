@@ -57,6 +57,10 @@ impl Display for Plan {
 
 fn constants(dispatch: &Dispatch) -> String {
     let constants = dispatch.kernel.spec().constants;
-    let pairs: Vec<_> = constants.iter().zip(&dispatch.constants).map(|(constant, &bits)| format!("{}={}", constant.name, constant.value(bits))).collect();
+    let pairs: Vec<_> = constants
+        .iter()
+        .zip(&dispatch.constants)
+        .map(|(constant, &bits)| format!("{}={}", constant.name, constant.value(bits)))
+        .collect();
     pairs.join(" ")
 }

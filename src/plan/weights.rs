@@ -17,7 +17,9 @@ pub struct PackedWeight {
 pub fn weight_sizes(stage: &Stage) -> Vec<(String, usize)> {
     let (label, inputs, outputs) = (&stage.label, stage.in_features, stage.out_features);
     match &stage.kind {
-        StageKind::Embedding { num_embeddings, .. } => vec![(format!("{label} table [V, E]"), num_embeddings * outputs)],
+        StageKind::Embedding { num_embeddings, .. } => {
+            vec![(format!("{label} table [V, E]"), num_embeddings * outputs)]
+        }
         StageKind::Recurrent(recurrent) => {
             let sizes = direction_sizes(recurrent, inputs);
             let ends = recurrent.directions.iter().map(|direction| if direction.reverse { " reverse" } else { "" });

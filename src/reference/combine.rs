@@ -25,15 +25,7 @@ pub struct Columns {
 }
 
 /// `output[r] = (output[r] op x[r]) * scale` over `width` columns of every row.
-pub fn combine<F: Real>(
-    how: Combine,
-    scale: f32,
-    width: usize,
-    x: &[F],
-    from: Columns,
-    output: &mut [F],
-    to: Columns,
-) {
+pub fn combine<F: Real>(how: Combine, scale: f32, width: usize, x: &[F], from: Columns, output: &mut [F], to: Columns) {
     for (x, output) in x.chunks_exact(from.stride).zip(output.chunks_exact_mut(to.stride)) {
         for (&x, output) in x[from.offset..][..width].iter().zip(&mut output[to.offset..][..width]) {
             let joined = match how {

@@ -2,9 +2,7 @@
 
 use super::recurrent::{LevelShape, level};
 use super::weights::{StageWeights, convert};
-use super::{
-    Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows,
-};
+use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
@@ -130,7 +128,8 @@ fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow: &Flow<'_, 
         (StageKind::Select(SelectStep::Last), _) => x[x.len() - row_len..].to_vec(),
         (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
         (StageKind::Merge(mode), _) => {
-            let parts = [0, 1].map(|half| (x, Columns { stride: stage.in_features, offset: half * stage.out_features }));
+            let parts =
+                [0, 1].map(|half| (x, Columns { stride: stage.in_features, offset: half * stage.out_features }));
             let (how, scale) = merging(*mode);
             joined(&parts, how, scale, stage.out_features)
         }

@@ -33,7 +33,7 @@ pub use linear::linear;
 pub use lstm_step::lstm_step;
 pub use pool::pool;
 pub use real::Real;
-use recurrent::bounded;
 pub use recurrent::StepOptions;
+use recurrent::bounded;
 pub use rnn_step::rnn_step;
 pub use softmax::softmax;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use gatefold::network::{LayerSpec, LstmSpec};
+use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify};
 
 /// Set where a missing adapter must fail the run (CI, `test.sh`).
@@ -62,8 +62,8 @@ pub fn spec(layers: Vec<LayerSpec>) -> NetworkSpec {
 }
 
 /// An LSTM layer with PyTorch's defaults.
-pub fn lstm(input_size: usize, hidden_size: usize) -> LstmSpec {
-    LstmSpec::new("lstm", input_size, hidden_size)
+pub fn lstm(input_size: usize, hidden_size: usize) -> RecurrentSpec {
+    RecurrentSpec::new("lstm", input_size, hidden_size)
 }
 
 /// Loads `network` and asserts that every stage and state agrees with the f64 reference.

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use gatefold::NetworkSpec;
-use gatefold::network::{FORMAT, LayerSpec, LstmOutput, LstmSpec};
+use gatefold::network::{FORMAT, LayerSpec, RecurrentOutput, RecurrentSpec};
 use serde::Serialize;
 
 /// An LSTM with its T and B.
@@ -38,7 +38,7 @@ impl Shape {
 
     /// The network.
     pub fn spec(&self) -> NetworkSpec {
-        let lstm = LstmSpec {
+        let lstm = RecurrentSpec {
             name: "lstm".into(),
             input_size: self.input,
             hidden_size: self.hidden,
@@ -46,7 +46,7 @@ impl Shape {
             bidirectional: self.bidirectional,
             bias: true,
             batch_first: false,
-            output: LstmOutput::Sequence,
+            output: RecurrentOutput::Sequence,
         };
         NetworkSpec { format: FORMAT, layers: vec![LayerSpec::Lstm(lstm)], text: None, labels: Vec::new() }
     }

@@ -44,7 +44,8 @@ impl Builder {
             }
             StageKind::Conv1d { window, activation, .. } => {
                 let [left, _] = window.padding(work.steps_in);
-                let more = [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
+                let more =
+                    [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
                 let bindings = [work.inputs[0], self.weight(), self.weight(), work.output];
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
                 let product = Product { kernel: Kernel::Conv1d, features, activation, more, bindings };
@@ -116,7 +117,10 @@ impl Builder {
         // A mask counts in means over all time only (Keras).
         let mask = work.mask.filter(|_| window.kernel_size == 0 && pool == Pool::Average);
         let flags = [pool == Pool::Average, count_pad, mask.is_some()].map(u32::from);
-        let mut constants = [width, window.kernel_size, window.stride, left, right].map(size).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut constants = [width, window.kernel_size, window.stride, left, right]
+            .map(size)
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
         constants.extend(flags);
         constants.push(ROW_WORKGROUP);
         let bindings = vec![work.inputs[0], mask.unwrap_or(work.inputs[0]), work.output];

@@ -273,9 +273,9 @@ impl Builder {
         let (mut submission, mut dispatches, mut work) = (0, 0, 0u64);
         for group in self.plan.dispatches.chunk_by_mut(|dispatch, _| dispatch.interleaved) {
             let count: u64 = group.iter().map(|dispatch| u64::from(dispatch.repeat)).sum();
-            let more = group.iter().fold(0u64, |sum, dispatch| {
-                sum.saturating_add(dispatch.work.saturating_mul(dispatch.repeat.into()))
-            });
+            let more = group
+                .iter()
+                .fold(0u64, |sum, dispatch| sum.saturating_add(dispatch.work.saturating_mul(dispatch.repeat.into())));
             let full =
                 dispatches + count > MAX_SUBMISSION_DISPATCHES || work.saturating_add(more) > MAX_SUBMISSION_WORK;
             if full && dispatches > 0 {

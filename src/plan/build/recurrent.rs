@@ -121,7 +121,8 @@ impl Builder {
         let peephole = stage.peephole.then(|| self.weight());
         let projection = (stage.proj_size > 0).then(|| self.weight());
 
-        let target = [stage.directions.len() * width, index * width].map(size).into_iter().collect::<Result<Vec<_>>>()?;
+        let target =
+            [stage.directions.len() * width, index * width].map(size).into_iter().collect::<Result<Vec<_>>>()?;
         let target = [target, masking(work, stage, direction)].concat();
         // Something must be bound where an option is off; nothing reads it.
         let mask = work.mask.unwrap_or(recurrent);
@@ -150,15 +151,13 @@ impl Builder {
                 let bindings = pair(&|from, _| vec![projected, recurrent, from, reset, update]);
                 launches.push(self.launch(work, Kernel::GruGates, [hidden; 2], gates, bindings)?);
                 let candidate = [target, vec![clip], functions[1].to_vec()].concat();
-                let bindings =
-                    pair(&|from, to| vec![projected, recurrent, from, to, out, mask, reset, update]);
+                let bindings = pair(&|from, to| vec![projected, recurrent, from, to, out, mask, reset, update]);
                 launches.push(self.launch(work, Kernel::GruCandidate, [hidden; 2], candidate, bindings)?);
             }
             (Cell::Gru, ..) => {
                 let more = [target, vec![clip], functions.concat()].concat();
-                let bindings = pair(&|from, to| {
-                    vec![projected, recurrent, from, to, out, mask, new_bias.unwrap_or(recurrent)]
-                });
+                let bindings =
+                    pair(&|from, to| vec![projected, recurrent, from, to, out, mask, new_bias.unwrap_or(recurrent)]);
                 launches.push(self.launch(work, Kernel::GruStep, [hidden; 2], more, bindings)?);
             }
             (Cell::Rnn | Cell::Lstm, ..) => {

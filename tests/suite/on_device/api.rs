@@ -1,12 +1,12 @@
 //! What an embedder relies on: an own device, async, state, plans, timings.
 
-use gatefold::network::{LayerSpec, LstmSpec};
+use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
 
 use crate::common::{assert_right, device_or_return, lstm, random_state, spec};
 
 fn network() -> Network {
-    Network::random(spec(vec![LayerSpec::Lstm(LstmSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
+    Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! LSTMs of all sizes against the f64 reference: every stage, h_T and c_T.
 
-use gatefold::network::{LayerSpec, LstmOutput, LstmSpec};
+use gatefold::network::{LayerSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::{Network, PlanOptions, RandomInput, Session, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +10,7 @@ use crate::common::{assert_right, changed, device_or_return, lstm, random_state,
 /// One case of the battery.
 #[derive(Clone, Debug)]
 struct Problem {
-    layer: LstmSpec,
+    layer: RecurrentSpec,
     steps: usize,
     batch: usize,
     split: Option<u32>,
@@ -48,8 +48,9 @@ fn problems() -> impl Strategy<Value = Problem> {
         // Work stays near 10^7 multiply-adds, which a software adapter does in a moment.
         let per_step = batch * num_layers * (1 + usize::from(bidirectional)) * hidden_size * hidden_size;
         let steps = steps.min(10_000_000 / per_step).max(1);
-        let output = if last { LstmOutput::Last } else { LstmOutput::Sequence };
-        let layer = LstmSpec { num_layers, bidirectional, bias, batch_first, output, ..lstm(input_size, hidden_size) };
+        let output = if last { RecurrentOutput::Last } else { RecurrentOutput::Sequence };
+        let layer =
+            RecurrentSpec { num_layers, bidirectional, bias, batch_first, output, ..lstm(input_size, hidden_size) };
         Problem { layer, steps, batch, split: split.map(|s| 1 << s), chunk, state, seed }
     })
 }
@@ -80,7 +81,7 @@ fn sizes_at_the_seams_agree() {
     let device = device_or_return!();
     for hidden_size in [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
         for (steps, batch) in [(1, 1), (2, 5), (3, 33)] {
-            let layer = LstmSpec { bidirectional: true, num_layers: 2, ..lstm(17, hidden_size) };
+            let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..lstm(17, hidden_size) };
             let network = Network::random(spec(vec![LayerSpec::Lstm(layer)]), 7).unwrap();
             let input = RandomInput::new(&network, steps, batch, 8);
             assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
@@ -133,7 +134,7 @@ fn saturated_gates_agree() {
 fn a_long_sequence_agrees() {
     let device = device_or_return!();
     let network =
-        Network::random(spec(vec![LayerSpec::Lstm(LstmSpec { bidirectional: true, ..lstm(2, 3) })]), 1).unwrap();
+        Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { bidirectional: true, ..lstm(2, 3) })]), 1).unwrap();
     let input = RandomInput::new(&network, 5000, 2, 2);
     assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
     assert_right(device, &network, PlanOptions::default().projection_budget(40_000), input.as_input(), None);

@@ -42,7 +42,7 @@ fn inputs_that_do_not_fit_are_named() {
 #[test]
 fn tokens_out_of_range_are_named() {
     let device = device_or_return!();
-    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 5, embedding_dim: 3 };
+    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 5, embedding_dim: 3, mask_zero: false };
     let network = Network::random(spec(vec![LayerSpec::Embedding(embedding), LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     both(device, &network, |session| {
         let error = message(session.run(Input::tokens(&[0, 1, 2, 5, 4, 3], [3, 2]), None));
@@ -74,7 +74,8 @@ fn states_that_do_not_fit_are_named() {
 #[test]
 fn sizes_beyond_the_adapter_are_named() {
     let device = device_or_return!();
-    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 2, embedding_dim: 1 << 20 };
+    let embedding =
+        EmbeddingSpec { name: "embedding".into(), num_embeddings: 2, embedding_dim: 1 << 20, mask_zero: false };
     let network = Network::random(spec(vec![LayerSpec::Embedding(embedding)]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
     let tokens = vec![0; 1 << 16];

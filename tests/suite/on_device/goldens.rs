@@ -40,9 +40,17 @@ fn numbers(file: &SafeTensors<'_>, name: &str) -> Option<(Vec<f32>, Vec<usize>)>
 
 fn start(network: &Network, file: &SafeTensors<'_>) -> Option<State> {
     let (h, shape) = numbers(file, "h_0")?;
-    let (c, _) = numbers(file, "c_0").unwrap();
-    let name = network.lstms().next().unwrap().name.clone();
-    Some(State { layers: vec![LayerState { name, shape: shape.try_into().unwrap(), h, c }] })
+    let (c, c_shape) = numbers(file, "c_0").unwrap();
+    let name = network.recurrent_layers().next().unwrap().1.name.clone();
+    Some(State {
+        layers: vec![LayerState {
+            name,
+            h_shape: shape.try_into().unwrap(),
+            h,
+            c_shape: c_shape.try_into().unwrap(),
+            c,
+        }],
+    })
 }
 
 /// Names of the tensors in which `network` on `device` misses the golden.
@@ -74,10 +82,10 @@ fn misses(device: &Device, network: &Network, golden: &Golden) -> Vec<String> {
     };
     check("output".into(), &output.values, &expected);
     for layer in &output.state.layers {
-        for (part, got) in [("h_n", &layer.h), ("c_n", &layer.c)] {
+        for (part, got, got_shape) in [("h_n", &layer.h, layer.h_shape), ("c_n", &layer.c, layer.c_shape)] {
             let what = format!("{}.{part}", layer.name);
             let (expected, shape) = numbers(&file, &what).unwrap_or_else(|| panic!("{}: no {what}", golden.name));
-            assert_eq!(layer.shape.to_vec(), shape, "{} {what}", golden.name);
+            assert_eq!(got_shape.to_vec(), shape, "{} {what}", golden.name);
             check(what, got, &expected);
         }
     }

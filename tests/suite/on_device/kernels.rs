@@ -24,7 +24,7 @@ fn embedding_agrees() {
     let device = device_or_return!();
     for (num_embeddings, embedding_dim) in [(1, 1), (2, 3), (101, 64), (1009, 65)] {
         for (steps, batch) in SIZES {
-            let layer = EmbeddingSpec { name: "embedding".into(), num_embeddings, embedding_dim };
+            let layer = EmbeddingSpec { name: "embedding".into(), num_embeddings, embedding_dim, mask_zero: false };
             check(device, vec![LayerSpec::Embedding(layer)], steps, batch);
         }
     }
@@ -110,7 +110,7 @@ fn tanh_keeps_its_digits() {
 #[test]
 fn a_changed_weight_is_seen() {
     let device = device_or_return!();
-    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 4, embedding_dim: 8 };
+    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 4, embedding_dim: 8, mask_zero: false };
     let layers = vec![LayerSpec::Embedding(embedding), dense(8, 5, true, Activation::Tanh), LayerSpec::Softmax];
     let network = Network::random(spec(layers), 31).unwrap();
     let input = RandomInput::new(&network, 30, 4, 32);

@@ -1,15 +1,16 @@
 //! Plans without a GPU: complete, within every limit, and true to what they say.
 
-use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, LstmOutput, LstmSpec};
+use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::plan::{
-    Kernel, LINEAR_TILE, MAX_REPEAT, Plan, PlanLimits, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, pack, plan, weight_sizes,
+    Kernel, LINEAR_TILE, MAX_REPEAT, Plan, PlanLimits, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, pack, plan,
+    weight_sizes,
 };
 use gatefold::{Error, Network, PlanOptions};
 use proptest::prelude::*;
 
 use crate::common::{lstm, spec};
 
-fn network(layer: LstmSpec) -> Network {
+fn network(layer: RecurrentSpec) -> Network {
     let dense = DenseSpec {
         name: "dense".into(),
         in_features: layer.directions() * layer.hidden_size,
@@ -17,7 +18,12 @@ fn network(layer: LstmSpec) -> Network {
         bias: true,
         activation: Activation::Linear,
     };
-    let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 11, embedding_dim: layer.input_size };
+    let embedding = EmbeddingSpec {
+        name: "embedding".into(),
+        num_embeddings: 11,
+        embedding_dim: layer.input_size,
+        mask_zero: false,
+    };
     Network::random(
         spec(vec![
             LayerSpec::Embedding(embedding),
@@ -40,8 +46,9 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
             for repetition in 0..dispatch.repeat {
                 let at = |(start, advance): (u32, i32)| i64::from(start) + i64::from(advance) * i64::from(repetition);
                 assert!(at(dispatch.input_row) >= 0 && at(dispatch.output_row) >= 0, "{dispatch:?}");
-                let is_projection = dispatch.kernel == Kernel::Linear && !stage.label.starts_with("dense");
-                if !is_projection {
+                // Of several kernels in turn the last writes the output.
+                let is_part = dispatch.interleaved || dispatch.kernel == Kernel::Linear && stage.recurrent().is_some();
+                if !is_part {
                     let first = usize::try_from(at(dispatch.output_row)).unwrap();
                     for row in &mut written[first..first + dispatch.rows as usize] {
                         *row += 1;
@@ -50,7 +57,11 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
                 // Whatever is read or written ends within its buffer.
                 let (read, width) = match dispatch.kernel {
                     Kernel::Embedding => (dispatch.bindings[0], 1),
-                    Kernel::LstmStep => (dispatch.bindings[0], 4 * dispatch.constants[0]),
+                    Kernel::ProjectStep => continue,
+                    kernel if kernel.is_step() => {
+                        let gates = stage.recurrent().unwrap().cell.gates();
+                        (dispatch.bindings[0], u32::try_from(gates).unwrap() * dispatch.constants[0])
+                    }
                     _ => (dispatch.bindings[0], dispatch.constants[0]),
                 };
                 let end = (at(dispatch.input_row).unsigned_abs() + u64::from(dispatch.rows)) * u64::from(width) * 4;
@@ -66,21 +77,20 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
                     y * z * u64::from(LINEAR_TILE) >= rows
                         && x * u64::from(LINEAR_TILE) >= u64::from(dispatch.constants[1])
                 }
-                Kernel::LstmStep => {
-                    y * z >= rows && x * u64::from(dispatch.constants[3]) >= u64::from(dispatch.constants[0])
+                kernel if kernel.is_step() => {
+                    y * z >= rows && x * u64::from(dispatch.constants[2]) >= u64::from(dispatch.constants[0])
                 }
                 _ => x * y >= rows,
             };
             assert!(covered, "{dispatch:?}");
             assert!(dispatch.repeat as usize <= MAX_REPEAT);
-            if dispatch.kernel == Kernel::LstmStep {
-                assert!(dispatch.constants[3] * dispatch.constants[4] <= limits.max_invocations);
+            if dispatch.kernel.is_step() {
+                assert!(dispatch.constants[2] * dispatch.constants[3] <= limits.max_invocations);
             }
         }
-        let directions = stage.out_features.checked_div(network.lstms().next().unwrap().hidden_size).unwrap_or(1);
-        let is_lstm = stage.label.starts_with("lstm");
-        let each = if is_lstm { u32::try_from(directions).unwrap() } else { 1 };
-        let (expected_rows, each) = match (is_lstm, stage.sequence_out) {
+        let recurrent = stage.recurrent();
+        let each = recurrent.map_or(1, |recurrent| u32::try_from(recurrent.directions.len()).unwrap());
+        let (expected_rows, each) = match (recurrent.is_some(), stage.sequence_out) {
             (_, true) => (rows, each),
             // Every step writes the one row; the last stays.
             (true, false) => (batch, each * u32::try_from(steps).unwrap()),
@@ -100,11 +110,11 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
     }
 }
 
-fn layers() -> impl Strategy<Value = LstmSpec> {
+fn layers() -> impl Strategy<Value = RecurrentSpec> {
     (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>()).prop_map(
         |(i, h, num_layers, bidirectional, last)| {
-            let output = if last { LstmOutput::Last } else { LstmOutput::Sequence };
-            LstmSpec { num_layers, bidirectional, output, ..lstm(i, h) }
+            let output = if last { RecurrentOutput::Last } else { RecurrentOutput::Sequence };
+            RecurrentSpec { num_layers, bidirectional, output, ..lstm(i, h) }
         },
     )
 }
@@ -120,7 +130,7 @@ proptest! {
         let network = network(layer);
         let limits = PlanLimits { software, max_workgroups, ..PlanLimits::default() };
         let options = PlanOptions::default().projection_budget(budget);
-        match plan(&network, steps, batch, &limits, &options) {
+        match plan(&network, RunShape::new(steps, batch), &limits, &options) {
             Ok(plan) => {
                 assert_complete(&plan, &network, &limits);
                 for dispatch in &plan.dispatches {
@@ -141,7 +151,7 @@ proptest! {
 fn a_missing_step_is_seen() {
     let network = network(lstm(3, 4));
     let limits = PlanLimits::default();
-    let mut plan = plan(&network, 10, 2, &limits, &PlanOptions::default()).unwrap();
+    let mut plan = plan(&network, RunShape::new(10, 2), &limits, &PlanOptions::default()).unwrap();
     let step = plan.dispatches.iter_mut().find(|dispatch| dispatch.kernel == Kernel::LstmStep).unwrap();
     step.repeat -= 1;
     assert_complete(&plan, &network, &limits);
@@ -149,10 +159,10 @@ fn a_missing_step_is_seen() {
 
 #[test]
 fn weights_are_packed_at_the_sizes_the_plan_counts() {
-    let network = network(LstmSpec { num_layers: 2, bidirectional: true, ..lstm(3, 5) });
+    let network = network(RecurrentSpec { num_layers: 2, bidirectional: true, ..lstm(3, 5) });
     let sizes: Vec<_> = network.stages().iter().flat_map(weight_sizes).collect();
     let packed = pack(&network);
-    let plan = plan(&network, 1, 1, &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let plan = plan(&network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     assert_eq!(packed.len(), sizes.len());
     assert_eq!(plan.weights, sizes.len());
     for ((packed, (label, size)), buffer) in packed.iter().zip(&sizes).zip(&plan.buffers) {
@@ -165,7 +175,7 @@ fn weights_are_packed_at_the_sizes_the_plan_counts() {
 fn the_iterations_counted_are_the_loops_written() {
     let network = network(lstm(100, 70));
     let limits = PlanLimits { software: true, ..PlanLimits::default() };
-    let plan = plan(&network, 3, 2, &limits, &PlanOptions::default()).unwrap();
+    let plan = plan(&network, RunShape::new(3, 2), &limits, &PlanOptions::default()).unwrap();
     let of = |kernel| plan.dispatches.iter().find(|dispatch| dispatch.kernel == kernel).unwrap().iterations;
     // K = 100 in slices of 16, each one outer, 10 loading and 16 summing iterations,
     // then 16 results.
@@ -187,19 +197,21 @@ fn the_loop_limit_binds_software_only() {
     };
     let network = Network::random(spec(vec![LayerSpec::Dense(dense)]), 1).unwrap();
     let software = PlanLimits { software: true, ..PlanLimits::default() };
-    let error = plan(&network, 1, 1, &software, &PlanOptions::default()).unwrap_err();
+    let error = plan(&network, RunShape::new(1, 1), &software, &PlanOptions::default()).unwrap_err();
     let Error::TooLarge { what, needed, limit, .. } = error else { panic!("{error}") };
     assert_eq!(
         (what.as_str(), needed, limit),
         ("dense: loop iterations of one invocation", 118_141, SOFTWARE_LOOP_LIMIT)
     );
-    assert!(plan(&network, 1, 1, &PlanLimits::default(), &PlanOptions::default()).is_ok());
+    assert!(plan(&network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).is_ok());
 }
 
 #[test]
 fn the_projection_is_cut_where_it_would_not_fit() {
     let network = network(lstm(8, 64));
-    let of = |steps, limits: &PlanLimits, options: &PlanOptions| plan(&network, steps, 4, limits, options).unwrap();
+    let of = |steps, limits: &PlanLimits, options: &PlanOptions| {
+        plan(&network, RunShape::new(steps, 4), limits, options).unwrap()
+    };
     let whole = of(100, &PlanLimits::default(), &PlanOptions::default());
     assert!(!whole.reasons.iter().any(|reason| reason.contains("at a time")));
     // One step takes 4 rows of 256 numbers of 4 bytes.
@@ -214,7 +226,7 @@ fn the_projection_is_cut_where_it_would_not_fit() {
 #[test]
 fn work_is_cut_into_submissions() {
     let network = network(lstm(64, 1024));
-    let plan = plan(&network, 500, 16, &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let plan = plan(&network, RunShape::new(500, 16), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     assert!(plan.submissions() > 4);
     let mut work = vec![0u64; plan.submissions()];
     for dispatch in &plan.dispatches {
@@ -228,7 +240,7 @@ fn a_small_problem_is_split_and_says_why() {
     let network = network(lstm(8, 64));
     let reasons = |software, batch| {
         let limits = PlanLimits { software, ..PlanLimits::default() };
-        plan(&network, 2, batch, &limits, &PlanOptions::default()).unwrap().reasons.join("; ")
+        plan(&network, RunShape::new(2, batch), &limits, &PlanOptions::default()).unwrap().reasons.join("; ")
     };
     assert!(reasons(false, 1).contains("split 16, 16 units per workgroup: B*H = 64 invocations alone cannot fill"));
     assert!(reasons(false, 512).contains("split 1, 64 units per workgroup: B*H = 32768 invocations fill"));
@@ -238,7 +250,8 @@ fn a_small_problem_is_split_and_says_why() {
 #[test]
 fn nothing_and_too_much_are_refused() {
     let network = network(lstm(8, 64));
-    let plan = |steps, batch| plan(&network, steps, batch, &PlanLimits::default(), &PlanOptions::default());
+    let plan =
+        |steps, batch| plan(&network, RunShape::new(steps, batch), &PlanLimits::default(), &PlanOptions::default());
     assert!(matches!(plan(0, 1), Err(Error::Shape { .. })));
     assert!(matches!(plan(1, 0), Err(Error::Shape { .. })));
     let error = plan(1 << 20, 1 << 20).unwrap_err();

@@ -4,27 +4,54 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use gatefold::plan::{Access, Kernel, LINEAR_DEPTH, LINEAR_TILE};
+use gatefold::network::Activation;
+use gatefold::plan::{Access, Constant, Kernel, LINEAR_DEPTH, LINEAR_TILE};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess};
 
 use crate::common::in_repository;
 
-/// Values for each of the kernel's constants, in the table's order.
-fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
-    match kernel {
-        Kernel::Embedding => vec![vec![10_000, 32, 64], vec![1, 1, 64]],
-        Kernel::Linear => (0..4).map(|activation| vec![17, 33, activation]).collect(),
-        Kernel::LstmStep => [1, 2, 4, 8, 16]
-            .into_iter()
-            .flat_map(|split| [16, 8, 64].map(|units| [units, split]))
-            .filter(|[units, split]| units * split <= 256)
-            .map(|[units, split]| vec![65, 130, 65, units, split])
-            .collect(),
-        Kernel::Softmax => vec![vec![2, 64], vec![1000, 64]],
-        other => panic!("{other:?} has no permutations here"),
+/// Values that a constant may be given; the first stands while another constant varies.
+fn values(constant: Constant) -> Vec<u32> {
+    if constant.float {
+        return [0.5f32, 0.0, -1.0].map(f32::to_bits).to_vec();
     }
+    match constant.name {
+        "WIDTH" | "DEPTH" | "FEATURES" | "COLUMNS" | "IN_FEATURES" => vec![65, 1, 17],
+        "OUT_FEATURES" | "NUM_EMBEDDINGS" | "EMBEDDING_DIM" | "CHANNELS" => vec![33, 1],
+        "OUTPUT_STRIDE" | "IN_STRIDE" | "OUT_STRIDE" => vec![130],
+        "OUTPUT_OFFSET" | "IN_OFFSET" | "OUT_OFFSET" => vec![65, 0],
+        "UNITS" => vec![16, 8, 64],
+        "SPLIT" => vec![4, 1, 2],
+        "WORKGROUP" => vec![64],
+        "MASKED" | "HOW" => vec![0, 1, 2, 3],
+        "SEEN" => vec![2, 4],
+        "PROJECTED" | "PEEPHOLE" | "COUPLED" | "AVERAGE" | "COUNT_PAD" => vec![0, 1],
+        "ACTIVATION" | "GATE" | "CANDIDATE" | "OUTPUT" => (0..ACTIVATIONS).collect(),
+        "KERNEL" => vec![3, 0],
+        "STRIDE" | "DILATION" => vec![1, 2],
+        "LEFT" | "RIGHT" => vec![0, 2],
+        other => panic!("{other}: no values here"),
+    }
+}
+
+/// Number of activations that a shader knows.
+const ACTIVATIONS: u32 = Activation::ALL.len() as u32;
+
+/// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
+fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
+    let all: Vec<Vec<u32>> = kernel.spec().constants.iter().map(|&constant| values(constant)).collect();
+    let usual: Vec<u32> = all.iter().map(|values| values[0]).collect();
+    let mut permutations = vec![usual.clone()];
+    for (at, values) in all.iter().enumerate() {
+        for &value in &values[1..] {
+            let mut varied = usual.clone();
+            varied[at] = value;
+            permutations.push(varied);
+        }
+    }
+    permutations
 }
 
 fn parse(kernel: Kernel) -> (Module, ModuleInfo) {
@@ -46,7 +73,7 @@ fn the_table_is_what_the_shaders_say() {
         let (module, _) = parse(kernel);
         let spec = kernel.spec();
         assert_eq!(module.entry_points.len(), 1, "{kernel:?}");
-        assert_eq!(module.entry_points[0].name, spec.name);
+        assert_eq!(module.entry_points[0].name, spec.entry_point);
         let mut bindings: Vec<_> = module
             .global_variables
             .iter()
@@ -67,8 +94,25 @@ fn the_table_is_what_the_shaders_say() {
             (0..).zip(spec.bindings).map(|(number, row)| (number, row.name.to_owned(), row.access)).collect();
         assert_eq!(bindings, table, "{kernel:?}");
         assert!(bindings.iter().filter(|b| b.2 != Access::Uniform).count() <= 8, "WebGPU promises 8 storage buffers");
-        let overrides: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
-        assert_eq!(overrides, spec.constants.iter().copied().collect(), "{kernel:?}");
+        let overrides: BTreeSet<&str> = module
+            .overrides
+            .iter()
+            // One that is computed from others is nobody's to give.
+            .filter(|(_, o)| {
+                !o.init.is_some_and(|init| matches!(module.global_expressions[init], naga::Expression::Binary { .. }))
+            })
+            .filter_map(|(_, o)| o.name.as_deref())
+            .collect();
+        assert_eq!(overrides, spec.constants.iter().map(|constant| constant.name).collect(), "{kernel:?}");
+        let is_float = |name: &str| {
+            module.overrides.iter().any(|(_, o)| {
+                o.name.as_deref() == Some(name)
+                    && module.types[o.ty].inner == naga::TypeInner::Scalar(naga::Scalar::F32)
+            })
+        };
+        for constant in spec.constants {
+            assert_eq!(is_float(constant.name), constant.float, "{kernel:?}: {}", constant.name);
+        }
     }
 }
 
@@ -90,10 +134,15 @@ fn tile_sizes_are_the_plans() {
 fn every_permutation_translates_for_every_backend() {
     for kernel in Kernel::ALL {
         let (module, info) = parse(kernel);
-        let name = kernel.spec().name;
+        let name = kernel.spec().entry_point;
         for values in permutations(kernel) {
-            let constants: PipelineConstants =
-                kernel.spec().constants.iter().zip(&values).map(|(&n, &v)| (n.into(), f64::from(v))).collect();
+            let constants: PipelineConstants = kernel
+                .spec()
+                .constants
+                .iter()
+                .zip(&values)
+                .map(|(constant, &bits)| (constant.name.into(), constant.value(bits)))
+                .collect();
             let entry = Some((ShaderStage::Compute, name));
             let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
             let group: u32 = module.entry_points[0].workgroup_size.iter().product();
@@ -153,7 +202,7 @@ fn nobody_calls_the_builtin_tanh() {
             }
         }
     }
-    assert!(files >= 6);
+    assert!(files >= 18);
 }
 
 /// Negative control: what the checks above must refuse, they refuse.
@@ -165,8 +214,8 @@ fn a_broken_kernel_is_refused() {
         assert_ne!(broken, source, "`{from}` is gone from the kernel");
         naga::front::wgsl::parse_str(&broken).map_or(true, |module| validate(&module).is_err())
     };
-    assert!(refused("sigmoid(gates.y)", "sigmoid(gates)"), "a vector where a number is due");
+    assert!(refused("gate(gates.y ", "gate(gates "), "a vector where a number is due");
     assert!(refused("h_out[state] = h", "h_in[state] = h"), "a write to a binding that is read only");
-    assert!(refused("UNITS * SPLIT", "undeclared"), "a name that is not there");
+    assert!(refused("UNITS * SPLIT", "undeclared * SPLIT"), "a name that is not there");
     assert!(!refused("// One timestep", "// A timestep"), "a comment changes nothing");
 }

@@ -1,7 +1,7 @@
 //! Layers that contradict themselves or each other.
 
 use gatefold::network::{
-    Activation, DenseSpec, EmbeddingSpec, LayerSpec, LstmOutput, LstmSpec, Split, Standardize, TextSpec,
+    Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, Split, Standardize, TextSpec,
 };
 use gatefold::{Network, NetworkSpec, TextVectorizer};
 
@@ -13,7 +13,12 @@ fn dense(in_features: usize) -> LayerSpec {
 }
 
 fn embedding() -> LayerSpec {
-    LayerSpec::Embedding(EmbeddingSpec { name: "embedding".into(), num_embeddings: 3, embedding_dim: 4 })
+    LayerSpec::Embedding(EmbeddingSpec {
+        name: "embedding".into(),
+        num_embeddings: 3,
+        embedding_dim: 4,
+        mask_zero: false,
+    })
 }
 
 fn text(vocabulary: &[&str]) -> TextSpec {
@@ -30,7 +35,7 @@ fn refusal(spec: NetworkSpec) -> String {
 
 #[test]
 fn neighbours_must_fit() {
-    let last = || LayerSpec::Lstm(LstmSpec { output: LstmOutput::Last, ..lstm(4, 5) });
+    let last = || LayerSpec::Lstm(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(4, 5) });
     for (layers, expected) in [
         (
             vec![embedding(), dense(5)],
@@ -38,7 +43,7 @@ fn neighbours_must_fit() {
         ),
         (vec![last(), dense(6)], "layer `dense`: in_features: expected 5, the width of the layer before it, got 6"),
         (
-            vec![last(), LayerSpec::Lstm(LstmSpec { name: "second".into(), ..lstm(5, 5) })],
+            vec![last(), LayerSpec::Lstm(RecurrentSpec { name: "second".into(), ..lstm(5, 5) })],
             "layer `second`: input: expected a sequence [T, B, I], got one vector per row [B, I]",
         ),
         (vec![dense(4), embedding()], "layer `embedding`: position: expected the first layer, got a later one"),
@@ -48,13 +53,13 @@ fn neighbours_must_fit() {
         ),
         (vec![last(), last()], "layer `lstm`: name: expected a name that no other layer has, got \"lstm\""),
         (
-            vec![LayerSpec::Lstm(LstmSpec { name: String::new(), ..lstm(4, 5) })],
+            vec![LayerSpec::Lstm(RecurrentSpec { name: String::new(), ..lstm(4, 5) })],
             "layer ``: name: expected a name that no other layer has, got \"\"",
         ),
         (
             vec![
-                LayerSpec::Lstm(LstmSpec { batch_first: true, ..lstm(4, 5) }),
-                LayerSpec::Lstm(LstmSpec { name: "second".into(), ..lstm(5, 5) }),
+                LayerSpec::Lstm(RecurrentSpec { batch_first: true, ..lstm(4, 5) }),
+                LayerSpec::Lstm(RecurrentSpec { name: "second".into(), ..lstm(5, 5) }),
             ],
             "layer `second`: batch_first: expected the same in every LSTM of a network, got false",
         ),
@@ -67,7 +72,7 @@ fn neighbours_must_fit() {
 fn labels_and_vocabulary_must_fit() {
     let classes = |labels: &[&str]| NetworkSpec {
         labels: labels.iter().map(ToString::to_string).collect(),
-        ..spec(vec![LayerSpec::Lstm(LstmSpec { output: LstmOutput::Last, ..lstm(4, 5) }), dense(5)])
+        ..spec(vec![LayerSpec::Lstm(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(4, 5) }), dense(5)])
     };
     assert!(Network::random(classes(&["a", "b"]), 1).is_ok());
     assert_eq!(refusal(classes(&["a", "b", "c"])), "layer `dense`: output: expected [B, 3], one per label, got [B, 2]");
