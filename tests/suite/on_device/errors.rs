@@ -66,7 +66,7 @@ fn states_that_do_not_fit_are_named() {
         let mut short = random_state(&network, 2, 1);
         short.layers[0].c.pop();
         assert!(run(&short).starts_with("state of `lstm`, c: expected"));
-        assert_eq!(run(&State { layers: Vec::new() }), "state: expected 1 LSTM layers, got 0");
+        assert_eq!(run(&State { layers: Vec::new() }), "state: expected 1 recurrent layers, got 0");
     });
 }
 

@@ -149,13 +149,13 @@ fn descriptions_that_are_not_understood_are_refused() {
     assert!(with("").contains("network description: expected gatefold's JSON"));
     assert!(with(r#"{"format":2,"layers":[]}"#).contains("expected format 1 to 1, got format 2"));
     assert!(with(r#"{"format":1,"layers":[]}"#).contains("number of layers"));
-    assert!(with(r#"{"format":1,"layers":[{"type":"gru","name":"g"}]}"#).contains("unknown variant `gru`"));
+    assert!(with(r#"{"format":1,"layers":[{"type":"mamba","name":"g"}]}"#).contains("unknown variant `mamba`"));
     let sizes = |option: &str| {
         with(&format!(
             r#"{{"format":1,"layers":[{{"type":"lstm","name":"l","input_size":1,"hidden_size":1,{option}}}]}}"#
         ))
     };
-    assert!(sizes(r#""proj_size":3"#).contains("unknown field `proj_size`"));
+    assert!(sizes(r#""projection":3"#).contains("unknown field `projection`"));
     assert!(sizes(r#""num_layers":18446744073709551615"#).contains("layer `l`: num_layers: expected 1 to 1024"));
     assert!(sizes(r#""num_layers":0"#).contains("num_layers: expected 1 to"));
     assert!(sizes(r#""num_layers":-1"#).contains("invalid value"));

@@ -37,11 +37,8 @@ fn refusal(spec: NetworkSpec) -> String {
 fn neighbours_must_fit() {
     let last = || LayerSpec::Lstm(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(4, 5) });
     for (layers, expected) in [
-        (
-            vec![embedding(), dense(5)],
-            "layer `dense`: in_features: expected 4, the width of the layer before it, got 5",
-        ),
-        (vec![last(), dense(6)], "layer `dense`: in_features: expected 5, the width of the layer before it, got 6"),
+        (vec![embedding(), dense(5)], "layer `dense`: in_features: expected 4, the width of its input, got 5"),
+        (vec![last(), dense(6)], "layer `dense`: in_features: expected 5, the width of its input, got 6"),
         (
             vec![last(), LayerSpec::Lstm(RecurrentSpec { name: "second".into(), ..lstm(5, 5) })],
             "layer `second`: input: expected a sequence [T, B, I], got one vector per row [B, I]",
@@ -49,7 +46,7 @@ fn neighbours_must_fit() {
         (vec![dense(4), embedding()], "layer `embedding`: position: expected the first layer, got a later one"),
         (
             vec![LayerSpec::Softmax],
-            "layer `softmax`: position: expected behind a layer with vectors, got the first layer",
+            "layer `softmax`: position: expected behind a layer with a width, got the first layer",
         ),
         (vec![last(), last()], "layer `lstm`: name: expected a name that no other layer has, got \"lstm\""),
         (

@@ -1,0 +1,210 @@
+//! Every cell with every option, in random company, against the f64 reference: every stage, h_T
+//! and c_T.
+
+use fastrand::Rng;
+use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+use gatefold::{Input, Network, PlanOptions, RandomInput, Session, State, verify};
+
+use crate::common::{changed, device_or_return, random_state, spec};
+
+/// ONNX's functions of a recurrence.
+const FUNCTIONS: std::ops::Range<usize> = 1..12;
+
+/// A layer of `cell` in which every option that it has may be set.
+fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
+    let hidden_size = rng.usize(1..=37);
+    let mut layer = RecurrentSpec::new("cell", rng.usize(1..=19), hidden_size);
+    layer.num_layers = rng.usize(1..=3);
+    layer.bidirectional = rng.bool();
+    layer.reverse = !layer.bidirectional && rng.bool();
+    if layer.bidirectional && layer.num_layers == 1 {
+        layer.merge_mode = [MergeMode::Concat, MergeMode::Sum, MergeMode::Ave, MergeMode::Mul][rng.usize(0..4)];
+    }
+    layer.bias = rng.u8(0..4) > 0;
+    layer.batch_first = rng.bool();
+    layer.output = [RecurrentOutput::Sequence, RecurrentOutput::Last][rng.usize(0..2)];
+    layer.masked_output = [MaskedOutput::Zero, MaskedOutput::Previous][rng.usize(0..2)];
+    layer.clip = rng.bool().then(|| 0.2 + rng.f32());
+    layer.initial_state = rng.u8(0..4) == 0;
+    match cell {
+        Cell::Lstm => {
+            layer.proj_size = if hidden_size > 1 && rng.bool() { rng.usize(1..hidden_size) } else { 0 };
+            layer.peephole = rng.bool();
+            layer.coupled = rng.bool();
+            layer.cell_clip = rng.bool().then(|| 0.1 + rng.f32());
+        }
+        Cell::Gru => layer.reset_after = rng.bool(),
+        Cell::Rnn => {}
+    }
+    if rng.bool() {
+        let sets = if rng.bool() { layer.directions() } else { 1 };
+        let count = sets * cell.default_activations().len();
+        layer.activations = (0..count).map(|_| Activation::ALL[rng.usize(FUNCTIONS)]).collect();
+    }
+    layer
+}
+
+fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
+    let layer = layer.clone();
+    let layer = match cell {
+        Cell::Lstm => LayerSpec::Lstm(layer),
+        Cell::Gru => LayerSpec::Gru(layer),
+        Cell::Rnn => LayerSpec::Rnn(layer),
+    };
+    Network::random(spec(vec![layer]), seed).unwrap()
+}
+
+/// Runs `cases` random cases of `cell`.
+fn battery(cell: Cell, cases: u64) {
+    let device = device_or_return!();
+    let mut masked = 0;
+    for seed in 0..cases {
+        let mut rng = Rng::with_seed(seed);
+        let layer = layer(cell, &mut rng);
+        let network = network(cell, &layer, seed);
+        let (batch, steps) = (rng.usize(1..=5), rng.usize(1..=9));
+        let input = RandomInput::new(&network, steps, batch, seed ^ 1);
+        let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
+        let lengths: Vec<usize> = (0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect();
+        let mask: Vec<bool> = (0..steps * batch).map(|_| rng.bool()).collect();
+        let mut given = input.as_input();
+        let kind = rng.u8(0..4);
+        match kind {
+            0 => given = given.with_lengths(&lengths),
+            1 => given = given.with_mask(&mask),
+            2 => given = given.with_lengths(&lengths).with_mask(&mask),
+            _ => {}
+        }
+        let mut options = PlanOptions::default();
+        if rng.bool() {
+            options = options.split(1 << rng.u32(0..=4));
+        }
+        if rng.bool() {
+            // A few timesteps at a time.
+            options =
+                options.projection_budget((rng.usize(1..4) * batch * cell.gates() * layer.hidden_size * 4) as u64);
+        }
+        let session = Session::with_options(device, &network, options).unwrap();
+        let verification = verify(&session, &network, given, state.as_ref()).unwrap();
+        let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
+        assert!(failures.is_empty(), "case {seed}, T = {steps}, B = {batch}: {layer:#?}\n{failures:#?}");
+        masked += u64::from(kind < 3);
+    }
+    assert!(masked > cases / 2, "lengths and masks must occur: {masked} of {cases}");
+}
+
+#[test]
+fn every_lstm_agrees() {
+    battery(Cell::Lstm, 120);
+}
+
+#[test]
+fn every_gru_agrees() {
+    battery(Cell::Gru, 80);
+}
+
+#[test]
+fn every_rnn_agrees() {
+    battery(Cell::Rnn, 60);
+}
+
+/// Sizes around the seams of workgroups, for the kernels that the LSTM's own battery does not reach.
+#[test]
+fn sizes_at_the_seams_agree() {
+    let device = device_or_return!();
+    for hidden_size in [1, 2, 8, 9, 63, 64, 65, 129] {
+        for (cell, reset_after, proj_size) in
+            [(Cell::Gru, true, 0), (Cell::Gru, false, 0), (Cell::Rnn, true, 0), (Cell::Lstm, true, hidden_size / 2)]
+        {
+            let layer = RecurrentSpec {
+                reset_after,
+                proj_size,
+                bidirectional: true,
+                ..RecurrentSpec::new("cell", 7, hidden_size)
+            };
+            let network = network(cell, &layer, 3);
+            let input = RandomInput::new(&network, 3, 5, 4);
+            crate::common::assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
+        }
+    }
+}
+
+/// Lengths mean what they say: a row of length n is what it is alone with n steps, in both
+/// directions, and the numbers behind its length do not matter.
+#[test]
+fn a_short_row_is_as_if_alone() {
+    let device = device_or_return!();
+    let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..RecurrentSpec::new("cell", 3, 6) };
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let network = network(cell, &layer, 5);
+        let session = Session::new(device, &network).unwrap();
+        let (steps, batch, width) = (6, 3, 3);
+        let lengths = [6, 1, 4];
+        let mut rng = Rng::with_seed(1);
+        let values: Vec<f32> = (0..steps * batch * width).map(|_| rng.f32() - 0.5).collect();
+        let together =
+            session.run(Input::features(&values, [steps, batch, width]).with_lengths(&lengths), None).unwrap();
+        let columns = 2 * layer.hidden_size;
+        for (row, &length) in lengths.iter().enumerate() {
+            let alone: Vec<f32> =
+                (0..length).flat_map(|t| &values[(t * batch + row) * width..][..width]).copied().collect();
+            let alone = session.run(Input::features(&alone, [length, 1, width]), None).unwrap();
+            for t in 0..steps {
+                let got = &together.values[(t * batch + row) * columns..][..columns];
+                if t < length {
+                    assert_eq!(got, &alone.values[t * columns..][..columns], "{cell:?}, row {row}, step {t}");
+                } else {
+                    assert!(got.iter().all(|&x| x == 0.0), "{cell:?}, row {row}, step {t}: {got:?}");
+                }
+            }
+            let h = |state: &State, batch: usize, row: usize| -> Vec<f32> {
+                let layer = &state.layers[0];
+                let size = layer.h_shape[2];
+                (0..layer.h_shape[0]).flat_map(|d| layer.h[(d * batch + row) * size..][..size].to_vec()).collect()
+            };
+            assert_eq!(h(&together.state, batch, row), h(&alone.state, 1, 0), "{cell:?}, row {row}");
+        }
+    }
+}
+
+/// Negative controls: for each cell a nudge of any tensor, and a length that is off by one.
+#[test]
+fn nudges_are_seen() {
+    let device = device_or_return!();
+    let cases = [
+        (
+            Cell::Lstm,
+            RecurrentSpec { peephole: true, proj_size: 5, initial_state: true, ..RecurrentSpec::new("cell", 4, 9) },
+        ),
+        (Cell::Gru, RecurrentSpec { reset_after: false, initial_state: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::Gru, RecurrentSpec::new("cell", 4, 9)),
+        (Cell::Rnn, RecurrentSpec { reverse: true, ..RecurrentSpec::new("cell", 4, 9) }),
+    ];
+    for (cell, layer) in cases {
+        let network = network(cell, &layer, 7);
+        let session = Session::new(device, &network).unwrap();
+        let input = RandomInput::new(&network, 5, 3, 8);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+        for name in network.tensors().keys() {
+            let nudged = changed(&network, name, |data| data[0] += 1e-3);
+            let passed = verify(&session, &nudged, input.as_input(), None).unwrap().passed();
+            assert!(!passed, "{cell:?} {name}: the nudge went unseen");
+        }
+        let of = |lengths: &[usize]| session.run(input.as_input().with_lengths(lengths), None).unwrap().values;
+        assert_ne!(of(&[5, 3, 2]), of(&[5, 4, 2]));
+    }
+}
+
+#[test]
+fn lengths_and_masks_that_do_not_fit_are_named() {
+    let device = device_or_return!();
+    let network = network(Cell::Gru, &RecurrentSpec::new("cell", 2, 3), 1);
+    let session = Session::new(device, &network).unwrap();
+    let values = [0.0; 12];
+    let input = Input::features(&values, [3, 2, 2]);
+    let error = |input| session.run(input, None).unwrap_err().to_string();
+    assert_eq!(error(input.with_lengths(&[3])), "lengths: expected 2, one per batch row, got 1");
+    assert_eq!(error(input.with_lengths(&[3, 4])), "lengths: expected 0 to T = 3, got 4 in row 1");
+    assert_eq!(error(input.with_mask(&[true; 5])), "mask: expected 6 elements, one per step and row, got 5");
+    assert!(session.run(input.with_lengths(&[0, 0]), None).unwrap().values.iter().all(|&x| x == 0.0));
+}
