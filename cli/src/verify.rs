@@ -83,13 +83,15 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> 
 fn with_fault(network: &Network) -> Result<Network> {
     let names = network.stages().iter().rev().find_map(|stage| match &stage.kind {
         StageKind::Dense { weight, bias, .. } => Some([bias.clone(), weight.clone()]),
-        StageKind::Lstm { directions, .. } => directions.first().map(|d| [d.bias_ih.clone(), d.weight_ih.clone()]),
+        StageKind::Recurrent(level) => {
+            level.directions.first().map(|d| [d.names.bias_ih.clone(), d.names.weight_ih.clone()])
+        }
         _ => None,
     });
     let mut tensors = network.tensors().clone();
     let name = names.into_iter().flatten().find(|name| tensors.contains_key(name));
     let Some((name, tensor)) = name.and_then(|name| tensors.remove_entry(&name)) else {
-        return Err("--plant-fault: expected a network with a dense or an LSTM layer, got one without".into());
+        return Err("--plant-fault: expected a network with a dense or a recurrent layer, got one without".into());
     };
     let mut data = tensor.data().to_vec();
     if let Some(first) = data.first_mut() {

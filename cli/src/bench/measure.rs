@@ -74,7 +74,7 @@ pub fn shape(
 ) -> Result<Vec<(DeviceInfo, Result<Measurement>)>> {
     let network = Network::random(shape.spec(), seed)?;
     let input = RandomInput::new(&network, shape.steps, shape.batch, seed);
-    let exact = Reference::<f64>::new(&network).forward(input.as_input(), None, false)?;
+    let exact = Reference::<f64>::new(&network).forward(input.as_input(), None)?;
     let mut runners: Vec<(DeviceInfo, Result<Runner>)> = Vec::new();
     for info in devices {
         runners.push((info.clone(), cold(shape, info, &network, input.as_input(), &exact)));
@@ -141,7 +141,7 @@ mod tests {
         let shape: Shape = "hidden=3,steps=2".parse().expect("a shape");
         let network = Network::random(shape.spec(), 1).expect("a network");
         let input = RandomInput::new(&network, shape.steps, shape.batch, 1);
-        let exact = Reference::<f64>::new(&network).forward(input.as_input(), None, false).expect("an answer");
+        let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).expect("an answer");
         let Runner { session, mut measurement } =
             cold(&shape, &DeviceInfo::cpu(), &network, input.as_input(), &exact).expect("a runner");
         assert!(measurement.right());

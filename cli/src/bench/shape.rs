@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use gatefold::NetworkSpec;
-use gatefold::network::{FORMAT, LayerSpec, RecurrentOutput, RecurrentSpec};
+use gatefold::network::{FORMAT, LayerSpec, RecurrentSpec};
 use serde::Serialize;
 
 /// An LSTM with its T and B.
@@ -39,14 +39,9 @@ impl Shape {
     /// The network.
     pub fn spec(&self) -> NetworkSpec {
         let lstm = RecurrentSpec {
-            name: "lstm".into(),
-            input_size: self.input,
-            hidden_size: self.hidden,
             num_layers: self.layers,
             bidirectional: self.bidirectional,
-            bias: true,
-            batch_first: false,
-            output: RecurrentOutput::Sequence,
+            ..RecurrentSpec::new("lstm", self.input, self.hidden)
         };
         NetworkSpec { format: FORMAT, layers: vec![LayerSpec::Lstm(lstm)], text: None, labels: Vec::new() }
     }

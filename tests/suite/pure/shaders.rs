@@ -28,16 +28,13 @@ fn values(constant: Constant) -> Vec<u32> {
         "MASKED" | "HOW" => vec![0, 1, 2, 3],
         "SEEN" => vec![2, 4],
         "PROJECTED" | "PEEPHOLE" | "COUPLED" | "AVERAGE" | "COUNT_PAD" => vec![0, 1],
-        "ACTIVATION" | "GATE" | "CANDIDATE" | "OUTPUT" => (0..ACTIVATIONS).collect(),
+        "ACTIVATION" | "GATE" | "CANDIDATE" | "OUTPUT" => (0..).take(Activation::ALL.len()).collect(),
         "KERNEL" => vec![3, 0],
         "STRIDE" | "DILATION" => vec![1, 2],
         "LEFT" | "RIGHT" => vec![0, 2],
         other => panic!("{other}: no values here"),
     }
 }
-
-/// Number of activations that a shader knows.
-const ACTIVATIONS: u32 = Activation::ALL.len() as u32;
 
 /// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
 fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
