@@ -1,4 +1,4 @@
-//! Recurrent networks (LSTM) on any GPU that wgpu reaches: Vulkan, Metal, DX12 and GL.
+//! Recurrent networks (LSTM, GRU, plain RNN) on any GPU that wgpu reaches: Vulkan, Metal, DX12 and GL.
 //!
 //! ```
 //! use gatefold::{Device, DeviceChoice, Input, Network, Session};
@@ -14,7 +14,7 @@
 //!
 //! # What to hold
 //!
-//! - [`Network`]: layers and weights, read from a safetensors file ([`Network::load`]).
+//! - [`Network`]: layers and weights, read from a safetensors, Keras or ONNX file ([`Network::load`]).
 //! - [`Device`]: a GPU, one that the application owns ([`Device::from_wgpu`]), or this CPU.
 //! - [`Session`]: a network on a device. [`Session::run`] takes an [`Input`] and a [`State`] and
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
@@ -40,21 +40,24 @@
 //! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
 //! | [`compare`] | one comparator, one table of tolerances |
 //!
-//! An LSTM level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
+//! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
 //! cut into chunks of time where it would exceed a budget), then one dispatch per timestep that
-//! fuses the four gate products and the cell update (`lstm_step.wgsl`). h ping-pongs between
-//! two buffers. All dispatches of a run are recorded ahead into few submissions, each short
+//! fuses the gate products and the cell update (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`;
+//! two dispatches with a projection, or where a GRU resets its state before the product). h
+//! ping-pongs between two buffers. Options are pipeline constants: what is off costs nothing. All dispatches of a run are recorded ahead into few submissions, each short
 //! enough for an operating system's watchdog.
 //!
 //! # Shapes
 //!
 //! T timesteps, B batch rows, I input, H hidden, D directions, L layers, V vocabulary. Arrays are
 //! row-major and time-major, `[T, B, I]`; with `batch_first` the caller's are `[B, T, I]`.
-//! The four gates are in PyTorch's order i, f, g, o.
+//! Gates are in PyTorch's order, i, f, g, o and r, z, n.
 //!
 //! # Features
 //!
 //! - `gpu` (default): GPUs through wgpu. Without it only the CPU device is there.
+//! - `keras`: reads `.keras`, `.weights.h5` and the legacy `.h5`.
+//! - `onnx`: reads `.onnx`.
 //! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
