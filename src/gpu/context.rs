@@ -138,7 +138,7 @@ impl Context {
 
     fn compile(&self, kernel: Kernel, constants: &[u32]) -> Pipeline {
         let spec = kernel.spec();
-        let module = trusted_module(&self.device, spec.name, kernel.source());
+        let module = trusted_module(&self.device, spec.name, kernel.source(constants));
         let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
             .zip(spec.bindings)
             .map(|(binding, row)| wgpu::BindGroupLayoutEntry {

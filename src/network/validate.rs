@@ -29,8 +29,9 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
             return Err(Error::network(name, "name", "a name that no other layer has", &format!("{name:?}")));
         }
         for (option, size) in sizes(layer) {
-            if size == 0 || size > MAX_DIMENSION {
-                return Err(Error::network(name, option, format!("1 to {MAX_DIMENSION}"), &size));
+            let most = if option == "num_layers" { MAX_LAYERS } else { MAX_DIMENSION };
+            if size == 0 || size > most {
+                return Err(Error::network(name, option, format!("1 to {most}"), &size));
             }
         }
         match layer {
@@ -84,9 +85,6 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     let name = &spec.name;
     let fail =
         |what: &str, expected: String, got: &dyn std::fmt::Display| Err(Error::network(name, what, expected, got));
-    if spec.num_layers > MAX_LAYERS {
-        return fail("num_layers", format!("1 to {MAX_LAYERS}"), &spec.num_layers);
-    }
     let lstm_only = [
         ("proj_size", spec.proj_size > 0),
         ("peephole", spec.peephole),

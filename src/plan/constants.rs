@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use crate::network::Activation;
 use crate::reference::Combine;
 
+/// Highest number that `shaders/common/activate_few.wgsl` knows.
+pub(super) const LAST_OF_FEW: u32 = 3;
+
 /// Number, alpha and beta of an activation; the numbers stand in `shaders/common/activations.wgsl`.
 pub(super) fn activation(activation: Activation) -> [u32; 3] {
     let number = match activation {

@@ -1,6 +1,8 @@
 //! The table of kernels: sources, bindings, constants. The GPU side builds its pipelines from
 //! it, and a test reflects the WGSL and compares.
 
+use super::constants::LAST_OF_FEW;
+
 /// A WGSL kernel under `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -79,7 +81,7 @@ pub struct KernelSpec {
     pub name: &'static str,
     /// Entry point; the name but for kernels that share one.
     pub entry_point: &'static str,
-    /// WGSL parts, joined in this order.
+    /// WGSL parts, joined in this order behind those for activations.
     pub sources: &'static [&'static str],
     /// Bindings of group 0.
     pub bindings: &'static [Binding],
@@ -96,6 +98,10 @@ pub const ROW_WORKGROUP: u32 = 64;
 
 const PARAMS: &str = include_str!("../../shaders/common/params.wgsl");
 const ACTIVATIONS: &str = include_str!("../../shaders/common/activations.wgsl");
+const ACTIVATE_FEW: &str = include_str!("../../shaders/common/activate_few.wgsl");
+const ACTIVATE_ANY: &str = include_str!("../../shaders/common/activate_any.wgsl");
+/// Constants that hold the number of an activation.
+const FUNCTIONS: [&str; 4] = ["ACTIVATION", "GATE", "CANDIDATE", "OUTPUT"];
 const STEP_SUM: &str = include_str!("../../shaders/common/step_sum.wgsl");
 const STEP_OUTPUT: &str = include_str!("../../shaders/common/step_output.wgsl");
 const ROWS: &str = include_str!("../../shaders/common/rows.wgsl");
@@ -134,7 +140,7 @@ static EMBEDDING: KernelSpec = KernelSpec {
 static LINEAR: KernelSpec = KernelSpec {
     name: "linear",
     entry_point: "linear",
-    sources: &[PARAMS, ACTIVATIONS, ROWS, TILE],
+    sources: &[PARAMS, ROWS, TILE],
     bindings: LINEAR_BINDINGS,
     constants: &[u("IN_FEATURES"), u("OUT_FEATURES"), u("ACTIVATION"), f("ALPHA"), f("BETA")],
 };
@@ -142,7 +148,7 @@ static LINEAR: KernelSpec = KernelSpec {
 static CONV1D: KernelSpec = KernelSpec {
     name: "conv1d",
     entry_point: "linear",
-    sources: &[PARAMS, ACTIVATIONS, include_str!("../../shaders/conv1d.wgsl"), TILE],
+    sources: &[PARAMS, include_str!("../../shaders/conv1d.wgsl"), TILE],
     bindings: LINEAR_BINDINGS,
     constants: &[
         u("IN_FEATURES"),
@@ -160,7 +166,7 @@ static CONV1D: KernelSpec = KernelSpec {
 static LSTM_STEP: KernelSpec = KernelSpec {
     name: "lstm_step",
     entry_point: "lstm_step",
-    sources: &[PARAMS, ACTIVATIONS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/lstm_step.wgsl")],
+    sources: &[PARAMS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/lstm_step.wgsl")],
     bindings: &[
         uniform("params"),
         read("projected"),
@@ -226,7 +232,7 @@ static PROJECT_STEP: KernelSpec = KernelSpec {
 static GRU_STEP: KernelSpec = KernelSpec {
     name: "gru_step",
     entry_point: "gru_step",
-    sources: &[PARAMS, ACTIVATIONS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/gru_step.wgsl")],
+    sources: &[PARAMS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/gru_step.wgsl")],
     bindings: &[
         uniform("params"),
         read("projected"),
@@ -259,7 +265,7 @@ static GRU_STEP: KernelSpec = KernelSpec {
 static GRU_GATES: KernelSpec = KernelSpec {
     name: "gru_gates",
     entry_point: "gru_gates",
-    sources: &[PARAMS, ACTIVATIONS, STEP_SUM, include_str!("../../shaders/gru_gates.wgsl")],
+    sources: &[PARAMS, STEP_SUM, include_str!("../../shaders/gru_gates.wgsl")],
     bindings: &[
         uniform("params"),
         read("projected"),
@@ -283,7 +289,7 @@ static GRU_GATES: KernelSpec = KernelSpec {
 static GRU_CANDIDATE: KernelSpec = KernelSpec {
     name: "gru_candidate",
     entry_point: "gru_candidate",
-    sources: &[PARAMS, ACTIVATIONS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/gru_candidate.wgsl")],
+    sources: &[PARAMS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/gru_candidate.wgsl")],
     bindings: &[
         uniform("params"),
         read("projected"),
@@ -314,7 +320,7 @@ static GRU_CANDIDATE: KernelSpec = KernelSpec {
 static RNN_STEP: KernelSpec = KernelSpec {
     name: "rnn_step",
     entry_point: "rnn_step",
-    sources: &[PARAMS, ACTIVATIONS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/rnn_step.wgsl")],
+    sources: &[PARAMS, STEP_SUM, STEP_OUTPUT, include_str!("../../shaders/rnn_step.wgsl")],
     bindings: &[
         uniform("params"),
         read("projected"),
@@ -359,7 +365,7 @@ static LAYER_NORM: KernelSpec = KernelSpec {
 static CHANNELWISE: KernelSpec = KernelSpec {
     name: "channelwise",
     entry_point: "channelwise",
-    sources: &[PARAMS, ACTIVATIONS, include_str!("../../shaders/channelwise.wgsl")],
+    sources: &[PARAMS, include_str!("../../shaders/channelwise.wgsl")],
     bindings: &[uniform("params"), read("x"), read("channels"), read_write("output")],
     constants: &[u("FEATURES"), u("ACTIVATION"), f("ALPHA"), f("BETA"), u("WORKGROUP")],
 };
@@ -445,9 +451,16 @@ impl Kernel {
         self.spec().constants.iter().any(|constant| constant.name == "SPLIT")
     }
 
-    /// The whole WGSL source.
+    /// The whole WGSL source, with as few functions as `constants` (a value for each) ask for.
     #[must_use]
-    pub fn source(self) -> String {
-        self.spec().sources.concat()
+    pub fn source(self, constants: &[u32]) -> String {
+        let spec = self.spec();
+        let functions = spec.constants.iter().zip(constants).filter(|(constant, _)| FUNCTIONS.contains(&constant.name));
+        let parts = match functions.map(|(_, &number)| number).max() {
+            None => Vec::new(),
+            Some(highest) if highest <= LAST_OF_FEW => vec![ACTIVATIONS, ACTIVATE_FEW],
+            Some(_) => vec![ACTIVATIONS, ACTIVATE_ANY],
+        };
+        parts.iter().chain(spec.sources).copied().collect()
     }
 }

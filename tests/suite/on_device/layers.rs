@@ -73,8 +73,9 @@ fn convolutions_agree() {
     let mut case = 0;
     for (kernel_size, stride, dilation) in [(1, 1, 1), (3, 1, 1), (3, 2, 1), (5, 3, 2), (2, 1, 4), (4, 5, 1)] {
         for padding in paddings {
-            for (inputs, outputs, groups) in [(1, 1, 1), (6, 4, 2), (17, 33, 1), (6, 6, 6), (40, 7, 1)] {
+            for _ in 0..2 {
                 case += 1;
+                let (inputs, outputs, groups) = [(1, 1, 1), (6, 4, 2), (17, 33, 1), (6, 6, 6), (40, 7, 1)][case % 5];
                 let activation = Activation::ALL[case % 4];
                 let bias = case % 3 > 0;
                 let layer = Conv1dSpec {

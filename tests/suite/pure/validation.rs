@@ -58,7 +58,7 @@ fn neighbours_must_fit() {
                 LayerSpec::Lstm(RecurrentSpec { batch_first: true, ..lstm(4, 5) }),
                 LayerSpec::Lstm(RecurrentSpec { name: "second".into(), ..lstm(5, 5) }),
             ],
-            "layer `second`: batch_first: expected the same in every LSTM of a network, got false",
+            "layer `second`: batch_first: expected the same in every recurrent layer of a network, got false",
         ),
     ] {
         assert_eq!(refusal(spec(layers)), expected);
