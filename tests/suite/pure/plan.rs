@@ -11,9 +11,15 @@ use proptest::prelude::*;
 use crate::common::{lstm, spec};
 
 fn network(layer: RecurrentSpec) -> Network {
+    around(LayerSpec::Lstm(layer))
+}
+
+/// A recurrent layer between an embedding and a head.
+fn around(recurrent: LayerSpec) -> Network {
+    let (_, layer) = recurrent.recurrent().unwrap();
     let dense = DenseSpec {
         name: "dense".into(),
-        in_features: layer.directions() * layer.hidden_size,
+        in_features: layer.output_size(),
         out_features: 5,
         bias: true,
         activation: Activation::Linear,
@@ -25,12 +31,7 @@ fn network(layer: RecurrentSpec) -> Network {
         mask_zero: false,
     };
     Network::random(
-        spec(vec![
-            LayerSpec::Embedding(embedding),
-            LayerSpec::Lstm(layer),
-            LayerSpec::Dense(dense),
-            LayerSpec::Softmax,
-        ]),
+        spec(vec![LayerSpec::Embedding(embedding), recurrent, LayerSpec::Dense(dense), LayerSpec::Softmax]),
         1,
     )
     .unwrap()
@@ -110,11 +111,18 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
     }
 }
 
-fn layers() -> impl Strategy<Value = RecurrentSpec> {
-    (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>()).prop_map(
-        |(i, h, num_layers, bidirectional, last)| {
+fn layers() -> impl Strategy<Value = LayerSpec> {
+    (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>(), 0..6).prop_map(
+        |(i, h, num_layers, bidirectional, last, kind)| {
             let output = if last { RecurrentOutput::Last } else { RecurrentOutput::Sequence };
-            RecurrentSpec { num_layers, bidirectional, output, ..lstm(i, h) }
+            let layer = RecurrentSpec { num_layers, bidirectional, output, ..lstm(i, h) };
+            match kind {
+                0 => LayerSpec::Gru(layer),
+                1 => LayerSpec::Gru(RecurrentSpec { reset_after: false, ..layer }),
+                2 => LayerSpec::Rnn(layer),
+                3 => LayerSpec::Lstm(RecurrentSpec { proj_size: h / 2, peephole: true, ..layer }),
+                _ => LayerSpec::Lstm(layer),
+            }
         },
     )
 }
@@ -124,13 +132,13 @@ proptest! {
 
     #[test]
     fn plans_are_complete_and_within_limits(
-        layer in layers(), steps in 1usize..3000, batch in 1usize..9, budget in 0u64..200_000,
+        layer in layers(), masked in any::<bool>(), steps in 1usize..3000, batch in 1usize..9, budget in 0u64..200_000,
         software in any::<bool>(), max_workgroups in prop::sample::select(vec![7u32, 100, 65_535]),
     ) {
-        let network = network(layer);
+        let network = around(layer);
         let limits = PlanLimits { software, max_workgroups, ..PlanLimits::default() };
         let options = PlanOptions::default().projection_budget(budget);
-        match plan(&network, RunShape::new(steps, batch), &limits, &options) {
+        match plan(&network, RunShape { steps, batch, masked }, &limits, &options) {
             Ok(plan) => {
                 assert_complete(&plan, &network, &limits);
                 for dispatch in &plan.dispatches {
@@ -159,10 +167,21 @@ fn a_missing_step_is_seen() {
 
 #[test]
 fn weights_are_packed_at_the_sizes_the_plan_counts() {
-    let network = network(RecurrentSpec { num_layers: 2, bidirectional: true, ..lstm(3, 5) });
+    for layer in [
+        LayerSpec::Lstm(RecurrentSpec { num_layers: 2, bidirectional: true, ..lstm(3, 5) }),
+        LayerSpec::Lstm(RecurrentSpec { proj_size: 2, peephole: true, bidirectional: true, ..lstm(3, 5) }),
+        LayerSpec::Gru(RecurrentSpec { bidirectional: true, ..lstm(3, 5) }),
+        LayerSpec::Gru(RecurrentSpec { reset_after: false, bias: false, ..lstm(3, 5) }),
+        LayerSpec::Rnn(lstm(3, 5)),
+    ] {
+        packed_as_counted(&around(layer));
+    }
+}
+
+fn packed_as_counted(network: &Network) {
     let sizes: Vec<_> = network.stages().iter().flat_map(weight_sizes).collect();
-    let packed = pack(&network);
-    let plan = plan(&network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let packed = pack(network);
+    let plan = plan(network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     assert_eq!(packed.len(), sizes.len());
     assert_eq!(plan.weights, sizes.len());
     for ((packed, (label, size)), buffer) in packed.iter().zip(&sizes).zip(&plan.buffers) {

@@ -1,7 +1,8 @@
 //! Layers that contradict themselves or each other.
 
 use gatefold::network::{
-    Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, Split, Standardize, TextSpec,
+    Activation, DenseSpec, EmbeddingSpec, FromSpec, Join, JoinSpec, LayerSpec, MergeMode, RecurrentOutput,
+    RecurrentSpec, Split, Standardize, TextSpec,
 };
 use gatefold::{Network, NetworkSpec, TextVectorizer};
 
@@ -60,6 +61,75 @@ fn neighbours_must_fit() {
             ],
             "layer `second`: batch_first: expected the same in every recurrent layer of a network, got false",
         ),
+    ] {
+        assert_eq!(refusal(spec(layers)), expected);
+    }
+}
+
+/// An option that a cell does not have, or that contradicts another, is named.
+#[test]
+fn options_of_recurrent_layers_must_fit() {
+    let layer = || lstm(4, 5);
+    let cases = [
+        (LayerSpec::Gru(RecurrentSpec { proj_size: 2, ..layer() }), "proj_size: expected it only on an LSTM, got gru"),
+        (LayerSpec::Rnn(RecurrentSpec { peephole: true, ..layer() }), "peephole: expected it only on an LSTM, got rnn"),
+        (LayerSpec::Gru(RecurrentSpec { coupled: true, ..layer() }), "coupled: expected it only on an LSTM, got gru"),
+        (
+            LayerSpec::Rnn(RecurrentSpec { cell_clip: Some(1.0), ..layer() }),
+            "cell_clip: expected it only on an LSTM, got rnn",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { reset_after: false, ..layer() }),
+            "reset_after: expected it only on a GRU, got lstm",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { proj_size: 5, ..layer() }),
+            "proj_size: expected less than hidden_size, 5, got 5",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { reverse: true, bidirectional: true, ..layer() }),
+            "reverse: expected false, since bidirectional has both directions, got true",
+        ),
+        (
+            LayerSpec::Gru(RecurrentSpec { merge_mode: MergeMode::Ave, ..layer() }),
+            "merge_mode: expected concat, unless bidirectional with one layer, got ave",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { activations: vec![Activation::Tanh; 2], ..layer() }),
+            "activations: expected none, 3 or 3 functions, got 2",
+        ),
+        (LayerSpec::Rnn(RecurrentSpec { clip: Some(-1.0), ..layer() }), "clip: expected a number above 0, got -1"),
+        (
+            LayerSpec::Rnn(RecurrentSpec { activations: vec![Activation::Elu { alpha: f32::NAN }], ..layer() }),
+            "activation: expected finite numbers, got NaN",
+        ),
+    ];
+    for (layer, expected) in cases {
+        assert_eq!(refusal(spec(vec![layer])), format!("layer `lstm`: {expected}"));
+    }
+}
+
+#[test]
+fn branches_must_fit() {
+    let from = |layer: &str| LayerSpec::From(FromSpec { layer: layer.into() });
+    let join = |inputs: &[&str], join| {
+        let inputs = inputs.iter().map(ToString::to_string).collect();
+        LayerSpec::Join(JoinSpec { name: "join".into(), inputs, join })
+    };
+    let add = join(&["lstm", "input"], Join::Add);
+    let lstm = || LayerSpec::Lstm(lstm(4, 5));
+    for (layers, expected) in [
+        (
+            vec![lstm(), from("nowhere"), dense(5)],
+            "layer `from`: input: expected an earlier layer (input, lstm), got nowhere",
+        ),
+        (
+            vec![lstm(), from("input"), dense(5)],
+            "layer `dense`: in_features: expected 4, the width of its input, got 5",
+        ),
+        (vec![lstm(), from("input")], "layer `network`: last layer: expected one that computes something, got none"),
+        (vec![lstm(), add], "layer `join`: inputs: expected layers of one width, got [5, 4]"),
+        (vec![lstm(), join(&["lstm"], Join::Concat)], "layer `join`: inputs: expected at least 2, got 1"),
     ] {
         assert_eq!(refusal(spec(layers)), expected);
     }
