@@ -65,7 +65,6 @@ pub struct Trace {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Wish {
     /// The output of every stage, not only of the last.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU keeps them all"))]
     pub trace: bool,
     /// The time spent on the GPU.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no GPU time"))]
@@ -149,7 +148,7 @@ impl Session {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
         let raw = match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, &checked, state)?,
+            Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => engine.submit(&checked, state, Wish::default()).await?.resolve().await?,
         };
@@ -191,7 +190,7 @@ impl Session {
 
     fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
         match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, input, state),
+            Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => pollster::block_on(engine.submit(input, state, wish))?.wait(),
         }
@@ -216,7 +215,10 @@ impl Session {
     }
 }
 
-fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>) -> Result<Raw> {
-    let forward = reference.forward_checked(input, state)?;
+fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+    let mut forward = reference.forward_checked(input, state)?;
+    if !wish.trace {
+        forward.stages.drain(..forward.stages.len().saturating_sub(1));
+    }
     Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None })
 }

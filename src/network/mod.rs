@@ -154,8 +154,9 @@ impl Network {
         self.stages.last().is_some_and(|stage| stage.sequence_out)
     }
 
-    /// The shortest input that every layer's window fits in.
-    pub(crate) fn least_steps(&self) -> usize {
+    /// Timesteps of the shortest input that every layer's window fits in.
+    #[must_use]
+    pub fn least_steps(&self) -> usize {
         // Longer inputs never make a window too large, so the search may double and then halve.
         let fits = |steps: usize| self.stage_steps(steps).is_ok();
         let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| fits(steps)) else { return 1 };
