@@ -8,7 +8,7 @@ use gatefold::DeviceChoice;
 use crate::Result;
 use crate::bench::Shape;
 
-/// LSTM networks on any GPU, and the proof that their numbers are right.
+/// Recurrent networks on any GPU, and the proof that their numbers are right.
 #[derive(Debug, Parser)]
 #[command(name = "gatefold", version, about, max_term_width = 100)]
 pub struct Args {
@@ -49,6 +49,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show what is in a model file
     Inspect(InspectArgs),
+    /// Write a network of any readable format as gatefold's own
+    Convert(ConvertArgs),
     /// Time LSTMs on one or more devices, each answer checked
     Bench(BenchArgs),
 }
@@ -64,7 +66,7 @@ pub struct ClassifyArgs {
     /// The right labels, one per line: adds accuracy and a confusion matrix
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// A .safetensors model that reads text [default: the built-in sentiment model]
+    /// A model that reads text [default: the built-in sentiment model]
     #[arg(long)]
     pub model: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
@@ -79,7 +81,7 @@ pub struct DevicesArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct VerifyArgs {
-    /// A .safetensors model [default: the built-in sentiment model]
+    /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
     pub model: Option<PathBuf>,
     /// Run on this text instead of random input
     #[arg(long, conflicts_with_all = ["steps", "batch", "seed"])]
@@ -103,7 +105,7 @@ pub struct VerifyArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct PlanArgs {
-    /// A .safetensors model [default: the built-in sentiment model]
+    /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
     pub model: Option<PathBuf>,
     /// Timesteps
     #[arg(long, value_name = "T", default_value_t = 20)]
@@ -121,8 +123,21 @@ pub struct PlanArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct InspectArgs {
-    /// A .safetensors model [default: the built-in sentiment model]
+    /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
     pub model: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ConvertArgs {
+    /// A .keras, .h5, .weights.h5, .onnx or .safetensors model
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,8 @@
 use gatefold::Network;
 use gatefold::network::{LayerSpec, RecurrentOutput, Split, Standardize, TextSpec};
 
+use serde_json::{Map, Value, json};
+
 use crate::Result;
 use crate::args::InspectArgs;
 use crate::report::Report;
@@ -64,32 +66,90 @@ fn output(network: &Network) -> String {
 fn layers(network: &Network) -> Table {
     let mut table = Table::new([right("#"), left("layer"), left("name"), left("options")]);
     for (index, layer) in network.spec().layers.iter().enumerate() {
-        let (kind, name, options) = match layer {
-            LayerSpec::Embedding(e) => {
-                ("embedding", e.name.as_str(), format!("{} -> {}", grouped(e.num_embeddings), grouped(e.embedding_dim)))
-            }
-            LayerSpec::Lstm(lstm) => {
-                let mut options =
-                    vec![format!("{} -> {}", grouped(lstm.input_size), grouped(lstm.directions() * lstm.hidden_size))];
-                options.push(count(lstm.num_layers, "level"));
-                options.push(if lstm.bidirectional { "both directions" } else { "forward" }.into());
-                options.push(if lstm.bias { "bias" } else { "no bias" }.into());
-                options.push(if lstm.batch_first { "batch first" } else { "time first" }.into());
-                options.push(if lstm.output == RecurrentOutput::Last { "last step" } else { "every step" }.into());
-                ("lstm", lstm.name.as_str(), options.join(", "))
-            }
-            LayerSpec::Dense(dense) => {
-                let activation = format!("{:?}", dense.activation).to_lowercase();
-                let bias = if dense.bias { "bias" } else { "no bias" };
-                let sizes = format!("{} -> {}", grouped(dense.in_features), grouped(dense.out_features));
-                ("dense", dense.name.as_str(), format!("{sizes}, {bias}, {activation}"))
-            }
-            LayerSpec::Softmax => ("softmax", "-", "-".to_owned()),
-            _ => ("newer than this command", "-", "-".to_owned()),
-        };
-        table.row([(index + 1).to_string(), kind.to_owned(), printable(name), options]);
+        let name = if layer.name().is_empty() { "-" } else { layer.name() };
+        let kind = stored(layer).get("type").map_or_else(|| "-".to_owned(), text);
+        table.row([(index + 1).to_string(), kind, printable(name), options(layer)]);
     }
     table
+}
+
+/// The layer as it is stored.
+fn stored(layer: &LayerSpec) -> Map<String, Value> {
+    match serde_json::to_value(layer) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Sizes first, then what is worth a word.
+fn options(layer: &LayerSpec) -> String {
+    let mut options = Vec::new();
+    let mut fields = stored(layer);
+    for known in ["type", "name", "input_size", "hidden_size", "num_embeddings", "embedding_dim", "in_features"] {
+        fields.remove(known);
+    }
+    for known in ["out_features", "in_channels", "out_channels", "num_layers", "batch_first", "bidirectional", "output"]
+    {
+        fields.remove(known);
+    }
+    let mut sizes = |from: usize, to: usize| options.push(format!("{} -> {}", grouped(from), grouped(to)));
+    match layer {
+        LayerSpec::Embedding(e) => sizes(e.num_embeddings, e.embedding_dim),
+        LayerSpec::Dense(d) => sizes(d.in_features, d.out_features),
+        LayerSpec::Conv1d(c) => sizes(c.in_channels, c.out_channels),
+        _ => {}
+    }
+    if let Some((_, recurrent)) = layer.recurrent() {
+        options.push(format!("{} -> {}", grouped(recurrent.input_size), grouped(recurrent.output_size())));
+        options.push(count(recurrent.num_layers, "level"));
+        options.push(
+            match (recurrent.bidirectional, recurrent.reverse) {
+                (true, _) => "both directions",
+                (false, true) => "backwards",
+                (false, false) => "forward",
+            }
+            .into(),
+        );
+        options.push(if recurrent.batch_first { "batch first" } else { "time first" }.into());
+        options.push(if recurrent.output == RecurrentOutput::Last { "last step" } else { "every step" }.into());
+    }
+    for (option, value) in &fields {
+        let words = option.replace('_', " ");
+        match value {
+            Value::Bool(true) if option != "reset_after" => options.push(words),
+            Value::Bool(false) if matches!(option.as_str(), "bias" | "weight") => options.push(format!("no {words}")),
+            Value::Bool(false) if option == "reset_after" => options.push("reset before".into()),
+            Value::Bool(_) => {}
+            Value::Number(number)
+                if number.as_u64() == Some(1) && matches!(option.as_str(), "stride" | "dilation" | "groups") => {}
+            value if option == "padding" && *value == json!({"zeros": {"left": 0, "right": 0}}) => {}
+            Value::String(word) if option == "activation" => options.push(word.clone()),
+            value => options.push(format!("{words} {}", text(value))),
+        }
+    }
+    if options.is_empty() { "-".into() } else { options.join(", ") }
+}
+
+/// A value without JSON's quotes: `scaled_tanh(alpha 1.7, beta 0.67)`, `[left, right]`.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(word) => printable(word),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            let nested = |(name, value): (&String, &Value)| match value {
+                Value::Object(_) => format!("{name}({})", text(value)),
+                _ => format!("{name} {}", text(value)),
+            };
+            fields.iter().map(nested).collect::<Vec<_>>().join(", ")
+        }
+        // Stored as f32, printed as such instead of with the digits of its f64.
+        Value::Number(number) => match number.as_f64() {
+            #[expect(clippy::cast_possible_truncation, reason = "it was an f32")]
+            Some(float) if number.is_f64() => (float as f32).to_string(),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
 }
 
 fn tensors(network: &Network) -> Table {

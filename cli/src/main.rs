@@ -1,4 +1,4 @@
-//! The command `gatefold`: LSTM networks on any GPU, and the proof that their numbers are right.
+//! The command `gatefold`: recurrent networks on any GPU, and the proof that their numbers are right.
 //!
 //! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error.
 
@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod classify;
 mod confusion;
+mod convert;
 mod devices;
 mod inspect;
 mod logging;
@@ -49,6 +50,7 @@ fn run(args: &Args) -> Result<Report> {
         Command::Verify(options) => verify::run(options, args.device()?),
         Command::Plan(options) => plan::run(options, args.device()?),
         Command::Inspect(options) => inspect::run(options),
+        Command::Convert(options) => convert::run(options),
         Command::Bench(options) => bench::run(options, &args.device),
     }
 }

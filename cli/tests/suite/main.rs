@@ -3,6 +3,7 @@
 
 mod bench;
 mod classify;
+mod convert;
 mod devices;
 mod evaluation;
 mod mistakes;
