@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::activation::Version;
+use super::call::Call;
 use super::layers::Item;
 use super::malformed;
 use super::options::brief;
@@ -26,6 +27,8 @@ pub(super) struct Node<'a> {
     pub item: Item<'a>,
     /// The nodes it reads; none for the input.
     pub inputs: Vec<usize>,
+    /// The node that computes the mask it is called with.
+    pub mask: Option<usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -56,7 +59,7 @@ impl<'a> Graph<'a> {
     pub(super) fn groups(&self) -> BTreeMap<String, String> {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut groups = BTreeMap::new();
-        for Node { item, .. } in &self.nodes {
+        for Node { item, .. } in self.nodes.iter().filter(|node| !node.item.is_operation()) {
             let count = seen.entry(item.class).and_modify(|count| *count += 1).or_insert(0);
             let class = snake_case(item.class);
             let group = if *count == 0 { class } else { format!("{class}_{count}") };
@@ -89,7 +92,8 @@ impl<'a> Graph<'a> {
                 }
                 Mark::New => {
                     marks[node] = Mark::Open;
-                    for &input in self.nodes[node].inputs.iter().rev() {
+                    let Node { inputs, mask, .. } = &self.nodes[node];
+                    for &input in inputs.iter().chain(mask).rev() {
                         match marks[input] {
                             Mark::New => stack.push(input),
                             Mark::Done => {}
@@ -115,14 +119,14 @@ impl<'a> Graph<'a> {
         let nodes: Vec<Node<'_>> = items
             .iter()
             .enumerate()
-            .map(|(index, &item)| Node { item, inputs: index.checked_sub(1).into_iter().collect() })
+            .map(|(index, &item)| Node { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
             .collect();
         if let Some(later) = nodes.iter().skip(1).find(|node| node.item.class == "InputLayer") {
             return Err(later.item.unsupported("InputLayer behind another layer"));
         }
         let states = |node: &&Node<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
         if let Some(node) = nodes.iter().find(states) {
-            return Err(node.item.unsupported("option `return_state` in a Sequential model"));
+            return Err(node.item.unsupported(&format!("{}: option `return_state` in a Sequential model", node.item.class)));
         }
         let output = nodes.len() - 1;
         Ok(Self { nodes, output, input_shape })
@@ -141,9 +145,9 @@ impl<'a> Graph<'a> {
         let output = find(only_end(options, "output_layers")?)?;
         let mut nodes = Vec::with_capacity(items.len());
         for item in items {
-            let names = inbound(&item)?;
-            let inputs = names.into_iter().map(find).collect::<Result<Vec<_>>>()?;
-            nodes.push(Node { item, inputs });
+            let call = Call::new(&item)?;
+            let inputs = call.inputs.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+            nodes.push(Node { item, inputs, mask: call.mask.map(find).transpose()? });
         }
         let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, output };
         for index in graph.order()? {
@@ -185,58 +189,6 @@ fn item(value: &Value, version: Version) -> Result<Item<'_>> {
     match value.as_object().and_then(|object| object.keys().find(|key| !KNOWN.contains(&key.as_str()))) {
         Some(key) => Err(item.unsupported(&format!("entry `{key}`"))),
         None => Ok(item),
-    }
-}
-
-/// The names of the layers that `item` reads.
-fn inbound<'a>(item: &Item<'a>) -> Result<Vec<&'a str>> {
-    let nodes = item.value.get("inbound_nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    match nodes {
-        [] => Ok(Vec::new()),
-        // Keras 2 and before: [[name, node, tensor, arguments], ..]
-        [Value::Array(tensors)] => tensors.iter().map(|tensor| legacy_tensor(item, tensor)).collect(),
-        // Keras 3: {args: [tensor or [tensor, ..]], kwargs}
-        [Value::Object(call)] => {
-            arguments(item, call.get("kwargs"))?;
-            match call.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
-                [Value::Array(tensors)] => tensors.iter().map(|tensor| history(item, tensor)).collect(),
-                [tensor] => Ok(vec![history(item, tensor)?]),
-                other => Err(item.unsupported(&format!("a call with {} arguments", other.len()))),
-            }
-        }
-        [other] => Err(malformed(&format!("layer `{}`: inbound_nodes", item.name), "a call", &brief(other))),
-        more => Err(item.unsupported(&format!("a layer used {} times", more.len()))),
-    }
-}
-
-fn legacy_tensor<'a>(item: &Item<'_>, tensor: &'a Value) -> Result<&'a str> {
-    let parts = tensor.as_array().map_or(&[][..], Vec::as_slice);
-    arguments(item, parts.get(3))?;
-    tensor_name(item, parts.get(..3).unwrap_or_default(), tensor)
-}
-
-fn history<'a>(item: &Item<'_>, tensor: &'a Value) -> Result<&'a str> {
-    let parts = tensor.pointer("/config/keras_history").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    tensor_name(item, parts, tensor)
-}
-
-/// The name in `[name, 0, 0]`.
-fn tensor_name<'a>(item: &Item<'_>, parts: &'a [Value], tensor: &Value) -> Result<&'a str> {
-    match parts {
-        [Value::String(name), node, output] if node.as_u64() == Some(0) && output.as_u64() == Some(0) => Ok(name),
-        [Value::String(name), ..] => {
-            Err(item.unsupported(&format!("an input from `{name}` that is not its only output, or not its only use")))
-        }
-        _ => Err(item.unsupported(&format!("an input that is no layer's output, {}", brief(tensor)))),
-    }
-}
-
-/// Demands that a call has no arguments that matter.
-fn arguments(item: &Item<'_>, arguments: Option<&Value>) -> Result<()> {
-    let Some(arguments) = arguments.and_then(Value::as_object) else { return Ok(()) };
-    match arguments.iter().find(|(key, value)| !(value.is_null() || *key == "training" && value.is_boolean())) {
-        Some((key, value)) => Err(item.unsupported(&format!("call argument {key} = {}", brief(value)))),
-        None => Ok(()),
     }
 }
 

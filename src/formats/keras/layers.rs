@@ -64,6 +64,15 @@ impl<'a> Item<'a> {
         Error::Unsupported { place: format!("layer `{}`", self.name), what: format!("Keras {what}") }
     }
 
+    /// Whether it is one of Keras' numeric operations, which share names with layers. Legacy files
+    /// state no module; there, only layers can be trainable.
+    pub(super) fn is_operation(&self) -> bool {
+        match self.value.get("module").and_then(Value::as_str) {
+            Some(module) => module.starts_with("keras.src.ops") || module.starts_with("keras.ops"),
+            None => self.class != "InputLayer" && !self.config.contains_key("trainable"),
+        }
+    }
+
     /// Shape of the network's input that the layer itself states.
     pub(super) fn input_shape(&self) -> Option<&'a Value> {
         let stated = ["batch_shape", "batch_input_shape"].iter().find_map(|key| self.config.get(*key));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{Graph, Node};
 use super::layers::{Item, Lowered, Shape, lower};
+use super::masks::Masks;
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::network::{
@@ -46,8 +47,13 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
         name_bearers: BTreeMap::new(),
     };
     let mut readers_of_input = BTreeSet::new();
+    let mut masks = Masks::new(graph);
     for index in order {
-        let Node { item, inputs } = &graph.nodes[index];
+        let Node { item, inputs, mask } = &graph.nodes[index];
+        if item.is_operation() {
+            masks.operation(index)?;
+            continue;
+        }
         let input = || -> Result<Value> {
             let Some(shape) = graph.input_shape else {
                 return Err(item.unsupported("a model whose input has no stated shape"));
@@ -58,8 +64,11 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
             [] => vec![input()?],
             _ => inputs.iter().filter_map(|input| values.get(input).copied()).collect(),
         };
-        if read.iter().any(|value| value.source == outside) && item.class != "InputLayer" {
+        if read.iter().any(|value| value.source == outside && !value.masked) && item.class != "InputLayer" {
             readers_of_input.insert(index);
+        }
+        if let Some(mask) = *mask {
+            masks.check(item, mask, read.iter().all(|value| value.masked))?;
         }
         let value = match read.as_slice() {
             [value] if item.class == "InputLayer" => {
@@ -72,8 +81,10 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
         if item.class == "Masking" && value.source != outside {
             return Err(item.unsupported("Masking that is not the first layer"));
         }
+        masks.note(item);
         values.insert(index, value);
     }
+    lowering.end_with(values.get(&graph.output), &graph.nodes[graph.output].item);
     let masking = readers_of_input.iter().find(|&&reader| graph.nodes[reader].item.class == "Masking");
     if let Some(&masking) = masking.filter(|_| readers_of_input.len() > 1) {
         return Err(graph.nodes[masking].item.unsupported("Masking beside other layers that read the input"));
@@ -90,6 +101,15 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
 }
 
 impl Lowering {
+    /// Sees to it that the last layer's output is the network's.
+    fn end_with(&mut self, output: Option<&Value>, item: &Item<'_>) {
+        let Some(output) = output.filter(|output| output.source != self.current) else { return };
+        let layer = self.name(output.source);
+        let name = format!("{}_output", item.name);
+        self.layers.push(LayerSpec::From(FromSpec { layer }));
+        self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
+    }
+
     fn single(&mut self, index: usize, item: &Item<'_>, input: Value) -> Result<Value> {
         let Lowered { layers, shape } = lower(item, input.shape)?;
         let masked = mask_behind(item, &layers, input.masked)?;

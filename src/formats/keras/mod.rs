@@ -30,10 +30,12 @@
 
 mod activation;
 mod archive;
+mod call;
 mod graph;
 mod hdf5;
 mod layers;
 mod lower;
+mod masks;
 mod options;
 mod recurrent;
 mod weights;
