@@ -147,7 +147,8 @@ fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
     })
 }
 
-fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+/// The numbers in `bytes`, N bytes each.
+pub(super) fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes
         .chunks_exact(N)
         .map(|chunk| {

@@ -1,0 +1,269 @@
+//! A model's configuration as a graph of layers: Sequential and functional models.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::activation::Version;
+use super::call::Call;
+use super::layers::Item;
+use super::malformed;
+use super::options::brief;
+use crate::error::{Error, Result};
+
+/// The most layers a model may have; gatefold's networks have no more.
+const MAX_LAYERS: usize = 1024;
+
+/// A model: its layers, and who reads whom.
+pub(super) struct Graph<'a> {
+    pub nodes: Vec<Node<'a>>,
+    /// The node whose output is the model's.
+    pub output: usize,
+    /// The shape of the input, with the batch, if a layer states it.
+    pub input_shape: Option<&'a Value>,
+}
+
+pub(super) struct Node<'a> {
+    pub item: Item<'a>,
+    /// The nodes it reads; none for the input.
+    pub inputs: Vec<usize>,
+    /// The node that computes the mask it is called with.
+    pub mask: Option<usize>,
+}
+
+impl<'a> Graph<'a> {
+    /// From the configuration of a whole model.
+    pub(super) fn new(model: &'a Value, version: Version) -> Result<Self> {
+        let item = model.get("class_name").and_then(Value::as_str);
+        let Some(config) = model.get("config") else {
+            return Err(malformed("Keras configuration", "a model with class_name and config", &brief(model)));
+        };
+        match (item, config) {
+            (Some("Sequential"), Value::Array(layers)) => Self::sequential(layers, config, version),
+            (Some("Sequential"), Value::Object(options)) => {
+                known(options, &["name", "trainable", "dtype", "layers", "build_input_shape"])?;
+                Self::sequential(list(options, "layers")?, config, version)
+            }
+            (Some("Functional" | "Model"), Value::Object(options)) => {
+                known(options, &["name", "trainable", "dtype", "layers", "input_layers", "output_layers"])?;
+                Self::functional(options, version)
+            }
+            (class, _) => Err(Error::Unsupported {
+                place: "Keras model".into(),
+                what: format!("class {} (Sequential and Functional are)", class.unwrap_or("that is not stated")),
+            }),
+        }
+    }
+
+    /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model.
+    pub(super) fn groups(&self) -> BTreeMap<String, String> {
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut groups = BTreeMap::new();
+        for Node { item, .. } in self.nodes.iter().filter(|node| !node.item.is_operation()) {
+            let count = seen.entry(item.class).and_modify(|count| *count += 1).or_insert(0);
+            let class = snake_case(item.class);
+            let group = if *count == 0 { class } else { format!("{class}_{count}") };
+            groups.insert(item.name.to_owned(), group);
+        }
+        groups
+    }
+
+    /// Nodes in an order in which each comes behind its inputs, and the output last. Nodes that
+    /// the output does not need are left out.
+    pub(super) fn order(&self) -> Result<Vec<usize>> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.nodes.len()];
+        let mut order = Vec::with_capacity(self.nodes.len());
+        let mut stack = vec![self.output];
+        while let Some(&node) = stack.last() {
+            match marks[node] {
+                Mark::Done => {
+                    stack.pop();
+                }
+                Mark::Open => {
+                    marks[node] = Mark::Done;
+                    order.push(node);
+                    stack.pop();
+                }
+                Mark::New => {
+                    marks[node] = Mark::Open;
+                    let Node { inputs, mask, .. } = &self.nodes[node];
+                    for &input in inputs.iter().chain(mask).rev() {
+                        match marks[input] {
+                            Mark::New => stack.push(input),
+                            Mark::Done => {}
+                            Mark::Open => {
+                                let name = self.nodes[input].item.name;
+                                return Err(malformed("Keras configuration", "no circle", &format!("`{name}` in one")));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    fn sequential(layers: &'a [Value], model: &'a Value, version: Version) -> Result<Self> {
+        bounded(layers)?;
+        let items = layers.iter().map(|layer| item(layer, version)).collect::<Result<Vec<_>>>()?;
+        let Some(first) = items.first() else {
+            return Err(malformed("Keras configuration", "at least one layer", &"none"));
+        };
+        let input_shape = first.input_shape().or_else(|| model.get("build_input_shape"));
+        let nodes: Vec<Node<'_>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, &item)| Node { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
+            .collect();
+        if let Some(later) = nodes.iter().skip(1).find(|node| node.item.class == "InputLayer") {
+            return Err(later.item.unsupported("InputLayer behind another layer"));
+        }
+        let states = |node: &&Node<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
+        if let Some(node) = nodes.iter().find(states) {
+            return Err(node.item.unsupported(&format!("{}: option `return_state` in a Sequential model", node.item.class)));
+        }
+        let output = nodes.len() - 1;
+        Ok(Self { nodes, output, input_shape })
+    }
+
+    fn functional(options: &'a Map<String, Value>, version: Version) -> Result<Self> {
+        let layers = list(options, "layers")?;
+        bounded(layers)?;
+        let items = layers.iter().map(|layer| item(layer, version)).collect::<Result<Vec<_>>>()?;
+        let places: BTreeMap<&str, usize> = items.iter().enumerate().map(|(index, item)| (item.name, index)).collect();
+        let find = |name: &str| {
+            let expected = "the name of one of the model's layers";
+            places.get(name).copied().ok_or_else(|| malformed("Keras configuration", expected, &format!("`{name}`")))
+        };
+        let input = find(only_end(options, "input_layers")?)?;
+        let output = find(only_end(options, "output_layers")?)?;
+        let mut nodes = Vec::with_capacity(items.len());
+        for item in items {
+            let call = Call::new(&item)?;
+            let inputs = call.inputs.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+            nodes.push(Node { item, inputs, mask: call.mask.map(find).transpose()? });
+        }
+        let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, output };
+        for index in graph.order()? {
+            let node = &graph.nodes[index];
+            if node.inputs.is_empty() && index != input {
+                return Err(node.item.unsupported(&format!("{} as a second input", node.item.class)));
+            }
+        }
+        Ok(graph)
+    }
+}
+
+fn bounded(layers: &[Value]) -> Result<()> {
+    if layers.len() <= MAX_LAYERS {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: "Keras model".into(),
+        needed: layers.len() as u64,
+        limit: MAX_LAYERS as u64,
+        limit_name: "layers".into(),
+    })
+}
+
+/// A layer with nothing in its description that we would drop.
+fn item(value: &Value, version: Version) -> Result<Item<'_>> {
+    const KNOWN: [&str; 9] = [
+        "module",
+        "class_name",
+        "config",
+        "registered_name",
+        "build_config",
+        "compile_config",
+        "name",
+        "inbound_nodes",
+        "shared_object_id",
+    ];
+    let item = Item::new(value, version)?;
+    match value.as_object().and_then(|object| object.keys().find(|key| !KNOWN.contains(&key.as_str()))) {
+        Some(key) => Err(item.unsupported(&format!("entry `{key}`"))),
+        None => Ok(item),
+    }
+}
+
+/// The one name in `input_layers` or `output_layers`: `[name, 0, 0]` or a list of one of these.
+fn only_end<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+    let ends = list(options, key)?;
+    let parts = match ends.as_slice() {
+        [Value::Array(parts)] => parts,
+        [Value::String(_), ..] => ends,
+        _ => {
+            let names: Vec<String> = ends.iter().map(|end| brief(end.get(0).unwrap_or(end))).collect();
+            let what = format!("{} {key} ({}); only one is", ends.len(), names.join(", "));
+            return Err(Error::Unsupported { place: "Keras model".into(), what });
+        }
+    };
+    match parts.as_slice() {
+        [Value::String(name), _, output] if output.as_u64() == Some(0) => Ok(name),
+        _ => Err(Error::Unsupported {
+            place: "Keras model".into(),
+            what: format!("{key} {}", brief(&Value::Array(parts.clone()))),
+        }),
+    }
+}
+
+fn list<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a Vec<Value>> {
+    let value = options.get(key).unwrap_or(&Value::Null);
+    value.as_array().ok_or_else(|| malformed(&format!("Keras configuration: {key}"), "a list", &brief(value)))
+}
+
+fn known(options: &Map<String, Value>, keys: &[&str]) -> Result<()> {
+    match options.iter().find(|(key, value)| !keys.contains(&key.as_str()) && !value.is_null()) {
+        Some((key, value)) => {
+            Err(Error::Unsupported { place: "Keras model".into(), what: format!("option `{key}` = {}", brief(value)) })
+        }
+        None => Ok(()),
+    }
+}
+
+/// `SimpleRNN` to `simple_rnn`, `Conv1D` to `conv1d`: an underscore before a capital that a small
+/// letter follows (and that is not the first), and between a small letter and a capital.
+fn snake_case(class: &str) -> String {
+    let letters: Vec<char> = class.chars().collect();
+    let mut snake = String::with_capacity(class.len() + 4);
+    for (index, letter) in letters.iter().enumerate() {
+        let before = index.checked_sub(1).map(|i| letters[i]);
+        let word_starts = letter.is_ascii_uppercase()
+            && before.is_some_and(|before| {
+                before.is_ascii_lowercase() || letters.get(index + 1).is_some_and(char::is_ascii_lowercase)
+            });
+        if word_starts {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::snake_case;
+
+    #[test]
+    fn classes_become_keras_group_names() {
+        for (class, group) in [
+            ("LSTM", "lstm"),
+            ("GRU", "gru"),
+            ("SimpleRNN", "simple_rnn"),
+            ("Conv1D", "conv1d"),
+            ("TimeDistributed", "time_distributed"),
+            ("GlobalAveragePooling1D", "global_average_pooling1d"),
+            ("PReLU", "p_re_lu"),
+            ("LeakyReLU", "leaky_re_lu"),
+            ("BatchNormalization", "batch_normalization"),
+        ] {
+            assert_eq!(snake_case(class), group);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the reader needs of an HDF5 file, bounded by the file's own size.
+
+use std::cell::Cell;
+
+use hdf5_reader::attribute_api::Attribute;
+use hdf5_reader::error::Error as Hdf5Error;
+use hdf5_reader::group::Group;
+use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
+
+use super::{limit, malformed};
+use crate::error::{Error, Result};
+use crate::formats::safetensors::elements;
+use crate::network::Tensor;
+
+/// First bytes of an HDF5 file.
+pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+pub(super) struct Hdf5 {
+    name: String,
+    file: Hdf5File,
+    /// Bytes of datasets that may still be read, so that small files cannot ask for much memory.
+    budget: Cell<u64>,
+}
+
+impl Hdf5 {
+    pub(super) fn open(name: String, bytes: Vec<u8>) -> Result<Self> {
+        let budget = limit(bytes.len());
+        let most = usize::try_from(budget).unwrap_or(usize::MAX);
+        let options = OpenOptions::default().with_max_read_bytes(most).with_max_chunk_bytes(most);
+        let file = Hdf5File::from_vec_with_options(bytes, options).map_err(|e| malformed(&name, "an HDF5 file", &e))?;
+        Ok(Self { name, file, budget: Cell::new(budget) })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn has_group(&self, path: &str) -> Result<bool> {
+        Ok(self.group(path)?.is_some())
+    }
+
+    /// The text in an attribute of the group at `path`; `None` if there is no such attribute.
+    pub(super) fn text(&self, path: &str, attribute: &str) -> Result<Option<String>> {
+        Ok(self.texts(path, attribute)?.and_then(|texts| texts.into_iter().next()))
+    }
+
+    /// The texts in an attribute of the group at `path`; `None` if there is no such attribute.
+    /// h5py writes an empty list as numbers: no texts.
+    pub(super) fn texts(&self, path: &str, attribute: &str) -> Result<Option<Vec<String>>> {
+        let Some(group) = self.group(path)? else { return Ok(None) };
+        let Some(attribute) = self.found(path, group.attribute(attribute))? else { return Ok(None) };
+        if attribute.num_elements().is_ok_and(|count| count == 0) {
+            return Ok(Some(Vec::new()));
+        }
+        match attribute.read_strings() {
+            Ok(texts) => Ok(Some(texts)),
+            Err(error) => Err(self.broken(path, &error)),
+        }
+    }
+
+    /// The dataset at `path`, if its shape is `expected`; `None` if there is none.
+    pub(super) fn tensor(&self, path: &str, expected: &[usize]) -> Result<Option<Tensor>> {
+        let Some(dataset) = self.found(path, self.file.dataset(path))? else { return Ok(None) };
+        let shape: Vec<usize> = dataset.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+        if shape != expected {
+            return Err(Error::TensorShape { name: path.to_owned(), expected: expected.to_vec(), got: shape });
+        }
+        let decode = self.decoder(path, &dataset)?;
+        let needed = dataset.raw_byte_len().map_err(|error| self.broken(path, &error))? as u64;
+        let Some(left) = self.budget.get().checked_sub(needed) else {
+            return Err(Error::TooLarge {
+                what: format!("{}: dataset {path}", self.name),
+                needed,
+                limit: self.budget.get(),
+                limit_name: "what a file of this size may hold".into(),
+            });
+        };
+        self.budget.set(left);
+        let bytes = dataset.read_native_bytes().map_err(|error| self.broken(path, &error))?;
+        Tensor::new(shape, decode(&bytes)).map(Some)
+    }
+
+    /// How the dataset's bytes become numbers.
+    fn decoder(&self, path: &str, dataset: &Dataset) -> Result<fn(&[u8]) -> Vec<f32>> {
+        let brain_float = || dataset.attribute("dtype").is_ok_and(|dtype| is_text(&dtype, "bfloat16"));
+        Ok(match dataset.dtype() {
+            Datatype::FloatingPoint { size: 2, .. } => {
+                |bytes| elements(bytes, |b| half::f16::from_ne_bytes(b).to_f32())
+            }
+            Datatype::FloatingPoint { size: 4, .. } => |bytes| elements(bytes, f32::from_ne_bytes),
+            #[expect(clippy::cast_possible_truncation, reason = "f64 weights are rounded to f32 on purpose")]
+            Datatype::FloatingPoint { size: 8, .. } => |bytes| elements(bytes, |b| f64::from_ne_bytes(b) as f32),
+            // h5py stores a type that it does not know as it lies in memory, on little-endian machines.
+            Datatype::Opaque { size: 2, .. } if brain_float() => {
+                |bytes| elements(bytes, |b| half::bf16::from_le_bytes(b).to_f32())
+            }
+            other => {
+                return Err(Error::Unsupported {
+                    place: format!("{}: dataset {path}", self.name),
+                    what: format!("dtype {other:?} (floats of 16, 32 and 64 bits are)"),
+                });
+            }
+        })
+    }
+
+    fn group(&self, path: &str) -> Result<Option<Group>> {
+        self.found(path, self.file.group(path))
+    }
+
+    /// `None` for what is not there; other errors are the file's fault.
+    fn found<T>(&self, path: &str, result: Result<T, Hdf5Error>) -> Result<Option<T>> {
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(self.broken(path, &error)),
+        }
+    }
+
+    fn broken(&self, path: &str, error: &Hdf5Error) -> Error {
+        malformed(&format!("{}: {path}", self.name), "an intact HDF5 object", error)
+    }
+}
+
+fn is_text(attribute: &Attribute, text: &str) -> bool {
+    attribute.read_strings().is_ok_and(|texts| texts == [text])
+}
+
+fn is_absence(error: &Hdf5Error) -> bool {
+    match error {
+        Hdf5Error::GroupNotFound(_) | Hdf5Error::DatasetNotFound(_) | Hdf5Error::AttributeNotFound(_) => true,
+        Hdf5Error::Context { source, .. } => is_absence(source),
+        _ => false,
+    }
+}

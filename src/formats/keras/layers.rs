@@ -1,0 +1,332 @@
+//! One Keras layer to gatefold's layers.
+
+use serde_json::{Map, Value, json};
+
+use super::activation::{Function, Version, function, layer as activation_layer};
+use super::options::{Options, brief};
+use super::{malformed, recurrent};
+use crate::error::{Error, Result};
+use crate::network::{
+    Activation, ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec, NormSpec,
+    Padding, Pool, Pool1dSpec,
+};
+
+/// A layer as a model's configuration describes it.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub name: &'a str,
+    pub class: &'a str,
+    pub config: &'a Map<String, Value>,
+    /// The whole description, of which `config` is a part.
+    pub value: &'a Value,
+    pub version: Version,
+}
+
+/// What flows between two layers, without the batch dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `[T]`
+    Tokens,
+    /// `[T, N]`
+    Sequence(usize),
+    /// `[N]`
+    Row(usize),
+}
+
+/// What a layer comes down to. No layers: the output is the input.
+pub(super) struct Lowered {
+    pub layers: Vec<LayerSpec>,
+    pub shape: Shape,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn new(value: &'a Value, version: Version) -> Result<Self> {
+        let wrong = || malformed("Keras configuration", "a layer with class_name and config", &brief(value));
+        let class = value.get("class_name").and_then(Value::as_str).ok_or_else(wrong)?;
+        let config = value.get("config").and_then(Value::as_object).ok_or_else(wrong)?;
+        let name = config.get("name").or_else(|| value.get("name")).and_then(Value::as_str).ok_or_else(wrong)?;
+        let item = Self { name, class, config, value, version };
+        // Classes of other people may bear the names of Keras' own.
+        let theirs = value.get("registered_name").and_then(Value::as_str).filter(|registered| *registered != class);
+        match theirs {
+            Some(registered) => Err(item.unsupported(&format!("class {registered}"))),
+            None => Ok(item),
+        }
+    }
+
+    /// The layer inside a wrapper; its weights go by the wrapper's name.
+    pub(super) fn nested(outer: &Self, options: &Options<'_>, value: &'a Value) -> Result<Self> {
+        let inner = Self::new(value, outer.version).map_err(|error| options.unsupported(&error.to_string()))?;
+        Ok(Self { name: outer.name, ..inner })
+    }
+
+    pub(super) fn unsupported(&self, what: &str) -> Error {
+        Error::Unsupported { place: format!("layer `{}`", self.name), what: format!("Keras {what}") }
+    }
+
+    /// Whether it is one of Keras' numeric operations, which share names with layers. Legacy files
+    /// state no module; there, only layers can be trainable.
+    pub(super) fn is_operation(&self) -> bool {
+        match self.value.get("module").and_then(Value::as_str) {
+            Some(module) => module.starts_with("keras.src.ops") || module.starts_with("keras.ops"),
+            None => self.class != "InputLayer" && !self.config.contains_key("trainable"),
+        }
+    }
+
+    /// Shape of the network's input that the layer itself states.
+    pub(super) fn input_shape(&self) -> Option<&'a Value> {
+        let stated = ["batch_shape", "batch_input_shape"].iter().find_map(|key| self.config.get(*key));
+        stated.or_else(|| self.value.pointer("/build_config/input_shape")).filter(|shape| !shape.is_null())
+    }
+}
+
+impl Shape {
+    /// From a `batch_shape`, whose first entry is the batch.
+    pub(super) fn from_keras(layer: &str, value: &Value) -> Result<Self> {
+        let place = || format!("layer `{layer}`");
+        let sizes = value.as_array().ok_or_else(|| malformed(&place(), "a shape", &brief(value)))?;
+        let width = sizes.last().and_then(Value::as_u64).and_then(|width| usize::try_from(width).ok());
+        match (sizes.len(), width) {
+            (2, _) => Ok(Self::Tokens),
+            (3, Some(width)) => Ok(Self::Sequence(width)),
+            _ => Err(Error::Unsupported { place: place(), what: format!("an input of shape {}", brief(value)) }),
+        }
+    }
+}
+
+/// What `item` makes of an input of `shape`.
+pub(super) fn lower(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
+    let options = Options::new(item.name, item.class, item.config);
+    let lowered = by_class(item, &options, shape)?;
+    options.finish()?;
+    Ok(lowered)
+}
+
+fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+    let name = || item.name.to_owned();
+    let one = |layer: LayerSpec, shape: Shape| Ok(Lowered { layers: vec![layer], shape });
+    if let Some(cell) = recurrent::cell(item.class) {
+        return recurrent::single(item, options, cell, sequence(options, shape)?);
+    }
+    if let Some(activation) = activation_layer(options)? {
+        return with_function(Vec::new(), name(), Function::Elementwise(activation), vectors(options, shape)?);
+    }
+    match item.class {
+        "Bidirectional" => recurrent::bidirectional(item, options, sequence(options, shape)?),
+        "TimeDistributed" => time_distributed(item, options, shape),
+        "Dropout"
+        | "SpatialDropout1D"
+        | "GaussianNoise"
+        | "GaussianDropout"
+        | "AlphaDropout"
+        | "ActivityRegularization" => {
+            for key in ["rate", "noise_shape", "stddev", "l1", "l2"] {
+                options.get(key);
+            }
+            Ok(Lowered { layers: Vec::new(), shape })
+        }
+        "Embedding" => {
+            if shape != Shape::Tokens {
+                return Err(options.unsupported("an input that is not token ids [B, T]"));
+            }
+            options.none_of(&["lora_rank", "quantization_config", "weights"])?;
+            options.get("sparse"); // gradients
+            let (num_embeddings, embedding_dim) = (options.size("input_dim")?, options.size("output_dim")?);
+            let mask_zero = options.flag("mask_zero", false)?;
+            let spec = EmbeddingSpec { name: name(), num_embeddings, embedding_dim, mask_zero };
+            one(LayerSpec::Embedding(spec), Shape::Sequence(embedding_dim))
+        }
+        "Masking" => {
+            sequence(options, shape)?;
+            let mask_value = options.number("mask_value", 0.0)?;
+            one(LayerSpec::Masking(MaskingSpec { name: name(), mask_value }), shape)
+        }
+        "Dense" => {
+            let (in_features, out_features) = (width(options, shape)?, options.size("units")?);
+            options.none_of(&["lora_rank", "quantization_config"])?;
+            let bias = options.flag("use_bias", true)?;
+            let function = function(options, "activation", item.version)?;
+            let activation = fused(function);
+            let spec = DenseSpec { name: name(), in_features, out_features, bias, activation };
+            let shape = resized(shape, out_features);
+            with_softmax(LayerSpec::Dense(spec), function, shape)
+        }
+        "Activation" => {
+            let function = function(options, "activation", item.version)?;
+            with_function(Vec::new(), name(), function, vectors(options, shape)?)
+        }
+        "Softmax" => {
+            options.last_axis("axis", dimensions(shape))?;
+            one(LayerSpec::Softmax, vectors(options, shape)?)
+        }
+        "LayerNormalization" => {
+            options.none_of(&["rms_scaling"])?;
+            let (spec, shape) = norm(options, name(), shape)?;
+            one(LayerSpec::LayerNorm(spec), shape)
+        }
+        "BatchNormalization" => {
+            options.none_of(&["renorm", "virtual_batch_size"])?;
+            for training in ["momentum", "renorm_clipping", "renorm_momentum", "fused"] {
+                options.get(training);
+            }
+            let (spec, shape) = norm(options, name(), shape)?;
+            one(LayerSpec::BatchNorm(spec), shape)
+        }
+        "Conv1D" => conv1d(item, options, shape),
+        "MaxPooling1D" => pool1d(options, name(), Pool::Max, shape),
+        "AveragePooling1D" => pool1d(options, name(), Pool::Average, shape),
+        "GlobalMaxPooling1D" => global_pool(options, name(), Pool::Max, shape),
+        "GlobalAveragePooling1D" => global_pool(options, name(), Pool::Average, shape),
+        other => Err(item.unsupported(&format!("layer class {other}"))),
+    }
+}
+
+fn time_distributed(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+    const EACH_STEP: [&str; 13] = [
+        "Dense",
+        "Activation",
+        "ReLU",
+        "LeakyReLU",
+        "ELU",
+        "ThresholdedReLU",
+        "Softmax",
+        "Dropout",
+        "GaussianNoise",
+        "GaussianDropout",
+        "AlphaDropout",
+        "LayerNormalization",
+        "BatchNormalization",
+    ];
+    let width = sequence(options, shape)?;
+    let config = options.get("layer").ok_or_else(|| options.wrong("layer", "a layer", &Value::Null))?;
+    let inner = Item::nested(item, options, config)?;
+    if !EACH_STEP.contains(&inner.class) {
+        return Err(options.unsupported(&format!("a layer of class {} inside", inner.class)));
+    }
+    // The layer inside sees one step and does the same to each.
+    let lowered = lower(&inner, Shape::Row(width))?;
+    let shape = match lowered.shape {
+        Shape::Row(width) => Shape::Sequence(width),
+        other => other,
+    };
+    Ok(Lowered { shape, ..lowered })
+}
+
+fn conv1d(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+    let in_channels = sequence(options, shape)?;
+    options.only("data_format", &json!("channels_last"))?;
+    options.none_of(&["lora_rank", "quantization_config"])?;
+    let kernel_size = options.length("kernel_size", 0)?;
+    let dilation = options.length("dilation_rate", 1)?;
+    let padding = match options.text("padding", "valid")? {
+        "valid" => Padding::default(),
+        "same" => Padding::Same,
+        "causal" => Padding::Zeros { left: dilation.saturating_mul(kernel_size.saturating_sub(1)), right: 0 },
+        other => return Err(options.unsupported(&format!("padding {other}"))),
+    };
+    let function = function(options, "activation", item.version)?;
+    let spec = Conv1dSpec {
+        name: item.name.to_owned(),
+        in_channels,
+        out_channels: options.size("filters")?,
+        kernel_size,
+        stride: options.length("strides", 1)?,
+        padding,
+        dilation,
+        groups: options.length("groups", 1)?,
+        bias: options.flag("use_bias", true)?,
+        activation: fused(function),
+    };
+    let shape = Shape::Sequence(spec.out_channels);
+    with_softmax(LayerSpec::Conv1d(spec), function, shape)
+}
+
+fn pool1d(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
+    sequence(options, shape)?;
+    options.only("data_format", &json!("channels_last"))?;
+    let kernel_size = options.length("pool_size", 2)?;
+    let stride = options.length("strides", kernel_size)?;
+    let padding = match options.text("padding", "valid")? {
+        "valid" => Padding::default(),
+        "same" => Padding::Same,
+        other => return Err(options.unsupported(&format!("padding {other}"))),
+    };
+    let spec = Pool1dSpec { name, pool, kernel_size, stride, padding, count_include_pad: false };
+    Ok(Lowered { layers: vec![LayerSpec::Pool1d(spec)], shape })
+}
+
+fn global_pool(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
+    let width = sequence(options, shape)?;
+    options.only("data_format", &json!("channels_last"))?;
+    options.none_of(&["keepdims"])?;
+    let spec = GlobalPoolSpec { name, pool };
+    Ok(Lowered { layers: vec![LayerSpec::GlobalPool(spec)], shape: Shape::Row(width) })
+}
+
+fn norm(options: &Options<'_>, name: String, shape: Shape) -> Result<(NormSpec, Shape)> {
+    options.last_axis("axis", dimensions(shape))?;
+    let num_features = width(options, shape)?;
+    let eps = options.number("epsilon", 1e-3)?;
+    let (weight, bias) = (options.flag("scale", true)?, options.flag("center", true)?);
+    Ok((NormSpec { name, num_features, eps, weight, bias }, shape))
+}
+
+/// The activation that a layer computes itself; softmax needs a layer of its own.
+fn fused(function: Function) -> Activation {
+    match function {
+        Function::Elementwise(activation) => activation,
+        Function::Softmax => Activation::Linear,
+    }
+}
+
+fn with_softmax(layer: LayerSpec, function: Function, shape: Shape) -> Result<Lowered> {
+    let mut layers = vec![layer];
+    if matches!(function, Function::Softmax) {
+        layers.push(LayerSpec::Softmax);
+    }
+    Ok(Lowered { layers, shape })
+}
+
+fn with_function(mut layers: Vec<LayerSpec>, name: String, function: Function, shape: Shape) -> Result<Lowered> {
+    match function {
+        Function::Elementwise(Activation::Linear) => {}
+        Function::Elementwise(activation) => layers.push(LayerSpec::Activation(ActivationSpec { name, activation })),
+        Function::Softmax => layers.push(LayerSpec::Softmax),
+    }
+    Ok(Lowered { layers, shape })
+}
+
+/// Width of a sequence, which the layer needs.
+fn sequence(options: &Options<'_>, shape: Shape) -> Result<usize> {
+    match shape {
+        Shape::Sequence(width) => Ok(width),
+        other => Err(options.unsupported(&format!("an input that is not a sequence [B, T, N], {other:?}"))),
+    }
+}
+
+/// Width of vectors, with or without time.
+fn width(options: &Options<'_>, shape: Shape) -> Result<usize> {
+    match shape {
+        Shape::Sequence(width) | Shape::Row(width) => Ok(width),
+        Shape::Tokens => Err(options.unsupported("a network input without a time dimension, or token ids")),
+    }
+}
+
+fn vectors(options: &Options<'_>, shape: Shape) -> Result<Shape> {
+    width(options, shape).map(|_| shape)
+}
+
+fn resized(shape: Shape, width: usize) -> Shape {
+    match shape {
+        Shape::Row(_) => Shape::Row(width),
+        _ => Shape::Sequence(width),
+    }
+}
+
+/// Dimensions with the batch.
+fn dimensions(shape: Shape) -> i64 {
+    match shape {
+        Shape::Sequence(_) => 3,
+        _ => 2,
+    }
+}

@@ -1,0 +1,173 @@
+//! Files that Keras writes: `.keras`, whole models in `.h5`, and weights alone.
+//!
+//! | file | what it is | read by |
+//! | --- | --- | --- |
+//! | `.keras` | zip archive of Keras 2.12 and later: `config.json`, `metadata.json`, `model.weights.h5` | [`load`] |
+//! | `.h5` from `model.save` | HDF5 with the attribute `model_config`, Keras 2 and 3 | [`load`] |
+//! | `.weights.h5` | HDF5 without a configuration | [`load_weights`], or [`load`] with a description beside it |
+//! | `.h5` from Keras 2's `save_weights` | as above | as above |
+//!
+//! # Weights alone
+//!
+//! The description says which layers are read, by their names; arrays of other layers are
+//! ignored. In a `.weights.h5` the names are those of the groups below `layers/`, which Keras
+//! derives from the classes, not from the layers' own names: the first LSTM is `lstm`, the second
+//! `lstm_1`, a `SimpleRNN` is `simple_rnn`, a `TimeDistributed` is `time_distributed`. In legacy
+//! files they are the layers' own names. Gates and axes are turned into PyTorch's order, so the
+//! options of the description mean what they mean everywhere. [`load`] reads the description from
+//! the `.json` file beside the weights.
+//!
+//! # What is read
+//!
+//! Sequential and functional models of one input and one output: InputLayer, Embedding, Masking,
+//! LSTM, GRU, SimpleRNN, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
+//! Softmax, LayerNormalization, BatchNormalization, Conv1D, MaxPooling1D, AveragePooling1D,
+//! GlobalMaxPooling1D, GlobalAveragePooling1D, Concatenate, Add, Multiply, Average, Maximum; and
+//! layers that only act in training. Whatever a model asks for beyond that is
+//! [`Error::Unsupported`], which names the layer and the option. Computation is in f32, whatever
+//! the dtype policy (float32, float64, float16, bfloat16 and the mixed ones); quantized weights
+//! are not read.
+
+mod activation;
+mod archive;
+mod call;
+mod graph;
+mod hdf5;
+mod layers;
+mod lower;
+mod masks;
+mod options;
+mod recurrent;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use self::activation::Version;
+use self::graph::Graph;
+use self::hdf5::Hdf5;
+use self::weights::Weights;
+use crate::error::{Error, Result};
+use crate::network::{Network, NetworkSpec};
+
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// Reads a model that Keras saved, or weights with a description in a `.json` file beside them.
+///
+/// # Errors
+/// [`Error::Io`] if a file cannot be read; [`Error::Malformed`], [`Error::MissingTensor`] and
+/// [`Error::TensorShape`] for files that are broken, [`Error::TooLarge`] for files that would
+/// unpack to far more than their size, [`Error::Unsupported`] for what gatefold does not do;
+/// everything [`Network::new`] refuses.
+pub fn load(path: impl AsRef<Path>) -> Result<Network> {
+    let path = path.as_ref();
+    let (name, file) = open(path)?;
+    if file.model.is_some() {
+        return file.network(&name);
+    }
+    let beside = path.with_extension("json");
+    let description = std::fs::read_to_string(&beside).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => no_description(&name, &format!("weights alone and no {}", beside.display())),
+        _ => Error::Io { path: beside.clone(), source },
+    })?;
+    let spec: NetworkSpec = serde_json::from_str(&description)
+        .map_err(|error| malformed(&beside.display().to_string(), "gatefold's JSON", &error))?;
+    file.described(spec)
+}
+
+/// Reads a whole model from the bytes of a `.keras` or `.h5` file; `name` stands in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
+    File::parse(name, bytes.to_vec())?.network(name)
+}
+
+/// Reads the layers that `spec` names from a file with weights, ignoring others.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_weights(path: impl AsRef<Path>, spec: NetworkSpec) -> Result<Network> {
+    open(path.as_ref())?.1.described(spec)
+}
+
+struct File {
+    weights: Weights,
+    model: Option<Model>,
+}
+
+struct Model {
+    config: String,
+    version: Version,
+}
+
+fn open(path: &Path) -> Result<(String, File)> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let name = path.display().to_string();
+    let file = File::parse(&name, bytes)?;
+    Ok((name, file))
+}
+
+impl File {
+    fn parse(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        if bytes.starts_with(hdf5::MAGIC) {
+            let weights = Weights::new(Hdf5::open(name.to_owned(), bytes)?)?;
+            let config = weights.hdf5().text("", "model_config")?;
+            let version = Version::new(weights.hdf5().text("", "keras_version")?.as_deref());
+            return Ok(Self { weights, model: config.map(|config| Model { config, version }) });
+        }
+        if !bytes.starts_with(ZIP_MAGIC) {
+            let start: Vec<u8> = bytes.iter().take(4).copied().collect();
+            return Err(malformed(name, "a .keras (zip) or .h5 (HDF5) file", &format!("bytes {start:02x?}…")));
+        }
+        let entry = |entry: &str| {
+            let bytes = archive::read(name, &bytes, entry)?;
+            bytes.ok_or_else(|| malformed(name, &format!("an entry {entry}"), &"none"))
+        };
+        let text = |name: &str| {
+            String::from_utf8(entry(name)?)
+                .map_err(|error| malformed(&format!("{name} of the archive"), "UTF-8", &error))
+        };
+        let metadata: Value = json(name, "metadata.json", &text("metadata.json")?)?;
+        let version = Version::new(metadata.get("keras_version").and_then(Value::as_str));
+        let config = text("config.json")?;
+        let weights = Hdf5::open(format!("{name}: model.weights.h5"), entry("model.weights.h5")?)?;
+        Ok(Self { weights: Weights::new(weights)?, model: Some(Model { config, version }) })
+    }
+
+    /// The network that the file itself describes.
+    fn network(&self, name: &str) -> Result<Network> {
+        let model = self.model.as_ref().ok_or_else(|| no_description(name, "weights alone"))?;
+        let config = json(name, "model configuration", &model.config)?;
+        let graph = Graph::new(&config, model.version)?;
+        let spec = lower::network(&graph)?;
+        let tensors = self.weights.tensors(&spec, &graph.groups())?;
+        Network::new(spec, tensors)
+    }
+
+    fn described(&self, spec: NetworkSpec) -> Result<Network> {
+        let tensors = self.weights.tensors(&spec, &BTreeMap::new())?;
+        Network::new(spec, tensors)
+    }
+}
+
+/// Bytes that `compressed` bytes may unpack to: far more than weights do, far less than a bomb.
+fn limit(compressed: usize) -> u64 {
+    const RATIO: u64 = 128;
+    const ALWAYS: u64 = 1 << 20;
+    (compressed as u64).saturating_mul(RATIO).saturating_add(ALWAYS)
+}
+
+fn json(name: &str, what: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| malformed(&format!("{name}: {what}"), "JSON", &error))
+}
+
+fn no_description(name: &str, got: &str) -> Error {
+    malformed(name, "a model configuration, or gatefold's description in a .json file beside it", &got)
+}
+
+fn malformed(what: &str, expected: &str, got: &dyn std::fmt::Display) -> Error {
+    Error::Malformed { what: what.to_owned(), expected: expected.to_owned(), got: got.to_string() }
+}

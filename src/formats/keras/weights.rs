@@ -1,0 +1,246 @@
+//! Where Keras keeps the arrays of a layer, and how they become PyTorch's.
+
+use std::collections::BTreeMap;
+
+use super::hdf5::Hdf5;
+use super::malformed;
+use crate::error::{Error, Result};
+use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, RecurrentSpec, Tensor};
+
+/// The names that arrays have in legacy files; others belong to no computation of ours.
+const ROLES: [&str; 8] =
+    ["kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings"];
+
+/// An HDF5 file with weights.
+pub(super) struct Weights {
+    hdf5: Hdf5,
+    layout: Layout,
+}
+
+enum Layout {
+    /// Keras 3 and Keras 2's `.keras`: `<root>/<group>/cell/vars/0`.
+    Numbered(&'static str),
+    /// Legacy: `<root>/<layer>/…/kernel:0`, listed in the layer's attribute `weight_names`.
+    Named(&'static str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Own,
+    Forward,
+    Backward,
+}
+
+/// A role and the shape that Keras gives it.
+type Wanted = (&'static str, Vec<usize>);
+
+type Tensors = BTreeMap<String, Tensor>;
+
+impl Weights {
+    pub(super) fn new(hdf5: Hdf5) -> Result<Self> {
+        const NUMBERED: [&str; 2] = ["layers", "_layer_checkpoint_dependencies"];
+        let layout = if hdf5.text("", "layer_names")?.is_some() {
+            Layout::Named("")
+        } else if hdf5.has_group("model_weights")? {
+            Layout::Named("model_weights")
+        } else {
+            let mut root = None;
+            for group in NUMBERED {
+                root = root.or(hdf5.has_group(group)?.then_some(group));
+            }
+            let expected = "Keras weights (a group layers or model_weights, or an attribute layer_names)";
+            Layout::Numbered(root.ok_or_else(|| malformed(hdf5.name(), expected, &"none of them"))?)
+        };
+        Ok(Self { hdf5, layout })
+    }
+
+    pub(super) fn hdf5(&self) -> &Hdf5 {
+        &self.hdf5
+    }
+
+    /// Every tensor of `spec`. `groups` are the names of layers' groups in numbered files, where
+    /// they differ from the layers' names.
+    pub(super) fn tensors(&self, spec: &NetworkSpec, groups: &BTreeMap<String, String>) -> Result<Tensors> {
+        let mut tensors = Tensors::new();
+        for layer in &spec.layers {
+            let group = match self.layout {
+                Layout::Numbered(_) => groups.get(layer.name()).map_or(layer.name(), String::as_str),
+                Layout::Named(_) => layer.name(),
+            };
+            self.layer(layer, group, &mut tensors)?;
+        }
+        Ok(tensors)
+    }
+
+    fn layer(&self, layer: &LayerSpec, group: &str, tensors: &mut Tensors) -> Result<()> {
+        if let Some((cell, spec)) = layer.recurrent() {
+            return self.recurrent(cell, spec, group, tensors);
+        }
+        let mut put = |tensor: &str, value: Tensor| tensors.insert(format!("{}.{tensor}", layer.name()), value);
+        let (mut wanted, names): (Vec<Wanted>, Vec<&str>) = match layer {
+            LayerSpec::Embedding(e) => (vec![("embeddings", vec![e.num_embeddings, e.embedding_dim])], vec!["weight"]),
+            LayerSpec::Dense(d) => {
+                let wanted = vec![("kernel", vec![d.in_features, d.out_features]), ("bias", vec![d.out_features])];
+                (wanted, vec!["weight", "bias"])
+            }
+            LayerSpec::Conv1d(c) => {
+                let inputs = c.in_channels.checked_div(c.groups).unwrap_or(0);
+                let kernel = vec![c.kernel_size, inputs, c.out_channels];
+                (vec![("kernel", kernel), ("bias", vec![c.out_channels])], vec!["weight", "bias"])
+            }
+            LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => {
+                let mut roles = vec![];
+                roles.extend(n.weight.then_some(("gamma", "weight")));
+                roles.extend(n.bias.then_some(("beta", "bias")));
+                if matches!(layer, LayerSpec::BatchNorm(_)) {
+                    roles.extend([("moving_mean", "running_mean"), ("moving_variance", "running_var")]);
+                }
+                let wanted = roles.iter().map(|(role, _)| (*role, vec![n.num_features])).collect();
+                (wanted, roles.iter().map(|(_, name)| *name).collect())
+            }
+            _ => return Ok(()),
+        };
+        if matches!(
+            layer,
+            LayerSpec::Dense(DenseSpec { bias: false, .. }) | LayerSpec::Conv1d(Conv1dSpec { bias: false, .. })
+        ) {
+            wanted.truncate(1);
+        }
+        for (array, ((role, _), name)) in
+            self.arrays(group, Part::Own, &wanted)?.into_iter().zip(wanted.iter().zip(names))
+        {
+            put(name, if *role == "kernel" { reversed_axes(&array)? } else { array });
+        }
+        Ok(())
+    }
+
+    fn recurrent(&self, cell: Cell, spec: &RecurrentSpec, group: &str, tensors: &mut Tensors) -> Result<()> {
+        let rows = spec.hidden_size.saturating_mul(cell.gates());
+        let kept_apart = cell == Cell::Gru && spec.reset_after;
+        let bias = if kept_apart { vec![2, rows] } else { vec![rows] };
+        let mut wanted: Vec<Wanted> = vec![
+            ("kernel", vec![spec.input_size, rows]),
+            ("recurrent_kernel", vec![spec.hidden_size, rows]),
+            ("bias", bias),
+        ];
+        if !spec.bias {
+            wanted.truncate(2);
+        }
+        let parts: &[(Part, &str)] = match spec.bidirectional {
+            true => &[(Part::Forward, ""), (Part::Backward, "_reverse")],
+            false => &[(Part::Own, "")],
+        };
+        for &(part, suffix) in parts {
+            let mut put = |tensor: &str, value: Tensor| {
+                tensors.insert(format!("{}.{tensor}_l0{suffix}", spec.name), in_our_order(cell, &value)?);
+                Ok::<_, Error>(())
+            };
+            let arrays = self.arrays(group, part, &wanted)?;
+            for (array, name) in arrays.iter().zip(["weight_ih", "weight_hh"]) {
+                put(name, reversed_axes(array)?)?;
+            }
+            let Some(bias) = arrays.get(2) else { continue };
+            // Keras has one bias but for a GRU with reset_after, which has the recurrent one behind it.
+            let (input, recurrent) = bias.data().split_at(rows.min(bias.data().len()));
+            let recurrent = if kept_apart { recurrent.to_vec() } else { vec![0.0; rows] };
+            put("bias_ih", Tensor::new(vec![rows], input.to_vec())?)?;
+            put("bias_hh", Tensor::new(vec![rows], recurrent)?)?;
+        }
+        Ok(())
+    }
+
+    /// The arrays of one layer in the order wanted.
+    fn arrays(&self, group: &str, part: Part, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
+        let paths = self.paths(group, part, wanted)?;
+        let mut arrays = Vec::with_capacity(wanted.len());
+        for (path, (_, shape)) in paths.into_iter().zip(wanted) {
+            let array = self.hdf5.tensor(&path, shape)?;
+            let missing = || Error::MissingTensor { name: path, shape: shape.clone(), unexpected: Vec::new() };
+            arrays.push(array.ok_or_else(missing)?);
+        }
+        Ok(arrays)
+    }
+
+    fn paths(&self, group: &str, part: Part, wanted: &[Wanted]) -> Result<Vec<String>> {
+        match self.layout {
+            Layout::Numbered(root) => {
+                let holders: &[&str] = match part {
+                    Part::Own => &["cell/vars", "layer/vars", "vars"],
+                    Part::Forward => &["forward_layer/cell/vars"],
+                    Part::Backward => &["backward_layer/cell/vars"],
+                };
+                let mut holder = format!("{root}/{group}/{}", holders[holders.len() - 1]);
+                for other in &holders[..holders.len() - 1] {
+                    let path = format!("{root}/{group}/{other}");
+                    if self.hdf5.has_group(&path)? {
+                        holder = path;
+                        break;
+                    }
+                }
+                Ok((0..wanted.len()).map(|index| format!("{holder}/{index}")).collect())
+            }
+            Layout::Named(root) => {
+                let folder = format!("{root}/{group}");
+                let folder = folder.trim_start_matches('/');
+                let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
+                let arrays: Vec<&String> = listed.iter().filter(|path| ROLES.contains(&role(path))).collect();
+                let (first, second) = arrays.split_at(arrays.len() / 2);
+                let arrays = match part {
+                    Part::Own => &arrays[..],
+                    Part::Forward => first,
+                    Part::Backward => second,
+                };
+                let path = |(wanted, _): &Wanted| {
+                    let name = arrays.iter().find(|path| role(path) == *wanted);
+                    format!("{folder}/{}", name.map_or(*wanted, |path| path.as_str()))
+                };
+                Ok(wanted.iter().map(path).collect())
+            }
+        }
+    }
+}
+
+/// `kernel` of `lstm/lstm_cell/kernel:0`, or of `kernel_1:0`, which TensorFlow 1 wrote.
+fn role(path: &str) -> &str {
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let last = last.split(':').next().unwrap_or(last);
+    match last.rsplit_once('_') {
+        Some((name, number)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => last,
+    }
+}
+
+/// `[a, .., z]` to `[z, .., a]`: Keras' kernels have their outputs last, PyTorch's first.
+fn reversed_axes(array: &Tensor) -> Result<Tensor> {
+    let shape = array.shape();
+    let mut data = Vec::with_capacity(array.data().len());
+    match *shape {
+        [inputs, outputs] => {
+            for output in 0..outputs {
+                data.extend((0..inputs).map(|input| array.data()[input * outputs + output]));
+            }
+        }
+        [steps, inputs, outputs] => {
+            for output in 0..outputs {
+                for input in 0..inputs {
+                    data.extend((0..steps).map(|step| array.data()[(step * inputs + input) * outputs + output]));
+                }
+            }
+        }
+        _ => return Ok(array.clone()),
+    }
+    Tensor::new(shape.iter().rev().copied().collect(), data)
+}
+
+/// A tensor whose rows are Keras' gates, with the gates in PyTorch's order.
+fn in_our_order(cell: Cell, array: &Tensor) -> Result<Tensor> {
+    // An LSTM's i, f, c, o are i, f, g, o; a GRU's z, r, h become r, z, n.
+    let order: &[usize] = match cell {
+        Cell::Lstm => &[0, 1, 2, 3],
+        Cell::Gru => &[1, 0, 2],
+        Cell::Rnn => &[0],
+    };
+    let block = array.data().len() / order.len();
+    let data = order.iter().flat_map(|gate| &array.data()[gate * block..][..block]).copied().collect();
+    Tensor::new(array.shape().to_vec(), data)
+}

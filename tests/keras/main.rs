@@ -1,0 +1,7 @@
+//! Files that Keras saved; the CPU device is enough. `tests/goldens/generate_keras_files.py` made them.
+
+mod bundle;
+mod dtln;
+mod models;
+mod mutations;
+mod refusals;

@@ -1,0 +1,194 @@
+//! What is not done is refused by name; what is wrong says what was expected.
+
+use gatefold::formats::keras;
+use gatefold::{Error, Network, Result};
+use serde_json::{Value, json};
+
+use crate::bundle::{file, reconfigured, unzip, zip};
+
+/// Option `key` of the layer at `index` of `name` set to `value`.
+fn with_option(name: &str, index: usize, key: &str, value: &Value) -> Result<Network> {
+    let bytes = reconfigured(name, |model| model["config"]["layers"][index]["config"][key] = value.clone());
+    keras::from_bytes(name, &bytes)
+}
+
+/// Index of the first layer of `class`.
+fn place(name: &str, class: &str) -> usize {
+    let config: Value = serde_json::from_slice(&unzip(file(name))["config.json"]).unwrap();
+    let layers = config["config"]["layers"].as_array().unwrap();
+    layers.iter().position(|layer| layer["class_name"] == class).unwrap_or_else(|| panic!("{name} has no {class}"))
+}
+
+#[test]
+fn options_that_are_not_done_are_named() {
+    for (name, class, key, value) in [
+        ("lstm.keras", "LSTM", "time_major", json!(true)),
+        ("lstm.keras", "LSTM", "projection", json!(3)),
+        ("lstm.keras", "LSTM", "return_state", json!(true)),
+        ("lstm.keras", "LSTM", "activation", json!("softmax")),
+        ("lstm.keras", "LSTM", "activation", json!("log_sigmoid")),
+        (
+            "lstm.keras",
+            "LSTM",
+            "activation",
+            json!({"module": "builtins", "class_name": "function", "config": "f", "registered_name": "function"}),
+        ),
+        ("lstm.keras", "LSTM", "dtype", json!({"class_name": "QuantizedDTypePolicy", "config": {"name": "int8"}})),
+        ("lstm_last.keras", "LSTM", "zero_output_for_mask", json!(true)),
+        ("bidirectional_concat.keras", "Bidirectional", "merge_mode", json!(null)),
+        ("convolutions.keras", "Conv1D", "data_format", json!("channels_first")),
+        ("convolutions.keras", "Conv1D", "lora_rank", json!(4)),
+        ("convolutions.keras", "Conv1D", "padding", json!("reflect")),
+        ("norms.keras", "BatchNormalization", "axis", json!(1)),
+        ("norms.keras", "LayerNormalization", "axis", json!([1, 2])),
+        ("norms.keras", "LayerNormalization", "rms_scaling", json!(true)),
+        ("graph_branches.keras", "Concatenate", "axis", json!(1)),
+        ("stacked.keras", "Dense", "quantization_config", json!({"mode": "int8"})),
+    ] {
+        let error = with_option(name, place(name, class), key, &value).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{name} {key}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("layer `") && text.contains(class) && text.contains(key), "{key}: {text}");
+    }
+}
+
+#[test]
+fn options_that_do_not_matter_are_let_through() {
+    let right = keras::from_bytes("lstm.keras", file("lstm.keras")).unwrap();
+    for (key, value) in [
+        ("unroll", json!(true)),
+        ("stateful", json!(true)),
+        ("dropout", json!(0.5)),
+        ("seed", json!(3)),
+        ("kernel_regularizer", json!({"class_name": "L2", "config": {"l2": 0.1}})),
+        ("implementation", json!(1)),
+        ("time_major", json!(false)),
+        ("dtype", json!("float64")),
+    ] {
+        let network = with_option("lstm.keras", place("lstm.keras", "LSTM"), key, &value);
+        assert_eq!(network.unwrap_or_else(|error| panic!("{key}: {error}")), right, "{key}");
+    }
+}
+
+#[test]
+fn values_of_a_wrong_kind_are_malformed() {
+    for (key, value) in [
+        ("units", json!("four")),
+        ("units", json!(-4)),
+        ("units", json!(4.5)),
+        ("units", json!(null)),
+        ("use_bias", json!("yes")),
+        ("return_sequences", json!(1)),
+        ("go_backwards", json!([])),
+    ] {
+        let error = with_option("lstm.keras", place("lstm.keras", "LSTM"), key, &value).unwrap_err();
+        assert!(matches!(&error, Error::Malformed { what, .. } if what.contains(key)), "{key}: {error}");
+    }
+    let error = with_option("gru.keras", place("gru.keras", "GRU"), "reset_after", &json!(null)).unwrap_err();
+    assert!(error.to_string().contains("reset_after"), "{error}");
+}
+
+#[test]
+fn classes_that_are_not_read_are_named() {
+    let refused = |name: &str, index: usize, class: &str| {
+        let bytes = reconfigured(name, |model| model["config"]["layers"][index]["class_name"] = json!(class));
+        keras::from_bytes(name, &bytes).unwrap_err().to_string()
+    };
+    for class in ["Flatten", "Reshape", "PReLU", "ConvLSTM1D", "MultiHeadAttention", "Lambda", "Custom>Mine", "RNN"] {
+        let text = refused("stacked.keras", 2, class);
+        assert!(text.contains("`dropout`") && text.contains(class), "{class}: {text}");
+    }
+    let text = refused("graph_branches.keras", place("graph_branches.keras", "Add"), "Dot");
+    assert!(text.contains("`add`") && text.contains("Dot"), "{text}");
+
+    let bytes = reconfigured("lstm.keras", |model| {
+        model["config"]["layers"][1]["registered_name"] = json!("Mine>LSTM");
+    });
+    let text = keras::from_bytes("lstm.keras", &bytes).unwrap_err().to_string();
+    assert!(text.contains("Mine>LSTM"), "{text}");
+
+    let bytes = reconfigured("lstm.keras", |model| model["class_name"] = json!("MyModel"));
+    let text = keras::from_bytes("lstm.keras", &bytes).unwrap_err().to_string();
+    assert!(text.contains("MyModel"), "{text}");
+}
+
+/// What the functional model `name` is refused with, changed.
+fn graph_refusal(name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let bytes = reconfigured(name, |model| change(&mut model["config"]));
+    keras::from_bytes(name, &bytes).unwrap_err().to_string()
+}
+
+#[test]
+fn graphs_that_are_not_done_are_refused() {
+    let name = "graph_branches.keras";
+    let text = graph_refusal(name, |m| m["output_layers"] = json!([["lstm", 0, 0], ["gru", 0, 0]]));
+    assert!(text.contains("2 output_layers") && text.contains("lstm") && text.contains("gru"), "{text}");
+    let text = graph_refusal(name, |m| m["input_layers"] = json!([["a", 0, 0], ["b", 0, 0]]));
+    assert!(text.contains("2 input_layers"), "{text}");
+    let text = graph_refusal(name, |m| m["output_layers"] = json!(["nowhere", 0, 0]));
+    assert!(text.contains("nowhere"), "{text}");
+    let text = graph_refusal("graph_state_unused.keras", |m| m["output_layers"] = json!(["lstm", 0, 1]));
+    assert!(text.contains("output_layers") && text.contains("lstm"), "{text}");
+
+    let lstm = place(name, "LSTM");
+    let circle = json!([{"args": [{"class_name": "__keras_tensor__",
+        "config": {"keras_history": ["maximum", 0, 0]}}], "kwargs": {}}]);
+    let text = graph_refusal(name, |m| m["layers"][lstm]["inbound_nodes"] = circle.clone());
+    assert!(text.contains("circle"), "{text}");
+    let text = graph_refusal(name, |m| {
+        m["layers"][lstm]["inbound_nodes"][0]["kwargs"]["initial_state"] = json!(["x"]);
+    });
+    assert!(text.contains("`lstm`") && text.contains("initial_state"), "{text}");
+    let text = graph_refusal(name, |m| {
+        let call = m["layers"][lstm]["inbound_nodes"][0].clone();
+        m["layers"][lstm]["inbound_nodes"] = json!([call.clone(), call]);
+    });
+    assert!(text.contains("used 2 times"), "{text}");
+
+    let name = "masking_residual.keras";
+    let other = place(name, "NotEqual");
+    let text = graph_refusal(name, |m| m["layers"][other]["inbound_nodes"][0]["args"][1] = json!(7.0));
+    assert!(text.contains("call argument mask"), "{text}");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_named() {
+    let error = with_option("lstm.keras", place("lstm.keras", "LSTM"), "units", &json!(5)).unwrap_err();
+    let Error::TensorShape { name, expected, got } = &error else { panic!("{error}") };
+    assert_eq!((name.as_str(), expected, got), ("layers/lstm/cell/vars/0", &vec![5, 20], &vec![5, 16]));
+
+    let bytes = reconfigured("lstm.keras", |model| {
+        model["config"]["layers"][1]["class_name"] = json!("SimpleRNN");
+        model["config"]["layers"][1]["config"].as_object_mut().unwrap().remove("recurrent_activation");
+    });
+    let error = keras::from_bytes("lstm.keras", &bytes).unwrap_err();
+    assert!(matches!(&error, Error::MissingTensor { name, .. } if name.contains("simple_rnn")), "{error}");
+
+    let huge = with_option("lstm.keras", place("lstm.keras", "LSTM"), "units", &json!(u64::MAX)).unwrap_err();
+    assert!(matches!(huge, Error::TensorShape { .. }), "{huge}");
+}
+
+#[test]
+fn files_of_another_kind_are_refused() {
+    let text = |bytes: &[u8]| keras::from_bytes("file", bytes).unwrap_err().to_string();
+    assert!(text(b"").contains("a .keras (zip) or .h5 (HDF5) file"));
+    assert!(text(b"\x08\x00\x00\x00{}").contains("a .keras (zip) or .h5 (HDF5) file"));
+    assert!(text(file("lstm.weights.h5")).contains("weights alone"));
+    let mut entries = unzip(file("lstm.keras"));
+    entries.remove("model.weights.h5");
+    assert!(text(&zip(&entries)).contains("an entry model.weights.h5"));
+    let missing = keras::load("nowhere.keras").unwrap_err();
+    assert!(matches!(missing, Error::Io { .. }), "{missing}");
+}
+
+/// Arrays of whole numbers, and numbers that are not finite.
+#[test]
+fn weights_that_are_no_weights_are_refused() {
+    let bytes = file("lstm.h5").to_vec();
+    let kernel = keras::from_bytes("lstm.h5", &bytes).unwrap().tensors()["lstm.weight_hh_l0"].data()[0];
+    let at = bytes.windows(4).position(|w| w == kernel.to_le_bytes()).unwrap();
+    let mut broken = bytes;
+    broken[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let error = keras::from_bytes("lstm.h5", &broken).unwrap_err();
+    assert!(matches!(&error, Error::NonFinite { name, index: 0, .. } if name == "lstm.weight_hh_l0"), "{error}");
+}
