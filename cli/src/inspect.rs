@@ -94,6 +94,7 @@ fn options(layer: &LayerSpec) -> String {
     }
     let mut sizes = |from: usize, to: usize| options.push(format!("{} -> {}", grouped(from), grouped(to)));
     match layer {
+        LayerSpec::Input(i) => sizes(i.input_size, i.input_size),
         LayerSpec::Embedding(e) => sizes(e.num_embeddings, e.embedding_dim),
         LayerSpec::Dense(d) => sizes(d.in_features, d.out_features),
         LayerSpec::Conv1d(c) => sizes(c.in_channels, c.out_channels),

@@ -4,42 +4,44 @@
 //! Format: <https://huggingface.co/docs/safetensors>.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, View};
 
+use super::pytorch::{self, Shapes};
 use crate::error::{Error, Result};
-use crate::network::{Network, NetworkSpec, Tensor};
+use crate::network::{LayerSpec, Network, NetworkSpec, Tensor};
 
 /// Metadata key under which the description stands.
 pub const METADATA_KEY: &str = "gatefold";
 
-impl Network {
-    /// Reads a network from a safetensors file.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the file cannot be read; otherwise as [`Network::from_bytes`], with
-    /// the path in front.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        let name = path.display().to_string();
-        let file = parse(&name, &bytes)?;
-        let description = match description(&file) {
-            Some(text) => text.to_owned(),
-            None => {
-                let beside = path.with_extension("json");
-                std::fs::read_to_string(&beside).map_err(|source| match source.kind() {
-                    std::io::ErrorKind::NotFound => no_description(&name, &format!("and no {}", beside.display())),
-                    _ => Error::Io { path: beside, source },
-                })?
-            }
-        };
-        assemble(&name, &file.tensors, &description)
+/// Reads a network from a safetensors file: with gatefold's description in its metadata or in a
+/// `.json` file beside it, or without one as [`pytorch`](super::pytorch) does.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; otherwise as [`Network::from_bytes`], with the path
+/// in front.
+pub fn load(path: impl AsRef<Path>) -> Result<Network> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let name = path.display().to_string();
+    let contents = Contents::parse(&name, &bytes)?;
+    if let Some(description) = contents.description() {
+        return contents.described(&name, description);
     }
+    let beside = path.with_extension("json");
+    match std::fs::read_to_string(&beside) {
+        Ok(description) => contents.described(&beside.display().to_string(), &description),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            contents.undescribed(&name, &format!("and no {}", beside.display()))
+        }
+        Err(source) => Err(Error::Io { path: beside, source }),
+    }
+}
 
+impl Network {
     /// Reads a network from the bytes of a safetensors file with the description in its metadata.
     ///
     /// # Errors
@@ -47,9 +49,11 @@ impl Network {
     /// not understood, and everything [`Network::new`] refuses.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let name = "safetensors bytes";
-        let file = parse(name, bytes)?;
-        let description = description(&file).ok_or_else(|| no_description(name, ""))?;
-        assemble(name, &file.tensors, description)
+        let contents = Contents::parse(name, bytes)?;
+        match contents.description() {
+            Some(description) => contents.described(name, description),
+            None => contents.undescribed(name, ""),
+        }
     }
 
     /// The bytes of a safetensors file that [`Network::from_bytes`] reads back.
@@ -87,46 +91,73 @@ impl Network {
     }
 }
 
-struct File<'a> {
+/// A file taken apart.
+pub(super) struct Contents<'a> {
     metadata: Option<HashMap<String, String>>,
     tensors: SafeTensors<'a>,
 }
 
-fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<File<'a>> {
-    let malformed = |error: safetensors::SafeTensorError| Error::Malformed {
-        what: name.to_owned(),
-        expected: "a safetensors file".into(),
-        got: format!("{} bytes: {error}", bytes.len()),
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(malformed)?;
-    Ok(File { metadata: header.metadata().clone(), tensors })
-}
-
-fn description<'a>(file: &'a File<'_>) -> Option<&'a str> {
-    file.metadata.as_ref()?.get(METADATA_KEY).map(String::as_str)
-}
-
-fn no_description(name: &str, also: &str) -> Error {
-    Error::Malformed {
-        what: name.to_owned(),
-        expected: format!("a network description under the metadata key `{METADATA_KEY}` or in a .json file beside it"),
-        got: format!("no such key {also}").trim_end().to_owned(),
+impl<'a> Contents<'a> {
+    pub fn parse(name: &str, bytes: &'a [u8]) -> Result<Self> {
+        let malformed = |error: safetensors::SafeTensorError| Error::Malformed {
+            what: name.to_owned(),
+            expected: "a safetensors file".into(),
+            got: format!("{} bytes: {error}", bytes.len()),
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(malformed)?;
+        Ok(Self { metadata: header.metadata().clone(), tensors })
     }
-}
 
-fn assemble(name: &str, file: &SafeTensors<'_>, description: &str) -> Result<Network> {
-    let spec: NetworkSpec = serde_json::from_str(description).map_err(|error| Error::Malformed {
-        what: format!("{name}: network description"),
-        expected: "gatefold's JSON".into(),
-        got: error.to_string(),
-    })?;
-    let mut tensors = BTreeMap::new();
-    for (tensor_name, view) in file.iter() {
-        let data = decode(tensor_name, &view)?;
-        tensors.insert(tensor_name.to_owned(), Tensor::new(view.shape().to_vec(), data)?);
+    pub fn shapes(&self) -> Shapes {
+        self.tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
     }
-    Network::new(spec, tensors)
+
+    /// The tensor `name`, which must be there.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let view = self.tensors.tensor(name).map_err(|error| Error::Malformed {
+            what: format!("tensor `{name}`"),
+            expected: "a tensor of the file".into(),
+            got: error.to_string(),
+        })?;
+        Tensor::new(view.shape().to_vec(), decode(name, &view)?)
+    }
+
+    fn description(&self) -> Option<&str> {
+        self.metadata.as_ref()?.get(METADATA_KEY).map(String::as_str)
+    }
+
+    fn described(&self, name: &str, description: &str) -> Result<Network> {
+        let spec: NetworkSpec = serde_json::from_str(description).map_err(|error| Error::Malformed {
+            what: format!("{name}: network description"),
+            expected: "gatefold's JSON".into(),
+            got: error.to_string(),
+        })?;
+        let renamed = pytorch::renamed(&spec, &self.shapes());
+        // PyTorch counts the batches that a normalization has seen; nothing depends on it.
+        let counters: BTreeSet<String> = spec
+            .layers
+            .iter()
+            .filter(|layer| matches!(layer, LayerSpec::BatchNorm(_)))
+            .map(|layer| format!("{}.num_batches_tracked", layer.name()))
+            .collect();
+        let mut tensors = BTreeMap::new();
+        for name in self.tensors.names().into_iter().filter(|name| !counters.contains(*name)) {
+            tensors.insert(renamed.get(name).map_or(name, String::as_str).to_owned(), self.tensor(name)?);
+        }
+        Network::new(spec, tensors)
+    }
+
+    fn undescribed(&self, name: &str, also: &str) -> Result<Network> {
+        pytorch::undescribed(self).unwrap_or_else(|found| {
+            let expected = format!(
+                "a network description under the metadata key `{METADATA_KEY}` or in a .json file beside it, \
+                 {{\"format\": 1, \"layers\": [..]}}, or one recurrent module alone"
+            );
+            let got = [format!("no such key {also}").trim_end(), &found].join("; ");
+            Err(Error::Malformed { what: name.to_owned(), expected, got })
+        })
+    }
 }
 
 /// Numbers of any float type as `f32`.

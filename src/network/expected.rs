@@ -36,7 +36,8 @@ pub fn expected_tensors(spec: &NetworkSpec) -> Vec<(String, Vec<usize>)> {
                     }
                 }
             }
-            LayerSpec::Masking(_)
+            LayerSpec::Input(_)
+            | LayerSpec::Masking(_)
             | LayerSpec::Pool1d(_)
             | LayerSpec::GlobalPool(_)
             | LayerSpec::Activation(_)

@@ -57,6 +57,10 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
 impl Lowering {
     fn layer(&mut self, index: usize, layer: &LayerSpec) -> Result<()> {
         match layer {
+            LayerSpec::Input(_) if index > 0 => {
+                Err(Error::network("input", "position", "the first layer", &"a later one"))
+            }
+            LayerSpec::Input(i) => self.fits(i.input_size, "input", "input_size"),
             LayerSpec::Embedding(e) => {
                 if index > 0 {
                     return Err(Error::network(&e.name, "position", "the first layer", &"a later one"));
@@ -73,7 +77,7 @@ impl Lowering {
                 self.push(&e.name, change);
                 Ok(())
             }
-            LayerSpec::Masking(m) if index > 0 => {
+            LayerSpec::Masking(m) if !self.stages.is_empty() || self.flow.source != Source::Input => {
                 Err(Error::network(&m.name, "position", "the first layer", &"a later one"))
             }
             // The mask is made where the input comes in.

@@ -17,9 +17,9 @@ pub use activation::Activation;
 pub use expected::expected_tensors;
 pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use spec::{
-    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, Join, JoinSpec,
-    LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec, SelectStep, Split,
-    Standardize, TextSpec,
+    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,
+    JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec,
+    SelectStep, Split, Standardize, TextSpec,
 };
 pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
@@ -120,7 +120,7 @@ impl Network {
     /// Which steps the network itself masks, beside what the caller does.
     #[must_use]
     pub fn masks(&self) -> Option<MaskRule> {
-        match self.spec.layers.first() {
+        match self.spec.layers.iter().find(|layer| !matches!(layer, LayerSpec::Input(_))) {
             Some(LayerSpec::Embedding(embedding)) if embedding.mask_zero => Some(MaskRule::TokenZero),
             Some(LayerSpec::Masking(masking)) => Some(MaskRule::Value(masking.mask_value)),
             _ => None,

@@ -34,6 +34,8 @@ pub struct NetworkSpec {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LayerSpec {
+    /// The width of the network's input, where no layer says it. First layer only.
+    Input(InputSpec),
     /// Token ids `[T, B]` to vectors `[T, B, E]`.
     Embedding(EmbeddingSpec),
     /// Steps whose vector is one value throughout are masked and read as 0 (Keras). First layer only.
@@ -87,7 +89,7 @@ impl LayerSpec {
             Self::Select(l) => &l.name,
             Self::Reverse(l) => &l.name,
             Self::Join(l) => &l.name,
-            Self::Softmax | Self::From(_) => "",
+            Self::Input(_) | Self::Softmax | Self::From(_) => "",
         }
     }
 
@@ -101,6 +103,14 @@ impl LayerSpec {
             _ => None,
         }
     }
+}
+
+/// What a network reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// I, width of the input's vectors.
+    pub input_size: usize,
 }
 
 /// Options of an embedding layer (`torch.nn.Embedding`).

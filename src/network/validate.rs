@@ -25,7 +25,9 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
     let mut batch_first = None;
     for layer in &spec.layers {
         let name = layer.name();
-        if !matches!(layer, LayerSpec::Softmax | LayerSpec::From(_)) && (name.is_empty() || !names.insert(name)) {
+        if !matches!(layer, LayerSpec::Input(_) | LayerSpec::Softmax | LayerSpec::From(_))
+            && (name.is_empty() || !names.insert(name))
+        {
             return Err(Error::network(name, "name", "a name that no other layer has", &format!("{name:?}")));
         }
         for (option, size) in sizes(layer) {
@@ -62,6 +64,7 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
 /// The options of `layer` that count something, none of which may be 0.
 fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
     match layer {
+        LayerSpec::Input(i) => vec![("input_size", i.input_size)],
         LayerSpec::Embedding(e) => vec![("num_embeddings", e.num_embeddings), ("embedding_dim", e.embedding_dim)],
         LayerSpec::Lstm(r) | LayerSpec::Gru(r) | LayerSpec::Rnn(r) => {
             vec![("input_size", r.input_size), ("hidden_size", r.hidden_size), ("num_layers", r.num_layers)]

@@ -56,8 +56,7 @@ fn the_first_core_is_read() {
 
 #[test]
 fn the_second_core_is_read() {
-    let norm =
-        NormSpec { name: "layer_normalization".into(), num_features: 256, eps: 1e-7, weight: true, bias: true };
+    let norm = NormSpec { name: "layer_normalization".into(), num_features: 256, eps: 1e-7, weight: true, bias: true };
     let layers = vec![LayerSpec::LayerNorm(norm), lstm("lstm_2", 256), lstm("lstm_3", 128), mask("dense_1", 256)];
     let Some(network) = core(layers) else { return };
     assert!(run(&network).iter().all(|x| (0.0..=1.0).contains(x)));

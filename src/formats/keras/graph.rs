@@ -126,7 +126,9 @@ impl<'a> Graph<'a> {
         }
         let states = |node: &&Node<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
         if let Some(node) = nodes.iter().find(states) {
-            return Err(node.item.unsupported(&format!("{}: option `return_state` in a Sequential model", node.item.class)));
+            return Err(node
+                .item
+                .unsupported(&format!("{}: option `return_state` in a Sequential model", node.item.class)));
         }
         let output = nodes.len() - 1;
         Ok(Self { nodes, output, input_shape })

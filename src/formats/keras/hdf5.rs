@@ -81,7 +81,7 @@ impl Hdf5 {
     }
 
     /// How the dataset's bytes become numbers.
-    fn decoder(&self, path: &str, dataset: &Dataset) -> Result<fn(&[u8]) -> Vec<f32>> {
+    fn decoder(&self, path: &str, dataset: &Dataset) -> Result<Decoder> {
         let brain_float = || dataset.attribute("dtype").is_ok_and(|dtype| is_text(&dtype, "bfloat16"));
         Ok(match dataset.dtype() {
             Datatype::FloatingPoint { size: 2, .. } => {
@@ -120,6 +120,9 @@ impl Hdf5 {
         malformed(&format!("{}: {path}", self.name), "an intact HDF5 object", error)
     }
 }
+
+/// Bytes as numbers.
+type Decoder = fn(&[u8]) -> Vec<f32>;
 
 fn is_text(attribute: &Attribute, text: &str) -> bool {
     attribute.read_strings().is_ok_and(|texts| texts == [text])

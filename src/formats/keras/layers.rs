@@ -65,11 +65,15 @@ impl<'a> Item<'a> {
     }
 
     /// Whether it is one of Keras' numeric operations, which share names with layers. Legacy files
-    /// state no module; there, only layers can be trainable.
+    /// state no module; there, an operation called as a layer is not trainable.
     pub(super) fn is_operation(&self) -> bool {
         match self.value.get("module").and_then(Value::as_str) {
             Some(module) => module.starts_with("keras.src.ops") || module.starts_with("keras.ops"),
-            None => self.class != "InputLayer" && !self.config.contains_key("trainable"),
+            None => match self.class {
+                "NotEqual" | "Any" | "ExpandDims" | "ZerosLike" | "LogicalOr" => true,
+                "Concatenate" => !self.config.contains_key("trainable"),
+                _ => false,
+            },
         }
     }
 

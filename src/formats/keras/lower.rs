@@ -8,7 +8,8 @@ use super::masks::Masks;
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::network::{
-    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, Join, JoinSpec, LayerSpec, NetworkSpec, RecurrentOutput,
+    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, NetworkSpec,
+    RecurrentOutput,
 };
 
 /// Something that flows: the output of a node, or of the one whose output a node hands on.
@@ -97,7 +98,24 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
         let what = "a model without a recurrent layer";
         return Err(Error::Unsupported { place: "Keras model".into(), what: what.into() });
     }
+    // Layers that treat every width alike leave the input's open.
+    if let Some(Shape::Sequence(input_size)) =
+        graph.input_shape.map(|shape| Shape::from_keras("input", shape)).transpose()?
+    {
+        let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
+        if first.is_some_and(|layer| !states_width(layer)) {
+            layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
+        }
+    }
     Ok(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() })
+}
+
+fn states_width(layer: &LayerSpec) -> bool {
+    layer.recurrent().is_some()
+        || matches!(
+            layer,
+            LayerSpec::Dense(_) | LayerSpec::Conv1d(_) | LayerSpec::LayerNorm(_) | LayerSpec::BatchNorm(_)
+        )
 }
 
 impl Lowering {
