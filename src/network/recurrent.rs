@@ -70,7 +70,7 @@ pub struct RecurrentSpec {
     /// output stays in the input's order.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reverse: bool,
-    /// How a bidirectional layer joins its directions (Keras).
+    /// How a bidirectional layer joins its directions (Keras), behind the last of its levels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub merge_mode: MergeMode,
     /// Whether there are bias tensors.

@@ -108,9 +108,9 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     if spec.reverse && spec.bidirectional {
         return fail("reverse", "false, since bidirectional has both directions".into(), &true);
     }
-    if spec.merge_mode != MergeMode::Concat && (!spec.bidirectional || spec.num_layers > 1) {
+    if spec.merge_mode != MergeMode::Concat && !spec.bidirectional {
         let got = format!("{:?}", spec.merge_mode).to_lowercase();
-        return fail("merge_mode", "concat, unless bidirectional with one layer".into(), &got);
+        return fail("merge_mode", "concat, unless bidirectional".into(), &got);
     }
     let functions = cell.default_activations().len();
     let wanted = [0, functions, functions * spec.directions()];

@@ -21,6 +21,7 @@ from golden import HERE, Tensors, as_stored, dense, embedding, generator, lstm, 
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
+SIZES = ("input_size", "in_features", "in_channels", "num_features")
 EXTREMES = [-100.0, -50.0, -20.0, -3.0, -1.0, -0.3, -1e-3, 0.0, 1e-3, 0.3, 1.0, 3.0, 20.0, 50.0, 100.0]
 
 # As `Activation::ALL`.
@@ -371,8 +372,7 @@ def draw_input(case: Case, rng: np.random.Generator) -> Tensors:
 
 def width(layer: dict) -> int:
     """Width of the input of a network that begins with `layer`."""
-    keys = ("input_size", "in_features", "in_channels", "num_features")
-    return next((layer[key] for key in keys if key in layer), 4)
+    return next((layer[key] for key in SIZES if key in layer), 4)
 
 
 def batch_first(case: Case) -> bool:
@@ -513,8 +513,12 @@ def stored_weights(case: Case, weights: Tensors) -> Tensors:
     return stored
 
 
-def save_weights(case: Case, weights: Tensors) -> bytes:
-    description = json.dumps({"format": 1, "layers": case.layers}, separators=(",", ":"))
+def save_weights(case: Case, weights: Tensors, input_size: int) -> bytes:
+    first = case.layers[0]
+    sized = first["type"] == "embedding" or any(key in first for key in SIZES)
+    # Where no layer says how wide the input is, a layer of its own does.
+    layers = case.layers if sized else [{"type": "input", "input_size": input_size}, *case.layers]
+    description = json.dumps({"format": 1, "layers": layers}, separators=(",", ":"))
     metadata = {"gatefold": description} if case.described else None
     stored = stored_weights(case, weights)
     if case.dtype == "bf16":
@@ -546,7 +550,7 @@ def main() -> None:
             worst = max(worst, share)
             assert share < 1, (case.name, share)
             golden = save(as_stored({**given, **results}))
-            for name, content in [(case.name, save_weights(case, weights)), (f"{case.name}.golden", golden)]:
+            for name, content in [(case.name, save_weights(case, weights, given["input"].shape[-1])), (f"{case.name}.golden", golden)]:
                 # A fixed date, so that the same cases give the same archive.
                 entry = zipfile.ZipInfo(f"{name}.safetensors", (1980, 1, 1, 0, 0, 0))
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)

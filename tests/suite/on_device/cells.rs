@@ -17,7 +17,7 @@ fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     layer.num_layers = 1 + rng.usize(0..3) / 2 + rng.usize(0..8) / 7;
     layer.bidirectional = rng.bool();
     layer.reverse = !layer.bidirectional && rng.bool();
-    if layer.bidirectional && layer.num_layers == 1 {
+    if layer.bidirectional {
         layer.merge_mode = [MergeMode::Concat, MergeMode::Sum, MergeMode::Ave, MergeMode::Mul][rng.usize(0..4)];
     }
     layer.bias = rng.u8(0..4) > 0;

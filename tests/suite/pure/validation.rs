@@ -92,7 +92,7 @@ fn options_of_recurrent_layers_must_fit() {
         ),
         (
             LayerSpec::Gru(RecurrentSpec { merge_mode: MergeMode::Ave, ..layer() }),
-            "merge_mode: expected concat, unless bidirectional with one layer, got ave",
+            "merge_mode: expected concat, unless bidirectional, got ave",
         ),
         (
             LayerSpec::Lstm(RecurrentSpec { activations: vec![Activation::Tanh; 2], ..layer() }),

@@ -1,0 +1,100 @@
+//! State dicts without a description, and files that are damaged.
+
+use std::collections::HashMap;
+
+use fastrand::Rng;
+use gatefold::formats::pytorch;
+use gatefold::{Error, Network};
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::support::bundle;
+
+/// A state dict of zeros.
+fn state_dict(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let zeros = vec![0u8; 4 * 4096];
+    let views = tensors.iter().map(|&(name, shape)| {
+        let size = 4 * shape.iter().product::<usize>();
+        (name, TensorView::new(Dtype::F32, shape.to_vec(), &zeros[..size]).unwrap())
+    });
+    safetensors::serialize(views, None::<HashMap<String, String>>).unwrap()
+}
+
+fn refusal(tensors: &[(&str, &[usize])]) -> String {
+    Network::from_bytes(&state_dict(tensors)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_module_among_others_is_found_but_not_guessed() {
+    let others: &[(&str, &[usize])] = &[
+        ("embedding.weight", &[7, 3]),
+        ("encoder.rnn.weight_ih_l0", &[20, 3]),
+        ("encoder.rnn.weight_hh_l0", &[20, 5]),
+        ("decoder.weight_ih", &[12, 5]),
+        ("decoder.weight_hh", &[12, 4]),
+    ];
+    let error = refusal(others);
+    assert!(error.contains("lstm `encoder.rnn` (3 -> 5)") && error.contains("gru `decoder` (5 -> 4)"), "{error}");
+    assert!(error.contains(".json") && error.contains("\"layers\""), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, state_dict(others)).unwrap();
+    let lstm = pytorch::recurrent(&path, "encoder.rnn").unwrap();
+    assert_eq!(lstm.recurrent_layers().next().unwrap().1.name, "encoder.rnn");
+    assert_eq!(pytorch::recurrent(&path, "decoder").unwrap().output_size(), 4);
+    let error = pytorch::recurrent(&path, "middle").unwrap_err().to_string();
+    assert!(error.contains("`middle`") && error.contains("`decoder`"), "{error}");
+    assert!(matches!(pytorch::recurrent("/nowhere", ""), Err(Error::Io { .. })));
+}
+
+#[test]
+fn tensors_that_disagree_are_named() {
+    let sizes = |ih: &'static [usize], hh: &'static [usize], bias: &'static [usize]| {
+        refusal(&[("a.weight_ih_l0", ih), ("a.weight_hh_l0", hh), ("a.bias_ih_l0", bias), ("a.bias_hh_l0", &[20])])
+    };
+    assert_eq!(sizes(&[19, 3], &[20, 5], &[20]), "tensor `a.weight_ih_l0`: expected shape [20, 3], got [19, 3]");
+    assert_eq!(sizes(&[20, 3], &[20, 5], &[21]), "tensor `a.bias_ih_l0`: expected shape [20], got [21]");
+    let error = sizes(&[20, 3], &[20, 6], &[20]);
+    assert!(error.contains("4, 3 or 1 times 6 rows in weight_hh") && error.contains("20"), "{error}");
+    let error = refusal(&[("weight_ih_l0", &[20, 3]), ("weight_hh_l0", &[20, 5]), ("weight_ih_l2", &[20, 5])]);
+    assert!(error.contains("lstm.weight_ih_l1"), "{error}");
+    let error = refusal(&[("weight_ih_l0", &[20, 3])]);
+    assert!(error.contains("weight_hh_l0"), "{error}");
+}
+
+#[test]
+fn bare_names_take_the_name_in_the_description() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cell.safetensors");
+    let tensors: &[(&str, &[usize])] =
+        &[("weight_ih", &[12, 3]), ("weight_hh", &[12, 4]), ("bias_ih", &[12]), ("bias_hh", &[12])];
+    std::fs::write(&path, state_dict(tensors)).unwrap();
+    let description =
+        r#"{"format":1,"layers":[{"type":"gru","name":"mine","input_size":3,"hidden_size":4,"batch_first":true}]}"#;
+    std::fs::write(path.with_extension("json"), description).unwrap();
+    let network = Network::load(&path).unwrap();
+    assert!(network.batch_first() && network.tensors().contains_key("mine.weight_hh_l0"));
+}
+
+/// Damaged files are errors or networks, never panics, and quickly so.
+#[test]
+fn damage_is_survived() {
+    let files = bundle("pytorch_grid.zip");
+    let mut rng = Rng::with_seed(1);
+    let small: Vec<&Vec<u8>> = files.values().filter(|bytes| bytes.len() < 6000).collect();
+    let mut errors = 0;
+    for _ in 0..4000 {
+        let mut bytes = small[rng.usize(0..small.len())].clone();
+        for _ in 0..rng.usize(1..6) {
+            // Mostly in the header, where everything is decided.
+            let end = if rng.u8(0..4) > 0 { bytes.len().min(600) } else { bytes.len() };
+            let at = rng.usize(0..end);
+            bytes[at] = if rng.bool() { rng.u8(..) } else { bytes[at] ^ (1 << rng.u8(0..8)) };
+        }
+        if rng.u8(0..8) == 0 {
+            bytes.truncate(rng.usize(0..bytes.len()));
+        }
+        errors += u32::from(Network::from_bytes(&bytes).is_err());
+    }
+    assert!(errors > 1000, "{errors} of 4000 refused");
+}

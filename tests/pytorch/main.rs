@@ -1,0 +1,8 @@
+//! Networks that PyTorch ran in f64, from files as PyTorch writes them. The CPU device is enough;
+//! `tests/goldens/generate_pytorch_grid.py` made them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod files;
+mod grid;

@@ -1,0 +1,89 @@
+//! Bundles of goldens, and the devices they are run on.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use gatefold::compare::{Tolerance, compare};
+use gatefold::{Device, DeviceChoice};
+use rawzip::{CompressionMethod, ZipArchive};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Contents by file name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Every file of a bundle in `tests/goldens`.
+pub fn bundle(name: &str) -> Files {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+    unzip(&std::fs::read(path).unwrap())
+}
+
+/// Every file of a zip archive.
+pub fn unzip(bytes: &[u8]) -> Files {
+    let archive = ZipArchive::from_slice(bytes).unwrap();
+    let mut files = Files::new();
+    let mut entries = archive.entries();
+    while let Some(entry) = entries.next_entry().unwrap() {
+        let name = String::from_utf8(entry.file_path().as_bytes().to_vec()).unwrap();
+        let data = archive.get_entry(entry.wayfinder()).unwrap();
+        let mut content = Vec::new();
+        match entry.compression_method() {
+            CompressionMethod::STORE => content.extend_from_slice(data.data()),
+            _ => drop(flate2::bufread::DeflateDecoder::new(data.data()).read_to_end(&mut content).unwrap()),
+        }
+        files.insert(name, content);
+    }
+    files
+}
+
+/// What a golden file holds.
+pub struct Golden<'a>(SafeTensors<'a>);
+
+impl<'a> Golden<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(SafeTensors::deserialize(bytes).unwrap())
+    }
+
+    fn view(&self, name: &str) -> Option<TensorView<'_>> {
+        self.0.tensor(name).ok()
+    }
+
+    /// Floats and their shape.
+    pub fn numbers(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
+        let view = self.view(name).filter(|view| view.dtype() == Dtype::F32)?;
+        let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        Some((numbers, view.shape().to_vec()))
+    }
+
+    /// Whole numbers and their shape.
+    pub fn ids(&self, name: &str) -> Option<(Vec<u32>, Vec<usize>)> {
+        let view = self.view(name).filter(|view| view.dtype() == Dtype::I32)?;
+        let ids = view.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+        Some((ids, view.shape().to_vec()))
+    }
+}
+
+/// What is to be said if `got` misses `expected` after `steps`.
+pub fn miss(what: &str, got: &[f32], expected: &[f32], steps: usize) -> Option<String> {
+    let expected: Vec<f64> = expected.iter().map(|&x| x.into()).collect();
+    let comparison = compare(got, &expected, Tolerance::f32(steps));
+    (!comparison.passed).then(|| format!("{what}: {comparison:?}"))
+}
+
+pub fn cpu() -> Device {
+    Device::open(&DeviceChoice::Cpu).unwrap()
+}
+
+/// The device of `GATEFOLD_TEST_DEVICE`; `None`, said loudly, where it is not set.
+#[cfg(feature = "gpu")]
+pub fn device_under_test() -> Option<Device> {
+    match std::env::var("GATEFOLD_TEST_DEVICE") {
+        Ok(choice) => Some(Device::open(&choice.parse().unwrap()).unwrap()),
+        Err(_) => {
+            assert!(std::env::var_os("GATEFOLD_REQUIRE_ADAPTER").is_none(), "GATEFOLD_TEST_DEVICE is not set");
+            eprintln!("NOT RUN: GATEFOLD_TEST_DEVICE is not set");
+            None
+        }
+    }
+}
