@@ -46,22 +46,22 @@ tests() {
     if cargo nextest --version >/dev/null 2>&1; then
         local filter=()
         [ $# = 0 ] || filter=(-E "test($1)")
-        env "${environment[@]}" cargo nextest run --workspace --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
+        env "${environment[@]}" cargo nextest run --workspace --all-features --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
     else
         # One test at a time: drivers misbehave on parallel devices.
-        env "${environment[@]}" cargo test --workspace --lib --bins --tests --no-fail-fast -- "$@" --test-threads=1 2>&1 |
+        env "${environment[@]}" cargo test --workspace --all-features --lib --bins --tests --no-fail-fast -- "$@" --test-threads=1 2>&1 |
             tee -a "$log"
     fi
 }
 
 say "build"
-cargo test --workspace --no-run
+cargo test --workspace --all-features --no-run
 if [ "$(uname -s)" = Linux ] && ! { has vulkan && has gl; }; then install_drivers; fi
 export GATEFOLD_REQUIRE_ADAPTER=1
 if [ -d ../shared/data ]; then
     export GATEFOLD_REQUIRE_DATA=1
 else
-    say "NOT RUN: the comparison over the 1,066 test sentences needs ../shared/data/movie-reviews"
+    say "NOT RUN: the comparison over the 1,066 test sentences needs ../shared/data/movie-reviews, those over DTLN and Silero VAD need ../shared/data too"
 fi
 
 tested=()
@@ -92,7 +92,7 @@ else
 fi
 
 say "code in the documentation"
-cargo test --workspace --doc 2>&1 | tee -a "$log"
+cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
 say "benchmarks, once each"
 GATEFOLD_BENCH_DEVICE=software cargo test --package gatefold --benches 2>&1 | tee -a "$log"
 say "without a GPU at all"

@@ -67,6 +67,15 @@ fn agree_with_keras_on_the_cpu() {
     all_agree(&cpu());
 }
 
+#[cfg(feature = "gpu")]
+mod on_device {
+    #[test]
+    fn agree_with_keras() {
+        let Some(device) = crate::support::device_under_test() else { return };
+        super::all_agree(&device);
+    }
+}
+
 /// A file of weights alone, with the description of the whole model, is the same network. Keras'
 /// own layer names are those of the groups as long as no name is given.
 #[test]
