@@ -2,6 +2,8 @@
 
 #[cfg(feature = "keras")]
 pub mod keras;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 

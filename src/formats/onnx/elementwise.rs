@@ -1,0 +1,285 @@
+//! Elementwise operators.
+
+use super::array::{Array, Data};
+use super::constants::arithmetic;
+use super::expression::Expression;
+use super::graph::Node;
+use super::value::{Axis, Dim, Id, Of, Tensor, Value};
+use super::walk::Walk;
+use crate::error::Result;
+use crate::network::{Activation, Join};
+
+impl Walk<'_> {
+    /// A function of one tensor; `None` if the operator is none.
+    pub fn unary(&mut self, node: &Node) -> Result<Option<Value>> {
+        let alpha_beta = |alpha: f32, beta: f32| (node.float("alpha", alpha), node.float("beta", beta));
+        let (function, known): (Activation, &[&str]) = match node.op.as_str() {
+            "Relu" => (Activation::Relu, &[]),
+            "Tanh" => (Activation::Tanh, &[]),
+            "Sigmoid" => (Activation::Sigmoid, &[]),
+            "Softsign" => (Activation::Softsign, &[]),
+            "Softplus" => (Activation::Softplus, &[]),
+            "Exp" => (Activation::Exp, &[]),
+            "Sqrt" => (Activation::Sqrt, &[]),
+            "Abs" => (Activation::Abs, &[]),
+            "Mish" => (Activation::Mish, &[]),
+            "Swish" if node.float("alpha", 1.0) == 1.0 => (Activation::Silu, &["alpha"]),
+            "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha_beta(0.01, 0.0).0 }, &["alpha"]),
+            "Elu" => (Activation::Elu { alpha: alpha_beta(1.0, 0.0).0 }, &["alpha"]),
+            "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha_beta(1.0, 0.0).0 }, &["alpha"]),
+            "HardSigmoid" => {
+                let (alpha, beta) = alpha_beta(0.2, 0.5);
+                (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
+            }
+            "Selu" => {
+                let close = |name: &str, value: f32| !node.has(name) || (node.float(name, value) - value).abs() < 1e-4;
+                if !close("alpha", 1.673_263_2) || !close("gamma", 1.050_701) {
+                    return Err(node.unsupported("alpha and gamma other than the paper's"));
+                }
+                (Activation::Selu, &["alpha", "gamma"])
+            }
+            "Gelu" => match node.text("approximate", "none").as_str() {
+                "none" => (Activation::Gelu, &["approximate"]),
+                "tanh" => (Activation::GeluTanh, &["approximate"]),
+                other => return Err(node.unsupported(format!("approximate `{other}`"))),
+            },
+            "Clip" => {
+                let low = self.number(node, "min", 1)?.unwrap_or(f32::MIN);
+                let high = self.number(node, "max", 2)?.unwrap_or(f32::MAX);
+                (Activation::Clip { alpha: low, beta: high }, &["min", "max"])
+            }
+            "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
+            _ => return Ok(None),
+        };
+        node.allow(known)?;
+        if let Value::Constant(array) = self.value(node, 0)? {
+            return constant_function(node, &array).map(Some);
+        }
+        let tensor = self.tensor(node, 0)?;
+        let x = self.settle(node, &tensor)?;
+        let id = match node.op.as_str() {
+            "Neg" => self.build.expressions.affine(&node.name, x, &[-1.0], &[0.0])?,
+            "Reciprocal" => self.add(node, Expression::Reciprocal(x), x)?,
+            "Erf" => self.add(node, Expression::Erf(x), x)?,
+            _ => self.add(node, Expression::Function(function, x), x)?,
+        };
+        Ok(Some(self.like(&tensor, id)))
+    }
+
+    fn add(&mut self, node: &Node, expression: Expression, like: Id) -> Result<Id> {
+        let facts = self.build.expressions.facts(like).clone();
+        self.build.expressions.add(&node.name, expression, facts.width, facts.sequence)
+    }
+
+    /// Add, Sub, Mul, Div, Pow, and Sum, Mean, Max, Min of any number; `None` for others.
+    pub fn arithmetic(&mut self, node: &Node) -> Result<Option<Value>> {
+        if !matches!(
+            node.op.as_str(),
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Less" | "And" | "Not"
+        ) {
+            return Ok(None);
+        }
+        node.allow(&[])?;
+        let mut value = self.value(node, 0)?;
+        if node.inputs.len() == 1 {
+            return match (node.op.as_str(), value) {
+                ("Not", Value::Fill { value, dims }) => Ok(Some(Value::Fill { value: 1.0 - value, dims })),
+                ("Not", _) => Err(node.unsupported("this logic")),
+                (_, value) => Ok(Some(value)),
+            };
+        }
+        if matches!(node.op.as_str(), "Mean" | "Sum") && node.inputs.len() > 2 || node.op == "Mean" {
+            return self.many(node).map(Some);
+        }
+        for index in 1..node.inputs.len() {
+            let other = self.value(node, index)?;
+            value = self.two(node, value, other)?;
+        }
+        Ok(Some(value))
+    }
+
+    fn two(&mut self, node: &Node, a: Value, b: Value) -> Result<Value> {
+        let op = node.op.as_str();
+        match (a, b) {
+            (Value::Constant(a), Value::Constant(b)) => {
+                Ok(Value::Constant(std::rc::Rc::new(arithmetic(node, &a, &b)?)))
+            }
+            (Value::Tensor(t), Value::Constant(c)) if t.of == Of::Tokens => match (op, c.scalar()) {
+                // Ids of gatefold are never below 0.
+                ("Less", Some(0.0)) => Ok(Value::Fill { value: 0.0, dims: None }),
+                _ => Err(node.unsupported("arithmetic on token ids")),
+            },
+            (Value::Tensor(t), Value::Fill { value: 0.0, .. }) | (Value::Fill { value: 0.0, .. }, Value::Tensor(t))
+                if op == "Add" =>
+            {
+                Ok(Value::Tensor(t))
+            }
+            (Value::Tensor(t), Value::Fill { value: 1.0, .. }) | (Value::Fill { value: 1.0, .. }, Value::Tensor(t))
+                if op == "Mul" && t.of == Of::Tokens =>
+            {
+                Ok(Value::Tensor(t))
+            }
+            (Value::Fill { value, dims }, Value::Constant(_) | Value::Tensor(_))
+            | (Value::Constant(_) | Value::Tensor(_), Value::Fill { value, dims })
+                if op == "Mul" && value == 0.0 =>
+            {
+                Ok(Value::Fill { value, dims })
+            }
+            (Value::Fill { value: a, dims }, Value::Fill { value: b, .. }) if op == "Add" => {
+                Ok(Value::Fill { value: a + b, dims })
+            }
+            (Value::Tensor(tensor), Value::Constant(c)) => self.with_constant(node, &tensor, &c, false),
+            (Value::Constant(c), Value::Tensor(tensor)) => self.with_constant(node, &tensor, &c, true),
+            (Value::Tensor(tensor), Value::Fill { value, .. }) => {
+                self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), false)
+            }
+            (Value::Fill { value, .. }, Value::Tensor(tensor)) => {
+                self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), true)
+            }
+            (Value::Dims { dims, scalar }, Value::Constant(_) | Value::Dims { .. })
+            | (Value::Constant(_), Value::Dims { dims, scalar })
+                if dims.len() == 1 =>
+            {
+                Ok(Value::Dims { dims: vec![Dim::Any], scalar })
+            }
+            (Value::Tensor(a), Value::Tensor(b)) => {
+                let (x, y) = (self.settle(node, &a)?, self.settle(node, &b)?);
+                self.tensors(node, (&a, x), (&b, y))
+            }
+            (Value::Tensor(a), Value::State(state)) => {
+                let x = self.settle(node, &a)?;
+                self.tensors(node, (&a, x), (&a, state))
+            }
+            (Value::State(state), Value::Tensor(b)) => {
+                let y = self.settle(node, &b)?;
+                self.tensors(node, (&b, state), (&b, y))
+            }
+            _ => Err(node.unsupported("arithmetic on these values")),
+        }
+    }
+
+    fn tensors(&mut self, node: &Node, (a, x): (&Tensor, Id), (b, y): (&Tensor, Id)) -> Result<Value> {
+        let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        if a.axes != b.axes || fx.sequence != fy.sequence {
+            return Err(node.unsupported(format!("arithmetic on the axes {:?} and {:?}", a.axes, b.axes)));
+        }
+        // A state's width is not known, and a mean over the channels counts for all of them.
+        let width = fx.width.max(fy.width);
+        let [a_fits, b_fits] =
+            [(fx.width, x), (fy.width, y)].map(|(w, id)| w == width || w == 0 || (w == 1 && self.over_channels(id)));
+        if !a_fits || !b_fits {
+            return Err(node.unsupported(format!("arithmetic on tensors {} and {} wide", fx.width, fy.width)));
+        }
+        let expression = match node.op.as_str() {
+            "Add" | "Sum" => Expression::Join(Join::Add, vec![x, y]),
+            "Mul" if x == y => Expression::Function(Activation::Square, x),
+            "Mul" => Expression::Join(Join::Mul, vec![x, y]),
+            "Max" => Expression::Join(Join::Max, vec![x, y]),
+            "Sub" => Expression::Sub(x, y),
+            "Div" => Expression::Div(x, y),
+            _ => return Err(node.unsupported("this arithmetic on two tensors")),
+        };
+        let id = self.build.expressions.add(&node.name, expression, width, fx.sequence)?;
+        Ok(self.like(a, id))
+    }
+
+    /// Whether `id` is computed from the mean over the channels.
+    fn over_channels(&self, mut id: Id) -> bool {
+        loop {
+            match self.build.expressions.get(id) {
+                Expression::RowMean(_) => return true,
+                Expression::Affine { x, .. } | Expression::Function(_, x) | Expression::Reciprocal(x) => id = *x,
+                _ => return false,
+            }
+        }
+    }
+
+    fn many(&mut self, node: &Node) -> Result<Value> {
+        let tensors = (0..node.inputs.len()).map(|i| self.tensor(node, i)).collect::<Result<Vec<_>>>()?;
+        let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
+        if tensors.iter().any(|t| t.axes != tensors[0].axes || t.width != tensors[0].width) {
+            return Err(node.unsupported("tensors of different axes or widths"));
+        }
+        let join = if node.op == "Mean" { Join::Average } else { Join::Add };
+        let first = ids[0];
+        let id = self.add(node, Expression::Join(join, ids), first)?;
+        Ok(self.like(&tensors[0], id))
+    }
+
+    fn with_constant(&mut self, node: &Node, tensor: &Tensor, constant: &Array, constant_first: bool) -> Result<Value> {
+        let x = self.settle(node, tensor)?;
+        let numbers = self.by_channel(node, tensor, constant)?;
+        let width = self.build.expressions.facts(x).width;
+        if numbers.len() != 1 && numbers.len() != width {
+            return Err(node.unsupported("a constant that widens a tensor"));
+        }
+        let map = |f: fn(f64) -> f64| numbers.iter().map(|&n| f(n)).collect::<Vec<f64>>();
+        let name = node.name.as_str();
+        let scalar = match numbers[..] {
+            [number] => Some(number),
+            _ => None,
+        };
+        let e = &mut self.build.expressions;
+        let id = match (node.op.as_str(), constant_first) {
+            ("Add" | "Sum", _) => e.affine(name, x, &[1.0], &numbers)?,
+            ("Sub", false) => e.affine(name, x, &[1.0], &map(|n| -n))?,
+            ("Sub", true) => e.affine(name, x, &[-1.0], &numbers)?,
+            ("Mul", _) => e.affine(name, x, &numbers, &[0.0])?,
+            ("Div", false) => e.affine(name, x, &map(|n| 1.0 / n), &[0.0])?,
+            ("Div", true) => {
+                let inverse = self.add(node, Expression::Reciprocal(x), x)?;
+                self.build.expressions.affine(name, inverse, &numbers, &[0.0])?
+            }
+            ("Pow", false) if scalar == Some(1.0) => x,
+            ("Pow", false) if scalar == Some(2.0) => self.add(node, Expression::Function(Activation::Square, x), x)?,
+            ("Pow", false) if scalar == Some(0.5) => self.add(node, Expression::Function(Activation::Sqrt, x), x)?,
+            ("Pow", false) if scalar == Some(3.0) => {
+                let square = self.add(node, Expression::Function(Activation::Square, x), x)?;
+                self.add(node, Expression::Join(Join::Mul, vec![x, square]), x)?
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "it was f32 in the file")]
+            ("Max" | "Min", _) if scalar.is_some() => {
+                let bound = scalar.unwrap_or(0.0) as f32;
+                let (alpha, beta) = if node.op == "Max" { (bound, f32::MAX) } else { (f32::MIN, bound) };
+                self.add(node, Expression::Function(Activation::Clip { alpha, beta }, x), x)?
+            }
+            _ => return Err(node.unsupported("this arithmetic with a constant")),
+        };
+        Ok(self.like(tensor, id))
+    }
+
+    /// A constant as one number or as one for each channel.
+    #[expect(clippy::unused_self, reason = "a method among methods")]
+    fn by_channel(&self, node: &Node, tensor: &Tensor, constant: &Array) -> Result<Vec<f64>> {
+        let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers beside floats")) };
+        if let [first, rest @ ..] = data.as_slice()
+            && rest.iter().all(|x| x == first)
+            && (rest.is_empty() || constant.shape.len() <= tensor.axes.len())
+        {
+            return Ok(vec![f64::from(*first)]);
+        }
+        let offset = tensor.axes.len().checked_sub(constant.shape.len());
+        let at = tensor.position(Axis::Channel);
+        let only_channels = |offset: usize, at: usize| {
+            constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && n == tensor.width))
+        };
+        match (offset, at) {
+            (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
+            _ => Err(node.unsupported(format!("a constant {:?} beside the axes {:?}", constant.shape, tensor.axes))),
+        }
+    }
+}
+
+fn constant_function(node: &Node, array: &Array) -> Result<Value> {
+    let function: fn(f32) -> f32 = match node.op.as_str() {
+        "Neg" => |x| -x,
+        "Reciprocal" => |x| 1.0 / x,
+        "Sqrt" => f32::sqrt,
+        "Abs" => f32::abs,
+        "Exp" => f32::exp,
+        _ => return Err(node.unsupported("this function of a constant")),
+    };
+    let floats = array.as_floats().ok_or_else(|| node.unsupported("this function of integers"))?;
+    let data = floats.iter().map(|&x| function(x)).collect();
+    Ok(Value::Constant(std::rc::Rc::new(Array::floats(array.shape.clone(), data))))
+}

@@ -1,0 +1,232 @@
+//! The graph as nodes in an order in which each reads only what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::array::{self, Array};
+use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::{malformed, unsupported};
+use crate::error::{Error, Result};
+
+/// A network of more nodes than this is none that we know of, and would take long to refuse.
+const MAX_NODES: usize = 1 << 16;
+
+pub struct Graph {
+    /// In topological order.
+    pub nodes: Vec<Node>,
+    pub constants: BTreeMap<String, Rc<Array>>,
+    pub inputs: Vec<GraphInput>,
+    pub outputs: Vec<String>,
+    /// How many nodes and graph outputs read a value.
+    pub uses: BTreeMap<String, usize>,
+}
+
+pub struct GraphInput {
+    pub name: String,
+    /// Whether its elements are integers.
+    pub integers: bool,
+    /// `None` where the size is left open.
+    pub shape: Option<Vec<Option<usize>>>,
+}
+
+pub struct Node {
+    /// Its name, or its first output's.
+    pub name: String,
+    /// What errors call it.
+    pub label: String,
+    pub op: String,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    pub opset: i64,
+    attributes: BTreeMap<String, AttributeProto>,
+    folder: Option<std::path::PathBuf>,
+}
+
+impl Graph {
+    pub fn new(model: ModelProto, folder: Option<&Path>) -> Result<Self> {
+        let place = "ONNX model";
+        let opset = opset(&model)?;
+        if let Some(function) = model.functions.first() {
+            return Err(unsupported(
+                place,
+                format!("model function `{}`", function.name.as_deref().unwrap_or_default()),
+            ));
+        }
+        let graph = model.graph.ok_or_else(|| malformed(place, "a graph", "none".into()))?;
+        if graph.node.len() > MAX_NODES {
+            return Err(malformed(place, format!("up to {MAX_NODES} nodes"), format!("{}", graph.node.len())));
+        }
+        if !graph.sparse_initializer.is_empty() {
+            return Err(unsupported(place, "a sparse initializer"));
+        }
+        let mut constants = BTreeMap::new();
+        for tensor in &graph.initializer {
+            let name = tensor.name.clone().unwrap_or_default();
+            if constants.insert(name.clone(), Rc::new(array::decode(tensor, folder)?)).is_some() {
+                return Err(malformed(place, "one initializer of a name", format!("two of `{name}`")));
+            }
+        }
+        let mut inputs = Vec::new();
+        for input in &graph.input {
+            let name = input.name.clone().unwrap_or_default();
+            if !constants.contains_key(&name) {
+                inputs.push(graph_input(name, input)?);
+            }
+        }
+        let outputs: Vec<String> = graph.output.iter().map(|o| o.name.clone().unwrap_or_default()).collect();
+        let nodes = sorted(graph, opset, folder, &constants, &inputs)?;
+        let mut uses = BTreeMap::new();
+        for name in nodes.iter().flat_map(|n| &n.inputs).chain(&outputs) {
+            *uses.entry(name.clone()).or_insert(0) += 1;
+        }
+        Ok(Self { nodes, constants, inputs, outputs, uses })
+    }
+}
+
+fn opset(model: &ModelProto) -> Result<i64> {
+    let is_standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    let version = model.opset_import.iter().find(|o| is_standard(o.domain.as_deref().unwrap_or_default()));
+    match version.and_then(|o| o.version) {
+        Some(version) if (7..=26).contains(&version) => Ok(version),
+        Some(version) => Err(unsupported("ONNX model", format!("opset {version} (7 to 26 are)"))),
+        None => Err(malformed("ONNX model", "an opset_import of ONNX", "none".into())),
+    }
+}
+
+fn graph_input(name: String, input: &ValueInfoProto) -> Result<GraphInput> {
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let Some(tensor) = tensor else { return Err(unsupported(format!("input `{name}`"), "a type other than tensor")) };
+    let integers = match tensor.elem_type.unwrap_or(0) {
+        1 | 10 | 11 | 16 => false,
+        2..=7 | 12 | 13 => true,
+        other => return Err(unsupported(format!("input `{name}`"), format!("ONNX data type {other}"))),
+    };
+    let shape = tensor.shape.as_ref().map(|shape| {
+        shape.dim.iter().map(|d| d.dim_value.and_then(|d| usize::try_from(d).ok()).filter(|&d| d > 0)).collect()
+    });
+    Ok(GraphInput { name, integers, shape })
+}
+
+/// Nodes in topological order (Kahn), which also finds cycles and values that nobody makes.
+fn sorted(
+    graph: GraphProto,
+    opset: i64,
+    folder: Option<&Path>,
+    constants: &BTreeMap<String, Rc<Array>>,
+    inputs: &[GraphInput],
+) -> Result<Vec<Node>> {
+    let mut nodes: Vec<Option<Node>> = Vec::new();
+    let mut makers = BTreeMap::new();
+    for (index, proto) in graph.node.into_iter().enumerate() {
+        let node = Node::new(proto, opset, folder)?;
+        for output in node.outputs.iter().filter(|o| !o.is_empty()) {
+            if makers.insert(output.clone(), index).is_some() || constants.contains_key(output) {
+                return Err(malformed(&node.label, "an output that nothing else makes", format!("`{output}`")));
+            }
+        }
+        nodes.push(Some(node));
+    }
+    let given: BTreeSet<&str> =
+        constants.keys().map(String::as_str).chain(inputs.iter().map(|i| i.name.as_str())).collect();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    let mut waits = vec![0usize; nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        let Some(node) = node else { continue };
+        for input in node.inputs.iter().filter(|i| !i.is_empty() && !given.contains(i.as_str())) {
+            let Some(&maker) = makers.get(input) else {
+                return Err(malformed(&node.label, "inputs that are there", format!("`{input}`, which nothing makes")));
+            };
+            readers[maker].push(index);
+            waits[index] += 1;
+        }
+    }
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&i| waits[i] == 0).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(index) = ready.pop_first() {
+        order.extend(nodes[index].take());
+        for &reader in &readers[index] {
+            waits[reader] -= 1;
+            if waits[reader] == 0 {
+                ready.insert(reader);
+            }
+        }
+    }
+    match nodes.into_iter().flatten().next() {
+        Some(node) => Err(malformed(&node.label, "no cycle", "a node that waits for itself".into())),
+        None => Ok(order),
+    }
+}
+
+impl Node {
+    fn new(proto: NodeProto, opset: i64, folder: Option<&Path>) -> Result<Self> {
+        let op = proto.op_type.unwrap_or_default();
+        let name = proto.name.filter(|n| !n.is_empty());
+        let name = name.or_else(|| proto.output.iter().find(|o| !o.is_empty()).cloned()).unwrap_or_default();
+        let label = format!("node `{name}` ({op})");
+        let domain = proto.domain.unwrap_or_default();
+        if !domain.is_empty() && domain != "ai.onnx" {
+            return Err(unsupported(label, format!("operator `{op}` of domain `{domain}`")));
+        }
+        let mut attributes = BTreeMap::new();
+        for attribute in proto.attribute {
+            if attribute.ref_attr_name.as_ref().is_some_and(|n| !n.is_empty()) {
+                return Err(unsupported(label, "an attribute that refers to a function's"));
+            }
+            attributes.insert(attribute.name.clone().unwrap_or_default(), attribute);
+        }
+        let folder = folder.map(Path::to_owned);
+        Ok(Self { name, label, op, inputs: proto.input, outputs: proto.output, opset, attributes, folder })
+    }
+
+    /// An error if there is an attribute that is not in `known`.
+    pub fn allow(&self, known: &[&str]) -> Result<()> {
+        match self.attributes.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(self.unsupported(format!("attribute `{name}`"))),
+            None => Ok(()),
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.attributes.contains_key(name)
+    }
+
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        self.attributes.get(name).map_or(default, |a| a.i.unwrap_or(0))
+    }
+
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        self.attributes.get(name).map_or(default, |a| a.f.unwrap_or(0.0))
+    }
+
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        self.attributes.get(name).map(|a| a.ints.as_slice())
+    }
+
+    pub fn floats(&self, name: &str) -> &[f32] {
+        self.attributes.get(name).map_or(&[], |a| a.floats.as_slice())
+    }
+
+    pub fn text(&self, name: &str, default: &str) -> String {
+        let bytes = self.attributes.get(name).and_then(|a| a.s.as_deref());
+        bytes.map_or_else(|| default.to_owned(), |b| String::from_utf8_lossy(b).into_owned())
+    }
+
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        let strings = self.attributes.get(name).map_or(&[][..], |a| &a.strings);
+        strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+    }
+
+    pub fn tensor(&self, name: &str) -> Result<Option<Array>> {
+        let tensor = self.attributes.get(name).and_then(|a| a.t.as_ref());
+        tensor.map(|t| array::decode(t, self.folder.as_deref())).transpose()
+    }
+
+    pub fn unsupported(&self, what: impl Into<String>) -> Error {
+        unsupported(self.label.as_str(), what)
+    }
+
+    pub fn malformed(&self, expected: impl Into<String>, got: impl Into<String>) -> Error {
+        malformed(self.label.as_str(), expected, got.into())
+    }
+}

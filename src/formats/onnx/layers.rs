@@ -1,0 +1,472 @@
+//! Operators that become a layer of their own, and the table of all operators.
+
+use std::rc::Rc;
+
+use super::array::{Array, Data};
+use super::build::transpose;
+use super::constants::resolve_axis;
+use super::expression::Expression;
+use super::graph::Node;
+use super::value::{Axis, Dim, Id, Of, Tensor, Value};
+use super::walk::Walk;
+use crate::error::Result;
+use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
+
+/// The window of a convolution or a pooling.
+struct Sliding {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    padding: Padding,
+}
+
+impl Walk<'_> {
+    /// The outputs of `node`.
+    pub fn node(&mut self, node: &Node) -> Result<Vec<Value>> {
+        if let Some(outputs) = self.shape_operator(node)? {
+            return Ok(outputs);
+        }
+        if let Some(value) = self.unary(node)? {
+            return Ok(vec![value]);
+        }
+        if let Some(value) = self.arithmetic(node)? {
+            return Ok(vec![value]);
+        }
+        let value = match node.op.as_str() {
+            "LSTM" | "GRU" | "RNN" => return self.recurrent(node),
+            "Constant" => constant(node)?,
+            "Identity" => {
+                node.allow(&[])?;
+                self.value(node, 0)?
+            }
+            "Dropout" => {
+                node.allow(&["ratio", "seed", "is_test"])?;
+                if self.used(node, 1) {
+                    return Err(node.unsupported("a dropout's mask"));
+                }
+                self.value(node, 0)?
+            }
+            "Cast" => self.cast(node)?,
+            "MatMul" => self.matmul(node)?,
+            "Gemm" => self.gemm(node)?,
+            "Conv" => self.conv(node)?,
+            "MaxPool" => self.pool(node, Pool::Max)?,
+            "AveragePool" => self.pool(node, Pool::Average)?,
+            "GlobalMaxPool" => self.reduce(node, Pool::Max)?,
+            "GlobalAveragePool" => self.reduce(node, Pool::Average)?,
+            "ReduceMax" => self.reduce(node, Pool::Max)?,
+            "ReduceMean" => self.reduce(node, Pool::Average)?,
+            "LayerNormalization" => self.layer_norm(node)?,
+            "BatchNormalization" => self.batch_norm(node)?,
+            "Softmax" => self.softmax(node)?,
+            "Pad" => self.pad(node)?,
+            other => return Err(node.unsupported(format!("operator `{other}`"))),
+        };
+        Ok(vec![value])
+    }
+
+    fn cast(&self, node: &Node) -> Result<Value> {
+        node.allow(&["to", "saturate", "round_mode"])?;
+        let floats = match node.int("to", 0) {
+            1 | 10 | 11 | 16 => true,
+            2..=7 | 9 | 12 | 13 => false,
+            other => return Err(node.unsupported(format!("ONNX data type {other}"))),
+        };
+        match self.value(node, 0)? {
+            Value::Constant(array) => {
+                let data = match (&array.data, floats) {
+                    #[expect(clippy::cast_precision_loss, reason = "what a cast does")]
+                    (Data::Ints(ints), true) => Data::Floats(ints.iter().map(|&i| i as f32).collect()),
+                    #[expect(clippy::cast_possible_truncation, reason = "what a cast does")]
+                    (Data::Floats(all), false) => Data::Ints(all.iter().map(|&x| x as i64).collect()),
+                    (data, _) => data.clone(),
+                };
+                Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
+            }
+            Value::Tensor(tensor) if floats == (tensor.of == Of::Tokens) => {
+                Err(node.unsupported("a cast between token ids and numbers"))
+            }
+            value => Ok(value),
+        }
+    }
+
+    fn matmul(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&[])?;
+        let matrix = self.constant(node, 1)?;
+        self.product(node, matrix)
+    }
+
+    /// Input 0 times `matrix` `[K, N]`.
+    fn product(&mut self, node: &Node, matrix: Rc<Array>) -> Result<Value> {
+        let [k, n] = matrix.shape[..] else {
+            return Err(node.unsupported(format!("a matrix of shape {:?}", matrix.shape)));
+        };
+        if matrix.as_floats().is_none() {
+            return Err(node.unsupported("a matrix of integers"));
+        }
+        let (x, like) = match self.value(node, 0)? {
+            Value::State(state) => (state, None),
+            _ => {
+                let tensor = self.tensor(node, 0)?;
+                (self.settle(node, &tensor)?, Some(tensor))
+            }
+        };
+        let facts = self.build.expressions.facts(x).clone();
+        if let Some(tensor) = &like
+            && (tensor.axes.last() != Some(&Axis::Channel) || facts.width != k)
+        {
+            let got = format!("{} with the axes {:?}", facts.width, tensor.axes);
+            return Err(node.malformed(
+                format!("an input whose last axis is {k} channels, as the matrix {:?}", matrix.shape),
+                got,
+            ));
+        }
+        let id = self.build.expressions.add(&node.name, Expression::Product(x, matrix), n, facts.sequence)?;
+        match like {
+            Some(tensor) => Ok(self.like(&tensor, id)),
+            None => Ok(Value::State(id)),
+        }
+    }
+
+    fn gemm(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["alpha", "beta", "transA", "transB"])?;
+        if node.int("transA", 0) != 0 {
+            return Err(node.unsupported("transA"));
+        }
+        let mut matrix = self.constant(node, 1)?;
+        if node.int("transB", 0) != 0 {
+            let (&[n, k], Some(data)) = (&matrix.shape[..], matrix.as_floats()) else {
+                return Err(node.unsupported(format!("a matrix of shape {:?}", matrix.shape)));
+            };
+            matrix = Rc::new(Array::floats(vec![k, n], transpose(data, n, k)));
+        }
+        let alpha = node.float("alpha", 1.0);
+        if let (true, Some(data)) = (alpha != 1.0, matrix.as_floats()) {
+            matrix = Rc::new(Array::floats(matrix.shape.clone(), data.iter().map(|x| x * alpha).collect()));
+        }
+        let width = matrix.shape.get(1).copied().unwrap_or(0);
+        let value = self.product(node, matrix)?;
+        let (Value::Tensor(tensor), true) = (&value, self.given(node, 2)) else { return Ok(value) };
+        let bias = self.constant(node, 2)?;
+        let beta = f64::from(node.float("beta", 1.0));
+        let numbers = bias.as_floats().filter(|b| b.len() == 1 || b.len() == width);
+        let numbers =
+            numbers.ok_or_else(|| node.malformed(format!("C of {width} floats"), format!("{:?}", bias.shape)))?;
+        let offset: Vec<f64> = numbers.iter().map(|&x| f64::from(x) * beta).collect();
+        let x = self.settle(node, tensor)?;
+        let id = self.build.expressions.affine(&node.name, x, &[1.0], &offset)?;
+        Ok(self.like(tensor, id))
+    }
+
+    /// The tensor whose axes are row, channel, timestep, which convolutions and poolings read. A
+    /// 2-D operator with a third axis of size 1 is one over time.
+    fn image(&mut self, node: &Node) -> Result<(Tensor, Id, usize)> {
+        let tensor = self.tensor(node, 0)?;
+        let id = self.settle(node, &tensor)?;
+        let time = tensor.position(Axis::Time);
+        let rows = |axis: Axis| matches!(axis, Axis::Batch | Axis::Unit);
+        let spatial = tensor.axes.len().checked_sub(2).filter(|n| (1..=2).contains(n));
+        let others = tensor.axes.iter().skip(2).filter(|&&a| a != Axis::Time);
+        let fits = tensor.axes.get(1) == Some(&Axis::Channel)
+            && rows(tensor.axes[0])
+            && others.clone().all(|&a| a == Axis::Unit);
+        // Where the timestep's axis has been squeezed, one of size 1 stands for it.
+        let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == Axis::Unit).map(|at| at + 2));
+        match (at.filter(|&at| at >= 2), spatial, fits, self.build.expressions.facts(id).sequence) {
+            (Some(at), Some(_), true, true) => Ok((tensor, id, at - 2)),
+            _ => Err(node.unsupported(format!("an input with the axes {:?}", tensor.axes))),
+        }
+    }
+
+    fn sliding(&self, node: &Node, kernel: &[usize], time: usize, steps: Dim) -> Result<(Sliding, Dim)> {
+        let axes = kernel.len();
+        let read = |name: &str, default: i64, count: usize| -> Result<Vec<usize>> {
+            let ints = node.ints(name).map_or_else(|| vec![default; count], <[i64]>::to_vec);
+            let sizes = ints.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>();
+            sizes
+                .filter(|s| s.len() == count)
+                .ok_or_else(|| node.malformed(format!("{count} sizes as {name}"), format!("{ints:?}")))
+        };
+        let (strides, dilations, pads) =
+            (read("strides", 1, axes)?, read("dilations", 1, axes)?, read("pads", 0, 2 * axes)?);
+        let auto = node.text("auto_pad", "NOTSET");
+        for other in (0..axes).filter(|&a| a != time) {
+            if [kernel[other], pads[other] + 1, pads[axes + other] + 1] != [1; 3] {
+                return Err(node.unsupported("a window over two axes"));
+            }
+        }
+        let (kernel, stride, dilation) = (kernel[time], strides[time], dilations[time]);
+        let span = kernel
+            .checked_sub(1)
+            .and_then(|k| k.checked_mul(dilation))
+            .ok_or_else(|| node.malformed("a kernel", "0"))?;
+        let padding = match auto.as_str() {
+            "NOTSET" => Padding::Zeros { left: pads[time], right: pads[axes + time] },
+            "VALID" => Padding::default(),
+            "SAME_UPPER" => Padding::Same,
+            "SAME_LOWER" if stride == 1 => Padding::Zeros { left: span.div_ceil(2), right: span / 2 },
+            other => return Err(node.unsupported(format!("auto_pad {other}"))),
+        };
+        let after = match (steps, padding) {
+            (Dim::Known(n), Padding::Zeros { left, right }) => {
+                let room = n.checked_add(left).and_then(|n| n.checked_add(right)).and_then(|n| n.checked_sub(span + 1));
+                room.and_then(|n| n.checked_div(stride)).map_or(Dim::Any, |n| Dim::Known(n + 1))
+            }
+            (Dim::Known(n), Padding::Same) if stride > 0 => Dim::Known(n.div_ceil(stride)),
+            _ => Dim::Any,
+        };
+        Ok((Sliding { kernel, stride, dilation, padding }, after))
+    }
+
+    fn conv(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
+        let (tensor, id, time) = self.image(node)?;
+        let weight = self.constant(node, 1)?;
+        let Some(data) = weight.as_floats().filter(|_| weight.shape.len() == tensor.axes.len()) else {
+            return Err(
+                node.malformed(format!("a weight of {} axes", tensor.axes.len()), format!("{:?}", weight.shape))
+            );
+        };
+        let (out_channels, kernel) = (weight.shape[0], &weight.shape[2..]);
+        let (sliding, steps) = self.sliding(node, kernel, time, tensor.steps)?;
+        let groups = usize::try_from(node.int("group", 1)).unwrap_or(0);
+        let in_channels = tensor.width;
+        if weight.shape[1].checked_mul(groups) != Some(in_channels) || groups == 0 {
+            let expected = format!("a weight [N, {in_channels}/{groups}, K]");
+            return Err(node.malformed(expected, format!("{:?}", weight.shape)));
+        }
+        let given: Option<Vec<usize>> =
+            node.ints("kernel_shape").map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
+        if given.is_some_and(|given| given != kernel) {
+            return Err(node.malformed(format!("kernel_shape {kernel:?}"), format!("{:?}", node.ints("kernel_shape"))));
+        }
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        self.build.tensor(&name, "weight", vec![out_channels, weight.shape[1], sliding.kernel], data.to_vec())?;
+        let bias = self.given(node, 2);
+        if bias {
+            let numbers = self.constant(node, 2)?;
+            let Some(data) = numbers.as_floats().filter(|b| b.len() == out_channels) else {
+                return Err(node.malformed(format!("a bias [{out_channels}]"), format!("{:?}", numbers.shape)));
+            };
+            self.build.tensor(&name, "bias", vec![out_channels], data.to_vec())?;
+        }
+        let spec = Conv1dSpec {
+            name: name.clone(),
+            in_channels,
+            out_channels,
+            kernel_size: sliding.kernel,
+            stride: sliding.stride,
+            padding: sliding.padding,
+            dilation: sliding.dilation,
+            groups,
+            bias,
+            activation: crate::network::Activation::Linear,
+        };
+        let id = self.build.layer(&read, &name, LayerSpec::Conv1d(spec), out_channels, true)?;
+        Ok(Value::Tensor(Tensor { of: Of::Expression(id), width: out_channels, steps, ..tensor }))
+    }
+
+    fn pool(&mut self, node: &Node, pool: Pool) -> Result<Value> {
+        node.allow(&[
+            "auto_pad",
+            "ceil_mode",
+            "count_include_pad",
+            "dilations",
+            "kernel_shape",
+            "pads",
+            "storage_order",
+            "strides",
+        ])?;
+        let (tensor, id, time) = self.image(node)?;
+        let kernel = node.ints("kernel_shape").unwrap_or_default();
+        let sizes: Vec<usize> = kernel.iter().filter_map(|&n| usize::try_from(n).ok()).collect();
+        if sizes.len() != tensor.axes.len() - 2 {
+            return Err(
+                node.malformed(format!("{} sizes as kernel_shape", tensor.axes.len() - 2), format!("{kernel:?}"))
+            );
+        }
+        let (sliding, steps) = self.sliding(node, &sizes, time, tensor.steps)?;
+        if node.int("ceil_mode", 0) != 0 && sliding.stride > 1 {
+            return Err(node.unsupported("ceil_mode"));
+        }
+        if sliding.dilation != 1 || self.used(node, 1) {
+            return Err(node.unsupported("dilations or indices"));
+        }
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        let spec = Pool1dSpec {
+            name: name.clone(),
+            pool,
+            kernel_size: sliding.kernel,
+            stride: sliding.stride,
+            padding: sliding.padding,
+            count_include_pad: pool == Pool::Average && node.int("count_include_pad", 0) != 0,
+        };
+        let width = tensor.width;
+        let id = self.build.layer(&read, &name, LayerSpec::Pool1d(spec), width, true)?;
+        Ok(Value::Tensor(Tensor { of: Of::Expression(id), steps, ..tensor }))
+    }
+
+    /// A mean or maximum over time, or over the channels (part of a normalization).
+    fn reduce(&mut self, node: &Node, pool: Pool) -> Result<Value> {
+        node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        let mut tensor = self.tensor(node, 0)?;
+        let id = self.settle(node, &tensor)?;
+        let rank = tensor.axes.len();
+        let axes = if node.op.starts_with("Global") {
+            (2..rank).collect()
+        } else {
+            let axes = self.integers(node, "axes", 1)?.unwrap_or_default();
+            axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<Vec<_>>>()?
+        };
+        let keep = node.op.starts_with("Global") || node.int("keepdims", 1) != 0;
+        let labels: Vec<Axis> = axes.iter().map(|&a| tensor.axes[a]).collect();
+        match labels.iter().copied().filter(|&a| a != Axis::Unit).collect::<Vec<_>>()[..] {
+            [Axis::Channel] if pool == Pool::Average && keep => {
+                let sequence = self.build.expressions.facts(id).sequence;
+                let mean = self.build.expressions.add(&node.name, Expression::RowMean(id), 1, sequence)?;
+                return Ok(self.like(&tensor, mean));
+            }
+            [Axis::Time] => {}
+            _ => return Err(node.unsupported(format!("a reduction over the axes {labels:?}"))),
+        }
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        let spec = GlobalPoolSpec { name: name.clone(), pool };
+        let width = self.build.expressions.facts(id).width;
+        tensor.of = Of::Expression(self.build.layer(&read, &name, LayerSpec::GlobalPool(spec), width, false)?);
+        for &axis in &axes {
+            tensor.axes[axis] = Axis::Unit;
+        }
+        if !keep {
+            let kept = (0..rank).filter(|at| !axes.contains(at)).map(|at| tensor.axes[at]).collect();
+            tensor.axes = kept;
+        }
+        Ok(Value::Tensor(tensor))
+    }
+
+    /// Stores the weight or the bias of a normalization.
+    fn channel_tensor(&mut self, node: &Node, index: usize, layer: &str, tensor: &str, width: usize) -> Result<()> {
+        let array = self.constant(node, index)?;
+        match array.as_floats().filter(|_| array.len() == width) {
+            Some(data) => self.build.tensor(layer, tensor, vec![width], data.to_vec()),
+            None => Err(node.malformed(format!("{tensor} [{width}]"), format!("{:?}", array.shape))),
+        }
+    }
+
+    fn layer_norm(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["axis", "epsilon", "stash_type"])?;
+        let tensor = self.tensor(node, 0)?;
+        let id = self.settle(node, &tensor)?;
+        let axis = resolve_axis(node, node.int("axis", -1), tensor.axes.len())?;
+        if axis + 1 != tensor.axes.len()
+            || tensor.axes[axis] != Axis::Channel
+            || self.used(node, 1)
+            || self.used(node, 2)
+        {
+            return Err(node.unsupported("a normalization of other axes than the last, or its mean"));
+        }
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        let width = tensor.width;
+        self.channel_tensor(node, 1, &name, "weight", width)?;
+        let bias = self.given(node, 2);
+        if bias {
+            self.channel_tensor(node, 2, &name, "bias", width)?;
+        }
+        let eps = node.float("epsilon", 1e-5);
+        let spec = NormSpec { name: name.clone(), num_features: width, eps, weight: true, bias };
+        let sequence = self.build.expressions.facts(id).sequence;
+        let id = self.build.layer(&read, &name, LayerSpec::LayerNorm(spec), width, sequence)?;
+        Ok(self.like(&tensor, id))
+    }
+
+    fn batch_norm(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
+        let tensor = self.tensor(node, 0)?;
+        let id = self.settle(node, &tensor)?;
+        let trains = node.int("training_mode", 0) != 0 || node.int("spatial", 1) != 1 || node.outputs.len() > 1;
+        if trains || tensor.axes.get(1) != Some(&Axis::Channel) {
+            return Err(node.unsupported(format!("training, or an input with the axes {:?}", tensor.axes)));
+        }
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        let width = tensor.width;
+        for (index, part) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
+            self.channel_tensor(node, index, &name, part, width)?;
+        }
+        let eps = node.float("epsilon", 1e-5);
+        let spec = NormSpec { name: name.clone(), num_features: width, eps, weight: true, bias: true };
+        let sequence = self.build.expressions.facts(id).sequence;
+        let id = self.build.layer(&read, &name, LayerSpec::BatchNorm(spec), width, sequence)?;
+        Ok(self.like(&tensor, id))
+    }
+
+    fn softmax(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["axis"])?;
+        let tensor = self.tensor(node, 0)?;
+        let id = self.settle(node, &tensor)?;
+        let rank = tensor.axes.len();
+        let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 }), rank)?;
+        if axis + 1 != rank || tensor.axes[axis] != Axis::Channel {
+            return Err(node.unsupported(format!("a softmax over the axis {axis} of {:?}", tensor.axes)));
+        }
+        let read = self.build.emit(id)?;
+        let facts = self.build.expressions.facts(id).clone();
+        let softmax = self.build.unique(&format!("{}.softmax", node.name));
+        self.build.layer(&read, &softmax, LayerSpec::Softmax, facts.width, facts.sequence)?;
+        // A softmax has no name; who reads it later needs one.
+        let name = self.build.unique(&node.name);
+        let spec =
+            crate::network::ActivationSpec { name: name.clone(), activation: crate::network::Activation::Linear };
+        let id = self.build.layer(&softmax, &name, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
+        Ok(self.like(&tensor, id))
+    }
+
+    fn pad(&self, node: &Node) -> Result<Value> {
+        node.allow(&["mode", "pads", "value"])?;
+        let pads = self.integers(node, "pads", 1)?.unwrap_or_default();
+        if pads.iter().any(|&n| n != 0) {
+            return Err(node.unsupported(format!("padding by {pads:?} apart from a convolution's own")));
+        }
+        self.value(node, 0)
+    }
+
+    /// Rows of a table by token id.
+    pub fn embedding(&mut self, node: &Node) -> Result<Value> {
+        let table = self.constant(node, 0)?;
+        let ids = self.tensor(node, 1)?;
+        let (&[num_embeddings, embedding_dim], Some(data), 0) =
+            (&table.shape[..], table.as_floats(), node.int("axis", 0))
+        else {
+            return Err(node.unsupported("a table that is not [V, E]"));
+        };
+        if !self.build.layers.is_empty() {
+            return Err(node.unsupported("a second table of embeddings"));
+        }
+        let name = self.build.unique(&node.name);
+        self.build.tensor(&name, "weight", vec![num_embeddings, embedding_dim], data.to_vec())?;
+        let spec = EmbeddingSpec { name: name.clone(), num_embeddings, embedding_dim, mask_zero: false };
+        let id = self.build.layer(crate::network::INPUT, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
+        let axes = [ids.axes, vec![Axis::Channel]].concat();
+        Ok(Value::Tensor(Tensor { of: Of::Expression(id), axes, width: embedding_dim, steps: ids.steps }))
+    }
+}
+
+fn constant(node: &Node) -> Result<Value> {
+    node.allow(&["value", "value_float", "value_floats", "value_int", "value_ints"])?;
+    let array = if let Some(array) = node.tensor("value")? {
+        array
+    } else if node.has("value_float") {
+        Array::floats(vec![], vec![node.float("value_float", 0.0)])
+    } else if node.has("value_int") {
+        Array::ints(vec![], vec![node.int("value_int", 0)])
+    } else if let Some(ints) = node.ints("value_ints") {
+        Array::ints(vec![ints.len()], ints.to_vec())
+    } else {
+        let floats = node.floats("value_floats").to_vec();
+        Array::floats(vec![floats.len()], floats)
+    };
+    Ok(Value::Constant(Rc::new(array)))
+}

@@ -1,0 +1,75 @@
+//! ONNX files: recurrent operators and the layers that exporters put around them.
+//!
+//! The graph is walked in the order of its data. Each value is a constant, a list of sizes, a
+//! state of a recurrent layer, or an expression over the network's input whose axes are known by
+//! their meaning (timestep, batch row, direction, channel). Transposing and reshaping only move
+//! these labels; what computes becomes a layer. Anything else is an error that names the node.
+//!
+//! - Input and output come in gatefold's order, `[T, B, ..]` or `[B, T, ..]` as the graph's input
+//!   has it, also where a graph has its channels before its timesteps.
+//! - States that the graph takes and gives are the caller's [`State`](crate::State), one entry for
+//!   each recurrent layer under its node's name, in the order in which the graph computes them.
+//!   How a graph packs them into tensors of its own is not kept.
+//! - `sequence_lens` that the graph takes are the caller's
+//!   [`Input::with_lengths`](crate::Input::with_lengths).
+//! - A graph written for one timestep or one row takes any number of them.
+//!
+//! Format: <https://github.com/onnx/onnx/blob/main/docs/IR.md>; operators:
+//! <https://onnx.ai/onnx/operators/>.
+
+mod array;
+mod build;
+mod cell;
+mod constants;
+mod elementwise;
+mod expression;
+mod graph;
+mod layers;
+mod proto;
+mod recurrent;
+mod shapes;
+mod value;
+mod walk;
+
+use std::path::Path;
+
+use prost::Message;
+
+use crate::error::{Error, Result};
+use crate::network::Network;
+
+/// Reads a network from an ONNX file; tensors may lie in other files in its folder.
+///
+/// # Errors
+/// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if it is no ONNX model,
+/// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
+pub fn load(path: &Path) -> Result<Network> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    read(&path.display().to_string(), &bytes, Some(folder))
+}
+
+/// Reads a network from the bytes of an ONNX file, called `name` in errors.
+///
+/// # Errors
+/// As [`load`]; external data are [`Error::Unsupported`].
+pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
+    read(name, bytes, None)
+}
+
+fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
+    let model = proto::ModelProto::decode(bytes)
+        .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
+    walk::network(&graph::Graph::new(model, folder)?)
+}
+
+fn malformed(what: impl Into<String>, expected: impl Into<String>, got: String) -> Error {
+    Error::Malformed { what: what.into(), expected: expected.into(), got }
+}
+
+fn unsupported(place: impl Into<String>, what: impl Into<String>) -> Error {
+    Error::Unsupported { place: place.into(), what: what.into() }
+}

@@ -1,0 +1,293 @@
+//! The operators LSTM, GRU and RNN.
+
+use super::array::Array;
+use super::graph::Node;
+use super::value::{Axis, Dim, Of, Part, Row, Tensor, Value};
+use super::walk::Walk;
+use crate::error::{Error, Result};
+use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
+
+/// Where each of gatefold's gates stands among ONNX's.
+fn gate_order(cell: Cell) -> &'static [usize] {
+    match cell {
+        Cell::Lstm => &[0, 2, 3, 1], // i, f, g, o out of i, o, f, c
+        Cell::Gru => &[1, 0, 2],     // r, z, n out of z, r, h
+        Cell::Rnn => &[0],
+    }
+}
+
+/// As [`gate_order`], for the peepholes i, o, f.
+const PEEPHOLE_ORDER: [usize; 3] = [0, 2, 1];
+
+/// Where a recurrence starts.
+enum Start {
+    Zero,
+    Caller,
+    /// `[D, H]`
+    Stored(Vec<f32>),
+}
+
+impl Walk<'_> {
+    pub fn recurrent(&mut self, node: &Node) -> Result<Vec<Value>> {
+        let (cell, own): (Cell, &[&str]) = match node.op.as_str() {
+            "LSTM" => (Cell::Lstm, &["input_forget"]),
+            "GRU" => (Cell::Gru, &["linear_before_reset"]),
+            _ => (Cell::Rnn, &[]),
+        };
+        let common =
+            ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout"];
+        node.allow(&[&common[..], own].concat())?;
+        let time_first = match node.int("layout", 0) {
+            0 => true,
+            1 => false,
+            other => return Err(node.malformed("layout 0 or 1", other.to_string())),
+        };
+        let (reverse, bidirectional) = match node.text("direction", "forward").as_str() {
+            "forward" => (false, false),
+            "reverse" => (true, false),
+            "bidirectional" => (false, true),
+            other => return Err(node.malformed("direction forward, reverse or bidirectional", format!("{other:?}"))),
+        };
+        let directions = if bidirectional { 2 } else { 1 };
+
+        let x = self.tensor(node, 0)?;
+        let input = self.settle(node, &x)?;
+        self.expect_sequence(node, &x, time_first)?;
+        let input_size = x.width;
+        let r = self.weight(node, 2, "R")?;
+        let [_, _, hidden_size] = r.shape[..] else { return Err(shape_error(node, "R", "[D, G*H, H]", &r)) };
+        let rows = cell.gates() * hidden_size;
+        let w = self.weight(node, 1, "W")?;
+        for (name, array, shape) in
+            [("W", &w, vec![directions, rows, input_size]), ("R", &r, vec![directions, rows, hidden_size])]
+        {
+            if array.shape != shape {
+                return Err(shape_error(node, name, &format!("{shape:?}"), array));
+            }
+        }
+        if node.has("hidden_size") && usize::try_from(node.int("hidden_size", 0)) != Ok(hidden_size) {
+            return Err(node
+                .malformed(format!("hidden_size {hidden_size}, as R has it"), node.int("hidden_size", 0).to_string()));
+        }
+
+        let name = self.build.unique(&node.name);
+        let mut spec = RecurrentSpec::new(name.clone(), input_size, hidden_size);
+        spec.reverse = reverse;
+        spec.bidirectional = bidirectional;
+        spec.batch_first = self.batch_first;
+        spec.coupled = node.int("input_forget", 0) != 0;
+        spec.reset_after = cell != Cell::Gru || node.int("linear_before_reset", 0) != 0;
+        spec.clip = node.has("clip").then(|| node.float("clip", 0.0));
+        spec.activations = activations(node, cell, directions)?;
+
+        let order = gate_order(cell);
+        for direction in 0..directions {
+            let suffix = if direction == 1 { "_reverse" } else { "" };
+            for (tensor, array, width) in [("weight_ih", &w, input_size), ("weight_hh", &r, hidden_size)] {
+                let all = array.as_floats().unwrap_or_default();
+                let data = blocks(&all[direction * rows * width..][..rows * width], order, hidden_size * width);
+                self.build.tensor(&name, &format!("{tensor}_l0{suffix}"), vec![rows, width], data)?;
+            }
+        }
+        spec.bias = self.bias(node, &name, order, [directions, rows, hidden_size])?;
+        spec.peephole = self.peepholes(node, cell, &name, [directions, hidden_size])?;
+        self.lengths(node, &x, &name)?;
+
+        let h = self.start(node, 5, time_first, [directions, hidden_size])?;
+        let c = self.start(node, 6, time_first, [directions, hidden_size])?;
+        if cell != Cell::Lstm && !matches!(c, Start::Zero) {
+            return Err(node.unsupported("initial_c without an LSTM"));
+        }
+        let stored = |start: &Start| matches!(start, Start::Stored(_));
+        if stored(&h) || stored(&c) {
+            for (part, start) in [("initial_h", h), ("initial_c", c)] {
+                let data = match start {
+                    Start::Zero => vec![0.0; directions * hidden_size],
+                    Start::Stored(data) => data,
+                    Start::Caller => return Err(node.unsupported("a stored state beside one that the caller gives")),
+                };
+                if part == "initial_h" || cell == Cell::Lstm {
+                    self.build.tensor(&name, part, vec![directions, hidden_size], data)?;
+                }
+            }
+            spec.initial_state = true;
+        }
+
+        let sequence = self.used(node, 0);
+        spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
+        let layer = match cell {
+            Cell::Lstm => LayerSpec::Lstm(spec),
+            Cell::Gru => LayerSpec::Gru(spec),
+            Cell::Rnn => LayerSpec::Rnn(spec),
+        };
+        let read = self.build.emit(input)?;
+        self.build.layer(&read, &name, layer, directions * hidden_size, sequence)?;
+        let index = self.build.layers.len() - 1;
+        let rows: Vec<Row> = (0..directions).map(|direction| Row { layer: index, direction }).collect();
+        let d = if directions == 1 { Axis::Unit } else { Axis::Direction };
+        let output = |part: Part| {
+            let axes = match (part, time_first) {
+                (Part::Y, true) => vec![Axis::Time, d, Axis::Batch, Axis::Channel],
+                (Part::Y, false) => vec![Axis::Batch, Axis::Time, d, Axis::Channel],
+                (_, true) => vec![d, Axis::Batch, Axis::Channel],
+                (_, false) => vec![Axis::Batch, d, Axis::Channel],
+            };
+            let of = Of::Directions { part, rows: rows.clone() };
+            Value::Tensor(Tensor { of, axes, width: hidden_size, steps: x.steps })
+        };
+        let mut outputs = vec![output(Part::Y), output(Part::H)];
+        if cell == Cell::Lstm {
+            outputs.push(output(Part::C));
+        }
+        Ok(outputs)
+    }
+
+    fn weight(&self, node: &Node, index: usize, name: &str) -> Result<std::rc::Rc<Array>> {
+        match self.value(node, index)? {
+            Value::Constant(array) if array.as_floats().is_some() => Ok(array),
+            _ => Err(node.unsupported(format!("{name} that is no constant of floats"))),
+        }
+    }
+
+    /// Stores Wb and Rb, if there are any.
+    fn bias(
+        &mut self,
+        node: &Node,
+        name: &str,
+        order: &[usize],
+        [directions, rows, hidden]: [usize; 3],
+    ) -> Result<bool> {
+        if !self.given(node, 3) {
+            return Ok(false);
+        }
+        let b = self.weight(node, 3, "B")?;
+        if b.shape != [directions, 2 * rows] {
+            return Err(shape_error(node, "B", &format!("[{directions}, {}]", 2 * rows), &b));
+        }
+        let all = b.as_floats().unwrap_or_default();
+        for (at, half) in all.chunks_exact(rows.max(1)).enumerate() {
+            let tensor = if at % 2 == 0 { "bias_ih" } else { "bias_hh" };
+            let suffix = if at / 2 == 1 { "_reverse" } else { "" };
+            self.build.tensor(name, &format!("{tensor}_l0{suffix}"), vec![rows], blocks(half, order, hidden))?;
+        }
+        Ok(true)
+    }
+
+    fn peepholes(&mut self, node: &Node, cell: Cell, name: &str, [directions, hidden]: [usize; 2]) -> Result<bool> {
+        if !self.given(node, 7) || cell != Cell::Lstm {
+            return Ok(false);
+        }
+        let p = self.weight(node, 7, "P")?;
+        if p.shape != [directions, 3 * hidden] {
+            return Err(shape_error(node, "P", &format!("[{directions}, {}]", 3 * hidden), &p));
+        }
+        let all = p.as_floats().unwrap_or_default();
+        for (direction, numbers) in all.chunks_exact((3 * hidden).max(1)).enumerate() {
+            let suffix = if direction == 1 { "_reverse" } else { "" };
+            let data = blocks(numbers, &PEEPHOLE_ORDER, hidden);
+            self.build.tensor(name, &format!("weight_p_l0{suffix}"), vec![3 * hidden], data)?;
+        }
+        Ok(true)
+    }
+
+    /// `sequence_lens` are the caller's, or say no more than T.
+    fn lengths(&mut self, node: &Node, x: &Tensor, name: &str) -> Result<()> {
+        if !self.given(node, 4) {
+            return Ok(());
+        }
+        match self.value(node, 4)? {
+            Value::Lengths => {
+                self.with_lengths.insert(name.to_owned());
+                Ok(())
+            }
+            Value::Constant(array) => {
+                let steps = |n: i64| usize::try_from(n).map(Dim::Known) == Ok(x.steps);
+                match array.as_ints() {
+                    Some(ints) if ints.iter().all(|&n| steps(n)) => Ok(()),
+                    _ => Err(node.unsupported("constant sequence_lens other than T in every row")),
+                }
+            }
+            Value::Fill { .. } | Value::Dims { .. } | Value::Tensor(_) | Value::State(_) | Value::States(_) => {
+                Err(node.unsupported("computed sequence_lens"))
+            }
+        }
+    }
+
+    fn start(&self, node: &Node, index: usize, time_first: bool, [directions, hidden]: [usize; 2]) -> Result<Start> {
+        if !self.given(node, index) {
+            return Ok(Start::Zero);
+        }
+        match self.value(node, index)? {
+            Value::State(_) => Ok(Start::Caller),
+            Value::Fill { value: 0.0, .. } => Ok(Start::Zero),
+            Value::Fill { value, .. } => Ok(Start::Stored(vec![value; directions * hidden])),
+            Value::Constant(array) => {
+                let Some(all) = array.as_floats() else { return Err(node.unsupported("an initial state of integers")) };
+                if all.iter().all(|&x| x == 0.0) {
+                    return Ok(Start::Zero);
+                }
+                let batch = match (array.shape.as_slice(), time_first) {
+                    (&[d, b, h], true) | (&[b, d, h], false) if [d, h] == [directions, hidden] => b,
+                    _ => {
+                        return Err(shape_error(node, "initial state", &format!("[{directions}, B, {hidden}]"), &array));
+                    }
+                };
+                let row = |b: usize, d: usize| {
+                    let at = if time_first { d * batch + b } else { b * directions + d };
+                    &all[at * hidden..][..hidden]
+                };
+                if (0..directions).any(|d| (1..batch).any(|b| row(b, d) != row(0, d))) {
+                    return Err(node.unsupported("a constant initial state that differs between batch rows"));
+                }
+                Ok(Start::Stored((0..directions).flat_map(|d| row(0, d).iter().copied()).collect()))
+            }
+            _ => Err(node.unsupported("an initial state that is computed from the input")),
+        }
+    }
+}
+
+fn shape_error(node: &Node, tensor: &str, expected: &str, got: &Array) -> Error {
+    node.malformed(format!("{tensor} of shape {expected}"), format!("{:?}", got.shape))
+}
+
+/// The blocks of `numbers`, each `size` long, in another order.
+fn blocks(numbers: &[f32], order: &[usize], size: usize) -> Vec<f32> {
+    order.iter().flat_map(|&block| numbers[block * size..][..size].iter().copied()).collect()
+}
+
+/// The functions of all directions; empty where they are the cell's own.
+fn activations(node: &Node, cell: Cell, directions: usize) -> Result<Vec<Activation>> {
+    let names = node.texts("activations");
+    let (mut alphas, mut betas) = (node.floats("activation_alpha").iter(), node.floats("activation_beta").iter());
+    let own = cell.default_activations();
+    let names: Vec<String> = match names.len() {
+        0 => own.iter().map(|a| format!("{a:?}")).cycle().take(own.len() * directions).collect(),
+        given if given == own.len() * directions => names,
+        given => {
+            return Err(node.malformed(format!("{} activations", own.len() * directions), given.to_string()));
+        }
+    };
+    let mut functions = Vec::with_capacity(names.len());
+    for name in names {
+        let mut alpha = |default: f32| alphas.next().copied().unwrap_or(default);
+        let mut beta = |default: f32| betas.next().copied().unwrap_or(default);
+        functions.push(match name.to_lowercase().as_str() {
+            "relu" => Activation::Relu,
+            "tanh" => Activation::Tanh,
+            "sigmoid" => Activation::Sigmoid,
+            "affine" => Activation::Affine { alpha: alpha(1.0), beta: beta(0.0) },
+            "leakyrelu" => Activation::LeakyRelu { alpha: alpha(0.01) },
+            "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha(1.0) },
+            "scaledtanh" => Activation::ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
+            "hardsigmoid" => Activation::HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) },
+            "elu" => Activation::Elu { alpha: alpha(1.0) },
+            "softsign" => Activation::Softsign,
+            "softplus" => Activation::Softplus,
+            _ => return Err(node.unsupported(format!("activation `{name}`"))),
+        });
+    }
+    if alphas.next().is_some() || betas.next().is_some() {
+        return Err(node.unsupported("more activation_alpha or activation_beta than its activations take"));
+    }
+    Ok(if functions.chunks(own.len()).all(|set| set == own) { Vec::new() } else { functions })
+}

@@ -1,0 +1,131 @@
+//! What a value of the graph is.
+
+use std::rc::Rc;
+
+use super::array::Array;
+
+/// Index of an expression in [`Expressions`](super::expression::Expressions).
+pub type Id = usize;
+
+#[derive(Clone)]
+pub enum Value {
+    Constant(Rc<Array>),
+    /// Integers computed from sizes.
+    Dims {
+        dims: Vec<Dim>,
+        scalar: bool,
+    },
+    /// One number everywhere.
+    Fill {
+        value: f32,
+        dims: Option<Vec<Dim>>,
+    },
+    Tensor(Tensor),
+    /// A state that the caller gives, or a part of it.
+    State(Id),
+    /// `sequence_lens` that the caller gives.
+    Lengths,
+    /// States that the caller gets; expressions among them must prove to be states.
+    States(Vec<Id>),
+}
+
+/// A size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dim {
+    Known(usize),
+    /// T of the network's input.
+    Steps,
+    /// B.
+    Batch,
+    /// Something computed from sizes.
+    Any,
+    /// An integer below 0, such as the -1 of a reshape.
+    Below(i64),
+}
+
+/// What an axis of a tensor means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Size 1 and no meaning, or that of an axis of size 1 squeezed before.
+    Unit,
+    Time,
+    Batch,
+    /// Directions or states of several layers.
+    Direction,
+    Channel,
+    /// Timesteps and rows in one axis.
+    Rows,
+}
+
+/// A tensor with labelled axes.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub of: Of,
+    pub axes: Vec<Axis>,
+    /// Size of the channel axis.
+    pub width: usize,
+    /// Size of the time axis.
+    pub steps: Dim,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Of {
+    /// The network's token ids.
+    Tokens,
+    Expression(Id),
+    /// Some directions of the outputs of recurrent layers.
+    Directions {
+        part: Part,
+        rows: Vec<Row>,
+    },
+}
+
+/// An output of a recurrent node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Y,
+    H,
+    C,
+}
+
+/// One direction of one recurrent layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index in the layers.
+    pub layer: usize,
+    pub direction: usize,
+}
+
+impl Tensor {
+    pub fn position(&self, axis: Axis) -> Option<usize> {
+        self.axes.iter().position(|&a| a == axis)
+    }
+
+    pub fn directions(&self) -> usize {
+        match &self.of {
+            Of::Directions { rows, .. } => rows.len(),
+            _ => 1,
+        }
+    }
+
+    /// Sizes of its axes.
+    pub fn dims(&self, batch: Dim) -> Vec<Dim> {
+        let size = |axis: &Axis| match axis {
+            Axis::Unit => Dim::Known(1),
+            Axis::Time => self.steps,
+            Axis::Batch => batch,
+            Axis::Direction => Dim::Known(self.directions()),
+            Axis::Channel => Dim::Known(self.width),
+            Axis::Rows => product(self.steps, batch),
+        };
+        self.axes.iter().map(size).collect()
+    }
+}
+
+pub fn product(a: Dim, b: Dim) -> Dim {
+    match (a, b) {
+        (Dim::Known(a), Dim::Known(b)) => a.checked_mul(b).map_or(Dim::Any, Dim::Known),
+        (Dim::Known(1), other) | (other, Dim::Known(1)) => other,
+        _ => Dim::Any,
+    }
+}
