@@ -179,7 +179,7 @@ fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
 }
 
 /// The numbers in `bytes`, N bytes each.
-pub(super) fn elements<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+pub(super) fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes
         .chunks_exact(N)
         .map(|chunk| {

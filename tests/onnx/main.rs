@@ -1,4 +1,5 @@
 //! ONNX files; the CPU device is enough. `tests/goldens/generate_onnx_nodes.py` made them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 #[path = "../support/mod.rs"]
 mod support;

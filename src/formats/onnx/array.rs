@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use super::proto::TensorProto;
 use super::{malformed, unsupported};
 use crate::error::{Error, Result};
+use crate::formats::safetensors::elements as each;
 
 /// A constant.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,9 +129,6 @@ pub fn decode(tensor: &TensorProto, folder: Option<&Path>) -> Result<Array> {
 }
 
 fn from_raw(kind: i32, raw: &[u8]) -> Data {
-    fn each<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-        raw.as_chunks::<N>().0.iter().map(|&chunk| read(chunk)).collect()
-    }
     match kind {
         1 => Data::Floats(each(raw, f32::from_le_bytes)),
         #[expect(clippy::cast_possible_truncation, reason = "f64 weights are rounded to f32 on purpose")]

@@ -160,9 +160,11 @@ impl Walk<'_> {
 
     fn tensors(&mut self, node: &Node, (a, x): (&Tensor, Id), (b, y): (&Tensor, Id)) -> Result<Value> {
         let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
-        if a.axes != b.axes || fx.sequence != fy.sequence {
+        if !same_axes(a, b) || fx.sequence != fy.sequence {
             return Err(node.unsupported(format!("arithmetic on the axes {:?} and {:?}", a.axes, b.axes)));
         }
+        // The one that still says which of its axes is time.
+        let a = if a.position(Axis::Time).is_none() { b } else { a };
         // A state's width is not known, and a mean over the channels counts for all of them.
         let width = fx.width.max(fy.width);
         let [a_fits, b_fits] =
@@ -282,4 +284,15 @@ fn constant_function(node: &Node, array: &Array) -> Result<Value> {
     let floats = array.as_floats().ok_or_else(|| node.unsupported("this function of integers"))?;
     let data = floats.iter().map(|&x| function(x)).collect();
     Ok(Value::Constant(std::rc::Rc::new(Array::floats(array.shape.clone(), data))))
+}
+
+/// Whether two tensors have the same axes. In a graph for one timestep, that of time may have been
+/// squeezed and put back without its meaning.
+fn same_axes(a: &Tensor, b: &Tensor) -> bool {
+    let alike = |(&x, &y): (&Axis, &Axis)| match (x, y) {
+        (Axis::Unit, Axis::Time) => b.steps == Dim::Known(1),
+        (Axis::Time, Axis::Unit) => a.steps == Dim::Known(1),
+        _ => x == y,
+    };
+    a.axes.len() == b.axes.len() && a.axes.iter().zip(&b.axes).all(alike)
 }

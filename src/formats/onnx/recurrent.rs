@@ -229,7 +229,12 @@ impl Walk<'_> {
                 let batch = match (array.shape.as_slice(), time_first) {
                     (&[d, b, h], true) | (&[b, d, h], false) if [d, h] == [directions, hidden] => b,
                     _ => {
-                        return Err(shape_error(node, "initial state", &format!("[{directions}, B, {hidden}]"), &array));
+                        return Err(shape_error(
+                            node,
+                            "initial state",
+                            &format!("[{directions}, B, {hidden}]"),
+                            &array,
+                        ));
                     }
                 };
                 let row = |b: usize, d: usize| {

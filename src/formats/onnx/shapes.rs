@@ -88,7 +88,7 @@ impl Walk<'_> {
                 }
                 value
             }
-            ("Split", value) => return self.split(node, value, rank),
+            ("Split", value) => return self.split(node, &value, rank),
             (_, value) => self.slice(node, value, rank)?,
         };
         Ok(vec![moved])
@@ -317,10 +317,10 @@ impl Walk<'_> {
         Ok(self.like(tensor, id))
     }
 
-    fn split(&mut self, node: &Node, value: Value, rank: usize) -> Result<Vec<Value>> {
+    fn split(&mut self, node: &Node, value: &Value, rank: usize) -> Result<Vec<Value>> {
         node.allow(&["axis", "split", "num_outputs"])?;
         let axis = resolve_axis(node, node.int("axis", 0), rank)?;
-        let size = match &value {
+        let size = match value {
             Value::Constant(array) => Dim::Known(array.shape[axis]),
             Value::Tensor(tensor) => tensor.dims(self.batch)[axis],
             _ => return Err(node.unsupported("a split of sizes")),

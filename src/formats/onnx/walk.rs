@@ -37,7 +37,7 @@ pub fn network(graph: &Graph) -> Result<Network> {
     let mut failure: Option<(usize, Error)> = None;
     for axes in readings(roles.main)? {
         let mut done = 0;
-        match read(graph, &roles, &live, axes, &mut done) {
+        match read(graph, &roles, &live, &axes, &mut done) {
             Ok(network) => return Ok(network),
             // The reading that got furthest has the word.
             Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
@@ -99,7 +99,7 @@ fn read<'a>(
     graph: &'a Graph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    axes: Vec<Axis>,
+    axes: &[Axis],
     done: &mut usize,
 ) -> Result<Network> {
     let shape = roles.main.shape.as_deref().unwrap_or_default();
@@ -120,7 +120,7 @@ fn read<'a>(
             };
             let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
             let of = if roles.main.integers { Of::Tokens } else { Of::Expression(id) };
-            Value::Tensor(Tensor { of, axes: axes.clone(), width, steps })
+            Value::Tensor(Tensor { of, axes: axes.to_vec(), width, steps })
         } else if roles.lengths.contains(name) {
             Value::Lengths
         } else {
