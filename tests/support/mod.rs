@@ -1,4 +1,5 @@
 //! Bundles of goldens, and the devices they are run on.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

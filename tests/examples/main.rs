@@ -1,0 +1,31 @@
+//! What the examples compute, against what others computed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
+
+#[cfg(all(feature = "keras", feature = "onnx"))]
+#[path = "../../examples/dtln/mod.rs"]
+mod dtln;
+#[path = "../../examples/silero/mod.rs"]
+mod silero;
+#[path = "../../examples/support/mod.rs"]
+#[allow(dead_code, reason = "of arguments and endings only the errors are tested")]
+mod support;
+
+#[cfg(all(feature = "keras", feature = "onnx"))]
+mod denoise;
+mod vad;
+
+use std::path::PathBuf;
+
+/// Set where absent data must fail the run.
+const REQUIRE_DATA: &str = "GATEFOLD_REQUIRE_DATA";
+
+/// A file of `../shared/data`, where the folder is there.
+fn data(file: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os(REQUIRE_DATA).is_none(), "{REQUIRE_DATA} is set, but there is no {}", path.display());
+    eprintln!("NOT RUN, no {}", path.display());
+    None
+}
