@@ -18,7 +18,7 @@ use crate::network::{LayerSpec, Network, NetworkSpec, Tensor};
 pub const METADATA_KEY: &str = "gatefold";
 
 /// Reads a network from a safetensors file: with gatefold's description in its metadata or in a
-/// `.json` file beside it, or without one as [`pytorch`](super::pytorch) does.
+/// `.json` file beside it, or without one as [`pytorch`] does.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; otherwise as [`Network::from_bytes`], with the path
