@@ -577,6 +577,8 @@ fn regrouped(tensor: &Tensor, batch: Dim, target: &[Dim]) -> Option<Vec<Axis>> {
     for (&axis, &size) in tensor.axes.iter().zip(&dims) {
         match axis {
             Axis::Unit => {}
+            // Which of the two came first is not kept: of one size, they could be taken for each other.
+            Axis::Rows if tensor.steps == batch && batch != Dim::Known(1) => return None,
             Axis::Rows => axes.extend([(Axis::Time, tensor.steps), (Axis::Batch, batch)]),
             axis => axes.push((axis, size)),
         }
