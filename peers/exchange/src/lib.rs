@@ -1,0 +1,122 @@
+//! What the Rust peers share: the case folder in, one line of JSON out.
+//!
+//! A peer is called `peer CASE BUDGET_MS TOLERANCE`. It runs once, compares, and only where the output is
+//! right within TOLERANCE (absolute, on outputs within ±1) runs again to warm up and then for BUDGET_MS.
+//! The protocol is described in `peers/README.md`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use safetensors::SafeTensors;
+
+/// Any mistake, with its text.
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// One array of a file.
+pub struct Array {
+    /// Its sizes.
+    pub shape: Vec<usize>,
+    /// Its numbers, row-major.
+    pub data: Vec<f32>,
+}
+
+/// A case folder, as `prepare.py` writes it, and how long to time it.
+pub struct Case {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The weights under PyTorch's names.
+    pub weights: BTreeMap<String, Array>,
+    /// [T, B, I]
+    pub input: Array,
+    /// [T, B, H]
+    pub expected: Array,
+    budget: Duration,
+    tolerance: f32,
+}
+
+fn arrays(path: &Path) -> Result<BTreeMap<String, Array>> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let read = |view: &safetensors::tensor::TensorView<'_>| {
+        view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
+    Ok(file
+        .iter()
+        .map(|(name, view)| (name.to_string(), Array { shape: view.shape().to_vec(), data: read(&view) }))
+        .collect())
+}
+
+impl Case {
+    /// The case that the command line names.
+    pub fn from_arguments() -> Result<Self> {
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        let [folder, budget, tolerance] = arguments.as_slice() else {
+            return Err("expected CASE BUDGET_MS TOLERANCE".into());
+        };
+        let folder = PathBuf::from(folder);
+        let weights = arrays(&folder.join("weights.safetensors"))?;
+        let mut data = arrays(&folder.join("data.safetensors"))?;
+        let mut take = |name: &str| data.remove(name).ok_or_else(|| format!("no {name} in data.safetensors"));
+        Ok(Self {
+            input: take("input")?,
+            expected: take("expected")?,
+            weights,
+            budget: Duration::from_millis(budget.parse()?),
+            tolerance: tolerance.parse()?,
+            folder,
+        })
+    }
+
+    /// H, B, T
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.expected.shape[2], self.expected.shape[1], self.expected.shape[0]]
+    }
+
+    /// One weight; the case has it.
+    pub fn weight(&self, name: &str) -> &Array {
+        &self.weights[name]
+    }
+
+    /// Checks `run`'s output `[T, B, H]`, times it, and prints the result's line.
+    pub fn measure(
+        &self,
+        version: &str,
+        device: &str,
+        mut run: impl FnMut() -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let output = run()?;
+        let first = microseconds(start);
+        if output.len() != self.expected.data.len() {
+            return Err(format!("expected {} numbers, got {}", self.expected.data.len(), output.len()).into());
+        }
+        // NaN must not vanish: f32::max would drop it.
+        let error = output.iter().zip(&self.expected.data).map(|(a, b)| (a - b).abs()).fold(0.0f32, |worst, error| {
+            if error > worst || error.is_nan() { error } else { worst }
+        });
+        let mut times = Vec::new();
+        if error <= self.tolerance {
+            for _ in 0..2 {
+                run()?;
+            }
+            let start = Instant::now();
+            while times.len() < 3 || (start.elapsed() < self.budget && times.len() < 200) {
+                let start = Instant::now();
+                run()?;
+                times.push(microseconds(start));
+            }
+        }
+        let error = if error.is_finite() { serde_json::json!(error) } else { serde_json::json!(error.to_string()) };
+        println!(
+            "{}",
+            serde_json::json!({"version": version, "device": device, "max_error": error, "first_us": first, "times_us": times})
+        );
+        Ok(())
+    }
+}
+
+fn microseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e6
+}

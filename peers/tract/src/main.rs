@@ -1,0 +1,19 @@
+//! tract's LSTM on the CPU, from the ONNX model.
+
+use exchange::{Case, Result};
+use tract_onnx::prelude::*;
+
+fn main() -> Result<()> {
+    let case = Case::from_arguments()?;
+    let [hidden, batch, steps] = case.sizes();
+    let model = tract_onnx::onnx()
+        .model_for_path(case.folder.join("model.onnx"))?
+        .into_optimized()?
+        .into_runnable()?;
+    let run = || {
+        let input = Tensor::from_shape(&[steps, batch, hidden], &case.input.data)?;
+        let outputs = model.run(tvec!(input.into()))?;
+        Ok(outputs[0].as_slice::<f32>()?.to_vec())
+    };
+    case.measure("0.23.9", "CPU, one thread", run)
+}
