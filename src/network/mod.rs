@@ -10,6 +10,7 @@ mod spec;
 mod stage;
 mod tensor;
 mod validate;
+mod weight_format;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use spec::{
 };
 pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
+pub use weight_format::{WeightFormat, quantize_row};
 
 use crate::error::{Error, Result};
 
@@ -102,6 +104,10 @@ impl Network {
     }
 
     /// The weight `name`, which [`Network::new`] has seen; empty for an option left out (bias).
+    pub(crate) fn weight_format(&self, _name: &str) -> WeightFormat {
+        WeightFormat::F32
+    }
+
     pub(crate) fn weight(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Tensor::data)
     }
