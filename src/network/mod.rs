@@ -104,10 +104,6 @@ impl Network {
     }
 
     /// The weight `name`, which [`Network::new`] has seen; empty for an option left out (bias).
-    pub(crate) fn weight_format(&self, _name: &str) -> WeightFormat {
-        WeightFormat::F32
-    }
-
     pub(crate) fn weight(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Tensor::data)
     }

@@ -217,11 +217,12 @@ impl Builder {
                     Source::Stage(earlier) if network.stages()[earlier].sequence_out => stage_steps[earlier],
                     Source::Stage(_) => 1,
                 };
-                let lanes = layout.directions.len();
-                let gates = level.cell.gates();
-                let chunk = self.chunk(lanes * level.gate_rows(), steps);
-                let numbers = lanes * self.projected_lane(chunk, level.hidden_size) * gates;
-                largest = largest.max(Some(numbers));
+                // Directions go together or apart.
+                for lanes in [1, layout.directions.len()] {
+                    let chunk = self.chunk(lanes * level.gate_rows(), steps);
+                    let numbers = lanes * self.projected_lane(chunk, level.hidden_size) * level.cell.gates();
+                    largest = largest.max(Some(numbers));
+                }
             }
         }
         match largest {
@@ -243,7 +244,9 @@ impl Builder {
     }
 
     fn budget(&self) -> u64 {
-        self.options.projection_budget.min(self.limits.max_binding).min(self.limits.max_buffer)
+        // What lanes are filled up with must fit too.
+        let room = self.limits.max_binding.min(self.limits.max_buffer).saturating_sub(8 << 10);
+        self.options.projection_budget.min(room)
     }
 
     /// The next weight buffer, in the order of [`weight_sizes`].
@@ -256,12 +259,6 @@ impl Builder {
     fn weight(&mut self) -> Slice {
         let id = self.weight_id();
         self.plan.whole(id)
-    }
-
-    fn reason(&mut self, reason: String) {
-        if !self.plan.reasons.contains(&reason) {
-            self.plan.reasons.push(reason);
-        }
     }
 
     /// A buffer of `a * b * c` numbers.
