@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gatefold::DeviceChoice;
+use gatefold::plan::Strategy;
 
 use crate::Result;
 use crate::bench::Shape;
@@ -119,6 +120,9 @@ pub struct PlanArgs {
     /// Invocations that share the sum of one unit, a power of two
     #[arg(long, value_name = "N")]
     pub split: Option<u32>,
+    /// How recurrences are run: step, tile, sequence, wavefront or resident [default: the plan chooses]
+    #[arg(long)]
+    pub strategy: Option<Strategy>,
 }
 
 #[derive(Debug, ClapArgs)]

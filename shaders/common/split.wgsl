@@ -7,6 +7,12 @@ override PARTIALS: u32 = UNITS * SPLIT;
 
 var<workgroup> partial: array<Gates, PARTIALS>;
 
+// Which part of the sum an invocation takes. Where none is shared the compiler is told that all
+// take the same, so that what they read at the same address is read once.
+fn part_of(y: u32) -> u32 {
+    return select(y, 0u, SPLIT == 1u);
+}
+
 // The sum over all y, whole where y = 0. A barrier must follow before the next.
 fn reduced(sum: Gates, local: vec2<u32>) -> Gates {
     if SPLIT == 1u {

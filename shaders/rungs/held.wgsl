@@ -6,9 +6,9 @@ var<private> held: array<Words, HELD>;
 
 fn hold(base: u32, unit: u32, first: u32) {
     for (var turn = 0u; turn < HELD; turn++) {
-        let quad = turn * SPLIT + first;
-        if unit < WIDTH && turn < TURNS && quad < STATE_QUADS {
-            held[turn] = words_at(base, quad, unit);
+        let quad = min(turn * SPLIT + first, STATE_QUADS - 1u);
+        if turn < TURNS {
+            held[turn] = words_at(base, quad, min(unit, WIDTH - 1u));
         }
     }
 }

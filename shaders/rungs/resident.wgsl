@@ -86,10 +86,11 @@ fn recurrent_resident(
         for (var row = 0u; row < ROWS; row++) {
             var sum = Gates();
             for (var turn = 0u; turn < TURNS; turn++) {
-                let i = turn * SPLIT + local.y;
-                if unit < WIDTH && i < STATE_QUADS {
-                    sum += product(state[row * STATE_QUADS + i], weights_at(turn, base, i, unit));
-                }
+                // Past an edge the last does it again and is dropped.
+                let i = turn * SPLIT + part_of(local.y);
+                let quad = min(i, STATE_QUADS - 1u);
+                let numbers = select(state[row * STATE_QUADS + quad], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
+                sum += product(numbers, weights_at(turn, base, quad, min(unit, WIDTH - 1u)));
             }
             sum = reduced(sum, local.xy);
             if unit < WIDTH && local.y == 0u {

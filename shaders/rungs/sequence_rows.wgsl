@@ -47,16 +47,17 @@ fn recurrent_sequence_rows(
             var sums_2 = Gates();
             var sums_3 = Gates();
             for (var turn = 0u; turn < TURNS; turn++) {
-                let i = turn * SPLIT + local.y;
-                if unit < WIDTH && i < STATE_QUADS {
-                    let weights = weights_at(turn, base, i, unit);
-                    let at = before + 4u * i;
-                    let rows = transpose(mat4x4<f32>(states[at], states[at + 1u], states[at + 2u], states[at + 3u]));
-                    sums_0 += product(rows[0], weights);
-                    sums_1 += product(rows[1], weights);
-                    sums_2 += product(rows[2], weights);
-                    sums_3 += product(rows[3], weights);
-                }
+                // Past an edge the last does it again and is dropped. No branch: all read the same states.
+                let i = turn * SPLIT + part_of(local.y);
+                let quad = min(i, STATE_QUADS - 1u);
+                let weights = weights_at(turn, base, quad, min(unit, WIDTH - 1u));
+                let at = before + 4u * quad;
+                let rows = transpose(mat4x4<f32>(states[at], states[at + 1u], states[at + 2u], states[at + 3u]));
+                let dead = vec4<bool>(i >= STATE_QUADS);
+                sums_0 += product(select(rows[0], vec4<f32>(), dead), weights);
+                sums_1 += product(select(rows[1], vec4<f32>(), dead), weights);
+                sums_2 += product(select(rows[2], vec4<f32>(), dead), weights);
+                sums_3 += product(select(rows[3], vec4<f32>(), dead), weights);
             }
             var sums = array<Gates, 4>(sums_0, sums_1, sums_2, sums_3);
             if SPLIT > 1u {

@@ -28,6 +28,8 @@ fn summed(below: bool, start: u32, depth: u32, base: u32, unit: u32, local: vec2
     var sum = Gates();
     let quads = (depth + 3u) / 4u;
     let index = local.y * UNITS + local.x;
+    // Units past the edge do as the last does, and are dropped. No branch: all read the same state.
+    let real = min(unit, WIDTH - 1u);
     for (var first = 0u; first < quads; first += SLICE) {
         // Bounds are the same for all invocations: FXC wants that where a barrier follows.
         let count = min(SLICE, quads - first);
@@ -39,10 +41,10 @@ fn summed(below: bool, start: u32, depth: u32, base: u32, unit: u32, local: vec2
         }
         workgroupBarrier();
         for (var i0 = 0u; i0 < count; i0 += SPLIT) {
-            let i = i0 + local.y;
-            if unit < WIDTH && i < count {
-                sum += product(slice[i], decoded(words_at(base, first + i, unit)));
-            }
+            let i = i0 + part_of(local.y);
+            let last = count - 1u;
+            let state = select(slice[min(i, last)], vec4<f32>(), vec4<bool>(i > last));
+            sum += product(state, decoded(words_at(base, first + min(i, last), real)));
         }
         workgroupBarrier();
     }

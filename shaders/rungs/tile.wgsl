@@ -15,12 +15,12 @@ fn rows_at(below: bool, lane: u32, row: u32, step: u32, depth: u32, k: u32) -> v
     var numbers = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
         let inside = k < depth && row + i < params.rows;
-        let real = select(0u, row + i, inside);
+        let at = select(0u, row + i, inside);
         var number = 0.0;
         if below {
-            number = h[state_index(lane - 1u, real, step + 1u) + select(0u, k, inside)];
+            number = h[state_index(lane - 1u, at, step + 1u) + select(0u, k, inside)];
         } else {
-            number = state_at(state_start(lane, real, step) + select(0u, k, inside));
+            number = state_at(state_start(lane, at, step) + select(0u, k, inside));
         }
         numbers[i] = select(0.0, number, inside);
     }
@@ -35,6 +35,10 @@ fn summed(below: bool, lane: u32, row0: u32, step: u32, depth: u32, base: u32, u
     var sums_2 = Gates();
     var sums_3 = Gates();
     let index = local.y * UNITS + local.x;
+    // Units past the edge do as the last does, and are dropped. Where there is one quad of rows
+    // the compiler is told that all read the same states.
+    let real = min(unit, WIDTH - 1u);
+    let quad = select(local.y, 0u, QUADS == 1u);
     for (var k0 = 0u; k0 < depth; k0 += SLICE) {
         for (var i0 = 0u; i0 < SLICE_QUADS; i0 += GROUP) {
             let i = i0 + index;
@@ -45,16 +49,13 @@ fn summed(below: bool, lane: u32, row0: u32, step: u32, depth: u32, base: u32, u
         workgroupBarrier();
         let quads = (min(SLICE, depth - k0) + 3u) / 4u;
         for (var i = 0u; i < quads; i++) {
-            if unit < WIDTH {
-                let weights = decoded(words_at(base, k0 / 4u + i, unit));
-                let at = local.y * SLICE + 4u * i;
-                let states = mat4x4<f32>(slice[at], slice[at + 1u], slice[at + 2u], slice[at + 3u]);
-                let rows = transpose(states);
-                sums_0 += product(rows[0], weights);
-                sums_1 += product(rows[1], weights);
-                sums_2 += product(rows[2], weights);
-                sums_3 += product(rows[3], weights);
-            }
+            let weights = decoded(words_at(base, k0 / 4u + i, real));
+            let at = quad * SLICE + 4u * i;
+            let rows = transpose(mat4x4<f32>(slice[at], slice[at + 1u], slice[at + 2u], slice[at + 3u]));
+            sums_0 += product(rows[0], weights);
+            sums_1 += product(rows[1], weights);
+            sums_2 += product(rows[2], weights);
+            sums_3 += product(rows[3], weights);
         }
         workgroupBarrier();
     }

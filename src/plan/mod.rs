@@ -10,11 +10,11 @@ mod weights;
 
 pub use build::plan;
 pub use kernel::{
-    Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP, RecurrentKernel,
-    Repetition, Rung, head_of_exchange,
+    Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
+    RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
 pub use strategy::{Arithmetic, Strategy};
-pub use weights::{PackedWeight, pack, weight_sizes};
+pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
 pub const SOFTWARE_LOOP_LIMIT: u64 = 65_535;

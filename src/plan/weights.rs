@@ -100,6 +100,12 @@ impl Layout {
         self.lanes.last().map_or(0, |lane| lane.projection.end)
     }
 
+    /// Words of its largest matrix.
+    fn largest(&self) -> usize {
+        let parts = self.lanes.iter().flat_map(|lane| [lane.input.len(), lane.state.len(), lane.projection.len()]);
+        parts.max().unwrap_or(0)
+    }
+
     /// Numbers from one lane's vectors to the next.
     pub fn vectors_lane(&self) -> usize {
         part::ALL * self.vector
@@ -134,7 +140,7 @@ fn per_word(format: WeightFormat) -> usize {
 /// one if a binding may be as large; directions of a level do, unless only apart they can be bound.
 pub(super) fn layouts(network: &Network, limits: &PlanLimits) -> Vec<Layout> {
     let stages = network.stages();
-    let most = limits.max_binding.min(limits.max_buffer) / WORD;
+    let most = largest_binding(limits);
     let mut layouts = Vec::new();
     let mut first = 0;
     while first < stages.len() {
@@ -191,13 +197,38 @@ fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
         && below.mask_reaches == above.mask_reaches
 }
 
-/// Labels and words of all weight buffers of `network`, in order.
+/// A weight buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightSize {
+    /// What it holds, with its shape.
+    pub label: String,
+    /// Its size in words of 32 bits.
+    pub words: usize,
+    /// Words of the largest part that is bound.
+    pub bound: usize,
+}
+
+/// All weight buffers of `network`, in order.
 #[must_use]
-pub fn weight_sizes(network: &Network, limits: &PlanLimits) -> Vec<(String, usize)> {
+pub fn weight_sizes(network: &Network, limits: &PlanLimits) -> Vec<WeightSize> {
     let layouts = layouts(network, limits);
-    let sizes =
-        network.stages().iter().enumerate().flat_map(|(index, stage)| stage_sizes(network, &layouts, index, stage));
+    let most = largest_binding(limits);
+    let sizes = network.stages().iter().enumerate().flat_map(|(index, stage)| {
+        let matrices = |layout: &&Layout| layout.stages.start == index && layout.words() as u64 > most;
+        // Only a lane's own matrices are too large together.
+        let apart: Vec<usize> = layouts.iter().filter(matrices).map(Layout::largest).collect();
+        let mut apart = apart.into_iter();
+        stage_sizes(network, &layouts, index, stage).into_iter().map(move |(label, words)| {
+            let bound = if words as u64 > most { apart.next().unwrap_or(words) } else { words };
+            WeightSize { label, words, bound }
+        })
+    });
     sizes.collect()
+}
+
+/// Words that may be bound at once.
+fn largest_binding(limits: &PlanLimits) -> u64 {
+    limits.max_binding.min(limits.max_buffer) / WORD
 }
 
 fn stage_sizes(network: &Network, layouts: &[Layout], index: usize, stage: &Stage) -> Vec<(String, usize)> {

@@ -17,7 +17,7 @@ const TILE_ROWS: usize = 16;
 /// Bytes of U that a workgroup reads in about the time that a dispatch takes to be launched.
 const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, by time measured on lavapipe.
-const STREAMED_SOFTWARE: u64 = 8 << 20;
+const STREAMED_SOFTWARE: u64 = 96 << 10;
 /// Words of weights that an invocation keeps in registers, as `shaders/rungs/held.wgsl` says.
 const HELD_WORDS: u64 = 16;
 /// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
@@ -342,12 +342,15 @@ impl Builder {
     /// The wish for a split.
     fn split(&self) -> Result<Option<u32>> {
         let most = self.limits.max_invocations.min(STEP_WORKGROUP);
-        match self.options.split {
-            Some(split) if !split.is_power_of_two() || split > most => Err(Error::Unsupported {
-                place: "plan".into(),
-                what: format!("split {split} (powers of two up to {most} are)"),
-            }),
-            wish => Ok(wish),
+        let refuse = |what: String| Err(Error::Unsupported { place: "plan".into(), what });
+        match (self.options.split, self.options.units) {
+            (Some(split), _) if !split.is_power_of_two() || split > most => {
+                refuse(format!("split {split} (powers of two up to {most} are)"))
+            }
+            (_, Some(units)) if units == 0 || units > self.limits.max_invocations => {
+                refuse(format!("{units} units in a workgroup (1 to {} are)", self.limits.max_invocations))
+            }
+            (wish, _) => Ok(wish),
         }
     }
 

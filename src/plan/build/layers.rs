@@ -2,10 +2,12 @@
 
 use super::{Builder, Rows, Work};
 use crate::error::Result;
-use crate::network::{Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, Window};
+use crate::network::{
+    Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
+};
 use crate::plan::constants::{activation, combination, size};
 use crate::plan::weights::ALIGN;
-use crate::plan::{Kernel, LINEAR_DEPTH, LINEAR_TILE, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice};
+use crate::plan::{Kernel, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling};
 use crate::reference::{Columns, Combine, joining, merging};
 
 /// A product of rows: what is read, the weights, and what is written.
@@ -41,7 +43,7 @@ impl Builder {
             StageKind::Embedding { num_embeddings, .. } => self.embedding(work, *num_embeddings),
             StageKind::Dense { activation, weight, .. } => {
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Linear(network.weight_format(weight));
+                let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight)));
                 let (features, activation) = ([inputs, outputs], *activation);
                 let product = Product { kernel, features, activation, more: Vec::new(), bindings };
                 self.product(work, Rows::all(rows), &product)
@@ -51,7 +53,7 @@ impl Builder {
                 let more =
                     [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Conv1d(network.weight_format(weight));
+                let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight)));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
                 let product = Product { kernel, features, activation, more, bindings };
                 self.product(work, Rows::all(rows), &product)
@@ -98,26 +100,34 @@ impl Builder {
         })
     }
 
+    /// The kernel of a product with weights in `format`.
+    pub(super) fn product_kernel(&self, format: WeightFormat) -> ProductKernel {
+        ProductKernel { format, tiling: if self.limits.software { Tiling::Rows } else { Tiling::Square } }
+    }
+
     pub(super) fn product(&mut self, work: &Work<'_>, rows: Rows, product: &Product) -> Result<()> {
         let [inputs, outputs] = product.features.map(|n| n as u64);
-        let tile = LINEAR_TILE as usize;
+        let tiling = match product.kernel {
+            Kernel::Linear(kernel) | Kernel::Conv1d(kernel) => kernel.tiling,
+            _ => Tiling::Square,
+        };
+        let [tile_rows, tile_columns] = tiling.size();
         let mut constants = vec![size(product.features[0])?, size(product.features[1])?];
         constants.extend(activation(product.activation));
         constants.extend(&product.more);
         // Whole tiles of rows, as many as one submission may take.
         let per_row = inputs.saturating_mul(outputs);
         let most = usize::try_from(MAX_SUBMISSION_WORK / per_row).unwrap_or(usize::MAX);
-        let most = (most / tile).max(1) * tile;
+        let most = (most / tile_rows).max(1) * tile_rows;
         for first in (0..rows.count).step_by(most) {
             let count = most.min(rows.count - first);
             let part = Rows { count, input: rows.input + first, output: rows.output + first };
-            let groups = self.grid(outputs.div_ceil(tile as u64), count.div_ceil(tile) as u64, &work.stage.label)?;
+            let [x, y] = [outputs.div_ceil(tile_columns as u64), count.div_ceil(tile_rows) as u64];
+            let groups = self.grid(x, y, &work.stage.label)?;
             self.push(work, part, product.kernel, constants.clone(), |dispatch| {
                 dispatch.bindings = product.bindings.to_vec();
                 dispatch.workgroups = groups;
-                // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
-                dispatch.iterations =
-                    inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16;
+                dispatch.iterations = tiling.iterations(inputs);
                 dispatch.work = per_row.saturating_mul(count as u64);
             })?;
         }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::weights::{ALIGN, Layout, layouts};
 use super::{
     BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits,
-    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, weight_sizes,
+    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
@@ -96,8 +96,10 @@ impl Rows {
 
 impl Builder {
     fn build(&mut self, network: &Network) -> Result<()> {
-        for (label, words) in weight_sizes(network, &self.limits) {
-            self.buffer(label, words, 1, 1)?;
+        for WeightSize { label, words, bound } in weight_sizes(network, &self.limits) {
+            self.bounded(&label, bound as u64 * F32, self.limits.max_binding)?;
+            self.bounded(&label, words as u64 * F32, self.limits.max_buffer)?;
+            self.plan.buffers.push(BufferSpec { label, bytes: words as u64 * F32 });
         }
         self.plan.weights = self.plan.buffers.len();
         let (steps, batch) = (self.plan.steps, self.batch);
@@ -265,19 +267,25 @@ impl Builder {
     fn buffer(&mut self, label: impl Into<String>, a: usize, b: usize, c: usize) -> Result<BufferId> {
         let label = label.into();
         let bytes = (a as u64).saturating_mul(b as u64).saturating_mul(c as u64).saturating_mul(F32);
+        self.bounded(&label, bytes, self.limits.max_binding)?;
+        self.plan.buffers.push(BufferSpec { label, bytes });
+        Ok(self.plan.buffers.len() - 1)
+    }
+
+    /// An error if `bytes` are more than `most`, than a buffer, or than 32-bit indices reach.
+    fn bounded(&self, label: &str, bytes: u64, most: u64) -> Result<()> {
         let bounds = [
-            (self.limits.max_binding, "the adapter's largest storage binding, bytes"),
+            (most, "the adapter's largest storage binding, bytes"),
             (self.limits.max_buffer, "the adapter's largest buffer, bytes"),
             // Kernels count rows and elements in 32 bits.
             (u64::from(u32::MAX) * F32, "32-bit indices, bytes"),
         ];
-        for (limit, limit_name) in bounds {
-            if bytes > limit {
-                return Err(Error::TooLarge { what: label, needed: bytes, limit, limit_name: limit_name.into() });
+        match bounds.into_iter().find(|&(limit, _)| bytes > limit) {
+            Some((limit, limit_name)) => {
+                Err(Error::TooLarge { what: label.into(), needed: bytes, limit, limit_name: limit_name.into() })
             }
+            None => Ok(()),
         }
-        self.plan.buffers.push(BufferSpec { label, bytes });
-        Ok(self.plan.buffers.len() - 1)
     }
 
     /// A grid of `x` workgroups by `y`, the second folded into y and z where one dimension is too short.

@@ -1,10 +1,10 @@
 //! Kernels of layers without a recurrence.
 
-use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
+use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, read, read_write, u, uniform};
+use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const ROWS: &str = include_str!("../../../shaders/common/rows.wgsl");
-const TILE: &str = include_str!("../../../shaders/linear.wgsl");
 
 const LINEAR_BINDINGS: &[Binding] =
     &[uniform("params"), read("x"), read("w"), read("bias"), read("scale"), read_write("output")];
@@ -18,14 +18,14 @@ pub(super) static EMBEDDING: Layer = Layer {
 
 pub(super) static LINEAR: Layer = Layer {
     name: "linear",
-    sources: &[PARAMS, ROWS, TILE],
+    sources: &[PARAMS, ROWS],
     bindings: LINEAR_BINDINGS,
     constants: &[u("IN_FEATURES"), u("OUT_FEATURES"), u("ACTIVATION"), f("ALPHA"), f("BETA")],
 };
 
 pub(super) static CONV1D: Layer = Layer {
     name: "conv1d",
-    sources: &[PARAMS, include_str!("../../../shaders/conv1d.wgsl"), TILE],
+    sources: &[PARAMS, include_str!("../../../shaders/conv1d.wgsl")],
     bindings: LINEAR_BINDINGS,
     constants: &[
         u("IN_FEATURES"),
@@ -105,15 +105,34 @@ pub(super) struct Layer {
 
 impl Layer {
     /// As what every kernel is, its entry point of that name.
-    pub fn spec(&self, entry_point: &'static str, format: Option<&'static str>) -> KernelSpec {
-        let mut sources: Vec<_> = self.sources.to_vec();
-        sources.extend(format);
+    pub fn spec(&self, entry_point: &'static str) -> KernelSpec {
         KernelSpec {
             name: self.name.into(),
             entry_point,
-            sources,
+            sources: self.sources.to_vec(),
             bindings: self.bindings.to_vec(),
             constants: self.constants.to_vec(),
         }
+    }
+
+    /// The reading side of a matrix product with the rest of it.
+    pub fn product(&self, ProductKernel { format, tiling }: ProductKernel) -> KernelSpec {
+        let mut spec = self.spec("linear");
+        spec.sources.push(match tiling {
+            Tiling::Square => include_str!("../../../shaders/linear.wgsl"),
+            Tiling::Rows => include_str!("../../../shaders/linear_rows.wgsl"),
+        });
+        spec.sources.push(match format {
+            WeightFormat::F32 => include_str!("../../../shaders/weights/f32_matrix.wgsl"),
+            WeightFormat::F16 => include_str!("../../../shaders/weights/f16_matrix.wgsl"),
+            WeightFormat::Int8 => include_str!("../../../shaders/weights/int8_matrix.wgsl"),
+        });
+        if tiling == Tiling::Rows {
+            spec.name += " rows";
+        }
+        if format != WeightFormat::F32 {
+            spec.name += &format!(" {format}");
+        }
+        spec
     }
 }

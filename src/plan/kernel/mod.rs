@@ -15,10 +15,10 @@ use crate::network::WeightFormat;
 pub enum Kernel {
     /// Row gather.
     Embedding,
-    /// Tiled matrix product with bias and activation.
-    Linear(WeightFormat),
+    /// Matrix product with bias and activation.
+    Linear(ProductKernel),
     /// The same over windows of time.
-    Conv1d(WeightFormat),
+    Conv1d(ProductKernel),
     /// Timesteps of a recurrence.
     Recurrent(RecurrentKernel),
     /// Softmax over rows.
@@ -31,6 +31,46 @@ pub enum Kernel {
     Combine,
     /// Pooling over time.
     Pool,
+}
+
+/// How a matrix product is cut up, and its weights stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductKernel {
+    /// How the weights are stored.
+    pub format: WeightFormat,
+    /// How the output is cut up.
+    pub tiling: Tiling,
+}
+
+/// Which part of a product's output a workgroup makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tiling {
+    /// 32 rows and columns, 4 of each in an invocation.
+    Square,
+    /// 16 rows of 256 columns, all rows of 4 columns in an invocation.
+    Rows,
+}
+
+impl Tiling {
+    /// Rows and columns of a workgroup.
+    #[must_use]
+    pub fn size(self) -> [usize; 2] {
+        match self {
+            Self::Square => [LINEAR_TILE as usize; 2],
+            Self::Rows => [16, 256],
+        }
+    }
+
+    /// Loop iterations of an invocation over K `inputs`, as the shaders are written.
+    #[must_use]
+    pub fn iterations(self, inputs: u64) -> u64 {
+        match self {
+            // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
+            Self::Square => inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16,
+            // Per slice of 64 4 loads of 4 lanes; then K, and 64 results.
+            Self::Rows => inputs.div_ceil(64) * (1 + 4 * (1 + 4)) + inputs + 64,
+        }
+    }
 }
 
 /// How a kernel uses a binding.
@@ -129,19 +169,15 @@ const fn f(name: &'static str) -> Constant {
     Constant { name, float: true }
 }
 
-/// How a matrix `[K, N]` is read.
-fn matrix(format: WeightFormat) -> &'static str {
-    match format {
-        WeightFormat::F32 => include_str!("../../../shaders/weights/f32_matrix.wgsl"),
-        WeightFormat::F16 => include_str!("../../../shaders/weights/f16_matrix.wgsl"),
-        WeightFormat::Int8 => include_str!("../../../shaders/weights/int8_matrix.wgsl"),
-    }
-}
-
 impl Kernel {
     /// All kernels.
     pub fn all() -> impl Iterator<Item = Self> {
-        let products = WeightFormat::ALL.into_iter().flat_map(|format| [Self::Linear(format), Self::Conv1d(format)]);
+        let products = WeightFormat::ALL.into_iter().flat_map(|format| {
+            [Tiling::Square, Tiling::Rows].into_iter().flat_map(move |tiling| {
+                let product = ProductKernel { format, tiling };
+                [Self::Linear(product), Self::Conv1d(product)]
+            })
+        });
         [Self::Embedding, Self::Softmax, Self::LayerNorm, Self::Channelwise, Self::Combine, Self::Pool]
             .into_iter()
             .chain(products)
@@ -152,15 +188,15 @@ impl Kernel {
     #[must_use]
     pub fn spec(self) -> KernelSpec {
         match self {
-            Self::Embedding => layers::EMBEDDING.spec("embedding", None),
-            Self::Linear(format) => layers::LINEAR.spec("linear", Some(matrix(format))),
-            Self::Conv1d(format) => layers::CONV1D.spec("linear", Some(matrix(format))),
+            Self::Embedding => layers::EMBEDDING.spec("embedding"),
+            Self::Linear(product) => layers::LINEAR.product(product),
+            Self::Conv1d(product) => layers::CONV1D.product(product),
             Self::Recurrent(kernel) => kernel.spec(),
-            Self::Softmax => layers::SOFTMAX.spec("softmax", None),
-            Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm", None),
-            Self::Channelwise => layers::CHANNELWISE.spec("channelwise", None),
-            Self::Combine => layers::COMBINE.spec("combine", None),
-            Self::Pool => layers::POOL.spec("pool", None),
+            Self::Softmax => layers::SOFTMAX.spec("softmax"),
+            Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
+            Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
+            Self::Combine => layers::COMBINE.spec("combine"),
+            Self::Pool => layers::POOL.spec("pool"),
         }
     }
 

@@ -1,5 +1,5 @@
 mod docs;
 mod files;
-// mod plan;
+mod plan;
 mod shaders;
 mod validation;

@@ -7,7 +7,8 @@ use std::fs;
 use gatefold::network::Activation;
 use gatefold::network::WeightFormat;
 use gatefold::plan::{
-    Access, Arithmetic, Cells, Constant, Kernel, LINEAR_DEPTH, LINEAR_TILE, RecurrentKernel, Repetition, Rung,
+    Access, Arithmetic, Cells, Constant, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel, Repetition,
+    Rung, Tiling,
 };
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -86,7 +87,11 @@ fn parse(kernel: Kernel, constants: &[u32], repetition: Repetition) -> (Module, 
 /// Nothing beyond WebGPU's core but what was asked for.
 fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
     let mut capabilities = Capabilities::empty();
-    let half = [Kernel::Linear(WeightFormat::F16), Kernel::Conv1d(WeightFormat::F16)].contains(&kernel)
+    let product = match kernel {
+        Kernel::Linear(product) | Kernel::Conv1d(product) => Some(product),
+        _ => None,
+    };
+    let half = product.is_some_and(|product| product.format == WeightFormat::F16)
         || kernel.recurrent().is_some_and(|kernel| kernel.format == WeightFormat::F16);
     // Part of WebGPU's core; a few GL drivers lack it.
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, half);
@@ -165,11 +170,8 @@ fn the_table_is_what_the_shaders_say() {
 
 #[test]
 fn tile_sizes_are_the_plans() {
-    let (module, _) = parse(
-        Kernel::Linear(WeightFormat::F32),
-        &permutations(Kernel::Linear(WeightFormat::F32))[0],
-        Repetition::Uniform,
-    );
+    let kernel = Kernel::Linear(ProductKernel { format: WeightFormat::F32, tiling: Tiling::Square });
+    let (module, _) = parse(kernel, &permutations(kernel)[0], Repetition::Uniform);
     let constant = |wanted: &str| {
         let (_, constant) =
             module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(wanted)).unwrap();
