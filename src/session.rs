@@ -9,7 +9,7 @@ use crate::input::{Checked, Input, swap_outer};
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{Arithmetic, Plan, PlanOptions};
 use crate::reference::Reference;
 use crate::state::State;
 
@@ -18,6 +18,7 @@ use crate::state::State;
 pub struct Session {
     device: Device,
     network: Arc<Network>,
+    arithmetic: Arithmetic,
     engine: Engine,
 }
 
@@ -112,15 +113,21 @@ impl Session {
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options).await?),
         };
-        #[cfg(not(feature = "gpu"))]
-        let _ = options; // The CPU has nothing to cut up.
-        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), engine })
+        // The CPU has nothing to cut up, and one arithmetic.
+        let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
+        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), arithmetic, engine })
     }
 
     /// The network.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// In which numbers it multiplies.
+    #[must_use]
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The device.

@@ -500,14 +500,13 @@ mod tests {
     #[test]
     fn a_word_holds_neighbours_in_k() {
         let (words, _) = packed(WeightFormat::F16);
-        let half =
-            |word: u32, high: bool| f16::from_bits((if high { word >> 16 } else { word & 0xffff }) as u16).to_f32();
-        assert_eq!([half(words[4], false), half(words[4], true), half(words[12], false)], [110.0, 111.0, 112.0]);
+        let halves = |word: u32| bytemuck::cast::<u32, [u16; 2]>(word).map(|bits| f16::from_bits(bits).to_f32());
+        assert_eq!((halves(words[4]), halves(words[12])[0]), ([110.0, 111.0], 112.0));
         let (words, scales) = packed(WeightFormat::Int8);
         let scale = f32::from_bits(scales[4]);
-        let byte = |k: u32| f32::from((words[4] >> (8 * k)) as u8 as i8) * scale;
-        for (k, expected) in [110.0f32, 111.0, 112.0, 0.0].into_iter().enumerate() {
-            assert!((byte(k as u32) - expected).abs() <= scale / 2.0, "{k}: {}", byte(k as u32));
+        let bytes: [i8; 4] = bytemuck::cast(words[4]);
+        for (byte, expected) in bytes.into_iter().zip([110.0f32, 111.0, 112.0, 0.0]) {
+            assert!((f32::from(byte) * scale - expected).abs() <= scale / 2.0, "{byte} for {expected}");
         }
     }
 

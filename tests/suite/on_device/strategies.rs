@@ -1,11 +1,12 @@
 //! Every strategy, in every arithmetic and with weights in every format, for every cell.
 
 use fastrand::Rng;
+use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
 use gatefold::plan::{Arithmetic, Strategy};
-use gatefold::{Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Network, PlanOptions, RandomInput, Session, verify};
 
-use crate::common::{device_or_return, random_state, spec};
+use crate::common::{changed, device_or_return, random_state, spec};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = match cell {
@@ -87,6 +88,10 @@ fn battery(strategy: Strategy, cases: u64) {
             }
             let what = format!("case {seed}, T = {steps}, B = {batch}, {format} {options:?}: {layer:#?}");
             let session = Session::with_options(device, &network, options).unwrap_or_else(|e| panic!("{e}\n{what}"));
+            let plan = session.plan(steps, batch).unwrap().unwrap();
+            assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
+            let formats = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|k| k.format);
+            assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
             let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
             assert!(failures.is_empty(), "{what}\n{failures:#?}");
@@ -117,4 +122,111 @@ fn wavefront_agrees() {
 #[test]
 fn resident_agrees() {
     battery(Strategy::Resident, 20);
+}
+
+fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
+    network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
+}
+
+/// What ran last is what the plan said: nothing has fallen back.
+fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> bool {
+    session.plan(steps, batch).unwrap().unwrap().choices.iter().all(|choice| choice.strategy == strategy)
+}
+
+/// One workgroup waits for nobody but itself, on any adapter.
+#[test]
+fn a_lone_workgroup_does_not_fall_back() {
+    let device = device_or_return!();
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let network = one(cell, 30, 1);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(32).split(2);
+        let session = Session::with_options(device, &network, options).unwrap();
+        let input = RandomInput::new(&network, 25, 2, 2);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+        assert!(stayed(&session, 25, 2, Strategy::Resident), "{cell:?}");
+    }
+}
+
+/// Workgroups that lose patience at once: the run is done again step by step, and is right.
+#[test]
+fn lost_patience_falls_back_and_is_right() {
+    let device = device_or_return!();
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let network = one(cell, 64, 3);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
+        let session = Session::with_options(device, &network, options).unwrap();
+        let input = RandomInput::new(&network, 30, 2, 4);
+        let state = random_state(&network, 2, 5);
+        assert!(stayed(&session, 30, 2, Strategy::Resident), "before the first run nobody knows");
+        assert!(verify(&session, &network, input.as_input(), Some(&state)).unwrap().passed(), "{cell:?}");
+        assert!(!stayed(&session, 30, 2, Strategy::Resident), "{cell:?}: eight workgroups never met on one look");
+        let output = pollster::block_on(session.run_async(input.as_input(), Some(&state))).unwrap();
+        assert_eq!(output.values, session.run(input.as_input(), Some(&state)).unwrap().values);
+    }
+}
+
+/// The same numbers from every strategy, to the tolerance table, and the same bits from one twice.
+#[test]
+fn strategies_agree_with_each_other() {
+    let device = device_or_return!();
+    for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3)] {
+        let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
+        let input = RandomInput::new(&network, 12, 3, 7);
+        let mut first: Option<Vec<f64>> = None;
+        for strategy in Strategy::ALL {
+            if strategy == Strategy::Wavefront && num_layers == 1 {
+                continue;
+            }
+            let session = Session::with_options(device, &network, PlanOptions::default().strategy(strategy)).unwrap();
+            let values = session.run(input.as_input(), None).unwrap().values;
+            assert_eq!(session.run(input.as_input(), None).unwrap().values, values, "{strategy}");
+            let expected = first.get_or_insert_with(|| values.iter().map(|&x| x.into()).collect());
+            let comparison = compare(&values, expected, Tolerance::f32(12));
+            assert!(comparison.passed, "{cell:?} {strategy}: {comparison:?}");
+        }
+    }
+}
+
+/// Products in f16: within their own table, and not by accident within that of f32.
+#[test]
+fn half_arithmetic_agrees_within_its_own_tolerance() {
+    let device = device_or_return!();
+    let mut beyond = 0;
+    for (index, format) in WeightFormat::ALL.into_iter().cycle().take(12).enumerate() {
+        let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][index % 3];
+        let strategy = [Strategy::Step, Strategy::Tile, Strategy::Sequence, Strategy::Resident][index / 3];
+        let network = one(cell, 65, index as u64).with_weights(format).unwrap();
+        let options = PlanOptions::default().strategy(strategy).arithmetic(Arithmetic::F16);
+        let session = match Session::with_options(device, &network, options) {
+            Ok(session) => session,
+            Err(error) => {
+                // An adapter without the feature says so.
+                assert!(error.to_string().contains("SHADER_F16"), "{error}");
+                return;
+            }
+        };
+        let input = RandomInput::new(&network, 20, 3, 9);
+        let verification = verify(&session, &network, input.as_input(), None).unwrap();
+        assert!(verification.passed(), "{cell:?} {strategy} {format}: {:#?}", verification.checks);
+        let worst = verification.checks.iter().map(|check| check.comparison.max_error).fold(0.0, f64::max);
+        eprintln!("{cell:?} {strategy} {format}: {worst:.1e}");
+        beyond += u32::from(worst > Tolerance::f32(20).atol);
+    }
+    assert!(beyond >= 9, "f16 was as exact as f32 in {} of 12 cases", 12 - beyond);
+}
+
+/// Negative control: a weight in each format nudged is seen.
+#[test]
+fn a_nudged_weight_of_any_format_is_seen() {
+    let device = device_or_return!();
+    for format in WeightFormat::ALL {
+        let network = one(Cell::Lstm, 40, 11).with_weights(format).unwrap();
+        let session = Session::new(device, &network).unwrap();
+        let input = RandomInput::new(&network, 12, 3, 12);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+        for name in ["cell.weight_ih_l0", "cell.weight_hh_l0"] {
+            let nudged = changed(&network, name, |data| data[100] += 1e-3);
+            assert!(!verify(&session, &nudged, input.as_input(), None).unwrap().passed(), "{format} {name}");
+        }
+    }
 }

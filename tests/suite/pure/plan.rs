@@ -103,8 +103,8 @@ fn constant(dispatch: &Dispatch, name: &str) -> Option<u32> {
 /// The dispatches of one choice; several choices may share a stage, one for each direction.
 fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
     let stage = &network.stages()[choice.stage];
-    let steps = plan.steps as u32;
-    let behind = choice.stages as u32 - 1;
+    let [steps, batch, stages] = [plan.steps, plan.batch, choice.stages].map(|n| u32::try_from(n).unwrap());
+    let behind = stages - 1;
     let of_stage = |dispatch: &&Dispatch| dispatch.stage == choice.stage;
     let apart = plan.choices.iter().filter(|other| other.stage == choice.stage).count();
     let all: Vec<&Dispatch> = plan.dispatches.iter().filter(of_stage).collect();
@@ -129,12 +129,12 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
             }
             let run = dispatch.recurrence.unwrap();
             if next == steps + behind {
-                (next, projected, runs) = (0, run.count * plan.batch as u32 * hoisted, runs + 1);
+                (next, projected, runs) = (0, run.count * batch * hoisted, runs + 1);
             }
             assert_eq!(run.first, next, "{}: {dispatch:?}", stage.label);
             let last = run.done + run.count == steps;
             assert_eq!(run.end, run.done + run.count + if last { behind } else { 0 }, "{}: {dispatch:?}", stage.label);
-            assert!(projected >= run.end.min(steps) * plan.batch as u32 * hoisted, "{}: {dispatch:?}", stage.label);
+            assert!(projected >= run.end.min(steps) * batch * hoisted, "{}: {dispatch:?}", stage.label);
             next = run.end.min(run.first + dispatch.repeat * run.stride);
             assert!(
                 u64::from(dispatch.repeat - 1) * u64::from(run.stride) < u64::from(run.end - run.first),
@@ -146,10 +146,7 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
             let (width, units) = (constant(dispatch, "WIDTH").unwrap(), constant(dispatch, "UNITS").unwrap());
             let units = if matches!(kernel.rung, Rung::Sequence | Rung::SequenceRows) { width } else { units };
             assert!(x * u64::from(units) >= width.into(), "{dispatch:?}");
-            assert!(
-                y * z * u64::from(kernel.rung.rows(second)) >= plan.batch as u64 * u64::from(lanes),
-                "{dispatch:?}"
-            );
+            assert!(y * z * u64::from(kernel.rung.rows(second)) >= u64::from(batch) * u64::from(lanes), "{dispatch:?}");
         }
         assert_eq!((next, runs + 1), (steps + behind, apart), "{}: a step is missing", stage.label);
     }
