@@ -82,7 +82,9 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        Ok(Self { spec, stages, tensors })
+        let mut network = Self { spec, stages, tensors };
+        network.unmark_others();
+        Ok(network)
     }
 
     /// The description.

@@ -46,6 +46,16 @@ impl Tensor {
         self.format
     }
 
+    /// Bytes that it takes in its format, scales included.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        match self.format {
+            WeightFormat::F32 => size_of_val(&self.data[..]),
+            WeightFormat::F16 => 2 * self.data.len(),
+            WeightFormat::Int8 => self.data.len() + 4 * self.shape.first().copied().unwrap_or(1),
+        }
+    }
+
     /// The same numbers, which `format` can hold, stored so.
     pub(crate) fn marked(mut self, format: WeightFormat) -> Self {
         self.format = format;

@@ -3,6 +3,7 @@
 //! A tensor carries its format, and its numbers are exactly those that the format can hold, so
 //! that the reference, which knows nothing of formats, says what a device must compute.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
@@ -55,12 +56,16 @@ impl FromStr for WeightFormat {
     }
 }
 
-/// Scale and integers of a row; a row of zeros has scale 0. Of a row that is integers times a
-/// scale already, with one of ±127 among them, the integers come back.
+/// Scale and integers of a row; a row of zeros has scale 0. Of a row that came out of this
+/// before, integers times scale, both come back bit by bit.
 #[must_use]
 pub fn quantize_row(row: &[f32]) -> (f32, Vec<i8>) {
     let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let scale = largest / 127.0;
+    // A scale whose 127-fold leads back to it: rounding may take a step or two to settle.
+    let mut scale = largest / 127.0;
+    for _ in 0..4 {
+        scale = (127.0 * scale) / 127.0;
+    }
     #[expect(clippy::cast_possible_truncation, reason = "no ratio is beyond ±127")]
     let integer = |x: &f32| if scale > 0.0 { (x / scale).round().clamp(-127.0, 127.0) as i8 } else { 0 };
     (scale, row.iter().map(integer).collect())
@@ -116,6 +121,16 @@ impl Network {
         Ok(network)
     }
 
+    /// Takes the marks off tensors that no product reads: they are kept as f32.
+    pub(super) fn unmark_others(&mut self) {
+        let matrices: BTreeSet<String> = self.matrices().map(str::to_owned).collect();
+        for (name, tensor) in &mut self.tensors {
+            if tensor.format() != WeightFormat::F32 && !matrices.contains(name) {
+                *tensor = tensor.clone().marked(WeightFormat::F32);
+            }
+        }
+    }
+
     /// Names of the matrices that products read.
     fn matrices(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().flat_map(|stage| -> Vec<&str> {
@@ -152,7 +167,7 @@ mod tests {
             }
             let (again, same) = quantize_row(&rounded);
             assert_eq!(same, integers);
-            assert!((again / scale - 1.0).abs() <= f32::EPSILON, "{scale} became {again}");
+            assert_eq!(again.to_bits(), scale.to_bits());
         }
         assert_eq!(quantize_row(&[0.0; 3]), (0.0, vec![0; 3]));
     }
