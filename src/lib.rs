@@ -85,7 +85,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
 pub use input::Input;
-pub use network::{Network, NetworkSpec, Tensor};
+pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Output, Session, Timing, Trace};
 pub use state::{LayerState, State};

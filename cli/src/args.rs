@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use gatefold::DeviceChoice;
+use gatefold::plan::Strategy;
+use gatefold::{DeviceChoice, WeightFormat};
 
 use crate::Result;
 use crate::bench::Shape;
@@ -119,6 +120,9 @@ pub struct PlanArgs {
     /// Invocations that share the sum of one unit, a power of two
     #[arg(long, value_name = "N")]
     pub split: Option<u32>,
+    /// How recurrences are run: step, tile, sequence, wavefront or resident [default: the plan chooses]
+    #[arg(long)]
+    pub strategy: Option<Strategy>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -135,6 +139,9 @@ pub struct ConvertArgs {
     /// The file to write
     #[arg(value_name = "OUT.safetensors")]
     pub output: PathBuf,
+    /// How the matrices are stored: f32, f16 or int8 [default: as they are]
+    #[arg(long, value_name = "FORMAT")]
+    pub weights: Option<WeightFormat>,
     /// Overwrite the file if it is there
     #[arg(long)]
     pub force: bool,

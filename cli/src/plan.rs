@@ -21,6 +21,9 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     if let Some(split) = args.split {
         options = options.split(split);
     }
+    if let Some(strategy) = args.strategy {
+        options = options.strategy(strategy);
+    }
     let device = Device::open(choice)?;
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {

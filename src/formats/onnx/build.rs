@@ -83,6 +83,9 @@ impl Build {
         if let Some((x, eps)) = self.expressions.normalized(id) {
             return self.norm(id, x, eps, None);
         }
+        if let Some((x, eps, scale, offset)) = self.expressions.normalized_apart(id) {
+            return self.norm(id, x, eps, Some([&scale, &offset]));
+        }
         let refuse = |what: &str| Err(unsupported(format!("node `{}`", facts.name), what));
         match self.expressions.get(id).clone() {
             Expression::Layer(name) => Ok(name),

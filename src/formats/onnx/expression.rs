@@ -100,9 +100,11 @@ impl Expressions {
         Ok(self.all.len() - 1)
     }
 
-    /// `x * scale + offset`, merged with an affine map that `x` already is.
+    /// `x * scale + offset`, merged with an affine map that `x` already is. As wide as `x`, or as
+    /// the constants where `x` is one number for all channels.
     pub fn affine(&mut self, name: &str, x: Id, scale: &[f64], offset: &[f64]) -> Result<Id> {
         let facts = self.facts(x).clone();
+        let width = facts.width.max(scale.len()).max(offset.len());
         let (x, scale, offset) = match self.get(x).clone() {
             Expression::Affine { x, scale: s, offset: o } => {
                 let at = |v: &[f64], i: usize| v[i % v.len()];
@@ -113,7 +115,7 @@ impl Expressions {
             }
             _ => (x, scale.to_vec(), offset.to_vec()),
         };
-        self.add(name, Expression::Affine { x, scale, offset }, facts.width, facts.sequence)
+        self.add(name, Expression::Affine { x, scale, offset }, width, facts.sequence)
     }
 
     /// The function and what it reads.
@@ -174,10 +176,10 @@ impl Expressions {
                 return None;
             }
             match self.get(f) {
-                Expression::Erf(y) => match self.scaled(*y) {
-                    (y, s, 0.0) if y == x && near(s, std::f64::consts::FRAC_1_SQRT_2) => Some((Activation::Gelu, x)),
-                    _ => None,
-                },
+                Expression::Erf(y) => {
+                    let ratio = self.ratio(*y, x)?;
+                    near(ratio, std::f64::consts::FRAC_1_SQRT_2).then_some((Activation::Gelu, x))
+                }
                 Expression::Function(Activation::Tanh, y) => {
                     self.tanh_argument(*y, x).then_some((Activation::GeluTanh, x))
                 }
@@ -185,6 +187,27 @@ impl Expressions {
             }
         };
         self.product_with(inner, halves)
+    }
+
+    /// What `x` is multiplied by to give `y`; both may be affine maps of the same, as behind a bias.
+    fn ratio(&self, y: Id, x: Id) -> Option<f64> {
+        let map = |id: Id, base: Id| match self.get(id) {
+            Expression::Affine { x, scale, offset } if *x == base => Some((scale.clone(), offset.clone())),
+            _ if id == base => Some((vec![1.0], vec![0.0])),
+            _ => None,
+        };
+        let base = match self.get(x) {
+            Expression::Affine { x: below, .. } if map(y, x).is_none() => *below,
+            _ => x,
+        };
+        let ((a, b), (c, d)) = (map(x, base)?, map(y, base)?);
+        let length = [&a, &b, &c, &d].iter().map(|v| v.len()).max()?;
+        let at = |v: &[f64], i: usize| v[i % v.len()];
+        let largest = (0..length).max_by(|&i, &j| at(&a, i).abs().total_cmp(&at(&a, j).abs()))?;
+        let ratio = at(&c, largest) / at(&a, largest);
+        let alike = |x: f64, y: f64| (x * ratio - y).abs() <= 1e-6 * (x.abs() + y.abs());
+        let same = (0..length).all(|i| alike(at(&a, i), at(&c, i)) && alike(at(&b, i), at(&d, i)));
+        (same && ratio.is_finite()).then_some(ratio)
     }
 
     fn affine_base(&self, id: Id) -> Id {
@@ -221,5 +244,35 @@ impl Expressions {
                 _ => None,
             }),
         }
+    }
+
+    /// `x`, eps, scale and offset, if `id` is a layer norm multiplied out as TensorFlow does:
+    /// `x m + (offset - mean(x) m)` with `m = scale / sqrt(var(x) + eps)`.
+    pub fn normalized_apart(&self, id: Id) -> Option<(Id, f64, Vec<f64>, Vec<f64>)> {
+        let affine = |id: Id| match self.get(id) {
+            Expression::Affine { x, scale, offset } => (*x, scale.clone(), offset.clone()),
+            _ => (id, vec![1.0], vec![0.0]),
+        };
+        let [a, b] = self.pair(id, Join::Add)?;
+        let parts = |of_x: Id, rest: Id| {
+            let (of_mean, one, offset) = affine(rest);
+            if one != [1.0] {
+                return None;
+            }
+            self.product_with(of_mean, |negative, factor| {
+                let (mean, -1.0, 0.0) = self.scaled(negative) else { return None };
+                let Expression::RowMean(x) = *self.get(mean) else { return None };
+                let (inverse, scale, nothing) = affine(factor);
+                let Expression::Reciprocal(root) = *self.get(inverse) else { return None };
+                let (Activation::Sqrt, variance) = self.function(root)? else { return None };
+                let (squares, 1.0, eps) = self.scaled(variance) else { return None };
+                let Expression::RowMean(square) = *self.get(squares) else { return None };
+                let (Activation::Square, centred) = self.function(square)? else { return None };
+                let centred = matches!(*self.get(centred), Expression::Sub(y, m) if (y, m) == (x, mean));
+                let same = self.product_with(of_x, |y, m| ((y, m) == (x, factor)).then_some(())).is_some();
+                (centred && same && nothing == [0.0]).then(|| (x, eps, scale, offset.clone()))
+            })
+        };
+        parts(a, b).or_else(|| parts(b, a))
     }
 }

@@ -27,6 +27,7 @@ mod graph;
 mod layers;
 mod proto;
 mod recurrent;
+mod regroup;
 mod shapes;
 mod value;
 mod walk;

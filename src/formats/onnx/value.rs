@@ -53,8 +53,11 @@ pub enum Axis {
     /// Directions or states of several layers.
     Direction,
     Channel,
-    /// Timesteps and rows in one axis.
-    Rows,
+    /// Timesteps and batch rows in one axis.
+    Rows {
+        /// Whether all rows of a timestep lie together, instead of all timesteps of a row.
+        time_first: bool,
+    },
 }
 
 /// A tensor with labelled axes.
@@ -72,6 +75,8 @@ pub struct Tensor {
 pub enum Of {
     /// The network's token ids.
     Tokens,
+    /// Token ids with a constant added, as exporters offer where an id could be below 0.
+    Shifted,
     Expression(Id),
     /// Some directions of the outputs of recurrent layers.
     Directions {
@@ -116,7 +121,7 @@ impl Tensor {
             Axis::Batch => batch,
             Axis::Direction => Dim::Known(self.directions()),
             Axis::Channel => Dim::Known(self.width),
-            Axis::Rows => product(self.steps, batch),
+            Axis::Rows { .. } => product(self.steps, batch),
         };
         self.axes.iter().map(size).collect()
     }

@@ -128,6 +128,10 @@ fn read<'a>(
         };
         walk.values.insert(name, value);
     }
+    let is_live = |node: &&Node| node.outputs.iter().any(|o| live.contains(o.as_str()));
+    if let Some(node) = graph.nodes.iter().filter(is_live).find(|n| matches!(n.op.as_str(), "Loop" | "Scan" | "If")) {
+        return Err(node.unsupported("control flow; a recurrence that an exporter wrote as a loop is not recognised"));
+    }
     for node in &graph.nodes {
         *done += 1;
         if !node.outputs.iter().any(|o| live.contains(o.as_str())) {
@@ -224,7 +228,7 @@ impl Walk<'_> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
-            Of::Tokens => return refuse("arithmetic on token ids"),
+            Of::Tokens | Of::Shifted => return refuse("arithmetic on token ids"),
             Of::Directions { part, rows } => (*part, rows),
         };
         let layer = rows[0].layer;
@@ -288,7 +292,9 @@ impl Walk<'_> {
                     Of::Directions { part: Part::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: Part::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: Part::C, .. } => {}
-                    Of::Tokens => return Err(unsupported(format!("output `{name}`"), "the network's input as output")),
+                    Of::Tokens | Of::Shifted => {
+                        return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
+                    }
                 },
                 Some(Value::States(ids)) => states.push((name, ids)),
                 Some(_) => return Err(unsupported(format!("output `{name}`"), "a constant or a state as output")),

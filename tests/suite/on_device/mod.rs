@@ -6,3 +6,4 @@ mod goldens;
 mod kernels;
 mod layers;
 mod sentiment;
+mod strategies;
