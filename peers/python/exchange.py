@@ -1,0 +1,51 @@
+"""What the Python peers share: the case folder in, one line of JSON out (../README.md)."""
+
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+MOST_SAMPLES = 200
+
+
+def arrays(path):
+    """The arrays of a safetensors file, all f32; read here so that torch alone is enough."""
+    content = pathlib.Path(path).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    found = {}
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        if name != "__metadata__":
+            start, end = entry["data_offsets"]
+            data = content[8 + length + start : 8 + length + end]
+            found[name] = np.frombuffer(data, dtype="<f4").reshape(entry["shape"]).copy()
+    return found
+
+
+def measure(version, device, prepare):
+    """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, H]."""
+    folder, budget, tolerance = sys.argv[1:4]
+    folder = pathlib.Path(folder)
+    data = arrays(folder / "data.safetensors")
+    run = prepare(folder, arrays(folder / "weights.safetensors"), data["input"])
+
+    def timed():
+        start = time.perf_counter()
+        output = run()
+        return output, (time.perf_counter() - start) * 1e6
+
+    output, first = timed()
+    expected = data["expected"]
+    if output.size != expected.size:
+        sys.exit(f"expected {expected.size} numbers, got {output.size}")
+    error = float(np.abs(output.reshape(expected.shape).astype(np.float64) - expected).max())
+    times = []
+    if error <= float(tolerance):
+        run()
+        run()
+        start = time.perf_counter()
+        while len(times) < 3 or (time.perf_counter() - start < float(budget) / 1e3 and len(times) < MOST_SAMPLES):
+            times.append(timed()[1])
+    shown = error if np.isfinite(error) else str(error)
+    print(json.dumps({"version": version, "device": device, "max_error": shown, "first_us": first, "times_us": times}))
