@@ -23,7 +23,8 @@ ROOT = HERE.parent
 TOLERANCE = {"f32": 1e-5, "f16": 5e-3}
 QUICK = ["64,1,25", "128,1,25", "256,1,25", "512,1,25", "1024,1,25", "128,4,25", "128,16,25"]
 FULL = [f"{hidden},{batch},{50}" for batch in (1, 4, 16, 32) for hidden in (64, 128, 256, 512, 1024)]
-OURS = {"gpu": "gatefold", "cpu": "gatefold-cpu"}
+# What a peer is measured against: gatefold where it runs, with weights of its precision.
+OURS = {("gpu", "f32"): "gatefold", ("gpu", "f16"): "gatefold-f16", ("cpu", "f32"): "gatefold-cpu"}
 
 
 def rust(name, target="peers-build"):
@@ -35,13 +36,14 @@ def python(name):
 
 
 def peers(gpu, node):
-    """Name, where it runs (gpu or cpu: which gatefold is its measure), command, PEER_DEVICE, precision."""
+    """Name, where it runs (gpu or cpu), command, PEER_DEVICE, PEER_PRECISION."""
     return [
         ("gatefold", "gpu", rust("gatefold"), gpu, "f32"),
+        ("gatefold-f16", "gpu", rust("gatefold"), gpu, "f16"),
         ("burn-wgpu", "gpu", rust("burn", "peers-burn"), gpu, "f32"),
         ("onnxruntime-webgpu", "gpu", [node, str(HERE / "onnxruntime-webgpu" / "peer.js")], "webgpu", "f32"),
         ("pytorch-cudnn", "gpu", python("pytorch"), "cuda", "f32"),
-        ("pytorch-cudnn-f16", "gpu", python("pytorch"), "cuda-f16", "f16"),
+        ("pytorch-cudnn-f16", "gpu", python("pytorch"), "cuda", "f16"),
         ("gatefold-cpu", "cpu", rust("gatefold"), "cpu", "f32"),
         ("onnxruntime-cpu", "cpu", python("onnxruntime_cpu"), "cpu", "f32"),
         ("pytorch-cpu", "cpu", python("pytorch"), "cpu", "f32"),
@@ -67,7 +69,7 @@ def build(names):
 def call(peer, case, budget, timeout):
     """The peer's answer, or {"failed": reason}."""
     _, _, command, device, precision = peer
-    environment = dict(os.environ, PEER_DEVICE=device)
+    environment = dict(os.environ, PEER_DEVICE=device, PEER_PRECISION=precision)
     command = [*command, str(case), str(budget), str(TOLERANCE[precision])]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
@@ -79,7 +81,7 @@ def call(peer, case, budget, timeout):
         return json.loads(done.stdout.strip().splitlines()[-1])
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     # A Rust panic's message stands under its headline.
-    told = [line for line in lines if re.search(r"error|NOT RUN|not |panicked|expected", line, re.I)] or lines
+    told = [line for line in lines if re.search(r"error|not |no |panicked|expected", line, re.I)] or lines
     return {"failed": (told[0] if told else f"exit code {done.returncode}").strip()[:300]}
 
 
@@ -161,17 +163,17 @@ def table(record, all_peers):
     lines += [f"`{record['command']}` at {record['commit']}; {record['machine']}.", ""]
     lines += [
         "µs per timestep: median over all samples of whole sequences (input in and output back in the host's memory), ± half",
-        "the distance of the quartiles, and in brackets the ratio to gatefold on the same kind of device (above 1: gatefold is",
+        "the distance of the quartiles, and in brackets the ratio to gatefold there with weights so stored (above 1: gatefold is",
         f"faster). LSTM, input as wide as hidden; shapes are H,B,T. {record['rounds']} rounds, the peers in turn in each.",
         f"Outputs agree with the f64 reference within {TOLERANCE['f32']} (f16: {TOLERANCE['f16']}) before anything is timed.",
         "",
     ]
     for place, title in (("gpu", f"On {record['adapter']}"), ("cpu", "On the CPU")):
-        names = [peer[0] for peer in all_peers if peer[1] == place]
-        lines += [f"## {title}", "", "| shape | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+        here = {peer[0]: OURS[place, peer[4]] for peer in all_peers if peer[1] == place}
+        lines += [f"## {title}", "", "| shape | " + " | ".join(here) + " |", "| --- |" + " ---: |" * len(here)]
         for shape, results in record["results"].items():
-            ours = results[OURS[place]]
-            lines.append(f"| {shape} | " + " | ".join(cell(results[name], ours) for name in names) + " |")
+            cells = [cell(results[name], results[ours]) for name, ours in here.items()]
+            lines.append(f"| {shape} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["## What ran", "", "| peer | version | device | largest error |", "| --- | --- | --- | ---: |"]
     for name, *_ in all_peers:

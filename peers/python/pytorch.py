@@ -1,4 +1,4 @@
-"""PyTorch's nn.LSTM. PEER_DEVICE: cpu, cuda (cuDNN, f32 with TF32 off) or cuda-f16 (cuDNN, f16)."""
+"""PyTorch's nn.LSTM. PEER_DEVICE: cpu or cuda (cuDNN, TF32 off); PEER_PRECISION: f32 or f16."""
 
 import os
 import sys
@@ -6,12 +6,11 @@ import sys
 import torch
 from exchange import measure
 
-CHOICE = os.environ.get("PEER_DEVICE", "cpu")
-DEVICE = CHOICE.split("-")[0]
-DTYPE = torch.float16 if CHOICE.endswith("-f16") else torch.float32
+DEVICE = os.environ.get("PEER_DEVICE", "cpu")
+DTYPE = {"f32": torch.float32, "f16": torch.float16}[os.environ.get("PEER_PRECISION", "f32")]
 if DEVICE == "cuda":
     if not torch.cuda.is_available():
-        sys.exit("NOT RUN: PyTorch finds no NVIDIA GPU")
+        sys.exit("PyTorch finds no NVIDIA GPU")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     NAME = f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}, {DTYPE}"

@@ -53,7 +53,7 @@ fn noise_goes_and_speech_stays() {
 
 #[test]
 fn another_model_is_named() {
-    let lstm = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/lstm.safetensors");
-    assert!(cores(lstm.as_ref()).unwrap_err().to_string().contains("lstm.safetensors"));
+    let lstm = crate::repository::in_repository("tests/goldens/lstm.safetensors");
+    assert!(cores(&lstm).unwrap_err().to_string().contains("lstm.safetensors"));
     assert!(cores("/nowhere.h5".as_ref()).unwrap_err().to_string().contains("/nowhere.h5"));
 }

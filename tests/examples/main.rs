@@ -9,6 +9,8 @@ mod silero;
 #[path = "../../examples/support/mod.rs"]
 #[allow(dead_code, reason = "of arguments and endings only the errors are tested")]
 mod support;
+#[path = "../support/repository.rs"]
+mod repository;
 
 #[cfg(all(feature = "keras", feature = "onnx"))]
 mod denoise;
@@ -16,12 +18,14 @@ mod vad;
 
 use std::path::PathBuf;
 
+use repository::in_repository;
+
 /// Set where absent data must fail the run.
 const REQUIRE_DATA: &str = "GATEFOLD_REQUIRE_DATA";
 
 /// A file of `../shared/data`, where the folder is there.
 fn data(file: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file);
+    let path = in_repository("../shared/data").join(file);
     if path.exists() {
         return Some(path);
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use gatefold::Network;
 use gatefold::formats::keras;
 use rawzip::{CompressionMethod, ZipArchive, ZipArchiveWriter};
+
+use crate::support::in_repository;
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 
@@ -15,7 +16,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub fn files() -> &'static Files {
     static FILES: OnceLock<Files> = OnceLock::new();
     FILES.get_or_init(|| {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/keras_models.zip");
+        let path = in_repository("tests/goldens/keras_models.zip");
         unzip(&std::fs::read(path).unwrap())
     })
 }

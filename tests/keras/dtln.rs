@@ -6,11 +6,13 @@ use gatefold::formats::keras;
 use gatefold::network::{Activation, DenseSpec, LayerSpec, NormSpec, RecurrentSpec};
 use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, Session};
 
+use crate::support::in_repository;
+
 /// Set where absent data must fail the run.
 const REQUIRE_DATA: &str = "GATEFOLD_REQUIRE_DATA";
 
 fn file() -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/dtln/model.h5");
+    let path = in_repository("../shared/data/dtln/model.h5");
     if path.exists() {
         return Some(path);
     }

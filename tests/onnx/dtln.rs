@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use gatefold::formats::onnx;
 use gatefold::{Device, Input, Network, Session, Tensor};
 
-use crate::support::{Golden, cpu};
+use crate::support::{Golden, cpu, in_repository};
 
 /// Set where absent data must fail the run.
 const REQUIRE_DATA: &str = "GATEFOLD_REQUIRE_DATA";
 const FRAMES: usize = 500;
 
 fn file(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/dtln").join(name);
+    let path = in_repository("../shared/data/dtln").join(name);
     if path.exists() {
         return Some(path);
     }
@@ -53,7 +53,7 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 
 /// Largest difference from ONNX Runtime in the frames stored.
 fn difference(answers: &[Vec<f32>], number: u8) -> f32 {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/dtln.golden.st");
+    let path = in_repository("tests/goldens/dtln.golden.st");
     let bytes = std::fs::read(path).unwrap();
     let golden = Golden::new(&bytes);
     let (frames, _) = golden.ids("frames").unwrap();

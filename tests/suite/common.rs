@@ -1,11 +1,12 @@
 //! The device under test and what the batteries share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify};
+
+pub use crate::repository::in_repository;
 
 /// Set where a missing adapter must fail the run (CI, `test.sh`).
 const REQUIRE_ADAPTER: &str = "GATEFOLD_REQUIRE_ADAPTER";
@@ -50,11 +51,6 @@ macro_rules! device_or_return {
     };
 }
 pub(crate) use device_or_return;
-
-/// `<repository>/tests/goldens` and the like.
-pub fn in_repository(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 /// A network of these layers without text.
 pub fn spec(layers: Vec<LayerSpec>) -> NetworkSpec {

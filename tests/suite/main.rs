@@ -5,3 +5,5 @@
 mod common;
 mod on_device;
 mod pure;
+#[path = "../support/repository.rs"]
+mod repository;

@@ -1,9 +1,10 @@
 //! Bundles of goldens, and the devices they are run on.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+mod repository;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::PathBuf;
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::{Device, DeviceChoice};
@@ -11,12 +12,14 @@ use rawzip::{CompressionMethod, ZipArchive};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
+pub use repository::in_repository;
+
 /// Contents by file name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// Every file of a bundle in `tests/goldens`.
 pub fn bundle(name: &str) -> Files {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+    let path = in_repository("tests/goldens").join(name);
     unzip(&std::fs::read(path).unwrap())
 }
 
