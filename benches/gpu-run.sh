@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The GPU run kit: built here, run on a machine with a GPU and without a Rust toolchain.
+#
+#   benches/gpu-run.sh build       target/gpu-kit/: run.sh and kit.tar.gz, all that the other machine needs
+#   benches/gpu-run.sh try [DIR]   runs the packed kit here on a software adapter, as another machine would: in an
+#                                  empty environment, another directory, without cargo; results in DIR
+#   benches/gpu-run.sh fetch DIR   brings the results in DIR (the other machine's $OUT) to benches/record/
+#
+# On the other machine: `OUT=results target/gpu-kit/run.sh`. The tests are built as CI builds them; what is timed, the
+# command and the criterion benchmark, is a release build. The tests of the command itself stay here: they look for it
+# where cargo built it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+kit=target/gpu-kit
+
+fail() { printf 'gpu-run.sh: %s\n' "$*" >&2; exit 1; }
+
+# The executables that a cargo command builds, as "name path" lines; its arguments follow.
+executables() {
+    cargo "$@" --message-format=json-render-diagnostics |
+        python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if path := message.get("executable"):
+        print(message["target"]["name"], path)'
+}
+
+# Stripped copies under DIR by their names.
+take() {
+    local folder=$1 name path
+    mkdir -p "$folder"
+    while read -r name path; do
+        [ ! -e "$folder/$name" ] || fail "two executables are called $name"
+        strip -o "$folder/$name" "$path"
+    done
+}
+
+build() {
+    local stage=target/gpu-kit-stage loader
+    rm -rf "$stage" "$kit"
+    mkdir -p "$stage/lib" "$stage/repository" "$kit"
+
+    executables test --locked --package gatefold --all-features --no-run | take "$stage/tests"
+    executables build --locked --package gatefold-cli --release | take "$stage/bin"
+    executables bench --locked --package gatefold --bench '*' --no-run | take "$stage/benches"
+    for folder in tests benches; do
+        [ -n "$(ls "$stage/$folder" 2>/dev/null)" ] || fail "cargo built no $folder"
+    done
+
+    # What the tests read, where they look for it.
+    git ls-files tests docs models shaders src examples README.md | tar -cf - -T - | tar -xf - -C "$stage/repository"
+    if [ -d ../shared/data ]; then cp -r ../shared/data "$stage/data"; else echo "no ../shared/data: tests over it will not run"; fi
+
+    # The peers that need nothing built there: Python's. gatefold's own runner is the measure beside them.
+    git ls-files peers | grep -E '\.(py|txt)$' | tar -cf - -T - | tar -xf - -C "$stage/repository"
+    cargo build --release --locked --manifest-path peers/Cargo.toml -p peer-gatefold --target-dir target/peers-build
+    mkdir -p "$stage/repository/target/peers-build/release"
+    strip -o "$stage/repository/target/peers-build/release/peer-gatefold" target/peers-build/release/peer-gatefold
+
+    # Used only where the machine has none.
+    loader=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*x86-64.* => //p' | head -n 1)
+    [ -n "$loader" ] || fail "no libvulkan.so.1 here; on Debian: apt-get install libvulkan1"
+    cp -L "$loader" "$stage/lib/libvulkan.so.1"
+
+    printf '%s%s\n' "$(git rev-parse --short HEAD)" "$([ -z "$(git status --porcelain -uno)" ] || echo +)" >"$stage/commit"
+    cp benches/gpu-kit.sh "$kit/run.sh"
+    tar -C "$stage" -czf "$kit/kit.tar.gz" .
+    rm -rf "$stage"
+    echo "$kit: $(du -sm "$kit" | cut -f1) MiB"
+    [ "$(du -sm "$kit" | cut -f1)" -lt 60 ] || fail "expected a kit under 60 MiB, which is what the machines lent take"
+}
+
+try() {
+    local out elsewhere
+    out=$(realpath -m "${1:-target/gpu-kit-try}")
+    elsewhere=$(mktemp -d)
+    cp "$kit/run.sh" "$kit/kit.tar.gz" "$elsewhere"
+    # VK_DRIVER_FILES is how a driver that is not installed is named, PEERS_PYTHON an interpreter with torch.
+    (cd / && env -i PATH=/usr/bin:/bin HOME="$elsewhere" XDG_RUNTIME_DIR="$elsewhere" OUT="$out" \
+        ${VK_DRIVER_FILES:+VK_DRIVER_FILES="$VK_DRIVER_FILES"} ${PEERS_PYTHON:+PEERS_PYTHON="$PEERS_PYTHON"} \
+        "$elsewhere/run.sh" --software) || { rm -rf "$elsewhere"; fail "the kit failed; see $out"; }
+    rm -rf "$elsewhere"
+}
+
+fetch() {
+    [ -f "$1/record.tar.gz" ] || fail "expected $1/record.tar.gz, which the kit's run.sh leaves in \$OUT"
+    mkdir -p benches/record
+    tar -xzvf "$1/record.tar.gz" -C benches/record
+}
+
+case "${1:-}" in
+    build) build ;;
+    try) try "${2:-}" ;;
+    fetch) fetch "${2:?expected the folder with the results}" ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
