@@ -15,15 +15,18 @@ kit=target/gpu-kit
 
 fail() { printf 'gpu-run.sh: %s\n' "$*" >&2; exit 1; }
 
-# The executables that a cargo command builds, as "name path" lines; its arguments follow.
+# The executables of a package's targets of a kind, as "name path" lines: executables FOLDER KIND,... CARGO-ARGUMENT...
 executables() {
-    cargo "$@" --message-format=json-render-diagnostics |
-        python3 -c '
-import json, sys
+    local folder=$1 kinds=$2
+    shift 2
+    cargo "$@" --message-format=json-render-diagnostics | python3 -c '
+import json, pathlib, sys
+folder, kinds = pathlib.Path(sys.argv[1]).resolve(), set(sys.argv[2].split(","))
 for line in sys.stdin:
     message = json.loads(line)
-    if path := message.get("executable"):
-        print(message["target"]["name"], path)'
+    path = message.get("executable")
+    if path and pathlib.Path(message["manifest_path"]).parent == folder and kinds & set(message["target"]["kind"]):
+        print(message["target"]["name"], path)' "$folder" "$kinds"
 }
 
 # Stripped copies under DIR by their names.
@@ -41,9 +44,10 @@ build() {
     rm -rf "$stage" "$kit"
     mkdir -p "$stage/lib" "$stage/repository" "$kit"
 
-    executables test --locked --package gatefold --all-features --no-run | take "$stage/tests"
-    executables build --locked --package gatefold-cli --release | take "$stage/bin"
-    executables bench --locked --package gatefold --bench '*' --no-run | take "$stage/benches"
+    # The whole workspace, as CI builds it, then without the command's.
+    executables . lib,test test --locked --workspace --all-features --no-run | take "$stage/tests"
+    executables cli bin build --locked --package gatefold-cli --release | take "$stage/bin"
+    executables . bench bench --locked --package gatefold --bench '*' --no-run | take "$stage/benches"
     for folder in tests benches; do
         [ -n "$(ls "$stage/$folder" 2>/dev/null)" ] || fail "cargo built no $folder"
     done

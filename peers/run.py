@@ -134,7 +134,7 @@ def measure(all_peers, absent, cases, shapes, rounds, budget, timeout):
 
 def summarise(found, steps):
     """Median and quartiles over all samples of all rounds, and the median per timestep."""
-    if times := found.get("times_us"):
+    if times := found.pop("times_us", None):
         low, middle, high = statistics.quantiles(times, n=4)
         found |= {"median_us": middle, "quartiles_us": [low, high], "us_per_step": middle / steps, "samples": len(times)}
 
@@ -218,7 +218,8 @@ def main():
     budget = arguments.budget or (250 if arguments.quick else 1000)
     shapes = arguments.shapes or (QUICK if arguments.quick else FULL)
 
-    commit = output_of("git", "rev-parse", "--short", "HEAD") + ("+" if output_of("git", "status", "--porcelain", "-uno") else "")
+    # The GPU run kit has no repository and says which commit it was built from.
+    commit = os.environ.get("GATEFOLD_COMMIT") or output_of("git", "describe", "--always", "--dirty=+")
     if not arguments.no_build:
         build(["gatefold", "burn", "candle", "rten", "tract"])
     chosen = peers(arguments.adapter, shutil.which("node") or "node")
@@ -254,7 +255,9 @@ def main():
     }
     text = table(record, chosen)
     print(text)
-    slug = re.sub(r"[^a-z0-9]+", "-", adapter.lower()).strip("-")
+    # The folder that `gatefold bench --record` takes: the adapter's name and its backend.
+    named = re.match(r"(.*) \((vulkan|metal|dx12|gl|webgpu)\b", adapter)
+    slug = re.sub(r"[^a-z0-9]+", "-", (" ".join(named.groups()) if named else adapter).lower()).strip("-")
     folder = arguments.record / slug
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{record['date']}-peers.md").write_text(text)
