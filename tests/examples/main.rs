@@ -4,13 +4,13 @@
 #[cfg(all(feature = "keras", feature = "onnx"))]
 #[path = "../../examples/dtln/mod.rs"]
 mod dtln;
+#[path = "../support/repository.rs"]
+mod repository;
 #[path = "../../examples/silero/mod.rs"]
 mod silero;
 #[path = "../../examples/support/mod.rs"]
 #[allow(dead_code, reason = "of arguments and endings only the errors are tested")]
 mod support;
-#[path = "../support/repository.rs"]
-mod repository;
 
 #[cfg(all(feature = "keras", feature = "onnx"))]
 mod denoise;

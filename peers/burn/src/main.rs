@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let run = || {
         let input = TensorData::new(case.input.data.clone(), [steps, batch, hidden]);
         let (output, _) = lstm.forward(Tensor::<3>::from_data(input, &device), None);
-        Ok(output.into_data().into_vec::<f32>().map_err(|error| format!("{error:?}"))?)
+        Ok(output.into_data().try_into_vec::<f32>().map_err(|error| format!("{error:?}"))?)
     };
     case.measure("0.22.0", &format!("wgpu, {device:?}"), run)
 }

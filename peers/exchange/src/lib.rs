@@ -80,12 +80,7 @@ impl Case {
     }
 
     /// Checks `run`'s output `[T, B, H]`, times it, and prints the result's line.
-    pub fn measure(
-        &self,
-        version: &str,
-        device: &str,
-        mut run: impl FnMut() -> Result<Vec<f32>>,
-    ) -> Result<()> {
+    pub fn measure(&self, version: &str, device: &str, mut run: impl FnMut() -> Result<Vec<f32>>) -> Result<()> {
         let start = Instant::now();
         let output = run()?;
         let first = microseconds(start);
@@ -93,9 +88,11 @@ impl Case {
             return Err(format!("expected {} numbers, got {}", self.expected.data.len(), output.len()).into());
         }
         // NaN must not vanish: f32::max would drop it.
-        let error = output.iter().zip(&self.expected.data).map(|(a, b)| (a - b).abs()).fold(0.0f32, |worst, error| {
-            if error > worst || error.is_nan() { error } else { worst }
-        });
+        let error = output
+            .iter()
+            .zip(&self.expected.data)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0f32, |worst, error| if error > worst || error.is_nan() { error } else { worst });
         let mut times = Vec::new();
         if error <= self.tolerance {
             for _ in 0..2 {

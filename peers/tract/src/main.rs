@@ -6,10 +6,7 @@ use tract_onnx::prelude::*;
 fn main() -> Result<()> {
     let case = Case::from_arguments()?;
     let [hidden, batch, steps] = case.sizes();
-    let model = tract_onnx::onnx()
-        .model_for_path(case.folder.join("model.onnx"))?
-        .into_optimized()?
-        .into_runnable()?;
+    let model = tract_onnx::onnx().model_for_path(case.folder.join("model.onnx"))?.into_optimized()?.into_runnable()?;
     let run = || {
         let input = Tensor::from_shape(&[steps, batch, hidden], &case.input.data)?;
         let outputs = model.run(tvec!(input.into()))?;
