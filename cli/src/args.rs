@@ -52,6 +52,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a network of any readable format as gatefold's own
     Convert(ConvertArgs),
+    /// Measure which strategy is fastest for a model on this adapter, and keep it for the other commands
+    Tune(TuneArgs),
     /// Time LSTMs on one or more devices, each answer checked
     Bench(BenchArgs),
 }
@@ -145,6 +147,24 @@ pub struct ConvertArgs {
     /// Overwrite the file if it is there
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TuneArgs {
+    /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
+    pub model: Option<PathBuf>,
+    /// Timesteps
+    #[arg(long, value_name = "T", default_value_t = 100)]
+    pub steps: usize,
+    /// Rows; repeatable
+    #[arg(long, value_name = "B", default_values_t = [1])]
+    pub batch: Vec<usize>,
+    /// Timed runs of each candidate
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub runs: usize,
+    /// Where results are kept [default: in the user's cache folder, where every command looks]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 mod adapters;
 mod context;
 mod engine;
+mod probe;
 mod readback;
 mod workspace;
 

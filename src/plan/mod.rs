@@ -104,6 +104,8 @@ pub struct PlanOptions {
     pub held: Option<bool>,
     /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
     pub patience: Option<u32>,
+    /// Whether the choice comes from measuring, so that plans can say so.
+    pub measured: bool,
 }
 
 impl Default for PlanOptions {
@@ -117,6 +119,7 @@ impl Default for PlanOptions {
             four_rows: None,
             held: None,
             patience: None,
+            measured: false,
         }
     }
 }

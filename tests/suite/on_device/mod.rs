@@ -7,3 +7,4 @@ mod kernels;
 mod layers;
 mod sentiment;
 mod strategies;
+mod tuned;
