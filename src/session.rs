@@ -50,6 +50,8 @@ pub struct Timing {
     pub wall: Duration,
     /// On the GPU alone, from its timestamps; `None` on the CPU, or where the adapter has none.
     pub gpu: Option<Duration>,
+    /// What our own host code spent on recording and submitting; zero on the CPU.
+    pub encode: Duration,
 }
 
 /// Every intermediate result of a run, time-major, for comparisons stage by stage.
@@ -76,6 +78,7 @@ pub(crate) struct Raw {
     pub stages: Vec<Vec<f32>>,
     pub state: State,
     pub gpu_time: Option<Duration>,
+    pub encode: Duration,
 }
 
 impl Session {
@@ -210,7 +213,7 @@ impl Session {
                 vec![batch, steps, width]
             }
         };
-        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time };
+        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encode: raw.encode };
         Output { values, shape, state: raw.state, device: self.device.info().clone(), timing }
     }
 }
@@ -220,5 +223,5 @@ fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>
     if !wish.trace {
         forward.stages.drain(..forward.stages.len().saturating_sub(1));
     }
-    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None })
+    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None, encode: Duration::ZERO })
 }

@@ -1,6 +1,7 @@
 //! A network on a GPU: does what the plan says.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::context::{Context, lock};
 use super::readback::{Part, Pending, Target};
@@ -71,7 +72,9 @@ impl Engine {
                         workspace.prepare(&self.context, &self.weights, plan)
                     }
                 };
-                Ok(self.encode(&mut workspace, &prepared, input, state, wish))
+                let start = Instant::now();
+                let pending = self.encode(&mut workspace, &prepared, input, state, wish);
+                Ok(Pending { encode: start.elapsed(), ..pending })
             })
             .await;
         if submitted.is_err() {
@@ -241,6 +244,6 @@ impl Engine {
         }
         self.context.queue.submit([encoder.finish()]);
         let state = State::zeros(&self.network, plan.batch);
-        Pending { engine: self, staging, parts, bytes, state }
+        Pending { engine: self, staging, parts, bytes, state, encode: Duration::ZERO }
     }
 }

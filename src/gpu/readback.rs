@@ -18,6 +18,8 @@ pub(crate) struct Pending<'a> {
     pub parts: Vec<Part>,
     pub bytes: u64,
     pub state: State,
+    /// What recording and submitting took.
+    pub encode: Duration,
 }
 
 /// A piece of the staging buffer.
@@ -112,7 +114,7 @@ impl Pending<'_> {
             Some(Err(error)) => return Err(self.context().failed(WHAT, &error)),
             None => return Err(self.context().failed(WHAT, &"the driver never answered")),
         }
-        let mut raw = Raw { stages: Vec::new(), state: self.state, gpu_time: None };
+        let mut raw = Raw { stages: Vec::new(), state: self.state, gpu_time: None, encode: self.encode };
         {
             let context = &self.engine.context;
             let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, &error))?;

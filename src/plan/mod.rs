@@ -5,10 +5,14 @@ mod build;
 mod constants;
 mod kernel;
 mod print;
+mod strategy;
+mod traffic;
 mod weights;
 
 pub use build::plan;
 pub use kernel::{Access, Binding, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP};
+pub use strategy::Strategy;
+pub use traffic::Traffic;
 pub use weights::{PackedWeight, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
@@ -77,11 +81,13 @@ pub struct PlanOptions {
     pub projection_budget: u64,
     /// Invocations that share the sum of one unit; chosen from the sizes when `None`.
     pub split: Option<u32>,
+    /// How the recurrence is run; chosen by the plan when `None`.
+    pub strategy: Option<Strategy>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { projection_budget: 64 << 20, split: None }
+        Self { projection_budget: 64 << 20, split: None, strategy: None }
     }
 }
 
@@ -99,14 +105,13 @@ impl PlanOptions {
         self.split = Some(split);
         self
     }
-}
 
-/// How the recurrence is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Strategy {
-    /// One dispatch per timestep.
-    Step,
+    /// Sets [`PlanOptions::strategy`].
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
 }
 
 /// Position of a buffer in [`Plan::buffers`]. The weights come first, in the order of [`pack`].
@@ -225,6 +230,12 @@ impl Plan {
     #[must_use]
     pub fn dispatch_count(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| u64::from(dispatch.repeat)).sum()
+    }
+
+    /// Multiply-adds of a run.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.work * u64::from(dispatch.repeat)).sum()
     }
 
     /// Number of submissions to the queue.
