@@ -107,6 +107,10 @@ fn usage_errors_have_the_same_exit_code() {
         &["verify", "--steps", "-1"],
         &["bench", "--shape", "hidden"],
         &["bench", "--runs", "0"],
+        &["bench", "--set", "imagenet"],
+        &["bench", "--strategy", "magic"],
+        &["bench", "compare", "one.json"],
+        &["bench", "--shape", "cell=tlu,hidden=4"],
         &["bench", "--all", "--device", "cpu"],
         &["train"],
     ];
