@@ -14,12 +14,7 @@ use gatefold::{Device, DeviceChoice, Network, RandomInput, Session, verify};
 const KERNELS: [(&str, &str, usize, usize); 13] = [
     ("embedding", r#"{"type": "embedding", "name": "l", "num_embeddings": 500, "embedding_dim": 64}"#, 16, 4),
     ("linear", r#"{"type": "dense", "name": "l", "in_features": 64, "out_features": 128}"#, 16, 4),
-    (
-        "conv1d",
-        r#"{"type": "conv1d", "name": "l", "in_channels": 32, "out_channels": 64, "kernel_size": 3}"#,
-        16,
-        4,
-    ),
+    ("conv1d", r#"{"type": "conv1d", "name": "l", "in_channels": 32, "out_channels": 64, "kernel_size": 3}"#, 16, 4),
     ("lstm_step", r#"{"type": "lstm", "name": "l", "input_size": 1, "hidden_size": 96}"#, 8, 1),
     ("project_step", r#"{"type": "lstm", "name": "l", "input_size": 1, "hidden_size": 96, "proj_size": 32}"#, 8, 1),
     ("gru_step", r#"{"type": "gru", "name": "l", "input_size": 1, "hidden_size": 96}"#, 8, 1),

@@ -123,7 +123,8 @@ pub fn run(args: &CompareArgs) -> Result<Report> {
 }
 
 fn read(path: &Path) -> Result<Record> {
-    let wrong = |got: &dyn std::fmt::Display| format!("{}: expected a record of gatefold bench, got {got}", path.display());
+    let wrong =
+        |got: &dyn std::fmt::Display| format!("{}: expected a record of gatefold bench, got {got}", path.display());
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| wrong(&format!("damaged JSON: {error}")))?;
     if value["kind"] != KIND {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use gatefold::compare::{Comparison, Tolerance, compare};
-use gatefold::reference::{Forward, Reference};
 use gatefold::plan::{PlanLimits, RunShape, Strategy, Traffic, plan};
+use gatefold::reference::{Forward, Reference};
 use gatefold::{Device, DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session};
 
 use super::Shape;
@@ -145,8 +145,7 @@ pub fn shape(
     let input = RandomInput::new(&network, shape.steps, shape.batch, seed);
     let ideal = ideal(&network, shape)?;
     let (exact, checked) = exact(shape, &network, &input, ideal.work())?;
-    let problem =
-        Problem { shape, network: &network, input: input.as_input(), ideal: &ideal, exact: &exact, checked };
+    let problem = Problem { shape, network: &network, input: input.as_input(), ideal: &ideal, exact: &exact, checked };
     let mut runners: Vec<(DeviceInfo, Variant, Result<Runner>)> = Vec::new();
     for place in places {
         // The CPU has nothing to choose from.

@@ -64,7 +64,8 @@ pub fn svg(results: &Results) -> String {
         Log::around(points().map(|point| point.hidden)),
         Log::around(points().flat_map(|point| [point.lower, point.upper])),
     );
-    let (across, up) = (|h: f64| LEFT + x.place(h) * (WIDTH - LEFT - RIGHT), |t: f64| TOP + (1.0 - y.place(t)) * HEIGHT);
+    let (across, up) =
+        (|h: f64| LEFT + x.place(h) * (WIDTH - LEFT - RIGHT), |t: f64| TOP + (1.0 - y.place(t)) * HEIGHT);
     #[expect(clippy::cast_precision_loss, reason = "a handful of lines")]
     let row = |index: usize| TOP + HEIGHT + FOOT + LINE * (index as f64 + 0.5);
     let total = row(series.len()) + 14.0;
@@ -120,7 +121,10 @@ pub fn svg(results: &Results) -> String {
                 at - 4.0,
                 at - 4.0
             ));
-            add(format!("<circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"4\" stroke=\"#fff\" stroke-width=\"1\"/>", up(point.median)));
+            add(format!(
+                "<circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"4\" stroke=\"#fff\" stroke-width=\"1\"/>",
+                up(point.median)
+            ));
         }
         let at = row(index);
         add(format!(

@@ -20,7 +20,8 @@ impl Target {
     /// `folder/<adapter>/<date>.json`, after the first GPU of the run, else the CPU.
     pub fn record(folder: &Path, places: &[Place]) -> Result<Self> {
         let adapter = places.iter().find(|place| place.info.backend != "cpu").or(places.first());
-        let name = adapter.map_or_else(|| "none".to_owned(), |place| format!("{} {}", place.info.name, place.info.backend));
+        let name =
+            adapter.map_or_else(|| "none".to_owned(), |place| format!("{} {}", place.info.name, place.info.backend));
         let folder = folder.join(slug(&name));
         fs::create_dir_all(&folder)
             .map_err(|error| format!("{}: expected a folder that can be written, got: {error}", folder.display()))?;

@@ -147,7 +147,8 @@ fn a_plot_has_a_line_per_series() {
     let text = std::fs::read_to_string(&file).expect("a plot");
     let document = roxmltree::Document::parse(&text).expect("well-formed");
     let series: Vec<_> = document.descendants().filter(|node| node.attribute("class") == Some("series")).collect();
-    let titles: Vec<_> = series.iter().map(|node| node.descendants().find_map(|node| node.text()).unwrap_or("")).collect();
+    let titles: Vec<_> =
+        series.iter().map(|node| node.descendants().find_map(|node| node.text()).unwrap_or("")).collect();
     assert_eq!(series.len(), 2, "{titles:?}");
     let points = |index: usize| series[index].descendants().find_map(|node| node.attribute("points")).expect("points");
     assert_eq!((points(0).split(' ').count(), points(1).split(' ').count()), (2, 1));
@@ -216,7 +217,8 @@ fn records_that_are_none_are_refused() {
 fn targets_that_cannot_be_written_are_refused_before_the_run() {
     let folder = Folder::new("bench-unwritable");
     let blocked = folder.file("file", "");
-    let start = |more: [&str; 2]| ["bench", "--device", "cpu", "--shape", "hidden=512,steps=2000"].into_iter().chain(more);
+    let start =
+        |more: [&str; 2]| ["bench", "--device", "cpu", "--shape", "hidden=512,steps=2000"].into_iter().chain(more);
     refusal(start(["--record", &blocked]).collect::<Vec<_>>(), &["file", "can be written"]);
     let nowhere = folder.path("none/out.svg");
     refusal(start(["--plot", &nowhere]).collect::<Vec<_>>(), &["out.svg", "can be written"]);
