@@ -287,9 +287,38 @@ impl Device {
         self.tuning.as_ref()
     }
 
+    /// Bytes read and written per second when memory is copied on the device: what its kernels can reach at best.
+    /// Takes a fraction of a second and 256 MiB of the device's memory.
+    ///
+    /// # Errors
+    /// The driver's own errors.
+    pub fn measure_bandwidth(&self) -> Result<f64> {
+        match &self.kind {
+            Kind::Cpu => Ok(copy_bandwidth()),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => pollster::block_on(crate::gpu::bandwidth(context)),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }
+}
+
+/// Of this CPU, one thread; the best of five copies.
+fn copy_bandwidth() -> f64 {
+    const NUMBERS: usize = 16 << 20;
+    let (from, mut to) = (vec![1_u32; NUMBERS], vec![0_u32; NUMBERS]);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&mut to);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let moved = (2 * NUMBERS * size_of::<u32>()) as f64;
+    moved / best.max(1e-9)
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -1,6 +1,7 @@
 //! The only rooms that know wgpu. They decide nothing: the plan does.
 
 mod adapters;
+mod bandwidth;
 mod context;
 mod engine;
 mod probe;
@@ -9,5 +10,6 @@ mod workspace;
 
 pub use adapters::AdapterReport;
 pub(crate) use adapters::{adapters, info, reports};
+pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
 pub(crate) use engine::Engine;
