@@ -3,6 +3,7 @@ mod battery;
 mod cells;
 mod errors;
 mod goldens;
+mod host;
 mod kernels;
 mod layers;
 mod sentiment;
