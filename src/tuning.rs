@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Device, DeviceInfo};
 use crate::error::{Error, Result};
 use crate::network::Network;
-use crate::plan::{Plan, PlanOptions, RunShape, Strategy};
+#[cfg(feature = "gpu")]
+use crate::plan::RunShape;
+use crate::plan::{Plan, PlanOptions, Strategy};
 use crate::session::Session;
 use crate::verify::RandomInput;
 
@@ -135,6 +137,7 @@ impl Tuning {
     }
 
     /// `options` with the measured choice for this run; a wish of the caller goes before it.
+    #[cfg(feature = "gpu")]
     pub(crate) fn apply(&self, network: &Network, shape: RunShape, options: PlanOptions) -> Option<PlanOptions> {
         let wished = options.strategy.is_some()
             || options.split.is_some()
@@ -150,6 +153,7 @@ impl Tuning {
     }
 }
 
+#[cfg(feature = "gpu")]
 impl Tuned {
     fn options(&self, base: PlanOptions) -> PlanOptions {
         PlanOptions {
