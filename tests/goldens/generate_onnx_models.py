@@ -123,7 +123,7 @@ def export_torch(out):
         with torch.no_grad():
             for tensor in list(model.parameters()) + list(model.buffers()):
                 if tensor.is_floating_point():
-                    tensor.copy_(torch.empty_like(tensor).uniform_(-0.6, 0.6).abs() + 0.2 if False else torch.empty_like(tensor).uniform_(-0.6, 0.6))
+                    tensor.uniform_(-0.6, 0.6)
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm1d):
                     module.running_var.uniform_(0.3, 1.7)

@@ -7,3 +7,4 @@ mod support;
 mod damage;
 mod dtln;
 mod grid;
+mod models;
