@@ -83,6 +83,9 @@ impl Build {
         if let Some((x, eps)) = self.expressions.normalized(id) {
             return self.norm(id, x, eps, None);
         }
+        if let Some(norm) = self.expressions.normalized_by_parts(id) {
+            return self.norm(id, norm.x, norm.eps, Some([&norm.gamma, &norm.beta]));
+        }
         let refuse = |what: &str| Err(unsupported(format!("node `{}`", facts.name), what));
         match self.expressions.get(id).clone() {
             Expression::Layer(name) => Ok(name),

@@ -107,6 +107,7 @@ impl Walk<'_> {
             (Value::Tensor(t), Value::Constant(c)) if t.of == Of::Tokens => match (op, c.scalar()) {
                 // Ids of gatefold are never below 0.
                 ("Less", Some(0.0)) => Ok(Value::Fill { value: 0.0, dims: None }),
+                ("Add", Some(_)) => Ok(Value::Tensor(Tensor { of: Of::Shifted, ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
             (Value::Tensor(t), Value::Fill { value: 0.0, .. }) | (Value::Fill { value: 0.0, .. }, Value::Tensor(t))
@@ -212,7 +213,7 @@ impl Walk<'_> {
         let x = self.settle(node, tensor)?;
         let numbers = self.by_channel(node, tensor, constant)?;
         let width = self.build.expressions.facts(x).width;
-        if numbers.len() != 1 && numbers.len() != width {
+        if numbers.len() != 1 && numbers.len() != width && !(width == 1 && self.over_channels(x)) {
             return Err(node.unsupported("a constant that widens a tensor"));
         }
         let map = |f: fn(f64) -> f64| numbers.iter().map(|&n| f(n)).collect::<Vec<f64>>();
@@ -263,7 +264,7 @@ impl Walk<'_> {
         let offset = tensor.axes.len().checked_sub(constant.shape.len());
         let at = tensor.position(Axis::Channel);
         let only_channels = |offset: usize, at: usize| {
-            constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && n == tensor.width))
+            constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && (n == tensor.width || tensor.width == 1)))
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),

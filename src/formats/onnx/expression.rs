@@ -55,6 +55,14 @@ pub struct Facts {
     depth: usize,
 }
 
+/// `gamma (x - mean(x)) / sqrt(var(x) + eps) + beta`
+pub struct Normalization {
+    pub x: Id,
+    pub eps: f64,
+    pub gamma: Vec<f64>,
+    pub beta: Vec<f64>,
+}
+
 /// All expressions; equal ones have one [`Id`].
 #[derive(Default)]
 pub struct Expressions {
@@ -113,7 +121,8 @@ impl Expressions {
             }
             _ => (x, scale.to_vec(), offset.to_vec()),
         };
-        self.add(name, Expression::Affine { x, scale, offset }, facts.width, facts.sequence)
+        let width = facts.width.max(scale.len()).max(offset.len());
+        self.add(name, Expression::Affine { x, scale, offset }, width, facts.sequence)
     }
 
     /// The function and what it reads.
@@ -168,23 +177,47 @@ impl Expressions {
         }
         // GELU: factor * x * (1 + erf(x / sqrt(2))) or (1 + tanh(..)), the factor 1/2 anywhere.
         let (inner, outer, 0.0) = self.scaled(id) else { return None };
-        let halves = |x: Id, bracket: Id| {
-            let ((x, left, zero), (f, slope, offset)) = (self.scaled(x), self.scaled(bracket));
+        let gelu = |(x, left, zero): (Id, f64, f64), (f, slope, offset): (Id, f64, f64)| {
             if zero != 0.0 || !near(outer * left * slope, 0.5) || !near(slope, offset) {
                 return None;
             }
             match self.get(f) {
-                Expression::Erf(y) => match self.scaled(*y) {
-                    (y, s, 0.0) if y == x && near(s, std::f64::consts::FRAC_1_SQRT_2) => Some((Activation::Gelu, x)),
-                    _ => None,
-                },
+                Expression::Erf(y) => self
+                    .multiple(*y, x)
+                    .filter(|&factor| near(factor, std::f64::consts::FRAC_1_SQRT_2))
+                    .map(|_| (Activation::Gelu, x)),
                 Expression::Function(Activation::Tanh, y) => {
                     self.tanh_argument(*y, x).then_some((Activation::GeluTanh, x))
                 }
                 _ => None,
             }
         };
-        self.product_with(inner, halves)
+        // What x is may itself be an affine map, such as a product with its bias.
+        self.product_with(inner, |x, bracket| {
+            let bracket = self.scaled(bracket);
+            gelu((x, 1.0, 0.0), bracket).or_else(|| gelu(self.scaled(x), bracket))
+        })
+    }
+
+    /// How many times `x` the expression `y` is, if it is a multiple of it.
+    fn multiple(&self, y: Id, x: Id) -> Option<f64> {
+        let parts = |id: Id| match self.get(id) {
+            Expression::Affine { x, scale, offset } => (*x, scale.clone(), offset.clone()),
+            _ => (id, vec![1.0], vec![0.0]),
+        };
+        // `x` itself, or what it is an affine map of.
+        let (base, scale, offset) = parts(y);
+        let (other, x_scale, x_offset) = if base == x { (x, vec![1.0], vec![0.0]) } else { parts(x) };
+        let factor = scale[0] / x_scale[0];
+        let proportional = |a: &[f64], b: &[f64]| {
+            let count = a.len().max(b.len());
+            (0..count).all(|i| {
+                let (a, b) = (a[i % a.len()], b[i % b.len()] * factor);
+                (a - b).abs() <= 1e-6 * a.abs().max(b.abs())
+            })
+        };
+        (base == other && factor.is_finite() && proportional(&scale, &x_scale) && proportional(&offset, &x_offset))
+            .then_some(factor)
     }
 
     fn affine_base(&self, id: Id) -> Id {
@@ -206,13 +239,8 @@ impl Expressions {
     /// `x` and eps, if `id` is `(x - mean(x)) / sqrt(var(x) + eps)`.
     pub fn normalized(&self, id: Id) -> Option<(Id, f64)> {
         let parts = |centred: Id, root: Id| {
-            let (Activation::Sqrt, variance) = self.function(root)? else { return None };
-            let (mean, 1.0, eps) = self.scaled(variance) else { return None };
-            let (Expression::Sub(x, m), Expression::RowMean(square)) = (self.get(centred), self.get(mean)) else {
-                return None;
-            };
-            let of_x = matches!(self.get(*m), Expression::RowMean(y) if y == x);
-            (of_x && self.function(*square) == Some((Activation::Square, centred))).then_some((*x, eps))
+            let (of, x, eps) = self.deviation(root)?;
+            (of == centred).then_some((x, eps))
         };
         match self.get(id) {
             Expression::Div(centred, root) => parts(*centred, *root),
@@ -221,5 +249,41 @@ impl Expressions {
                 _ => None,
             }),
         }
+    }
+
+    /// `x - mean(x)`, `x` and eps, if `root` is `sqrt(var(x) + eps)`.
+    fn deviation(&self, root: Id) -> Option<(Id, Id, f64)> {
+        let (Activation::Sqrt, variance) = self.function(root)? else { return None };
+        let (mean, 1.0, eps) = self.scaled(variance) else { return None };
+        let Expression::RowMean(square) = self.get(mean) else { return None };
+        let (Activation::Square, centred) = self.function(*square)? else { return None };
+        let Expression::Sub(x, m) = self.get(centred) else { return None };
+        matches!(self.get(*m), Expression::RowMean(y) if y == x).then_some((centred, *x, eps))
+    }
+
+    /// A normalization as Keras writes it, `x s + (beta - mean(x) s)` with `s = gamma / sqrt(var(x) + eps)`.
+    pub fn normalized_by_parts(&self, id: Id) -> Option<Normalization> {
+        let [a, b] = self.pair(id, Join::Add)?;
+        let parts = |scaled: Id, rest: Id| {
+            let (mean_part, beta) = match self.get(rest) {
+                Expression::Affine { x, scale, offset } if *scale == [1.0] => (*x, offset.clone()),
+                _ => (rest, vec![0.0]),
+            };
+            self.product_with(scaled, |x, s| {
+                let (inverse, gamma) = match self.get(s) {
+                    Expression::Affine { x, scale, offset } if *offset == [0.0] => (*x, scale.clone()),
+                    _ => (s, vec![1.0]),
+                };
+                let Expression::Reciprocal(root) = self.get(inverse) else { return None };
+                let (_, of, eps) = self.deviation(*root)?;
+                let negative_mean = |id: Id| {
+                    let (mean, -1.0, 0.0) = self.scaled(id) else { return false };
+                    matches!(self.get(mean), Expression::RowMean(y) if *y == x)
+                };
+                self.product_with(mean_part, |m, other| (other == s && negative_mean(m)).then_some(()))?;
+                (of == x).then(|| Normalization { x, eps, gamma, beta: beta.clone() })
+            })
+        };
+        parts(a, b).or_else(|| parts(b, a))
     }
 }

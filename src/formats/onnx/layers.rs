@@ -83,8 +83,8 @@ impl Walk<'_> {
                 };
                 Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
             }
-            Value::Tensor(tensor) if floats == (tensor.of == Of::Tokens) => {
-                Err(node.unsupported("a cast between token ids and numbers"))
+            Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens | Of::Shifted) => {
+                Err(node.unsupported("a cast of numbers to integers"))
             }
             value => Ok(value),
         }

@@ -577,9 +577,8 @@ fn regrouped(tensor: &Tensor, batch: Dim, target: &[Dim]) -> Option<Vec<Axis>> {
     for (&axis, &size) in tensor.axes.iter().zip(&dims) {
         match axis {
             Axis::Unit => {}
-            // Which of the two came first is not kept: of one size, they could be taken for each other.
-            Axis::Rows if tensor.steps == batch && batch != Dim::Known(1) => return None,
             Axis::Rows => axes.extend([(Axis::Time, tensor.steps), (Axis::Batch, batch)]),
+            Axis::RowsByBatch => axes.extend([(Axis::Batch, batch), (Axis::Time, tensor.steps)]),
             axis => axes.push((axis, size)),
         }
     }
@@ -605,7 +604,8 @@ fn group(axes: &[(Axis, Dim)], target: &[Dim]) -> Option<Vec<Axis>> {
         let [(a, m), (b, n), ..] = axes else { return None };
         let label = match (a, b) {
             (Axis::Direction, Axis::Channel) => Axis::Channel,
-            (Axis::Time, Axis::Batch) | (Axis::Batch, Axis::Time) => Axis::Rows,
+            (Axis::Time, Axis::Batch) => Axis::Rows,
+            (Axis::Batch, Axis::Time) => Axis::RowsByBatch,
             // One of them has size 1 and goes.
             (_, Axis::Channel) if *m == Dim::Known(1) => Axis::Channel,
             _ => return None,

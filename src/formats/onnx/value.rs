@@ -53,8 +53,10 @@ pub enum Axis {
     /// Directions or states of several layers.
     Direction,
     Channel,
-    /// Timesteps and rows in one axis.
+    /// Timesteps and rows in one axis: all rows of a timestep, then those of the next.
     Rows,
+    /// All timesteps of a row, then those of the next.
+    RowsByBatch,
 }
 
 /// A tensor with labelled axes.
@@ -72,6 +74,8 @@ pub struct Tensor {
 pub enum Of {
     /// The network's token ids.
     Tokens,
+    /// Token ids plus a number, which Keras computes for ids below 0 and then takes 0 times.
+    Shifted,
     Expression(Id),
     /// Some directions of the outputs of recurrent layers.
     Directions {
@@ -116,7 +120,7 @@ impl Tensor {
             Axis::Batch => batch,
             Axis::Direction => Dim::Known(self.directions()),
             Axis::Channel => Dim::Known(self.width),
-            Axis::Rows => product(self.steps, batch),
+            Axis::Rows | Axis::RowsByBatch => product(self.steps, batch),
         };
         self.axes.iter().map(size).collect()
     }

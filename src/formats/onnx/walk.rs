@@ -224,7 +224,7 @@ impl Walk<'_> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
-            Of::Tokens => return refuse("arithmetic on token ids"),
+            Of::Tokens | Of::Shifted => return refuse("arithmetic on token ids"),
             Of::Directions { part, rows } => (*part, rows),
         };
         let layer = rows[0].layer;
@@ -288,7 +288,9 @@ impl Walk<'_> {
                     Of::Directions { part: Part::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: Part::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: Part::C, .. } => {}
-                    Of::Tokens => return Err(unsupported(format!("output `{name}`"), "the network's input as output")),
+                    Of::Tokens | Of::Shifted => {
+                        return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
+                    }
                 },
                 Some(Value::States(ids)) => states.push((name, ids)),
                 Some(_) => return Err(unsupported(format!("output `{name}`"), "a constant or a state as output")),
