@@ -109,7 +109,7 @@ def torch_models():
         "two_branches": (Wrap({"a": nn.LSTM(6, 4, batch_first=True), "b": nn.GRU(6, 5, batch_first=True), "out": nn.Linear(9, 4)}, two_branches), f(2, 5, 6)),
         "zero_state": (Wrap({"rnn": nn.LSTM(4, 6, 2, batch_first=True), "out": nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 4), nn.Hardtanh())}, given_zeros), f(2, 5, 4)),
         "gate": (Wrap({"rnn": nn.GRU(4, 6, batch_first=True), "gate": nn.Linear(6, 6)}, gated), f(2, 5, 4)),
-        "activations": (Take(nn.RNN(4, 6, batch_first=True), nn.Sequential(nn.Linear(6, 6), nn.SiLU(), nn.Linear(6, 6), nn.GELU(approximate="tanh"), nn.Linear(6, 6), nn.Softplus(), nn.Softsign(), nn.Linear(6, 6), nn.Mish(), nn.SELU(), nn.LeakyReLU(0.2), nn.Hardsigmoid(), nn.Tanh())), f(2, 5, 4)),
+        "activations": (Take(nn.LSTM(4, 6, batch_first=True), nn.Sequential(nn.Linear(6, 6), nn.SiLU(), nn.Linear(6, 6), nn.GELU(approximate="tanh"), nn.Linear(6, 6), nn.Softplus(), nn.Softsign(), nn.Linear(6, 6), nn.Mish(), nn.SELU(), nn.LeakyReLU(0.2), nn.Hardsigmoid(), nn.Tanh())), f(2, 5, 4)),
     }
     return models
 
@@ -156,7 +156,7 @@ def export_keras(out):
 
     def branches():
         x = keras.Input((5, 4))
-        a, b = l.LSTM(6, return_sequences=True)(x), l.GRU(6, return_sequences=True)(x)
+        a, b = l.LSTM(6, return_sequences=True)(x), l.LSTM(6, return_sequences=True, go_backwards=True)(x)
         y = l.Dense(3)(l.Concatenate()([l.add([a, b]), l.multiply([a, b]), l.maximum([a, b])]))
         return keras.Model(x, y)
 

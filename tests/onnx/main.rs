@@ -6,5 +6,6 @@ mod support;
 
 mod damage;
 mod dtln;
+mod external;
 mod grid;
 mod models;

@@ -9,6 +9,21 @@ use crate::support::{Files, Golden, bundle, cpu, miss};
 /// How many models of each exporter the bundle has.
 const EXPORTERS: [(&str, usize); 4] = [("torch_script", 18), ("torch_dynamo", 18), ("tf2onnx", 10), ("keras", 10)];
 
+/// Recurrences that an exporter wrote out as other operators, by model and node.
+const REFUSED: [(&str, &str); 9] = [
+    // torch.export unrolls nn.RNN, one Slice for each timestep of the example it was given.
+    ("torch_dynamo_rnn_relu", "node `node_Slice_20` (Slice)"),
+    // tf2onnx knows Keras' LSTM alone; other cells stay TensorFlow's loops.
+    ("tf2onnx_gru_sequence", "while_loop` (Loop)"),
+    ("tf2onnx_gru_reset_before", "while_loop` (Loop)"),
+    ("tf2onnx_simple_rnn", "while_loop` (Loop)"),
+    ("tf2onnx_bidirectional_gru_last", "while_loop` (Loop)"),
+    ("keras_gru_sequence", "while_loop` (Loop)"),
+    ("keras_gru_reset_before", "while_loop` (Loop)"),
+    ("keras_simple_rnn", "while_loop` (Loop)"),
+    ("keras_bidirectional_gru_last", "while_loop` (Loop)"),
+];
+
 /// The models of one exporter, by name.
 fn models<'a>(files: &'a Files, exporter: &str) -> Vec<&'a str> {
     let names = files.keys().filter_map(|name| name.strip_suffix(".onnx"));
@@ -38,21 +53,28 @@ fn read(files: &Files, model: &str) -> Result<Network, String> {
     onnx::from_bytes(&name, &files[&name]).map_err(|error| format!("{name}: {error}"))
 }
 
-/// Every model of every exporter is read and agrees on `device`.
+/// Every model of every exporter agrees on `device`, or is refused where `REFUSED` says so.
 fn all_agree(device: &Device) {
     let files = bundle("onnx_models.zip");
-    let mut failures = Vec::new();
+    let (mut failures, mut agreed) = (Vec::new(), 0);
     for (exporter, count) in EXPORTERS {
         let models = models(&files, exporter);
         assert_eq!(models.len(), count, "{exporter}: {models:?}");
         for model in models {
-            match read(&files, model) {
-                Ok(network) => failures.extend(missed(device, &files, model, &network)),
-                Err(refused) => failures.push(refused),
+            let node = REFUSED.iter().find(|(name, _)| *name == model).map(|(_, node)| node);
+            match (read(&files, model), node) {
+                (Ok(network), None) => {
+                    failures.extend(missed(device, &files, model, &network));
+                    agreed += 1;
+                }
+                (Err(error), Some(node)) if error.contains(node) => {}
+                (Ok(_), Some(_)) => failures.push(format!("{model}: is read; take it off the list")),
+                (Err(error), _) => failures.push(error),
             }
         }
     }
     assert!(failures.is_empty(), "{}: {failures:#?}", device.info());
+    assert_eq!(agreed, 47);
 }
 
 #[test]
@@ -76,7 +98,7 @@ fn wrong_models_are_seen() {
     let device = cpu();
     let (mut nudged, mut turned, mut tried) = (0, 0, 0);
     for model in EXPORTERS.iter().flat_map(|(exporter, _)| models(&files, exporter)) {
-        let right = read(&files, model).unwrap();
+        let Ok(right) = read(&files, model) else { continue };
         let wrong = |change: &dyn Fn(&mut Vec<f32>)| {
             let mut tensors = right.tensors().clone();
             let (name, tensor) = tensors.iter().find(|(name, _)| name.ends_with("weight_hh_l0")).unwrap();
@@ -90,6 +112,7 @@ fn wrong_models_are_seen() {
         turned += wrong(&|data| data.rotate_left(1));
         tried += 1;
     }
+    assert_eq!(tried, 47);
     // A saturated head hides some changes.
     assert!(nudged + 2 >= tried && turned + 2 >= tried, "nudged {nudged}, turned {turned} of {tried}");
 }

@@ -264,7 +264,11 @@ impl Walk<'_> {
         let offset = tensor.axes.len().checked_sub(constant.shape.len());
         let at = tensor.position(Axis::Channel);
         let only_channels = |offset: usize, at: usize| {
-            constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && (n == tensor.width || tensor.width == 1)))
+            constant
+                .shape
+                .iter()
+                .enumerate()
+                .all(|(i, &n)| n == 1 || (i + offset == at && (n == tensor.width || tensor.width == 1)))
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),

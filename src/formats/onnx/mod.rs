@@ -23,6 +23,7 @@ mod cell;
 mod constants;
 mod elementwise;
 mod expression;
+mod external;
 mod graph;
 mod layers;
 mod proto;
@@ -41,7 +42,8 @@ use crate::network::Network;
 /// Reads a network from an ONNX file; tensors may lie in other files in its folder.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if it is no ONNX model,
+/// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is no ONNX model or its
+/// external data are not where it says,
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
