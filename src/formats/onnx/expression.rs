@@ -41,6 +41,8 @@ pub enum Expression {
     RowMean(Id),
     Erf(Id),
     Reciprocal(Id),
+    /// Whether it is above a number.
+    Above(Id, f64),
 }
 
 /// What is known about an expression.
@@ -96,6 +98,7 @@ impl Expressions {
             | Expression::Channels { x, .. }
             | Expression::RowMean(x)
             | Expression::Erf(x)
+            | Expression::Above(x, _)
             | Expression::Reciprocal(x) => self.facts(*x).depth + 1,
             Expression::Sub(a, b) | Expression::Div(a, b) => self.facts(*a).depth.max(self.facts(*b).depth) + 1,
             Expression::Join(_, inputs) => inputs.iter().map(|&i| self.facts(i).depth + 1).max().unwrap_or(0),

@@ -20,6 +20,7 @@
 mod array;
 mod build;
 mod cell;
+mod concat;
 mod constants;
 mod elementwise;
 mod expression;
@@ -29,6 +30,7 @@ mod layers;
 mod proto;
 mod recurrent;
 mod shapes;
+mod slices;
 mod value;
 mod walk;
 
