@@ -65,6 +65,9 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
 }
 
 fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
+    if bytes.is_empty() {
+        return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
+    }
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
     walk::network(&graph::Graph::new(model, folder)?)
