@@ -8,6 +8,7 @@ override OUT_STRIDE: u32;          // width of a row of the output
 override OUT_OFFSET: u32 = 0u;     // first column of the output
 override HOW: u32 = 0u;            // 0 copy, 1 add, 2 mul, 3 max
 override SCALE: f32 = 1.0;
+override REVERSED: u32 = 0u;       // 1 where timesteps are read from the last to the first
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = M
@@ -27,7 +28,11 @@ fn combine(
     }
     let column = index % COLUMNS;
     let to = (params.output_row + row) * OUT_STRIDE + OUT_OFFSET + column;
-    var value = x[(params.input_row + row) * IN_STRIDE + IN_OFFSET + column];
+    var from_row = params.input_row + row;
+    if REVERSED == 1u {
+        from_row = (params.steps - 1u - row / params.batch) * params.batch + row % params.batch;
+    }
+    var value = x[from_row * IN_STRIDE + IN_OFFSET + column];
     if HOW == 1u {
         value += output[to];
     } else if HOW == 2u {

@@ -17,9 +17,10 @@ const QUADS: u32 = TILE / 4u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = M
 @group(0) @binding(1) var<storage, read> x: array<f32>;                 // [.., K]
-@group(0) @binding(2) var<storage, read> w: array<f32>;                 // [K, N]
+@group(0) @binding(2) var<storage, read> w: array<u32>;                 // [K, N], packed as weights/ says
 @group(0) @binding(3) var<storage, read> bias: array<f32>;              // [N]
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;      // [.., N]
+@group(0) @binding(4) var<storage, read> scale: array<f32>;             // [N], of 8-bit weights
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;      // [.., N]
 
 var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
 var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
@@ -27,7 +28,7 @@ var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
 // Reads past an edge become 0. No branches: SwiftShader takes minutes to compile 16 of them.
 fn read_w(k: u32, column: u32) -> f32 {
     let inside = k < IN_FEATURES && column < OUT_FEATURES;
-    return select(0.0, w[select(0u, k * OUT_FEATURES + column, inside)], inside);
+    return select(0.0, weight_at(select(0u, k, inside), select(0u, column, inside)), inside);
 }
 
 @compute @workgroup_size(8, 8)
@@ -74,7 +75,7 @@ fn linear(
         if row < params.rows && column < OUT_FEATURES {
             let sums = select(select(sums_0, sums_1, i >= 4u), select(sums_2, sums_3, i >= 12u), i >= 8u);
             output[(params.output_row + row) * OUT_FEATURES + column] =
-                activate(ACTIVATION, ALPHA, BETA, sums[i % 4u] + bias[column]);
+                activate(ACTIVATION, ALPHA, BETA, scaled(sums[i % 4u], column) + bias[column]);
         }
     }
 }

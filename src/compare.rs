@@ -20,6 +20,14 @@ impl Tolerance {
         let growth = (steps as f64 / 64.0).sqrt().max(1.0);
         Self { atol: 2e-6 * growth, rtol: 1e-5 }
     }
+
+    /// The table: products in f16, sums in f32, after T `steps` of recurrence. A product of two
+    /// numbers rounded to 11 bits is off by up to 2^-10 of itself.
+    #[must_use]
+    pub fn f16(steps: usize) -> Self {
+        let Self { atol, rtol } = Self::f32(steps);
+        Self { atol: atol * 500.0, rtol: rtol * 100.0 }
+    }
 }
 
 /// How far numbers are from what was expected.

@@ -77,6 +77,7 @@ pub mod reference;
 mod session;
 mod state;
 mod text;
+pub mod tuning;
 mod verify;
 
 pub use classify::{Classifier, Prediction};
@@ -85,7 +86,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
 pub use input::Input;
-pub use network::{Network, NetworkSpec, Tensor};
+pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Output, Session, Timing, Trace};
 pub use state::{LayerState, State};

@@ -9,7 +9,7 @@ use crate::input::{Checked, Input, swap_outer};
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{Arithmetic, Plan, PlanOptions};
 use crate::reference::Reference;
 use crate::state::State;
 
@@ -18,6 +18,7 @@ use crate::state::State;
 pub struct Session {
     device: Device,
     network: Arc<Network>,
+    arithmetic: Arithmetic,
     engine: Engine,
 }
 
@@ -50,6 +51,8 @@ pub struct Timing {
     pub wall: Duration,
     /// On the GPU alone, from its timestamps; `None` on the CPU, or where the adapter has none.
     pub gpu: Option<Duration>,
+    /// Of `wall`, the time in which the host recorded and submitted dispatches; `None` on the CPU.
+    pub encoding: Option<Duration>,
 }
 
 /// Every intermediate result of a run, time-major, for comparisons stage by stage.
@@ -76,6 +79,11 @@ pub(crate) struct Raw {
     pub stages: Vec<Vec<f32>>,
     pub state: State,
     pub gpu_time: Option<Duration>,
+    /// Time that the host spent recording and submitting.
+    pub encoding: Option<Duration>,
+    /// Whether workgroups waited for each other in vain, so that nothing here is right.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no workgroups"))]
+    pub lost_patience: bool,
 }
 
 impl Session {
@@ -103,17 +111,25 @@ impl Session {
         let engine = match device.kind() {
             Kind::Cpu => Engine::Cpu(Reference::new(network)),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(gpu) => Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options).await?),
+            Kind::Gpu(gpu) => {
+                Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning()).await?)
+            }
         };
-        #[cfg(not(feature = "gpu"))]
-        let _ = options; // The CPU has nothing to cut up.
-        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), engine })
+        // The CPU has nothing to cut up, and one arithmetic.
+        let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
+        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), arithmetic, engine })
     }
 
     /// The network.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// In which numbers it multiplies.
+    #[must_use]
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The device.
@@ -150,7 +166,15 @@ impl Session {
         let raw = match &self.engine {
             Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.submit(&checked, state, Wish::default()).await?.resolve().await?,
+            Engine::Gpu(engine) => {
+                let raw = engine.submit(&checked, state, Wish::default()).await?.resolve().await?;
+                if raw.lost_patience {
+                    engine.stop_waiting();
+                    engine.submit(&checked, state, Wish::default()).await?.resolve().await?
+                } else {
+                    raw
+                }
+            }
         };
         Ok(self.output(&checked, raw, start))
     }
@@ -192,7 +216,14 @@ impl Session {
         match &self.engine {
             Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => pollster::block_on(engine.submit(input, state, wish))?.wait(),
+            Engine::Gpu(engine) => {
+                let raw = pollster::block_on(engine.submit(input, state, wish))?.wait()?;
+                if !raw.lost_patience {
+                    return Ok(raw);
+                }
+                engine.stop_waiting();
+                pollster::block_on(engine.submit(input, state, wish))?.wait()
+            }
         }
     }
 
@@ -210,7 +241,7 @@ impl Session {
                 vec![batch, steps, width]
             }
         };
-        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time };
+        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
         Output { values, shape, state: raw.state, device: self.device.info().clone(), timing }
     }
 }
@@ -220,5 +251,5 @@ fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>
     if !wish.trace {
         forward.stages.drain(..forward.stages.len().saturating_sub(1));
     }
-    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None })
+    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None, encoding: None, lost_patience: false })
 }

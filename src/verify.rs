@@ -7,6 +7,7 @@ use crate::device::DeviceInfo;
 use crate::error::Result;
 use crate::input::{Checked, Input};
 use crate::network::{Network, Stage};
+use crate::plan::Arithmetic;
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::state::State;
@@ -78,7 +79,10 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     let exact = Reference::<f64>::new(reference).forward(input, state)?;
     let single = Reference::<f32>::new(reference).forward(input, state)?;
     let got = session.trace(input, state)?;
-    let tolerance = Tolerance::f32(steps);
+    let tolerance = match session.arithmetic() {
+        Arithmetic::F32 => Tolerance::f32(steps),
+        Arithmetic::F16 => Tolerance::f16(steps),
+    };
     let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| Check {
         label,
         shape,

@@ -1,6 +1,6 @@
 //! `gatefold convert`: a network of any readable format as gatefold's own.
 
-use gatefold::Network;
+use gatefold::{Network, WeightFormat};
 
 use crate::Result;
 use crate::args::ConvertArgs;
@@ -16,16 +16,37 @@ pub fn run(args: &ConvertArgs) -> Result<Report> {
     if !args.force && args.output.try_exists()? {
         return Err(format!("{output}: exists already; --force overwrites it").into());
     }
-    let network = Network::load(&args.input)?;
+    let read = Network::load(&args.input)?;
+    let network = match args.weights {
+        Some(format) => read.with_weights(format)?,
+        None => read.clone(),
+    };
     network.save(&args.output)?;
     if Network::load(&args.output)? != network {
         return Err(format!("{output}: reads back as another network than was written").into());
     }
-    let size = std::fs::metadata(&args.output)?.len();
+    let [before, after] = [std::fs::metadata(&args.input)?.len(), std::fs::metadata(&args.output)?.len()];
     let layers = count(network.spec().layers.len(), "layer");
-    Ok(Report::new(format!(
-        "read   {input}: {layers}, {}\nwrote  {output}: {}\n",
-        count(network.parameters(), "parameter"),
-        bytes(size)
-    )))
+    let parameters = count(network.parameters(), "parameter");
+    let mut text =
+        format!("read   {input}: {layers}, {parameters}, {}\nwrote  {output}: {}\n", bytes(before), bytes(after));
+    if let Some(format) = args.weights {
+        text += &format!("{}\n", rounding(&read, &network, format));
+    }
+    Ok(Report::new(text))
+}
+
+/// How far the matrices of `format` are from what was read.
+fn rounding(read: &Network, written: &Network, format: WeightFormat) -> String {
+    let (mut numbers, mut matrices, mut largest, mut squares) = (0.0f64, 0, 0.0f64, 0.0f64);
+    for (name, tensor) in written.tensors().iter().filter(|(_, tensor)| tensor.format() == format) {
+        let Some(before) = read.tensors().get(name) else { continue };
+        matrices += 1;
+        for (&x, &y) in before.data().iter().zip(tensor.data()) {
+            let error = (f64::from(x) - f64::from(y)).abs();
+            (numbers, largest, squares) = (numbers + 1.0, largest.max(error), squares + error * error);
+        }
+    }
+    let rms = (squares / numbers.max(1.0)).sqrt();
+    format!("       {} as {format}; rounding error at most {largest:.1e}, {rms:.1e} RMS", count(matrices, "tensor"))
 }

@@ -15,9 +15,9 @@ use crate::units::{bytes, count, grouped, printable, shape};
 /// Shows layers, tensors, vocabulary and labels.
 pub fn run(args: &InspectArgs) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
-    let size: usize = network.tensors().values().map(|tensor| size_of_val(tensor.data())).sum();
+    let size: usize = network.tensors().values().map(gatefold::Tensor::stored_bytes).sum();
     let mut text = format!(
-        "{}\n{}, {} in f32\n\n",
+        "{}\n{}, {}\n\n",
         bold(&source::name(args.model.as_deref())),
         count(network.parameters(), "parameter"),
         bytes(size as u64)
@@ -154,11 +154,12 @@ fn text(value: &Value) -> String {
 }
 
 fn tensors(network: &Network) -> Table {
-    let mut table = Table::new([left("tensor"), right("shape"), right("elements"), right("bytes")]);
+    let mut table = Table::new([left("tensor"), right("shape"), right("elements"), left("format"), right("bytes")]);
     for (name, dimensions) in gatefold::network::expected_tensors(network.spec()) {
-        let elements: usize = dimensions.iter().product();
-        let size = bytes(elements as u64 * 4);
-        table.row([printable(&name), shape(&dimensions), grouped(elements), size]);
+        let Some(tensor) = network.tensors().get(&name) else { continue };
+        let size = bytes(tensor.stored_bytes() as u64);
+        let elements = grouped(tensor.data().len());
+        table.row([printable(&name), shape(&dimensions), elements, tensor.format().to_string(), size]);
     }
     table
 }

@@ -1,7 +1,7 @@
 //! `gatefold plan`: what a run will do, and why.
 
 use gatefold::plan::{PlanLimits, RunShape, plan};
-use gatefold::{Device, DeviceChoice, PlanOptions, Session};
+use gatefold::{DeviceChoice, PlanOptions, Session};
 
 use crate::Result;
 use crate::args::PlanArgs;
@@ -21,7 +21,10 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     if let Some(split) = args.split {
         options = options.split(split);
     }
-    let device = Device::open(choice)?;
+    if let Some(strategy) = args.strategy {
+        options = options.strategy(strategy);
+    }
+    let device = source::open(choice)?;
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {
         Some(plan) => (device.info().to_string(), plan),

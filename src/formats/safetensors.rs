@@ -1,6 +1,9 @@
 //! safetensors with PyTorch's state-dict names; the network's description stands in the
 //! file's metadata under [`METADATA_KEY`], or in a `.json` file beside it.
 //!
+//! Matrices stored as F16 are kept so ([`WeightFormat::F16`]); those stored as I8 come with a tensor
+//! `NAME.scale` `[rows]` in F32 ([`WeightFormat::Int8`]).
+//!
 //! Format: <https://huggingface.co/docs/safetensors>.
 
 use std::borrow::Cow;
@@ -12,7 +15,10 @@ use safetensors::{SafeTensors, View};
 
 use super::pytorch::{self, Shapes};
 use crate::error::{Error, Result};
-use crate::network::{LayerSpec, Network, NetworkSpec, Tensor};
+use crate::network::{LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
+
+/// What the name of a tensor of scales adds to that of the tensor.
+const SCALE: &str = ".scale";
 
 /// Metadata key under which the description stands.
 pub const METADATA_KEY: &str = "gatefold";
@@ -68,8 +74,8 @@ impl Network {
         };
         let description = serde_json::to_string(self.spec()).map_err(|e| failed(&e))?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
-        let views = self.tensors().iter().map(|(name, tensor)| (name, F32View(tensor)));
-        safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))
+        let stored = self.tensors().iter().flat_map(|(name, tensor)| Stored::all(name, tensor));
+        safetensors::serialize(stored, Some(metadata)).map_err(|e| failed(&e))
     }
 
     /// Writes the network to `path`: first a neighbour file, which then takes the name, so
@@ -110,7 +116,8 @@ impl<'a> Contents<'a> {
     }
 
     pub fn shapes(&self) -> Shapes {
-        self.tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
+        let shape = |name| self.tensors.tensor(name).map_or_else(|_| Vec::new(), |view| view.shape().to_vec());
+        self.names().map(|name| (name.to_owned(), shape(name))).collect()
     }
 
     /// The tensor `name`, which must be there.
@@ -120,7 +127,55 @@ impl<'a> Contents<'a> {
             expected: "a tensor of the file".into(),
             got: error.to_string(),
         })?;
-        Tensor::new(view.shape().to_vec(), decode(name, &view)?)
+        if view.dtype() == Dtype::I8 {
+            return self.quantized(name, &view);
+        }
+        let format = if view.dtype() == Dtype::F16 { WeightFormat::F16 } else { WeightFormat::F32 };
+        Ok(Tensor::new(view.shape().to_vec(), decode(name, &view)?)?.marked(format))
+    }
+
+    /// 8-bit integers and their scales.
+    fn quantized(&self, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+        let scale_name = format!("{name}{SCALE}");
+        let malformed = |expected: String, got: String| Error::Malformed {
+            what: format!("tensor `{name}` of I8 with its scales `{scale_name}`"),
+            expected,
+            got,
+        };
+        let rows = view.shape().first().copied().unwrap_or(1);
+        let scales = match self.tensors.tensor(&scale_name) {
+            Ok(scales) if scales.dtype() == Dtype::F32 && scales.shape() == [rows] => {
+                elements(scales.data(), f32::from_le_bytes)
+            }
+            Ok(other) => {
+                let got = format!("{:?} {:?}", other.dtype(), other.shape());
+                return Err(malformed(format!("F32 [{rows}]"), got));
+            }
+            Err(_) => return Err(malformed(format!("F32 [{rows}]"), "no such tensor".into())),
+        };
+        if let Some(row) = scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0) {
+            return Err(malformed("scales of 0 and more".into(), format!("{} in row {row}", scales[row])));
+        }
+        let integers: Vec<i8> = elements(view.data(), i8::from_le_bytes);
+        let columns = integers.len() / rows.max(1);
+        let mut data = Vec::with_capacity(integers.len());
+        // Other integers than gatefold's own would not come back when they are packed again.
+        let mut own = true;
+        for (row, &scale) in integers.chunks_exact(columns.max(1)).zip(&scales) {
+            let start = data.len();
+            data.extend(row.iter().map(|&integer| f32::from(integer) * scale));
+            own &= quantize_row(&data[start..]).1 == row;
+        }
+        let format = if own { WeightFormat::Int8 } else { WeightFormat::F32 };
+        Ok(Tensor::new(view.shape().to_vec(), data)?.marked(format))
+    }
+
+    /// Names of tensors, without those that are another's scales.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.names().into_iter().filter(|name| {
+            let of = name.strip_suffix(SCALE).and_then(|of| self.tensors.tensor(of).ok());
+            of.is_none_or(|of| of.dtype() != Dtype::I8)
+        })
     }
 
     fn description(&self) -> Option<&str> {
@@ -142,7 +197,7 @@ impl<'a> Contents<'a> {
             .map(|layer| format!("{}.num_batches_tracked", layer.name()))
             .collect();
         let mut tensors = BTreeMap::new();
-        for name in self.tensors.names().into_iter().filter(|name| !counters.contains(*name)) {
+        for name in self.names().filter(|name| !counters.contains(*name)) {
             tensors.insert(renamed.get(name).map_or(name, String::as_str).to_owned(), self.tensor(name)?);
         }
         Network::new(spec, tensors)
@@ -172,7 +227,7 @@ fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
         other => {
             return Err(Error::Unsupported {
                 place: format!("tensor `{name}`"),
-                what: format!("dtype {other:?} (F32, F16, BF16 and F64 are)"),
+                what: format!("dtype {other:?} (F32, F16, BF16, F64 and I8 with scales are)"),
             });
         }
     })
@@ -190,22 +245,51 @@ pub(super) fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -
         .collect()
 }
 
-struct F32View<'a>(&'a Tensor);
+/// A tensor as it lies in a file.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
 
-impl View for F32View<'_> {
+impl Stored {
+    /// The tensor in its format, and its scales if it has any.
+    fn all(name: &str, tensor: &Tensor) -> Vec<(String, Self)> {
+        let bytes = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let stored = |dtype, bytes| Self { dtype, shape: tensor.shape().to_vec(), bytes };
+        match tensor.format() {
+            WeightFormat::F32 => vec![(name.to_owned(), stored(Dtype::F32, bytes(tensor.data())))],
+            WeightFormat::F16 => {
+                let halves = tensor.data().iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect();
+                vec![(name.to_owned(), stored(Dtype::F16, halves))]
+            }
+            WeightFormat::Int8 => {
+                let rows = tensor.shape().first().copied().unwrap_or(1);
+                let columns = (tensor.data().len() / rows.max(1)).max(1);
+                let (scales, integers): (Vec<f32>, Vec<Vec<i8>>) =
+                    tensor.data().chunks_exact(columns).map(quantize_row).unzip();
+                let integers = integers.concat().into_iter().flat_map(i8::to_le_bytes).collect();
+                let scales = Self { dtype: Dtype::F32, shape: vec![rows], bytes: bytes(&scales) };
+                vec![(name.to_owned(), stored(Dtype::I8, integers)), (format!("{name}{SCALE}"), scales)]
+            }
+        }
+    }
+}
+
+impl View for Stored {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {
-        self.0.shape()
+        &self.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.data().iter().flat_map(|x| x.to_le_bytes()).collect())
+        Cow::Borrowed(&self.bytes)
     }
 
     fn data_len(&self) -> usize {
-        size_of_val(self.0.data())
+        self.bytes.len()
     }
 }

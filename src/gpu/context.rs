@@ -1,28 +1,44 @@
 //! A device with its pipelines, shared by every session on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::device::{DeviceInfo, DeviceKind};
 use crate::error::{Error, Result};
-use crate::plan::{Access, Kernel, PlanLimits};
+use crate::plan::{Access, Kernel, MAX_REPEAT, PlanLimits, Repetition};
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
-pub const PARAMS_SIZE: u64 = 32;
+pub const PARAMS_SIZE: u64 = 48;
+/// Size of the number of a repetition.
+const REPETITION_SIZE: u32 = 4;
 
 /// A wgpu device and what was made on it.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    pub limits: PlanLimits,
-    /// Distance between two entries of the table of parameters.
-    pub params_stride: u64,
+    limits: PlanLimits,
+    /// Workgroups that surely run at once, once somebody has asked.
+    resident: OnceLock<u32>,
+    /// Distance between two entries of a table of uniforms.
+    pub uniform_stride: u64,
     pub timestamps: bool,
+    pub repetitions: Repetitions,
     name: String,
     /// Why the device is gone, once it is. Only heard of for devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
+}
+
+/// How kernels are told which repetition of their dispatch they are.
+#[derive(Debug)]
+pub(crate) enum Repetitions {
+    Immediates,
+    /// Every number that a repetition may have, chosen by a dynamic offset.
+    Table {
+        layout: wgpu::BindGroupLayout,
+        group: wgpu::BindGroup,
+    },
 }
 
 /// Compiled kernels by their constants.
@@ -40,6 +56,47 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Repetitions {
+    fn table(device: &wgpu::Device, queue: &wgpu::Queue, stride: u64) -> Self {
+        const LABEL: Option<&str> = Some("repetitions");
+        let size = wgpu::BufferSize::new(REPETITION_SIZE.into());
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: LABEL,
+            entries: &[wgpu::BindGroupLayoutEntry {
+                binding: 0,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Uniform,
+                    has_dynamic_offset: true,
+                    min_binding_size: size,
+                },
+                count: None,
+            }],
+        });
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: LABEL,
+            size: MAX_REPEAT as u64 * stride,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let stride = usize::try_from(stride).unwrap_or(usize::MAX);
+        let mut table = vec![0; MAX_REPEAT * stride];
+        for (number, entry) in (0u32..).zip(table.chunks_exact_mut(stride)) {
+            entry[..4].copy_from_slice(&number.to_ne_bytes());
+        }
+        queue.write_buffer(&buffer, 0, &table);
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: LABEL,
+            layout: &layout,
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffer, offset: 0, size }),
+            }],
+        });
+        Self::Table { layout, group }
+    }
+}
+
 impl Context {
     /// Opens a device that asks for no more than gatefold needs and the adapter has.
     pub async fn open(adapter: &wgpu::Adapter, info: &DeviceInfo) -> Result<Self> {
@@ -47,9 +104,19 @@ impl Context {
         let mut limits = wgpu::Limits::defaults().or_worse_values_from(&has);
         limits.max_buffer_size = has.max_buffer_size;
         limits.max_storage_buffer_binding_size = has.max_storage_buffer_binding_size;
+        // Long sequences gain from large workgroups with much memory; nothing needs them.
+        limits.max_compute_invocations_per_workgroup = has.max_compute_invocations_per_workgroup;
+        limits.max_compute_workgroup_size_x = has.max_compute_workgroup_size_x;
+        limits.max_compute_workgroup_size_y = has.max_compute_workgroup_size_y;
+        limits.max_compute_workgroup_storage_size = has.max_compute_workgroup_storage_size;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16;
+        let features = adapter.features() & wanted;
+        if features.contains(wgpu::Features::IMMEDIATES) {
+            limits.max_immediate_size = REPETITION_SIZE;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gatefold"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: features,
             required_limits: limits,
             ..Default::default()
         };
@@ -74,23 +141,68 @@ impl Context {
     /// Wraps a device as it is.
     pub fn from_parts(device: wgpu::Device, queue: wgpu::Queue, info: &DeviceInfo) -> Self {
         let limits = device.limits();
+        let features = device.features();
         let stride = u64::from(limits.min_uniform_buffer_offset_alignment).max(PARAMS_SIZE);
+        let uniform_stride = PARAMS_SIZE.next_multiple_of(stride);
+        let immediates = features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= REPETITION_SIZE;
         Self {
             limits: PlanLimits {
                 max_binding: limits.max_storage_buffer_binding_size,
                 max_buffer: limits.max_buffer_size,
                 max_workgroups: limits.max_compute_workgroups_per_dimension,
-                max_invocations: limits.max_compute_invocations_per_workgroup,
+                // Workgroups are as deep as they are wide in the plan's eyes.
+                max_invocations: limits
+                    .max_compute_invocations_per_workgroup
+                    .min(limits.max_compute_workgroup_size_x)
+                    .min(limits.max_compute_workgroup_size_y),
+                max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+                resident_workgroups: 0,
+                f16: features.contains(wgpu::Features::SHADER_F16),
                 software: info.kind == DeviceKind::Software,
             },
-            params_stride: PARAMS_SIZE.next_multiple_of(stride),
-            timestamps: device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+            resident: OnceLock::new(),
+            uniform_stride,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            repetitions: if immediates {
+                Repetitions::Immediates
+            } else {
+                Repetitions::table(&device, &queue, uniform_stride)
+            },
             name: info.to_string(),
             lost: Arc::default(),
             pipelines: Mutex::default(),
             device,
             queue,
         }
+    }
+
+    /// What the adapter allows. On hardware the first call measures how many workgroups run at once.
+    pub fn limits(&self) -> PlanLimits {
+        let measure = || {
+            let found = self.workgroups_at_once().unwrap_or_else(|error| {
+                log::info!("{}: workgroups at once: {error}", self.name);
+                0
+            });
+            // Kernels that hold weights in registers leave room for fewer.
+            found / 2
+        };
+        let resident_workgroups = if self.limits.software { 0 } else { *self.resident.get_or_init(measure) };
+        PlanLimits { resident_workgroups, ..self.limits }
+    }
+
+    /// Measures how many of the largest workgroups run at the same time.
+    pub fn workgroups_at_once(&self) -> Result<u32> {
+        super::probe::workgroups_at_once(self)
+    }
+
+    /// Invocations of the largest workgroup.
+    pub fn invocations(&self) -> u32 {
+        self.limits.max_invocations
+    }
+
+    /// What the device is called.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The error of something that failed, or the loss of the device behind it.
@@ -138,9 +250,14 @@ impl Context {
 
     fn compile(&self, kernel: Kernel, constants: &[u32]) -> Pipeline {
         let spec = kernel.spec();
-        let module = trusted_module(&self.device, spec.name, kernel.source(constants));
+        let label = Some(spec.name.as_str());
+        let (repetition, immediate_size) = match &self.repetitions {
+            Repetitions::Immediates => (Repetition::Immediate, REPETITION_SIZE),
+            Repetitions::Table { .. } => (Repetition::Uniform, 0),
+        };
+        let module = trusted_module(&self.device, &spec.name, kernel.source(constants, repetition));
         let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
-            .zip(spec.bindings)
+            .zip(&spec.bindings)
             .map(|(binding, row)| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
@@ -149,19 +266,23 @@ impl Context {
                         Access::Uniform => wgpu::BufferBindingType::Uniform,
                         access => wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
                     },
-                    has_dynamic_offset: row.access == Access::Uniform,
+                    has_dynamic_offset: false,
                     min_binding_size: None,
                 },
                 count: None,
             })
             .collect();
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(spec.name), entries: &entries });
+        let layout =
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let repeats = kernel.recurrent().is_some();
+        let mut layouts = vec![Some(&layout)];
+        if let (true, Repetitions::Table { layout, .. }) = (repeats, &self.repetitions) {
+            layouts.push(Some(layout));
+        }
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(spec.name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
+            label,
+            bind_group_layouts: &layouts,
+            immediate_size: if repeats { immediate_size } else { 0 },
         });
         let constants: Vec<(&str, f64)> = spec
             .constants
@@ -170,7 +291,7 @@ impl Context {
             .map(|(constant, &bits)| (constant.name, constant.value(bits)))
             .collect();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(spec.name),
+            label,
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some(spec.entry_point),
@@ -194,7 +315,7 @@ impl Context {
 /// bound there (`src/plan/build.rs`), the only data-dependent index (a token id) is clamped
 /// in the shader, and every loop counts up to a constant or to the T of the plan.
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
-fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
+pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     // SAFETY: see above; the source is our own, from `Kernel::source`.

@@ -1,21 +1,26 @@
 //! A network on a GPU: does what the plan says.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use super::context::{Context, lock};
+use super::context::{Context, Pipeline, Repetitions, lock};
 use super::readback::{Part, Pending, Target};
 use super::workspace::{Prepared, Workspace, buffer};
 use crate::error::Result;
 use crate::input::{Checked, Values};
 use crate::network::Network;
-use crate::plan::{BufferId, Dispatch, Plan, PlanOptions, RunShape, pack, plan};
+use crate::plan::{Dispatch, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
 use crate::session::Wish;
 use crate::state::State;
+use crate::tuning::Tuning;
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
 /// Bytes of a timestamp.
 const TIMESTAMP_SIZE: u64 = 8;
+/// Bytes of an exchange that the host reads.
+const EXCHANGE_HEAD: u64 = 8;
 /// Staging buffers kept between runs.
 const MAX_STAGING: usize = 4;
 
@@ -25,22 +30,30 @@ pub(crate) struct Engine {
     pub(super) context: Arc<Context>,
     network: Network,
     options: PlanOptions,
+    tuning: Option<Arc<Tuning>>,
     weights: Vec<wgpu::Buffer>,
     workspace: Mutex<Workspace>,
+    /// Set once workgroups waited for each other in vain.
+    nobody_waits: AtomicBool,
 }
 
 impl Engine {
-    pub async fn new(context: Arc<Context>, network: &Network, options: PlanOptions) -> Result<Self> {
+    pub async fn new(
+        context: Arc<Context>,
+        network: &Network,
+        options: PlanOptions,
+        tuning: Option<&Arc<Tuning>>,
+    ) -> Result<Self> {
         context.check()?;
         // The smallest plan checks every weight against the adapter's limits.
-        plan(network, RunShape::new(network.least_steps(), 1), &context.limits, &options)?;
+        plan(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
         let upload = || {
-            let weights = pack(network);
+            let weights = pack(network, &context.limits());
             Ok(weights
                 .iter()
                 .map(|weight| {
                     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-                    let bytes: &[u8] = bytemuck::cast_slice(&weight.data);
+                    let bytes: &[u8] = bytemuck::cast_slice(&weight.words);
                     let buffer = buffer(&context, &weight.label, bytes.len() as u64, usage);
                     context.queue.write_buffer(&buffer, 0, bytes);
                     buffer
@@ -48,11 +61,32 @@ impl Engine {
                 .collect())
         };
         let weights = context.scoped("uploading the weights", upload).await?;
-        Ok(Self { network: network.clone(), options, weights, workspace: Mutex::default(), context })
+        let (network, workspace) = (network.clone(), Mutex::default());
+        let tuning = tuning.cloned();
+        Ok(Self { network, options, tuning, weights, workspace, nobody_waits: AtomicBool::new(false), context })
     }
 
     pub fn plan(&self, shape: RunShape) -> Result<Plan> {
-        plan(&self.network, shape, &self.context.limits, &self.options)
+        let (mut limits, mut options) = (self.context.limits(), self.options);
+        if self.nobody_waits.load(Ordering::Relaxed) {
+            limits = PlanLimits { resident_workgroups: 0, ..limits };
+            options.strategy = options.strategy.filter(|&strategy| strategy != Strategy::Resident);
+        } else if let Some(tuned) = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options))
+        {
+            match plan(&self.network, shape, &limits, &tuned) {
+                Ok(plan) => return Ok(plan),
+                // Measured at another T, it may not fit this one.
+                Err(error) => log::info!("what was measured does not run here: {error}"),
+            }
+        }
+        plan(&self.network, shape, &limits, &options)
+    }
+
+    /// From now on no workgroup waits for another.
+    pub fn stop_waiting(&self) {
+        log::warn!("{}: workgroups waited in vain for each other; running step by step", self.context.name());
+        self.nobody_waits.store(true, Ordering::Relaxed);
+        lock(&self.workspace).clear();
     }
 
     /// Submits a run; the results follow through [`Pending`].
@@ -108,62 +142,68 @@ impl Engine {
         }
 
         let submissions = plan.submissions();
-        let queries = (wish.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES).then(|| {
-            device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("timestamps"),
-                ty: wgpu::QueryType::Timestamp,
-                count: u32::try_from(2 * submissions).unwrap_or(u32::MAX),
-            })
-        });
+        let queries = (wish.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES)
+            .then(|| workspace.queries(&self.context, narrow(2 * submissions)));
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.start_state(prepared, state, &mut encoder);
+        for exchange in &plan.exchanges {
+            encoder.clear_buffer(&prepared.buffers[exchange.buffer], 0, Some(plan.buffers[exchange.buffer].bytes));
+        }
+        let start = Instant::now();
         let mut rest = plan.dispatches.as_slice();
         let mut first = 0;
         while let Some(head) = rest.first() {
             let (now, later) = rest.split_at(rest.partition_point(|d| d.submission == head.submission));
-            let mut table = Vec::new();
-            let query = u32::try_from(2 * head.submission).unwrap_or(u32::MAX);
+            let query = narrow(2 * head.submission);
             let timestamp_writes = queries.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
                 query_set,
                 beginning_of_pass_write_index: Some(query),
                 end_of_pass_write_index: Some(query + 1),
             });
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-            let mut ready = prepared.dispatches[first..].iter();
-            for together in now.chunk_by(|dispatch, _| dispatch.interleaved) {
-                let ready: Vec<_> = ready.by_ref().take(together.len()).collect();
-                for repetition in 0..together[0].repeat {
-                    for (dispatch, (pipeline, groups)) in together.iter().zip(&ready) {
-                        pass.set_pipeline(&pipeline.pipeline);
-                        let offset = self.push_params(&mut table, dispatch, repetition);
-                        pass.set_bind_group(0, &groups[repetition as usize % 2], &[offset]);
-                        let [x, y, z] = dispatch.workgroups;
-                        pass.dispatch_workgroups(x, y, z);
-                    }
-                }
-            }
+            self.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
             drop(pass);
-            queue.write_buffer(&prepared.params, 0, &table);
             let next = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             queue.submit([std::mem::replace(&mut encoder, next).finish()]);
             first += now.len();
             rest = later;
         }
-        self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, encoder)
+        let encoding = start.elapsed();
+        self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, encoder, encoding)
     }
 
-    /// Appends the parameters of one repetition to `table` and returns their offset.
-    fn push_params(&self, table: &mut Vec<u8>, dispatch: &Dispatch, repetition: u32) -> u32 {
-        let offset = table.len();
-        let row = |(start, advance): (u32, i32)| {
-            start.wrapping_add_signed(advance.wrapping_mul(i32::try_from(repetition).unwrap_or(i32::MAX)))
-        };
-        let rows = [dispatch.rows, row(dispatch.input_row), row(dispatch.output_row), row(dispatch.mask_row)];
-        let params = [rows, [dispatch.steps, dispatch.batch, 0, 0]];
-        table.extend_from_slice(bytemuck::bytes_of(&params));
-        let stride = usize::try_from(self.context.params_stride).unwrap_or(usize::MAX);
-        table.resize(offset + stride, 0);
-        u32::try_from(offset).unwrap_or(u32::MAX)
+    /// Records dispatches: for each repetition no more than its number and a launch.
+    fn record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatches: &[Dispatch],
+        ready: &[(Arc<Pipeline>, wgpu::BindGroup)],
+    ) {
+        let mut at = 0;
+        for together in dispatches.chunk_by(|dispatch, _| dispatch.interleaved) {
+            let ready = &ready[at..][..together.len()];
+            at += together.len();
+            for repetition in 0..together[0].repeat {
+                for (dispatch, (pipeline, group)) in together.iter().zip(ready) {
+                    // What is bound stays bound while one kernel repeats.
+                    if repetition == 0 || together.len() > 1 {
+                        pass.set_pipeline(&pipeline.pipeline);
+                        pass.set_bind_group(0, group, &[]);
+                    }
+                    if dispatch.recurrence.is_some() {
+                        match &self.context.repetitions {
+                            Repetitions::Immediates => pass.set_immediates(0, &repetition.to_ne_bytes()),
+                            Repetitions::Table { group, .. } => {
+                                let offset = u64::from(repetition) * self.context.uniform_stride;
+                                pass.set_bind_group(1, group, &[u32::try_from(offset).unwrap_or(u32::MAX)]);
+                            }
+                        }
+                    }
+                    let [x, y, z] = dispatch.workgroups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+        }
     }
 
     /// Writes the caller's state, or the network's own, where the first step reads it.
@@ -177,16 +217,16 @@ impl Engine {
         for buffers in &prepared.plan.states {
             let layer = state.or(stored.as_ref()).map(|state| &state.layers[buffers.layer]);
             let parts = [(Some(buffers.h[0]), layer.map(|layer| &layer.h)), (buffers.c, layer.map(|layer| &layer.c))];
-            for (id, numbers) in parts {
-                let Some(id) = id else { continue };
-                let (buffer, bytes) = (&prepared.buffers[id], prepared.plan.buffers[id].bytes);
+            for (place, numbers) in parts {
+                let Some(Slice { buffer, offset, bytes }) = place else { continue };
+                let buffer = &prepared.buffers[buffer];
                 match (numbers, layer) {
                     (Some(numbers), Some(layer)) => {
                         let len = numbers.len() / layer.h_shape[0];
                         let span = buffers.row * len..(buffers.row + 1) * len;
-                        self.context.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&numbers[span]));
+                        self.context.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&numbers[span]));
                     }
-                    _ => encoder.clear_buffer(buffer, 0, Some(bytes)),
+                    _ => encoder.clear_buffer(buffer, offset, Some(bytes)),
                 }
             }
         }
@@ -200,26 +240,31 @@ impl Engine {
         queries: Option<&wgpu::QuerySet>,
         trace: bool,
         mut encoder: wgpu::CommandEncoder,
+        encoding: Duration,
     ) -> Pending<'_> {
         let plan = &prepared.plan;
         let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
-        let mut pieces: Vec<(Target, BufferId)> = outputs.iter().map(|&id| (Target::Stage, id)).collect();
+        let mut pieces: Vec<(Target, Slice)> = outputs.iter().map(|&place| (Target::Stage, place)).collect();
         for buffers in &plan.states {
             let (layer, row) = (buffers.layer, buffers.row);
             pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
             pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
         }
+        for exchange in &plan.exchanges {
+            let head = Slice { buffer: exchange.buffer, offset: 0, bytes: EXCHANGE_HEAD };
+            pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));
+        }
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         let mut bytes = 0;
-        for &(target, id) in &pieces {
-            parts.push(Part { target, offset: bytes, bytes: plan.buffers[id].bytes });
-            bytes += plan.buffers[id].bytes;
+        for &(target, place) in &pieces {
+            parts.push(Part { target, offset: bytes, bytes: place.bytes });
+            bytes += place.bytes;
         }
         // Timestamps are 8 bytes; resolved here, a submission after the passes, since some
         // Vulkan drivers read 0 in the same one.
         let stamps = queries.map(|queries| {
             let offset = bytes.next_multiple_of(8);
-            let len = u64::from(queries.count()) * TIMESTAMP_SIZE;
+            let len = 2 * plan.submissions() as u64 * TIMESTAMP_SIZE;
             parts.push(Part { target: Target::Timestamps, offset, bytes: len });
             bytes = offset + len;
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
@@ -232,15 +277,20 @@ impl Engine {
                 buffer(&self.context, "staging", bytes, usage)
             }
         };
-        for (part, (_, id)) in parts.iter().zip(&pieces) {
-            encoder.copy_buffer_to_buffer(&prepared.buffers[*id], 0, &staging, part.offset, part.bytes);
+        for (part, (_, place)) in parts.iter().zip(&pieces) {
+            let from = &prepared.buffers[place.buffer];
+            encoder.copy_buffer_to_buffer(from, place.offset, &staging, part.offset, part.bytes);
         }
         if let Some((queries, resolved, offset)) = stamps {
-            encoder.resolve_query_set(queries, 0..queries.count(), &resolved, 0);
+            encoder.resolve_query_set(queries, 0..narrow(2 * plan.submissions()), &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
         self.context.queue.submit([encoder.finish()]);
         let state = State::zeros(&self.network, plan.batch);
-        Pending { engine: self, staging, parts, bytes, state }
+        Pending { engine: self, staging, parts, bytes, state, encoding }
     }
+}
+
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -18,6 +18,8 @@ pub(crate) struct Pending<'a> {
     pub parts: Vec<Part>,
     pub bytes: u64,
     pub state: State,
+    /// Time the host spent recording and submitting.
+    pub encoding: Duration,
 }
 
 /// A piece of the staging buffer.
@@ -41,6 +43,10 @@ pub(crate) enum Target {
     },
     /// Pairs of timestamps, one per submission.
     Timestamps,
+    /// What tells whether so many workgroups met.
+    Exchange {
+        workgroups: u32,
+    },
 }
 
 #[derive(Default)]
@@ -112,7 +118,13 @@ impl Pending<'_> {
             Some(Err(error)) => return Err(self.context().failed(WHAT, &error)),
             None => return Err(self.context().failed(WHAT, &"the driver never answered")),
         }
-        let mut raw = Raw { stages: Vec::new(), state: self.state, gpu_time: None };
+        let mut raw = Raw {
+            stages: Vec::new(),
+            state: self.state,
+            gpu_time: None,
+            encoding: Some(self.encoding),
+            lost_patience: false,
+        };
         {
             let context = &self.engine.context;
             let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, &error))?;
@@ -126,6 +138,10 @@ impl Pending<'_> {
                     Target::Stage => raw.stages.push(bytemuck::pod_collect_to_vec(bytes)),
                     Target::Hidden { layer, row } => copy_row(&mut raw.state.layers[layer].h, row, bytes),
                     Target::Cell { layer, row } => copy_row(&mut raw.state.layers[layer].c, row, bytes),
+                    Target::Exchange { workgroups } => {
+                        let [lost, through]: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
+                        raw.lost_patience |= lost != 0 || through != workgroups;
+                    }
                     Target::Timestamps => raw.gpu_time = gpu_time(bytes, context.queue.get_timestamp_period()),
                 }
             }

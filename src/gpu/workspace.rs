@@ -1,10 +1,9 @@
 //! Buffers and bind groups of a session, kept from run to run.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context::{Context, PARAMS_SIZE, Pipeline};
-use crate::plan::{BufferId, Plan, RunShape};
+use crate::plan::{Dispatch, Plan, RunShape, Slice};
 
 /// What a run works in. Buffers grow to the largest plan seen and are then reused.
 #[derive(Debug, Default)]
@@ -13,6 +12,7 @@ pub(super) struct Workspace {
     buffers: Vec<wgpu::Buffer>,
     params: Option<wgpu::Buffer>,
     prepared: Option<Arc<Prepared>>,
+    queries: Option<wgpu::QuerySet>,
     /// Staging buffers between two uses.
     pub staging: Vec<wgpu::Buffer>,
 }
@@ -21,12 +21,10 @@ pub(super) struct Workspace {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub plan: Plan,
-    /// Buffer of each [`BufferId`].
+    /// Buffer of each [`BufferId`](crate::plan::BufferId).
     pub buffers: Vec<wgpu::Buffer>,
-    /// Table of parameters, one entry per dispatch of a submission.
-    pub params: wgpu::Buffer,
-    /// Pipeline of each dispatch, and the bind groups of its even and odd repetitions.
-    pub dispatches: Vec<(Arc<Pipeline>, [wgpu::BindGroup; 2])>,
+    /// What each dispatch needs.
+    pub dispatches: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
 }
 
 impl Workspace {
@@ -48,38 +46,60 @@ impl Workspace {
                 None => self.buffers.push(make()),
             }
         }
-        let table = plan.longest_submission() * context.params_stride;
+        let stride = usize::try_from(context.uniform_stride).unwrap_or(usize::MAX);
+        let mut table = vec![0; plan.dispatches.len() * stride];
+        for (dispatch, entry) in plan.dispatches.iter().zip(table.chunks_exact_mut(stride)) {
+            let params = params(dispatch);
+            entry[..size_of_val(&params)].copy_from_slice(bytemuck::bytes_of(&params));
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = match self.params.take() {
-            Some(params) if params.size() >= table => params,
-            _ => buffer(context, "parameters", table, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST),
+            Some(params) if params.size() >= table.len() as u64 => params,
+            _ => buffer(context, "parameters", table.len() as u64, usage),
         };
+        context.queue.write_buffer(&params, 0, &table);
         self.params = Some(params.clone());
         let buffers: Vec<wgpu::Buffer> = weights.iter().chain(&self.buffers).cloned().collect();
-        let mut groups = HashMap::new();
         let dispatches = plan
             .dispatches
             .iter()
-            .map(|dispatch| {
+            .zip(0u64..)
+            .map(|(dispatch, index)| {
                 let pipeline = context.pipeline(dispatch.kernel, &dispatch.constants);
-                let mut group = |bindings: &[BufferId]| {
-                    let key = (dispatch.kernel, bindings.to_vec());
-                    let make = || bind_group(context, &pipeline, &params, bindings, &buffers);
-                    groups.entry(key).or_insert_with(make).clone()
-                };
-                let even = group(&dispatch.bindings);
-                let odd = group(dispatch.alternate.as_ref().unwrap_or(&dispatch.bindings));
-                (pipeline, [even, odd])
+                let params = (&params, index * context.uniform_stride);
+                let group = bind_group(context, &pipeline, params, &dispatch.bindings, &buffers);
+                (pipeline, group)
             })
             .collect();
-        let prepared = Arc::new(Prepared { plan, buffers, params, dispatches });
+        let prepared = Arc::new(Prepared { plan, buffers, dispatches });
         self.prepared = Some(prepared.clone());
         prepared
+    }
+
+    /// A query set for at least `count` timestamps.
+    pub fn queries(&mut self, context: &Context, count: u32) -> wgpu::QuerySet {
+        let make = || {
+            let ty = wgpu::QueryType::Timestamp;
+            context.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("timestamps"), ty, count })
+        };
+        let queries = self.queries.take().filter(|queries| queries.count() >= count).unwrap_or_else(make);
+        self.queries = Some(queries.clone());
+        queries
     }
 
     /// Forgets everything, after an error that may have left something half made.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// As `shaders/common/params.wgsl` has them.
+fn params(dispatch: &Dispatch) -> [u32; 12] {
+    let Dispatch { rows, input_row, output_row, steps, batch, .. } = *dispatch;
+    let [done, count, first, stride, end, projected_lane, output_lane] = dispatch
+        .recurrence
+        .map_or([0; 7], |r| [r.done, r.count, r.first, r.stride, r.end, r.projected_lane, r.output_lane]);
+    [rows, input_row, output_row, steps, batch, done, count, first, stride, end, projected_lane, output_lane]
 }
 
 pub(super) fn buffer(context: &Context, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
@@ -94,16 +114,15 @@ pub(super) fn buffer(context: &Context, label: &str, bytes: u64, usage: wgpu::Bu
 fn bind_group(
     context: &Context,
     pipeline: &Pipeline,
-    params: &wgpu::Buffer,
-    bindings: &[BufferId],
+    (params, offset): (&wgpu::Buffer, u64),
+    bindings: &[Slice],
     buffers: &[wgpu::Buffer],
 ) -> wgpu::BindGroup {
-    let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer: params,
-        offset: 0,
-        size: wgpu::BufferSize::new(PARAMS_SIZE),
-    });
-    let resources = std::iter::once(params).chain(bindings.iter().map(|&id| buffers[id].as_entire_binding()));
+    let part = |buffer, offset, bytes| {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) })
+    };
+    let bindings = bindings.iter().map(|slice| part(&buffers[slice.buffer], slice.offset, slice.bytes));
+    let resources = std::iter::once(part(params, offset, PARAMS_SIZE)).chain(bindings);
     let entries: Vec<wgpu::BindGroupEntry<'_>> =
         (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
     context.device.create_bind_group(&wgpu::BindGroupDescriptor {

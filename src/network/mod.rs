@@ -10,6 +10,7 @@ mod spec;
 mod stage;
 mod tensor;
 mod validate;
+mod weight_format;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use spec::{
 };
 pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
+pub use weight_format::{WeightFormat, quantize_row};
 
 use crate::error::{Error, Result};
 
@@ -80,7 +82,9 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        Ok(Self { spec, stages, tensors })
+        let mut network = Self { spec, stages, tensors };
+        network.unmark_others();
+        Ok(network)
     }
 
     /// The description.

@@ -1,5 +1,6 @@
 //! A weight tensor in row-major order.
 
+use super::WeightFormat;
 use crate::error::{Error, Result};
 
 /// Row-major `f32` numbers with a shape.
@@ -7,6 +8,7 @@ use crate::error::{Error, Result};
 pub struct Tensor {
     shape: Vec<usize>,
     data: Vec<f32>,
+    format: WeightFormat,
 }
 
 impl Tensor {
@@ -23,7 +25,7 @@ impl Tensor {
                 format!("{} elements", data.len()),
             ));
         }
-        Ok(Self { shape, data })
+        Ok(Self { shape, data, format: WeightFormat::F32 })
     }
 
     /// The shape, outermost dimension first.
@@ -36,5 +38,27 @@ impl Tensor {
     #[must_use]
     pub fn data(&self) -> &[f32] {
         &self.data
+    }
+
+    /// How it is stored; its numbers are exactly those that the format can hold.
+    #[must_use]
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// Bytes that it takes in its format, scales included.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        match self.format {
+            WeightFormat::F32 => size_of_val(&self.data[..]),
+            WeightFormat::F16 => 2 * self.data.len(),
+            WeightFormat::Int8 => self.data.len() + 4 * self.shape.first().copied().unwrap_or(1),
+        }
+    }
+
+    /// The same numbers, which `format` can hold, stored so.
+    pub(crate) fn marked(mut self, format: WeightFormat) -> Self {
+        self.format = format;
+        self
     }
 }

@@ -5,16 +5,23 @@ mod build;
 mod constants;
 mod kernel;
 mod print;
+mod strategy;
+mod traffic;
 mod weights;
 
 pub use build::plan;
-pub use kernel::{Access, Binding, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP};
-pub use weights::{PackedWeight, pack, weight_sizes};
+pub use kernel::{
+    Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
+    RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
+};
+pub use strategy::{Arithmetic, Strategy};
+pub use traffic::Traffic;
+pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
 pub const SOFTWARE_LOOP_LIMIT: u64 = 65_535;
 
-/// Longest run of repetitions of one [`Dispatch`]; bounds the table of parameters.
+/// Most repetitions of one [`Dispatch`]; bounds the table of their numbers.
 pub const MAX_REPEAT: usize = 1024;
 
 /// Dispatches in one submission, and multiply-adds in one submission. Operating systems take
@@ -33,6 +40,12 @@ pub struct PlanLimits {
     pub max_workgroups: u32,
     /// Invocations of one workgroup.
     pub max_invocations: u32,
+    /// Memory of one workgroup, bytes.
+    pub max_workgroup_memory: u32,
+    /// Workgroups of any size that surely run at the same time; 0 where nobody knows.
+    pub resident_workgroups: u32,
+    /// Whether shaders may compute in f16.
+    pub f16: bool,
     /// Whether the adapter is a software renderer.
     pub software: bool,
 }
@@ -45,6 +58,9 @@ impl Default for PlanLimits {
             max_buffer: 256 << 20,
             max_workgroups: 65_535,
             max_invocations: 256,
+            max_workgroup_memory: 16 << 10,
+            resident_workgroups: 0,
+            f16: false,
             software: false,
         }
     }
@@ -69,19 +85,44 @@ impl RunShape {
     }
 }
 
-/// Wishes about how the work is cut up.
+/// Wishes about how the work is cut up. What is `None` the plan chooses by shape and adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanOptions {
     /// Bytes that the projected inputs `[T, B, 4H]` of one chunk of time may take.
     pub projection_budget: u64,
-    /// Invocations that share the sum of one unit; chosen from the sizes when `None`.
+    /// How every recurrence is run.
+    pub strategy: Option<Strategy>,
+    /// In which numbers products are taken.
+    pub arithmetic: Arithmetic,
+    /// Invocations that share the sum of one unit, or quads of rows in a workgroup of
+    /// [`Strategy::Tile`]; a power of two.
     pub split: Option<u32>,
+    /// Units of one workgroup.
+    pub units: Option<u32>,
+    /// Whether [`Strategy::Sequence`] takes four rows in a workgroup.
+    pub four_rows: Option<bool>,
+    /// Whether weights stay in registers where a dispatch runs many steps.
+    pub held: Option<bool>,
+    /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
+    pub patience: Option<u32>,
+    /// Whether the choice comes from measuring, so that plans can say so.
+    pub measured: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { projection_budget: 64 << 20, split: None }
+        Self {
+            projection_budget: 64 << 20,
+            strategy: None,
+            arithmetic: Arithmetic::F32,
+            split: None,
+            units: None,
+            four_rows: None,
+            held: None,
+            patience: None,
+            measured: false,
+        }
     }
 }
 
@@ -93,20 +134,54 @@ impl PlanOptions {
         self
     }
 
+    /// Sets [`PlanOptions::strategy`].
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// Sets [`PlanOptions::arithmetic`].
+    #[must_use]
+    pub fn arithmetic(mut self, arithmetic: Arithmetic) -> Self {
+        self.arithmetic = arithmetic;
+        self
+    }
+
     /// Sets [`PlanOptions::split`].
     #[must_use]
     pub fn split(mut self, split: u32) -> Self {
         self.split = Some(split);
         self
     }
-}
 
-/// How the recurrence is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Strategy {
-    /// One dispatch per timestep.
-    Step,
+    /// Sets [`PlanOptions::units`].
+    #[must_use]
+    pub fn units(mut self, units: u32) -> Self {
+        self.units = Some(units);
+        self
+    }
+
+    /// Sets [`PlanOptions::four_rows`].
+    #[must_use]
+    pub fn four_rows(mut self, four_rows: bool) -> Self {
+        self.four_rows = Some(four_rows);
+        self
+    }
+
+    /// Sets [`PlanOptions::held`].
+    #[must_use]
+    pub fn held(mut self, held: bool) -> Self {
+        self.held = Some(held);
+        self
+    }
+
+    /// Sets [`PlanOptions::patience`].
+    #[must_use]
+    pub fn patience(mut self, patience: u32) -> Self {
+        self.patience = Some(patience);
+        self
+    }
 }
 
 /// Position of a buffer in [`Plan::buffers`]. The weights come first, in the order of [`pack`].
@@ -121,7 +196,18 @@ pub struct BufferSpec {
     pub bytes: u64,
 }
 
-/// Buffers of the state of one direction of one recurrent level, each `[B, H]`.
+/// A part of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Where it begins, bytes.
+    pub offset: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Where the state of one direction of one recurrent level lies, each part `[B, H]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateBuffers {
     /// Position of the layer among the network's recurrent layers.
@@ -129,9 +215,9 @@ pub struct StateBuffers {
     /// Row of the state `[L*D, B, H]`.
     pub row: usize,
     /// The ping-pong pair: step s reads `h[s % 2]` and writes the other.
-    pub h: [BufferId; 2],
+    pub h: [Slice; 2],
     /// An LSTM's cell state.
-    pub c: Option<BufferId>,
+    pub c: Option<Slice>,
     /// How many steps the direction takes.
     pub steps: usize,
 }
@@ -139,36 +225,76 @@ pub struct StateBuffers {
 impl StateBuffers {
     /// Where h lies after the last step.
     #[must_use]
-    pub fn final_h(&self) -> BufferId {
+    pub fn final_h(&self) -> Slice {
         self.h[self.steps % 2]
     }
 }
 
-/// A kernel run once, or `repeat` times with advancing rows.
+/// What workgroups that wait for each other hand over. Cleared before a run; read after it:
+/// word 0 is 0 unless one lost patience, word 1 counts those that came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its buffer.
+    pub buffer: BufferId,
+    /// How many workgroups come through, all dispatches together.
+    pub workgroups: u32,
+}
+
+/// How the recurrence of some stages is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Position of the first stage.
+    pub stage: usize,
+    /// How many stages it is, more than 1 for a wavefront.
+    pub stages: usize,
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Why.
+    pub reason: String,
+}
+
+/// The timesteps of a dispatch of a recurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Steps before the projected chunk.
+    pub done: u32,
+    /// Steps in the projected chunk.
+    pub count: u32,
+    /// Step of the first repetition.
+    pub first: u32,
+    /// Steps of one repetition.
+    pub stride: u32,
+    /// Step behind the last.
+    pub end: u32,
+    /// Gates between the projected inputs of two lanes.
+    pub projected_lane: u32,
+    /// Numbers between the outputs of two lanes.
+    pub output_lane: u32,
+}
+
+/// A kernel run once, or `repeat` times with advancing timesteps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// The [`Stage`](crate::network::Stage) it belongs to.
+    /// The [`Stage`](crate::network::Stage) it belongs to, the first of several.
     pub stage: usize,
     /// What runs.
     pub kernel: Kernel,
     /// A value for each of the kernel's constants, in the table's order; of an `f32` its bits.
     pub constants: Vec<u32>,
-    /// A buffer for each of the kernel's storage bindings, in the table's order.
-    pub bindings: Vec<BufferId>,
-    /// The bindings of every second repetition, where h has changed places.
-    pub alternate: Option<Vec<BufferId>>,
+    /// What is bound to each of the kernel's storage bindings, in the table's order.
+    pub bindings: Vec<Slice>,
     /// Rows to compute.
     pub rows: u32,
-    /// First row read, and what each repetition adds to it.
-    pub input_row: (u32, i32),
-    /// First row written, and what each repetition adds to it.
-    pub output_row: (u32, i32),
-    /// First row of the mask, and what each repetition adds to it.
-    pub mask_row: (u32, i32),
+    /// First row read.
+    pub input_row: u32,
+    /// First row written.
+    pub output_row: u32,
     /// T of the stage's input.
     pub steps: u32,
     /// B
     pub batch: u32,
+    /// The timesteps, of a recurrence.
+    pub recurrence: Option<Steps>,
     /// How often it runs.
     pub repeat: u32,
     /// Whether its repetitions take turns with those of the next dispatch.
@@ -183,6 +309,15 @@ pub struct Dispatch {
     pub submission: usize,
 }
 
+impl Dispatch {
+    /// The value of one of its kernel's constants; of an `f32` its bits.
+    #[must_use]
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        let at = self.kernel.spec().constants.iter().position(|constant| constant.name == name)?;
+        self.constants.get(at).copied()
+    }
+}
+
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -192,9 +327,9 @@ pub struct Plan {
     pub batch: usize,
     /// Whether steps may be masked.
     pub masked: bool,
-    /// How the recurrence is run.
-    pub strategy: Strategy,
-    /// Why, and what else was decided.
+    /// How each recurrence is run, and why.
+    pub choices: Vec<Choice>,
+    /// What else was decided, and why.
     pub reasons: Vec<String>,
     /// Names of the stages.
     pub stages: Vec<String>,
@@ -207,9 +342,11 @@ pub struct Plan {
     /// Which steps count, if steps may be masked.
     pub mask: Option<BufferId>,
     /// Output of each stage, time-major.
-    pub outputs: Vec<BufferId>,
+    pub outputs: Vec<Slice>,
     /// State of each direction of each level.
     pub states: Vec<StateBuffers>,
+    /// What workgroups hand each other, of each recurrence that is run so.
+    pub exchanges: Vec<Exchange>,
     /// The work, in order.
     pub dispatches: Vec<Dispatch>,
 }
@@ -227,13 +364,19 @@ impl Plan {
         self.dispatches.iter().map(|dispatch| u64::from(dispatch.repeat)).sum()
     }
 
+    /// Multiply-adds of a run.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.work * u64::from(dispatch.repeat)).sum()
+    }
+
     /// Number of submissions to the queue.
     #[must_use]
     pub fn submissions(&self) -> usize {
         self.dispatches.last().map_or(0, |dispatch| dispatch.submission + 1)
     }
 
-    /// Most dispatches in one submission: the length of the table of parameters.
+    /// Most dispatches in one submission.
     #[must_use]
     pub fn longest_submission(&self) -> u64 {
         let mut counts = vec![0; self.submissions()];
@@ -241,5 +384,11 @@ impl Plan {
             counts[dispatch.submission] += u64::from(dispatch.repeat);
         }
         counts.into_iter().max().unwrap_or(0)
+    }
+
+    /// The whole of a buffer.
+    #[must_use]
+    pub fn whole(&self, buffer: BufferId) -> Slice {
+        Slice { buffer, offset: 0, bytes: self.buffers[buffer].bytes }
     }
 }

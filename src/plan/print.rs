@@ -18,6 +18,14 @@ pub(super) fn bytes(bytes: u64) -> String {
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for T = {}, B = {}", self.steps, self.batch)?;
+        for choice in &self.choices {
+            let labels = &self.stages[choice.stage..choice.stage + choice.stages];
+            let label = match labels {
+                [first, .., last] => format!("{first}..{last}"),
+                _ => labels.concat(),
+            };
+            writeln!(f, "  {label}: {}: {}", choice.strategy, choice.reason)?;
+        }
         for reason in &self.reasons {
             writeln!(f, "  {reason}")?;
         }
@@ -28,16 +36,18 @@ impl Display for Plan {
             self.submissions(),
             if self.submissions() == 1 { "" } else { "s" }
         )?;
+        let kernels = self.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name.len());
+        let kernel_width = kernels.max().unwrap_or(0).max(6);
         let stage_width = self.stages.iter().map(String::len).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "  {:<stage_width$}  {:<13}  {:>7}  {:>16}  {:>10}  constants",
+            "  {:<stage_width$}  {:<kernel_width$}  {:>7}  {:>16}  {:>10}  constants",
             "stage", "kernel", "repeat", "workgroups", "iterations"
         )?;
         for dispatch in &self.dispatches {
             writeln!(
                 f,
-                "  {:<stage_width$}  {:<13}  {:>7}  {:>16}  {:>10}  {}",
+                "  {:<stage_width$}  {:<kernel_width$}  {:>7}  {:>16}  {:>10}  {}",
                 self.stages[dispatch.stage],
                 dispatch.kernel.spec().name,
                 format!("x{}", dispatch.repeat),

@@ -2,11 +2,13 @@
 
     /opt/torch/bin/python generate_onnx_models.py torch OUT
     /opt/train/bin/python generate_onnx_models.py keras OUT
-    python generate_onnx_models.py zip OUT        # OUT/*.onnx and OUT/*.golden.safetensors to onnx_models.zip
+    /opt/torch/bin/python generate_onnx_models.py zip OUT   # OUT/*.onnx and OUT/*.golden.safetensors to onnx_models.zip,
+                                                           # one of them with external data to onnx_external.zip
 
 Goldens hold `input` (f32 or i32) and `output`. Where an exporter fails it is said; the test counts the models.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -200,10 +202,24 @@ def save(path, x, expected):
     print(path.name, path.stat().st_size)
 
 
+def external(out):
+    """A model whose tensors lie in a file beside it."""
+    import onnx
+
+    folder = out / "external"
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.bin").unlink(missing_ok=True)
+    model = onnx.load(out / "torch_script_lstm.onnx")
+    onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    shutil.copy(out / "torch_script_lstm.golden.safetensors", folder / "model.golden.safetensors")
+    bundle(folder, Path(__file__).with_name("onnx_external.zip"))
+
+
 if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     out.mkdir(exist_ok=True)
     if what == "zip":
         bundle(out, Path(__file__).with_name("onnx_models.zip"))
+        external(out)
     else:
         {"torch": export_torch, "keras": export_keras}[what](out)

@@ -23,8 +23,8 @@ def write_golden(path, tensors):
 
 
 def bundle(folder, target):
-    """Every model and golden of `folder` in one deflated zip, the same bytes for the same files."""
-    paths = sorted(p for p in folder.iterdir() if p.name.endswith((".onnx", ".golden.safetensors")))
+    """Every model, file of its tensors and golden of `folder` in one deflated zip, the same bytes for the same files."""
+    paths = sorted(p for p in folder.iterdir() if p.name.endswith((".onnx", ".bin", ".golden.safetensors")))
     with zipfile.ZipFile(target, "w") as file:
         for path in paths:
             info = zipfile.ZipInfo(path.name, EPOCH)

@@ -4,12 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use gatefold::formats::onnx;
-use gatefold::{Error, Network};
+use gatefold::{Error, Input, Network, Session};
+
+use crate::support::{Golden, bundle, cpu, miss};
 
 /// Length-delimited field `number` of a protobuf message.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     assert!(number < 16 && content.len() < 1 << 14);
-    let (low, high) = ((content.len() & 127) as u8, (content.len() >> 7) as u8);
+    let [low, high] = [content.len() & 127, content.len() >> 7].map(|part| u8::try_from(part).unwrap());
     let length = if high == 0 { vec![low] } else { vec![low | 128, high] };
     [&[number << 3 | 2], length.as_slice(), content].concat()
 }
@@ -68,6 +70,22 @@ fn folders() -> (tempfile::TempDir, std::path::PathBuf) {
     fs::write(inner.join("weights.bin"), [vec![7; 16], weights(), vec![9; 8]].concat()).unwrap();
     fs::write(inner.join("more/weights.bin"), weights()).unwrap();
     (outer, inner)
+}
+
+/// As the `onnx` package writes them.
+#[test]
+fn tensors_beside_the_model_are_read() {
+    let files = bundle("onnx_external.zip");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in &files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let network = Network::load(folder.path().join("model.onnx")).unwrap();
+    let golden = Golden::new(&files["model.golden.safetensors"]);
+    let ((x, shape), (expected, _)) = (golden.numbers("input").unwrap(), golden.numbers("output").unwrap());
+    let session = Session::new(&cpu(), &network).unwrap();
+    let output = session.run(Input::features(&x, [shape[0], shape[1], shape[2]]), None).unwrap();
+    assert_eq!(miss("output", &output.values, &expected, 16), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Folder, answer, refusal, repository};
+use crate::support::{Folder, answer, refusal, repository, run};
 
 #[test]
 fn a_network_reads_back_as_it_was() {
@@ -39,4 +39,24 @@ fn mistakes_are_named() {
     refusal(["convert", &golden, &folder.path("out.onnx")], &["out.onnx", ".safetensors"]);
     refusal(["convert", &golden, &folder.path("no/folder/out.safetensors")], &["out.safetensors"]);
     assert!(!Path::new(&out).exists(), "a refusal writes nothing");
+}
+
+#[test]
+fn weights_are_rounded_on_wish() {
+    let folder = Folder::new("convert_weights");
+    let golden = repository("tests/goldens/lstm_large.safetensors");
+    let mut sizes = Vec::new();
+    for format in ["f32", "f16", "int8"] {
+        let out = folder.path(&format!("{format}.safetensors"));
+        let text = answer(["convert", &golden, &out, "--weights", format, "--force"]);
+        assert!(text.contains(&format!("2 tensors as {format}")) || format == "f32", "{text}");
+        assert!(text.contains("rounding error at most"), "{text}");
+        let inspected = answer(["inspect", &out]);
+        assert!(inspected.contains(format) && inspected.contains("lstm.weight_hh_l0"), "{inspected}");
+        answer(["verify", &out, "--device", "cpu", "--steps", "3"]);
+        sizes.push(std::fs::metadata(&out).expect("a file").len());
+    }
+    assert!(sizes[1] < sizes[0] * 6 / 10 && sizes[2] < sizes[0] * 4 / 10, "{sizes:?}");
+    let wrong = run(["convert", &golden, &folder.path("x.safetensors"), "--weights", "int4"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("expected f32, f16, int8, got \"int4\""), "{wrong:?}");
 }

@@ -39,7 +39,9 @@ fn inspect_reads_every_golden() {
 fn plan_says_for_which_limits() {
     let cpu = answer(["plan", "--device", "cpu", "--steps", "7", "--batch", "2"]);
     assert!(cpu.contains("WebGPU's default limits") && cpu.contains("T = 7, B = 2"), "{cpu}");
-    assert!(cpu.contains("lstm_step") && cpu.contains("x7"), "{cpu}");
+    assert!(cpu.contains("lstm.l0: sequence: no launch per step") && cpu.contains("x1"), "{cpu}");
+    let step = answer(["plan", "--device", "cpu", "--steps", "7", "--strategy", "step"]);
+    assert!(step.contains("lstm step") && step.contains("x7"), "{step}");
     let split = answer(["plan", "--device", "cpu", "--split", "2", "--budget", "1"]);
     assert!(split.contains("SPLIT=2"), "{split}");
     if let Some(software) = on_software(&["plan"]) {

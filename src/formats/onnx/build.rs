@@ -85,8 +85,8 @@ impl Build {
         if let Some((x, eps)) = self.expressions.normalized(id) {
             return self.norm(id, x, eps, None);
         }
-        if let Some(norm) = self.expressions.normalized_by_parts(id) {
-            return self.norm(id, norm.x, norm.eps, Some([&norm.gamma, &norm.beta]));
+        if let Some((x, eps, scale, offset)) = self.expressions.normalized_apart(id) {
+            return self.norm(id, x, eps, Some([&scale, &offset]));
         }
         let refuse = |what: &str| Err(unsupported(format!("node `{}`", facts.name), what));
         match self.expressions.get(id).clone() {

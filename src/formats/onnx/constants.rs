@@ -141,10 +141,6 @@ pub fn arithmetic(node: &Node, a: &Array, b: &Array) -> Result<Array> {
     }
     match (&a.data, &b.data) {
         (Data::Floats(x), Data::Floats(y)) => {
-            if node.op == "Less" {
-                let data = (0..count).map(|i| i64::from(x[i % x.len()] < y[i % y.len()])).collect();
-                return Ok(Array::ints(shape.clone(), data));
-            }
             let apply = |x: f32, y: f32| {
                 Some(match node.op.as_str() {
                     "Add" => x + y,

@@ -234,7 +234,9 @@ impl Walk<'_> {
         let x = self.settle(node, tensor)?;
         let numbers = self.by_channel(node, tensor, constant)?;
         let width = self.build.expressions.facts(x).width;
-        if numbers.len() != 1 && numbers.len() != width && !(width == 1 && self.over_channels(x)) {
+        // A mean over the channels counts for all of them.
+        let widens = width == 1 && self.over_channels(x);
+        if numbers.len() != 1 && numbers.len() != width && !widens {
             return Err(node.unsupported("a constant that widens a tensor"));
         }
         let map = |f: fn(f64) -> f64| numbers.iter().map(|&n| f(n)).collect::<Vec<f64>>();
@@ -285,12 +287,10 @@ impl Walk<'_> {
         }
         let offset = tensor.axes.len().checked_sub(constant.shape.len());
         let at = tensor.position(Axis::Channel);
+        // A width of 1 may be widened; whether it may the caller knows.
         let only_channels = |offset: usize, at: usize| {
-            constant
-                .shape
-                .iter()
-                .enumerate()
-                .all(|(i, &n)| n == 1 || (i + offset == at && (n == tensor.width || tensor.width == 1)))
+            let fits = |n: usize| n == tensor.width || tensor.width == 1;
+            constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && fits(n)))
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),

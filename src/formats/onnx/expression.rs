@@ -57,14 +57,6 @@ pub struct Facts {
     depth: usize,
 }
 
-/// `gamma (x - mean(x)) / sqrt(var(x) + eps) + beta`
-pub struct Normalization {
-    pub x: Id,
-    pub eps: f64,
-    pub gamma: Vec<f64>,
-    pub beta: Vec<f64>,
-}
-
 /// All expressions; equal ones have one [`Id`].
 #[derive(Default)]
 pub struct Expressions {
@@ -111,9 +103,11 @@ impl Expressions {
         Ok(self.all.len() - 1)
     }
 
-    /// `x * scale + offset`, merged with an affine map that `x` already is.
+    /// `x * scale + offset`, merged with an affine map that `x` already is. As wide as `x`, or as
+    /// the constants where `x` is one number for all channels.
     pub fn affine(&mut self, name: &str, x: Id, scale: &[f64], offset: &[f64]) -> Result<Id> {
         let facts = self.facts(x).clone();
+        let width = facts.width.max(scale.len()).max(offset.len());
         let (x, scale, offset) = match self.get(x).clone() {
             Expression::Affine { x, scale: s, offset: o } => {
                 let at = |v: &[f64], i: usize| v[i % v.len()];
@@ -124,7 +118,6 @@ impl Expressions {
             }
             _ => (x, scale.to_vec(), offset.to_vec()),
         };
-        let width = facts.width.max(scale.len()).max(offset.len());
         self.add(name, Expression::Affine { x, scale, offset }, width, facts.sequence)
     }
 
@@ -180,47 +173,47 @@ impl Expressions {
         }
         // GELU: factor * x * (1 + erf(x / sqrt(2))) or (1 + tanh(..)), the factor 1/2 anywhere.
         let (inner, outer, 0.0) = self.scaled(id) else { return None };
-        let gelu = |(x, left, zero): (Id, f64, f64), (f, slope, offset): (Id, f64, f64)| {
+        let halves = |(x, left, zero): (Id, f64, f64), (f, slope, offset): (Id, f64, f64)| {
             if zero != 0.0 || !near(outer * left * slope, 0.5) || !near(slope, offset) {
                 return None;
             }
             match self.get(f) {
-                Expression::Erf(y) => self
-                    .multiple(*y, x)
-                    .filter(|&factor| near(factor, std::f64::consts::FRAC_1_SQRT_2))
-                    .map(|_| (Activation::Gelu, x)),
+                Expression::Erf(y) => {
+                    let ratio = self.ratio(*y, x)?;
+                    near(ratio, std::f64::consts::FRAC_1_SQRT_2).then_some((Activation::Gelu, x))
+                }
                 Expression::Function(Activation::Tanh, y) => {
                     self.tanh_argument(*y, x).then_some((Activation::GeluTanh, x))
                 }
                 _ => None,
             }
         };
-        // What x is may itself be an affine map, such as a product with its bias.
+        // `x` may itself be an affine map, such as a product with its bias.
         self.product_with(inner, |x, bracket| {
             let bracket = self.scaled(bracket);
-            gelu((x, 1.0, 0.0), bracket).or_else(|| gelu(self.scaled(x), bracket))
+            halves((x, 1.0, 0.0), bracket).or_else(|| halves(self.scaled(x), bracket))
         })
     }
 
-    /// How many times `x` the expression `y` is, if it is a multiple of it.
-    fn multiple(&self, y: Id, x: Id) -> Option<f64> {
-        let parts = |id: Id| match self.get(id) {
-            Expression::Affine { x, scale, offset } => (*x, scale.clone(), offset.clone()),
-            _ => (id, vec![1.0], vec![0.0]),
+    /// What `x` is multiplied by to give `y`; both may be affine maps of the same, as behind a bias.
+    fn ratio(&self, y: Id, x: Id) -> Option<f64> {
+        let map = |id: Id, base: Id| match self.get(id) {
+            Expression::Affine { x, scale, offset } if *x == base => Some((scale.clone(), offset.clone())),
+            _ if id == base => Some((vec![1.0], vec![0.0])),
+            _ => None,
         };
-        // `x` itself, or what it is an affine map of.
-        let (base, scale, offset) = parts(y);
-        let (other, x_scale, x_offset) = if base == x { (x, vec![1.0], vec![0.0]) } else { parts(x) };
-        let factor = scale[0] / x_scale[0];
-        let proportional = |a: &[f64], b: &[f64]| {
-            let count = a.len().max(b.len());
-            (0..count).all(|i| {
-                let (a, b) = (a[i % a.len()], b[i % b.len()] * factor);
-                (a - b).abs() <= 1e-6 * a.abs().max(b.abs())
-            })
+        let base = match self.get(x) {
+            Expression::Affine { x: below, .. } if map(y, x).is_none() => *below,
+            _ => x,
         };
-        (base == other && factor.is_finite() && proportional(&scale, &x_scale) && proportional(&offset, &x_offset))
-            .then_some(factor)
+        let ((a, b), (c, d)) = (map(x, base)?, map(y, base)?);
+        let length = [&a, &b, &c, &d].iter().map(|v| v.len()).max()?;
+        let at = |v: &[f64], i: usize| v[i % v.len()];
+        let largest = (0..length).max_by(|&i, &j| at(&a, i).abs().total_cmp(&at(&a, j).abs()))?;
+        let ratio = at(&c, largest) / at(&a, largest);
+        let alike = |x: f64, y: f64| (x * ratio - y).abs() <= 1e-6 * (x.abs() + y.abs());
+        let same = (0..length).all(|i| alike(at(&a, i), at(&c, i)) && alike(at(&b, i), at(&d, i)));
+        (same && ratio.is_finite()).then_some(ratio)
     }
 
     fn affine_base(&self, id: Id) -> Id {
@@ -242,8 +235,13 @@ impl Expressions {
     /// `x` and eps, if `id` is `(x - mean(x)) / sqrt(var(x) + eps)`.
     pub fn normalized(&self, id: Id) -> Option<(Id, f64)> {
         let parts = |centred: Id, root: Id| {
-            let (of, x, eps) = self.deviation(root)?;
-            (of == centred).then_some((x, eps))
+            let (Activation::Sqrt, variance) = self.function(root)? else { return None };
+            let (mean, 1.0, eps) = self.scaled(variance) else { return None };
+            let (Expression::Sub(x, m), Expression::RowMean(square)) = (self.get(centred), self.get(mean)) else {
+                return None;
+            };
+            let of_x = matches!(self.get(*m), Expression::RowMean(y) if y == x);
+            (of_x && self.function(*square) == Some((Activation::Square, centred))).then_some((*x, eps))
         };
         match self.get(id) {
             Expression::Div(centred, root) => parts(*centred, *root),
@@ -254,37 +252,31 @@ impl Expressions {
         }
     }
 
-    /// `x - mean(x)`, `x` and eps, if `root` is `sqrt(var(x) + eps)`.
-    fn deviation(&self, root: Id) -> Option<(Id, Id, f64)> {
-        let (Activation::Sqrt, variance) = self.function(root)? else { return None };
-        let (mean, 1.0, eps) = self.scaled(variance) else { return None };
-        let Expression::RowMean(square) = self.get(mean) else { return None };
-        let (Activation::Square, centred) = self.function(*square)? else { return None };
-        let Expression::Sub(x, m) = self.get(centred) else { return None };
-        matches!(self.get(*m), Expression::RowMean(y) if y == x).then_some((centred, *x, eps))
-    }
-
-    /// A normalization as Keras writes it, `x s + (beta - mean(x) s)` with `s = gamma / sqrt(var(x) + eps)`.
-    pub fn normalized_by_parts(&self, id: Id) -> Option<Normalization> {
+    /// `x`, eps, scale and offset, if `id` is a layer norm multiplied out as TensorFlow does:
+    /// `x m + (offset - mean(x) m)` with `m = scale / sqrt(var(x) + eps)`.
+    pub fn normalized_apart(&self, id: Id) -> Option<(Id, f64, Vec<f64>, Vec<f64>)> {
+        let affine = |id: Id| match self.get(id) {
+            Expression::Affine { x, scale, offset } => (*x, scale.clone(), offset.clone()),
+            _ => (id, vec![1.0], vec![0.0]),
+        };
         let [a, b] = self.pair(id, Join::Add)?;
-        let parts = |scaled: Id, rest: Id| {
-            let (mean_part, beta) = match self.get(rest) {
-                Expression::Affine { x, scale, offset } if *scale == [1.0] => (*x, offset.clone()),
-                _ => (rest, vec![0.0]),
-            };
-            self.product_with(scaled, |x, s| {
-                let (inverse, gamma) = match self.get(s) {
-                    Expression::Affine { x, scale, offset } if *offset == [0.0] => (*x, scale.clone()),
-                    _ => (s, vec![1.0]),
-                };
-                let Expression::Reciprocal(root) = self.get(inverse) else { return None };
-                let (_, of, eps) = self.deviation(*root)?;
-                let negative_mean = |id: Id| {
-                    let (mean, -1.0, 0.0) = self.scaled(id) else { return false };
-                    matches!(self.get(mean), Expression::RowMean(y) if *y == x)
-                };
-                self.product_with(mean_part, |m, other| (other == s && negative_mean(m)).then_some(()))?;
-                (of == x).then(|| Normalization { x, eps, gamma, beta: beta.clone() })
+        let parts = |of_x: Id, rest: Id| {
+            let (of_mean, one, offset) = affine(rest);
+            if one != [1.0] {
+                return None;
+            }
+            self.product_with(of_mean, |negative, factor| {
+                let (mean, -1.0, 0.0) = self.scaled(negative) else { return None };
+                let Expression::RowMean(x) = *self.get(mean) else { return None };
+                let (inverse, scale, nothing) = affine(factor);
+                let Expression::Reciprocal(root) = *self.get(inverse) else { return None };
+                let (Activation::Sqrt, variance) = self.function(root)? else { return None };
+                let (squares, 1.0, eps) = self.scaled(variance) else { return None };
+                let Expression::RowMean(square) = *self.get(squares) else { return None };
+                let (Activation::Square, centred) = self.function(square)? else { return None };
+                let centred = matches!(*self.get(centred), Expression::Sub(y, m) if (y, m) == (x, mean));
+                let same = self.product_with(of_x, |y, m| ((y, m) == (x, factor)).then_some(())).is_some();
+                (centred && same && nothing == [0.0]).then(|| (x, eps, scale, offset.clone()))
             })
         };
         parts(a, b).or_else(|| parts(b, a))

@@ -85,6 +85,7 @@ impl Walk<'_> {
                 };
                 Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
             }
+            // Ids stay ids: nothing but a comparison may read them as numbers.
             Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens | Of::Shifted) => {
                 Err(node.unsupported("a cast of numbers to integers"))
             }

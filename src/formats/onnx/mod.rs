@@ -29,6 +29,7 @@ mod graph;
 mod layers;
 mod proto;
 mod recurrent;
+mod regroup;
 mod shapes;
 mod slices;
 mod value;

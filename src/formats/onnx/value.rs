@@ -55,10 +55,11 @@ pub enum Axis {
     /// Directions or states of several layers.
     Direction,
     Channel,
-    /// Timesteps and rows in one axis: all rows of a timestep, then those of the next.
-    Rows,
-    /// All timesteps of a row, then those of the next.
-    RowsByBatch,
+    /// Timesteps and batch rows in one axis.
+    Rows {
+        /// Whether all rows of a timestep lie together, instead of all timesteps of a row.
+        time_first: bool,
+    },
 }
 
 /// A tensor with labelled axes.
@@ -76,7 +77,7 @@ pub struct Tensor {
 pub enum Of {
     /// The network's token ids.
     Tokens,
-    /// Token ids plus a number, which Keras computes for ids below 0 and then takes 0 times.
+    /// Token ids with a constant added, as exporters offer where an id could be below 0.
     Shifted,
     Expression(Id),
     /// Some directions of the outputs of recurrent layers.
@@ -122,7 +123,7 @@ impl Tensor {
             Axis::Batch => batch,
             Axis::Direction => Dim::Known(self.directions()),
             Axis::Channel => Dim::Known(self.width),
-            Axis::Rows | Axis::RowsByBatch => product(self.steps, batch),
+            Axis::Rows { .. } => product(self.steps, batch),
         };
         self.axes.iter().map(size).collect()
     }

@@ -129,6 +129,10 @@ fn read<'a>(
         };
         walk.values.insert(name, value);
     }
+    let is_live = |node: &&Node| node.outputs.iter().any(|o| live.contains(o.as_str()));
+    if let Some(node) = graph.nodes.iter().filter(is_live).find(|n| matches!(n.op.as_str(), "Loop" | "Scan" | "If")) {
+        return Err(node.unsupported("control flow; a recurrence that an exporter wrote as a loop is not recognised"));
+    }
     for node in &graph.nodes {
         *done += 1;
         if !node.outputs.iter().any(|o| live.contains(o.as_str())) {

@@ -2,9 +2,12 @@
 
 use super::{Builder, Rows, Work};
 use crate::error::Result;
-use crate::network::{Activation, Join, MergeMode, Padding, Pool, SelectStep, StageKind, Window};
+use crate::network::{
+    Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
+};
 use crate::plan::constants::{activation, combination, size};
-use crate::plan::{BufferId, Kernel, LINEAR_DEPTH, LINEAR_TILE, MAX_REPEAT, MAX_SUBMISSION_WORK, ROW_WORKGROUP};
+use crate::plan::weights::ALIGN;
+use crate::plan::{Kernel, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling};
 use crate::reference::{Columns, Combine, joining, merging};
 
 /// A product of rows: what is read, the weights, and what is written.
@@ -15,40 +18,44 @@ pub(super) struct Product {
     pub activation: Activation,
     /// Constants behind those that every product has.
     pub more: Vec<u32>,
-    /// x, w, bias and output.
-    pub bindings: [BufferId; 4],
+    /// x, w, bias, scale and output.
+    pub bindings: [Slice; 5],
 }
 
 /// A block of columns that goes from one matrix into another.
 #[derive(Clone, Copy)]
 struct Block {
-    x: BufferId,
+    x: Slice,
     from: Columns,
     to: Columns,
     columns: usize,
     how: Combine,
     scale: f32,
+    /// Whether timesteps are read from the last to the first.
+    reversed: bool,
 }
 
 impl Builder {
-    pub(super) fn layer(&mut self, work: &Work<'_>) -> Result<()> {
+    pub(super) fn layer(&mut self, network: &Network, work: &Work<'_>) -> Result<()> {
         let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
         let rows = work.steps_out * self.batch;
         match &work.stage.kind {
             StageKind::Embedding { num_embeddings, .. } => self.embedding(work, *num_embeddings),
-            StageKind::Dense { activation, .. } => {
-                let bindings = [work.inputs[0], self.weight(), self.weight(), work.output];
+            StageKind::Dense { activation, weight, .. } => {
+                let bindings = self.product_bindings(work);
+                let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight)));
                 let (features, activation) = ([inputs, outputs], *activation);
-                let product = Product { kernel: Kernel::Linear, features, activation, more: Vec::new(), bindings };
+                let product = Product { kernel, features, activation, more: Vec::new(), bindings };
                 self.product(work, Rows::all(rows), &product)
             }
-            StageKind::Conv1d { window, activation, .. } => {
+            StageKind::Conv1d { window, activation, weight, .. } => {
                 let [left, _] = window.padding(work.steps_in);
                 let more =
                     [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
-                let bindings = [work.inputs[0], self.weight(), self.weight(), work.output];
+                let bindings = self.product_bindings(work);
+                let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight)));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
-                let product = Product { kernel: Kernel::Conv1d, features, activation, more, bindings };
+                let product = Product { kernel, features, activation, more, bindings };
                 self.product(work, Rows::all(rows), &product)
             }
             StageKind::Pool1d { window, pool, count_include_pad } => {
@@ -74,6 +81,14 @@ impl Builder {
         }
     }
 
+    /// x, w, bias, scale and output of a dense layer or a convolution.
+    fn product_bindings(&mut self, work: &Work<'_>) -> [Slice; 5] {
+        let (matrix, vectors) = (self.weight(), self.weight_id());
+        let each = (work.stage.out_features.next_multiple_of(ALIGN) as u64) * super::F32;
+        let [bias, scale] = [0, each].map(|offset| Slice { buffer: vectors, offset, bytes: each });
+        [work.inputs[0], matrix, bias, scale, work.output]
+    }
+
     fn embedding(&mut self, work: &Work<'_>, num_embeddings: usize) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
@@ -85,26 +100,34 @@ impl Builder {
         })
     }
 
+    /// The kernel of a product with weights in `format`.
+    pub(super) fn product_kernel(&self, format: WeightFormat) -> ProductKernel {
+        ProductKernel { format, tiling: if self.limits.software { Tiling::Rows } else { Tiling::Square } }
+    }
+
     pub(super) fn product(&mut self, work: &Work<'_>, rows: Rows, product: &Product) -> Result<()> {
         let [inputs, outputs] = product.features.map(|n| n as u64);
-        let tile = LINEAR_TILE as usize;
+        let tiling = match product.kernel {
+            Kernel::Linear(kernel) | Kernel::Conv1d(kernel) => kernel.tiling,
+            _ => Tiling::Square,
+        };
+        let [tile_rows, tile_columns] = tiling.size();
         let mut constants = vec![size(product.features[0])?, size(product.features[1])?];
         constants.extend(activation(product.activation));
         constants.extend(&product.more);
         // Whole tiles of rows, as many as one submission may take.
         let per_row = inputs.saturating_mul(outputs);
         let most = usize::try_from(MAX_SUBMISSION_WORK / per_row).unwrap_or(usize::MAX);
-        let most = (most / tile).max(1) * tile;
+        let most = (most / tile_rows).max(1) * tile_rows;
         for first in (0..rows.count).step_by(most) {
             let count = most.min(rows.count - first);
             let part = Rows { count, input: rows.input + first, output: rows.output + first };
-            let groups = self.grid(outputs.div_ceil(tile as u64), count.div_ceil(tile) as u64, &work.stage.label)?;
+            let [x, y] = [outputs.div_ceil(tile_columns as u64), count.div_ceil(tile_rows) as u64];
+            let groups = self.grid(x, y, &work.stage.label)?;
             self.push(work, part, product.kernel, constants.clone(), |dispatch| {
                 dispatch.bindings = product.bindings.to_vec();
                 dispatch.workgroups = groups;
-                // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
-                dispatch.iterations =
-                    inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16;
+                dispatch.iterations = tiling.iterations(inputs);
                 dispatch.work = per_row.saturating_mul(count as u64);
             })?;
         }
@@ -123,7 +146,8 @@ impl Builder {
             .collect::<Result<Vec<_>>>()?;
         constants.extend(flags);
         constants.push(ROW_WORKGROUP);
-        let bindings = vec![work.inputs[0], mask.unwrap_or(work.inputs[0]), work.output];
+        let mask_slice = mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
+        let bindings = vec![work.inputs[0], mask_slice, work.output];
         let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
         self.push(work, Rows::all(rows), Kernel::Pool, constants, |dispatch| {
             dispatch.bindings = bindings;
@@ -171,21 +195,10 @@ impl Builder {
         })
     }
 
-    /// Row by row, since a dispatch walks over both its matrices in the same direction.
     fn reverse(&mut self, work: &Work<'_>) -> Result<()> {
-        let advance = i32::try_from(self.batch).map_err(|_| self.too_many_rows(self.batch))?;
-        let block = Block::whole(work.inputs[0], work.stage.out_features, Combine::Copy, 1.0);
-        for first in (0..work.steps_in).step_by(MAX_REPEAT) {
-            let repeat = MAX_REPEAT.min(work.steps_in - first);
-            let input = (work.steps_in - 1 - first) * self.batch;
-            self.combine(work, Rows { count: self.batch, input, output: first * self.batch }, block)?;
-            if let Some(dispatch) = self.plan.dispatches.last_mut() {
-                dispatch.repeat = u32::try_from(repeat).unwrap_or(u32::MAX);
-                dispatch.input_row.1 = -advance;
-                dispatch.output_row.1 = advance;
-            }
-        }
-        Ok(())
+        let mut block = Block::whole(work.inputs[0], work.stage.out_features, Combine::Copy, 1.0);
+        block.reversed = true;
+        self.combine(work, Rows::all(work.steps_in * self.batch), block)
     }
 
     fn merge(&mut self, work: &Work<'_>, mode: MergeMode) -> Result<()> {
@@ -209,7 +222,7 @@ impl Builder {
             let scale = if index + 1 == work.inputs.len() { scale } else { 1.0 };
             let mut block = Block::whole(x, work.stage.out_features, how, scale);
             if join == Join::Concat {
-                let elements = usize::try_from(self.plan.buffers[x].bytes / super::F32).unwrap_or(usize::MAX);
+                let elements = usize::try_from(x.bytes / super::F32).unwrap_or(usize::MAX);
                 let width = elements / rows;
                 block.columns = width;
                 block.from = Columns { stride: width, offset: 0 };
@@ -226,7 +239,7 @@ impl Builder {
         let workgroups = self.flat_grid(elements, &work.stage.label)?;
         let sizes = [block.columns, block.from.stride, block.from.offset, block.to.stride, block.to.offset];
         let mut constants = sizes.map(size).into_iter().collect::<Result<Vec<_>>>()?;
-        constants.extend([combination(block.how), block.scale.to_bits(), ROW_WORKGROUP]);
+        constants.extend([combination(block.how), block.scale.to_bits(), block.reversed.into(), ROW_WORKGROUP]);
         self.push(work, rows, Kernel::Combine, constants, |dispatch| {
             dispatch.bindings = vec![block.x, work.output];
             dispatch.workgroups = workgroups;
@@ -237,8 +250,8 @@ impl Builder {
 
 impl Block {
     /// Rows of `width` that keep their place.
-    fn whole(x: BufferId, width: usize, how: Combine, scale: f32) -> Self {
+    fn whole(x: Slice, width: usize, how: Combine, scale: f32) -> Self {
         let columns = Columns { stride: width, offset: 0 };
-        Self { x, from: columns, to: columns, columns: width, how, scale }
+        Self { x, from: columns, to: columns, columns: width, how, scale, reversed: false }
     }
 }

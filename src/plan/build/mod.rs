@@ -1,14 +1,19 @@
 //! Network and sizes to a plan.
 
+mod choose;
+mod lanes;
 mod layers;
 mod recurrent;
 
+use std::ops::Range;
+
+use super::weights::{ALIGN, Layout, layouts};
 use super::{
     BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits,
-    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Strategy, weight_sizes,
+    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::error::{Error, Result};
-use crate::network::{Network, Source, Stage, StageKind};
+use crate::network::{Network, Source, Stage};
 
 const F32: u64 = 4;
 
@@ -16,8 +21,8 @@ const F32: u64 = 4;
 ///
 /// # Errors
 /// [`Error::TooLarge`] if a buffer or a dispatch exceeds `limits`, [`Error::Shape`] if T or B is 0
-/// or T is less than a layer needs, [`Error::Unsupported`] for a forced split that the step
-/// kernel cannot do.
+/// or T is less than a layer needs, [`Error::Unsupported`] for a wish that cannot be granted: a
+/// strategy that does not run this network here, a split that its kernel cannot do.
 pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Plan> {
     let RunShape { steps, batch, masked } = shape;
     if steps == 0 || batch == 0 {
@@ -31,8 +36,8 @@ pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &P
             steps,
             batch,
             masked: masked || network.masks().is_some(),
-            strategy: Strategy::Step,
-            reasons: vec!["strategy step: one dispatch per timestep, the rung that works for every size".into()],
+            choices: Vec::new(),
+            reasons: Vec::new(),
             stages: network.stages().iter().map(|stage| stage.label.clone()).collect(),
             buffers: Vec::new(),
             weights: 0,
@@ -40,9 +45,11 @@ pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &P
             mask: None,
             outputs: Vec::new(),
             states: Vec::new(),
+            exchanges: Vec::new(),
             dispatches: Vec::new(),
         },
         next_weight: 0,
+        projected: 0,
     };
     builder.build(network)?;
     Ok(builder.plan)
@@ -54,14 +61,16 @@ struct Builder {
     batch: usize,
     plan: Plan,
     next_weight: BufferId,
+    /// The projected inputs of one chunk of time, which all recurrences share.
+    projected: BufferId,
 }
 
 /// A stage with its buffers.
 struct Work<'a> {
     stage: &'a Stage,
     index: usize,
-    inputs: Vec<BufferId>,
-    output: BufferId,
+    inputs: Vec<Slice>,
+    output: Slice,
     /// Timesteps of the input; 1 without a time dimension.
     steps_in: usize,
     /// Timesteps of the output; 1 without a time dimension.
@@ -87,10 +96,10 @@ impl Rows {
 
 impl Builder {
     fn build(&mut self, network: &Network) -> Result<()> {
-        for stage in network.stages() {
-            for (label, elements) in weight_sizes(stage) {
-                self.buffer(label, elements, 1, 1)?;
-            }
+        for WeightSize { label, words, bound } in weight_sizes(network, &self.limits) {
+            self.bounded(&label, bound as u64 * F32, self.limits.max_binding)?;
+            self.bounded(&label, words as u64 * F32, self.limits.max_buffer)?;
+            self.plan.buffers.push(BufferSpec { label, bytes: words as u64 * F32 });
         }
         self.plan.weights = self.plan.buffers.len();
         let (steps, batch) = (self.plan.steps, self.batch);
@@ -100,58 +109,133 @@ impl Builder {
             self.plan.mask = Some(self.buffer("mask [T, B]", steps, batch, 1)?);
         }
         let stage_steps = network.stage_steps(steps)?;
-        let projected = self.projection(network, &stage_steps)?;
-        for (index, stage) in network.stages().iter().enumerate() {
-            let steps_of = |source: &Source| match *source {
-                Source::Input => steps,
-                Source::Stage(earlier) => stage_steps[earlier],
-            };
-            let letters = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
-            let label = format!("{} output {letters}", stage.label);
-            let output = self.buffer(label, stage_steps[index], batch, stage.out_features)?;
-            let inputs = stage.inputs.iter().map(|source| match *source {
-                Source::Input => self.plan.input,
-                Source::Stage(earlier) => self.plan.outputs[earlier],
-            });
-            let work = Work {
-                stage,
-                index,
-                inputs: inputs.collect(),
-                output,
-                steps_in: steps_of(&stage.inputs[0]),
-                steps_out: stage_steps[index],
-                mask: self.plan.mask.filter(|_| stage.mask_reaches),
-            };
-            self.plan.outputs.push(output);
-            match &stage.kind {
-                StageKind::Recurrent(recurrent) => self.recurrent(&work, recurrent, projected)?,
-                _ => self.layer(&work)?,
+        let layouts = layouts(network, &self.limits);
+        self.projected = self.projection(network, &layouts, &stage_steps)?;
+        let mut index = 0;
+        while index < network.stages().len() {
+            let here: Vec<&Layout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();
+            match here.first() {
+                Some(first) => {
+                    let stages = first.stages.clone();
+                    index = stages.end;
+                    self.recurrence(network, stages, &here, &stage_steps)?;
+                }
+                None => {
+                    let output = self.output(network, index, &stage_steps)?;
+                    self.plan.outputs.push(output);
+                    let work = self.work(network, index, &stage_steps);
+                    self.layer(network, &work)?;
+                    index += 1;
+                }
             }
         }
         self.cut_into_submissions();
         Ok(())
     }
 
-    /// The buffer that the projected inputs of one chunk of time share, if anything is recurrent.
-    fn projection(&mut self, network: &Network, stage_steps: &[usize]) -> Result<BufferId> {
-        let chunks = network.stages().iter().zip(stage_steps).filter_map(|(stage, &steps)| {
-            let rows = stage.recurrent()?.gate_rows();
-            // A level that hands on one step has read as many as there are.
-            let steps = if stage.sequence_out { steps } else { self.input_steps(network, stage, stage_steps) };
-            Some((self.chunk(rows, steps), rows))
+    /// Levels that share their weights' buffers; a level alone may have one for each direction.
+    fn recurrence(
+        &mut self,
+        network: &Network,
+        stages: Range<usize>,
+        layouts: &[&Layout],
+        stage_steps: &[usize],
+    ) -> Result<()> {
+        let weights: Vec<[BufferId; 2]> = layouts.iter().map(|_| [self.weight_id(), self.weight_id()]).collect();
+        let shared = stages.len() > 1 && self.outputs_together(network, stages.clone(), stage_steps)?;
+        if !shared {
+            for index in stages.clone() {
+                let output = self.output(network, index, stage_steps)?;
+                self.plan.outputs.push(output);
+            }
+        }
+        let works: Vec<Work<'_>> = stages.map(|index| self.work(network, index, stage_steps)).collect();
+        for (layout, weights) in layouts.iter().zip(weights) {
+            self.recurrent(&works, layout, weights, shared)?;
+        }
+        Ok(())
+    }
+
+    /// A stage, whose output has been made, and those it reads.
+    fn work<'a>(&self, network: &'a Network, index: usize, stage_steps: &[usize]) -> Work<'a> {
+        let stage = &network.stages()[index];
+        let inputs = stage.inputs.iter().map(|source| match *source {
+            Source::Input => self.plan.whole(self.plan.input),
+            Source::Stage(earlier) => self.plan.outputs[earlier],
         });
-        match chunks.max_by_key(|(chunk, rows)| chunk * rows) {
-            Some((chunk, rows)) => self.buffer("projected [T', B, H, G]", chunk, self.batch, rows),
+        Work {
+            stage,
+            index,
+            inputs: inputs.collect(),
+            output: self.plan.outputs[index],
+            steps_in: match stage.inputs[0] {
+                Source::Input => self.plan.steps,
+                Source::Stage(earlier) => stage_steps[earlier],
+            },
+            steps_out: stage_steps[index],
+            mask: self.plan.mask.filter(|_| stage.mask_reaches),
+        }
+    }
+
+    fn output(&mut self, network: &Network, index: usize, stage_steps: &[usize]) -> Result<Slice> {
+        let stage = &network.stages()[index];
+        let letters = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        let label = format!("{} output {letters}", stage.label);
+        let buffer = self.buffer(label, stage_steps[index], self.batch, stage.out_features)?;
+        Ok(self.plan.whole(buffer))
+    }
+
+    /// One buffer for the outputs of stacked levels, if a binding may be as large.
+    fn outputs_together(&mut self, network: &Network, stages: Range<usize>, stage_steps: &[usize]) -> Result<bool> {
+        let numbers = |index: usize| {
+            let (steps, width) = (stage_steps[index] as u64, network.stages()[index].out_features as u64);
+            steps.saturating_mul(self.batch as u64).saturating_mul(width)
+        };
+        let each = numbers(stages.start).checked_next_multiple_of(ALIGN as u64).unwrap_or(u64::MAX);
+        let last = numbers(stages.end - 1);
+        let bytes = each.saturating_mul(stages.len() as u64 - 1).saturating_add(last).saturating_mul(F32);
+        if bytes > self.limits.max_binding.min(self.limits.max_buffer) || bytes / F32 > u32::MAX.into() {
+            return Ok(false);
+        }
+        let [first, last] = [stages.start, stages.end - 1].map(|index| network.stages()[index].label.as_str());
+        self.plan.buffers.push(BufferSpec { label: format!("{first}..{last} outputs [L, T, B, N]"), bytes });
+        let buffer = self.plan.buffers.len() - 1;
+        for (level, index) in stages.enumerate() {
+            let offset = level as u64 * each * F32;
+            self.plan.outputs.push(Slice { buffer, offset, bytes: numbers(index) * F32 });
+        }
+        Ok(true)
+    }
+
+    /// The buffer that the projected inputs of one chunk of time share, if anything is recurrent.
+    fn projection(&mut self, network: &Network, layouts: &[Layout], stage_steps: &[usize]) -> Result<BufferId> {
+        let mut largest = None;
+        for layout in layouts {
+            for index in layout.stages.clone() {
+                let stage = &network.stages()[index];
+                let Some(level) = stage.recurrent() else { continue };
+                let steps = match stage.inputs[0] {
+                    Source::Input => self.plan.steps,
+                    Source::Stage(earlier) if network.stages()[earlier].sequence_out => stage_steps[earlier],
+                    Source::Stage(_) => 1,
+                };
+                // Directions go together or apart.
+                for lanes in [1, layout.directions.len()] {
+                    let chunk = self.chunk(lanes * level.gate_rows(), steps);
+                    let numbers = lanes * self.projected_lane(chunk, level.hidden_size) * level.cell.gates();
+                    largest = largest.max(Some(numbers));
+                }
+            }
+        }
+        match largest {
+            Some(numbers) => self.buffer("projected [lanes, T', B, H, G]", numbers, 1, 1),
             None => Ok(0),
         }
     }
 
-    fn input_steps(&self, network: &Network, stage: &Stage, stage_steps: &[usize]) -> usize {
-        match stage.inputs[0] {
-            Source::Input => self.plan.steps,
-            Source::Stage(earlier) if network.stages()[earlier].sequence_out => stage_steps[earlier],
-            Source::Stage(_) => 1,
-        }
+    /// Gates from the projected inputs of one lane to those of the next.
+    fn projected_lane(&self, chunk: usize, hidden: usize) -> usize {
+        chunk.saturating_mul(self.batch).saturating_mul(hidden).checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX)
     }
 
     /// Of `steps`, the timesteps whose projected inputs, `width` wide, fit the budget and a binding.
@@ -162,38 +246,46 @@ impl Builder {
     }
 
     fn budget(&self) -> u64 {
-        self.options.projection_budget.min(self.limits.max_binding).min(self.limits.max_buffer)
+        // What lanes are filled up with must fit too.
+        let room = self.limits.max_binding.min(self.limits.max_buffer).saturating_sub(8 << 10);
+        self.options.projection_budget.min(room)
     }
 
-    /// The next weight buffer, in the order of [`pack`](super::pack).
-    fn weight(&mut self) -> BufferId {
+    /// The next weight buffer, in the order of [`weight_sizes`].
+    fn weight_id(&mut self) -> BufferId {
         self.next_weight += 1;
         self.next_weight - 1
     }
 
-    fn reason(&mut self, reason: String) {
-        if !self.plan.reasons.contains(&reason) {
-            self.plan.reasons.push(reason);
-        }
+    /// The next weight buffer, whole.
+    fn weight(&mut self) -> Slice {
+        let id = self.weight_id();
+        self.plan.whole(id)
     }
 
     /// A buffer of `a * b * c` numbers.
     fn buffer(&mut self, label: impl Into<String>, a: usize, b: usize, c: usize) -> Result<BufferId> {
         let label = label.into();
         let bytes = (a as u64).saturating_mul(b as u64).saturating_mul(c as u64).saturating_mul(F32);
+        self.bounded(&label, bytes, self.limits.max_binding)?;
+        self.plan.buffers.push(BufferSpec { label, bytes });
+        Ok(self.plan.buffers.len() - 1)
+    }
+
+    /// An error if `bytes` are more than `most`, than a buffer, or than 32-bit indices reach.
+    fn bounded(&self, label: &str, bytes: u64, most: u64) -> Result<()> {
         let bounds = [
-            (self.limits.max_binding, "the adapter's largest storage binding, bytes"),
+            (most, "the adapter's largest storage binding, bytes"),
             (self.limits.max_buffer, "the adapter's largest buffer, bytes"),
             // Kernels count rows and elements in 32 bits.
             (u64::from(u32::MAX) * F32, "32-bit indices, bytes"),
         ];
-        for (limit, limit_name) in bounds {
-            if bytes > limit {
-                return Err(Error::TooLarge { what: label, needed: bytes, limit, limit_name: limit_name.into() });
+        match bounds.into_iter().find(|&(limit, _)| bytes > limit) {
+            Some((limit, limit_name)) => {
+                Err(Error::TooLarge { what: label.into(), needed: bytes, limit, limit_name: limit_name.into() })
             }
+            None => Ok(()),
         }
-        self.plan.buffers.push(BufferSpec { label, bytes });
-        Ok(self.plan.buffers.len() - 1)
     }
 
     /// A grid of `x` workgroups by `y`, the second folded into y and z where one dimension is too short.
@@ -232,13 +324,12 @@ impl Builder {
             kernel,
             constants,
             bindings: Vec::new(),
-            alternate: None,
             rows: row(rows.count)?,
-            input_row: (row(rows.input)?, 0),
-            output_row: (row(rows.output)?, 0),
-            mask_row: (0, 0),
+            input_row: row(rows.input)?,
+            output_row: row(rows.output)?,
             steps: row(work.steps_in)?,
             batch: row(self.batch)?,
+            recurrence: None,
             repeat: 1,
             interleaved: false,
             workgroups: [1; 3],

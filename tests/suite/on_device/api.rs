@@ -1,6 +1,7 @@
 //! What an embedder relies on: an own device, async, state, plans, timings.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
+use gatefold::plan::Strategy;
 use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
 
 use crate::common::{assert_right, device_or_return, lstm, random_state, spec};
@@ -124,7 +125,8 @@ fn the_answer_says_where_and_how_long() {
 #[test]
 fn the_plan_of_a_session_is_its_devices() {
     let device = device_or_return!();
-    let session = Session::new(device, &network()).unwrap();
+    let options = PlanOptions::default().strategy(Strategy::Step);
+    let session = Session::with_options(device, &network(), options).unwrap();
     let plan = session.plan(10, 2).unwrap().expect("a GPU has a plan");
     // Two levels, each one projection and ten steps.
     assert_eq!(plan.dispatch_count(), 22);

@@ -1,6 +1,7 @@
 //! The same mistakes give the same errors on every device.
 
 use gatefold::network::{EmbeddingSpec, LayerSpec};
+use gatefold::plan::Strategy;
 use gatefold::{Device, Error, Input, Network, PlanOptions, Session, State};
 
 use crate::common::{device_or_return, lstm, random_state, spec};
@@ -86,11 +87,19 @@ fn sizes_beyond_the_adapter_are_named() {
 }
 
 #[test]
-fn an_impossible_split_is_refused() {
+fn impossible_wishes_are_refused() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
-    for split in [0, 3, 32] {
-        let error = Session::with_options(device, &network, PlanOptions::default().split(split)).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let wish = PlanOptions::default();
+    for (options, word) in [
+        (wish.split(0), "split 0"),
+        (wish.split(3), "split 3"),
+        (wish.split(512), "split 512"),
+        (wish.units(0), "0 units"),
+        (wish.units(1 << 20), "1048576 units"),
+        (wish.strategy(Strategy::Wavefront), "strategy wavefront"),
+    ] {
+        let error = Session::with_options(device, &network, options).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains(word), "{error}");
     }
 }

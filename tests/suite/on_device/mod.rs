@@ -6,3 +6,5 @@ mod goldens;
 mod kernels;
 mod layers;
 mod sentiment;
+mod strategies;
+mod tuned;

@@ -1,5 +1,6 @@
 mod docs;
 mod files;
+mod formats;
 mod plan;
 mod shaders;
 mod validation;

@@ -1,0 +1,61 @@
+//! What smaller weights and f16 arithmetic cost: the table of docs/precision.md.
+//!
+//! `cargo run --release --example precision [DEVICE]`: errors against the f64 reference of the
+//! network before rounding. f16 arithmetic runs on the device, if it can.
+
+use gatefold::network::{Cell, LayerSpec, RecurrentSpec};
+use gatefold::plan::Arithmetic;
+use gatefold::reference::Reference;
+use gatefold::{Device, DeviceChoice, Network, NetworkSpec, PlanOptions, RandomInput, Session, WeightFormat};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[allow(clippy::print_stdout, reason = "an example talks")]
+fn main() -> Result<()> {
+    let choice = std::env::args().nth(1).map_or(Ok(DeviceChoice::Auto), |text| text.parse())?;
+    let device = Device::open(&choice)?;
+    println!("| cell | H | T | f16 weights | int8 weights | f16 weights and arithmetic on {} |", device.info());
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        for hidden in [64, 128, 512] {
+            for steps in [25, 100] {
+                let network = network(cell, hidden)?;
+                let input = RandomInput::new(&network, steps, 2, 1);
+                let run = |network: &Network| -> Result<Vec<f64>> {
+                    let forward = Reference::<f64>::new(network).forward(input.as_input(), None)?;
+                    Ok(forward.stages.into_iter().next_back().unwrap_or_default())
+                };
+                let exact = run(&network)?;
+                let half = network.with_weights(WeightFormat::F16)?;
+                let int8 = network.with_weights(WeightFormat::Int8)?;
+                let options = PlanOptions::default().arithmetic(Arithmetic::F16);
+                let arithmetic = match Session::with_options(&device, &half, options) {
+                    Ok(session) if session.arithmetic() == Arithmetic::F16 => {
+                        let values = session.run(input.as_input(), None)?.values;
+                        error(&exact, values.iter().map(|&x| x.into()))
+                    }
+                    _ => "-".into(),
+                };
+                let [half, int8] = [run(&half)?, run(&int8)?].map(|got| error(&exact, got.into_iter()));
+                println!("| {} | {hidden} | {steps} | {half} | {int8} | {arithmetic} |", cell.name());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Weights as PyTorch initializes them, uniform in ±1/sqrt(H).
+fn network(cell: Cell, hidden: usize) -> Result<Network> {
+    let layer = RecurrentSpec::new("cell", hidden, hidden);
+    let layer = match cell {
+        Cell::Lstm => LayerSpec::Lstm(layer),
+        Cell::Gru => LayerSpec::Gru(layer),
+        Cell::Rnn => LayerSpec::Rnn(layer),
+    };
+    Ok(Network::random(NetworkSpec { format: 1, layers: vec![layer], text: None, labels: Vec::new() }, 7)?)
+}
+
+/// Largest difference.
+fn error(exact: &[f64], got: impl Iterator<Item = f64>) -> String {
+    format!("{:.1e}", exact.iter().zip(got).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max))
+}

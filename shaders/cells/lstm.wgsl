@@ -1,0 +1,76 @@
+// An LSTM: four gates and the cell update. Twin: src/reference/lstm_step.rs.
+//
+//   i = σ(Wi x + Ui h + bi + pi∘c)  f = σ(Wf x + Uf h + bf + pf∘c)  (coupled: f = 1 - i)
+//   g = tanh(Wg x + Ug h + bg)      c' = f∘c + i∘g
+//   o = σ(Wo x + Uo h + bo + po∘c') h' = o∘tanh(c')
+//
+// The four gates of a unit lie together (i, f, g, o), so one load brings all four and
+// neighbouring invocations read neighbours.
+
+alias Gates = vec4<f32>;
+alias Product = vec4<Real>;
+alias Word = vec4<u32>;
+alias Integers = vec4<i32>;
+
+override PEEPHOLE: u32 = 0u;
+override COUPLED: u32 = 0u;
+override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
+override GATE: u32 = 3u;
+override GATE_ALPHA: f32 = 0.0;
+override GATE_BETA: f32 = 0.0;
+override CANDIDATE: u32 = 2u;
+override CANDIDATE_ALPHA: f32 = 0.0;
+override CANDIDATE_BETA: f32 = 0.0;
+override OUTPUT: u32 = 2u;
+override OUTPUT_ALPHA: f32 = 0.0;
+override OUTPUT_BETA: f32 = 0.0;
+
+@group(0) @binding(1) var<storage, read> projected: array<vec4<f32>>;       // [LANES, T', B, H] of (i, f, g, o): W x + b
+@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;         // per lane [K, H] of (i, f, g, o), packed
+
+fn word_at(base: u32, index: u32) -> Word {
+    return weights[base / 4u + index];
+}
+
+fn vector_at(start: u32, unit: u32) -> Gates {
+    let at = start + 4u * unit;
+    return vec4(vectors[at], vectors[at + 1u], vectors[at + 2u], vectors[at + 3u]);
+}
+
+fn projected_at(index: u32) -> Gates {
+    return projected[index];
+}
+
+fn peep(lane: u32, block: u32, unit: u32, c: f32) -> f32 {
+    if PEEPHOLE == 0u {
+        return 0.0;
+    }
+    return vectors[vector(lane, EXTRA) + block * WIDTH + unit] * c;
+}
+
+fn gate(x: f32) -> f32 {
+    return activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x));
+}
+
+// h of one step from the input's part x and the state's part of the gates; c in place. With a
+// projection to follow, h is kept behind the cells.
+fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
+    let gates = x + sum;
+    let at = cell_index(lane, row, unit);
+    let before = cell[at];
+    let i = gate(gates.x + peep(lane, 0u, unit, before));
+    var f = 1.0 - i;
+    if COUPLED == 0u {
+        f = gate(gates.y + peep(lane, 1u, unit, before));
+    }
+    let g = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, bounded(CLIP_GATES, gates.z));
+    let c = bounded(CLIP_CELL, f * before + i * g);
+    let o = gate(gates.w + peep(lane, 2u, unit, c));
+    let result = o * activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c);
+    cell[at] = c;
+    if PARTIAL == 1u {
+        cell[LANES * params.batch * WIDTH + at] = result;
+    }
+    return result;
+}

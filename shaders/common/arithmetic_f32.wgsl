@@ -1,0 +1,2 @@
+// Products are taken in f32.
+alias Real = f32;

@@ -1,0 +1,120 @@
+// The whole recurrence in one dispatch across workgroups: each holds its units' weights for all
+// timesteps, and h goes from workgroup to workgroup through `exchange`.
+//
+// Every h is stored there once, coded so that no h is 0; consumers spin until what they need is
+// no longer 0. The value itself is the message, so no order between memory operations is needed.
+// Nothing promises that workgroups run at the same time: every invocation's patience is bounded,
+// and once it is lost, nobody waits any longer and the host, which reads `exchange[0]` and the
+// number of workgroups that came through, runs the steps one by one instead.
+
+override ROWS: u32 = 1u;      // B
+override SPINS: u32 = 1u;     // patience of an invocation, in reads, for the whole dispatch
+override STATE_QUADS: u32 = (STATE + 3u) / 4u;
+override STATES: u32 = ROWS * ((STATE + 3u) / 4u);
+override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
+
+@group(0) @binding(8) var<storage, read_write> exchange: array<atomic<u32>>; // [HEAD], then [T, LANES, B, STATE]
+
+var<workgroup> state: array<vec4<f32>, STATES>;   // [B, K] h(t-1)
+var<private> patience: u32;
+
+const HEAD: u32 = 64u;
+const LOST: u32 = 0u;         // 1 once somebody lost patience
+const THROUGH: u32 = 1u;      // workgroups that did all their steps
+const ABSENT: u32 = 0u;
+const KEY: u32 = 0x7fc0deadu; // a NaN; an h of these bits is sent as another NaN
+const NAN: u32 = 0x7fc00000u;
+
+fn slot(lane: u32, row: u32, step: u32) -> u32 {
+    return HEAD + ((step * LANES + lane) * params.batch + row) * STATE;
+}
+
+fn send(at: u32, number: f32) {
+    let bits = bitcast<u32>(number);
+    atomicStore(&exchange[at], select(bits, NAN, bits == KEY) ^ KEY);
+}
+
+fn received(at: u32) -> f32 {
+    var word = atomicLoad(&exchange[at]);
+    while word == ABSENT && patience > 0u {
+        patience -= 1u;
+        if patience % 256u == 0u && atomicLoad(&exchange[LOST]) != 0u {
+            patience = 0u;
+        }
+        word = atomicLoad(&exchange[at]);
+    }
+    if word == ABSENT {
+        patience = 0u;
+        atomicStore(&exchange[LOST], 1u);
+    }
+    return bitcast<f32>(word ^ KEY);
+}
+
+@compute @workgroup_size(UNITS, SPLIT)
+fn recurrent_resident(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+) {
+    let lane = group.z;
+    let index = local.y * UNITS + local.x;
+    let unit = group.x * UNITS + local.x;
+    let base = weights_of(lane);
+    patience = SPINS;
+    hold(base, unit, local.y);
+    var step = params.first;
+    for (; step < params.end; step++) {
+        for (var i0 = 0u; i0 < STATES; i0 += PARTIALS) {
+            let i = i0 + index;
+            if i < STATES {
+                let row = i / STATE_QUADS;
+                let k = 4u * (i % STATE_QUADS);
+                var numbers = vec4<f32>();
+                for (var j = 0u; j < 4u; j++) {
+                    if k + j < STATE {
+                        if step == params.first {
+                            numbers[j] = h[state_index(lane, row, step) + k + j];
+                        } else {
+                            numbers[j] = received(slot(lane, row, step - 1u) + k + j);
+                        }
+                    }
+                }
+                state[i] = numbers;
+            }
+        }
+        workgroupBarrier();
+        let time = time_of(lane, step);
+        for (var row = 0u; row < ROWS; row++) {
+            var sum = Gates();
+            for (var turn = 0u; turn < TURNS; turn++) {
+                // Past an edge the last does it again and is dropped.
+                let i = turn * SPLIT + part_of(local.y);
+                let quad = min(i, STATE_QUADS - 1u);
+                let numbers = select(state[row * STATE_QUADS + quad], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
+                sum += product(numbers, weights_at(turn, base, quad, min(unit, WIDTH - 1u)));
+            }
+            sum = reduced(sum, local.xy);
+            if unit < WIDTH && local.y == 0u {
+                let before = state[row * STATE_QUADS + unit / 4u][unit % 4u];
+                var result = before;
+                var handed_on = 0.0;
+                if is_masked(row, time) {
+                    handed_on = masked_output(lane, row, time, before);
+                } else {
+                    let x = projected_at(projected_index(lane, row, step, unit));
+                    result = updated(lane, row, unit, x, scaled(sum, vector(lane, SCALE_OF_SUM), unit), before);
+                    handed_on = result;
+                }
+                send(slot(lane, row, step) + unit, result);
+                if step + 1u == params.end {
+                    h[state_index(lane, row, params.end) + unit] = result;
+                }
+                output[output_index(lane, row, time, unit)] = handed_on;
+            }
+            // The state and the partial sums are read by all before they change.
+            workgroupBarrier();
+        }
+    }
+    if index == 0u && step == params.end && patience > 0u {
+        atomicAdd(&exchange[THROUGH], 1u);
+    }
+}

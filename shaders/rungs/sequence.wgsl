@@ -1,0 +1,90 @@
+// One dispatch for many timesteps: a workgroup runs one row of one lane through all of them, h in
+// workgroup memory. One stream costs no launches, and thousands of streams fill a GPU.
+
+override STATE_QUADS: u32 = (STATE + 3u) / 4u;
+override STATE_ROOM: u32 = 4u * ((STATE + 3u) / 4u);
+override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
+
+var<workgroup> state: array<vec4<f32>, STATE_QUADS>;   // h(t-1)
+var<workgroup> fresh: array<f32, STATE_ROOM>;          // h(t), until all have read h(t-1)
+
+// The fresh state becomes the state.
+fn turn_over(index: u32) {
+    for (var i0 = 0u; i0 < STATE_QUADS; i0 += PARTIALS) {
+        let i = i0 + index;
+        if i < STATE_QUADS {
+            state[i] = vec4(fresh[4u * i], fresh[4u * i + 1u], fresh[4u * i + 2u], fresh[4u * i + 3u]);
+        }
+    }
+    workgroupBarrier();
+}
+
+@compute @workgroup_size(UNITS, SPLIT)
+fn recurrent_sequence(
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let lane = place(group, groups).lane;
+    let row = place(group, groups).row;
+    if row >= params.rows {
+        return;
+    }
+    let index = local.y * UNITS + local.x;
+    let first = params.first + repetition.number * params.stride;
+    let end = min(first + params.stride, params.end);
+    let base = weights_of(lane);
+    hold(base, local.x, local.y);
+    let start = state_index(lane, row, first);
+    for (var k0 = 0u; k0 < STATE_ROOM; k0 += PARTIALS) {
+        let k = k0 + index;
+        if k < STATE_ROOM {
+            fresh[k] = select(0.0, h[start + min(k, STATE - 1u)], k < STATE);
+        }
+    }
+    workgroupBarrier();
+    turn_over(index);
+    for (var step = first; step < end; step++) {
+        let time = time_of(lane, step);
+        let masked = is_masked(row, time);
+        for (var unit0 = 0u; unit0 < WIDTH; unit0 += UNITS) {
+            let unit = unit0 + local.x;
+            var sum = Gates();
+            for (var turn = 0u; turn < TURNS; turn++) {
+                // Past an edge the last does it again and is dropped. No branch: all read the same state.
+                let i = turn * SPLIT + part_of(local.y);
+                let quad = min(i, STATE_QUADS - 1u);
+                let numbers = select(state[quad], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
+                sum += product(numbers, weights_at(turn, base, quad, min(unit, WIDTH - 1u)));
+            }
+            sum = reduced(sum, local.xy);
+            if unit < WIDTH && local.y == 0u {
+                let before = state[unit / 4u][unit % 4u];
+                var result = before;
+                var handed_on = 0.0;
+                if masked {
+                    handed_on = masked_output(lane, row, time, before);
+                } else {
+                    let x = projected_at(projected_index(lane, row, step, unit));
+                    result = updated(lane, row, unit, x, scaled(sum, vector(lane, SCALE_OF_SUM), unit), before);
+                    handed_on = result;
+                }
+                fresh[unit] = result;
+                output[output_index(lane, row, time, unit)] = handed_on;
+            }
+            // Sums of the next units go to the same place.
+            if SPLIT > 1u && unit0 + UNITS < WIDTH {
+                workgroupBarrier();
+            }
+        }
+        workgroupBarrier();
+        turn_over(index);
+    }
+    let after = state_index(lane, row, end);
+    for (var k0 = 0u; k0 < STATE; k0 += PARTIALS) {
+        let k = k0 + index;
+        if k < STATE {
+            h[after + k] = fresh[k];
+        }
+    }
+}

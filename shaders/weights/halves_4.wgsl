@@ -1,0 +1,19 @@
+// The halves of 4 words of f16, one for each gate.
+
+fn low_half(word: Word) -> Gates {
+    return vec4(
+        unpack2x16float(word.x).x,
+        unpack2x16float(word.y).x,
+        unpack2x16float(word.z).x,
+        unpack2x16float(word.w).x,
+    );
+}
+
+fn high_half(word: Word) -> Gates {
+    return vec4(
+        unpack2x16float(word.x).y,
+        unpack2x16float(word.y).y,
+        unpack2x16float(word.z).y,
+        unpack2x16float(word.w).y,
+    );
+}

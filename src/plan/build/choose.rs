@@ -1,0 +1,389 @@
+//! Which rung of the ladder, and how its workgroups are cut: by shape, adapter and limits.
+
+use super::lanes::LaneSet;
+use super::{Builder, narrow};
+use crate::error::{Error, Result};
+use crate::network::{Cell, WeightFormat};
+use crate::plan::{MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange};
+
+/// Invocations that keep a GPU busy; below it, several share one unit's sum.
+const BUSY: u64 = 16_384;
+/// Most invocations that share one unit's sum, where no registers ask for more.
+const MAX_SPLIT: u32 = 16;
+/// Most invocations of a workgroup of a step, WebGPU's guaranteed limit.
+const STEP_WORKGROUP: u32 = 256;
+/// Rows from which a tiled product beats a row at a time.
+const TILE_ROWS: usize = 16;
+/// Bytes of U that a workgroup reads in about the time that a dispatch takes to be launched.
+const STREAMED: u64 = 320 << 10;
+/// The same on a software adapter, by time measured on lavapipe.
+const STREAMED_SOFTWARE: u64 = 96 << 10;
+/// Words of weights that an invocation keeps in registers, as `shaders/rungs/held.wgsl` says.
+const HELD_WORDS: u64 = 16;
+/// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
+const HELD_WORKGROUP: u32 = 512;
+/// Most rows of [`Strategy::Resident`].
+const RESIDENT_ROWS: usize = 8;
+/// Quads of K, and K, that a workgroup brings to its memory at a time (`step.wgsl`, `tile.wgsl`).
+const STEP_SLICE: u64 = 256;
+const TILE_SLICE: u64 = 64;
+
+/// How a recurrence is run.
+#[derive(Clone, Debug)]
+pub(super) struct How {
+    pub strategy: Strategy,
+    pub rung: Rung,
+    /// Units of a workgroup; of the narrower second half of a step fewer.
+    units: u32,
+    /// Second dimension of a workgroup: invocations of one sum, or quads of rows.
+    second: u32,
+    pub held: bool,
+    /// Steps of one repetition.
+    pub stride: u32,
+    pub patience: u32,
+    pub reason: String,
+}
+
+impl How {
+    /// The workgroup of a kernel with `width` units.
+    pub fn group(&self, width: usize, most: u32) -> (u32, u32) {
+        let second = self.second.min(most);
+        (self.units.min(narrow(width.next_power_of_two() as u64).max(8)).min(most / second).max(1), second)
+    }
+
+    /// Loop iterations of one invocation of one repetition, as the shaders are written.
+    pub fn iterations(&self, batch: usize, [width, depth, below]: [usize; 3], units: u32, second: u32) -> u64 {
+        let (units, second) = (u64::from(units), u64::from(second));
+        let (width, depth, below, batch) = (width as u64, depth as u64, below as u64, batch as u64);
+        let (group, halvings) = (units * second, u64::from(second.ilog2()));
+        let quads = depth.div_ceil(4);
+        let turns = quads.div_ceil(second);
+        let blocks = width.div_ceil(units);
+        let steps = u64::from(self.stride);
+        let holding = if self.held { HELD_WORDS } else { 0 };
+        match self.rung {
+            Rung::Step => [depth, below]
+                .iter()
+                .map(|k| {
+                    let quads = k.div_ceil(4);
+                    let slices = quads.div_ceil(STEP_SLICE);
+                    slices + 5 * (quads.div_ceil(group) + slices) + quads.div_ceil(second) + slices + halvings
+                })
+                .sum(),
+            Rung::Tile => {
+                let slices = |k: u64| k.div_ceil(TILE_SLICE) * (1 + 5 * TILE_SLICE.div_ceil(units) + TILE_SLICE / 4);
+                slices(depth) + slices(below) + 4
+            }
+            Rung::Sequence => {
+                let over = quads.div_ceil(group);
+                let step = 1 + blocks * (1 + turns + halvings) + over;
+                holding + (4 * quads).div_ceil(group) + over + steps * step + depth.div_ceil(group)
+            }
+            Rung::SequenceRows => {
+                let reduction = if second > 1 { 4 * (1 + halvings) } else { 0 };
+                let step = 1 + blocks * (1 + turns + reduction + 4);
+                holding + 5 * (4 * quads).div_ceil(group) + steps * step + 5 * depth.div_ceil(group)
+            }
+            Rung::Resident => {
+                let step = 1 + 5 * (batch * quads).div_ceil(group) + batch * (1 + turns + halvings);
+                holding + steps * step + u64::from(self.patience)
+            }
+        }
+    }
+}
+
+impl Builder {
+    /// How stacked levels run, if they run along the diagonal.
+    pub(super) fn along_the_diagonal(&self, set: &LaneSet<'_>) -> Result<Option<How>> {
+        match self.options.strategy {
+            Some(Strategy::Wavefront) => self.fit(Strategy::Wavefront, set, self.asked()).map(Some),
+            Some(_) => Ok(None),
+            None if self.limits.software => Ok(None),
+            None => {
+                // A level alone that costs no launch per step is better still.
+                let alone = set.works[..1].len() == 1 && self.streams(set);
+                if alone || self.batch >= TILE_ROWS || self.limits.resident_workgroups > 0 {
+                    return Ok(None);
+                }
+                let levels = set.lanes();
+                let why = format!("{levels} levels, each a step behind the one below: T+{} dispatches", levels - 1);
+                self.fit(Strategy::Wavefront, set, &why).map(Some)
+            }
+        }
+    }
+
+    /// How one level runs.
+    pub(super) fn choose(&self, set: &LaneSet<'_>) -> Result<How> {
+        if let Some(strategy) = self.options.strategy {
+            return self.fit(strategy, set, self.asked());
+        }
+        let mut wishes = Vec::new();
+        let streamed = if self.limits.software { STREAMED_SOFTWARE } else { STREAMED };
+        if self.streams(set) {
+            wishes.push((
+                Strategy::Sequence,
+                format!(
+                    "no launch per step, and U has at most {} to be read at each",
+                    crate::plan::print::bytes(streamed)
+                ),
+            ));
+        }
+        if self.limits.resident_workgroups > 0 && self.batch <= RESIDENT_ROWS {
+            let most = self.limits.resident_workgroups;
+            wishes.push((Strategy::Resident, format!("no launch per step, and {most} workgroups run at once")));
+        }
+        if self.batch >= TILE_ROWS {
+            wishes.push((Strategy::Tile, format!("{} rows share the weights that are read", self.batch)));
+        }
+        for (strategy, why) in wishes {
+            if let Ok(how) = self.fit(strategy, set, &why) {
+                return Ok(how);
+            }
+        }
+        self.fit(Strategy::Step, set, "the rung that works for every size")
+    }
+
+    /// Why a strategy was not chosen here.
+    fn asked(&self) -> &'static str {
+        if self.options.measured { "measured to be the fastest on this adapter" } else { "asked for" }
+    }
+
+    /// Whether a workgroup alone can read U at every step.
+    fn streams(&self, set: &LaneSet<'_>) -> bool {
+        let bytes: u64 = set.layout.lanes[set.first_lane].state.len() as u64 * super::F32;
+        bytes <= if self.limits.software { STREAMED_SOFTWARE } else { STREAMED }
+    }
+
+    /// `strategy` on `set`, or why not.
+    fn fit(&self, strategy: Strategy, set: &LaneSet<'_>, why: &str) -> Result<How> {
+        if self.options.arithmetic == crate::plan::Arithmetic::F16 && !self.limits.f16 {
+            return Err(Error::Unsupported {
+                place: "plan".into(),
+                what: "f16 arithmetic: the adapter has no SHADER_F16".into(),
+            });
+        }
+        let refuse = |reason: &str| {
+            let what = format!("strategy {strategy}: {reason}");
+            Err(Error::Unsupported { place: format!("layer `{}`", set.label()), what })
+        };
+        let mut how = match strategy {
+            Strategy::Step => self.step(set)?,
+            Strategy::Wavefront if !set.stacked && set.lanes() < 2 => {
+                return refuse("expected several stacked levels of one direction, or two directions");
+            }
+            Strategy::Wavefront => self.step(set)?,
+            Strategy::Tile => self.tile(set)?,
+            Strategy::Sequence | Strategy::Resident if set.in_halves() => {
+                return refuse("a projection, or a reset of the state, takes two dispatches per step");
+            }
+            Strategy::Sequence => match self.sequence(set)? {
+                Ok(how) => how,
+                Err(reason) => return refuse(&reason),
+            },
+            Strategy::Resident => match self.resident(set)? {
+                Ok(how) => how,
+                Err(reason) => return refuse(&reason),
+            },
+        };
+        how.strategy = strategy;
+        let (units, second) = how.group(set.level.hidden_size, self.limits.max_invocations);
+        let shared = if how.rung == Rung::Tile { "quads of rows" } else { "invocations for each" };
+        let held = if how.held { ", weights in registers" } else { "" };
+        how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held})");
+        Ok(how)
+    }
+
+    fn step(&self, set: &LaneSet<'_>) -> Result<How> {
+        let invocations = (self.batch as u64 * set.lanes() as u64).saturating_mul(set.level.hidden_size as u64);
+        let split = match self.split()? {
+            Some(split) => split,
+            // A software adapter gains nothing from sharing a sum.
+            None if self.limits.software || invocations >= BUSY => 1,
+            None => narrow(BUSY.div_ceil(invocations).next_power_of_two()).min(MAX_SPLIT),
+        };
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        let units = self.units(set, 64).min(most / split).max(1);
+        Ok(self.how(Rung::Step, units, split, false))
+    }
+
+    fn tile(&self, set: &LaneSet<'_>) -> Result<How> {
+        let quads = self.split()?.unwrap_or(4);
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        let units = self.units(set, 16).min(most / quads).max(1);
+        Ok(self.how(Rung::Tile, units, quads, false))
+    }
+
+    /// The reason where a workgroup's memory is too small, or one step too long for the adapter.
+    fn sequence(&self, set: &LaneSet<'_>) -> Result<std::result::Result<How, String>> {
+        let width = set.level.hidden_size;
+        let four = self
+            .options
+            .four_rows
+            .unwrap_or(!self.limits.software && self.batch > 64 || self.limits.software && self.batch >= 4);
+        let rung = if four { Rung::SequenceRows } else { Rung::Sequence };
+        let most = self.limits.max_invocations;
+        let units = self.units(set, narrow(width.next_power_of_two() as u64).max(32)).min(most);
+        let split = match self.split()? {
+            Some(split) => split,
+            None if self.limits.software => 1,
+            None => (most / units).clamp(1, MAX_SPLIT),
+        };
+        let units = units.min(most / split).max(1);
+        let quads = (set.level.state_size() as u64).div_ceil(4);
+        let held = self.held(set, units, split);
+        let held = match self.options.held {
+            None => held && !self.limits.software,
+            Some(true) if !held => return Ok(Err("the weights of a unit do not fit the registers".into())),
+            Some(wish) => wish,
+        };
+        let state = if four { 128 * quads } else { 32 * quads };
+        let needed = state + self.partial_sums(set, units * split);
+        if needed > self.limits.max_workgroup_memory.into() {
+            return Ok(Err(format!(
+                "{needed} bytes of workgroup memory, the adapter has {}",
+                self.limits.max_workgroup_memory
+            )));
+        }
+        let mut how = self.how(rung, units, split, held);
+        Ok(self.stretch(set, &mut how).map(|()| how))
+    }
+
+    /// As many steps in a dispatch as the adapter's patience allows.
+    fn stretch(&self, set: &LaneSet<'_>, how: &mut How) -> std::result::Result<(), String> {
+        let (width, state) = (set.level.hidden_size, set.level.state_size());
+        let iterations = |stride: u32| {
+            let how = How { stride, ..how.clone() };
+            how.iterations(self.batch, [width, state, 0], how.units, how.second)
+        };
+        let steps = narrow(set.works[0].steps_in as u64);
+        let work = (width as u64 * state as u64 * set.level.cell.gates() as u64)
+            .saturating_mul(self.batch as u64 * set.lanes() as u64);
+        let bounded = narrow(MAX_SUBMISSION_WORK / 4 / work.max(1)).clamp(1, steps);
+        let each = iterations(2) - iterations(1);
+        let room = SOFTWARE_LOOP_LIMIT.saturating_sub(iterations(1) - each);
+        let stride = if self.limits.software { narrow(room / each).min(bounded) } else { bounded };
+        if stride == 0 {
+            return Err(format!(
+                "one step takes {each} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
+            ));
+        }
+        how.stride = stride;
+        Ok(())
+    }
+
+    fn resident(&self, set: &LaneSet<'_>) -> Result<std::result::Result<How, String>> {
+        let forced = self.options.strategy == Some(Strategy::Resident);
+        let (width, quads) = (set.level.hidden_size, (set.level.state_size() as u64).div_ceil(4));
+        let lanes = set.lanes() as u64;
+        let words = self.words_per_quad(set);
+        let most = self.limits.max_invocations.min(HELD_WORKGROUP);
+        // Enough invocations for each unit that their registers hold its weights.
+        let holding = narrow((quads * words).div_ceil(HELD_WORDS).next_power_of_two()).min(most);
+        let split = match self.split()? {
+            Some(split) => split,
+            None if self.limits.software => 1,
+            None => holding.max(8).min(most),
+        };
+        let at_once = u64::from(if forced && self.limits.resident_workgroups == 0 {
+            u32::MAX
+        } else {
+            self.limits.resident_workgroups
+        });
+        let enough = |units: &u32| (width as u64).div_ceil((*units).into()) * lanes <= at_once;
+        let units = match self.options.units {
+            Some(units) => units,
+            None if self.limits.software => narrow(width.next_power_of_two() as u64).min(most / split).max(1),
+            None => {
+                let fitting = (0..=10).map(|power| 1u32 << power).filter(|units| units * split <= most).find(enough);
+                match fitting {
+                    Some(units) => units.max((64 / split).max(1)).min(most / split),
+                    None => return Ok(Err(format!("more than {at_once} workgroups, which surely run at once"))),
+                }
+            }
+        };
+        if units * split > self.limits.max_invocations || !enough(&units) {
+            return Ok(Err(format!("{units} x {split} invocations in more than {at_once} workgroups at once")));
+        }
+        let held = self.held(set, units.max(narrow(width as u64)), split);
+        let held = match self.options.held {
+            None => held && !self.limits.software,
+            Some(true) if !held => return Ok(Err("the weights of a unit do not fit the registers".into())),
+            Some(wish) => wish,
+        };
+        let needed = 16 * quads * self.batch as u64 + self.partial_sums(set, units * split);
+        if needed > self.limits.max_workgroup_memory.into() {
+            return Ok(Err(format!(
+                "{needed} bytes of workgroup memory, the adapter has {}",
+                self.limits.max_workgroup_memory
+            )));
+        }
+        let steps = set.works[0].steps_in as u64;
+        let exchanged = steps.saturating_mul(lanes * self.batch as u64 * set.level.state_size() as u64);
+        if exchanged.saturating_add(head_of_exchange()).saturating_mul(super::F32)
+            > self.limits.max_binding.min(256 << 20)
+        {
+            return Ok(Err("what workgroups hand each other over all steps does not fit a binding".into()));
+        }
+        let mut how = self.how(Rung::Resident, units, split, held);
+        how.stride = narrow(steps);
+        // A wait takes a few looks; a workgroup that does not run takes them all.
+        let enough = narrow((1 << 18) + 64 * steps);
+        how.patience = self.options.patience.unwrap_or(if self.limits.software { 20_000 } else { enough });
+        let shape = [width, set.level.state_size(), 0];
+        let iterations = how.iterations(self.batch, shape, units, split);
+        if self.limits.software && iterations > SOFTWARE_LOOP_LIMIT {
+            return Ok(Err(format!(
+                "{iterations} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
+            )));
+        }
+        Ok(Ok(how))
+    }
+
+    fn how(&self, rung: Rung, units: u32, second: u32, held: bool) -> How {
+        let (strategy, reason) = (Strategy::Step, String::new());
+        How { strategy, rung, units, second, held, stride: 1, patience: 0, reason }
+    }
+
+    /// The wish for a split.
+    fn split(&self) -> Result<Option<u32>> {
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        let refuse = |what: String| Err(Error::Unsupported { place: "plan".into(), what });
+        match (self.options.split, self.options.units) {
+            (Some(split), _) if !split.is_power_of_two() || split > most => {
+                refuse(format!("split {split} (powers of two up to {most} are)"))
+            }
+            (_, Some(units)) if units == 0 || units > self.limits.max_invocations => {
+                refuse(format!("{units} units in a workgroup (1 to {} are)", self.limits.max_invocations))
+            }
+            (wish, _) => Ok(wish),
+        }
+    }
+
+    /// Units of a workgroup: as wished, else no more than `most` and than there are.
+    fn units(&self, set: &LaneSet<'_>, most: u32) -> u32 {
+        let widest = narrow(set.level.hidden_size.next_power_of_two() as u64);
+        self.options.units.unwrap_or(widest.clamp(8, most.max(8)))
+    }
+
+    fn words_per_quad(&self, set: &LaneSet<'_>) -> u64 {
+        match set.layout.format {
+            WeightFormat::F16 => 2,
+            WeightFormat::Int8 => 1,
+            _ => 4,
+        }
+    }
+
+    /// Whether registers hold the weights of one unit for each invocation.
+    fn held(&self, set: &LaneSet<'_>, units: u32, split: u32) -> bool {
+        let quads = (set.level.state_size() as u64).div_ceil(4);
+        let one_block = u64::from(units) >= set.level.hidden_size as u64;
+        one_block && quads.div_ceil(split.into()) * self.words_per_quad(set) <= HELD_WORDS
+    }
+
+    /// Bytes of workgroup memory for the partial sums of `invocations`.
+    fn partial_sums(&self, set: &LaneSet<'_>, invocations: u32) -> u64 {
+        // Three gates take the room of four.
+        let each = if set.level.cell == Cell::Rnn { 4 } else { 16 };
+        each * u64::from(invocations)
+    }
+}

@@ -1,0 +1,138 @@
+//! Kernels of layers without a recurrence.
+
+use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, read, read_write, u, uniform};
+use crate::network::WeightFormat;
+
+const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
+const ROWS: &str = include_str!("../../../shaders/common/rows.wgsl");
+
+const LINEAR_BINDINGS: &[Binding] =
+    &[uniform("params"), read("x"), read("w"), read("bias"), read("scale"), read_write("output")];
+
+pub(super) static EMBEDDING: Layer = Layer {
+    name: "embedding",
+    sources: &[PARAMS, include_str!("../../../shaders/embedding.wgsl")],
+    bindings: &[uniform("params"), read("tokens"), read("table"), read_write("output")],
+    constants: &[u("NUM_EMBEDDINGS"), u("EMBEDDING_DIM"), u("WORKGROUP")],
+};
+
+pub(super) static LINEAR: Layer = Layer {
+    name: "linear",
+    sources: &[PARAMS, ROWS],
+    bindings: LINEAR_BINDINGS,
+    constants: &[u("IN_FEATURES"), u("OUT_FEATURES"), u("ACTIVATION"), f("ALPHA"), f("BETA")],
+};
+
+pub(super) static CONV1D: Layer = Layer {
+    name: "conv1d",
+    sources: &[PARAMS, include_str!("../../../shaders/conv1d.wgsl")],
+    bindings: LINEAR_BINDINGS,
+    constants: &[
+        u("IN_FEATURES"),
+        u("OUT_FEATURES"),
+        u("ACTIVATION"),
+        f("ALPHA"),
+        f("BETA"),
+        u("CHANNELS"),
+        u("STRIDE"),
+        u("DILATION"),
+        u("LEFT"),
+    ],
+};
+
+pub(super) static SOFTMAX: Layer = Layer {
+    name: "softmax",
+    sources: &[PARAMS, include_str!("../../../shaders/softmax.wgsl")],
+    bindings: &[uniform("params"), read("x"), read_write("output")],
+    constants: &[u("FEATURES"), u("WORKGROUP")],
+};
+
+pub(super) static LAYER_NORM: Layer = Layer {
+    name: "layer_norm",
+    sources: &[PARAMS, include_str!("../../../shaders/layer_norm.wgsl")],
+    bindings: &[uniform("params"), read("x"), read("weight"), read("bias"), read_write("output")],
+    constants: &[u("FEATURES"), f("EPS"), u("WORKGROUP")],
+};
+
+pub(super) static CHANNELWISE: Layer = Layer {
+    name: "channelwise",
+    sources: &[PARAMS, include_str!("../../../shaders/channelwise.wgsl")],
+    bindings: &[uniform("params"), read("x"), read("channels"), read_write("output")],
+    constants: &[u("FEATURES"), u("ACTIVATION"), f("ALPHA"), f("BETA"), u("WORKGROUP")],
+};
+
+pub(super) static COMBINE: Layer = Layer {
+    name: "combine",
+    sources: &[PARAMS, include_str!("../../../shaders/combine.wgsl")],
+    bindings: &[uniform("params"), read("x"), read_write("output")],
+    constants: &[
+        u("COLUMNS"),
+        u("IN_STRIDE"),
+        u("IN_OFFSET"),
+        u("OUT_STRIDE"),
+        u("OUT_OFFSET"),
+        u("HOW"),
+        f("SCALE"),
+        u("REVERSED"),
+        u("WORKGROUP"),
+    ],
+};
+
+pub(super) static POOL: Layer = Layer {
+    name: "pool",
+    sources: &[PARAMS, include_str!("../../../shaders/pool.wgsl")],
+    bindings: &[uniform("params"), read("x"), read("mask"), read_write("output")],
+    constants: &[
+        u("FEATURES"),
+        u("KERNEL"),
+        u("STRIDE"),
+        u("LEFT"),
+        u("RIGHT"),
+        u("AVERAGE"),
+        u("COUNT_PAD"),
+        u("MASKED"),
+        u("WORKGROUP"),
+    ],
+};
+
+/// A row of the table.
+pub(super) struct Layer {
+    pub name: &'static str,
+    pub sources: &'static [&'static str],
+    pub bindings: &'static [Binding],
+    pub constants: &'static [Constant],
+}
+
+impl Layer {
+    /// As what every kernel is, its entry point of that name.
+    pub fn spec(&self, entry_point: &'static str) -> KernelSpec {
+        KernelSpec {
+            name: self.name.into(),
+            entry_point,
+            sources: self.sources.to_vec(),
+            bindings: self.bindings.to_vec(),
+            constants: self.constants.to_vec(),
+        }
+    }
+
+    /// The reading side of a matrix product with the rest of it.
+    pub fn product(&self, ProductKernel { format, tiling }: ProductKernel) -> KernelSpec {
+        let mut spec = self.spec("linear");
+        spec.sources.push(match tiling {
+            Tiling::Square => include_str!("../../../shaders/linear.wgsl"),
+            Tiling::Rows => include_str!("../../../shaders/linear_rows.wgsl"),
+        });
+        spec.sources.push(match format {
+            WeightFormat::F32 => include_str!("../../../shaders/weights/f32_matrix.wgsl"),
+            WeightFormat::F16 => include_str!("../../../shaders/weights/f16_matrix.wgsl"),
+            WeightFormat::Int8 => include_str!("../../../shaders/weights/int8_matrix.wgsl"),
+        });
+        if tiling == Tiling::Rows {
+            spec.name += " rows";
+        }
+        if format != WeightFormat::F32 {
+            spec.name += &format!(" {format}");
+        }
+        spec
+    }
+}

@@ -1,0 +1,233 @@
+//! The table of kernels: sources, bindings, constants. The GPU side builds its pipelines from
+//! it, and a test reflects the WGSL and compares.
+
+mod layers;
+mod recurrent;
+
+pub use recurrent::{Cells, RecurrentKernel, Rung, head_of_exchange};
+
+use super::constants::LAST_OF_FEW;
+use crate::network::WeightFormat;
+
+/// A WGSL kernel under `shaders/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// Row gather.
+    Embedding,
+    /// Matrix product with bias and activation.
+    Linear(ProductKernel),
+    /// The same over windows of time.
+    Conv1d(ProductKernel),
+    /// Timesteps of a recurrence.
+    Recurrent(RecurrentKernel),
+    /// Softmax over rows.
+    Softmax,
+    /// Normalization over rows.
+    LayerNorm,
+    /// Scale, offset and activation by channel.
+    Channelwise,
+    /// Columns of one matrix joined with those of another.
+    Combine,
+    /// Pooling over time.
+    Pool,
+}
+
+/// How a matrix product is cut up, and its weights stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductKernel {
+    /// How the weights are stored.
+    pub format: WeightFormat,
+    /// How the output is cut up.
+    pub tiling: Tiling,
+}
+
+/// Which part of a product's output a workgroup makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tiling {
+    /// 32 rows and columns, 4 of each in an invocation.
+    Square,
+    /// 16 rows of 256 columns, all rows of 4 columns in an invocation.
+    Rows,
+}
+
+impl Tiling {
+    /// Rows and columns of a workgroup.
+    #[must_use]
+    pub fn size(self) -> [usize; 2] {
+        match self {
+            Self::Square => [LINEAR_TILE as usize; 2],
+            Self::Rows => [16, 256],
+        }
+    }
+
+    /// Loop iterations of an invocation over K `inputs`, as the shaders are written.
+    #[must_use]
+    pub fn iterations(self, inputs: u64) -> u64 {
+        match self {
+            // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
+            Self::Square => inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16,
+            // Per slice of 64 4 loads of 4 lanes; then K, and 64 results.
+            Self::Rows => inputs.div_ceil(64) * (1 + 4 * (1 + 4)) + inputs + 64,
+        }
+    }
+}
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Uniform buffer.
+    Uniform,
+    /// Storage buffer, read only.
+    Read,
+    /// Storage buffer, read and written.
+    ReadWrite,
+}
+
+/// One binding of a kernel in group 0; its number is its position in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The variable's name in WGSL.
+    pub name: &'static str,
+    /// How it is used.
+    pub access: Access,
+}
+
+/// An override constant of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// The constant's name in WGSL.
+    pub name: &'static str,
+    /// Whether it is an `f32`, given by its bits, instead of a `u32`.
+    pub float: bool,
+}
+
+impl Constant {
+    /// The number behind a value of a [`Dispatch`](super::Dispatch).
+    #[must_use]
+    pub fn value(self, bits: u32) -> f64 {
+        if self.float { f32::from_bits(bits).into() } else { bits.into() }
+    }
+}
+
+/// Everything the host must know about a kernel.
+#[derive(Debug)]
+pub struct KernelSpec {
+    /// What it is called in plans.
+    pub name: String,
+    /// Entry point.
+    pub entry_point: &'static str,
+    /// WGSL parts, joined in this order behind those for activations.
+    pub sources: Vec<&'static str>,
+    /// Bindings of group 0.
+    pub bindings: Vec<Binding>,
+    /// Override constants; the plan gives a value to each.
+    pub constants: Vec<Constant>,
+}
+
+/// How a kernel learns which repetition of its dispatch it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Repetition {
+    /// Four bytes of immediates.
+    Immediate,
+    /// A uniform with a dynamic offset in group 1, where there are no immediates.
+    Uniform,
+}
+
+/// Side of the output tile of [`Kernel::Linear`].
+pub const LINEAR_TILE: u32 = 32;
+/// Slice of K that [`Kernel::Linear`] keeps in workgroup memory.
+pub const LINEAR_DEPTH: u32 = 16;
+/// Invocations of one workgroup of the row-wise kernels.
+pub const ROW_WORKGROUP: u32 = 64;
+
+const ACTIVATIONS: &str = include_str!("../../../shaders/common/activations.wgsl");
+const ACTIVATE_FEW: &str = include_str!("../../../shaders/common/activate_few.wgsl");
+const ACTIVATE_ANY: &str = include_str!("../../../shaders/common/activate_any.wgsl");
+const IMMEDIATE: &str = include_str!("../../../shaders/common/repetition_immediate.wgsl");
+const UNIFORM: &str = include_str!("../../../shaders/common/repetition_uniform.wgsl");
+/// Constants that hold the number of an activation.
+const FUNCTIONS: [&str; 4] = ["ACTIVATION", "GATE", "CANDIDATE", "OUTPUT"];
+
+const fn uniform(name: &'static str) -> Binding {
+    Binding { name, access: Access::Uniform }
+}
+
+const fn read(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read }
+}
+
+const fn read_write(name: &'static str) -> Binding {
+    Binding { name, access: Access::ReadWrite }
+}
+
+const fn u(name: &'static str) -> Constant {
+    Constant { name, float: false }
+}
+
+const fn f(name: &'static str) -> Constant {
+    Constant { name, float: true }
+}
+
+impl Kernel {
+    /// All kernels.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let products = WeightFormat::ALL.into_iter().flat_map(|format| {
+            [Tiling::Square, Tiling::Rows].into_iter().flat_map(move |tiling| {
+                let product = ProductKernel { format, tiling };
+                [Self::Linear(product), Self::Conv1d(product)]
+            })
+        });
+        [Self::Embedding, Self::Softmax, Self::LayerNorm, Self::Channelwise, Self::Combine, Self::Pool]
+            .into_iter()
+            .chain(products)
+            .chain(RecurrentKernel::all().map(Self::Recurrent))
+    }
+
+    /// Its row of the table.
+    #[must_use]
+    pub fn spec(self) -> KernelSpec {
+        match self {
+            Self::Embedding => layers::EMBEDDING.spec("embedding"),
+            Self::Linear(product) => layers::LINEAR.product(product),
+            Self::Conv1d(product) => layers::CONV1D.product(product),
+            Self::Recurrent(kernel) => kernel.spec(),
+            Self::Softmax => layers::SOFTMAX.spec("softmax"),
+            Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
+            Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
+            Self::Combine => layers::COMBINE.spec("combine"),
+            Self::Pool => layers::POOL.spec("pool"),
+        }
+    }
+
+    /// What it does of a recurrence, if it does.
+    #[must_use]
+    pub fn recurrent(self) -> Option<RecurrentKernel> {
+        match self {
+            Self::Recurrent(kernel) => Some(kernel),
+            _ => None,
+        }
+    }
+
+    /// The whole WGSL source, with as few functions as `constants` (a value for each) ask for.
+    #[must_use]
+    pub fn source(self, constants: &[u32], repetition: Repetition) -> String {
+        let spec = self.spec();
+        let functions = spec.constants.iter().zip(constants).filter(|(constant, _)| FUNCTIONS.contains(&constant.name));
+        let mut parts = match functions.map(|(_, &number)| number).max() {
+            None => Vec::new(),
+            Some(highest) if highest <= LAST_OF_FEW => vec![ACTIVATIONS, ACTIVATE_FEW],
+            Some(_) => vec![ACTIVATIONS, ACTIVATE_ANY],
+        };
+        if let Some(kernel) = self.recurrent() {
+            // It may enable a feature of the language, which must be said before all else.
+            parts.insert(0, kernel.arithmetic.source());
+            parts.push(match repetition {
+                Repetition::Immediate => IMMEDIATE,
+                Repetition::Uniform => UNIFORM,
+            });
+        }
+        parts.extend(spec.sources);
+        parts.concat()
+    }
+}

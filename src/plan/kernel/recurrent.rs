@@ -1,0 +1,299 @@
+//! Kernels of recurrences: a cell, a rung of the ladder, a format of the weights.
+
+use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
+use crate::network::WeightFormat;
+use crate::plan::Arithmetic;
+
+/// A kernel that runs timesteps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecurrentKernel {
+    /// What a step computes.
+    pub cell: Cells,
+    /// How steps are run.
+    pub rung: Rung,
+    /// How the weights are stored.
+    pub format: WeightFormat,
+    /// How products are taken.
+    pub arithmetic: Arithmetic,
+    /// Whether the weights stay in registers.
+    pub held: bool,
+}
+
+/// What a step computes; a file under `shaders/cells/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cells {
+    /// An LSTM, or its part before a projection.
+    Lstm,
+    /// A GRU that resets the product.
+    Gru,
+    /// A plain RNN.
+    Rnn,
+    /// First half of a GRU that resets the state.
+    GruGates,
+    /// Its second half.
+    GruCandidate,
+    /// The projection behind an LSTM.
+    Projection,
+}
+
+/// How steps are run; a file under `shaders/rungs/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rung {
+    /// A dispatch per step.
+    Step,
+    /// The same, four rows in an invocation.
+    Tile,
+    /// Many steps in one dispatch, a row in a workgroup.
+    Sequence,
+    /// The same, four rows in a workgroup.
+    SequenceRows,
+    /// All steps in one dispatch, across workgroups.
+    Resident,
+}
+
+/// Words in front of what workgroups of [`Rung::Resident`] hand each other.
+#[must_use]
+pub const fn head_of_exchange() -> u64 {
+    64
+}
+
+const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
+const RECURRENT: &str = include_str!("../../../shaders/common/recurrent.wgsl");
+const STATE: &str = include_str!("../../../shaders/common/state.wgsl");
+const SPLIT: &str = include_str!("../../../shaders/common/split.wgsl");
+const FINISH: &str = include_str!("../../../shaders/common/finish.wgsl");
+
+impl Arithmetic {
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::F32 => include_str!("../../../shaders/common/arithmetic_f32.wgsl"),
+            Self::F16 => include_str!("../../../shaders/common/arithmetic_f16.wgsl"),
+        }
+    }
+}
+
+impl Cells {
+    /// Whether a step takes another kernel beside it, which only a dispatch per step allows.
+    #[must_use]
+    pub fn is_half(self) -> bool {
+        matches!(self, Self::GruGates | Self::GruCandidate | Self::Projection)
+    }
+
+    /// Gates whose products it takes.
+    #[must_use]
+    pub fn gates(self) -> u64 {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::GruGates => 2,
+            Self::Rnn | Self::GruCandidate | Self::Projection => 1,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+            Self::Rnn => "rnn",
+            Self::GruGates => "gru_gates",
+            Self::GruCandidate => "gru_candidate",
+            Self::Projection => "projection",
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Lstm => include_str!("../../../shaders/cells/lstm.wgsl"),
+            Self::Gru => include_str!("../../../shaders/cells/gru.wgsl"),
+            Self::Rnn => include_str!("../../../shaders/cells/rnn.wgsl"),
+            Self::GruGates => include_str!("../../../shaders/cells/gru_gates.wgsl"),
+            Self::GruCandidate => include_str!("../../../shaders/cells/gru_candidate.wgsl"),
+            Self::Projection => include_str!("../../../shaders/cells/projection.wgsl"),
+        }
+    }
+
+    fn constants(self) -> &'static [Constant] {
+        // Those of a cell stand together.
+        const ALL: [Constant; 13] = [
+            u("PEEPHOLE"),
+            u("COUPLED"),
+            f("CLIP_GATES"),
+            f("CLIP_CELL"),
+            u("GATE"),
+            f("GATE_ALPHA"),
+            f("GATE_BETA"),
+            u("CANDIDATE"),
+            f("CANDIDATE_ALPHA"),
+            f("CANDIDATE_BETA"),
+            u("OUTPUT"),
+            f("OUTPUT_ALPHA"),
+            f("OUTPUT_BETA"),
+        ];
+        const GRU: [Constant; 7] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9]];
+        const CANDIDATE: [Constant; 4] = [ALL[2], ALL[7], ALL[8], ALL[9]];
+        match self {
+            Self::Lstm => &ALL,
+            Self::Gru => &GRU,
+            Self::Rnn | Self::GruGates => &GRU[..4],
+            Self::GruCandidate => &CANDIDATE,
+            Self::Projection => &[],
+        }
+    }
+}
+
+impl Rung {
+    /// Whether one dispatch runs many steps.
+    #[must_use]
+    pub fn is_long(self) -> bool {
+        matches!(self, Self::Sequence | Self::SequenceRows | Self::Resident)
+    }
+
+    /// Rows that one workgroup takes, `split` being the size of its second dimension.
+    #[must_use]
+    pub fn rows(self, split: u32) -> u32 {
+        match self {
+            Self::Step | Self::Sequence => 1,
+            Self::Tile => 4 * split,
+            Self::SequenceRows => 4,
+            // All of them.
+            Self::Resident => u32::MAX,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Tile => "tile",
+            Self::Sequence => "sequence",
+            Self::SequenceRows => "sequence x4",
+            Self::Resident => "resident",
+        }
+    }
+
+    fn entry_point(self) -> &'static str {
+        match self {
+            Self::Step => "recurrent_step",
+            Self::Tile => "recurrent_tile",
+            Self::Sequence => "recurrent_sequence",
+            Self::SequenceRows => "recurrent_sequence_rows",
+            Self::Resident => "recurrent_resident",
+        }
+    }
+
+    fn sources(self, held: bool) -> Vec<&'static str> {
+        let weights = if held {
+            include_str!("../../../shaders/rungs/held.wgsl")
+        } else {
+            include_str!("../../../shaders/rungs/streamed.wgsl")
+        };
+        match self {
+            Self::Step => vec![SPLIT, FINISH, include_str!("../../../shaders/rungs/step.wgsl")],
+            Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
+            Self::Sequence => vec![SPLIT, weights, include_str!("../../../shaders/rungs/sequence.wgsl")],
+            Self::SequenceRows => vec![SPLIT, weights, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
+            Self::Resident => vec![SPLIT, weights, include_str!("../../../shaders/rungs/resident.wgsl")],
+        }
+    }
+
+    /// Constants behind those that all have; the first is the second dimension of a workgroup.
+    fn constants(self) -> &'static [Constant] {
+        const QUADS: [Constant; 1] = [u("QUADS")];
+        const SPLIT: [Constant; 3] = [u("SPLIT"), u("ROWS"), u("SPINS")];
+        match self {
+            Self::Tile => &QUADS,
+            Self::Resident => &SPLIT,
+            _ => &SPLIT[..1],
+        }
+    }
+}
+
+/// Constants of every recurrent kernel, in front of those of its rung and its cell.
+const SHARED: [Constant; 18] = [
+    u("WIDTH"),
+    u("STATE"),
+    u("DEPTH"),
+    u("BELOW"),
+    u("UNITS"),
+    u("LANES"),
+    u("STACKED"),
+    u("REVERSE"),
+    u("LAST"),
+    u("WEIGHTS_FIRST"),
+    u("WEIGHTS_NEXT"),
+    u("WEIGHTS_LANE"),
+    u("WEIGHTS_BELOW"),
+    u("VECTOR"),
+    u("VECTORS_LANE"),
+    u("OUTPUT_STRIDE"),
+    u("OUTPUT_FIRST"),
+    u("MASKED"),
+];
+
+const BINDINGS: [Binding; 8] = [
+    uniform("params"),
+    read("projected"),
+    read("weights"),
+    read("vectors"),
+    read_write("h"),
+    read_write("output"),
+    read("mask"),
+    read_write("cell"),
+];
+
+impl RecurrentKernel {
+    /// All that a plan may ask for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        const CELLS: [Cells; 6] =
+            [Cells::Lstm, Cells::Gru, Cells::Rnn, Cells::GruGates, Cells::GruCandidate, Cells::Projection];
+        const RUNGS: [Rung; 5] = [Rung::Step, Rung::Tile, Rung::Sequence, Rung::SequenceRows, Rung::Resident];
+        CELLS.into_iter().flat_map(|cell| {
+            let rungs = RUNGS.into_iter().filter(move |rung| !cell.is_half() || !rung.is_long());
+            rungs.flat_map(move |rung| {
+                WeightFormat::ALL.into_iter().flat_map(move |format| {
+                    Arithmetic::ALL.into_iter().flat_map(move |arithmetic| {
+                        let held: &[bool] = if rung.is_long() { &[false, true] } else { &[false] };
+                        held.iter().map(move |&held| Self { cell, rung, format, arithmetic, held })
+                    })
+                })
+            })
+        })
+    }
+
+    pub(super) fn spec(self) -> KernelSpec {
+        let format = match self.format {
+            WeightFormat::F32 => include_str!("../../../shaders/weights/f32.wgsl"),
+            WeightFormat::F16 => include_str!("../../../shaders/weights/f16.wgsl"),
+            WeightFormat::Int8 => include_str!("../../../shaders/weights/int8.wgsl"),
+        };
+        let mut sources = vec![PARAMS, RECURRENT, format, self.cell.source()];
+        if self.format == WeightFormat::F16 {
+            sources.push(match self.cell.gates() {
+                4 => include_str!("../../../shaders/weights/halves_4.wgsl"),
+                3 => include_str!("../../../shaders/weights/halves_3.wgsl"),
+                2 => include_str!("../../../shaders/weights/halves_2.wgsl"),
+                _ => include_str!("../../../shaders/weights/halves_1.wgsl"),
+            });
+        }
+        if !matches!(self.cell, Cells::GruCandidate | Cells::Projection) {
+            sources.push(STATE);
+        }
+        sources.extend(self.rung.sources(self.held));
+        let mut bindings = BINDINGS.to_vec();
+        if self.rung == Rung::Resident {
+            bindings.push(read_write("exchange"));
+        }
+        let partial = [u("PARTIAL")];
+        let constants = [&SHARED[..], &partial, self.rung.constants(), self.cell.constants()].concat();
+        let mut name = format!("{} {}", self.cell.name(), self.rung.name());
+        if self.format != WeightFormat::F32 {
+            name += &format!(" {}", self.format);
+        }
+        if self.arithmetic != Arithmetic::F32 {
+            name += " in f16";
+        }
+        if self.held {
+            name += " held";
+        }
+        KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, constants }
+    }
+}

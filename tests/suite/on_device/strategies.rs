@@ -1,0 +1,232 @@
+//! Every strategy, in every arithmetic and with weights in every format, for every cell.
+
+use fastrand::Rng;
+use gatefold::compare::{Tolerance, compare};
+use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
+use gatefold::plan::{Arithmetic, Strategy};
+use gatefold::{Network, PlanOptions, RandomInput, Session, verify};
+
+use crate::common::{changed, device_or_return, random_state, spec};
+
+fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
+    let layer = match cell {
+        Cell::Lstm => LayerSpec::Lstm(layer),
+        Cell::Gru => LayerSpec::Gru(layer),
+        Cell::Rnn => LayerSpec::Rnn(layer),
+    };
+    Network::random(spec(vec![layer]), seed).unwrap()
+}
+
+/// A layer that every strategy may run, but for the number of levels.
+fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
+    let mut layer = RecurrentSpec::new("cell", rng.usize(1..=19), rng.usize(1..=70));
+    match strategy {
+        Strategy::Wavefront => layer.num_layers = rng.usize(2..=4),
+        _ => {
+            layer.num_layers = rng.usize(1..=2);
+            layer.bidirectional = rng.bool();
+        }
+    }
+    layer.reverse = !layer.bidirectional && rng.bool();
+    layer.output = [RecurrentOutput::Sequence, RecurrentOutput::Last][rng.usize(0..2)];
+    layer.masked_output = [MaskedOutput::Zero, MaskedOutput::Previous][rng.usize(0..2)];
+    layer.bias = rng.u8(0..4) > 0;
+    layer.clip = rng.bool().then(|| 0.2 + rng.f32());
+    if cell == Cell::Lstm {
+        layer.peephole = rng.bool();
+        layer.coupled = rng.bool();
+        layer.cell_clip = rng.bool().then(|| 0.1 + rng.f32());
+        if matches!(strategy, Strategy::Step | Strategy::Tile) && layer.hidden_size > 1 && rng.bool() {
+            layer.proj_size = rng.usize(1..layer.hidden_size);
+        }
+    }
+    if cell == Cell::Gru && matches!(strategy, Strategy::Step | Strategy::Tile) {
+        layer.reset_after = rng.bool();
+    }
+    if rng.u8(0..3) == 0 {
+        let sets = if rng.bool() { layer.directions() } else { 1 };
+        let count = sets * cell.default_activations().len();
+        layer.activations = (0..count).map(|_| Activation::ALL[rng.usize(1..12)]).collect();
+    }
+    layer
+}
+
+fn battery(strategy: Strategy, cases: u64) {
+    let device = device_or_return!();
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        for seed in 0..cases {
+            let mut rng = Rng::with_seed(seed);
+            let layer = layer(cell, strategy, &mut rng);
+            let format = WeightFormat::ALL[rng.usize(0..3)];
+            let network = network(cell, layer.clone(), seed).with_weights(format).unwrap();
+            let (batch, steps) = (rng.usize(1..=9), rng.usize(1..=9));
+            let batch = if strategy == Strategy::Resident { batch.min(4) } else { batch };
+            let input = RandomInput::new(&network, steps, batch, seed ^ 1);
+            let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
+            let lengths: Vec<usize> = (0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect();
+            let mask: Vec<bool> = (0..steps * batch).map(|_| rng.bool()).collect();
+            let mut given = input.as_input();
+            match rng.u8(0..4) {
+                0 => given = given.with_lengths(&lengths),
+                1 => given = given.with_mask(&mask),
+                _ => {}
+            }
+            let mut options = PlanOptions::default().strategy(strategy);
+            if rng.bool() {
+                options = options.split(1 << rng.u32(0..=3));
+            }
+            if rng.u8(0..3) == 0 && strategy != Strategy::Resident {
+                options = options.units(1 << rng.u32(3..=5));
+            }
+            if strategy == Strategy::Sequence {
+                options = options.four_rows(rng.bool());
+            }
+            if rng.bool() {
+                // A few timesteps at a time.
+                let width = 4 * cell.gates() * layer.hidden_size * layer.directions();
+                options = options.projection_budget((rng.usize(1..4) * batch * width) as u64);
+            }
+            let what = format!("case {seed}, T = {steps}, B = {batch}, {format} {options:?}: {layer:#?}");
+            let session = Session::with_options(device, &network, options).unwrap_or_else(|e| panic!("{e}\n{what}"));
+            let plan = session.plan(steps, batch).unwrap().unwrap();
+            assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
+            let formats = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|k| k.format);
+            assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
+            let verification = verify(&session, &network, given, state.as_ref()).unwrap();
+            let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
+            assert!(failures.is_empty(), "{what}\n{failures:#?}");
+        }
+    }
+}
+
+#[test]
+fn step_agrees() {
+    battery(Strategy::Step, 20);
+}
+
+#[test]
+fn tile_agrees() {
+    battery(Strategy::Tile, 20);
+}
+
+#[test]
+fn sequence_agrees() {
+    battery(Strategy::Sequence, 20);
+}
+
+#[test]
+fn wavefront_agrees() {
+    battery(Strategy::Wavefront, 20);
+}
+
+#[test]
+fn resident_agrees() {
+    battery(Strategy::Resident, 20);
+}
+
+fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
+    network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
+}
+
+/// What ran last is what the plan said: nothing has fallen back.
+fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> bool {
+    session.plan(steps, batch).unwrap().unwrap().choices.iter().all(|choice| choice.strategy == strategy)
+}
+
+/// One workgroup waits for nobody but itself, on any adapter.
+#[test]
+fn a_lone_workgroup_does_not_fall_back() {
+    let device = device_or_return!();
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let network = one(cell, 30, 1);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(32).split(2);
+        let session = Session::with_options(device, &network, options).unwrap();
+        let input = RandomInput::new(&network, 25, 2, 2);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+        assert!(stayed(&session, 25, 2, Strategy::Resident), "{cell:?}");
+    }
+}
+
+/// Workgroups that lose patience at once: the run is done again step by step, and is right.
+#[test]
+fn lost_patience_falls_back_and_is_right() {
+    let device = device_or_return!();
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let network = one(cell, 64, 3);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
+        let session = Session::with_options(device, &network, options).unwrap();
+        let input = RandomInput::new(&network, 30, 2, 4);
+        let state = random_state(&network, 2, 5);
+        assert!(stayed(&session, 30, 2, Strategy::Resident), "before the first run nobody knows");
+        assert!(verify(&session, &network, input.as_input(), Some(&state)).unwrap().passed(), "{cell:?}");
+        assert!(!stayed(&session, 30, 2, Strategy::Resident), "{cell:?}: eight workgroups never met on one look");
+        let output = pollster::block_on(session.run_async(input.as_input(), Some(&state))).unwrap();
+        assert_eq!(output.values, session.run(input.as_input(), Some(&state)).unwrap().values);
+    }
+}
+
+/// The same numbers from every strategy, to the tolerance table, and the same bits from one twice.
+#[test]
+fn strategies_agree_with_each_other() {
+    let device = device_or_return!();
+    for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3)] {
+        let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
+        let input = RandomInput::new(&network, 12, 3, 7);
+        let mut first: Option<Vec<f64>> = None;
+        for strategy in Strategy::ALL {
+            if strategy == Strategy::Wavefront && num_layers == 1 {
+                continue;
+            }
+            let session = Session::with_options(device, &network, PlanOptions::default().strategy(strategy)).unwrap();
+            let values = session.run(input.as_input(), None).unwrap().values;
+            assert_eq!(session.run(input.as_input(), None).unwrap().values, values, "{strategy}");
+            let expected = first.get_or_insert_with(|| values.iter().map(|&x| x.into()).collect());
+            let comparison = compare(&values, expected, Tolerance::f32(12));
+            assert!(comparison.passed, "{cell:?} {strategy}: {comparison:?}");
+        }
+    }
+}
+
+/// Products in f16: within their own table, and not by accident within that of f32.
+#[test]
+fn half_arithmetic_agrees_within_its_own_tolerance() {
+    let device = device_or_return!();
+    let mut beyond = 0;
+    for (index, format) in WeightFormat::ALL.into_iter().cycle().take(12).enumerate() {
+        let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][index % 3];
+        let strategy = [Strategy::Step, Strategy::Tile, Strategy::Sequence, Strategy::Resident][index / 3];
+        let network = one(cell, 65, index as u64).with_weights(format).unwrap();
+        let options = PlanOptions::default().strategy(strategy).arithmetic(Arithmetic::F16);
+        let session = match Session::with_options(device, &network, options) {
+            Ok(session) => session,
+            Err(error) => {
+                // An adapter without the feature says so.
+                assert!(error.to_string().contains("SHADER_F16"), "{error}");
+                return;
+            }
+        };
+        let input = RandomInput::new(&network, 20, 3, 9);
+        let verification = verify(&session, &network, input.as_input(), None).unwrap();
+        assert!(verification.passed(), "{cell:?} {strategy} {format}: {:#?}", verification.checks);
+        let worst = verification.checks.iter().map(|check| check.comparison.max_error).fold(0.0, f64::max);
+        eprintln!("{cell:?} {strategy} {format}: {worst:.1e}");
+        beyond += u32::from(worst > Tolerance::f32(20).atol);
+    }
+    assert!(beyond >= 9, "f16 was as exact as f32 in {} of 12 cases", 12 - beyond);
+}
+
+/// Negative control: a weight in each format nudged is seen.
+#[test]
+fn a_nudged_weight_of_any_format_is_seen() {
+    let device = device_or_return!();
+    for format in WeightFormat::ALL {
+        let network = one(Cell::Lstm, 40, 11).with_weights(format).unwrap();
+        let session = Session::new(device, &network).unwrap();
+        let input = RandomInput::new(&network, 12, 3, 12);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+        for name in ["cell.weight_ih_l0", "cell.weight_hh_l0"] {
+            let nudged = changed(&network, name, |data| data[100] += 1e-3);
+            assert!(!verify(&session, &nudged, input.as_input(), None).unwrap().passed(), "{format} {name}");
+        }
+    }
+}
