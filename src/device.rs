@@ -5,12 +5,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::tuning::Tuning;
 
 /// A place to run networks: a GPU, or this CPU. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Device {
     info: Arc<DeviceInfo>,
     kind: Kind,
+    tuning: Option<Arc<Tuning>>,
 }
 
 #[derive(Clone, Debug)]
@@ -224,7 +226,7 @@ impl Device {
     /// This CPU, through the reference in `f32`.
     #[must_use]
     pub fn cpu() -> Self {
-        Self { info: Arc::new(DeviceInfo::cpu()), kind: Kind::Cpu }
+        Self::from_kind(DeviceInfo::cpu(), Kind::Cpu)
     }
 
     /// Opens the device that `choice` leads to.
@@ -252,9 +254,71 @@ impl Device {
         &self.info
     }
 
+    fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
+        Self { info: Arc::new(info), kind, tuning: None }
+    }
+
+    /// The device, whose sessions from now on run as `tuning` says where it has measured.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the tuning is another adapter's.
+    pub fn tuned(mut self, tuning: Tuning) -> Result<Self> {
+        tuning.check(&self.info)?;
+        self.tuning = Some(Arc::new(tuning));
+        Ok(self)
+    }
+
+    /// The device without what has been measured.
+    pub(crate) fn untuned(&self) -> Self {
+        Self { tuning: None, ..self.clone() }
+    }
+
+    /// Whether workgroups of one dispatch surely run at the same time, as far as anybody knows.
+    pub(crate) fn workgroups_meet(&self) -> bool {
+        match &self.kind {
+            Kind::Cpu => false,
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => context.limits().resident_workgroups > 0,
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tuning(&self) -> Option<&Arc<Tuning>> {
+        self.tuning.as_ref()
+    }
+
+    /// Bytes read and written per second when memory is copied on the device: what its kernels can reach at best.
+    /// Takes a fraction of a second and 256 MiB of the device's memory.
+    ///
+    /// # Errors
+    /// The driver's own errors.
+    pub fn measure_bandwidth(&self) -> Result<f64> {
+        match &self.kind {
+            Kind::Cpu => Ok(copy_bandwidth()),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => pollster::block_on(crate::gpu::bandwidth(context)),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }
+}
+
+/// Of this CPU, one thread; the best of five copies.
+fn copy_bandwidth() -> f64 {
+    const NUMBERS: usize = 16 << 20;
+    let (from, mut to) = (vec![1_u32; NUMBERS], vec![0_u32; NUMBERS]);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&mut to);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let moved = (2 * NUMBERS * size_of::<u32>()) as f64;
+    moved / best.max(1e-9)
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -280,7 +344,7 @@ impl Device {
             Selected::Adapter(index) => {
                 log::info!("running on {}", infos[index]);
                 let context = crate::gpu::Context::open(&adapters[index], &infos[index]).await?;
-                Ok(Self { info: Arc::new(infos[index].clone()), kind: Kind::Gpu(Arc::new(context)) })
+                Ok(Self::from_kind(infos[index].clone(), Kind::Gpu(Arc::new(context))))
             }
         }
     }
@@ -290,7 +354,19 @@ impl Device {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = crate::gpu::info(&device.adapter_info());
         let context = crate::gpu::Context::from_parts(device, queue, &info);
-        Self { info: Arc::new(info), kind: Kind::Gpu(Arc::new(context)) }
+        Self::from_kind(info, Kind::Gpu(Arc::new(context)))
+    }
+
+    /// Measures how many of the largest workgroups run at the same time; `None` on the CPU. On a
+    /// GPU the plan asks by itself before workgroups wait for each other.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn workgroups_at_once(&self) -> Result<Option<u32>> {
+        match &self.kind {
+            Kind::Cpu => Ok(None),
+            Kind::Gpu(context) => context.workgroups_at_once().map(Some),
+        }
     }
 
     /// Every adapter on every backend, with what matters to gatefold.

@@ -77,6 +77,7 @@ pub mod reference;
 mod session;
 mod state;
 mod text;
+pub mod tuning;
 mod verify;
 
 pub use classify::{Classifier, Prediction};

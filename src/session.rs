@@ -111,7 +111,9 @@ impl Session {
         let engine = match device.kind() {
             Kind::Cpu => Engine::Cpu(Reference::new(network)),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(gpu) => Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options).await?),
+            Kind::Gpu(gpu) => {
+                Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning()).await?)
+            }
         };
         // The CPU has nothing to cut up, and one arithmetic.
         let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };

@@ -7,7 +7,7 @@ use gatefold::plan::Strategy;
 use gatefold::{DeviceChoice, WeightFormat};
 
 use crate::Result;
-use crate::bench::Shape;
+use crate::bench::{Set, Shape};
 
 /// Recurrent networks on any GPU, and the proof that their numbers are right.
 #[derive(Debug, Parser)]
@@ -52,7 +52,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a network of any readable format as gatefold's own
     Convert(ConvertArgs),
-    /// Time LSTMs on one or more devices, each answer checked
+    /// Measure which strategy is fastest for a model on this adapter, and keep it for the other commands
+    Tune(TuneArgs),
+    /// Time networks on one or more devices, each answer checked
     Bench(BenchArgs),
 }
 
@@ -147,13 +149,62 @@ pub struct ConvertArgs {
     pub force: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Hold one record against another: ratios of their times
+    Compare(CompareArgs),
+}
+
 #[derive(Debug, ClapArgs)]
+pub struct TuneArgs {
+    /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
+    pub model: Option<PathBuf>,
+    /// Timesteps
+    #[arg(long, value_name = "T", default_value_t = 100)]
+    pub steps: usize,
+    /// Rows; repeatable
+    #[arg(long, value_name = "B", default_values_t = [1])]
+    pub batch: Vec<usize>,
+    /// Timed runs of each candidate
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub runs: usize,
+    /// Where results are kept [default: in the user's cache folder, where every command looks]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// The record to measure by
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The record that is measured
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Exit with 1 if a time of B, clearly apart from A's, exceeds A's by more than this factor
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
+    pub fail_above: Option<f64>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
-    /// An LSTM to time, e.g. hidden=512,steps=25,batch=1,input=64,layers=2,bidirectional=true; repeatable
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
+    /// A network to time, e.g. cell=gru,hidden=512,steps=25,batch=1,input=64,layers=2,bidirectional=true; repeatable
     ///
-    /// Only hidden is required. Defaults: steps=25, batch=1, input as hidden, layers=1, bidirectional=false.
+    /// Only hidden is required. Defaults: cell=lstm, steps=25, batch=1, input as hidden, layers=1, bidirectional=false.
     #[arg(long = "shape", value_name = "KEY=N,...")]
     pub shapes: Vec<Shape>,
+    /// A named set of shapes; repeatable, and together with --shape
+    #[arg(long = "set", value_enum, value_name = "SET")]
+    pub sets: Vec<Set>,
+    /// How to run the recurrence on a GPU; repeatable [default: what the plan chooses]
+    #[arg(long = "strategy", value_name = "STRATEGY")]
+    pub strategies: Vec<Strategy>,
+    /// How to store the weights: f32, f16 or int8; repeatable [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub weights: Vec<WeightFormat>,
     /// Compare every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,
@@ -163,14 +214,33 @@ pub struct BenchArgs {
     /// Untimed runs before them [default: 3, or 1 with --quick]
     #[arg(long, value_name = "N")]
     pub warmup: Option<u32>,
-    /// Fewer shapes and runs: shows that everything works, not how fast
+    /// Fewer runs and shapes, sequences cut to what takes seconds: shows that everything works, not how fast
     #[arg(long)]
     pub quick: bool,
+    /// After this long per shape no further run is begun [default: 60, or 5 with --quick]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub budget: Option<u32>,
     /// Seed of weights and inputs
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Draw the times per step over H
+    #[arg(long, value_name = "OUT.svg")]
+    pub plot: Option<PathBuf>,
+    /// Keep the run with the machine's facts as DIR/<adapter>/<date>.json [DIR: benches/record]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "benches/record")]
+    pub record: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: BenchFormat,
+}
+
+/// As [`Format`], and for documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    #[default]
+    Table,
+    Json,
+    Csv,
+    Markdown,
 }
 
 /// For people, for programs, for spreadsheets.

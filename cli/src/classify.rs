@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use gatefold::{Classifier, Device, DeviceChoice, DeviceInfo, Error, Prediction};
+use gatefold::{Classifier, DeviceChoice, DeviceInfo, Error, Prediction};
 use serde::Serialize;
 
 use crate::args::{ClassifyArgs, Format};
@@ -44,7 +44,7 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
         Some(path) => Some(reviews::labels(path, &network.spec().labels, texts.len())?),
         None => None,
     };
-    let device = Device::open(choice)?;
+    let device = source::open(choice)?;
     let classifier = Classifier::new(&device, &network)?;
     let start = Instant::now();
     let mut progress = Progress::new(texts.len());

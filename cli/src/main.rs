@@ -17,6 +17,7 @@ mod reviews;
 mod source;
 mod stats;
 mod table;
+mod tune;
 mod units;
 mod verify;
 
@@ -51,6 +52,7 @@ fn run(args: &Args) -> Result<Report> {
         Command::Plan(options) => plan::run(options, args.device()?),
         Command::Inspect(options) => inspect::run(options),
         Command::Convert(options) => convert::run(options),
+        Command::Tune(options) => tune::run(options, args.device()?),
         Command::Bench(options) => bench::run(options, &args.device),
     }
 }

@@ -1,7 +1,7 @@
 //! `gatefold plan`: what a run will do, and why.
 
 use gatefold::plan::{PlanLimits, RunShape, plan};
-use gatefold::{Device, DeviceChoice, PlanOptions, Session};
+use gatefold::{DeviceChoice, PlanOptions, Session};
 
 use crate::Result;
 use crate::args::PlanArgs;
@@ -24,7 +24,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     if let Some(strategy) = args.strategy {
         options = options.strategy(strategy);
     }
-    let device = Device::open(choice)?;
+    let device = source::open(choice)?;
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {
         Some(plan) => (device.info().to_string(), plan),

@@ -1,7 +1,8 @@
 //! Where a command's model and device come from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use gatefold::tuning::Tuning;
 use gatefold::{Device, DeviceChoice, DeviceInfo, DeviceKind, Network};
 
 use crate::Result;
@@ -27,6 +28,42 @@ pub fn fell_back(choice: &DeviceChoice, info: &DeviceInfo) -> bool {
 /// The device an answer was computed on, and plainly so where `auto` had to take the CPU.
 pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
     if fell_back(choice, info) { format!("{info} (no GPU found)") } else { info.to_string() }
+}
+
+/// Opens the device that `choice` leads to, with what `gatefold tune` has measured on it. A file
+/// that does not fit is no reason to stop, unless somebody named it.
+pub fn open(choice: &DeviceChoice) -> Result<Device> {
+    let device = Device::open(choice)?;
+    let (path, named) = match std::env::var_os(TUNING) {
+        Some(path) => (Some(PathBuf::from(path)), true),
+        None => (tuning_path(device.info()), false),
+    };
+    let Some(path) = path.filter(|path| device.info().kind != DeviceKind::Cpu && (named || path.exists())) else {
+        return Ok(device);
+    };
+    match Tuning::load(&path).and_then(|tuning| device.clone().tuned(tuning)) {
+        Ok(tuned) => Ok(tuned),
+        Err(error) if named => Err(error.into()),
+        Err(error) => {
+            log::warn!("running untuned: {error}");
+            Ok(device)
+        }
+    }
+}
+
+/// Names the tuning file instead of the user's cache folder.
+pub const TUNING: &str = "GATEFOLD_TUNING";
+
+/// Where what was measured on this adapter is kept.
+pub fn tuning_path(info: &DeviceInfo) -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME")
+        .or_else(|| folder("LOCALAPPDATA"))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
+    let slug = |text: &str| -> String {
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+    };
+    Some(cache.join("gatefold").join(format!("tuning-{}-{}.json", slug(&info.name), slug(&info.backend))))
 }
 
 /// A choice that leads to this very device.

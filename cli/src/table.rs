@@ -45,6 +45,19 @@ impl Table {
         usize::from(columns).saturating_sub(before).max(LEAST)
     }
 
+    /// As Markdown, plain text in the cells.
+    pub fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let plain = |cell: &String| console::strip_ansi_codes(cell).replace('|', "\\|");
+        let mut text = line(self.columns.iter().map(|(title, _)| plain(title)).collect());
+        let rule = |alignment: &Alignment| if *alignment == Alignment::Right { "---:" } else { "---" }.to_owned();
+        text += &line(self.columns.iter().map(|(_, alignment)| rule(alignment)).collect());
+        for row in &self.rows {
+            text += &line(row.iter().map(plain).collect());
+        }
+        text
+    }
+
     fn widths(&self) -> Vec<usize> {
         let widest = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));

@@ -2,8 +2,7 @@
 
 use gatefold::network::StageKind;
 use gatefold::{
-    Device, DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer, Verification,
-    verify,
+    DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer, Verification, verify,
 };
 
 use crate::Result;
@@ -22,7 +21,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let reference = if args.plant_fault { with_fault(&network)? } else { network.clone() };
     let (input, origin) = input(args, &network)?;
     let check = |choice: &DeviceChoice| -> Result<Verification> {
-        let session = Session::new(&Device::open(choice)?, &network)?;
+        let session = Session::new(&source::open(choice)?, &network)?;
         Ok(verify(&session, &reference, input.as_input(), None)?)
     };
     let mut report = Report::new(format!("{} on {origin}\n", bold(&source::name(args.model.as_deref()))));

@@ -1,7 +1,7 @@
 //! A device with its pipelines, shared by every session on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::device::{DeviceInfo, DeviceKind};
 use crate::error::{Error, Result};
@@ -17,7 +17,9 @@ const REPETITION_SIZE: u32 = 4;
 pub(crate) struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    pub limits: PlanLimits,
+    limits: PlanLimits,
+    /// Workgroups that surely run at once, once somebody has asked.
+    resident: OnceLock<u32>,
     /// Distance between two entries of a table of uniforms.
     pub uniform_stride: u64,
     pub timestamps: bool,
@@ -158,6 +160,7 @@ impl Context {
                 f16: features.contains(wgpu::Features::SHADER_F16),
                 software: info.kind == DeviceKind::Software,
             },
+            resident: OnceLock::new(),
             uniform_stride,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             repetitions: if immediates {
@@ -171,6 +174,30 @@ impl Context {
             device,
             queue,
         }
+    }
+
+    /// What the adapter allows. On hardware the first call measures how many workgroups run at once.
+    pub fn limits(&self) -> PlanLimits {
+        let measure = || {
+            let found = self.workgroups_at_once().unwrap_or_else(|error| {
+                log::info!("{}: workgroups at once: {error}", self.name);
+                0
+            });
+            // Kernels that hold weights in registers leave room for fewer.
+            found / 2
+        };
+        let resident_workgroups = if self.limits.software { 0 } else { *self.resident.get_or_init(measure) };
+        PlanLimits { resident_workgroups, ..self.limits }
+    }
+
+    /// Measures how many of the largest workgroups run at the same time.
+    pub fn workgroups_at_once(&self) -> Result<u32> {
+        super::probe::workgroups_at_once(self)
+    }
+
+    /// Invocations of the largest workgroup.
+    pub fn invocations(&self) -> u32 {
+        self.limits.max_invocations
     }
 
     /// What the device is called.
@@ -288,7 +315,7 @@ impl Context {
 /// bound there (`src/plan/build.rs`), the only data-dependent index (a token id) is clamped
 /// in the shader, and every loop counts up to a constant or to the T of the plan.
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
-fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
+pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     // SAFETY: see above; the source is our own, from `Kernel::source`.

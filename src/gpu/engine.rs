@@ -13,6 +13,7 @@ use crate::network::Network;
 use crate::plan::{Dispatch, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
 use crate::session::Wish;
 use crate::state::State;
+use crate::tuning::Tuning;
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
@@ -29,6 +30,7 @@ pub(crate) struct Engine {
     pub(super) context: Arc<Context>,
     network: Network,
     options: PlanOptions,
+    tuning: Option<Arc<Tuning>>,
     weights: Vec<wgpu::Buffer>,
     workspace: Mutex<Workspace>,
     /// Set once workgroups waited for each other in vain.
@@ -36,12 +38,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub async fn new(context: Arc<Context>, network: &Network, options: PlanOptions) -> Result<Self> {
+    pub async fn new(
+        context: Arc<Context>,
+        network: &Network,
+        options: PlanOptions,
+        tuning: Option<&Arc<Tuning>>,
+    ) -> Result<Self> {
         context.check()?;
         // The smallest plan checks every weight against the adapter's limits.
-        plan(network, RunShape::new(network.least_steps(), 1), &context.limits, &options)?;
+        plan(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
         let upload = || {
-            let weights = pack(network, &context.limits);
+            let weights = pack(network, &context.limits());
             Ok(weights
                 .iter()
                 .map(|weight| {
@@ -55,14 +62,22 @@ impl Engine {
         };
         let weights = context.scoped("uploading the weights", upload).await?;
         let (network, workspace) = (network.clone(), Mutex::default());
-        Ok(Self { network, options, weights, workspace, nobody_waits: AtomicBool::new(false), context })
+        let tuning = tuning.cloned();
+        Ok(Self { network, options, tuning, weights, workspace, nobody_waits: AtomicBool::new(false), context })
     }
 
     pub fn plan(&self, shape: RunShape) -> Result<Plan> {
-        let (mut limits, mut options) = (self.context.limits, self.options);
+        let (mut limits, mut options) = (self.context.limits(), self.options);
         if self.nobody_waits.load(Ordering::Relaxed) {
             limits = PlanLimits { resident_workgroups: 0, ..limits };
             options.strategy = options.strategy.filter(|&strategy| strategy != Strategy::Resident);
+        } else if let Some(tuned) = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options))
+        {
+            match plan(&self.network, shape, &limits, &tuned) {
+                Ok(plan) => return Ok(plan),
+                // Measured at another T, it may not fit this one.
+                Err(error) => log::info!("what was measured does not run here: {error}"),
+            }
         }
         plan(&self.network, shape, &limits, &options)
     }

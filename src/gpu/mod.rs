@@ -1,12 +1,15 @@
 //! The only rooms that know wgpu. They decide nothing: the plan does.
 
 mod adapters;
+mod bandwidth;
 mod context;
 mod engine;
+mod probe;
 mod readback;
 mod workspace;
 
 pub use adapters::AdapterReport;
 pub(crate) use adapters::{adapters, info, reports};
+pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
 pub(crate) use engine::Engine;

@@ -64,7 +64,9 @@ pub fn quantize_row(row: &[f32]) -> (f32, Vec<i8>) {
     // A scale whose 127-fold leads back to it: rounding may take a step or two to settle.
     let mut scale = largest / 127.0;
     for _ in 0..4 {
-        scale = (127.0 * scale) / 127.0;
+        let whole = 127.0 * scale;
+        // Next to the largest f32 the way back may lead beyond it.
+        scale = if whole.is_finite() { whole / 127.0 } else { scale * (1.0 - f32::EPSILON) };
     }
     #[expect(clippy::cast_possible_truncation, reason = "no ratio is beyond ±127")]
     let integer = |x: &f32| if scale > 0.0 { (x / scale).round().clamp(-127.0, 127.0) as i8 } else { 0 };
@@ -170,6 +172,8 @@ mod tests {
             assert_eq!(again.to_bits(), scale.to_bits());
         }
         assert_eq!(quantize_row(&[0.0; 3]), (0.0, vec![0; 3]));
+        let (scale, integers) = quantize_row(&[f32::MAX, -f32::MAX]);
+        assert!((127.0 * scale).is_finite() && integers == [127, -127], "{scale} {integers:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod constants;
 mod kernel;
 mod print;
 mod strategy;
+mod traffic;
 mod weights;
 
 pub use build::plan;
@@ -14,6 +15,7 @@ pub use kernel::{
     RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
 pub use strategy::{Arithmetic, Strategy};
+pub use traffic::Traffic;
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
@@ -104,6 +106,8 @@ pub struct PlanOptions {
     pub held: Option<bool>,
     /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
     pub patience: Option<u32>,
+    /// Whether the choice comes from measuring, so that plans can say so.
+    pub measured: bool,
 }
 
 impl Default for PlanOptions {
@@ -117,6 +121,7 @@ impl Default for PlanOptions {
             four_rows: None,
             held: None,
             patience: None,
+            measured: false,
         }
     }
 }
@@ -304,6 +309,15 @@ pub struct Dispatch {
     pub submission: usize,
 }
 
+impl Dispatch {
+    /// The value of one of its kernel's constants; of an `f32` its bits.
+    #[must_use]
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        let at = self.kernel.spec().constants.iter().position(|constant| constant.name == name)?;
+        self.constants.get(at).copied()
+    }
+}
+
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -348,6 +362,12 @@ impl Plan {
     #[must_use]
     pub fn dispatch_count(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| u64::from(dispatch.repeat)).sum()
+    }
+
+    /// Multiply-adds of a run.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.work * u64::from(dispatch.repeat)).sum()
     }
 
     /// Number of submissions to the queue.

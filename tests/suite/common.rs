@@ -41,6 +41,22 @@ fn best() -> DeviceChoice {
     if real { DeviceChoice::Gpu } else { DeviceChoice::Software }
 }
 
+/// The adapter under test opened as an application does it: itself, with WebGPU's least limits.
+pub fn own_device(info: &gatefold::DeviceInfo) -> (wgpu::Instance, wgpu::Device, wgpu::Queue) {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let same = |adapter: &wgpu::Adapter| {
+        let found = adapter.get_info();
+        found.name == info.name && found.backend.to_str() == info.backend
+    };
+    let adapter = adapters.into_iter().find(same).expect("the adapter under test");
+    let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..limits };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    (instance, device, queue)
+}
+
 /// The device under test, or the end of the test.
 macro_rules! device_or_return {
     () => {

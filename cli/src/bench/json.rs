@@ -1,16 +1,25 @@
-//! Results for programs, with every sample.
+//! Results for programs, with every sample; also what a record holds.
 
 use serde::Serialize;
 
+use super::figures::Figures;
+use super::machine::Machine;
 use super::{Results, Shape};
-use crate::Result;
-use crate::report::Report;
 use crate::source::DeviceJson;
 use crate::stats::{Summary, microseconds};
 
+/// What the file is.
+pub const KIND: &str = "gatefold bench";
+/// Version of its layout.
+pub const VERSION: u64 = 1;
+
+/// One object.
 #[derive(Serialize)]
-struct All<'a> {
+pub struct All<'a> {
+    kind: &'static str,
+    record: u64,
     gatefold: &'static str,
+    machine: Machine,
     os: &'static str,
     arch: &'static str,
     /// Whether the command was built with debug assertions, which is no build to time.
@@ -18,7 +27,10 @@ struct All<'a> {
     seed: u64,
     warmup: u32,
     runs: u32,
+    budget_s: u64,
     results: Vec<One<'a>>,
+    /// What was shortened, left out or cut off.
+    notes: &'a [String],
     failures: &'a [String],
 }
 
@@ -27,42 +39,72 @@ struct One<'a> {
     shape: &'a Shape,
     device: DeviceJson,
     software: bool,
+    strategy: &'a str,
+    reason: &'a str,
+    dispatches: u64,
     cold_us: f64,
     wall_us: Option<Summary>,
     gpu_us: Option<Summary>,
+    wall_per_step_us: Option<f64>,
+    encode_per_dispatch_us: Option<f64>,
+    gflops: Option<f64>,
+    bytes: u64,
+    gbytes_per_s: Option<f64>,
+    bandwidth_bytes_per_s: Option<f64>,
+    bandwidth_share: Option<f64>,
     wall_samples_us: Vec<f64>,
     gpu_samples_us: Vec<f64>,
+    checked_steps: usize,
     /// `null` for NaN.
     max_error: f64,
     tolerance: [f64; 2],
     right: bool,
 }
 
-/// One object.
-pub fn report(results: &Results) -> Result<Report> {
+/// All of it.
+pub fn all(results: &Results) -> All<'_> {
     let samples = |times: &[std::time::Duration]| times.iter().map(microseconds).collect();
-    let one = results.measurements.iter().map(|one| One {
-        shape: &one.shape,
-        device: DeviceJson::from(&one.device),
-        software: one.device.kind == gatefold::DeviceKind::Software,
-        cold_us: microseconds(&one.cold),
-        wall_us: Summary::new(&one.wall),
-        gpu_us: Summary::new(&one.gpu),
-        wall_samples_us: samples(&one.wall),
-        gpu_samples_us: samples(&one.gpu),
-        max_error: one.comparison.max_error,
-        tolerance: [one.tolerance.atol, one.tolerance.rtol],
-        right: one.right(),
+    let one = results.measurements.iter().map(|one| {
+        let figures = Figures::of(one);
+        One {
+            shape: &one.shape,
+            device: DeviceJson::from(&one.place.info),
+            software: one.place.info.kind == gatefold::DeviceKind::Software,
+            strategy: &one.strategy,
+            reason: &one.reason,
+            dispatches: one.dispatches,
+            cold_us: microseconds(&one.cold),
+            wall_us: figures.wall,
+            gpu_us: figures.gpu,
+            wall_per_step_us: figures.per_step,
+            encode_per_dispatch_us: figures.encode,
+            gflops: figures.gflops,
+            bytes: one.traffic.bytes(),
+            gbytes_per_s: figures.gbytes,
+            bandwidth_bytes_per_s: one.place.bandwidth,
+            bandwidth_share: figures.share,
+            wall_samples_us: samples(&one.wall),
+            gpu_samples_us: samples(&one.gpu),
+            checked_steps: one.checked,
+            max_error: one.comparison.max_error,
+            tolerance: [one.tolerance.atol, one.tolerance.rtol],
+            right: one.right(),
+        }
     });
-    Report::json(&All {
+    All {
+        kind: KIND,
+        record: VERSION,
         gatefold: env!("CARGO_PKG_VERSION"),
+        machine: Machine::here(&results.places),
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
         debug_build: cfg!(debug_assertions),
         seed: results.seed,
         warmup: results.counts.warmup,
         runs: results.counts.runs,
+        budget_s: results.counts.budget.as_secs(),
         results: one.collect(),
+        notes: &results.notes,
         failures: &results.failures,
-    })
+    }
 }

@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use gatefold::compare::{Comparison, Tolerance, compare};
+use gatefold::plan::{PlanLimits, RunShape, Strategy, Traffic, plan};
 use gatefold::reference::{Forward, Reference};
-use gatefold::{Device, DeviceInfo, Input, Network, Output, RandomInput, Session};
+use gatefold::{
+    Device, DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session, WeightFormat,
+};
 
 use super::Shape;
 use crate::progress::Progress;
@@ -17,18 +20,59 @@ pub struct Counts {
     pub warmup: u32,
     /// Timed runs.
     pub runs: u32,
+    /// For one shape on all devices; no round is begun later, but one timed round there is.
+    pub budget: Duration,
 }
+
+/// How a shape is run: what is wished of the plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Variant {
+    pub strategy: Option<Strategy>,
+    pub weights: WeightFormat,
+}
+
+/// A device with what was measured of it once.
+#[derive(Clone)]
+pub struct Place {
+    pub info: DeviceInfo,
+    /// Bytes copied per second, read and written; `None` where the device could not do it.
+    pub bandwidth: Option<f64>,
+}
+
+impl Place {
+    /// Whether it computes on the CPU.
+    pub fn slow(&self) -> bool {
+        matches!(self.info.kind, DeviceKind::Cpu | DeviceKind::Software)
+    }
+}
+
+/// Multiply-adds that the f64 reference may take; longer sequences are checked on their first steps.
+const REFERENCE_WORK: u64 = 1 << 29;
 
 /// One shape on one device.
 pub struct Measurement {
     pub shape: Shape,
-    pub device: DeviceInfo,
+    pub place: Place,
+    /// How the recurrence was run.
+    pub strategy: String,
+    /// The plan's reason.
+    pub reason: String,
+    /// Dispatches of a run; 0 on the CPU.
+    pub dispatches: u64,
+    /// Multiply-adds of a run.
+    pub work: u64,
+    /// Bytes moved by a run, as the plan has it.
+    pub traffic: Traffic,
+    /// Timesteps that were checked, from the first.
+    pub checked: usize,
     /// Loading the network onto an open device and the first run, shaders compiled.
     pub cold: Duration,
     /// From the call to the answer in memory, of every timed run.
     pub wall: Vec<Duration>,
     /// On the GPU alone, of further runs; empty where there are no timestamps.
     pub gpu: Vec<Duration>,
+    /// Recording and submitting on the host, of the runs of `wall`.
+    pub encode: Vec<Duration>,
     /// The worst of all runs, the untimed ones too: output and final cell state.
     pub comparison: Comparison,
     pub tolerance: Tolerance,
@@ -42,9 +86,16 @@ impl Measurement {
 
     fn check(&mut self, output: &Output, exact: &Forward<f64>) {
         let expected = exact.stages.last().map_or(&[][..], Vec::as_slice);
-        self.keep(compare(&output.values, expected, self.tolerance));
+        let values = output.values.get(..expected.len()).unwrap_or(&output.values);
+        self.keep(compare(values, expected, self.tolerance));
+        if self.checked < self.shape.steps {
+            return; // The reference's state is that of an earlier step.
+        }
         for (got, exact) in output.state.layers.iter().zip(&exact.state.layers) {
-            self.keep(compare(&got.c, &exact.c, self.tolerance));
+            self.keep(compare(&got.h, &exact.h, self.tolerance));
+            if !exact.c.is_empty() {
+                self.keep(compare(&got.c, &exact.c, self.tolerance));
+            }
         }
     }
 
@@ -64,53 +115,135 @@ struct Runner {
     measurement: Measurement,
 }
 
-/// Times `shape` on all `devices` in turns, so that a machine that slows down slows all of them.
+/// Multiply-adds of a run and the bytes it moves at one dispatch per timestep, whatever the device.
+pub fn ideal(network: &Network, shape: &Shape) -> Result<Plan> {
+    let limits = PlanLimits { max_binding: u64::MAX, max_buffer: u64::MAX, ..PlanLimits::default() };
+    Ok(plan(network, RunShape::new(shape.steps, shape.batch), &limits, &PlanOptions::default())?)
+}
+
+/// What all runners of a shape share.
+struct Problem<'a> {
+    shape: &'a Shape,
+    network: &'a Network,
+    input: Input<'a>,
+    ideal: &'a Plan,
+    exact: &'a Forward<f64>,
+    checked: usize,
+}
+
+/// Where, how, and what came of it.
+pub type Measured = (DeviceInfo, Variant, Result<Measurement>);
+
+/// Times `shape` on all `places` in turns, so that a machine that slows down slows all of them.
 pub fn shape(
     shape: &Shape,
-    devices: &[DeviceInfo],
+    places: &[Place],
+    variants: &[Variant],
     counts: Counts,
     seed: u64,
     progress: &mut Progress,
-) -> Result<Vec<(DeviceInfo, Result<Measurement>)>> {
-    let network = Network::random(shape.spec(), seed)?;
+) -> Result<Vec<Measured>> {
+    let start = Instant::now();
+    // The format of the weights is that of all variants: they share the right answer.
+    let weights = variants.first().map(|variant| variant.weights).unwrap_or_default();
+    let network = Network::random(shape.spec(), seed)?.with_weights(weights)?;
     let input = RandomInput::new(&network, shape.steps, shape.batch, seed);
-    let exact = Reference::<f64>::new(&network).forward(input.as_input(), None)?;
-    let mut runners: Vec<(DeviceInfo, Result<Runner>)> = Vec::new();
-    for info in devices {
-        runners.push((info.clone(), cold(shape, info, &network, input.as_input(), &exact)));
+    let ideal = ideal(&network, shape)?;
+    let (exact, checked) = exact(shape, &network, &input, ideal.work())?;
+    let problem = Problem { shape, network: &network, input: input.as_input(), ideal: &ideal, exact: &exact, checked };
+    let mut runners: Vec<(DeviceInfo, Variant, Result<Runner>)> = Vec::new();
+    for place in places {
+        // The CPU has nothing to choose from.
+        let variants =
+            if place.info.kind == DeviceKind::Cpu { &[Variant { strategy: None, weights }] } else { variants };
+        for &variant in variants {
+            runners.push((place.info.clone(), variant, cold(&problem, place, variant)));
+        }
     }
+    let mut timed = 0;
     for round in 0..counts.warmup.saturating_add(counts.runs) {
-        for (info, runner) in &mut runners {
+        let late = start.elapsed() > counts.budget;
+        if late && timed > 0 {
+            break;
+        }
+        let now = late || round >= counts.warmup;
+        for (info, _, runner) in &mut runners {
             if let Ok(ready) = runner
-                && let Err(error) = warm(ready, input.as_input(), &exact, round >= counts.warmup)
+                && let Err(error) = warm(ready, input.as_input(), &exact, now)
             {
                 *runner = Err(error);
             }
             progress.advance(1, &format!("{shape} on {}", info.name));
         }
+        timed += u32::from(now);
     }
-    Ok(runners.into_iter().map(|(info, runner)| (info, runner.map(|runner| runner.measurement))).collect())
+    let measured = |runner: Result<Runner>| runner.map(|runner| runner.measurement);
+    Ok(runners.into_iter().map(|(info, variant, runner)| (info, variant, measured(runner))).collect())
+}
+
+/// The right answer, of the first steps where all would take the plain loops too long. What runs backwards needs them
+/// all.
+fn exact(shape: &Shape, network: &Network, input: &RandomInput, work: u64) -> Result<(Forward<f64>, usize)> {
+    let reference = Reference::<f64>::new(network);
+    let per_step = work / shape.steps as u64;
+    let checked = shape.steps.min(usize::try_from(REFERENCE_WORK / per_step.max(1))?.max(1));
+    match input {
+        RandomInput::Features(values, [_, batch, width]) if checked < shape.steps && !shape.bidirectional => {
+            let first = &values[..checked * batch * width];
+            Ok((reference.forward(Input::features(first, [checked, *batch, *width]), None)?, checked))
+        }
+        input => Ok((reference.forward(input.as_input(), None)?, shape.steps)),
+    }
 }
 
 /// A fresh device, so that nothing compiled for another shape helps this one.
-fn cold(shape: &Shape, info: &DeviceInfo, network: &Network, input: Input<'_>, exact: &Forward<f64>) -> Result<Runner> {
-    let device = Device::open(&source::exactly(info))?;
+fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner> {
+    let &Problem { shape, network, input, ideal, exact, checked } = problem;
+    let device = Device::open(&source::exactly(&place.info))?;
+    let options = variant.strategy.map_or_else(PlanOptions::default, |s| PlanOptions::default().strategy(s));
     let start = Instant::now();
-    let session = Session::new(&device, network)?;
+    let session = Session::with_options(&device, network, options)?;
     let output = session.run(input, None)?;
     let cold = start.elapsed();
+    let plan = session.plan(shape.steps, shape.batch)?;
+    let (strategy, reason) = match &plan {
+        Some(plan) => chosen(plan),
+        None => ("reference".to_owned(), "plain loops on this CPU".to_owned()),
+    };
+    let strategy = match variant.weights {
+        WeightFormat::F32 => strategy,
+        format => format!("{strategy} {format}"),
+    };
     let comparison = Comparison { max_error: 0.0, mean_error: 0.0, worst: 0, used: 0.0, passed: true };
     let mut measurement = Measurement {
         shape: shape.clone(),
-        device: info.clone(),
+        place: place.clone(),
+        strategy,
+        reason,
+        dispatches: plan.as_ref().map_or(0, Plan::dispatch_count),
+        work: plan.as_ref().unwrap_or(ideal).work(),
+        traffic: Traffic::of(plan.as_ref().unwrap_or(ideal)),
+        checked,
         cold,
         wall: Vec::new(),
         gpu: Vec::new(),
+        encode: Vec::new(),
         comparison,
-        tolerance: Tolerance::f32(shape.steps),
+        tolerance: Tolerance::f32(checked),
     };
     measurement.check(&output, exact);
     Ok(Runner { session, measurement })
+}
+
+/// The strategies of a plan, each once, and the reasons.
+fn chosen(plan: &Plan) -> (String, String) {
+    let mut strategies: Vec<String> = plan.choices.iter().map(|choice| choice.strategy.to_string()).collect();
+    strategies.dedup();
+    let reasons =
+        plan.choices.iter().map(|choice| choice.reason.as_str()).chain(plan.reasons.iter().map(String::as_str));
+    let mut reasons: Vec<&str> = reasons.collect();
+    reasons.dedup();
+    (strategies.join("+"), reasons.join("; "))
 }
 
 /// One more run. The GPU's own time comes from a run of its own: reading timestamps back takes time too.
@@ -123,7 +256,8 @@ fn warm(runner: &mut Runner, input: Input<'_>, exact: &Forward<f64>, timed: bool
     }
     let first = measurement.wall.is_empty();
     measurement.wall.push(output.timing.wall);
-    if session.device().info().kind != gatefold::DeviceKind::Cpu && (first || !measurement.gpu.is_empty()) {
+    measurement.encode.extend(output.timing.encoding);
+    if session.device().info().kind != DeviceKind::Cpu && (first || !measurement.gpu.is_empty()) {
         let output = session.run_timed(input, None)?;
         measurement.check(&output, exact);
         measurement.gpu.extend(output.timing.gpu);
@@ -142,8 +276,11 @@ mod tests {
         let network = Network::random(shape.spec(), 1).expect("a network");
         let input = RandomInput::new(&network, shape.steps, shape.batch, 1);
         let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).expect("an answer");
-        let Runner { session, mut measurement } =
-            cold(&shape, &DeviceInfo::cpu(), &network, input.as_input(), &exact).expect("a runner");
+        let ideal = ideal(&network, &shape).expect("a plan");
+        let (network, input_, checked) = (&network, input.as_input(), shape.steps);
+        let problem = Problem { shape: &shape, network, input: input_, ideal: &ideal, exact: &exact, checked };
+        let place = Place { info: DeviceInfo::cpu(), bandwidth: None };
+        let Runner { session, mut measurement } = cold(&problem, &place, Variant::default()).expect("a runner");
         assert!(measurement.right());
         let right = session.run(input.as_input(), None).expect("an answer");
         for wrong in [1e-3, f32::NAN] {

@@ -1,58 +1,115 @@
-//! `gatefold bench`: how long LSTMs take, every answer checked.
+//! `gatefold bench`: how long networks take, every answer checked.
 
+mod compare;
 mod csv;
+mod figures;
 mod json;
+mod machine;
 mod measure;
+mod plot;
+mod record;
+mod sets;
 mod shape;
 mod table;
 
-use gatefold::{Device, DeviceChoice, DeviceInfo};
+use std::time::Duration;
 
-use crate::args::{BenchArgs, Format};
+use gatefold::plan::Strategy;
+use gatefold::{Device, DeviceChoice, DeviceInfo, Network, WeightFormat};
+
+use crate::args::{BenchArgs, BenchCommand, BenchFormat};
 use crate::progress::Progress;
 use crate::report::{ERROR, FAILED, Report};
 use crate::{Result, source};
-use measure::{Counts, Measurement};
+use measure::{Counts, Measurement, Place, Variant};
+use record::Target;
+pub use sets::Set;
 pub use shape::Shape;
 
 /// What was measured.
 struct Results {
     counts: Counts,
     seed: u64,
-    /// By shape, then by device.
+    places: Vec<Place>,
+    /// By shape, then by device, then by variant.
     measurements: Vec<Measurement>,
+    /// What was shortened, left out or cut off.
+    notes: Vec<String>,
     /// Shapes that a device could not do.
     failures: Vec<String>,
 }
 
-/// Times every shape on every device.
+/// Times every shape on every device, or compares two records.
 pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
-    let shapes = match args.shapes.as_slice() {
-        [] => Shape::defaults(args.quick),
-        shapes => shapes.to_vec(),
-    };
+    if let Some(BenchCommand::Compare(options)) = &args.command {
+        return compare::run(options);
+    }
     let counts = Counts {
         warmup: args.warmup.unwrap_or(if args.quick { 1 } else { 3 }),
         runs: args.runs.unwrap_or(if args.quick { 5 } else { 20 }),
+        budget: Duration::from_secs(args.budget.unwrap_or(if args.quick { 5 } else { 60 }).into()),
     };
     let (devices, unopened) = devices(args.all, choices)?;
+    let mut notes = Vec::new();
+    let places: Vec<Place> = devices.into_iter().map(|info| place(info, &mut notes)).collect::<Result<_>>()?;
+    let plot = args.plot.as_deref().map(Target::file).transpose()?;
+    let record = args.record.as_deref().map(|folder| Target::record(folder, &places)).transpose()?;
+    let mut shapes = args.shapes.clone();
+    shapes.extend(args.sets.iter().flat_map(|set| set.shapes()));
+    if shapes.is_empty() {
+        shapes = Shape::defaults(args.quick);
+    }
+    if args.quick {
+        let mut short = Vec::new();
+        for shape in shapes {
+            short.extend(shortened(shape, &places, counts, &mut notes)?);
+        }
+        shapes = short;
+    }
+    let strategies: Vec<Option<Strategy>> = match args.strategies.as_slice() {
+        [] => vec![None],
+        wished => wished.iter().copied().map(Some).collect(),
+    };
+    let formats = if args.weights.is_empty() { &[WeightFormat::F32][..] } else { &args.weights };
     let rounds = usize::try_from(counts.warmup.saturating_add(counts.runs))?;
-    let mut progress = Progress::new(shapes.len().saturating_mul(devices.len()).saturating_mul(rounds));
-    let mut results = Results { counts, seed: args.seed, measurements: Vec::new(), failures: unopened };
+    let pieces = [shapes.len(), places.len(), strategies.len() * formats.len(), rounds]
+        .into_iter()
+        .fold(1, usize::saturating_mul);
+    let mut progress = Progress::new(pieces);
+    let mut results = Results { counts, seed: args.seed, places, measurements: Vec::new(), notes, failures: unopened };
     for shape in &shapes {
-        for (info, measured) in measure::shape(shape, &devices, counts, args.seed, &mut progress)? {
-            match measured {
-                Ok(measurement) => results.measurements.push(measurement),
-                Err(error) => results.failures.push(format!("{shape} on {info}: {error}")),
+        let places = able(shape, &mut results)?;
+        for &weights in formats {
+            let variants: Vec<Variant> = strategies.iter().map(|&strategy| Variant { strategy, weights }).collect();
+            for (info, variant, measured) in
+                measure::shape(shape, &places, &variants, counts, args.seed, &mut progress)?
+            {
+                match measured {
+                    Ok(measurement) => results.keep(variant, measurement),
+                    Err(error) => results.failures.push(format!("{shape} on {info}: {error}")),
+                }
             }
         }
     }
     drop(progress);
+    let kept = Report::json(&json::all(&results))?;
     let mut report = match args.format {
-        Format::Table => table::report(&results),
-        Format::Json => json::report(&results)?,
-        Format::Csv => csv::report(&results)?,
+        BenchFormat::Table => table::report(&results),
+        BenchFormat::Markdown => table::markdown(&results),
+        BenchFormat::Json => Report::new(kept.text.clone()),
+        BenchFormat::Csv => csv::report(&results)?,
     };
+    if let Some(target) = record {
+        target.write(&kept.text)?;
+        report.notes += &format!("recorded: {}\n", target.path().display());
+    }
+    if let Some(target) = plot {
+        target.write(&plot::svg(&results))?;
+        report.notes += &format!("drawn: {}\n", target.path().display());
+    }
+    for note in &results.notes {
+        report.notes += &format!("note: {note}\n");
+    }
     if results.measurements.iter().any(|measurement| !measurement.right()) {
         report.notes += "gatefold: WRONG answers: at least one run was out of tolerance of the f64 reference\n";
         report.code = FAILED;
@@ -62,6 +119,78 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         report.code = ERROR;
     }
     Ok(report)
+}
+
+impl Results {
+    /// Keeps it, and says what is not as it was asked for.
+    fn keep(&mut self, variant: Variant, one: Measurement) {
+        let what = format!("{} on {}", one.shape, one.place.info);
+        if let Some(wished) = variant.strategy
+            && one.dispatches > 0
+            && !one.strategy.starts_with(&wished.to_string())
+        {
+            self.notes.push(format!("{what}: {wished} was asked for, {} was run: {}", one.strategy, one.reason));
+        }
+        let runs = usize::try_from(self.counts.runs).unwrap_or(usize::MAX);
+        if one.wall.len() < runs {
+            let budget = self.counts.budget.as_secs();
+            self.notes.push(format!("{what}: {} of {runs} runs in the budget of {budget} s", one.wall.len()));
+        }
+        self.measurements.push(one);
+    }
+}
+
+/// Multiply-adds per second that a CPU is trusted with, by plain loops or a software renderer.
+const SLOW_RATE: u64 = 500_000_000;
+
+/// What a quick run makes of `shape`: so many steps that all rounds fit the budget, or nothing.
+fn shortened(shape: Shape, places: &[Place], counts: Counts, notes: &mut Vec<String>) -> Result<Option<Shape>> {
+    let work = work(&shape)?;
+    let rounds = u64::from(counts.warmup) + 2 * u64::from(counts.runs) + 1;
+    let each = SLOW_RATE * counts.budget.as_secs() / rounds / places.len().max(1) as u64;
+    if !places.iter().any(Place::slow) || work <= each {
+        return Ok(Some(shape));
+    }
+    let steps = usize::try_from(each / (work / shape.steps as u64).max(1))?.min(shape.steps);
+    if steps == 0 {
+        notes.push(format!("{shape}: left out, one timestep takes too long for --quick"));
+        return Ok(None);
+    }
+    notes.push(format!("{shape}: cut to {steps} timesteps by --quick"));
+    Ok(Some(Shape { steps, ..shape }))
+}
+
+/// The devices that finish one run of `shape` within the budget, as far as one can tell ahead.
+fn able(shape: &Shape, results: &mut Results) -> Result<Vec<Place>> {
+    let seconds = work(shape)? / SLOW_RATE;
+    let budget = results.counts.budget.as_secs();
+    let (slow, able): (Vec<Place>, Vec<Place>) =
+        results.places.iter().cloned().partition(|place| place.slow() && seconds > budget);
+    for place in slow {
+        let info = place.info;
+        results.notes.push(format!(
+            "{shape} on {info}: left out, one run would take some {seconds} s of the budget of {budget} s (--budget)"
+        ));
+    }
+    Ok(able)
+}
+
+/// Multiply-adds of a run.
+fn work(shape: &Shape) -> Result<u64> {
+    // The plan needs sizes, and sizes do not depend on the seed.
+    Ok(measure::ideal(&Network::random(shape.spec(), 0)?, shape)?.work())
+}
+
+/// The device with its bandwidth.
+fn place(info: DeviceInfo, notes: &mut Vec<String>) -> Result<Place> {
+    let bandwidth = match Device::open(&source::exactly(&info))?.measure_bandwidth() {
+        Ok(rate) => Some(rate),
+        Err(error) => {
+            notes.push(format!("{info}: bandwidth not measured: {error}"));
+            None
+        }
+    };
+    Ok(Place { info, bandwidth })
 }
 
 /// The devices to compare, each once, and with `--all` those that did not open. Without a wish: what `auto` takes, and

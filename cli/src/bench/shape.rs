@@ -1,15 +1,36 @@
-//! What is timed: one LSTM and the size of its input.
+//! What is timed: one recurrent network and the size of its input.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use gatefold::NetworkSpec;
 use gatefold::network::{FORMAT, LayerSpec, RecurrentSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// An LSTM with its T and B.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The kind of recurrent layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cell {
+    #[default]
+    Lstm,
+    Gru,
+    Rnn,
+}
+
+impl Display for Cell {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lstm => "LSTM",
+            Self::Gru => "GRU",
+            Self::Rnn => "RNN",
+        })
+    }
+}
+
+/// A recurrent network with its T and B.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
+    pub cell: Cell,
     /// H
     pub hidden: usize,
     /// I
@@ -23,13 +44,17 @@ pub struct Shape {
     pub batch: usize,
 }
 
-const KEYS: &str = "hidden, input, layers, bidirectional, steps, batch";
+const KEYS: &str = "cell, hidden, input, layers, bidirectional, steps, batch";
 
 impl Shape {
+    /// One layer, I as H.
+    pub fn new(cell: Cell, hidden: usize, steps: usize, batch: usize) -> Self {
+        Self { cell, hidden, input: hidden, layers: 1, bidirectional: false, steps, batch }
+    }
+
     /// A short sequence, a long one, a wide network, and one with a batch that fills a GPU.
     pub fn defaults(quick: bool) -> Vec<Self> {
-        let shape =
-            |hidden, steps, batch| Self { hidden, input: hidden, layers: 1, bidirectional: false, steps, batch };
+        let shape = |hidden, steps, batch| Self::new(Cell::Lstm, hidden, steps, batch);
         if quick {
             return vec![shape(64, 20, 1), shape(128, 20, 8)];
         }
@@ -38,12 +63,17 @@ impl Shape {
 
     /// The network.
     pub fn spec(&self) -> NetworkSpec {
-        let lstm = RecurrentSpec {
+        let layer = RecurrentSpec {
             num_layers: self.layers,
             bidirectional: self.bidirectional,
-            ..RecurrentSpec::new("lstm", self.input, self.hidden)
+            ..RecurrentSpec::new("layer", self.input, self.hidden)
         };
-        NetworkSpec { format: FORMAT, layers: vec![LayerSpec::Lstm(lstm)], text: None, labels: Vec::new() }
+        let layer = match self.cell {
+            Cell::Lstm => LayerSpec::Lstm(layer),
+            Cell::Gru => LayerSpec::Gru(layer),
+            Cell::Rnn => LayerSpec::Rnn(layer),
+        };
+        NetworkSpec { format: FORMAT, layers: vec![layer], text: None, labels: Vec::new() }
     }
 }
 
@@ -52,7 +82,7 @@ impl FromStr for Shape {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut hidden, mut input, mut bidirectional) = (None, None, None);
-        let (mut layers, mut steps, mut batch) = (None, None, None);
+        let (mut layers, mut steps, mut batch, mut cell) = (None, None, None, None);
         for pair in text.split(',') {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(format!("expected key=value, got `{pair}`"));
@@ -64,6 +94,18 @@ impl FromStr for Shape {
                 "layers" => &mut layers,
                 "steps" => &mut steps,
                 "batch" => &mut batch,
+                "cell" => {
+                    let kind = match value {
+                        "lstm" => Cell::Lstm,
+                        "gru" => Cell::Gru,
+                        "rnn" => Cell::Rnn,
+                        _ => return Err(format!("cell: expected lstm, gru or rnn, got `{value}`")),
+                    };
+                    if cell.replace(kind).is_some() {
+                        return Err("expected cell once, got it twice".into());
+                    }
+                    continue;
+                }
                 "bidirectional" => {
                     let truth =
                         value.parse().map_err(|_| format!("bidirectional: expected true or false, got `{value}`"))?;
@@ -85,6 +127,7 @@ impl FromStr for Shape {
         }
         let hidden = hidden.ok_or("expected hidden=N, got no such key")?;
         let shape = Self {
+            cell: cell.unwrap_or_default(),
             hidden,
             input: input.unwrap_or(hidden),
             layers: layers.unwrap_or(1),
@@ -104,6 +147,9 @@ impl FromStr for Shape {
 
 impl Display for Shape {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.cell != Cell::Lstm {
+            write!(f, "{} ", self.cell)?;
+        }
         write!(f, "H{} T{} B{}", self.hidden, self.steps, self.batch)?;
         if self.input != self.hidden {
             write!(f, " I{}", self.input)?;
@@ -123,6 +169,7 @@ mod tests {
     fn a_shape_needs_only_its_width() {
         let shape: Shape = "hidden=512".parse().expect("a shape");
         assert_eq!(shape.to_string(), "H512 T25 B1");
+        assert_eq!("cell=gru,hidden=4".parse::<Shape>().expect("a shape").to_string(), "GRU H4 T25 B1");
         let full: Shape = "hidden=8, steps=3,batch=2,input=4,layers=2,bidirectional=true".parse().expect("a shape");
         assert_eq!(full.to_string(), "H8 T3 B2 I4 L2 bi");
     }
@@ -136,6 +183,8 @@ mod tests {
             ("hidden=-1", "at least 1"),
             ("hidden=8,hidden=8", "twice"),
             ("hidden=8,bidirectional=yes", "true or false"),
+            ("cell=tlu,hidden=8", "lstm, gru or rnn"),
+            ("cell=gru,cell=gru,hidden=8", "twice"),
             ("hidden=8,width=3", "width"),
             ("hidden=99999,steps=99999,batch=9", "2^28"),
         ] {

@@ -48,7 +48,7 @@ fn weights_are_rounded_on_wish() {
     let mut sizes = Vec::new();
     for format in ["f32", "f16", "int8"] {
         let out = folder.path(&format!("{format}.safetensors"));
-        let text = answer(["convert", &golden, &out, "--weights", format]);
+        let text = answer(["convert", &golden, &out, "--weights", format, "--force"]);
         assert!(text.contains(&format!("2 tensors as {format}")) || format == "f32", "{text}");
         assert!(text.contains("rounding error at most"), "{text}");
         let inspected = answer(["inspect", &out]);

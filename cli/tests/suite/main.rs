@@ -10,4 +10,5 @@ mod mistakes;
 mod models;
 mod pipes;
 mod support;
+mod tune;
 mod verify;

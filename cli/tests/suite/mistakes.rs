@@ -96,7 +96,7 @@ fn devices_that_are_not_there_are_answered_with_those_that_are() {
 /// What clap refuses by itself.
 #[test]
 fn usage_errors_have_the_same_exit_code() {
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 16] = [
         &[],
         &["classify"],
         &["classify", "film", "--file", "reviews.txt"],
@@ -107,6 +107,10 @@ fn usage_errors_have_the_same_exit_code() {
         &["verify", "--steps", "-1"],
         &["bench", "--shape", "hidden"],
         &["bench", "--runs", "0"],
+        &["bench", "--set", "imagenet"],
+        &["bench", "--strategy", "magic"],
+        &["bench", "compare", "one.json"],
+        &["bench", "--shape", "cell=tlu,hidden=4"],
         &["bench", "--all", "--device", "cpu"],
         &["train"],
     ];

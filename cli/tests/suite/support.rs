@@ -20,6 +20,8 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> 
     for name in ["WGPU_BACKEND", "WGPU_ADAPTER_NAME", "RUST_LOG", "CLICOLOR_FORCE"] {
         command.env_remove(name);
     }
+    // What this machine's user has tuned must not matter.
+    command.env_remove("GATEFOLD_TUNING").env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no cache"));
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -1,12 +1,10 @@
-//! Constant tensors: decoding, external data.
+//! Constant tensors and their decoding.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::proto::TensorProto;
-use super::{malformed, unsupported};
-use crate::error::{Error, Result};
+use super::{external, malformed, unsupported};
+use crate::error::Result;
 use crate::formats::safetensors::elements as each;
 
 /// A constant.
@@ -99,12 +97,10 @@ pub fn decode(tensor: &TensorProto, folder: Option<&Path>) -> Result<Array> {
         2 | 3 | 9 => 1,
         other => return Err(unsupported(place, format!("ONNX data type {other}"))),
     };
-    let external;
+    let outside;
     let raw: Option<&[u8]> = if tensor.data_location == Some(1) {
-        let folder = folder.ok_or_else(|| unsupported(&place, "external data without a folder to read it from"))?;
-        let wanted = count.checked_mul(width);
-        external = read_external(&place, tensor, folder, wanted)?;
-        Some(&external)
+        outside = external::read(&place, tensor, folder, count.checked_mul(width))?;
+        Some(&outside)
     } else {
         tensor.raw_data.as_deref()
     };
@@ -157,50 +153,4 @@ fn from_fields(kind: i32, tensor: &TensorProto) -> Data {
         7 => Data::Ints(tensor.int64_data.clone()),
         _ => Data::Ints(tensor.int32_data.iter().map(|&x| x.into()).collect()),
     }
-}
-
-/// The bytes of a tensor that lie in a file beside the model.
-fn read_external(place: &str, tensor: &TensorProto, folder: &Path, wanted: Option<usize>) -> Result<Vec<u8>> {
-    let (mut location, mut offset, mut length) = (None, 0, None);
-    for entry in &tensor.external_data {
-        let value = entry.value.as_deref().unwrap_or_default();
-        let number = || value.parse::<u64>().map_err(|_| malformed(place, "a number of bytes", format!("{value:?}")));
-        match entry.key.as_deref().unwrap_or_default() {
-            "location" => location = Some(value),
-            "offset" => offset = number()?,
-            "length" => length = Some(number()?),
-            "checksum" => {}
-            other => return Err(unsupported(place, format!("external data key `{other}`"))),
-        }
-    }
-    let location = location.ok_or_else(|| malformed(place, "the location of its external data", "none".into()))?;
-    let relative = Path::new(location);
-    if location.is_empty()
-        || relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
-    {
-        return Err(malformed(place, "external data in the model's folder", format!("{location:?}")));
-    }
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { path, source }
-    };
-    let root = folder.canonicalize().map_err(io(folder))?;
-    let joined = root.join(relative);
-    let path = joined.canonicalize().map_err(io(&joined))?;
-    if !path.starts_with(&root) {
-        return Err(malformed(place, "external data in the model's folder", format!("a link to {}", path.display())));
-    }
-    let mut file = File::open(&path).map_err(io(&path))?;
-    let metadata = file.metadata().map_err(io(&path))?;
-    let size = metadata.len();
-    let length = length.unwrap_or_else(|| size.saturating_sub(offset));
-    let fits = metadata.is_file() && offset.checked_add(length).is_some_and(|end| end <= size);
-    if !fits || wanted.is_none_or(|wanted| u64::try_from(wanted) != Ok(length)) {
-        let expected = format!("{wanted:?} bytes in a file of {size}");
-        return Err(malformed(place, expected, format!("{length} bytes at {offset}")));
-    }
-    file.seek(SeekFrom::Start(offset)).map_err(io(&path))?;
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    file.read_exact(&mut bytes).map_err(io(&path))?;
-    Ok(bytes)
 }

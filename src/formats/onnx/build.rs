@@ -7,8 +7,8 @@ use super::unsupported;
 use super::value::Id;
 use crate::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, Join, JoinSpec, LayerSpec, Network, NetworkSpec,
-    NormSpec, Tensor,
+    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, Network,
+    NetworkSpec, NormSpec, Tensor,
 };
 
 /// The layers so far, and the expressions over their outputs.
@@ -24,6 +24,8 @@ pub struct Build {
     /// Layer whose output the next one reads.
     current: String,
     names: BTreeSet<String>,
+    /// Channels of the network's input, where it is no token ids.
+    pub input_size: Option<usize>,
 }
 
 impl Build {
@@ -108,6 +110,7 @@ impl Build {
             Expression::Channels { .. } => refuse("a part of the channels"),
             Expression::Div(..) => refuse("a quotient of two tensors that is no normalization"),
             Expression::Reciprocal(_) => refuse("1/x"),
+            Expression::Above(..) => refuse("a comparison outside of a softplus"),
             Expression::Erf(_) => refuse("erf outside of a GELU"),
             Expression::RowMean(_) => refuse("the mean over the channels outside of a normalization"),
         }
@@ -215,7 +218,11 @@ impl Build {
             let layer = LayerSpec::Activation(ActivationSpec { name: end.clone(), activation });
             self.layer(&name, &end, layer, facts.width, facts.sequence)?;
         }
-        let layers = fused(self.layers);
+        let mut layers = fused(self.layers);
+        // A reversal takes its width from the layer before it.
+        if let (Some(LayerSpec::Reverse(_)), Some(input_size)) = (layers.first(), self.input_size) {
+            layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
+        }
         Network::new(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, self.tensors)
     }
 }

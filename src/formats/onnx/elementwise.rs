@@ -75,7 +75,7 @@ impl Walk<'_> {
     pub fn arithmetic(&mut self, node: &Node) -> Result<Option<Value>> {
         if !matches!(
             node.op.as_str(),
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Less" | "And" | "Not"
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Less" | "Greater" | "And" | "Not"
         ) {
             return Ok(None);
         }
@@ -197,6 +197,27 @@ impl Walk<'_> {
         }
     }
 
+    /// `x > t ? x : softplus(x)`, as PyTorch writes a softplus: above 20 the two are one number in f32.
+    pub fn choice(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&[])?;
+        let mut ids = [0; 3];
+        for (index, id) in ids.iter_mut().enumerate() {
+            let tensor = self.tensor(node, index)?;
+            *id = self.settle(node, &tensor)?;
+        }
+        let [condition, above, below] = ids;
+        let e = &self.build.expressions;
+        match (e.get(condition), e.function(below)) {
+            (Expression::Above(x, bound), Some((Activation::Softplus, y)))
+                if *x == above && y == above && *bound >= 20.0 =>
+            {
+                let tensor = self.tensor(node, 2)?;
+                Ok(self.like(&tensor, below))
+            }
+            _ => Err(node.unsupported("a choice between two tensors that is no softplus")),
+        }
+    }
+
     fn many(&mut self, node: &Node) -> Result<Value> {
         let tensors = (0..node.inputs.len()).map(|i| self.tensor(node, i)).collect::<Result<Vec<_>>>()?;
         let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
@@ -235,6 +256,7 @@ impl Walk<'_> {
                 let inverse = self.add(node, Expression::Reciprocal(x), x)?;
                 self.build.expressions.affine(name, inverse, &numbers, &[0.0])?
             }
+            ("Greater", false) if scalar.is_some() => self.add(node, Expression::Above(x, scalar.unwrap_or(0.0)), x)?,
             ("Pow", false) if scalar == Some(1.0) => x,
             ("Pow", false) if scalar == Some(2.0) => self.add(node, Expression::Function(Activation::Square, x), x)?,
             ("Pow", false) if scalar == Some(0.5) => self.add(node, Expression::Function(Activation::Sqrt, x), x)?,

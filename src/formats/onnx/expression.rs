@@ -41,6 +41,8 @@ pub enum Expression {
     RowMean(Id),
     Erf(Id),
     Reciprocal(Id),
+    /// Whether it is above a number.
+    Above(Id, f64),
 }
 
 /// What is known about an expression.
@@ -88,6 +90,7 @@ impl Expressions {
             | Expression::Channels { x, .. }
             | Expression::RowMean(x)
             | Expression::Erf(x)
+            | Expression::Above(x, _)
             | Expression::Reciprocal(x) => self.facts(*x).depth + 1,
             Expression::Sub(a, b) | Expression::Div(a, b) => self.facts(*a).depth.max(self.facts(*b).depth) + 1,
             Expression::Join(_, inputs) => inputs.iter().map(|&i| self.facts(i).depth + 1).max().unwrap_or(0),
@@ -170,8 +173,7 @@ impl Expressions {
         }
         // GELU: factor * x * (1 + erf(x / sqrt(2))) or (1 + tanh(..)), the factor 1/2 anywhere.
         let (inner, outer, 0.0) = self.scaled(id) else { return None };
-        let halves = |x: Id, bracket: Id| {
-            let ((x, left, zero), (f, slope, offset)) = (self.scaled(x), self.scaled(bracket));
+        let halves = |(x, left, zero): (Id, f64, f64), (f, slope, offset): (Id, f64, f64)| {
             if zero != 0.0 || !near(outer * left * slope, 0.5) || !near(slope, offset) {
                 return None;
             }
@@ -186,7 +188,11 @@ impl Expressions {
                 _ => None,
             }
         };
-        self.product_with(inner, halves)
+        // `x` may itself be an affine map, such as a product with its bias.
+        self.product_with(inner, |x, bracket| {
+            let bracket = self.scaled(bracket);
+            halves((x, 1.0, 0.0), bracket).or_else(|| halves(self.scaled(x), bracket))
+        })
     }
 
     /// What `x` is multiplied by to give `y`; both may be affine maps of the same, as behind a bias.

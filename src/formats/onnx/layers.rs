@@ -58,6 +58,8 @@ impl Walk<'_> {
             "ReduceMean" => self.reduce(node, Pool::Average)?,
             "LayerNormalization" => self.layer_norm(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
+            "ReverseSequence" => self.reverse_sequence(node)?,
+            "Where" => self.choice(node)?,
             "Softmax" => self.softmax(node)?,
             "Pad" => self.pad(node)?,
             other => return Err(node.unsupported(format!("operator `{other}`"))),

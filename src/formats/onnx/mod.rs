@@ -20,15 +20,18 @@
 mod array;
 mod build;
 mod cell;
+mod concat;
 mod constants;
 mod elementwise;
 mod expression;
+mod external;
 mod graph;
 mod layers;
 mod proto;
 mod recurrent;
 mod regroup;
 mod shapes;
+mod slices;
 mod value;
 mod walk;
 
@@ -42,7 +45,8 @@ use crate::network::Network;
 /// Reads a network from an ONNX file; tensors may lie in other files in its folder.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if it is no ONNX model,
+/// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is no ONNX model or its
+/// external data are not where it says,
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
@@ -62,6 +66,9 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
 }
 
 fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
+    if bytes.is_empty() {
+        return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
+    }
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
     walk::network(&graph::Graph::new(model, folder)?)

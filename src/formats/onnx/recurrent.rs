@@ -207,9 +207,13 @@ impl Walk<'_> {
                     _ => Err(node.unsupported("constant sequence_lens other than T in every row")),
                 }
             }
-            Value::Fill { .. } | Value::Dims { .. } | Value::Tensor(_) | Value::State(_) | Value::States(_) => {
-                Err(node.unsupported("computed sequence_lens"))
-            }
+            Value::Size(size) if size == x.steps && size != Dim::Any => Ok(()),
+            Value::Size(_)
+            | Value::Fill { .. }
+            | Value::Dims { .. }
+            | Value::Tensor(_)
+            | Value::State(_)
+            | Value::States(_) => Err(node.unsupported("computed sequence_lens")),
         }
     }
 

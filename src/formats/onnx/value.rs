@@ -23,6 +23,8 @@ pub enum Value {
     Tensor(Tensor),
     /// A state that the caller gives, or a part of it.
     State(Id),
+    /// One size everywhere.
+    Size(Dim),
     /// `sequence_lens` that the caller gives.
     Lengths,
     /// States that the caller gets; expressions among them must prove to be states.

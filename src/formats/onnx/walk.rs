@@ -119,6 +119,7 @@ fn read<'a>(
                 _ => return Err(unsupported(format!("input `{name}`"), "a number of features left open")),
             };
             let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
+            walk.build.input_size = (!roles.main.integers).then_some(width);
             let of = if roles.main.integers { Of::Tokens } else { Of::Expression(id) };
             Value::Tensor(Tensor { of, axes: axes.to_vec(), width, steps })
         } else if roles.lengths.contains(name) {

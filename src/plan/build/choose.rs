@@ -96,7 +96,7 @@ impl Builder {
     /// How stacked levels run, if they run along the diagonal.
     pub(super) fn along_the_diagonal(&self, set: &LaneSet<'_>) -> Result<Option<How>> {
         match self.options.strategy {
-            Some(Strategy::Wavefront) => self.fit(Strategy::Wavefront, set, "asked for").map(Some),
+            Some(Strategy::Wavefront) => self.fit(Strategy::Wavefront, set, self.asked()).map(Some),
             Some(_) => Ok(None),
             None if self.limits.software => Ok(None),
             None => {
@@ -115,7 +115,7 @@ impl Builder {
     /// How one level runs.
     pub(super) fn choose(&self, set: &LaneSet<'_>) -> Result<How> {
         if let Some(strategy) = self.options.strategy {
-            return self.fit(strategy, set, "asked for");
+            return self.fit(strategy, set, self.asked());
         }
         let mut wishes = Vec::new();
         let streamed = if self.limits.software { STREAMED_SOFTWARE } else { STREAMED };
@@ -141,6 +141,11 @@ impl Builder {
             }
         }
         self.fit(Strategy::Step, set, "the rung that works for every size")
+    }
+
+    /// Why a strategy was not chosen here.
+    fn asked(&self) -> &'static str {
+        if self.options.measured { "measured to be the fastest on this adapter" } else { "asked for" }
     }
 
     /// Whether a workgroup alone can read U at every step.

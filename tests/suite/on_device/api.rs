@@ -4,7 +4,7 @@ use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::plan::Strategy;
 use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
 
-use crate::common::{assert_right, device_or_return, lstm, random_state, spec};
+use crate::common::{assert_right, device_or_return, lstm, own_device, random_state, spec};
 
 fn network() -> Network {
     Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
@@ -81,20 +81,7 @@ fn state_carries_over() {
 #[test]
 fn an_applications_own_device_works() {
     let Some(device) = crate::common::device() else { return };
-    // The application opens its device itself, with wgpu's default limits.
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let adapter = adapters
-        .into_iter()
-        .find(|adapter| {
-            let info = adapter.get_info();
-            info.name == device.info().name && info.backend.to_str() == device.info().backend
-        })
-        .expect("the adapter under test");
-    let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
-    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..limits };
-    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-    let (own, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let (_, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);
     let network = network();
     let input = RandomInput::new(&network, 8, 3, 2);

@@ -10,6 +10,9 @@ use safetensors::{SafeTensors, serialize};
 
 use crate::common::{lstm, spec};
 
+/// Type, shape and bytes by name.
+type Tensors = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
 fn network(hidden: usize) -> Network {
     let layer = RecurrentSpec { bidirectional: true, proj_size: 3, ..lstm(7, hidden) };
     Network::random(spec(vec![LayerSpec::Lstm(layer)]), 5).unwrap()
@@ -36,11 +39,11 @@ fn a_saved_network_keeps_its_format_bit_by_bit() {
 }
 
 /// A file with other tensors in it than the network wrote.
-fn refiled(network: &Network, change: impl FnOnce(&mut HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>)) -> Vec<u8> {
+fn refiled(network: &Network, change: impl FnOnce(&mut Tensors)) -> Vec<u8> {
     let bytes = network.to_bytes().unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: HashMap<String, (Dtype, Vec<usize>, Vec<u8>)> = file
+    let mut tensors: Tensors = file
         .iter()
         .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
         .collect();
@@ -56,7 +59,7 @@ fn scales_that_do_not_fit_are_named() {
     const NAME: &str = "lstm.weight_hh_l0";
     const SCALE: &str = "lstm.weight_hh_l0.scale";
     let int8 = network(8).with_weights(WeightFormat::Int8).unwrap();
-    let error = |change: &dyn Fn(&mut HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>)| {
+    let error = |change: &dyn Fn(&mut Tensors)| {
         let error = Network::from_bytes(&refiled(&int8, change)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(NAME), "{text}");

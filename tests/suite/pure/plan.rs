@@ -57,7 +57,7 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
             assert!(slice.offset % 256 == 0 && slice.bytes > 0 && slice.bytes <= limits.max_binding, "{dispatch:?}");
         }
         let group =
-            ["UNITS", "SPLIT", "QUADS"].map(|name| constant(dispatch, name).unwrap_or(1)).iter().product::<u32>();
+            ["UNITS", "SPLIT", "QUADS"].map(|name| dispatch.constant(name).unwrap_or(1)).iter().product::<u32>();
         assert!(group <= limits.max_invocations, "{dispatch:?}");
         assert!(dispatch.repeat as usize <= MAX_REPEAT);
     }
@@ -95,11 +95,6 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
     }
 }
 
-fn constant(dispatch: &Dispatch, name: &str) -> Option<u32> {
-    let at = dispatch.kernel.spec().constants.iter().position(|constant| constant.name == name)?;
-    Some(dispatch.constants[at])
-}
-
 /// The dispatches of one choice; several choices may share a stage, one for each direction.
 fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
     let stage = &network.stages()[choice.stage];
@@ -110,7 +105,7 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
     let all: Vec<&Dispatch> = plan.dispatches.iter().filter(of_stage).collect();
     let kernels: std::collections::BTreeSet<_> =
         all.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|kernel| kernel.cell).collect();
-    let lanes = all.iter().find_map(|dispatch| constant(dispatch, "LANES")).unwrap();
+    let lanes = all.iter().find_map(|dispatch| dispatch.constant("LANES")).unwrap();
     assert_eq!(
         lanes as usize * apart,
         if behind > 0 { choice.stages } else { stage.recurrent().unwrap().directions.len() }
@@ -142,8 +137,8 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
             );
             // The grid covers the units, the rows and the lanes.
             let [x, y, z] = dispatch.workgroups.map(u64::from);
-            let second = constant(dispatch, "SPLIT").or(constant(dispatch, "QUADS")).unwrap();
-            let (width, units) = (constant(dispatch, "WIDTH").unwrap(), constant(dispatch, "UNITS").unwrap());
+            let second = dispatch.constant("SPLIT").or(dispatch.constant("QUADS")).unwrap();
+            let (width, units) = (dispatch.constant("WIDTH").unwrap(), dispatch.constant("UNITS").unwrap());
             let units = if matches!(kernel.rung, Rung::Sequence | Rung::SequenceRows) { width } else { units };
             assert!(x * u64::from(units) >= width.into(), "{dispatch:?}");
             assert!(y * z * u64::from(kernel.rung.rows(second)) >= u64::from(batch) * u64::from(lanes), "{dispatch:?}");

@@ -1,0 +1,68 @@
+//! `gatefold tune`: measures once which strategy is fastest, and keeps it.
+
+use std::time::Duration;
+
+use gatefold::DeviceChoice;
+use gatefold::tuning::{Tuned, Tuning, tune};
+
+use crate::Result;
+use crate::args::TuneArgs;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::source;
+use crate::table::{Table, bold, left, right};
+use crate::units::duration;
+
+/// Times every candidate for each batch and writes the winners.
+pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
+    let network = source::network(args.model.as_deref())?;
+    let device = gatefold::Device::open(choice)?;
+    let info = device.info();
+    let named = args.out.clone().or_else(|| std::env::var_os(source::TUNING).map(Into::into));
+    let path = named
+        .or_else(|| source::tuning_path(info))
+        .ok_or("no cache folder: expected XDG_CACHE_HOME or HOME, or --out FILE")?;
+    // Whether it can be kept is known before minutes are spent.
+    let mut tuning = match Tuning::load(&path) {
+        Ok(tuning) if tuning.check(info).is_ok() => tuning,
+        Ok(_) if args.out.is_some() => return Err(format!("{}: is another adapter's", path.display()).into()),
+        _ => Tuning::new(info),
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    tuning.save(&path)?;
+    let mut progress = Progress::new(args.batch.len());
+    let mut table =
+        Table::new([right("B"), right("T"), left("fastest"), right("run"), right("untuned"), right("gain")]);
+    for &batch in &args.batch {
+        progress.advance(0, &format!("B{batch} on {}", info.name));
+        let tuned = tune(&device, &network, args.steps, batch, args.runs)?;
+        let tuned = tuned.ok_or_else(|| format!("nothing to tune on {info}: expected a GPU and a recurrent layer"))?;
+        progress.advance(1, &format!("B{batch} on {}", info.name));
+        table.row(row(&tuned));
+        tuning.keep(tuned);
+    }
+    drop(progress);
+    tuning.save(&path)?;
+    let title = bold(&source::name(args.model.as_deref()));
+    Ok(Report::new(format!("{title} on {info}\n\n{table}\nkept in {}\n", path.display())))
+}
+
+fn row(tuned: &Tuned) -> [String; 6] {
+    let time = |microseconds: f64| duration(Duration::from_secs_f64(microseconds / 1e6));
+    let mut how = tuned.strategy.to_string();
+    let parts = [("units", tuned.units), ("split", tuned.split)];
+    for (name, number) in parts.into_iter().filter_map(|(name, number)| Some((name, number?))) {
+        how += &format!(", {name} {number}");
+    }
+    if tuned.four_rows == Some(true) {
+        how += ", four rows";
+    }
+    if tuned.held == Some(true) {
+        how += ", weights held";
+    }
+    let gain = format!("{:.2}x", tuned.untuned_microseconds / tuned.microseconds);
+    let [run, untuned] = [tuned.microseconds, tuned.untuned_microseconds].map(time);
+    [tuned.batch.to_string(), tuned.steps.to_string(), how, run, untuned, gain]
+}

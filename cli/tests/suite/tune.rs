@@ -1,0 +1,40 @@
+//! `tune`, and that the other commands follow it.
+
+use crate::support::{Folder, answer, command, on_software, refusal, run};
+
+#[test]
+fn what_is_tuned_is_followed() {
+    let folder = Folder::new("tune");
+    let out = folder.path("tuning.json");
+    let _ = std::fs::remove_file(&out);
+    let Some(tuned) = on_software(&["tune", "--steps", "5", "--batch", "2", "--runs", "1", "--out", &out]) else {
+        return;
+    };
+    assert_eq!(tuned.code, 0, "{tuned:?}");
+    assert!(tuned.stdout.contains("fastest") && tuned.stdout.contains(&out), "{tuned:?}");
+    let args = ["plan", "--device", "software", "--steps", "5", "--batch", "2"];
+    let followed = command(args).env("GATEFOLD_TUNING", &out).output().expect("the binary starts");
+    let text = String::from_utf8_lossy(&followed.stdout).into_owned();
+    assert!(text.contains("measured to be the fastest on this adapter"), "{text}");
+    assert!(!answer(args).contains("measured to be"), "without the file nothing is tuned");
+    // Broken, or another adapter's: an error where it is named.
+    let named = |content: &str| {
+        let path = folder.file("named.json", content.as_bytes());
+        command(args).env("GATEFOLD_TUNING", &path).output().expect("the binary starts")
+    };
+    let other = std::fs::read_to_string(&out).expect("a file").replace("\"adapter\": \"", "\"adapter\": \"Other ");
+    for (content, word) in [("nonsense", "tuning file"), (other.as_str(), "Other ")] {
+        let output = named(content);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && stderr.contains(word), "{stderr}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_tuned_it_says_so() {
+    let folder = Folder::new("tune_cpu");
+    refusal(["tune", "--device", "cpu", "--out", &folder.path("t.json")], &["nothing to tune on CPU"]);
+    let unwritable = run(["tune", "--device", "cpu", "--out", "/proc/no/tuning.json"]);
+    assert_eq!(unwritable.code, 2, "{unwritable:?}");
+    assert!(unwritable.stderr.contains("/proc/no"), "{unwritable:?}");
+}

@@ -1,0 +1,22 @@
+// How many workgroups run at the same time: each counts itself and then stays for a while. What
+// the first of them finds counted before it leaves is the answer.
+
+override GROUP: u32 = 64u;       // as many invocations as a workgroup may have
+override PATIENCE: u32 = 1u;     // looks before a workgroup leaves
+
+@group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>; // arrived, and found by the first
+
+@compute @workgroup_size(GROUP)
+fn probe(@builtin(local_invocation_index) index: u32) {
+    if index != 0u {
+        return;
+    }
+    let arrived = atomicAdd(&counts[0], 1u);
+    var found = 0u;
+    for (var look = 0u; look < PATIENCE; look++) {
+        found = atomicLoad(&counts[0]);
+    }
+    if arrived == 0u {
+        atomicStore(&counts[1], found);
+    }
+}

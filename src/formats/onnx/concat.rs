@@ -1,0 +1,113 @@
+//! The operator Concat.
+
+use super::array::Array;
+use super::constants::resolve_axis;
+use super::expression::Expression;
+use super::graph::Node;
+use super::shapes::constant;
+use super::value::{Axis, Of, Tensor, Value};
+use super::walk::Walk;
+use crate::error::Result;
+use crate::network::Join;
+
+impl Walk<'_> {
+    pub fn concat(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["axis"])?;
+        let axis = node.int("axis", 0);
+        let values = (0..node.inputs.len()).map(|i| self.value(node, i)).collect::<Result<Vec<_>>>()?;
+        let constants: Vec<&Array> =
+            values.iter().filter_map(|v| if let Value::Constant(array) = v { Some(&**array) } else { None }).collect();
+        if values.is_empty() {
+            return Err(node.malformed("an input", "none"));
+        }
+        if constants.len() == values.len() {
+            return Ok(constant(Array::joined(node, &constants, axis)?));
+        }
+        if values.iter().all(|v| matches!(v, Value::Dims { .. } | Value::Constant(_))) {
+            let lists = (0..values.len()).map(|i| self.dims(node, i)).collect::<Result<Vec<_>>>()?;
+            return Ok(Value::Dims { dims: lists.concat(), scalar: false });
+        }
+        if let Some(Value::Fill { value, .. }) = values.first()
+            && values.iter().all(|v| matches!(v, Value::Fill { value: other, .. } if other == value))
+        {
+            return Ok(Value::Fill { value: *value, dims: None });
+        }
+        if values.len() == 1
+            && let Some(value) = values.first()
+        {
+            return Ok(value.clone());
+        }
+        let mut tensors = Vec::new();
+        let mut states = Vec::new();
+        for value in values {
+            match value {
+                Value::Tensor(tensor) => tensors.push(tensor),
+                Value::States(ids) => states.extend(ids),
+                _ => return Err(node.unsupported("joining tensors with constants or states that the caller gives")),
+            }
+        }
+        if !states.is_empty() || tensors.is_empty() {
+            return Ok(Value::States(self.as_states(states, &tensors)));
+        }
+        self.concat_tensors(node, &tensors, axis)
+    }
+
+    fn concat_tensors(&mut self, node: &Node, tensors: &[Tensor], axis: i64) -> Result<Value> {
+        let first = &tensors[0];
+        let axis = resolve_axis(node, axis, first.axes.len())?;
+        let label = first.axes[axis];
+        let alike = |t: &Tensor| {
+            t.axes.len() == first.axes.len() && (0..t.axes.len()).all(|i| i == axis || t.axes[i] == first.axes[i])
+        };
+        if !tensors.iter().all(alike) {
+            return Err(node.unsupported("joining tensors of different axes"));
+        }
+        let direction = |t: &Tensor| matches!(t.of, Of::Directions { .. });
+        match label {
+            Axis::Channel | Axis::Unit | Axis::Direction if tensors.iter().all(direction) && one_part(tensors) => {
+                let mut joined = first.clone();
+                let width: usize = tensors.iter().map(|t| t.width).sum();
+                if let Of::Directions { rows, .. } = &mut joined.of {
+                    for other in &tensors[1..] {
+                        if let Of::Directions { rows: more, .. } = &other.of {
+                            rows.extend(more);
+                        }
+                    }
+                    let split =
+                        rows.iter().enumerate().any(|(d, row)| row.layer != rows[0].layer || row.direction != d);
+                    if label == Axis::Channel && split {
+                        return self.join_channels(node, tensors);
+                    }
+                }
+                if label == Axis::Channel {
+                    joined.width = width;
+                } else {
+                    joined.axes[axis] = Axis::Direction;
+                }
+                Ok(Value::Tensor(joined))
+            }
+            Axis::Channel => self.join_channels(node, tensors),
+            Axis::Unit | Axis::Direction => Ok(Value::States(self.as_states(Vec::new(), tensors))),
+            other => Err(node.unsupported(format!("joining along the axis {other:?}"))),
+        }
+    }
+
+    fn join_channels(&mut self, node: &Node, tensors: &[Tensor]) -> Result<Value> {
+        let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
+        let width = ids.iter().map(|&id| self.build.expressions.facts(id).width).sum();
+        let sequence = self.build.expressions.facts(ids[0]).sequence;
+        let id = self.build.expressions.add(&node.name, Expression::Join(Join::Concat, ids), width, sequence)?;
+        Ok(self.like(&tensors[0], id))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method among methods")]
+    fn as_states(&self, mut ids: Vec<usize>, tensors: &[Tensor]) -> Vec<usize> {
+        ids.extend(tensors.iter().filter_map(|t| if let Of::Expression(id) = t.of { Some(id) } else { None }));
+        ids
+    }
+}
+
+fn one_part(tensors: &[Tensor]) -> bool {
+    let part = |t: &Tensor| if let Of::Directions { part, .. } = t.of { Some(part) } else { None };
+    tensors.iter().all(|t| part(t) == part(&tensors[0]))
+}

@@ -1,0 +1,273 @@
+//! Operators that take a part of a tensor.
+
+use super::constants::{resolve_axis, slice_range};
+use super::expression::Expression;
+use super::graph::Node;
+use super::shapes::{constant, dim_to_int};
+use super::value::{Axis, Dim, Of, Tensor, Value};
+use super::walk::Walk;
+use crate::error::Result;
+use crate::network::{LayerSpec, NamedSpec, SelectStep};
+
+/// A gather may not grow a constant beyond this many elements more than it had.
+const SMALL: usize = 4096;
+
+impl Walk<'_> {
+    pub fn slice(&mut self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+        node.allow(&["axes", "starts", "ends"])?;
+        let need = |found: Option<Vec<i64>>, what: &str| found.ok_or_else(|| node.malformed(what, "none"));
+        let starts = need(self.integers(node, "starts", 1)?, "starts")?;
+        let ends = need(self.integers(node, "ends", 2)?, "ends")?;
+        let axes = self.integers(node, "axes", 3)?.unwrap_or_else(|| (0..).take(starts.len()).collect());
+        let steps = self.integers(node, "steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            return Err(node.malformed(
+                "as many starts, ends, axes and steps",
+                format!("{starts:?}, {ends:?}, {axes:?}, {steps:?}"),
+            ));
+        }
+        let mut value = value;
+        for (at, axis) in axes.into_iter().enumerate() {
+            let axis = resolve_axis(node, axis, rank)?;
+            value = self.slice_axis(node, value, axis, (starts[at], ends[at], steps[at]))?;
+        }
+        Ok(value)
+    }
+
+    fn slice_axis(
+        &mut self,
+        node: &Node,
+        value: Value,
+        axis: usize,
+        (start, end, step): (i64, i64, i64),
+    ) -> Result<Value> {
+        let bad = || node.unsupported(format!("slice {start}:{end}:{step}"));
+        let range = |size: usize| {
+            let (first, count, step) = slice_range(size, start, end, step).ok_or_else(bad)?;
+            let at = |i: usize| {
+                let stride = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+                let offset = i.saturating_mul(stride);
+                if step > 0 { first + offset } else { first - offset }
+            };
+            Ok((0..count).map(at).collect::<Vec<usize>>())
+        };
+        match value {
+            Value::Constant(array) => {
+                let picked = range(array.shape[axis])?;
+                Ok(constant(array.take(axis, &picked)))
+            }
+            Value::Dims { dims, scalar } => {
+                let dims = range(dims.len())?.into_iter().map(|i| dims[i]).collect();
+                Ok(Value::Dims { dims, scalar })
+            }
+            Value::Tensor(tensor) => self.slice_tensor(node, tensor, axis, (start, end, step), &range),
+            _ => Err(bad()),
+        }
+    }
+
+    fn slice_tensor(
+        &mut self,
+        node: &Node,
+        mut tensor: Tensor,
+        axis: usize,
+        (start, end, step): (i64, i64, i64),
+        range: &dyn Fn(usize) -> Result<Vec<usize>>,
+    ) -> Result<Value> {
+        let size = tensor.dims(self.batch)[axis];
+        let beyond = |size: Dim| end >= i64::from(i32::MAX) || dim_to_int(size).is_some_and(|n| n >= 0 && end >= n);
+        if start == 0 && step == 1 && beyond(size) {
+            return Ok(Value::Tensor(tensor));
+        }
+        match (tensor.axes[axis], size) {
+            (Axis::Direction, Dim::Known(count)) => {
+                let picked = range(count)?;
+                tensor.axes[axis] = if picked.len() == 1 { Axis::Unit } else { Axis::Direction };
+                if let Of::Directions { rows, .. } = &mut tensor.of {
+                    *rows = picked.iter().map(|&i| rows[i]).collect();
+                }
+                if tensor.directions() == 0 {
+                    Err(node.unsupported("an empty slice"))
+                } else {
+                    Ok(Value::Tensor(tensor))
+                }
+            }
+            (Axis::Channel, Dim::Known(count)) => {
+                let picked = range(count)?;
+                let x = self.settle(node, &tensor)?;
+                self.channels(node, &tensor, x, &picked)
+            }
+            (Axis::Time, _) if step == -1 && (start == -1 || Some(start) >= dim_to_int(size)) && end < -1 => {
+                self.reversed(node, &tensor)
+            }
+            (Axis::Time, _) => {
+                let one = match size {
+                    Dim::Known(count) => match range(count)?[..] {
+                        [0] => Some(0),
+                        [at] if at + 1 == count => Some(-1),
+                        _ => None,
+                    },
+                    _ if start == 0 && end == 1 => Some(0),
+                    _ if start == -1 && end >= i64::from(i32::MAX) => Some(-1),
+                    _ => None,
+                };
+                let Some(step) = one else {
+                    return Err(node.unsupported("a slice of time other than the first or last step"));
+                };
+                let mut taken = self.step_of(node, tensor, axis, step)?;
+                taken.axes.insert(axis, Axis::Unit);
+                Ok(Value::Tensor(taken))
+            }
+            (Axis::Unit, _) if range(1)? == [0] => Ok(Value::Tensor(tensor)),
+            (other, _) => Err(node.unsupported(format!("a slice of the axis {other:?}"))),
+        }
+    }
+
+    fn reversed(&mut self, node: &Node, tensor: &Tensor) -> Result<Value> {
+        let id = self.settle(node, tensor)?;
+        let read = self.build.emit(id)?;
+        let width = self.build.expressions.facts(id).width;
+        let name = self.build.unique(&node.name);
+        let layer = LayerSpec::Reverse(NamedSpec { name: name.clone() });
+        let id = self.build.layer(&read, &name, layer, width, true)?;
+        Ok(self.like(tensor, id))
+    }
+
+    /// Each row's first steps in reverse; here all of them.
+    pub fn reverse_sequence(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["batch_axis", "time_axis"])?;
+        let tensor = self.tensor(node, 0)?;
+        let rank = tensor.axes.len();
+        let time = resolve_axis(node, node.int("time_axis", 0), rank)?;
+        let batch = resolve_axis(node, node.int("batch_axis", 1), rank)?;
+        if tensor.axes[time] != Axis::Time || !matches!(tensor.axes[batch], Axis::Batch | Axis::Unit) {
+            return Err(node.unsupported(format!("a reversal of the axes {:?}", tensor.axes)));
+        }
+        let whole = match self.value(node, 1)? {
+            Value::Size(size) => size == tensor.steps && size != Dim::Any,
+            Value::Constant(array) => array
+                .as_ints()
+                .is_some_and(|all| all.iter().all(|&n| usize::try_from(n).map(Dim::Known) == Ok(tensor.steps))),
+            _ => false,
+        };
+        if !whole {
+            return Err(node.unsupported("lengths other than T in every row"));
+        }
+        self.reversed(node, &tensor)
+    }
+
+    /// A timestep, 0 or -1, whose axis goes.
+    fn step_of(&mut self, node: &Node, mut tensor: Tensor, axis: usize, step: i64) -> Result<Tensor> {
+        let wish = if step == 0 { SelectStep::First } else { SelectStep::Last };
+        let id = self.settle(node, &tensor)?;
+        let width = self.build.expressions.facts(id).width;
+        let read = self.build.emit(id)?;
+        tensor.of = Of::Expression(self.select(&read, width, wish)?);
+        tensor.axes.remove(axis);
+        Ok(tensor)
+    }
+
+    /// Some channels of `x` that lie side by side.
+    fn channels(&mut self, node: &Node, tensor: &Tensor, x: usize, picked: &[usize]) -> Result<Value> {
+        let Some(&start) = picked.first().filter(|&&first| picked.iter().copied().eq(first..first + picked.len()))
+        else {
+            return Err(node.unsupported("channels that do not lie side by side"));
+        };
+        let sequence = self.build.expressions.facts(x).sequence;
+        let count = picked.len();
+        let part = Expression::Channels { x, start, count };
+        let id = self.build.expressions.add(&node.name, part, count, sequence)?;
+        Ok(self.like(tensor, id))
+    }
+
+    pub fn split(&mut self, node: &Node, value: &Value, rank: usize) -> Result<Vec<Value>> {
+        node.allow(&["axis", "split", "num_outputs"])?;
+        let axis = resolve_axis(node, node.int("axis", 0), rank)?;
+        let size = match value {
+            Value::Constant(array) => Dim::Known(array.shape[axis]),
+            Value::Tensor(tensor) => tensor.dims(self.batch)[axis],
+            _ => return Err(node.unsupported("a split of sizes")),
+        };
+        let count = node.outputs.len();
+        let Dim::Known(size) = size else { return Err(node.unsupported("a split of an axis of unknown size")) };
+        let sizes = match self.integers(node, "split", 1)? {
+            Some(sizes) => sizes,
+            None if size.is_multiple_of(count.max(1)) => vec![i64::try_from(size / count.max(1)).unwrap_or(0); count],
+            None => return Err(node.unsupported(format!("{size} in {count} parts"))),
+        };
+        if sizes.len() != count
+            || sizes.iter().try_fold(0i64, |sum, &n| sum.checked_add(n.max(0))) != i64::try_from(size).ok()
+        {
+            return Err(node.malformed(format!("{count} parts of {size}"), format!("{sizes:?}")));
+        }
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(count);
+        for n in sizes {
+            parts.push(self.slice_axis(node, value.clone(), axis, (start, start + n, 1))?);
+            start += n;
+        }
+        Ok(parts)
+    }
+
+    pub fn gather(&mut self, node: &Node) -> Result<Value> {
+        node.allow(&["axis"])?;
+        if let Value::Tensor(Tensor { of: Of::Tokens, .. }) = self.value(node, 1)? {
+            return self.embedding(node);
+        }
+        let data = self.value(node, 0)?;
+        let indices = self.constant(node, 1)?;
+        let Some(ints) = indices.as_ints() else { return Err(node.malformed("integer indices", "floats")) };
+        let single = indices.shape.is_empty().then(|| ints[0]);
+        let rank = match &data {
+            Value::Constant(array) => array.shape.len(),
+            Value::Tensor(tensor) => tensor.axes.len(),
+            Value::State(_) => return self.state(&node.outputs[0]),
+            Value::States(ids) => return Ok(Value::States(ids.clone())),
+            Value::Fill { value, .. } => return Ok(Value::Fill { value: *value, dims: None }),
+            Value::Lengths | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
+            Value::Dims { .. } => 1,
+        };
+        let axis = resolve_axis(node, node.int("axis", 0), rank)?;
+        match data {
+            Value::Constant(array) => {
+                let size = array.shape[axis];
+                let picked = ints.iter().map(|&i| resolve_axis(node, i, size)).collect::<Result<Vec<_>>>()?;
+                let grown = (array.len() / size.max(1)).saturating_mul(picked.len());
+                if grown > array.len().max(SMALL) {
+                    return Err(node.unsupported("a gather that makes a constant larger"));
+                }
+                let mut taken = array.take(axis, &picked);
+                taken.shape.splice(axis..=axis, indices.shape.iter().copied());
+                Ok(constant(taken))
+            }
+            Value::Dims { dims, .. } => {
+                let picked =
+                    ints.iter().map(|&i| Ok(dims[resolve_axis(node, i, dims.len())?])).collect::<Result<_>>()?;
+                Ok(Value::Dims { dims: picked, scalar: single.is_some() })
+            }
+            Value::Tensor(mut tensor) => match (tensor.axes[axis], single) {
+                (Axis::Direction, Some(index)) => {
+                    if let Of::Directions { rows, .. } = &mut tensor.of {
+                        *rows = vec![rows[resolve_axis(node, index, rows.len())?]];
+                    }
+                    tensor.axes.remove(axis);
+                    Ok(Value::Tensor(tensor))
+                }
+                (Axis::Unit, Some(0 | -1)) => {
+                    tensor.axes.remove(axis);
+                    Ok(Value::Tensor(tensor))
+                }
+                (Axis::Time, Some(index)) => {
+                    let last = |n: usize| i64::try_from(n) == Ok(index.saturating_add(1));
+                    let step = match (index, tensor.steps) {
+                        (0 | -1, _) => index,
+                        (_, Dim::Known(n)) if last(n) => -1,
+                        _ => return Err(node.unsupported(format!("timestep {index}"))),
+                    };
+                    Ok(Value::Tensor(self.step_of(node, tensor, axis, step)?))
+                }
+                (other, _) => Err(node.unsupported(format!("a gather along the axis {other:?}"))),
+            },
+            _ => Err(node.unsupported("a gather of this value")),
+        }
+    }
+}

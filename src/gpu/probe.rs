@@ -1,0 +1,59 @@
+//! How many workgroups run at the same time. No API tells, so it is measured.
+
+use super::context::{Context, trusted_module};
+use crate::error::Result;
+
+const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
+/// More than any GPU runs at once.
+const WORKGROUPS: u32 = 4096;
+/// Looks of a workgroup before it leaves: some milliseconds, in which all that can start have.
+const PATIENCE: u32 = 10_000;
+
+/// Workgroups of the largest size that ran together.
+pub(super) fn workgroups_at_once(context: &Context) -> Result<u32> {
+    pollster::block_on(context.scoped("counting workgroups", || Ok(count(context))))?
+}
+
+fn count(context: &Context) -> Result<u32> {
+    const LABEL: Option<&str> = Some("probe");
+    let device = &context.device;
+    let module = trusted_module(device, "probe", SOURCE.into());
+    let group = f64::from(context.invocations());
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: LABEL,
+        layout: None,
+        module: &module,
+        entry_point: Some("probe"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &[("GROUP", group), ("PATIENCE", PATIENCE.into())],
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: None,
+    });
+    let buffer = |usage| {
+        device.create_buffer(&wgpu::BufferDescriptor { label: LABEL, size: 8, usage, mapped_at_creation: false })
+    };
+    let counts = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
+    let staging = buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
+    let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: LABEL,
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[wgpu::BindGroupEntry { binding: 0, resource: counts.as_entire_binding() }],
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &bindings, &[]);
+        pass.dispatch_workgroups(WORKGROUPS, 1, 1);
+    }
+    encoder.copy_buffer_to_buffer(&counts, 0, &staging, 0, 8);
+    context.queue.submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |_| {});
+    let failed = |error: &dyn std::fmt::Display| context.failed("counting workgroups", error);
+    device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| failed(&error))?;
+    let view = staging.get_mapped_range(..).map_err(|error| failed(&error))?;
+    let [arrived, together]: [u32; 2] = bytemuck::pod_read_unaligned(&view);
+    // All of them must have been there in the end, or the count is no count.
+    Ok(if arrived == WORKGROUPS { together } else { 0 })
+}

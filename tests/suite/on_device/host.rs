@@ -1,0 +1,88 @@
+//! What a run costs the host and the device's memory.
+
+use gatefold::network::{LayerSpec, RecurrentSpec};
+use gatefold::plan::Strategy;
+use gatefold::{Device, Network, PlanOptions, RandomInput, Session};
+
+use crate::common::{device_or_return, lstm, own_device, spec};
+
+fn network(hidden_size: usize, num_layers: usize) -> Network {
+    let layer = RecurrentSpec { num_layers, ..lstm(hidden_size, hidden_size) };
+    Network::random(spec(vec![LayerSpec::Lstm(layer)]), 1).unwrap()
+}
+
+/// Long-lived objects of the GPU that wgpu knows of.
+fn objects(instance: &wgpu::Instance) -> [usize; 7] {
+    let report = instance.generate_report().expect("a native wgpu").hub;
+    [
+        report.buffers.num_allocated,
+        report.bind_groups.num_allocated,
+        report.bind_group_layouts.num_allocated,
+        report.pipeline_layouts.num_allocated,
+        report.compute_pipelines.num_allocated,
+        report.shader_modules.num_allocated,
+        report.query_sets.num_allocated,
+    ]
+}
+
+/// After the first call, runs of one size make nothing that stays.
+#[test]
+fn later_runs_make_no_objects() {
+    let device = device_or_return!();
+    let (instance, own, queue) = own_device(device.info());
+    let device = Device::from_wgpu(own, queue);
+    for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Wavefront] {
+        let network = network(24, 2);
+        let session = Session::with_options(&device, &network, PlanOptions::default().strategy(strategy)).unwrap();
+        let input = RandomInput::new(&network, 50, 2, 2);
+        session.run(input.as_input(), None).unwrap();
+        let first = objects(&instance);
+        for _ in 0..5 {
+            session.run(input.as_input(), None).unwrap();
+        }
+        assert_eq!(objects(&instance), first, "{strategy}");
+        // The count itself must be able to rise.
+        session.run(RandomInput::new(&network, 60, 3, 2).as_input(), None).unwrap();
+        assert_ne!(objects(&instance), first, "{strategy}: a larger run needs larger buffers");
+    }
+}
+
+/// What the plan counts is what the device gives, within 5 %.
+#[test]
+fn the_plan_knows_its_memory() {
+    let device = device_or_return!();
+    let (_, own, queue) = own_device(device.info());
+    let allocated = || own.generate_allocator_report().map(|report| report.total_allocated_bytes);
+    let Some(before) = allocated() else {
+        // GL manages its memory itself and tells nobody.
+        assert_eq!(device.info().backend, "gl", "only GL has no allocator to ask");
+        return;
+    };
+    let device = Device::from_wgpu(own.clone(), queue);
+    let network = network(192, 1);
+    let session = Session::new(&device, &network).unwrap();
+    let input = RandomInput::new(&network, 40, 64, 2);
+    let output = session.run(input.as_input(), None).unwrap();
+    let plan = session.plan(40, 64).unwrap().unwrap();
+    // Beside the plan's buffers lies what the host reads: output and state.
+    let staging = 4 * (output.values.len() + 2 * 64 * 192) as u64;
+    let used = allocated().unwrap() - before;
+    let expected = plan.bytes() + staging;
+    let share = used as f64 / expected as f64;
+    eprintln!("{used} bytes for {expected} expected");
+    assert!((0.95..=1.05).contains(&share), "{used} bytes, expected {expected}");
+}
+
+/// A hundred thousand steps run in bounded memory: what grows with T is the input and the output.
+#[test]
+fn long_sequences_stay_within_their_budget() {
+    let device = device_or_return!();
+    let network = network(128, 1);
+    let session = Session::new(device, &network).unwrap();
+    let steps = 100_000;
+    let plan = session.plan(steps, 1).unwrap().unwrap();
+    let sequence = 4 * (steps * 128) as u64;
+    let weights: u64 = plan.buffers[..plan.weights].iter().map(|buffer| buffer.bytes).sum();
+    assert!(plan.bytes() <= 2 * sequence + weights + (65 << 20), "{plan}");
+    assert!(plan.bytes() > 2 * sequence, "input and output are there: {plan}");
+}
