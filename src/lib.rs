@@ -32,20 +32,23 @@
 //!
 //! | where | what |
 //! | --- | --- |
-//! | `shaders/` | one WGSL file per kernel; sizes and switches are `override` constants |
+//! | `shaders/` | WGSL, one file per layer's kernel; those of recurrences are put together from `cells/` (what a step computes), `rungs/` (how steps are run) and `weights/` (how weights are stored); sizes and switches are `override` constants |
 //! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
 //! | [`formats`] | files to networks and back |
 //! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
 //! | [`compare`] | one comparator, one table of tolerances |
+//! | [`tuning`] | strategies measured on an adapter, and kept |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
-//! cut into chunks of time where it would exceed a budget), then one dispatch per timestep that
-//! fuses the gate products and the cell update (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`;
-//! two dispatches with a projection, or where a GRU resets its state before the product). h
-//! ping-pongs between two buffers. Options are pipeline constants: what is off costs nothing. All dispatches of a run are recorded ahead into few submissions, each short
-//! enough for an operating system's watchdog.
+//! cut into chunks of time where it would exceed a budget), then the timesteps, which fuse the gate
+//! products and the cell update: one dispatch for each (`rungs/step.wgsl`, `tile.wgsl`; two with a
+//! projection, or where a GRU resets its state before the product), one for many
+//! (`sequence.wgsl`), one for all across workgroups (`resident.wgsl`), or stacked levels along the
+//! diagonal. The [`plan::Strategy`] is the plan's choice. Options are pipeline constants: what is
+//! off costs nothing. All dispatches of a run are recorded into few submissions, each short enough
+//! for an operating system's watchdog.
 //!
 //! # Shapes
 //!

@@ -312,8 +312,9 @@ impl Context {
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
-/// bound there (`src/plan/build.rs`), the only data-dependent index (a token id) is clamped
-/// in the shader, and every loop counts up to a constant or to the T of the plan.
+/// bound there (`src/plan/build/`), the only data-dependent index (a token id) is clamped in
+/// the shader, and every loop counts up to a constant or to the T of the plan, or is bounded
+/// by a patience that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
 pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
     let descriptor =

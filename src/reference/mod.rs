@@ -1,6 +1,6 @@
 //! The CPU twin of every kernel, plain on purpose: it is the specification.
 //!
-//! File stems equal those in `shaders/`. Everything is generic over `f32` and `f64`; the
+//! File stems equal those in `shaders/`; a cell's step stands for all its rungs. Everything is generic over `f32` and `f64`; the
 //! `f64` instance is the oracle of every test, the `f32` instance is the CPU device.
 
 mod activations;

@@ -187,7 +187,12 @@ impl Builder {
         };
         how.strategy = strategy;
         let (units, second) = how.group(set.level.hidden_size, self.limits.max_invocations);
-        let shared = if how.rung == Rung::Tile { "quads of rows" } else { "invocations for each" };
+        let shared = match (how.rung, second) {
+            (Rung::Tile, 1) => "quad of rows",
+            (Rung::Tile, _) => "quads of rows",
+            (_, 1) => "invocation for each",
+            _ => "invocations for each",
+        };
         let held = if how.held { ", weights in registers" } else { "" };
         how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held})");
         Ok(how)
