@@ -159,12 +159,14 @@ impl<'a> Contents<'a> {
         let integers: Vec<i8> = elements(view.data(), i8::from_le_bytes);
         let columns = integers.len() / rows.max(1);
         let mut data = Vec::with_capacity(integers.len());
-        // Other integers than gatefold's own would not come back when they are packed again.
+        // Other integers and scales than gatefold's own would not come back when they are packed again.
         let mut own = true;
         for (row, &scale) in integers.chunks_exact(columns.max(1)).zip(&scales) {
             let start = data.len();
             data.extend(row.iter().map(|&integer| f32::from(integer) * scale));
-            own &= quantize_row(&data[start..]).1 == row;
+            let (again, integers) = quantize_row(&data[start..]);
+            let same = |(&integer, &number): (&i8, &f32)| (f32::from(integer) * again).to_bits() == number.to_bits();
+            own &= integers == row && row.iter().zip(&data[start..]).all(same);
         }
         let format = if own { WeightFormat::Int8 } else { WeightFormat::F32 };
         Ok(Tensor::new(view.shape().to_vec(), data)?.marked(format))

@@ -62,7 +62,8 @@ impl FromStr for WeightFormat {
 pub fn quantize_row(row: &[f32]) -> (f32, Vec<i8>) {
     let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     // A scale whose 127-fold leads back to it: rounding may take a step or two to settle.
-    let mut scale = largest / 127.0;
+    // Below the normal numbers a scale would lose the digits that tell integers apart.
+    let mut scale = if largest > 0.0 { (largest / 127.0).max(f32::MIN_POSITIVE) } else { 0.0 };
     for _ in 0..4 {
         let whole = 127.0 * scale;
         // Next to the largest f32 the way back may lead beyond it.
@@ -172,6 +173,8 @@ mod tests {
             assert_eq!(again.to_bits(), scale.to_bits());
         }
         assert_eq!(quantize_row(&[0.0; 3]), (0.0, vec![0; 3]));
+        let (scale, integers) = quantize_row(&[190.0 * f32::from_bits(1), 60.0 * f32::from_bits(1)]);
+        assert_eq!((scale, integers), (f32::MIN_POSITIVE, vec![0, 0]), "far below half a step");
         let (scale, integers) = quantize_row(&[f32::MAX, -f32::MAX]);
         assert!((127.0 * scale).is_finite() && integers == [127, -127], "{scale} {integers:?}");
     }

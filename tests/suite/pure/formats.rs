@@ -98,6 +98,32 @@ fn other_integers_are_read_exactly() {
     assert_eq!((tensor.format(), &tensor.data()[..3]), (WeightFormat::F32, &[50.0, 0.0, 0.5][..]));
 }
 
+/// So are scales that another tool chose: some of them would change, though the integers come back.
+#[test]
+fn other_scales_are_kept_bit_by_bit() {
+    let int8 = network(8).with_weights(WeightFormat::Int8).unwrap();
+    let with = |scale: f32| {
+        let bytes = refiled(&int8, |tensors| {
+            let (_, _, data) = tensors.get_mut("lstm.weight_hh_l0").unwrap();
+            data[..3].copy_from_slice(&[127, 5, 176]); // -80
+            let (_, _, scales) = tensors.get_mut("lstm.weight_hh_l0.scale").unwrap();
+            scales[..4].copy_from_slice(&scale.to_le_bytes());
+        });
+        Network::from_bytes(&bytes).unwrap()
+    };
+    let mut moved = 0;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for scale in [0.001_078_538_6, 0.5].into_iter().chain((0..1000).map(|_| rng.f32() + 1e-3)) {
+        let network = with(scale);
+        let tensor = &network.tensors()["lstm.weight_hh_l0"];
+        assert_eq!(tensor.data()[..3], [127.0 * scale, 5.0 * scale, -80.0 * scale], "{scale}");
+        assert_eq!(Network::from_bytes(&network.to_bytes().unwrap()).unwrap(), network, "{scale}");
+        moved += u32::from(tensor.format() == WeightFormat::F32);
+    }
+    // Both kinds must occur, or nothing was tested.
+    assert!((1..500).contains(&moved), "{moved} of 1002 scales would have changed");
+}
+
 /// Largest difference of the outputs in f64 that rounding the weights makes.
 fn error(network: &Network, rounded: &Network) -> f64 {
     let input = RandomInput::new(network, 25, 4, 2);
