@@ -97,6 +97,16 @@ pub enum Error {
         /// The shape given.
         got: String,
     },
+    /// A stream cannot do what was asked of it; it and all others are as they were.
+    #[error("{stream}: expected {expected}, got {got}")]
+    Stream {
+        /// Which stream.
+        stream: String,
+        /// What would fit.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
     /// A token id is not in the embedding's table.
     #[error("token {token} at row {row}, step {step}: expected an id below {num_embeddings}")]
     TokenOutOfRange {

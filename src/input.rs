@@ -164,7 +164,7 @@ impl<'a> Checked<'a> {
 }
 
 /// Marks the steps that count, and those before and behind which one counts.
-fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
+pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
     let mut mask: Vec<u32> = valid.iter().map(|&valid| if valid { bits::VALID } else { 0 }).collect();
     for at in batch..mask.len() {
         if mask[at - batch] & (bits::VALID | bits::SEEN_FORWARD) != 0 {

@@ -39,6 +39,7 @@
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
 //! | [`compare`] | one comparator, one table of tolerances |
+//! | [`streams`] | many streams of one network, each with its state on the device |
 //! | [`tuning`] | strategies measured on an adapter, and kept |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
@@ -72,6 +73,7 @@ pub mod formats;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod input;
+mod lock;
 #[cfg(feature = "sentiment")]
 pub mod models;
 pub mod network;
@@ -79,6 +81,7 @@ pub mod plan;
 pub mod reference;
 mod session;
 mod state;
+pub mod streams;
 mod text;
 pub mod tuning;
 mod verify;
@@ -93,6 +96,7 @@ pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Output, Session, Timing, Trace};
 pub use state::{LayerState, State};
+pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verification, verify};
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
+#[cfg(feature = "gpu")]
+use crate::gpu::Start;
 use crate::input::{Checked, Input, swap_outer};
 use crate::network::Network;
 #[cfg(feature = "gpu")]
@@ -75,6 +77,7 @@ pub(crate) struct Wish {
 }
 
 /// What an engine hands back, time-major.
+#[derive(Default)]
 pub(crate) struct Raw {
     pub stages: Vec<Vec<f32>>,
     pub state: State,
@@ -167,10 +170,10 @@ impl Session {
             Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
-                let raw = engine.submit(&checked, state, Wish::default()).await?.resolve().await?;
+                let raw = engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?;
                 if raw.lost_patience {
                     engine.stop_waiting();
-                    engine.submit(&checked, state, Wish::default()).await?.resolve().await?
+                    engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?
                 } else {
                     raw
                 }
@@ -205,6 +208,15 @@ impl Session {
         }
     }
 
+    /// The engine, on a GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu(&self) -> Option<&crate::gpu::Engine> {
+        match &self.engine {
+            Engine::Cpu(_) => None,
+            Engine::Gpu(engine) => Some(engine),
+        }
+    }
+
     fn run_wish(&self, input: Input<'_>, state: Option<&State>, wish: Wish) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
@@ -212,17 +224,17 @@ impl Session {
         Ok(self.output(&checked, raw, start))
     }
 
-    fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+    pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
         match &self.engine {
             Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
-                let raw = pollster::block_on(engine.submit(input, state, wish))?.wait()?;
+                let raw = pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()?;
                 if !raw.lost_patience {
                     return Ok(raw);
                 }
                 engine.stop_waiting();
-                pollster::block_on(engine.submit(input, state, wish))?.wait()
+                pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()
             }
         }
     }

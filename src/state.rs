@@ -5,7 +5,7 @@ use crate::network::{Cell, Network, RecurrentSpec};
 use crate::reference::Real;
 
 /// The state of every recurrent layer of a network between two runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State<F = f32> {
     /// One entry per recurrent layer, in the network's order.
     pub layers: Vec<LayerState<F>>,
@@ -60,6 +60,48 @@ impl<F: Real> State<F> {
             }
         }
         state
+    }
+}
+
+/// A part of the state of one batch row: h or c of one direction of one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartShape {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// Row of the state `[L*D, B, H]`.
+    pub row: usize,
+    /// Whether it is c.
+    pub cell: bool,
+    /// How many numbers it has.
+    pub width: usize,
+}
+
+impl PartShape {
+    /// Every part of a network's state: by layer, row, h before c.
+    pub fn all(network: &Network) -> Vec<Self> {
+        let mut parts = Vec::new();
+        for (layer, (cell, spec)) in network.recurrent_layers().enumerate() {
+            let [[rows, _, h], [.., c]] = shapes(cell, spec, 1);
+            for row in 0..rows {
+                let both = [(false, h), (true, c)].into_iter().filter(|&(_, width)| width > 0);
+                parts.extend(both.map(|(cell, width)| Self { layer, row, cell, width }));
+            }
+        }
+        parts
+    }
+
+    /// Its numbers in a state of `batch` rows, `[B, H]`.
+    pub fn of(self, state: &State, batch: usize) -> &[f32] {
+        let layer = &state.layers[self.layer];
+        let numbers = if self.cell { &layer.c } else { &layer.h };
+        &numbers[self.row * batch * self.width..][..batch * self.width]
+    }
+
+    /// As [`PartShape::of`], to be changed.
+    pub fn of_mut(self, state: &mut State, batch: usize) -> &mut [f32] {
+        let layer = &mut state.layers[self.layer];
+        let numbers = if self.cell { &mut layer.c } else { &mut layer.h };
+        &mut numbers[self.row * batch * self.width..][..batch * self.width]
     }
 }
 

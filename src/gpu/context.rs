@@ -1,10 +1,11 @@
 //! A device with its pipelines, shared by every session on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::device::{DeviceInfo, DeviceKind};
 use crate::error::{Error, Result};
+use crate::lock::lock;
 use crate::plan::{Access, Kernel, MAX_REPEAT, PlanLimits, Repetition};
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
@@ -49,11 +50,6 @@ type Pipelines = HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>;
 pub(crate) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
-}
-
-/// A lock's content even after another thread's panic: caches stay right, they only grow.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Repetitions {

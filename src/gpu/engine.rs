@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::context::{Context, Pipeline, Repetitions, lock};
+use super::context::{Context, Repetitions};
 use super::readback::{Part, Pending, Target};
-use super::workspace::{Prepared, Workspace, buffer};
+use super::slots::Slots;
+use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
 use crate::error::Result;
 use crate::input::{Checked, Values};
+use crate::lock::lock;
 use crate::network::Network;
 use crate::plan::{Dispatch, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
 use crate::session::Wish;
@@ -23,6 +25,14 @@ const TIMESTAMP_SIZE: u64 = 8;
 const EXCHANGE_HEAD: u64 = 8;
 /// Staging buffers kept between runs.
 const MAX_STAGING: usize = 4;
+
+/// Where the states of a run come from, and where they go.
+pub(crate) enum Start<'a> {
+    /// From the caller's memory, or from the network's own initial state; read back after the run.
+    Host(Option<&'a State>),
+    /// From the slots of a pool, one for each row, and back there.
+    Slots(&'a mut Slots, &'a [u32]),
+}
 
 /// A network whose weights lie on a GPU.
 #[derive(Debug)]
@@ -66,9 +76,17 @@ impl Engine {
         Ok(Self { network, options, tuning, weights, workspace, nobody_waits: AtomicBool::new(false), context })
     }
 
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     pub fn plan(&self, shape: RunShape) -> Result<Plan> {
+        self.plan_for(Key { shape, waits: true })
+    }
+
+    fn plan_for(&self, Key { shape, waits }: Key) -> Result<Plan> {
         let (mut limits, mut options) = (self.context.limits(), self.options);
-        if self.nobody_waits.load(Ordering::Relaxed) {
+        if !waits || self.nobody_waits.load(Ordering::Relaxed) {
             limits = PlanLimits { resident_workgroups: 0, ..limits };
             options.strategy = options.strategy.filter(|&strategy| strategy != Strategy::Resident);
         } else if let Some(tuned) = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options))
@@ -90,28 +108,48 @@ impl Engine {
     }
 
     /// Submits a run; the results follow through [`Pending`].
-    pub async fn submit(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Pending<'_>> {
+    pub async fn submit(&self, input: &Checked<'_>, start: Start<'_>, wish: Wish) -> Result<Pending<'_>> {
         self.context.check()?;
         let submitted = self
             .context
             .scoped("running the network", || {
                 let mut workspace = lock(&self.workspace);
                 let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
-                let prepared = match workspace.ready(shape) {
-                    Some(prepared) => prepared,
-                    None => {
-                        let plan = self.plan(shape)?;
-                        log::debug!("{plan}");
-                        workspace.prepare(&self.context, &self.weights, plan)
-                    }
-                };
-                Ok(self.encode(&mut workspace, &prepared, input, state, wish))
+                // A pool's slots are overwritten before anybody could look whether a wait was in vain.
+                let key = Key { shape, waits: matches!(start, Start::Host(_)) };
+                let prepared = self.prepared(&mut workspace, key)?;
+                self.encode(&mut workspace, &prepared, input, start, wish)
             })
             .await;
         if submitted.is_err() {
             lock(&self.workspace).clear();
         }
         submitted
+    }
+
+    /// The plan of a run with everything it needs, made at its first use.
+    fn prepared(&self, workspace: &mut Workspace, key: Key) -> Result<Arc<Prepared>> {
+        if let Some(prepared) = workspace.ready(key) {
+            return Ok(prepared);
+        }
+        let plan = self.plan_for(key)?;
+        log::debug!("{plan}");
+        Ok(workspace.prepare(&self.context, &self.weights, plan, key))
+    }
+
+    /// A staging buffer of at least `bytes`.
+    pub(super) fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        self.staging_of(&mut lock(&self.workspace), bytes)
+    }
+
+    fn staging_of(&self, workspace: &mut Workspace, bytes: u64) -> wgpu::Buffer {
+        match workspace.staging.iter().position(|staging| staging.size() >= bytes) {
+            Some(index) => workspace.staging.swap_remove(index),
+            None => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                buffer(&self.context, "staging", bytes, usage)
+            }
+        }
     }
 
     /// Takes a staging buffer back for the next run.
@@ -125,11 +163,11 @@ impl Engine {
     fn encode(
         &self,
         workspace: &mut Workspace,
-        prepared: &Prepared,
+        prepared: &Arc<Prepared>,
         input: &Checked<'_>,
-        state: Option<&State>,
+        start: Start<'_>,
         wish: Wish,
-    ) -> Pending<'_> {
+    ) -> Result<Pending<'_>> {
         let Context { device, queue, .. } = &*self.context;
         let plan = &prepared.plan;
         let bytes: &[u8] = match &input.values {
@@ -145,7 +183,18 @@ impl Engine {
         let queries = (wish.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES)
             .then(|| workspace.queries(&self.context, narrow(2 * submissions)));
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.start_state(prepared, state, &mut encoder);
+        let moves = match start {
+            Start::Host(state) => {
+                self.start_state(prepared, state, &mut encoder);
+                None
+            }
+            Start::Slots(slots, list) => {
+                slots.write_list(&self.context, list);
+                let moves = slots.moves(&self.context, prepared)?;
+                self.record_all(&mut encoder, &moves.gather);
+                Some(moves)
+            }
+        };
         for exchange in &plan.exchanges {
             encoder.clear_buffer(&prepared.buffers[exchange.buffer], 0, Some(plan.buffers[exchange.buffer].bytes));
         }
@@ -169,16 +218,21 @@ impl Engine {
             rest = later;
         }
         let encoding = start.elapsed();
-        self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, encoder, encoding)
+        if let Some(moves) = &moves {
+            self.record_all(&mut encoder, &moves.scatter);
+        }
+        let keeps_state = moves.is_none();
+        Ok(self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, keeps_state, encoder, encoding))
+    }
+
+    /// Records dispatches in a pass of their own.
+    fn record_all(&self, encoder: &mut wgpu::CommandEncoder, (dispatches, ready): &(Vec<Dispatch>, Vec<Ready>)) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.record(&mut pass, dispatches, ready);
     }
 
     /// Records dispatches: for each repetition no more than its number and a launch.
-    fn record(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        dispatches: &[Dispatch],
-        ready: &[(Arc<Pipeline>, wgpu::BindGroup)],
-    ) {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, dispatches: &[Dispatch], ready: &[Ready]) {
         let mut at = 0;
         for together in dispatches.chunk_by(|dispatch, _| dispatch.interleaved) {
             let ready = &ready[at..][..together.len()];
@@ -239,13 +293,14 @@ impl Engine {
         prepared: &Prepared,
         queries: Option<&wgpu::QuerySet>,
         trace: bool,
+        states: bool,
         mut encoder: wgpu::CommandEncoder,
         encoding: Duration,
     ) -> Pending<'_> {
         let plan = &prepared.plan;
         let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
         let mut pieces: Vec<(Target, Slice)> = outputs.iter().map(|&place| (Target::Stage, place)).collect();
-        for buffers in &plan.states {
+        for buffers in plan.states.iter().filter(|_| states) {
             let (layer, row) = (buffers.layer, buffers.row);
             pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
             pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
@@ -270,13 +325,7 @@ impl Engine {
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
             (queries, buffer(&self.context, "timestamps", len, usage), offset)
         });
-        let staging = match workspace.staging.iter().position(|staging| staging.size() >= bytes) {
-            Some(index) => workspace.staging.swap_remove(index),
-            None => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                buffer(&self.context, "staging", bytes, usage)
-            }
-        };
+        let staging = self.staging_of(workspace, bytes);
         for (part, (_, place)) in parts.iter().zip(&pieces) {
             let from = &prepared.buffers[place.buffer];
             encoder.copy_buffer_to_buffer(from, place.offset, &staging, part.offset, part.bytes);
@@ -286,7 +335,7 @@ impl Engine {
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
         self.context.queue.submit([encoder.finish()]);
-        let state = State::zeros(&self.network, plan.batch);
+        let state = if states { State::zeros(&self.network, plan.batch) } else { State::default() };
         Pending { engine: self, staging, parts, bytes, state, encoding }
     }
 }

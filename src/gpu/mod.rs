@@ -6,10 +6,13 @@ mod context;
 mod engine;
 mod probe;
 mod readback;
+mod slots;
 mod workspace;
 
 pub use adapters::AdapterReport;
 pub(crate) use adapters::{adapters, info, reports};
 pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, Start};
+pub(crate) use readback::Pending;
+pub(crate) use slots::Slots;

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::context::{Context, lock};
+use super::context::Context;
 use super::engine::Engine;
 use crate::error::Result;
+use crate::lock::lock;
 use crate::session::Raw;
 use crate::state::State;
 

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use super::context::{Context, PARAMS_SIZE, Pipeline};
 use crate::plan::{Dispatch, Plan, RunShape, Slice};
 
+/// Plans that are kept ready.
+const MAX_PREPARED: usize = 128;
+
 /// What a run works in. Buffers grow to the largest plan seen and are then reused.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     /// By position behind the weights.
     buffers: Vec<wgpu::Buffer>,
-    params: Option<wgpu::Buffer>,
-    prepared: Option<Arc<Prepared>>,
+    /// The latest used last.
+    prepared: Vec<Arc<Prepared>>,
     queries: Option<wgpu::QuerySet>,
     /// Staging buffers between two uses.
     pub staging: Vec<wgpu::Buffer>,
@@ -21,58 +24,58 @@ pub(super) struct Workspace {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub plan: Plan,
+    key: Key,
     /// Buffer of each [`BufferId`](crate::plan::BufferId).
     pub buffers: Vec<wgpu::Buffer>,
     /// What each dispatch needs.
-    pub dispatches: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
+    pub dispatches: Vec<Ready>,
+}
+
+/// What a dispatch needs to be recorded.
+pub(super) type Ready = (Arc<Pipeline>, wgpu::BindGroup);
+
+/// What a plan was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub shape: RunShape,
+    /// Whether workgroups may wait for each other in vain, since somebody looks at the result.
+    pub waits: bool,
 }
 
 impl Workspace {
-    /// What the last run of these sizes left ready.
-    pub fn ready(&self, shape: RunShape) -> Option<Arc<Prepared>> {
-        self.prepared.clone().filter(|prepared| {
-            let Plan { steps, batch, masked, .. } = prepared.plan;
-            shape == RunShape { steps, batch, masked }
-        })
+    /// What an earlier run of these sizes left ready.
+    pub fn ready(&mut self, key: Key) -> Option<Arc<Prepared>> {
+        let at = self.prepared.iter().rposition(|prepared| prepared.key == key)?;
+        let prepared = self.prepared.remove(at);
+        self.prepared.push(prepared.clone());
+        Some(prepared)
     }
 
-    pub fn prepare(&mut self, context: &Context, weights: &[wgpu::Buffer], plan: Plan) -> Arc<Prepared> {
+    pub fn prepare(&mut self, context: &Context, weights: &[wgpu::Buffer], plan: Plan, key: Key) -> Arc<Prepared> {
+        let mut grown = false;
         for (index, spec) in plan.buffers[plan.weights..].iter().enumerate() {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
             let make = || buffer(context, &spec.label, spec.bytes, usage);
             match self.buffers.get_mut(index) {
                 Some(buffer) if buffer.size() >= spec.bytes => {}
-                Some(buffer) => *buffer = make(),
+                Some(buffer) => {
+                    *buffer = make();
+                    grown = true;
+                }
                 None => self.buffers.push(make()),
             }
         }
-        let stride = usize::try_from(context.uniform_stride).unwrap_or(usize::MAX);
-        let mut table = vec![0; plan.dispatches.len() * stride];
-        for (dispatch, entry) in plan.dispatches.iter().zip(table.chunks_exact_mut(stride)) {
-            let params = params(dispatch);
-            entry[..size_of_val(&params)].copy_from_slice(bytemuck::bytes_of(&params));
+        if grown {
+            // The others hold the buffers that were too small.
+            self.prepared.clear();
+        } else if self.prepared.len() == MAX_PREPARED {
+            self.prepared.remove(0);
         }
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = match self.params.take() {
-            Some(params) if params.size() >= table.len() as u64 => params,
-            _ => buffer(context, "parameters", table.len() as u64, usage),
-        };
-        context.queue.write_buffer(&params, 0, &table);
-        self.params = Some(params.clone());
-        let buffers: Vec<wgpu::Buffer> = weights.iter().chain(&self.buffers).cloned().collect();
-        let dispatches = plan
-            .dispatches
-            .iter()
-            .zip(0u64..)
-            .map(|(dispatch, index)| {
-                let pipeline = context.pipeline(dispatch.kernel, &dispatch.constants);
-                let params = (&params, index * context.uniform_stride);
-                let group = bind_group(context, &pipeline, params, &dispatch.bindings, &buffers);
-                (pipeline, group)
-            })
-            .collect();
-        let prepared = Arc::new(Prepared { plan, buffers, dispatches });
-        self.prepared = Some(prepared.clone());
+        let buffers: Vec<wgpu::Buffer> =
+            weights.iter().chain(&self.buffers).take(plan.buffers.len()).cloned().collect();
+        let dispatches = bind(context, &plan.dispatches, &buffers);
+        let prepared = Arc::new(Prepared { plan, key, buffers, dispatches });
+        self.prepared.push(prepared.clone());
         prepared
     }
 
@@ -91,6 +94,32 @@ impl Workspace {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// The parameters of dispatches, each where [`bind`] looks for it.
+fn table(context: &Context, dispatches: &[Dispatch]) -> wgpu::Buffer {
+    let stride = usize::try_from(context.uniform_stride).unwrap_or(usize::MAX);
+    let mut table = vec![0; dispatches.len() * stride];
+    for (dispatch, entry) in dispatches.iter().zip(table.chunks_exact_mut(stride)) {
+        let params = params(dispatch);
+        entry[..size_of_val(&params)].copy_from_slice(bytemuck::bytes_of(&params));
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let params = buffer(context, "parameters", table.len() as u64, usage);
+    context.queue.write_buffer(&params, 0, &table);
+    params
+}
+
+/// Pipeline and bindings of each dispatch.
+pub(super) fn bind(context: &Context, dispatches: &[Dispatch], buffers: &[wgpu::Buffer]) -> Vec<Ready> {
+    let params = table(context, dispatches);
+    let ready = |(dispatch, index): (&Dispatch, u64)| {
+        let pipeline = context.pipeline(dispatch.kernel, &dispatch.constants);
+        let params = (&params, index * context.uniform_stride);
+        let group = bind_group(context, &pipeline, params, &dispatch.bindings, buffers);
+        (pipeline, group)
+    };
+    dispatches.iter().zip(0..).map(ready).collect()
 }
 
 /// As `shaders/common/params.wgsl` has them.

@@ -5,6 +5,7 @@ mod build;
 mod constants;
 mod kernel;
 mod print;
+mod slots;
 mod strategy;
 mod traffic;
 mod weights;
@@ -14,6 +15,10 @@ pub use kernel::{
     Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
+pub(crate) use slots::check_slots;
+#[cfg(feature = "gpu")]
+pub(crate) use slots::most_slots;
+pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 pub use strategy::{Arithmetic, Strategy};
 pub use traffic::Traffic;
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};

@@ -17,6 +17,7 @@ mod pool;
 mod real;
 mod recurrent;
 mod rnn_step;
+mod slots;
 mod softmax;
 mod weights;
 
@@ -36,4 +37,5 @@ pub use real::Real;
 pub use recurrent::StepOptions;
 use recurrent::bounded;
 pub use rnn_step::rnn_step;
+pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::softmax;

@@ -15,7 +15,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
 
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 
 /// Plans a run of `shape`.
 ///

@@ -95,6 +95,13 @@ pub(super) static POOL: Layer = Layer {
     ],
 };
 
+pub(super) static SLOTS: Layer = Layer {
+    name: "slots",
+    sources: &[PARAMS, include_str!("../../../shaders/slots.wgsl")],
+    bindings: &[uniform("params"), read("slots"), read("source"), read_write("output")],
+    constants: &[u("WIDTH"), u("SCATTER"), u("WORKGROUP")],
+};
+
 /// A row of the table.
 pub(super) struct Layer {
     pub name: &'static str,

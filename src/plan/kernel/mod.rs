@@ -31,6 +31,8 @@ pub enum Kernel {
     Combine,
     /// Pooling over time.
     Pool,
+    /// States to and from the slots of a pool of streams.
+    Slots,
 }
 
 /// How a matrix product is cut up, and its weights stored.
@@ -178,7 +180,7 @@ impl Kernel {
                 [Self::Linear(product), Self::Conv1d(product)]
             })
         });
-        [Self::Embedding, Self::Softmax, Self::LayerNorm, Self::Channelwise, Self::Combine, Self::Pool]
+        [Self::Embedding, Self::Softmax, Self::LayerNorm, Self::Channelwise, Self::Combine, Self::Pool, Self::Slots]
             .into_iter()
             .chain(products)
             .chain(RecurrentKernel::all().map(Self::Recurrent))
@@ -197,6 +199,7 @@ impl Kernel {
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
             Self::Combine => layers::COMBINE.spec("combine"),
             Self::Pool => layers::POOL.spec("pool"),
+            Self::Slots => layers::SLOTS.spec("slots_move"),
         }
     }
 

@@ -1,0 +1,191 @@
+//! States of many streams on a GPU, a slot for each.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::engine::Engine;
+use super::readback::{Part, Pending, Target};
+use super::workspace::{Prepared, Ready, bind, buffer};
+use crate::error::Result;
+use crate::plan::{Dispatch, check_slots, most_slots, slot_moves};
+use crate::state::{PartShape, State};
+
+const F32: u64 = 4;
+
+/// A buffer `[S, H]` for each part of a network's state, and the list of the slots of a batch.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    parts: Vec<PartBuffer>,
+    /// A row on its way from one slot to another of the same buffer.
+    spare: wgpu::Buffer,
+    /// Slots of the rows of a batch.
+    list: wgpu::Buffer,
+    count: usize,
+    /// The moves around each plan in use.
+    ready: Vec<(Arc<Prepared>, Arc<Moves>)>,
+}
+
+/// A part of the state, in the order of [`parts`](crate::plan::parts).
+#[derive(Clone, Debug)]
+struct PartBuffer {
+    shape: PartShape,
+    buffer: wgpu::Buffer,
+}
+
+impl PartBuffer {
+    fn row_bytes(&self) -> u64 {
+        row_bytes(self.shape)
+    }
+}
+
+fn row_bytes(shape: PartShape) -> u64 {
+    shape.width as u64 * F32
+}
+
+/// What is done before and after the steps.
+#[derive(Debug)]
+pub(super) struct Moves {
+    pub gather: (Vec<Dispatch>, Vec<Ready>),
+    pub scatter: (Vec<Dispatch>, Vec<Ready>),
+}
+
+impl Slots {
+    /// Room for `count` streams and batches of up to `rows` rows.
+    pub fn new(engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+        let context = &engine.context;
+        context.check()?;
+        let shapes = PartShape::all(engine.network());
+        let widest = shapes.iter().map(|&shape| row_bytes(shape)).max().unwrap_or(F32);
+        check_slots(count, widest, &context.limits())?;
+        let make = || {
+            let usage = usage();
+            let part = |&shape: &PartShape| PartBuffer {
+                shape,
+                buffer: buffer(context, "states [S, H]", row_bytes(shape) * count as u64, usage),
+            };
+            Ok(Self {
+                parts: shapes.iter().map(part).collect(),
+                spare: buffer(context, "a state [H]", widest, usage),
+                list: buffer(context, "slots [B]", rows as u64 * F32, usage),
+                count,
+                ready: Vec::new(),
+            })
+        };
+        pollster::block_on(context.scoped("making room for streams", make))
+    }
+
+    /// Most slots that the adapter can bind.
+    pub fn most(engine: &Engine) -> usize {
+        let widest = PartShape::all(engine.network()).into_iter().map(row_bytes).max().unwrap_or(F32);
+        usize::try_from(most_slots(widest, &engine.context.limits())).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.buffer.size()).sum()
+    }
+
+    /// A larger pool with the same streams in the same slots.
+    pub fn grown(&self, engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+        let larger = Self::new(engine, count, rows)?;
+        let copy = || {
+            let mut encoder = encoder(&engine.context);
+            for (from, to) in self.parts.iter().zip(&larger.parts) {
+                encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, from.buffer.size());
+            }
+            engine.context.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(engine.context.scoped("moving streams to a larger pool", copy))?;
+        Ok(larger)
+    }
+
+    /// Puts a state of one row into a slot.
+    pub fn write(&self, engine: &Engine, slot: u32, state: &State) -> Result<()> {
+        engine.context.check()?;
+        for part in &self.parts {
+            let row = bytemuck::cast_slice(part.shape.of(state, 1));
+            engine.context.queue.write_buffer(&part.buffer, u64::from(slot) * part.row_bytes(), row);
+        }
+        Ok(())
+    }
+
+    /// Copies the state of one slot to another.
+    pub fn copy(&self, engine: &Engine, from: u32, to: u32) -> Result<()> {
+        engine.context.check()?;
+        let copy = || {
+            let mut encoder = encoder(&engine.context);
+            for part in &self.parts {
+                let [from, to] = [from, to].map(|slot| u64::from(slot) * part.row_bytes());
+                encoder.copy_buffer_to_buffer(&part.buffer, from, &self.spare, 0, part.row_bytes());
+                encoder.copy_buffer_to_buffer(&self.spare, 0, &part.buffer, to, part.row_bytes());
+            }
+            engine.context.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(engine.context.scoped("copying a state", copy))
+    }
+
+    /// Starts reading the state of a slot.
+    pub fn read<'a>(&self, engine: &'a Engine, slot: u32) -> Result<Pending<'a>> {
+        engine.context.check()?;
+        let read = || {
+            let mut parts = Vec::with_capacity(self.parts.len());
+            let mut bytes = 0;
+            for part in &self.parts {
+                let PartShape { layer, row, cell, .. } = part.shape;
+                let target = if cell { Target::Cell { layer, row } } else { Target::Hidden { layer, row } };
+                parts.push(Part { target, offset: bytes, bytes: part.row_bytes() });
+                bytes += part.row_bytes();
+            }
+            let staging = engine.staging(bytes);
+            let mut encoder = encoder(&engine.context);
+            for (part, from) in parts.iter().zip(&self.parts) {
+                let at = u64::from(slot) * from.row_bytes();
+                encoder.copy_buffer_to_buffer(&from.buffer, at, &staging, part.offset, part.bytes);
+            }
+            engine.context.queue.submit([encoder.finish()]);
+            let state = State::zeros(engine.network(), 1);
+            Ok(Pending { engine, staging, parts, bytes, state, encoding: std::time::Duration::ZERO })
+        };
+        pollster::block_on(engine.context.scoped("reading a state", read))
+    }
+
+    /// Says which slot each row of the next batch belongs to.
+    pub fn write_list(&self, context: &Context, list: &[u32]) {
+        context.queue.write_buffer(&self.list, 0, bytemuck::cast_slice(list));
+    }
+
+    /// The moves around a prepared plan, whose rows belong to the slots that [`Slots::write_list`] wrote.
+    pub(super) fn moves(&mut self, context: &Context, prepared: &Arc<Prepared>) -> Result<Arc<Moves>> {
+        if let Some((_, moves)) = self.ready.iter().find(|(plan, _)| Arc::ptr_eq(plan, prepared)) {
+            return Ok(moves.clone());
+        }
+        let moves = Arc::new(self.moves_by(context, prepared, &self.list)?);
+        // Plans that nobody else holds any more will never run again.
+        self.ready.retain(|(plan, _)| Arc::strong_count(plan) > 1);
+        self.ready.push((prepared.clone(), moves.clone()));
+        Ok(moves)
+    }
+
+    /// The moves around a prepared plan by a list of one's own.
+    pub(super) fn moves_by(&self, context: &Context, prepared: &Prepared, list: &wgpu::Buffer) -> Result<Moves> {
+        let moves = slot_moves(&prepared.plan, self.count, &context.limits())?;
+        let mut buffers = prepared.buffers.clone();
+        buffers.push(list.clone());
+        buffers.extend(self.parts.iter().map(|part| part.buffer.clone()));
+        let ready = |dispatches: Vec<Dispatch>| {
+            let ready = bind(context, &dispatches, &buffers);
+            (dispatches, ready)
+        };
+        Ok(Moves { gather: ready(moves.gather), scatter: ready(moves.scatter) })
+    }
+}
+
+fn usage() -> wgpu::BufferUsages {
+    wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC
+}
+
+fn encoder(context: &Context) -> wgpu::CommandEncoder {
+    context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}

@@ -1,0 +1,131 @@
+//! A run over the slots of a pool of streams: how states come from their slots and go back.
+
+use super::constants::size;
+use super::{BufferId, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
+use crate::error::{Error, Result};
+
+/// The dispatches around a run that starts from slots and ends in them.
+///
+/// Their bindings count on behind [`Plan::buffers`]: first the list of slots `[B]`, then a buffer
+/// `[S, H]` for each part of the state, in the order of [`parts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotMoves {
+    /// Slots to the plan's states, before the first step.
+    pub gather: Vec<Dispatch>,
+    /// The plan's states to slots, after the last.
+    pub scatter: Vec<Dispatch>,
+}
+
+/// A part of the state of one stream, h or c of one direction of one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatePart {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// Row of the state `[L*D, B, H]`.
+    pub row: usize,
+    /// Whether it is c.
+    pub cell: bool,
+    /// Where it lies before the first step.
+    pub start: Slice,
+    /// Where it lies after the last.
+    pub end: Slice,
+}
+
+/// Every part of the state that `plan` carries, by layer, row, h before c.
+#[must_use]
+pub fn parts(plan: &Plan) -> Vec<StatePart> {
+    let mut parts = Vec::new();
+    for state in &plan.states {
+        let (layer, row) = (state.layer, state.row);
+        parts.push(StatePart { layer, row, cell: false, start: state.h[0], end: state.final_h() });
+        parts.extend(state.c.map(|c| StatePart { layer, row, cell: true, start: c, end: c }));
+    }
+    parts.sort_by_key(|part| (part.layer, part.row, part.cell));
+    parts
+}
+
+/// Plans the moves around `plan` for a pool of `slots` slots.
+///
+/// # Errors
+/// [`Error::TooLarge`] if the slots or a dispatch exceed `limits`.
+pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<SlotMoves> {
+    let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * super::build::F32 };
+    let mut moves = SlotMoves { gather: Vec::new(), scatter: Vec::new() };
+    for (index, part) in parts(plan).into_iter().enumerate() {
+        let row_bytes = part.start.bytes / plan.batch as u64;
+        let pool = Slice {
+            buffer: plan.buffers.len() + 1 + index,
+            offset: 0,
+            bytes: (slots as u64).saturating_mul(row_bytes),
+        };
+        check_slots(slots, row_bytes, limits)?;
+        let width = usize::try_from(row_bytes / super::build::F32).unwrap_or(usize::MAX);
+        let whole = |buffer: BufferId| plan.whole(buffer);
+        // A lane's rows lie behind those of the lanes before it, at no offset that could be bound.
+        let first = |slice: Slice| u32::try_from(slice.offset / row_bytes).unwrap_or(u32::MAX);
+        let dispatch = |scatter: bool, bindings: [Slice; 3]| -> Result<Dispatch> {
+            Ok(Dispatch {
+                stage: 0,
+                kernel: Kernel::Slots,
+                constants: vec![size(width)?, scatter.into(), ROW_WORKGROUP],
+                bindings: bindings.to_vec(),
+                rows: size(plan.batch)?,
+                input_row: if scatter { first(part.end) } else { 0 },
+                output_row: if scatter { 0 } else { first(part.start) },
+                steps: 0,
+                batch: size(plan.batch)?,
+                recurrence: None,
+                repeat: 1,
+                interleaved: false,
+                workgroups: flat(plan.batch as u64 * width as u64, limits)?,
+                iterations: 0,
+                work: 0,
+                submission: 0,
+            })
+        };
+        moves.gather.push(dispatch(false, [list, pool, whole(part.start.buffer)])?);
+        moves.scatter.push(dispatch(true, [list, whole(part.end.buffer), pool])?);
+    }
+    Ok(moves)
+}
+
+/// An error if a pool of `slots` rows of `row_bytes` is beyond what can be bound.
+pub(crate) fn check_slots(slots: usize, row_bytes: u64, limits: &PlanLimits) -> Result<()> {
+    let most = most_bytes(limits);
+    let needed = (slots as u64).saturating_mul(row_bytes);
+    if needed > most {
+        return Err(Error::TooLarge {
+            what: format!("states of {slots} streams [S, H]"),
+            needed,
+            limit: most,
+            limit_name: "the adapter's largest storage binding, bytes".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Most slots of `row_bytes` that can be bound.
+#[cfg(feature = "gpu")]
+pub(crate) fn most_slots(row_bytes: u64, limits: &PlanLimits) -> u64 {
+    most_bytes(limits) / row_bytes
+}
+
+fn most_bytes(limits: &PlanLimits) -> u64 {
+    limits.max_binding.min(limits.max_buffer).min(u64::from(u32::MAX) * super::build::F32)
+}
+
+/// A grid of enough workgroups for `elements`, flat in x and y.
+fn flat(elements: u64, limits: &PlanLimits) -> Result<[u32; 3]> {
+    let groups = elements.div_ceil(ROW_WORKGROUP.into());
+    let most = u64::from(limits.max_workgroups);
+    let folds = groups.div_ceil(most).max(1);
+    match (u32::try_from(groups.div_ceil(folds)), u32::try_from(folds)) {
+        (Ok(x), Ok(y)) if folds <= most => Ok([x, y, 1]),
+        _ => Err(Error::TooLarge {
+            what: "states of a batch: workgroups".into(),
+            needed: groups,
+            limit: most,
+            limit_name: "the adapter's workgroups per dimension".into(),
+        }),
+    }
+}

@@ -1,0 +1,211 @@
+//! Streams with steps of different number as one batch, and its output taken apart again.
+
+use super::table::{StreamId, Table};
+use crate::error::{Error, Result};
+use crate::input::{Checked, Input, Values, bits, with_history};
+use crate::network::Network;
+use crate::reference::NO_SLOT;
+use crate::session::Timing;
+
+/// The answers to one call, in its order.
+#[derive(Clone, Debug)]
+pub struct Advanced {
+    values: Vec<f32>,
+    /// Where the values of each stream end.
+    ends: Vec<usize>,
+    steps: Vec<usize>,
+    width: usize,
+    /// How long the call took.
+    pub timing: Timing,
+}
+
+impl Advanced {
+    /// Number of streams.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether the call had no stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Output of stream `index` of the call: `[T, N]` with its own T, or `[N]` of its last step where
+    /// the network's output has no time dimension. Empty if there is no such stream.
+    #[must_use]
+    pub fn values(&self, index: usize) -> &[f32] {
+        let start = if index == 0 { 0 } else { self.ends.get(index - 1).copied().unwrap_or(0) };
+        self.ends.get(index).map_or(&[], |&end| &self.values[start..end])
+    }
+
+    /// How many timesteps stream `index` of the call has gone on.
+    #[must_use]
+    pub fn steps(&self, index: usize) -> usize {
+        self.steps.get(index).copied().unwrap_or(0)
+    }
+
+    /// N, width of the output.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The outputs in the call's order, as [`Advanced::values`].
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        (0..self.len()).map(|index| self.values(index))
+    }
+}
+
+/// A batch ready to run.
+pub(super) struct Batch {
+    pub input: Checked<'static>,
+    /// The slot of each row; [`NO_SLOT`] of rows that fill up.
+    pub list: Vec<u32>,
+    /// Timesteps of each stream.
+    pub lengths: Vec<usize>,
+    /// For each stream, whether a step has counted once this batch has run.
+    pub seen: Vec<bool>,
+}
+
+impl Batch {
+    /// Checks the streams and their inputs; `fill` says whether sizes are rounded up.
+    pub fn new(network: &Network, table: &mut Table, calls: &[(StreamId, Input<'_>)], fill: bool) -> Result<Self> {
+        let mut list = table.batch(calls.iter().map(|call| call.0))?;
+        let rows = calls.iter().enumerate().map(|(at, (id, input))| one(network, at, *id, *input));
+        let rows: Vec<Checked<'_>> = rows.collect::<Result<_>>()?;
+        let lengths: Vec<usize> = rows.iter().map(|row| row.steps).collect();
+        let mut steps = lengths.iter().copied().max().unwrap_or(1);
+        let mut batch = rows.len();
+        if fill {
+            (steps, batch) = (rounded(steps, 4), rounded(batch, 3));
+        }
+        let started: Vec<bool> = list.iter().map(|&slot| table.at(slot).seen).collect();
+        let whole = batch == rows.len() && lengths.iter().all(|&length| length == steps);
+        let masked = !whole || rows.iter().any(|row| row.mask.is_some());
+        let mask = masked.then(|| mask(&rows, &started, steps, batch));
+        let counts =
+            |row: &Checked<'_>| row.mask.as_ref().is_none_or(|mask| mask.iter().any(|mask| mask & bits::VALID != 0));
+        let seen = rows.iter().zip(&started).map(|(row, &started)| started || counts(row)).collect();
+        list.resize(batch, NO_SLOT);
+        let values = values(network, &rows, steps, batch);
+        Ok(Self { input: Checked { steps, batch, values, mask }, list, lengths, seen })
+    }
+
+    /// Takes the output `[T, B, N]` or `[B, N]` apart.
+    pub fn split(&self, network: &Network, output: Vec<f32>, timing: Timing) -> Advanced {
+        let width = network.output_size();
+        let Checked { steps, batch, .. } = self.input;
+        let steps_of = self.lengths.clone();
+        let sequence = network.output_is_sequence();
+        let rows: Vec<usize> = self.lengths.iter().map(|&length| if sequence { length } else { 1 }).collect();
+        let mut end = 0;
+        let ends = rows.iter().map(|rows| {
+            end += rows * width;
+            end
+        });
+        let ends: Vec<usize> = ends.collect();
+        let mut values = output;
+        if sequence && steps > 1 {
+            let mut sorted = Vec::with_capacity(end);
+            for (row, &length) in self.lengths.iter().enumerate() {
+                for step in steps - length..steps {
+                    sorted.extend_from_slice(&values[(step * batch + row) * width..][..width]);
+                }
+            }
+            values = sorted;
+        }
+        Advanced { values, ends, steps: steps_of, width, timing }
+    }
+}
+
+/// The next number with no more than `digits` leading binary digits before its zeros.
+pub(super) fn rounded(n: usize, digits: u32) -> usize {
+    let shift = (usize::BITS - n.leading_zeros()).saturating_sub(digits);
+    n.div_ceil(1 << shift) << shift
+}
+
+/// The input of one stream.
+fn one<'a>(network: &Network, at: usize, id: StreamId, input: Input<'a>) -> Result<Checked<'a>> {
+    let checked = Checked::new(network, input, None).map_err(|error| match error {
+        Error::Shape { what, expected, got } => Error::Shape { what: format!("{what} of {id}"), expected, got },
+        Error::TokenOutOfRange { token, step, num_embeddings, .. } => {
+            Error::TokenOutOfRange { token, row: at, step, num_embeddings }
+        }
+        other => other,
+    })?;
+    if checked.batch != 1 {
+        return Err(Error::shape(format!("input of {id}"), "B = 1", format!("B = {}", checked.batch)));
+    }
+    Ok(checked)
+}
+
+/// Bits `[T, B]`: rows stand still until their first step, and rows that fill up for good.
+fn mask(rows: &[Checked<'_>], started: &[bool], steps: usize, batch: usize) -> Vec<u32> {
+    let mut valid = vec![false; steps * batch];
+    for (index, row) in rows.iter().enumerate() {
+        let first = steps - row.steps;
+        for step in 0..row.steps {
+            let counts = row.mask.as_ref().is_none_or(|mask| mask[step] & bits::VALID != 0);
+            valid[(first + step) * batch + index] = counts;
+        }
+    }
+    let mut mask = with_history(&valid, batch);
+    for step in mask.chunks_exact_mut(batch) {
+        for (bits, &started) in step.iter_mut().zip(started) {
+            if started {
+                *bits |= bits::SEEN_FORWARD;
+            }
+        }
+    }
+    mask
+}
+
+/// The numbers of all streams, `[T, B]` or `[T, B, I]`, each row's at the end of time.
+fn values(network: &Network, rows: &[Checked<'_>], steps: usize, batch: usize) -> Values<'static> {
+    if network.num_embeddings().is_some() {
+        let all = rows.iter().map(|row| match &row.values {
+            Values::Tokens(tokens) => &tokens[..],
+            Values::Features(_) => &[],
+        });
+        Values::Tokens(interleaved(all, 1, steps, batch).into())
+    } else {
+        let all = rows.iter().map(|row| match &row.values {
+            Values::Features(values) => &values[..],
+            Values::Tokens(_) => &[],
+        });
+        Values::Features(interleaved(all, network.input_size(), steps, batch).into())
+    }
+}
+
+fn interleaved<'a, T: Copy + Default + 'a>(
+    rows: impl Iterator<Item = &'a [T]>,
+    width: usize,
+    steps: usize,
+    batch: usize,
+) -> Vec<T> {
+    let mut all = vec![T::default(); steps * batch * width];
+    for (index, row) in rows.enumerate() {
+        let first = steps - row.len() / width;
+        for (step, numbers) in row.chunks_exact(width).enumerate() {
+            all[((first + step) * batch + index) * width..][..width].copy_from_slice(numbers);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn sizes_are_few_and_near() {
+        let sizes: Vec<usize> = (1..=20).map(|n| rounded(n, 3)).collect();
+        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 10, 10, 12, 12, 14, 14, 16, 16, 20, 20, 20, 20]);
+        assert_eq!([rounded(1000, 3), rounded(100, 4), rounded(17, 4), rounded(1 << 20, 4)], [1024, 104, 18, 1 << 20]);
+        for n in 1..5000 {
+            assert!(rounded(n, 3) >= n && 4 * rounded(n, 3) <= 5 * n.max(4) + 3, "{n}");
+        }
+    }
+}

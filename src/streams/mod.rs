@@ -1,0 +1,42 @@
+//! Many streams of one network on one device, each with a state of its own that stays there.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use gatefold::network::{LayerSpec, RecurrentSpec};
+//! use gatefold::{Device, Input, Network, NetworkSpec, Session, StreamPool};
+//!
+//! let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 8))];
+//! let network = Network::random(NetworkSpec { format: 1, layers, text: None, labels: vec![] }, 1)?;
+//! let session = Session::new(&Device::cpu(), &network)?;
+//! let pool = StreamPool::new(Arc::new(session), 1000)?;
+//! let (a, b) = (pool.open()?, pool.open()?);
+//! // Three timesteps of one stream and one of another, in one batch on the device.
+//! let batch = [(a, Input::features(&[0.1; 6], [3, 1, 2])), (b, Input::features(&[0.2; 2], [1, 1, 2]))];
+//! let answers = pool.advance(&batch)?;
+//! assert_eq!((answers.steps(0), answers.values(0).len()), (3, 3 * 8)); // [T, N]
+//! let other = pool.fork(a)?; // two continuations of one past
+//! # assert_ne!(a, other);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
+//!
+//! # What a call costs
+//!
+//! The states lie in one buffer `[S, H]` for each h and c of every level. A call gathers the rows of
+//! its streams by slot, runs the steps and scatters the rows back, all on the device; no state
+//! crosses to the host. On a GPU the batch is filled up to one of few sizes, so that the plan and
+//! everything it needs is ready from an earlier call: B and T up to the next number of 3 and 4 leading
+//! binary digits (1…8, 10, 12, 14, 16, 20… and 1…16, 18, 20…), at most a fourth and an eighth more.
+//! Rows that are filled up belong to no slot and change none; shorter streams stand still
+//! *before* their first step, so that the last step of a batch is everybody's own last.
+//! [`Strategy::Resident`](crate::plan::Strategy::Resident) is not used: whether its workgroups met is
+//! known only after the slots are written.
+
+mod batch;
+mod pool;
+mod store;
+mod streamable;
+mod table;
+
+pub use batch::Advanced;
+pub use pool::StreamPool;
+pub use table::StreamId;

@@ -1,0 +1,348 @@
+//! The pool: streams opened, advanced, kept, forked and closed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::batch::{Advanced, Batch, rounded};
+use super::store::{HostSlots, Store};
+use super::streamable;
+use super::table::{StreamId, Table};
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::lock::lock;
+use crate::session::{Raw, Session, Timing, Wish};
+use crate::state::{self, State};
+
+/// Most slots that a pool can number.
+const MOST_SLOTS: usize = 1 << 30;
+
+/// Many streams of one network, each with a state that stays on the device.
+///
+/// `Send + Sync`: calls of several threads take turns, and each call is one batch. A call that
+/// fails leaves every stream as it was; when the device is lost the states are lost with it, every
+/// call says so, and a new pool continues from [snapshots](StreamPool::snapshot).
+#[derive(Debug)]
+pub struct StreamPool {
+    session: Arc<Session>,
+    limit: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub table: Table,
+    pub store: Store,
+}
+
+/// A batch whose answer is there, or on its way.
+enum Begun<'a> {
+    Done(Raw),
+    #[cfg(feature = "gpu")]
+    Sent(crate::gpu::Pending<'a>),
+    #[cfg(not(feature = "gpu"))]
+    Never(std::convert::Infallible, std::marker::PhantomData<&'a ()>),
+}
+
+impl StreamPool {
+    /// A pool with room for `capacity` streams before it grows, as far as the device allows.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the name of a layer that cannot be cut in time;
+    /// [`Error::TooLarge`] for more streams than the device can hold.
+    pub fn new(session: impl Into<Arc<Session>>, capacity: usize) -> Result<Self> {
+        Self::with_limit(session, capacity, MOST_SLOTS)
+    }
+
+    /// As [`StreamPool::new`], never with more than `limit` streams.
+    ///
+    /// # Errors
+    /// As [`StreamPool::new`].
+    pub fn with_limit(session: impl Into<Arc<Session>>, capacity: usize, limit: usize) -> Result<Self> {
+        static POOLS: AtomicU64 = AtomicU64::new(1);
+        let session = session.into();
+        streamable::check(session.network())?;
+        let limit = limit.min(MOST_SLOTS);
+        let capacity = capacity.max(1);
+        if capacity > limit {
+            return Err(too_many(capacity, limit));
+        }
+        let store = make_store(&session, capacity)?;
+        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity);
+        log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
+        Ok(Self { limit, inner: Mutex::new(Inner { table, store }), session })
+    }
+
+    /// The network on its device.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Number of open streams.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.inner).table.open_streams()
+    }
+
+    /// Whether no stream is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of streams that there is room for before the pool grows.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        lock(&self.inner).table.capacity()
+    }
+
+    /// Bytes of all states: capacity × (every h and c of every level) × 4.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        lock(&self.inner).store.bytes()
+    }
+
+    /// A new stream in the network's initial state. Where no slot is free, the pool grows to twice its size.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the pool's limit is reached or the device allows no more; a lost device.
+    pub fn open(&self) -> Result<StreamId> {
+        let mut inner = lock(&self.inner);
+        let id = self.take_slot(&mut inner)?;
+        self.put(&mut inner, id, &State::initial(self.session.network(), 1))?;
+        Ok(id)
+    }
+
+    /// Ends a stream; its slot may be another's from now on.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if it is not open.
+    pub fn close(&self, id: StreamId) -> Result<()> {
+        lock(&self.inner).table.close(id)
+    }
+
+    /// Puts a stream back to the network's initial state.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if it is not open; a lost device.
+    pub fn reset(&self, id: StreamId) -> Result<()> {
+        let mut inner = lock(&self.inner);
+        let slot = inner.table.slot(id)?;
+        self.write(&mut inner, slot, &State::initial(self.session.network(), 1))?;
+        inner.table.at(slot).seen = false;
+        Ok(())
+    }
+
+    /// A stream's state, of batch 1, in the host's memory.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if it is not open; a lost device.
+    pub fn snapshot(&self, id: StreamId) -> Result<State> {
+        let inner = lock(&self.inner);
+        let slot = inner.table.slot(id)?;
+        match &inner.store {
+            Store::Host(slots) => Ok(slots.gather(self.session.network(), &[slot])),
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => {
+                let pending = slots.read(self.engine()?, slot)?;
+                drop(inner);
+                Ok(pending.wait()?.state)
+            }
+        }
+    }
+
+    /// Puts a state of batch 1 in place of a stream's own.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if it is not open, [`Error::Shape`] for a state that does not fit; a lost device.
+    pub fn restore(&self, id: StreamId, state: &State) -> Result<()> {
+        state::check(self.session.network(), 1, state)?;
+        let mut inner = lock(&self.inner);
+        let slot = inner.table.slot(id)?;
+        self.write(&mut inner, slot, state)?;
+        inner.table.at(slot).seen = true;
+        Ok(())
+    }
+
+    /// A new stream with a copy of a stream's state, made on the device.
+    ///
+    /// # Errors
+    /// As [`StreamPool::open`]; [`Error::Stream`] if `id` is not open.
+    pub fn fork(&self, id: StreamId) -> Result<StreamId> {
+        let mut inner = lock(&self.inner);
+        let from = inner.table.slot(id)?;
+        let fork = self.take_slot(&mut inner)?;
+        let to = inner.table.slot(fork)?;
+        let copied = match &mut inner.store {
+            Store::Host(slots) => {
+                let state = slots.gather(self.session.network(), &[from]);
+                slots.scatter(&state, &[to]);
+                Ok(())
+            }
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => self.engine().and_then(|engine| slots.copy(engine, from, to)),
+        };
+        if let Err(error) = copied {
+            inner.table.close(fork)?;
+            return Err(error);
+        }
+        inner.table.at(to).seen = inner.table.at(from).seen;
+        Ok(fork)
+    }
+
+    /// Advances streams, each by its own number of timesteps, in one batch; any of them, in any order.
+    ///
+    /// Each input has B = 1: `[T, 1]` or `[T, 1, I]` (`[1, T, ..]` with `batch_first`) with T at least 1.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] for a stream that is not open or that comes twice, [`Error::Shape`],
+    /// [`Error::TokenOutOfRange`] (its row counts the streams of the call), [`Error::TooLarge`] for
+    /// a batch beyond the adapter's limits: every stream is as it was. [`Error::DeviceLost`]: the states are
+    /// gone with the device.
+    pub fn advance(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
+        let start = Instant::now();
+        let (batch, begun) = self.begin(streams)?;
+        let raw = match begun {
+            Begun::Done(raw) => raw,
+            #[cfg(feature = "gpu")]
+            Begun::Sent(pending) => pending.wait()?,
+            #[cfg(not(feature = "gpu"))]
+            Begun::Never(never, _) => match never {},
+        };
+        Ok(self.answer(&batch, raw, start))
+    }
+
+    /// As [`StreamPool::advance`], without blocking the thread while the GPU works. The streams go on
+    /// when this is first polled; dropping it later drops only the answer.
+    ///
+    /// # Errors
+    /// As [`StreamPool::advance`].
+    pub async fn advance_async(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
+        let start = Instant::now();
+        let (batch, begun) = self.begin(streams)?;
+        let raw = match begun {
+            Begun::Done(raw) => raw,
+            #[cfg(feature = "gpu")]
+            Begun::Sent(pending) => pending.resolve().await?,
+            #[cfg(not(feature = "gpu"))]
+            Begun::Never(never, _) => match never {},
+        };
+        Ok(self.answer(&batch, raw, start))
+    }
+
+    /// Checks and submits a batch. Nothing that can fail comes behind the first change of a slot.
+    fn begin(&self, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
+        let network = self.session.network();
+        let mut inner = lock(&self.inner);
+        let Inner { table, store } = &mut *inner;
+        let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
+        if streams.is_empty() {
+            return Ok((batch, Begun::Done(Raw::default())));
+        }
+        let begun = match store {
+            Store::Host(slots) => {
+                let state = slots.gather(network, &batch.list);
+                let raw = self.session.execute(&batch.input, Some(&state), Wish::default())?;
+                slots.scatter(&raw.state, &batch.list);
+                Begun::Done(raw)
+            }
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => {
+                let start = crate::gpu::Start::Slots(slots, &batch.list);
+                Begun::Sent(pollster::block_on(self.engine()?.submit(&batch.input, start, Wish::default()))?)
+            }
+        };
+        for (&slot, &seen) in batch.list.iter().zip(&batch.seen) {
+            table.at(slot).seen = seen;
+        }
+        Ok((batch, begun))
+    }
+
+    fn answer(&self, batch: &Batch, raw: Raw, start: Instant) -> Advanced {
+        let output = raw.stages.into_iter().next_back().unwrap_or_default();
+        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
+        batch.split(self.session.network(), output, timing)
+    }
+
+    /// A slot for one more stream, whose state is anybody's.
+    fn take_slot(&self, inner: &mut Inner) -> Result<StreamId> {
+        if inner.table.is_full() {
+            self.grow(inner)?;
+        }
+        inner.table.open().ok_or_else(|| too_many(inner.table.capacity().saturating_add(1), self.limit))
+    }
+
+    fn grow(&self, inner: &mut Inner) -> Result<()> {
+        let now = inner.table.capacity();
+        if now >= self.limit {
+            return Err(too_many(now.saturating_add(1), self.limit));
+        }
+        let most = most_slots(&self.session).max(now + 1);
+        let capacity = now.saturating_mul(2).min(self.limit).min(most);
+        match &mut inner.store {
+            Store::Host(slots) => slots.grow(capacity),
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => *slots = slots.grown(self.engine()?, capacity, rounded(capacity, 3))?,
+        }
+        inner.table.grow(capacity);
+        log::debug!("a pool grew from {now} to {capacity} streams, {} bytes of state", inner.store.bytes());
+        Ok(())
+    }
+
+    /// Gives a stream just opened its state, or its slot back.
+    fn put(&self, inner: &mut Inner, id: StreamId, state: &State) -> Result<()> {
+        let slot = inner.table.slot(id)?;
+        if let Err(error) = self.write(inner, slot, state) {
+            inner.table.close(id)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn write(&self, inner: &mut Inner, slot: u32, state: &State) -> Result<()> {
+        match &mut inner.store {
+            Store::Host(slots) => {
+                slots.scatter(state, &[slot]);
+                Ok(())
+            }
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => slots.write(self.engine()?, slot, state),
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn engine(&self) -> Result<&crate::gpu::Engine> {
+        self.session.gpu().ok_or_else(|| Error::Unsupported {
+            place: self.session.device().info().to_string(),
+            what: "a pool of a GPU's streams".into(),
+        })
+    }
+}
+
+fn make_store(session: &Session, capacity: usize) -> Result<Store> {
+    #[cfg(feature = "gpu")]
+    if let Some(engine) = session.gpu() {
+        return crate::gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu);
+    }
+    Ok(Store::Host(HostSlots::new(session.network(), capacity)))
+}
+
+/// Most slots that the device can bind.
+fn most_slots(session: &Session) -> usize {
+    #[cfg(feature = "gpu")]
+    if let Some(engine) = session.gpu() {
+        return crate::gpu::Slots::most(engine);
+    }
+    let _ = session;
+    MOST_SLOTS
+}
+
+fn too_many(needed: usize, limit: usize) -> Error {
+    Error::TooLarge {
+        what: "open streams".into(),
+        needed: needed as u64,
+        limit: limit as u64,
+        limit_name: "the pool's limit".into(),
+    }
+}

@@ -1,0 +1,123 @@
+//! Which slot belongs to which stream.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::error::{Error, Result};
+
+/// A stream of one pool. Once closed it is never valid again, whoever has its slot then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId {
+    pool: u64,
+    slot: u32,
+    generation: u32,
+}
+
+impl Display for StreamId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {}.{} of pool {}", self.slot, self.generation, self.pool)
+    }
+}
+
+impl StreamId {
+    /// An error about this stream.
+    pub(super) fn error(self, expected: &str, got: &str) -> Error {
+        Error::Stream { stream: self.to_string(), expected: expected.into(), got: got.into() }
+    }
+}
+
+/// What is known of a slot beside its state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slot {
+    generation: u32,
+    open: bool,
+    /// Whether a step of the stream has counted, which a masked step's output depends on.
+    pub seen: bool,
+    /// The last batch that the stream was part of.
+    batch: u64,
+}
+
+/// The slots of a pool.
+#[derive(Debug)]
+pub(super) struct Table {
+    pool: u64,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    batches: u64,
+}
+
+impl Table {
+    pub fn new(pool: u64, capacity: usize) -> Self {
+        let mut table = Self { pool, slots: Vec::new(), free: Vec::new(), batches: 0 };
+        table.grow(capacity);
+        table
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Adds slots up to `capacity`.
+    pub fn grow(&mut self, capacity: usize) {
+        let first = self.slots.len();
+        self.slots.resize(capacity.max(first), Slot::default());
+        // The lowest is taken first.
+        let new = (first..self.slots.len()).rev().filter_map(|slot| u32::try_from(slot).ok());
+        self.free.splice(0..0, new);
+    }
+
+    /// Takes a free slot.
+    pub fn open(&mut self) -> Option<StreamId> {
+        let slot = self.free.pop()?;
+        let entry = &mut self.slots[slot as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        (entry.open, entry.seen) = (true, false);
+        Some(StreamId { pool: self.pool, slot, generation: entry.generation })
+    }
+
+    /// Gives the slot of an open stream back.
+    pub fn close(&mut self, id: StreamId) -> Result<()> {
+        let slot = self.slot(id)?;
+        self.slots[slot as usize].open = false;
+        self.free.push(slot);
+        Ok(())
+    }
+
+    /// The slot of an open stream.
+    pub fn slot(&self, id: StreamId) -> Result<u32> {
+        const EXPECTED: &str = "an open stream of this pool";
+        if id.pool != self.pool {
+            return Err(id.error(EXPECTED, &format!("one of another pool than {}", self.pool)));
+        }
+        match self.slots.get(id.slot as usize) {
+            Some(slot) if slot.open && slot.generation == id.generation => Ok(id.slot),
+            _ => Err(id.error(EXPECTED, "one that was closed")),
+        }
+    }
+
+    /// What is known of a slot.
+    pub fn at(&mut self, slot: u32) -> &mut Slot {
+        &mut self.slots[slot as usize]
+    }
+
+    /// The slots of the streams of one batch, in which none comes twice.
+    pub fn batch(&mut self, ids: impl Iterator<Item = StreamId>) -> Result<Vec<u32>> {
+        self.batches += 1;
+        let batch = self.batches;
+        ids.map(|id| {
+            let slot = self.slot(id)?;
+            if std::mem::replace(&mut self.at(slot).batch, batch) == batch {
+                return Err(id.error("each stream once in a batch", "it a second time"));
+            }
+            Ok(slot)
+        })
+        .collect()
+    }
+}
