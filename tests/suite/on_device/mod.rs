@@ -8,4 +8,5 @@ mod kernels;
 mod layers;
 mod sentiment;
 mod strategies;
+mod streams;
 mod tuned;
