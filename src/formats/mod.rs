@@ -6,6 +6,7 @@ pub mod keras;
 pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
+mod state;
 
 use std::io::Read as _;
 use std::path::Path;

@@ -84,17 +84,20 @@ impl Network {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let bytes = self.to_bytes()?;
-        let mut partial = PathBuf::from(path).into_os_string();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
-        std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|source| {
-            // The write's own error matters more than one of the clean-up.
-            let _ = std::fs::remove_file(&partial);
-            Error::Io { path: path.into(), source }
-        })
+        write_whole(path.as_ref(), &self.to_bytes()?)
     }
+}
+
+/// Writes a neighbour file, which then takes the name.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = PathBuf::from(path).into_os_string();
+    partial.push(format!(".{}.partial", std::process::id()));
+    let partial = PathBuf::from(partial);
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|source| {
+        // The write's own error matters more than one of the clean-up.
+        let _ = std::fs::remove_file(&partial);
+        Error::Io { path: path.into(), source }
+    })
 }
 
 /// A file taken apart.
@@ -180,8 +183,13 @@ impl<'a> Contents<'a> {
         })
     }
 
+    /// What the metadata say under `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.as_ref()?.get(key).map(String::as_str)
+    }
+
     fn description(&self) -> Option<&str> {
-        self.metadata.as_ref()?.get(METADATA_KEY).map(String::as_str)
+        self.metadata(METADATA_KEY)
     }
 
     fn described(&self, name: &str, description: &str) -> Result<Network> {

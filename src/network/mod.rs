@@ -2,6 +2,7 @@
 
 mod activation;
 mod expected;
+mod fingerprint;
 pub mod gates;
 mod lower;
 mod random;

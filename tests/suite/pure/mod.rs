@@ -3,4 +3,5 @@ mod files;
 mod formats;
 mod plan;
 mod shaders;
+mod state_files;
 mod validation;

@@ -1,0 +1,140 @@
+//! States in safetensors files: a tensor `LAYER.h` `[L*D, B, H]` for every recurrent layer, `LAYER.c` for
+//! an LSTM, and in the metadata the format and the fingerprint of the network.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use super::safetensors::{Contents, write_whole};
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::state::{self, LayerState, State};
+
+/// Version of the file that this crate writes and reads.
+const FORMAT: &str = "1";
+/// Metadata key of the version.
+const FORMAT_KEY: &str = "gatefold_state";
+/// Metadata key of the network's fingerprint.
+const NETWORK_KEY: &str = "network";
+
+impl State {
+    /// Writes the state to `path`, with the fingerprint of the network it is of. No half-written file is
+    /// ever found there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the state is not one of `network`, [`Error::NonFinite`] for NaN and infinities,
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>, network: &Network) -> Result<()> {
+        write_whole(path.as_ref(), &self.to_bytes(network)?)
+    }
+
+    /// Reads a state that [`State::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] for what is no state file, a
+    /// truncated one, one of another format or of another network; [`Error::NonFinite`].
+    pub fn load(path: impl AsRef<Path>, network: &Network) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Self::parse(&path.display().to_string(), &bytes, network)
+    }
+
+    /// The bytes of the file that [`State::save`] writes.
+    ///
+    /// # Errors
+    /// As [`State::save`].
+    pub fn to_bytes(&self, network: &Network) -> Result<Vec<u8>> {
+        let batch = self.layers.first().map_or(1, |layer| layer.h_shape[1]);
+        state::check(network, batch, self)?;
+        let mut tensors = Vec::new();
+        for LayerState { name, h_shape, h, c_shape, c } in &self.layers {
+            for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
+                finite(&tensor_name(name, part), numbers)?;
+                if !numbers.is_empty() {
+                    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+                    tensors.push((tensor_name(name, part), shape.to_vec(), bytes));
+                }
+            }
+        }
+        let failed = |error: safetensors::SafeTensorError| Error::Malformed {
+            what: "state".into(),
+            expected: "tensors that safetensors can hold".into(),
+            got: error.to_string(),
+        };
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            Ok((name, view.map_err(failed)?))
+        });
+        let views: Vec<_> = views.collect::<Result<_>>()?;
+        let metadata =
+            HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (NETWORK_KEY.to_owned(), fingerprint(network))]);
+        safetensors::serialize(views, Some(metadata)).map_err(failed)
+    }
+
+    /// As [`State::load`], from bytes.
+    ///
+    /// # Errors
+    /// As [`State::load`].
+    pub fn from_bytes(bytes: &[u8], network: &Network) -> Result<Self> {
+        Self::parse("state", bytes, network)
+    }
+
+    fn parse(what: &str, bytes: &[u8], network: &Network) -> Result<Self> {
+        let contents = Contents::parse(what, bytes)?;
+        let malformed = |expected: String, got: String| Error::Malformed { what: what.to_owned(), expected, got };
+        let stored = |key: &str| contents.metadata(key).unwrap_or("none");
+        if stored(FORMAT_KEY) != FORMAT {
+            let got = format!("{FORMAT_KEY} {}", stored(FORMAT_KEY));
+            return Err(malformed(format!("a state of gatefold, {FORMAT_KEY} {FORMAT}"), got));
+        }
+        let own = fingerprint(network);
+        if stored(NETWORK_KEY) != own {
+            let got = format!("one of network {}", stored(NETWORK_KEY));
+            return Err(malformed(format!("a state of network {own}"), got));
+        }
+        let mut read = BTreeSet::new();
+        let mut state = Self::zeros(network, 1);
+        for LayerState { name, h_shape, h, c_shape, c } in &mut state.layers {
+            let mut batch = 1;
+            for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
+                if shape[2] == 0 {
+                    shape[1] = batch;
+                    continue;
+                }
+                let tensor_name = tensor_name(name, part);
+                let tensor = contents.tensor(&tensor_name)?;
+                let got = tensor.shape();
+                if got.len() != 3 || got[0] != shape[0] || got[1] == 0 || got[2] != shape[2] {
+                    let expected = format!("`{tensor_name}` [{}, B, {}]", shape[0], shape[2]);
+                    return Err(malformed(expected, format!("{got:?}")));
+                }
+                finite(&tensor_name, tensor.data())?;
+                batch = got[1];
+                shape[1] = batch;
+                *numbers = tensor.data().to_vec();
+                read.insert(tensor_name);
+            }
+        }
+        if let Some(other) = contents.shapes().keys().find(|name| !read.contains(*name)) {
+            return Err(malformed("the states of the network's layers alone".into(), format!("also `{other}`")));
+        }
+        let batch = state.layers.first().map_or(1, |layer| layer.h_shape[1]);
+        state::check(network, batch, &state)?;
+        Ok(state)
+    }
+}
+
+fn tensor_name(layer: &str, part: &str) -> String {
+    format!("{layer}.{part}")
+}
+
+/// As files and messages show it.
+fn fingerprint(network: &Network) -> String {
+    format!("{:016x}", network.fingerprint())
+}
+
+fn finite(name: &str, numbers: &[f32]) -> Result<()> {
+    match numbers.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(Error::NonFinite { name: name.to_owned(), index, value: numbers[index] }),
+        None => Ok(()),
+    }
+}
