@@ -204,10 +204,28 @@ impl Context {
     /// The error of something that failed, or the loss of the device behind it.
     pub fn failed(&self, what: &str, reason: &dyn std::fmt::Display) -> Error {
         let device = self.name.clone();
+        if lock(&self.lost).is_none() && !self.answers() {
+            log::error!("{device}: lost while {what}");
+            lock(&self.lost).get_or_insert_with(|| format!("{what}: {reason}"));
+        }
         match lock(&self.lost).clone() {
             Some(reason) => Error::DeviceLost { device, reason },
             None => Error::Gpu { device, what: what.into(), reason: reason.to_string() },
         }
+    }
+
+    /// Whether the device still makes a buffer. Nothing else tells of the loss of an application's own
+    /// device, whose handlers are the application's.
+    fn answers(&self) -> bool {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("sign of life"),
+            size: 4,
+            usage: wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        });
+        let mapped = buffer.get_mapped_range(..).is_ok();
+        mapped || pollster::block_on(scope.pop()).is_some()
     }
 
     /// An error if the device is known to be gone.

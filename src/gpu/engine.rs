@@ -137,6 +137,11 @@ impl Engine {
         Ok(workspace.prepare(&self.context, &self.weights, plan, key))
     }
 
+    /// As [`Engine::prepared`], of a run that nobody looks at.
+    pub(super) fn prepared_alone(&self, shape: RunShape) -> Result<Arc<Prepared>> {
+        self.prepared(&mut lock(&self.workspace), Key { shape, waits: false })
+    }
+
     /// A staging buffer of at least `bytes`.
     pub(super) fn staging(&self, bytes: u64) -> wgpu::Buffer {
         self.staging_of(&mut lock(&self.workspace), bytes)
@@ -191,7 +196,7 @@ impl Engine {
             Start::Slots(slots, list) => {
                 slots.write_list(&self.context, list);
                 let moves = slots.moves(&self.context, prepared)?;
-                self.record_all(&mut encoder, &moves.gather);
+                self.record_all(&mut encoder, &moves.gather.0, &moves.gather.1);
                 Some(moves)
             }
         };
@@ -219,14 +224,14 @@ impl Engine {
         }
         let encoding = start.elapsed();
         if let Some(moves) = &moves {
-            self.record_all(&mut encoder, &moves.scatter);
+            self.record_all(&mut encoder, &moves.scatter.0, &moves.scatter.1);
         }
         let keeps_state = moves.is_none();
         Ok(self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, keeps_state, encoder, encoding))
     }
 
     /// Records dispatches in a pass of their own.
-    fn record_all(&self, encoder: &mut wgpu::CommandEncoder, (dispatches, ready): &(Vec<Dispatch>, Vec<Ready>)) {
+    pub(super) fn record_all(&self, encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch], ready: &[Ready]) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.record(&mut pass, dispatches, ready);
     }

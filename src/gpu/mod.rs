@@ -3,6 +3,7 @@
 mod adapters;
 mod bandwidth;
 mod context;
+mod embed;
 mod engine;
 mod probe;
 mod readback;
@@ -13,6 +14,7 @@ pub use adapters::AdapterReport;
 pub(crate) use adapters::{adapters, info, reports};
 pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
+pub(crate) use embed::DeviceRun;
 pub(crate) use engine::{Engine, Start};
 pub(crate) use readback::Pending;
 pub(crate) use slots::Slots;

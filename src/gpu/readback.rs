@@ -1,9 +1,9 @@
 //! Results on their way from the device to memory.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::engine::Engine;
@@ -50,10 +50,35 @@ pub(crate) enum Target {
     },
 }
 
+/// How long another thread may take to deliver what it has already heard from the driver.
+const DELIVERY: Duration = Duration::from_secs(10);
+
+type Heard = std::result::Result<(), wgpu::BufferAsyncError>;
+
 #[derive(Default)]
 struct Mapping {
-    result: Option<std::result::Result<(), wgpu::BufferAsyncError>>,
+    answer: Mutex<Answer>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Answer {
+    result: Option<Heard>,
     waker: Option<Waker>,
+}
+
+impl Mapping {
+    /// The result, once the device has been polled. A thread that polled at the same time may be the one that
+    /// heard of it, and still be on its way to say so.
+    fn delivered(&self) -> Option<Heard> {
+        let start = Instant::now();
+        let mut answer = lock(&self.answer);
+        while answer.result.is_none() {
+            let left = DELIVERY.checked_sub(start.elapsed())?;
+            (answer, _) = self.came.wait_timeout(answer, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        answer.result.take()
+    }
 }
 
 impl Pending<'_> {
@@ -61,8 +86,7 @@ impl Pending<'_> {
     pub fn wait(self) -> Result<Raw> {
         let mapping = self.map();
         self.poll()?;
-        let result = lock(&mapping).result.take();
-        self.mapped(result)
+        self.mapped(mapping.delivered())
     }
 
     /// Waits without blocking: a thread watches the device meanwhile.
@@ -77,11 +101,11 @@ impl Pending<'_> {
             self.poll()?;
         }
         let result = poll_fn(|context| {
-            let mut mapping = lock(&mapping);
-            match mapping.result.take() {
+            let mut answer = lock(&mapping.answer);
+            match answer.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    mapping.waker = Some(context.waker().clone());
+                    answer.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -99,20 +123,21 @@ impl Pending<'_> {
         polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", &error))
     }
 
-    fn map(&self) -> Arc<Mutex<Mapping>> {
-        let mapping: Arc<Mutex<Mapping>> = Arc::default();
+    fn map(&self) -> Arc<Mapping> {
+        let mapping: Arc<Mapping> = Arc::default();
         let heard = mapping.clone();
         self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes, move |result| {
-            let mut mapping = lock(&heard);
-            mapping.result = Some(result);
-            if let Some(waker) = mapping.waker.take() {
+            let mut answer = lock(&heard.answer);
+            answer.result = Some(result);
+            heard.came.notify_all();
+            if let Some(waker) = answer.waker.take() {
                 waker.wake();
             }
         });
         mapping
     }
 
-    fn mapped(self, result: Option<std::result::Result<(), wgpu::BufferAsyncError>>) -> Result<Raw> {
+    fn mapped(self, result: Option<Heard>) -> Result<Raw> {
         const WHAT: &str = "reading the result back";
         match result {
             Some(Ok(())) => {}

@@ -32,11 +32,15 @@
 //! known only after the slots are written.
 
 mod batch;
+#[cfg(feature = "gpu")]
+mod embed;
 mod pool;
 mod store;
 mod streamable;
 mod table;
 
 pub use batch::Advanced;
+#[cfg(feature = "gpu")]
+pub use embed::{PreparedRun, StreamRun};
 pub use pool::StreamPool;
 pub use table::StreamId;

@@ -26,13 +26,15 @@ const MOST_SLOTS: usize = 1 << 30;
 pub struct StreamPool {
     session: Arc<Session>,
     limit: usize,
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 pub(super) struct Inner {
     pub table: Table,
     pub store: Store,
+    /// How often the pool has grown: what is bound to its buffers is then bound to others.
+    pub growth: u64,
 }
 
 /// A batch whose answer is there, or on its way.
@@ -70,7 +72,7 @@ impl StreamPool {
         let store = make_store(&session, capacity)?;
         let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity);
         log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
-        Ok(Self { limit, inner: Mutex::new(Inner { table, store }), session })
+        Ok(Self { limit, inner: Mutex::new(Inner { table, store, growth: 0 }), session })
     }
 
     /// The network on its device.
@@ -145,7 +147,7 @@ impl StreamPool {
             Store::Host(slots) => Ok(slots.gather(self.session.network(), &[slot])),
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
-                let pending = slots.read(self.engine()?, slot)?;
+                let pending = slots.read(self.session.engine()?, slot)?;
                 drop(inner);
                 Ok(pending.wait()?.state)
             }
@@ -181,7 +183,7 @@ impl StreamPool {
                 Ok(())
             }
             #[cfg(feature = "gpu")]
-            Store::Gpu(slots) => self.engine().and_then(|engine| slots.copy(engine, from, to)),
+            Store::Gpu(slots) => self.session.engine().and_then(|engine| slots.copy(engine, from, to)),
         };
         if let Err(error) = copied {
             inner.table.close(fork)?;
@@ -235,7 +237,7 @@ impl StreamPool {
     fn begin(&self, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
         let network = self.session.network();
         let mut inner = lock(&self.inner);
-        let Inner { table, store } = &mut *inner;
+        let Inner { table, store, .. } = &mut *inner;
         let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default())));
@@ -250,7 +252,7 @@ impl StreamPool {
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
                 let start = crate::gpu::Start::Slots(slots, &batch.list);
-                Begun::Sent(pollster::block_on(self.engine()?.submit(&batch.input, start, Wish::default()))?)
+                Begun::Sent(pollster::block_on(self.session.engine()?.submit(&batch.input, start, Wish::default()))?)
             }
         };
         for (&slot, &seen) in batch.list.iter().zip(&batch.seen) {
@@ -283,9 +285,10 @@ impl StreamPool {
         match &mut inner.store {
             Store::Host(slots) => slots.grow(capacity),
             #[cfg(feature = "gpu")]
-            Store::Gpu(slots) => *slots = slots.grown(self.engine()?, capacity, rounded(capacity, 3))?,
+            Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }
         inner.table.grow(capacity);
+        inner.growth += 1;
         log::debug!("a pool grew from {now} to {capacity} streams, {} bytes of state", inner.store.bytes());
         Ok(())
     }
@@ -307,16 +310,8 @@ impl StreamPool {
                 Ok(())
             }
             #[cfg(feature = "gpu")]
-            Store::Gpu(slots) => slots.write(self.engine()?, slot, state),
+            Store::Gpu(slots) => slots.write(self.session.engine()?, slot, state),
         }
-    }
-
-    #[cfg(feature = "gpu")]
-    fn engine(&self) -> Result<&crate::gpu::Engine> {
-        self.session.gpu().ok_or_else(|| Error::Unsupported {
-            place: self.session.device().info().to_string(),
-            what: "a pool of a GPU's streams".into(),
-        })
     }
 }
 

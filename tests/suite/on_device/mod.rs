@@ -1,6 +1,7 @@
 mod api;
 mod battery;
 mod cells;
+mod embed;
 mod errors;
 mod goldens;
 mod host;

@@ -1,0 +1,86 @@
+//! Runs recorded into an application's own command encoder.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::slots::{Moves, Slots};
+use super::workspace::{Prepared, buffer};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, RunShape};
+
+/// A run with everything made that recording needs. Its buffers hold T steps and B rows.
+#[derive(Debug)]
+pub(crate) struct DeviceRun {
+    prepared: Arc<Prepared>,
+    moves: Moves,
+    /// Whether the states go back to their slots.
+    keep: bool,
+}
+
+impl Engine {
+    /// Prepares a run of `steps` timesteps of these slots.
+    pub fn device_run(&self, slots: &Slots, list: &[u32], steps: usize, keep: bool) -> Result<DeviceRun> {
+        self.context.check()?;
+        if self.network().masks().is_some() {
+            return Err(Error::Unsupported {
+                place: "network".into(),
+                what: "an input that is on the device alone, since which steps it masks is decided on the host,".into(),
+            });
+        }
+        let prepare = || {
+            let prepared = self.prepared_alone(RunShape::new(steps, list.len()))?;
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let rows = buffer(&self.context, "slots [B]", size_of_val(list) as u64, usage);
+            self.context.queue.write_buffer(&rows, 0, bytemuck::cast_slice(list));
+            let moves = slots.moves_by(&self.context, &prepared, &rows)?;
+            Ok(DeviceRun { prepared, moves, keep })
+        };
+        pollster::block_on(self.context.scoped("preparing a run", prepare))
+    }
+
+    /// Records a run: the first bytes of `input` are read, those of `output` written.
+    pub fn record_run(
+        &self,
+        run: &DeviceRun,
+        encoder: &mut wgpu::CommandEncoder,
+        input: &wgpu::Buffer,
+        output: &wgpu::Buffer,
+    ) -> Result<()> {
+        self.context.check()?;
+        let plan = &run.prepared.plan;
+        let [input_bytes, output_bytes] = run.bytes();
+        usable("input", input, input_bytes, wgpu::BufferUsages::COPY_SRC)?;
+        usable("output", output, output_bytes, wgpu::BufferUsages::COPY_DST)?;
+        let buffers = &run.prepared.buffers;
+        encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.input], 0, input_bytes);
+        self.record_all(encoder, &run.moves.gather.0, &run.moves.gather.1);
+        self.record_all(encoder, &plan.dispatches, &run.prepared.dispatches);
+        if run.keep {
+            self.record_all(encoder, &run.moves.scatter.0, &run.moves.scatter.1);
+        }
+        if let Some(last) = plan.outputs.last() {
+            encoder.copy_buffer_to_buffer(&buffers[last.buffer], last.offset, output, 0, last.bytes);
+        }
+        Ok(())
+    }
+}
+
+impl DeviceRun {
+    /// Bytes of the input and of the output.
+    pub fn bytes(&self) -> [u64; 2] {
+        let Plan { buffers, input, outputs, .. } = &self.prepared.plan;
+        [buffers[*input].bytes, outputs.last().map_or(0, |last| last.bytes)]
+    }
+}
+
+fn usable(what: &str, buffer: &wgpu::Buffer, bytes: u64, usage: wgpu::BufferUsages) -> Result<()> {
+    if !buffer.usage().contains(usage) || buffer.size() < bytes {
+        let expected = format!("at least {bytes} bytes with {usage:?}");
+        return Err(Error::shape(
+            format!("{what} buffer"),
+            expected,
+            format!("{} bytes with {:?}", buffer.size(), buffer.usage()),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Networks inside an application's own submission: from its buffer to its buffer, in its encoder.
+
+use super::pool::StreamPool;
+use super::table::StreamId;
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceRun, Engine, Slots};
+use crate::lock::lock;
+use crate::session::Session;
+use crate::state::State;
+use crate::streams::store::Store;
+
+/// A run from the network's initial state, ready to be recorded any number of times.
+#[derive(Debug)]
+pub struct PreparedRun(DeviceRun);
+
+/// A run of certain streams, ready to be recorded any number of times.
+#[derive(Debug)]
+pub struct StreamRun {
+    streams: Vec<StreamId>,
+    steps: usize,
+    /// How often the pool had grown.
+    growth: u64,
+    run: DeviceRun,
+}
+
+impl PreparedRun {
+    /// Bytes that are read of the input `[T, B, I]` (of token ids `[T, B]`) and written of the output
+    /// `[T, B, N]` or `[B, N]`.
+    #[must_use]
+    pub fn bytes(&self) -> [u64; 2] {
+        self.0.bytes()
+    }
+}
+
+impl StreamRun {
+    /// The streams, in the order of the batch rows.
+    #[must_use]
+    pub fn streams(&self) -> &[StreamId] {
+        &self.streams
+    }
+
+    /// As [`PreparedRun::bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> [u64; 2] {
+        self.run.bytes()
+    }
+}
+
+impl Session {
+    /// Makes everything that [`Session::encode`] needs for T `steps` and B `batch` rows.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on the CPU device and for a network that masks steps by their
+    /// content; [`Error::TooLarge`]; a lost device.
+    pub fn prepare(&self, steps: usize, batch: usize) -> Result<PreparedRun> {
+        let engine = self.engine()?;
+        // Every row starts from the one slot, and none goes back to it.
+        let slots = Slots::new(engine, 1, 1)?;
+        slots.write(engine, 0, &State::initial(self.network(), 1))?;
+        engine.device_run(&slots, &vec![0; batch], steps, false).map(PreparedRun)
+    }
+
+    /// Records a run into the application's encoder; nothing is submitted and nothing read back.
+    ///
+    /// Reads `input` (usage `COPY_SRC`) as `f32` `[T, B, I]` or `u32` `[T, B]`, time-major whatever
+    /// `batch_first` says, and writes `output` (usage `COPY_DST`) as `f32` `[T, B, N]` or `[B, N]`; each from
+    /// its first byte, see [`PreparedRun::bytes`]. Token ids outside the table are read as its last. Makes no
+    /// GPU object. The work is one submission: choose T so that no operating system takes it for a hang.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a buffer that is too small or lacks its usage; a lost device.
+    pub fn encode(
+        &self,
+        run: &PreparedRun,
+        encoder: &mut wgpu::CommandEncoder,
+        input: &wgpu::Buffer,
+        output: &wgpu::Buffer,
+    ) -> Result<()> {
+        self.engine()?.record_run(&run.0, encoder, input, output)
+    }
+
+    pub(super) fn engine(&self) -> Result<&Engine> {
+        self.gpu().ok_or_else(|| no_gpu(self))
+    }
+}
+
+fn no_gpu(session: &Session) -> Error {
+    Error::Unsupported { place: session.device().info().to_string(), what: "a run in a GPU's command encoder".into() }
+}
+
+impl StreamPool {
+    /// Makes everything that [`StreamPool::encode`] needs to advance these streams by T `steps` each.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`]; [`Error::Stream`] for a stream that is not open or that comes twice.
+    pub fn prepare(&self, streams: &[StreamId], steps: usize) -> Result<StreamRun> {
+        let mut inner = lock(&self.inner);
+        let list = inner.table.batch(streams.iter().copied())?;
+        let engine = self.session().engine()?;
+        let run = match &inner.store {
+            Store::Gpu(slots) => engine.device_run(slots, &list, steps, true)?,
+            Store::Host(_) => return Err(no_gpu(self.session())),
+        };
+        Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
+    }
+
+    /// Records a batch into the application's encoder: its streams go on by T steps once that is
+    /// submitted, their states never leaving the pool. Buffers as for [`Session::encode`], row r being stream r
+    /// of the run. Makes no GPU object, unless the pool has grown since.
+    ///
+    /// What is recorded must be submitted before the next call on this pool: a slot may be another's by then.
+    ///
+    /// # Errors
+    /// As [`Session::encode`]; [`Error::Stream`] if a stream has been closed.
+    pub fn encode(
+        &self,
+        run: &mut StreamRun,
+        encoder: &mut wgpu::CommandEncoder,
+        input: &wgpu::Buffer,
+        output: &wgpu::Buffer,
+    ) -> Result<()> {
+        let growth = lock(&self.inner).growth;
+        if run.growth != growth {
+            *run = self.prepare(&run.streams, run.steps)?;
+        }
+        let mut inner = lock(&self.inner);
+        let list = inner.table.batch(run.streams.iter().copied())?;
+        self.session().engine()?.record_run(&run.run, encoder, input, output)?;
+        list.into_iter().for_each(|slot| inner.table.at(slot).seen = true);
+        Ok(())
+    }
+}
