@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::context::{Context, Repetitions};
 use super::readback::{Part, Pending, Target};
@@ -217,17 +217,23 @@ impl Engine {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             self.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
             drop(pass);
-            let next = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            queue.submit([std::mem::replace(&mut encoder, next).finish()]);
+            // What follows goes along with the last, but for timestamps, which some Vulkan drivers
+            // read as 0 in the submission that wrote them.
+            if !later.is_empty() || queries.is_some() {
+                let next = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                queue.submit([std::mem::replace(&mut encoder, next).finish()]);
+            }
             first += now.len();
             rest = later;
         }
-        let encoding = start.elapsed();
-        if let Some(moves) = &moves {
-            self.record_all(&mut encoder, &moves.scatter.0, &moves.scatter.1);
+        let mut state = State::default();
+        match &moves {
+            Some(moves) => self.record_all(&mut encoder, &moves.scatter.0, &moves.scatter.1),
+            None => state = State::zeros(&self.network, plan.batch),
         }
-        let keeps_state = moves.is_none();
-        Ok(self.copy_out(workspace, prepared, queries.as_ref(), wish.trace, keeps_state, encoder, encoding))
+        let pieces = pieces(plan, wish.trace, moves.is_none());
+        let (staging, parts) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
+        Ok(Pending { engine: self, staging, parts, state, encoding: start.elapsed() })
     }
 
     /// Records dispatches in a pass of their own.
@@ -296,32 +302,18 @@ impl Engine {
         &self,
         workspace: &mut Workspace,
         prepared: &Prepared,
+        pieces: &[(Target, Slice)],
         queries: Option<&wgpu::QuerySet>,
-        trace: bool,
-        states: bool,
         mut encoder: wgpu::CommandEncoder,
-        encoding: Duration,
-    ) -> Pending<'_> {
+    ) -> (wgpu::Buffer, Vec<Part>) {
         let plan = &prepared.plan;
-        let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
-        let mut pieces: Vec<(Target, Slice)> = outputs.iter().map(|&place| (Target::Stage, place)).collect();
-        for buffers in plan.states.iter().filter(|_| states) {
-            let (layer, row) = (buffers.layer, buffers.row);
-            pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
-            pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
-        }
-        for exchange in &plan.exchanges {
-            let head = Slice { buffer: exchange.buffer, offset: 0, bytes: EXCHANGE_HEAD };
-            pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));
-        }
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         let mut bytes = 0;
-        for &(target, place) in &pieces {
+        for &(target, place) in pieces {
             parts.push(Part { target, offset: bytes, bytes: place.bytes });
             bytes += place.bytes;
         }
-        // Timestamps are 8 bytes; resolved here, a submission after the passes, since some
-        // Vulkan drivers read 0 in the same one.
+        // Timestamps are 8 bytes.
         let stamps = queries.map(|queries| {
             let offset = bytes.next_multiple_of(8);
             let len = 2 * plan.submissions() as u64 * TIMESTAMP_SIZE;
@@ -331,7 +323,7 @@ impl Engine {
             (queries, buffer(&self.context, "timestamps", len, usage), offset)
         });
         let staging = self.staging_of(workspace, bytes);
-        for (part, (_, place)) in parts.iter().zip(&pieces) {
+        for (part, (_, place)) in parts.iter().zip(pieces) {
             let from = &prepared.buffers[place.buffer];
             encoder.copy_buffer_to_buffer(from, place.offset, &staging, part.offset, part.bytes);
         }
@@ -340,9 +332,24 @@ impl Engine {
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
         self.context.queue.submit([encoder.finish()]);
-        let state = if states { State::zeros(&self.network, plan.batch) } else { State::default() };
-        Pending { engine: self, staging, parts, bytes, state, encoding }
+        (staging, parts)
     }
+}
+
+/// What of a run the host reads: the last output or all, the states, and whether workgroups met.
+fn pieces(plan: &Plan, trace: bool, states: bool) -> Vec<(Target, Slice)> {
+    let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
+    let mut pieces: Vec<(Target, Slice)> = outputs.iter().map(|&place| (Target::Stage, place)).collect();
+    for buffers in plan.states.iter().filter(|_| states) {
+        let (layer, row) = (buffers.layer, buffers.row);
+        pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
+        pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
+    }
+    for exchange in &plan.exchanges {
+        let head = Slice { buffer: exchange.buffer, offset: 0, bytes: EXCHANGE_HEAD };
+        pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));
+    }
+    pieces
 }
 
 fn narrow(n: usize) -> u32 {

@@ -17,7 +17,6 @@ pub(crate) struct Pending<'a> {
     pub engine: &'a Engine,
     pub staging: wgpu::Buffer,
     pub parts: Vec<Part>,
-    pub bytes: u64,
     pub state: State,
     /// Time the host spent recording and submitting.
     pub encoding: Duration,
@@ -118,6 +117,11 @@ impl Pending<'_> {
         &self.engine.context
     }
 
+    /// Bytes of the staging buffer that are in use.
+    fn bytes(&self) -> u64 {
+        self.parts.last().map_or(0, |part| part.offset + part.bytes)
+    }
+
     fn poll(&self) -> Result<()> {
         let polled = self.context().device.poll(wgpu::PollType::wait_indefinitely());
         polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", &error))
@@ -126,7 +130,7 @@ impl Pending<'_> {
     fn map(&self) -> Arc<Mapping> {
         let mapping: Arc<Mapping> = Arc::default();
         let heard = mapping.clone();
-        self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes, move |result| {
+        self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes(), move |result| {
             let mut answer = lock(&heard.answer);
             answer.result = Some(result);
             heard.came.notify_all();
@@ -144,6 +148,7 @@ impl Pending<'_> {
             Some(Err(error)) => return Err(self.context().failed(WHAT, &error)),
             None => return Err(self.context().failed(WHAT, &"the driver never answered")),
         }
+        let bytes = self.bytes();
         let mut raw = Raw {
             stages: Vec::new(),
             state: self.state,
@@ -153,7 +158,7 @@ impl Pending<'_> {
         };
         {
             let context = &self.engine.context;
-            let view = self.staging.get_mapped_range(0..self.bytes).map_err(|error| context.failed(WHAT, &error))?;
+            let view = self.staging.get_mapped_range(0..bytes).map_err(|error| context.failed(WHAT, &error))?;
             for part in &self.parts {
                 let start = usize::try_from(part.offset).unwrap_or(usize::MAX);
                 let end = start.saturating_add(usize::try_from(part.bytes).unwrap_or(usize::MAX));

@@ -146,7 +146,7 @@ impl Slots {
             }
             engine.context.queue.submit([encoder.finish()]);
             let state = State::zeros(engine.network(), 1);
-            Ok(Pending { engine, staging, parts, bytes, state, encoding: std::time::Duration::ZERO })
+            Ok(Pending { engine, staging, parts, state, encoding: std::time::Duration::ZERO })
         };
         pollster::block_on(engine.context.scoped("reading a state", read))
     }

@@ -210,7 +210,8 @@ fn what_cannot_be_encoded_is_refused() {
     assert!(matches!(session.prepare(2, 1), Err(Error::Unsupported { .. })));
 }
 
-/// Several runs are in flight before the first is read, and none of the calls waits for the device.
+/// Several runs are in flight before the first is read, and submitting one does not wait for its end.
+/// (lavapipe itself waits for the first when the second is submitted, so only the first is timed.)
 #[test]
 fn runs_in_flight_do_not_block() {
     let device = device_or_return!();
@@ -218,26 +219,29 @@ fn runs_in_flight_do_not_block() {
     let session = Session::new(device, &network).unwrap();
     let inputs = [1, 2, 3].map(|seed| RandomInput::new(&network, 400, 4, seed));
     let alone = inputs.each_ref().map(|input| session.run(input.as_input(), None).unwrap());
-    eprintln!("{:?}", alone.each_ref().map(|output| output.timing));
-    let start = Instant::now();
     let mut runs: Vec<_> = inputs.iter().map(|input| Box::pin(session.run_async(input.as_input(), None))).collect();
     let mut idle = Context::from_waker(Waker::noop());
-    let polled = runs.iter_mut().map(|run| run.as_mut().poll(&mut idle));
-    let first: Vec<Option<Vec<f32>>> = polled
-        .map(|poll| match poll {
+    let start = Instant::now();
+    let mut first = Vec::new();
+    let mut submitted = Duration::ZERO;
+    for run in &mut runs {
+        first.push(match run.as_mut().poll(&mut idle) {
             Poll::Ready(output) => Some(output.unwrap().values),
             Poll::Pending => None,
-        })
-        .collect();
-    let submitted = start.elapsed();
-    let rest = runs.into_iter().zip(first.iter().cloned());
+        });
+        if first.len() == 1 {
+            submitted = start.elapsed();
+        }
+    }
+    let in_flight = first.iter().filter(|first| first.is_none()).count();
+    let rest = runs.into_iter().zip(first);
     let answers: Vec<Vec<f32>> =
         rest.map(|(run, first)| first.unwrap_or_else(|| pollster::block_on(run).unwrap().values)).collect();
-    let all = start.elapsed();
-    eprintln!("three runs submitted in {submitted:?}, done in {all:?}");
     assert_eq!(answers, alone.each_ref().map(|output| output.values.clone()));
-    assert!(first.iter().any(Option::is_none), "somebody waited");
-    assert!(submitted < all / 2 || all < Duration::from_millis(20), "{submitted:?} of {all:?}");
+    let wall = alone[1].timing.wall;
+    eprintln!("submitted in {submitted:?}, a run takes {wall:?}, {in_flight} of 3 in flight");
+    assert!(in_flight > 0, "somebody waited");
+    assert!(submitted < wall / 2 || wall < Duration::from_millis(10), "{submitted:?} of {wall:?}");
 }
 
 /// The same through a pool: each batch continues the one before, which is still on its way.

@@ -233,7 +233,6 @@ fn joins_leaves_and_raggedness_change_nothing() {
         for (name, network) in networks() {
             runner(4)
                 .run(&(events(), any::<u64>()), |(events, seed)| {
-                    eprintln!("{name}: {events:?}");
                     play(&device, &network, &events, seed, false);
                     Ok(())
                 })
