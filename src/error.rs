@@ -107,6 +107,15 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// More requests wait than a queue has room for; try again later.
+    #[error("the queue is full: {capacity} requests wait")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// A queue ended before it answered.
+    #[error("the queue ended before it answered")]
+    QueueClosed,
     /// A token id is not in the embedding's table.
     #[error("token {token} at row {row}, step {step}: expected an id below {num_embeddings}")]
     TokenOutOfRange {

@@ -35,6 +35,7 @@ mod batch;
 #[cfg(feature = "gpu")]
 mod embed;
 mod pool;
+mod queue;
 mod store;
 mod streamable;
 mod table;
@@ -43,4 +44,5 @@ pub use batch::Advanced;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
 pub use pool::StreamPool;
+pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
 pub use table::StreamId;

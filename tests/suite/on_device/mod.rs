@@ -9,5 +9,6 @@ mod kernels;
 mod layers;
 mod sentiment;
 mod strategies;
+mod stream_queue;
 mod streams;
 mod tuned;

@@ -230,7 +230,7 @@ fn play(device: &Device, network: &Network, events: &[Event], seed: u64, swapped
 fn joins_leaves_and_raggedness_change_nothing() {
     let device = device_or_return!();
     for device in devices(device) {
-        for (name, network) in networks() {
+        for (_, network) in networks() {
             runner(4)
                 .run(&(events(), any::<u64>()), |(events, seed)| {
                     play(&device, &network, &events, seed, false);

@@ -1,0 +1,336 @@
+//! A queue for servers: requests that arrive near each other become one batch.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::pool::StreamPool;
+use super::table::StreamId;
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::lock::lock;
+use crate::network::Network;
+
+/// When a batch starts, and how many requests may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// How long the oldest request waits for others.
+    pub deadline: Duration,
+    /// Streams of one batch; as soon as so many have a request, it starts.
+    pub max_batch: usize,
+    /// Requests that may wait; more are held back.
+    pub capacity: usize,
+}
+
+impl Default for QueueOptions {
+    /// 1 ms, batches of 256, room for 4096.
+    fn default() -> Self {
+        Self { deadline: Duration::from_millis(1), max_batch: 256, capacity: 4096 }
+    }
+}
+
+/// The new timesteps of one stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Chunk {
+    /// Token ids `[T]`.
+    Tokens(Vec<u32>),
+    /// Vectors `[T, I]`, row-major.
+    Features(Vec<f32>),
+}
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// `[T, N]`, or `[N]` where the network's output has no time dimension.
+    pub values: Vec<f32>,
+    /// T
+    pub steps: usize,
+    /// How many streams its batch had.
+    pub batch: usize,
+}
+
+/// Collects requests of many callers into batches of a [`StreamPool`], first come, first served.
+///
+/// A batch takes the oldest requests, one of each stream: a stream's second request waits for the next
+/// batch, so that its steps stay in order and no stream crowds out another. A request that cannot be
+/// done is answered with its error; the others of its batch are not touched. Dropping the queue answers what
+/// still waits.
+#[derive(Debug)]
+pub struct StreamQueue {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: Arc<StreamPool>,
+    options: QueueOptions,
+    waiting: Mutex<Waiting>,
+    /// A request came, or the end.
+    work: Condvar,
+    /// Requests went.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    /// How many requests each stream has.
+    streams: HashMap<StreamId, usize>,
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Request {
+    stream: StreamId,
+    chunk: Chunk,
+    since: Instant,
+    reply: Reply,
+}
+
+/// The worker's end of a ticket. Dropped unused, it says that nobody will answer.
+#[derive(Debug)]
+struct Reply(Arc<Slot>);
+
+/// A request on its way. Wait for the answer with [`Ticket::wait`], or await it.
+#[derive(Debug)]
+#[must_use = "the answer comes through it"]
+pub struct Ticket(Arc<Slot>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<SlotState>,
+    came: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    answer: Option<Result<Answer>>,
+    waker: Option<Waker>,
+}
+
+impl StreamQueue {
+    /// A queue in front of `pool`, with a thread that runs its batches.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an option is 0; [`Error::Io`] if no thread can be started.
+    pub fn new(pool: impl Into<Arc<StreamPool>>, options: QueueOptions) -> Result<Self> {
+        if options.max_batch == 0 || options.capacity == 0 {
+            return Err(Error::shape("queue", "max_batch and capacity at least 1", format!("{options:?}")));
+        }
+        let shared = Arc::new(Shared {
+            pool: pool.into(),
+            options,
+            waiting: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        });
+        let own = shared.clone();
+        let worker = std::thread::Builder::new().name("gatefold queue".into()).spawn(move || own.run());
+        let worker = worker.map_err(|source| Error::Io { path: "thread".into(), source })?;
+        Ok(Self { shared, worker: Some(worker) })
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<StreamPool> {
+        &self.shared.pool
+    }
+
+    /// Number of requests that wait for their batch.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        lock(&self.shared.waiting).requests.len()
+    }
+
+    /// Hands a request in; where the queue is full, waits until there is room.
+    pub fn submit(&self, stream: StreamId, chunk: Chunk) -> Ticket {
+        let mut waiting = lock(&self.shared.waiting);
+        while waiting.requests.len() >= self.shared.options.capacity {
+            waiting = self.shared.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.push(waiting, stream, chunk)
+    }
+
+    /// Hands a request in if there is room.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]
+    pub fn try_submit(&self, stream: StreamId, chunk: Chunk) -> Result<Ticket> {
+        let waiting = lock(&self.shared.waiting);
+        if waiting.requests.len() >= self.shared.options.capacity {
+            return Err(Error::QueueFull { capacity: self.shared.options.capacity });
+        }
+        Ok(self.push(waiting, stream, chunk))
+    }
+
+    fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
+        let slot = Arc::new(Slot::default());
+        *waiting.streams.entry(stream).or_default() += 1;
+        let reply = Reply(slot.clone());
+        waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
+        self.shared.work.notify_one();
+        Ticket(slot)
+    }
+}
+
+impl Drop for StreamQueue {
+    fn drop(&mut self) {
+        lock(&self.shared.waiting).ending = true;
+        self.shared.work.notify_one();
+        if let Some(worker) = self.worker.take() {
+            // A panic of the worker has been answered through every ticket.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(batch) = self.next() {
+            self.advance(batch);
+        }
+    }
+
+    /// The next batch, once it is full or its time has come; `None` after the last.
+    fn next(&self) -> Option<Vec<Request>> {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            let Some(oldest) = waiting.requests.front() else {
+                if waiting.ending {
+                    return None;
+                }
+                waiting = self.work.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = self.options.deadline.saturating_sub(oldest.since.elapsed());
+            if waiting.ending || left.is_zero() || waiting.streams.len() >= self.options.max_batch {
+                let batch = waiting.take(self.options.max_batch);
+                self.room.notify_all();
+                return Some(batch);
+            }
+            (waiting, _) = self.work.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn advance(&self, batch: Vec<Request>) {
+        let network = self.pool.session().network();
+        let inputs: Vec<_> = batch.iter().map(|request| (request.stream, request.chunk.input(network))).collect();
+        match self.pool.advance(&inputs) {
+            Ok(advanced) => {
+                for (index, request) in batch.iter().enumerate() {
+                    let (values, steps) = (advanced.values(index).to_vec(), advanced.steps(index));
+                    request.reply.send(Ok(Answer { values, steps, batch: batch.len() }));
+                }
+            }
+            // One spoils the batch, which has changed nothing: each for itself.
+            Err(error) => {
+                log::info!("a batch of {} requests one by one: {error}", batch.len());
+                for (request, input) in batch.iter().zip(&inputs) {
+                    let alone = self.pool.advance(std::slice::from_ref(input));
+                    let answer = |advanced: super::Advanced| Answer {
+                        values: advanced.values(0).to_vec(),
+                        steps: advanced.steps(0),
+                        batch: 1,
+                    };
+                    request.reply.send(alone.map(answer));
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// The oldest requests, one of each stream.
+    fn take(&mut self, most: usize) -> Vec<Request> {
+        let mut taken = BTreeSet::new();
+        let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
+        for request in self.requests.drain(..) {
+            if batch.len() < most && taken.insert(request.stream) {
+                batch.push(request);
+            } else {
+                rest.push_back(request);
+            }
+        }
+        self.requests = rest;
+        for stream in taken {
+            if let Some(left) = self.streams.get_mut(&stream) {
+                *left -= 1;
+                if *left == 0 {
+                    self.streams.remove(&stream);
+                }
+            }
+        }
+        batch
+    }
+}
+
+impl Chunk {
+    /// As the input of a run; its last dimension is wrong if the numbers do not make up whole steps.
+    fn input(&self, network: &Network) -> Input<'_> {
+        let order = |steps| if network.batch_first() { [1, steps] } else { [steps, 1] };
+        match self {
+            Self::Tokens(tokens) => Input::tokens(tokens, order(tokens.len())),
+            Self::Features(values) => {
+                let width = network.input_size().max(1);
+                let [a, b] = order(values.len().div_ceil(width));
+                Input::features(values, [a, b, width])
+            }
+        }
+    }
+}
+
+impl Reply {
+    fn send(&self, answer: Result<Answer>) {
+        let mut state = lock(&self.0.state);
+        state.answer = Some(answer);
+        self.0.came.notify_all();
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // One reply and one ticket hold the slot; an answer taken already has let the ticket go.
+        if Arc::strong_count(&self.0) > 1 && lock(&self.0.state).answer.is_none() {
+            self.send(Err(Error::QueueClosed));
+        }
+    }
+}
+
+impl Ticket {
+    /// Blocks until the answer is there.
+    ///
+    /// # Errors
+    /// As [`StreamPool::advance`] for this request alone; [`Error::QueueClosed`] if the queue's thread died.
+    pub fn wait(self) -> Result<Answer> {
+        let mut state = lock(&self.0.state);
+        loop {
+            if let Some(answer) = state.answer.take() {
+                return answer;
+            }
+            state = self.0.came.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Answer>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = lock(&self.0.state);
+        match state.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The queue in front of a pool: batches, order, fairness, back-pressure, mistakes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatefold::network::LayerSpec;
+use gatefold::streams::{Chunk, QueueOptions, StreamQueue};
+use gatefold::{Device, Error, Input, Network, Session, StreamId, StreamPool};
+
+use crate::common::{device_or_return, lstm, spec};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn network() -> Network {
+    Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 5))]), 1).unwrap()
+}
+
+fn queue(device: &Device, streams: usize, options: QueueOptions) -> (StreamQueue, Vec<StreamId>) {
+    let pool = StreamPool::new(Session::new(device, &network()).unwrap(), streams).unwrap();
+    let ids = (0..streams).map(|_| pool.open().unwrap()).collect();
+    (StreamQueue::new(pool, options).unwrap(), ids)
+}
+
+fn chunk(steps: usize, seed: usize) -> Vec<f32> {
+    (0..2 * steps).map(|i| ((i + 3 * seed) as f32).sin()).collect()
+}
+
+fn both(device: &Device, check: impl Fn(&Device)) {
+    [device, &Device::cpu()].into_iter().for_each(check);
+}
+
+/// A full batch starts at once; a stream's second request is in the next.
+#[test]
+fn batches_are_full_and_fair() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let options = QueueOptions { deadline: LONG, max_batch: 3, capacity: 100 };
+        let (queue, ids) = queue(device, 4, options);
+        // Stream 0 is greedy; 1, 2 and 3 come after its four requests.
+        let greedy: Vec<_> = (0..4).map(|turn| queue.submit(ids[0], Chunk::Features(chunk(1, turn)))).collect();
+        assert_eq!(queue.waiting(), 4, "one stream alone never fills a batch");
+        let others: Vec<_> = (1..4).map(|i| queue.submit(ids[i], Chunk::Features(chunk(i, i)))).collect();
+        let others: Vec<_> = others.into_iter().take(2).map(|ticket| ticket.wait().unwrap()).collect();
+        assert_eq!(others.iter().map(|answer| (answer.steps, answer.batch)).collect::<Vec<_>>(), [(1, 3), (2, 3)]);
+        let pool = queue.pool().clone();
+        drop(queue);
+        let answers: Vec<_> = greedy.into_iter().map(|ticket| ticket.wait().unwrap()).collect();
+        assert_eq!(answers.iter().map(|answer| answer.batch).collect::<Vec<_>>(), [3, 2, 1, 1]);
+        // Its steps came in order: the same as alone.
+        let alone = pool.open().unwrap();
+        let whole: Vec<f32> = (0..4).flat_map(|turn| chunk(1, turn)).collect();
+        let whole = pool.advance(&[(alone, Input::features(&whole, [4, 1, 2]))]).unwrap();
+        let got: Vec<f32> = answers.into_iter().flat_map(|answer| answer.values).collect();
+        assert!(got.iter().zip(whole.values(0)).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {whole:?}");
+    });
+}
+
+/// A lone request is served when its time has come, and not before.
+#[test]
+fn the_deadline_is_kept() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let deadline = Duration::from_millis(50);
+        let (queue, ids) = queue(device, 1, QueueOptions { deadline, ..QueueOptions::default() });
+        let start = Instant::now();
+        let answer = pollster::block_on(queue.submit(ids[0], Chunk::Features(chunk(2, 1)))).unwrap();
+        assert_eq!((answer.steps, answer.values.len(), answer.batch), (2, 10, 1));
+        assert!(start.elapsed() >= deadline);
+    });
+}
+
+#[test]
+fn a_full_queue_holds_back() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let options = QueueOptions { deadline: Duration::from_millis(300), max_batch: 100, capacity: 2 };
+        let (queue, ids) = queue(device, 3, options);
+        let one = |i: usize| Chunk::Features(chunk(1, i));
+        let (first, second) = (queue.try_submit(ids[0], one(0)).unwrap(), queue.try_submit(ids[1], one(1)).unwrap());
+        let error = queue.try_submit(ids[2], one(2)).unwrap_err();
+        assert!(matches!(error, Error::QueueFull { capacity: 2 }), "{error}");
+        // This one waits for room, which the deadline makes.
+        let third = queue.submit(ids[2], one(2));
+        assert_eq!((first.wait().unwrap().batch, second.wait().unwrap().batch), (2, 2));
+        assert_eq!(third.wait().unwrap().batch, 1);
+    });
+    let pool = StreamPool::new(Session::new(&Device::cpu(), &network()).unwrap(), 1).unwrap();
+    let none = QueueOptions { max_batch: 0, ..QueueOptions::default() };
+    assert!(matches!(StreamQueue::new(pool, none), Err(Error::Shape { .. })));
+}
+
+/// A request that cannot be done is answered with its error, and the rest of its batch as if it had not been there.
+#[test]
+fn mistakes_stay_with_their_request() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let options = QueueOptions { deadline: LONG, max_batch: 5, capacity: 100 };
+        let (queue, ids) = queue(device, 5, options);
+        queue.pool().close(ids[1]).unwrap();
+        let chunks = [
+            Chunk::Features(chunk(2, 0)),
+            Chunk::Features(chunk(1, 1)),
+            Chunk::Features(vec![0.5; 3]),
+            Chunk::Tokens(vec![1]),
+            Chunk::Features(chunk(1, 4)),
+        ];
+        let tickets: Vec<_> = ids.iter().zip(chunks).map(|(&id, chunk)| queue.submit(id, chunk)).collect();
+        let answers: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait()).collect();
+        assert_eq!(answers[0].as_ref().unwrap().values.len(), 10);
+        assert!(matches!(answers[1], Err(Error::Stream { .. })));
+        assert!(matches!(answers[2], Err(Error::Shape { .. })));
+        assert!(matches!(answers[3], Err(Error::Shape { .. })));
+        assert_eq!(answers[4].as_ref().unwrap().steps, 1);
+    });
+}
+
+/// Many threads, each with its stream: everybody gets its own answers, in order.
+#[test]
+fn many_callers_share_batches() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let deadline = Duration::from_millis(2);
+        let (queue, ids) = queue(device, 8, QueueOptions { deadline, max_batch: 8, capacity: 5 });
+        let queue = Arc::new(queue);
+        std::thread::scope(|scope| {
+            for (thread, &id) in ids.iter().enumerate() {
+                let queue = queue.clone();
+                scope.spawn(move || {
+                    let whole = chunk(12, thread);
+                    let tickets: Vec<_> =
+                        whole.chunks(2 * 3).map(|part| queue.submit(id, Chunk::Features(part.to_vec()))).collect();
+                    let got: Vec<f32> = tickets.into_iter().flat_map(|ticket| ticket.wait().unwrap().values).collect();
+                    let alone = Session::new(&Device::cpu(), &network()).unwrap();
+                    let exact = alone.run(Input::features(&whole, [12, 1, 2]), None).unwrap().values;
+                    assert!(got.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {exact:?}");
+                });
+            }
+        });
+    });
+}
