@@ -67,6 +67,7 @@
 
 mod classify;
 pub mod compare;
+mod counters;
 mod device;
 mod error;
 pub mod formats;
@@ -87,6 +88,7 @@ pub mod tuning;
 mod verify;
 
 pub use classify::{Classifier, Prediction};
+pub use counters::Counters;
 pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]

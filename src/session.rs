@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::counters::{Counters, Meter};
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
 #[cfg(feature = "gpu")]
@@ -22,6 +23,7 @@ pub struct Session {
     network: Arc<Network>,
     arithmetic: Arithmetic,
     engine: Engine,
+    meter: Arc<Meter>,
 }
 
 #[derive(Debug)]
@@ -111,16 +113,17 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub async fn with_options_async(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
+        let meter: Arc<Meter> = Arc::default();
         let engine = match device.kind() {
             Kind::Cpu => Engine::Cpu(Reference::new(network)),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(gpu) => {
-                Engine::Gpu(crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning()).await?)
-            }
+            Kind::Gpu(gpu) => Engine::Gpu(
+                crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning(), meter.clone()).await?,
+            ),
         };
         // The CPU has nothing to cut up, and one arithmetic.
         let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
-        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), arithmetic, engine })
+        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), arithmetic, engine, meter })
     }
 
     /// The network.
@@ -139,6 +142,17 @@ impl Session {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let lost = match &self.engine {
+            Engine::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.is_lost(),
+        };
+        self.meter.read(lost)
     }
 
     /// Runs the network on `input`, from `state` or from zeros, and waits for the answer.
@@ -166,6 +180,7 @@ impl Session {
     pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
+        self.count(&checked);
         let raw = match &self.engine {
             Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
             #[cfg(feature = "gpu")]
@@ -225,6 +240,7 @@ impl Session {
     }
 
     pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+        self.count(input);
         match &self.engine {
             Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
             #[cfg(feature = "gpu")]
@@ -236,6 +252,13 @@ impl Session {
                 engine.stop_waiting();
                 pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()
             }
+        }
+    }
+
+    /// Counts a run on the CPU; a GPU's engine counts its own.
+    fn count(&self, input: &Checked<'_>) {
+        if matches!(self.engine, Engine::Cpu(_)) {
+            self.meter.run(input.steps, input.batch, 0);
         }
     }
 

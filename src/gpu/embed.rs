@@ -52,6 +52,7 @@ impl Engine {
         usable("input", input, input_bytes, wgpu::BufferUsages::COPY_SRC)?;
         usable("output", output, output_bytes, wgpu::BufferUsages::COPY_DST)?;
         let buffers = &run.prepared.buffers;
+        self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
         encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.input], 0, input_bytes);
         self.record_all(encoder, &run.moves.gather.0, &run.moves.gather.1);
         self.record_all(encoder, &plan.dispatches, &run.prepared.dispatches);

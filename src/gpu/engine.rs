@@ -8,6 +8,7 @@ use super::context::{Context, Repetitions};
 use super::readback::{Part, Pending, Target};
 use super::slots::Slots;
 use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
+use crate::counters::Meter;
 use crate::error::Result;
 use crate::input::{Checked, Values};
 use crate::lock::lock;
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     tuning: Option<Arc<Tuning>>,
     weights: Vec<wgpu::Buffer>,
     workspace: Mutex<Workspace>,
+    pub(super) meter: Arc<Meter>,
     /// Set once workgroups waited for each other in vain.
     nobody_waits: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl Engine {
         network: &Network,
         options: PlanOptions,
         tuning: Option<&Arc<Tuning>>,
+        meter: Arc<Meter>,
     ) -> Result<Self> {
         context.check()?;
         // The smallest plan checks every weight against the adapter's limits.
@@ -73,7 +76,11 @@ impl Engine {
         let weights = context.scoped("uploading the weights", upload).await?;
         let (network, workspace) = (network.clone(), Mutex::default());
         let tuning = tuning.cloned();
-        Ok(Self { network, options, tuning, weights, workspace, nobody_waits: AtomicBool::new(false), context })
+        Ok(Self { network, options, tuning, weights, workspace, meter, nobody_waits: AtomicBool::new(false), context })
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.context.check().is_err()
     }
 
     pub fn network(&self) -> &Network {
@@ -103,6 +110,7 @@ impl Engine {
     /// From now on no workgroup waits for another.
     pub fn stop_waiting(&self) {
         log::warn!("{}: workgroups waited in vain for each other; running step by step", self.context.name());
+        self.meter.fall_back();
         self.nobody_waits.store(true, Ordering::Relaxed);
         lock(&self.workspace).clear();
     }
@@ -134,6 +142,7 @@ impl Engine {
         }
         let plan = self.plan_for(key)?;
         log::debug!("{plan}");
+        self.meter.plan();
         Ok(workspace.prepare(&self.context, &self.weights, plan, key))
     }
 
@@ -180,8 +189,11 @@ impl Engine {
             Values::Features(values) => bytemuck::cast_slice(values),
         };
         queue.write_buffer(&prepared.buffers[plan.input], 0, bytes);
+        self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
+        self.meter.to_device(bytes.len() as u64);
         if let (Some(id), Some(mask)) = (plan.mask, &input.mask) {
             queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
+            self.meter.to_device(size_of_val(&mask[..]) as u64);
         }
 
         let submissions = plan.submissions();
@@ -195,6 +207,7 @@ impl Engine {
             }
             Start::Slots(slots, list) => {
                 slots.write_list(&self.context, list);
+                self.meter.to_device(size_of_val(list) as u64);
                 let moves = slots.moves(&self.context, prepared)?;
                 self.record_all(&mut encoder, &moves.gather.0, &moves.gather.1);
                 Some(moves)
@@ -290,6 +303,7 @@ impl Engine {
                         let len = numbers.len() / layer.h_shape[0];
                         let span = buffers.row * len..(buffers.row + 1) * len;
                         self.context.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&numbers[span]));
+                        self.meter.to_device(bytes);
                     }
                     _ => encoder.clear_buffer(buffer, offset, Some(bytes)),
                 }
@@ -332,6 +346,7 @@ impl Engine {
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
         self.context.queue.submit([encoder.finish()]);
+        self.meter.from_device(bytes);
         (staging, parts)
     }
 }

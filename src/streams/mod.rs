@@ -43,6 +43,6 @@ mod table;
 pub use batch::Advanced;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
-pub use pool::StreamPool;
+pub use pool::{PoolCounters, StreamPool};
 pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
 pub use table::StreamId;

@@ -35,6 +35,25 @@ pub(super) struct Inner {
     pub store: Store,
     /// How often the pool has grown: what is bound to its buffers is then bound to others.
     pub growth: u64,
+    counters: PoolCounters,
+}
+
+/// What a pool has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolCounters {
+    /// Calls that advanced a stream.
+    pub batches: u64,
+    /// Streams of all batches.
+    pub streams: u64,
+    /// Timesteps of all streams.
+    pub steps: u64,
+    /// Timesteps × rows that were only filled up.
+    pub filled: u64,
+    /// Streams that were opened, forks included.
+    pub opened: u64,
+    /// How often the pool grew.
+    pub growth: u64,
 }
 
 /// A batch whose answer is there, or on its way.
@@ -72,7 +91,11 @@ impl StreamPool {
         let store = make_store(&session, capacity)?;
         let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity);
         log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
-        Ok(Self { limit, inner: Mutex::new(Inner { table, store, growth: 0 }), session })
+        Ok(Self {
+            limit,
+            inner: Mutex::new(Inner { table, store, growth: 0, counters: PoolCounters::default() }),
+            session,
+        })
     }
 
     /// The network on its device.
@@ -97,6 +120,13 @@ impl StreamPool {
     #[must_use]
     pub fn capacity(&self) -> usize {
         lock(&self.inner).table.capacity()
+    }
+
+    /// What the pool has done so far; the session's part is in [`Session::counters`].
+    #[must_use]
+    pub fn counters(&self) -> PoolCounters {
+        let inner = lock(&self.inner);
+        PoolCounters { growth: inner.growth, ..inner.counters }
     }
 
     /// Bytes of all states: capacity × (every h and c of every level) × 4.
@@ -237,7 +267,7 @@ impl StreamPool {
     fn begin(&self, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
         let network = self.session.network();
         let mut inner = lock(&self.inner);
-        let Inner { table, store, .. } = &mut *inner;
+        let Inner { table, store, counters, .. } = &mut *inner;
         let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default())));
@@ -258,6 +288,11 @@ impl StreamPool {
         for (&slot, &seen) in batch.list.iter().zip(&batch.seen) {
             table.at(slot).seen = seen;
         }
+        let steps: usize = batch.lengths.iter().sum();
+        counters.batches += 1;
+        counters.streams += batch.lengths.len() as u64;
+        counters.steps += steps as u64;
+        counters.filled += (batch.input.steps * batch.input.batch - steps) as u64;
         Ok((batch, begun))
     }
 
@@ -272,6 +307,7 @@ impl StreamPool {
         if inner.table.is_full() {
             self.grow(inner)?;
         }
+        inner.counters.opened += 1;
         inner.table.open().ok_or_else(|| too_many(inner.table.capacity().saturating_add(1), self.limit))
     }
 

@@ -110,6 +110,7 @@ struct Slot {
 #[derive(Debug, Default)]
 struct SlotState {
     answer: Option<Result<Answer>>,
+    answered: bool,
     waker: Option<Waker>,
 }
 
@@ -288,6 +289,7 @@ impl Reply {
     fn send(&self, answer: Result<Answer>) {
         let mut state = lock(&self.0.state);
         state.answer = Some(answer);
+        state.answered = true;
         self.0.came.notify_all();
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -297,8 +299,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        // One reply and one ticket hold the slot; an answer taken already has let the ticket go.
-        if Arc::strong_count(&self.0) > 1 && lock(&self.0.state).answer.is_none() {
+        if !lock(&self.0.state).answered {
             self.send(Err(Error::QueueClosed));
         }
     }

@@ -292,6 +292,7 @@ fn a_destroyed_device_loses_nothing_that_was_kept() {
     own.destroy();
     let lost = |error: Error| assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
     lost(pool.advance(&[(id, chunk(6, 10))]).unwrap_err());
+    assert!(pool.session().counters().device_lost);
     lost(pool.snapshot(id).unwrap_err());
     lost(pool.open().unwrap_err());
     lost(pool.fork(other).unwrap_err());

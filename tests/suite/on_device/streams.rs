@@ -548,3 +548,34 @@ fn long_lives_make_no_objects() {
     pool.advance(&[(ids[0], Input::features(&input, [64, 1, 2]))]).unwrap();
     assert_ne!(objects(), first);
 }
+
+/// What is counted is what was done; the state of a stream is not among the bytes.
+#[test]
+fn counters_count() {
+    let device = device_or_return!();
+    for device in devices(device) {
+        let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 64))]), 1).unwrap();
+        let pool = pool(&device, &network, 1);
+        let ids: Vec<StreamId> = (0..9).map(|_| pool.open().unwrap()).collect();
+        let input = Input::features(&[0.5; 6], [3, 1, 2]);
+        let calls: Vec<_> = ids.iter().map(|&id| (id, input)).collect();
+        pool.advance(&calls).unwrap();
+        let before = pool.session().counters();
+        pool.advance(&calls).unwrap();
+        let (after, of_pool) = (pool.session().counters(), pool.counters());
+        assert_eq!((of_pool.batches, of_pool.streams, of_pool.steps), (2, 18, 54));
+        assert_eq!((of_pool.opened, of_pool.growth), (9, 4));
+        assert_eq!((after.runs, after.plans - before.plans, after.fall_backs), (2, 0, 0));
+        let moved =
+            [after.bytes_to_device - before.bytes_to_device, after.bytes_from_device - before.bytes_from_device];
+        if device.info().backend == "cpu" {
+            assert_eq!((of_pool.filled, after.steps, after.dispatches, moved), (0, 54, 0, [0, 0]));
+        } else {
+            // Nine rows are filled up to ten: input and mask of three steps, slots; the output.
+            assert_eq!((of_pool.filled, after.steps), (6, 60));
+            assert_eq!(moved, [4 * 10 * (3 * 2 + 3 + 1), 4 * 10 * 3 * 64]);
+            assert!(after.dispatches > before.dispatches);
+        }
+        assert!(!after.device_lost);
+    }
+}
