@@ -93,6 +93,20 @@ fi
 
 say "code in the documentation"
 cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
+say "examples"
+memory=$(mktemp -d)
+for device in software cpu; do
+    cargo run --quiet --example streams -- --streams 200 --seconds 0.5 --device $device
+    rm -f "$memory/talk"
+    cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "I hated the first half."
+    # What was kept is read by another process.
+    cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "A wonderful surprise!" |
+        tee -a "$memory/answers"
+done
+[ "$(grep -c '^going on from' "$memory/answers")" = 2 ] || fail "expected two talks that went on"
+# The program of its own takes the adapter that wgpu offers first.
+cargo run --quiet --example own_device
+rm -r "$memory"
 say "benchmarks, once each"
 GATEFOLD_BENCH_DEVICE=software cargo test --package gatefold --benches 2>&1 | tee -a "$log"
 say "without a GPU at all"

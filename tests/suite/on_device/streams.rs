@@ -579,3 +579,26 @@ fn counters_count() {
         assert!(!after.device_lost);
     }
 }
+
+/// A thousand streams cost about what a dense batch of a thousand costs. Loose, since times of a shared machine
+/// are; the example `streams` prints the ratio.
+#[test]
+fn a_thousand_streams_cost_little_more_than_a_dense_batch() {
+    let device = device_or_return!();
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(32, 64))]), 1).unwrap();
+    let pool = pool(device, &network, 1000);
+    let ids: Vec<StreamId> = (0..1000).map(|_| pool.open().unwrap()).collect();
+    let values = vec![0.25; 1000 * 32];
+    let calls: Vec<_> = ids.iter().map(|&id| (id, Input::features(&values[..32], [1, 1, 32]))).collect();
+    let [mut dense, mut pooled] = [f64::INFINITY; 2];
+    for _ in 0..8 {
+        let start = std::time::Instant::now();
+        pool.session().run(Input::features(&values, [1, 1000, 32]), None).unwrap();
+        dense = dense.min(start.elapsed().as_secs_f64());
+        let start = std::time::Instant::now();
+        pool.advance(&calls).unwrap();
+        pooled = pooled.min(start.elapsed().as_secs_f64());
+    }
+    eprintln!("a dense batch {:.2} ms, the pool {:.2} ms", 1e3 * dense, 1e3 * pooled);
+    assert!(pooled < 3.0 * dense, "{pooled} s against {dense} s");
+}
