@@ -60,11 +60,11 @@ impl Meter {
 
 #[cfg(feature = "gpu")]
 impl Meter {
-    pub fn to_device(&self, bytes: u64) {
+    pub fn sent(&self, bytes: u64) {
         self.bytes_to_device.fetch_add(bytes, Relaxed);
     }
 
-    pub fn from_device(&self, bytes: u64) {
+    pub fn fetched(&self, bytes: u64) {
         self.bytes_from_device.fetch_add(bytes, Relaxed);
     }
 

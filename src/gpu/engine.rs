@@ -190,10 +190,10 @@ impl Engine {
         };
         queue.write_buffer(&prepared.buffers[plan.input], 0, bytes);
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
-        self.meter.to_device(bytes.len() as u64);
+        self.meter.sent(bytes.len() as u64);
         if let (Some(id), Some(mask)) = (plan.mask, &input.mask) {
             queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
-            self.meter.to_device(size_of_val(&mask[..]) as u64);
+            self.meter.sent(size_of_val(&mask[..]) as u64);
         }
 
         let submissions = plan.submissions();
@@ -207,7 +207,7 @@ impl Engine {
             }
             Start::Slots(slots, list) => {
                 slots.write_list(&self.context, list);
-                self.meter.to_device(size_of_val(list) as u64);
+                self.meter.sent(size_of_val(list) as u64);
                 let moves = slots.moves(&self.context, prepared)?;
                 self.record_all(&mut encoder, &moves.gather.0, &moves.gather.1);
                 Some(moves)
@@ -303,7 +303,7 @@ impl Engine {
                         let len = numbers.len() / layer.h_shape[0];
                         let span = buffers.row * len..(buffers.row + 1) * len;
                         self.context.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&numbers[span]));
-                        self.meter.to_device(bytes);
+                        self.meter.sent(bytes);
                     }
                     _ => encoder.clear_buffer(buffer, offset, Some(bytes)),
                 }
@@ -346,7 +346,7 @@ impl Engine {
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
         self.context.queue.submit([encoder.finish()]);
-        self.meter.from_device(bytes);
+        self.meter.fetched(bytes);
         (staging, parts)
     }
 }

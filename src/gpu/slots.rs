@@ -106,7 +106,7 @@ impl Slots {
         for part in &self.parts {
             let row = bytemuck::cast_slice(part.shape.of(state, 1));
             engine.context.queue.write_buffer(&part.buffer, u64::from(slot) * part.row_bytes(), row);
-            engine.meter.to_device(part.row_bytes());
+            engine.meter.sent(part.row_bytes());
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Slots {
                 bytes += part.row_bytes();
             }
             let staging = engine.staging(bytes);
-            engine.meter.from_device(bytes);
+            engine.meter.fetched(bytes);
             let mut encoder = encoder(&engine.context);
             for (part, from) in parts.iter().zip(&self.parts) {
                 let at = u64::from(slot) * from.row_bytes();

@@ -151,7 +151,7 @@ impl StreamQueue {
     /// Hands a request in; where the queue is full, waits until there is room.
     pub fn submit(&self, stream: StreamId, chunk: Chunk) -> Ticket {
         let mut waiting = lock(&self.shared.waiting);
-        while waiting.requests.len() >= self.shared.options.capacity {
+        while waiting.requests.len() >= self.shared.options.capacity && !waiting.ending {
             waiting = self.shared.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         self.push(waiting, stream, chunk)
@@ -171,6 +171,11 @@ impl StreamQueue {
 
     fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
         let slot = Arc::new(Slot::default());
+        if waiting.ending {
+            // The worker is gone; the reply says so as it goes.
+            drop(Reply(slot.clone()));
+            return Ticket(slot);
+        }
         *waiting.streams.entry(stream).or_default() += 1;
         let reply = Reply(slot.clone());
         waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
@@ -192,8 +197,9 @@ impl Drop for StreamQueue {
 
 impl Shared {
     fn run(&self) {
+        let _end = End(self);
         while let Some(batch) = self.next() {
-            self.advance(batch);
+            self.advance(&batch);
         }
     }
 
@@ -218,7 +224,7 @@ impl Shared {
         }
     }
 
-    fn advance(&self, batch: Vec<Request>) {
+    fn advance(&self, batch: &[Request]) {
         let network = self.pool.session().network();
         let inputs: Vec<_> = batch.iter().map(|request| (request.stream, request.chunk.input(network))).collect();
         match self.pool.advance(&inputs) {
@@ -242,6 +248,18 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// However the worker ends, nobody waits for it any longer.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.0.waiting);
+        waiting.ending = true;
+        waiting.requests.clear();
+        self.0.room.notify_all();
     }
 }
 
