@@ -15,10 +15,9 @@ pub use kernel::{
     Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
-pub(crate) use slots::check_slots;
-#[cfg(feature = "gpu")]
-pub(crate) use slots::most_slots;
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
+#[cfg(feature = "gpu")]
+pub(crate) use slots::{check_slots, most_slots};
 pub use strategy::{Arithmetic, Strategy};
 pub use traffic::Traffic;
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};

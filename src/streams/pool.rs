@@ -1,10 +1,13 @@
 //! The pool: streams opened, advanced, kept, forked and closed.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::batch::{Advanced, Batch, rounded};
+#[cfg(feature = "gpu")]
+use super::batch::rounded;
+use super::batch::{Advanced, Batch};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
@@ -58,11 +61,9 @@ pub struct PoolCounters {
 
 /// A batch whose answer is there, or on its way.
 enum Begun<'a> {
-    Done(Raw),
+    Done(Raw, PhantomData<&'a Session>),
     #[cfg(feature = "gpu")]
     Sent(crate::gpu::Pending<'a>),
-    #[cfg(not(feature = "gpu"))]
-    Never(std::convert::Infallible, std::marker::PhantomData<&'a ()>),
 }
 
 impl StreamPool {
@@ -236,11 +237,9 @@ impl StreamPool {
         let start = Instant::now();
         let (batch, begun) = self.begin(streams)?;
         let raw = match begun {
-            Begun::Done(raw) => raw,
+            Begun::Done(raw, _) => raw,
             #[cfg(feature = "gpu")]
             Begun::Sent(pending) => pending.wait()?,
-            #[cfg(not(feature = "gpu"))]
-            Begun::Never(never, _) => match never {},
         };
         Ok(self.answer(&batch, raw, start))
     }
@@ -254,11 +253,9 @@ impl StreamPool {
         let start = Instant::now();
         let (batch, begun) = self.begin(streams)?;
         let raw = match begun {
-            Begun::Done(raw) => raw,
+            Begun::Done(raw, _) => raw,
             #[cfg(feature = "gpu")]
             Begun::Sent(pending) => pending.resolve().await?,
-            #[cfg(not(feature = "gpu"))]
-            Begun::Never(never, _) => match never {},
         };
         Ok(self.answer(&batch, raw, start))
     }
@@ -270,14 +267,14 @@ impl StreamPool {
         let Inner { table, store, counters, .. } = &mut *inner;
         let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
         if streams.is_empty() {
-            return Ok((batch, Begun::Done(Raw::default())));
+            return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
         }
         let begun = match store {
             Store::Host(slots) => {
                 let state = slots.gather(network, &batch.list);
                 let raw = self.session.execute(&batch.input, Some(&state), Wish::default())?;
                 slots.scatter(&raw.state, &batch.list);
-                Begun::Done(raw)
+                Begun::Done(raw, PhantomData)
             }
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
