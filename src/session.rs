@@ -150,7 +150,7 @@ impl Session {
         let lost = match &self.engine {
             Engine::Cpu(_) => false,
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.is_lost(),
+            Engine::Gpu(engine) => engine.check().is_err(),
         };
         self.meter.read(lost)
     }

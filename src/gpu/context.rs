@@ -326,8 +326,8 @@ impl Context {
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
-/// bound there (`src/plan/build/`), the only data-dependent index (a token id) is clamped in
-/// the shader, and every loop counts up to a constant or to the T of the plan, or is bounded
+/// bound there (`src/plan/build/`), of the data-dependent indices a token id is clamped in the
+/// shader and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
 /// by a patience that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
 pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {

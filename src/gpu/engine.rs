@@ -9,7 +9,7 @@ use super::readback::{Part, Pending, Target};
 use super::slots::Slots;
 use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
 use crate::counters::Meter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::{Checked, Values};
 use crate::lock::lock;
 use crate::network::Network;
@@ -79,8 +79,9 @@ impl Engine {
         Ok(Self { network, options, tuning, weights, workspace, meter, nobody_waits: AtomicBool::new(false), context })
     }
 
-    pub fn is_lost(&self) -> bool {
-        self.context.check().is_err()
+    /// An error if the device is known to be gone.
+    pub fn check(&self) -> Result<()> {
+        self.context.check()
     }
 
     pub fn network(&self) -> &Network {
@@ -93,11 +94,14 @@ impl Engine {
 
     fn plan_for(&self, Key { shape, waits }: Key) -> Result<Plan> {
         let (mut limits, mut options) = (self.context.limits(), self.options);
-        if !waits || self.nobody_waits.load(Ordering::Relaxed) {
+        let waits = waits && !self.nobody_waits.load(Ordering::Relaxed);
+        let allowed = |strategy: Option<Strategy>| strategy.filter(|&strategy| waits || strategy != Strategy::Resident);
+        if !waits {
             limits = PlanLimits { resident_workgroups: 0, ..limits };
-            options.strategy = options.strategy.filter(|&strategy| strategy != Strategy::Resident);
-        } else if let Some(tuned) = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options))
-        {
+            options.strategy = allowed(options.strategy);
+        }
+        let tuned = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options));
+        if let Some(tuned) = tuned.filter(|tuned| allowed(tuned.strategy) == tuned.strategy) {
             match plan(&self.network, shape, &limits, &tuned) {
                 Ok(plan) => return Ok(plan),
                 // Measured at another T, it may not fit this one.
@@ -129,7 +133,7 @@ impl Engine {
                 self.encode(&mut workspace, &prepared, input, start, wish)
             })
             .await;
-        if submitted.is_err() {
+        if matches!(submitted, Err(Error::Gpu { .. } | Error::DeviceLost { .. })) {
             lock(&self.workspace).clear();
         }
         submitted

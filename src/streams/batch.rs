@@ -197,7 +197,34 @@ fn interleaved<'a, T: Copy + Default + 'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::rounded;
+    use super::*;
+    use crate::network::{LayerSpec, NetworkSpec, RecurrentSpec};
+
+    /// Steps are masked only where the sizes do not come out even.
+    #[test]
+    fn even_batches_have_no_mask() {
+        let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 1, 1))];
+        let spec = NetworkSpec { format: 1, layers, text: None, labels: Vec::new() };
+        let network = Network::random(spec, 1).expect("a network");
+        let mut table = Table::new(0, 16);
+        let ids: Vec<StreamId> = (0..16).map(|_| table.open().expect("a slot").0).collect();
+        let mut batch = |lengths: &[usize], fill: bool| {
+            let values = [0.5; 20];
+            let calls = ids.iter().zip(lengths).map(|(&id, &len)| (id, Input::features(&values[..len], [len, 1, 1])));
+            Batch::new(&network, &mut table, &calls.collect::<Vec<_>>(), fill).expect("a batch")
+        };
+        let sizes = |batch: &Batch| (batch.input.steps, batch.input.batch, batch.input.mask.is_some());
+        assert_eq!(sizes(&batch(&[2; 8], true)), (2, 8, false));
+        assert_eq!(sizes(&batch(&[16], true)), (16, 1, false));
+        assert_eq!(sizes(&batch(&[17], true)), (18, 1, true));
+        assert_eq!(sizes(&batch(&[17], false)), (17, 1, false));
+        let filled = batch(&[2; 9], true);
+        assert_eq!((sizes(&filled), filled.list[9]), ((2, 10, true), NO_SLOT));
+        let ragged = batch(&[1, 3], true);
+        assert_eq!(sizes(&ragged), (3, 2, true));
+        let valid: Vec<u32> = ragged.input.mask.iter().flatten().map(|mask| mask & bits::VALID).collect();
+        assert_eq!(valid, [0, 1, 0, 1, 1, 1], "the shorter stream stands still first");
+    }
 
     #[test]
     fn sizes_are_few_and_near() {

@@ -142,8 +142,12 @@ impl StreamPool {
     /// [`Error::TooLarge`] if the pool's limit is reached or the device allows no more; a lost device.
     pub fn open(&self) -> Result<StreamId> {
         let mut inner = lock(&self.inner);
-        let id = self.take_slot(&mut inner)?;
-        self.put(&mut inner, id, &State::initial(self.session.network(), 1))?;
+        let (id, used) = self.take_slot(&mut inner)?;
+        let stored = self.session.network().recurrent_layers().any(|(_, layer)| layer.initial_state);
+        // A slot that nobody has had is 0, which is most networks' initial state.
+        if used || stored {
+            self.put(&mut inner, id, &State::initial(self.session.network(), 1))?;
+        }
         Ok(id)
     }
 
@@ -205,7 +209,7 @@ impl StreamPool {
     pub fn fork(&self, id: StreamId) -> Result<StreamId> {
         let mut inner = lock(&self.inner);
         let from = inner.table.slot(id)?;
-        let fork = self.take_slot(&mut inner)?;
+        let (fork, _) = self.take_slot(&mut inner)?;
         let to = inner.table.slot(fork)?;
         let copied = match &mut inner.store {
             Store::Host(slots) => {
@@ -299,8 +303,10 @@ impl StreamPool {
         batch.split(self.session.network(), output, timing)
     }
 
-    /// A slot for one more stream, whose state is anybody's.
-    fn take_slot(&self, inner: &mut Inner) -> Result<StreamId> {
+    /// A slot for one more stream, and whether it holds the state of an earlier one.
+    fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
+        #[cfg(feature = "gpu")]
+        self.session.gpu().map_or(Ok(()), crate::gpu::Engine::check)?;
         if inner.table.is_full() {
             self.grow(inner)?;
         }

@@ -30,6 +30,8 @@ impl StreamId {
 pub(super) struct Slot {
     generation: u32,
     open: bool,
+    /// Whether a stream has ever had it: its state is 0 until then.
+    used: bool,
     /// Whether a step of the stream has counted, which a masked step's output depends on.
     pub seen: bool,
     /// The last batch that the stream was part of.
@@ -73,13 +75,14 @@ impl Table {
         self.free.splice(0..0, new);
     }
 
-    /// Takes a free slot.
-    pub fn open(&mut self) -> Option<StreamId> {
+    /// Takes a free slot, and says whether it has been another's.
+    pub fn open(&mut self) -> Option<(StreamId, bool)> {
         let slot = self.free.pop()?;
         let entry = &mut self.slots[slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
         (entry.open, entry.seen) = (true, false);
-        Some(StreamId { pool: self.pool, slot, generation: entry.generation })
+        let used = std::mem::replace(&mut entry.used, true);
+        Some((StreamId { pool: self.pool, slot, generation: entry.generation }, used))
     }
 
     /// Gives the slot of an open stream back.
