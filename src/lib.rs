@@ -18,6 +18,8 @@
 //! - [`Device`]: a GPU, one that the application owns ([`Device::from_wgpu`]), or this CPU.
 //! - [`Session`]: a network on a device. [`Session::run`] takes an [`Input`] and a [`State`] and
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
+//! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
+//!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
 //! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
 //!
 //! # How it is built

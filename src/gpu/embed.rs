@@ -54,11 +54,13 @@ impl Engine {
         let buffers = &run.prepared.buffers;
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
         encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.input], 0, input_bytes);
-        self.record_all(encoder, &run.moves.gather.0, &run.moves.gather.1);
-        self.record_all(encoder, &plan.dispatches, &run.prepared.dispatches);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.record(&mut pass, &run.moves.gather.0, &run.moves.gather.1);
+        self.record(&mut pass, &plan.dispatches, &run.prepared.dispatches);
         if run.keep {
-            self.record_all(encoder, &run.moves.scatter.0, &run.moves.scatter.1);
+            self.record(&mut pass, &run.moves.scatter.0, &run.moves.scatter.1);
         }
+        drop(pass);
         if let Some(last) = plan.outputs.last() {
             encoder.copy_buffer_to_buffer(&buffers[last.buffer], last.offset, output, 0, last.bytes);
         }

@@ -212,9 +212,7 @@ impl Engine {
             Start::Slots(slots, list) => {
                 slots.write_list(&self.context, list);
                 self.meter.sent(size_of_val(list) as u64);
-                let moves = slots.moves(&self.context, prepared)?;
-                self.record_all(&mut encoder, &moves.gather.0, &moves.gather.1);
-                Some(moves)
+                Some(slots.moves(&self.context, prepared)?)
             }
         };
         for exchange in &plan.exchanges {
@@ -232,7 +230,13 @@ impl Engine {
                 end_of_pass_write_index: Some(query + 1),
             });
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            if let (0, Some(moves)) = (first, &moves) {
+                self.record(&mut pass, &moves.gather.0, &moves.gather.1);
+            }
             self.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
+            if let (true, Some(moves)) = (later.is_empty(), &moves) {
+                self.record(&mut pass, &moves.scatter.0, &moves.scatter.1);
+            }
             drop(pass);
             // What follows goes along with the last, but for timestamps, which some Vulkan drivers
             // read as 0 in the submission that wrote them.
@@ -243,24 +247,14 @@ impl Engine {
             first += now.len();
             rest = later;
         }
-        let mut state = State::default();
-        match &moves {
-            Some(moves) => self.record_all(&mut encoder, &moves.scatter.0, &moves.scatter.1),
-            None => state = State::zeros(&self.network, plan.batch),
-        }
+        let state = if moves.is_none() { State::zeros(&self.network, plan.batch) } else { State::default() };
         let pieces = pieces(plan, wish.trace, moves.is_none());
         let (staging, parts) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, state, encoding: start.elapsed() })
     }
 
-    /// Records dispatches in a pass of their own.
-    pub(super) fn record_all(&self, encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch], ready: &[Ready]) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.record(&mut pass, dispatches, ready);
-    }
-
     /// Records dispatches: for each repetition no more than its number and a launch.
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, dispatches: &[Dispatch], ready: &[Ready]) {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, dispatches: &[Dispatch], ready: &[Ready]) {
         let mut at = 0;
         for together in dispatches.chunk_by(|dispatch, _| dispatch.interleaved) {
             let ready = &ready[at..][..together.len()];

@@ -602,3 +602,26 @@ fn a_thousand_streams_cost_little_more_than_a_dense_batch() {
     eprintln!("a dense batch {:.2} ms, the pool {:.2} ms", 1e3 * dense, 1e3 * pooled);
     assert!(pooled < 3.0 * dense, "{pooled} s against {dense} s");
 }
+
+/// A chunk so long that it takes several submissions, beside a short one.
+#[test]
+fn long_chunks_keep_their_slots() {
+    let device = device_or_return!();
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 3))]), 1).unwrap();
+    let session = Session::with_options(device, &network, PlanOptions::default().strategy(Rung::Step)).unwrap();
+    assert!(session.plan(5120, 2).unwrap().unwrap().submissions() > 1, "the chunk is long enough");
+    let pool = StreamPool::new(session, 3).unwrap();
+    let mut streams = [1, 2].map(|seed| Follower {
+        id: pool.open().unwrap(),
+        source: Source::new(&network, 5200, seed),
+        at: 0,
+        got: Vec::new(),
+    });
+    for lengths in [[3, 5000], [40, 7]] {
+        let calls: Vec<_> =
+            streams.iter().zip(lengths).map(|(s, n)| (s.id, s.source.input(&network, s.at, s.at + n))).collect();
+        let advanced = pool.advance(&calls).unwrap();
+        streams.iter_mut().enumerate().for_each(|(i, stream)| stream.take(&network, &advanced, i));
+    }
+    streams.iter().for_each(|stream| stream.check("long", &network, &pool));
+}
