@@ -9,6 +9,7 @@ mod kernels;
 mod layers;
 mod sentiment;
 mod strategies;
+mod stream_costs;
 mod stream_queue;
 mod streams;
 mod tuned;

@@ -3,5 +3,6 @@ mod files;
 mod formats;
 mod plan;
 mod shaders;
+mod slots;
 mod state_files;
 mod validation;

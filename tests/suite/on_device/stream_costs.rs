@@ -1,0 +1,109 @@
+//! What streams cost: objects of the GPU, bytes, time.
+
+use gatefold::network::LayerSpec;
+use gatefold::{Device, Input, Network, StreamId};
+
+use super::streams::{devices, pool};
+use crate::common::{device_or_return, lstm, own_device, spec};
+
+/// A hundred thousand steps, ragged and not, leave as many objects on the GPU as the first round.
+#[test]
+fn long_lives_make_no_objects() {
+    let device = device_or_return!();
+    let (instance, own, queue) = own_device(device.info());
+    let device = Device::from_wgpu(own, queue);
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 4))]), 1).unwrap();
+    let pool = pool(&device, &network, 64);
+    let objects = || {
+        let hub = instance.generate_report().expect("a native wgpu").hub;
+        [
+            hub.buffers.num_allocated,
+            hub.bind_groups.num_allocated,
+            hub.compute_pipelines.num_allocated,
+            hub.shader_modules.num_allocated,
+        ]
+    };
+    let ids: Vec<StreamId> = (0..60).map(|_| pool.open().unwrap()).collect();
+    let input = vec![0.25; 2 * 64];
+    let mut steps = 0;
+    let mut round = |turn: usize| {
+        // Every kind of batch: full, one stream, ragged.
+        for kind in 0..4 {
+            let count = [60, 1, 33, 7][kind];
+            let calls: Vec<_> = (0..count)
+                .map(|i| {
+                    let len = if kind < 2 { 16 } else { 1 + (i + turn) % 16 };
+                    steps += len;
+                    (ids[(i + turn) % 60], Input::features(&input[..2 * len], [len, 1, 2]))
+                })
+                .collect();
+            pool.advance(&calls).unwrap();
+        }
+        steps
+    };
+    // After 16 turns every size has been there.
+    let warm = (0..16).map(&mut round).last().unwrap();
+    let first = objects();
+    let mut turn = 16;
+    while round(turn) - warm < 100_000 {
+        turn += 1;
+    }
+    assert_eq!(objects(), first);
+    // The count itself must be able to rise.
+    pool.advance(&[(ids[0], Input::features(&input, [64, 1, 2]))]).unwrap();
+    assert_ne!(objects(), first);
+}
+
+/// What is counted is what was done; the state of a stream is not among the bytes.
+#[test]
+fn counters_count() {
+    let device = device_or_return!();
+    for device in devices(device) {
+        let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 64))]), 1).unwrap();
+        let pool = pool(&device, &network, 1);
+        let ids: Vec<StreamId> = (0..9).map(|_| pool.open().unwrap()).collect();
+        let input = Input::features(&[0.5; 6], [3, 1, 2]);
+        let calls: Vec<_> = ids.iter().map(|&id| (id, input)).collect();
+        pool.advance(&calls).unwrap();
+        let before = pool.session().counters();
+        pool.advance(&calls).unwrap();
+        let (after, of_pool) = (pool.session().counters(), pool.counters());
+        assert_eq!((of_pool.batches, of_pool.streams, of_pool.steps), (2, 18, 54));
+        assert_eq!((of_pool.opened, of_pool.growth), (9, 4));
+        assert_eq!((after.runs, after.plans - before.plans, after.fall_backs), (2, 0, 0));
+        let moved =
+            [after.bytes_to_device - before.bytes_to_device, after.bytes_from_device - before.bytes_from_device];
+        if device.info().backend == "cpu" {
+            assert_eq!((of_pool.filled, after.steps, after.dispatches, moved), (0, 54, 0, [0, 0]));
+        } else {
+            // Nine rows are filled up to ten: input and mask of three steps, slots; the output.
+            assert_eq!((of_pool.filled, after.steps), (6, 60));
+            assert_eq!(moved, [4 * 10 * (3 * 2 + 3 + 1), 4 * 10 * 3 * 64]);
+            assert!(after.dispatches > before.dispatches);
+        }
+        assert!(!after.device_lost);
+    }
+}
+
+/// A thousand streams cost about what a dense batch of a thousand costs. Loose, since times of a shared machine
+/// are; the example `streams` prints the ratio.
+#[test]
+fn a_thousand_streams_cost_little_more_than_a_dense_batch() {
+    let device = device_or_return!();
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(32, 64))]), 1).unwrap();
+    let pool = pool(device, &network, 1000);
+    let ids: Vec<StreamId> = (0..1000).map(|_| pool.open().unwrap()).collect();
+    let values = vec![0.25; 1000 * 32];
+    let calls: Vec<_> = ids.iter().map(|&id| (id, Input::features(&values[..32], [1, 1, 32]))).collect();
+    let [mut dense, mut pooled] = [f64::INFINITY; 2];
+    for _ in 0..8 {
+        let start = std::time::Instant::now();
+        pool.session().run(Input::features(&values, [1, 1000, 32]), None).unwrap();
+        dense = dense.min(start.elapsed().as_secs_f64());
+        let start = std::time::Instant::now();
+        pool.advance(&calls).unwrap();
+        pooled = pooled.min(start.elapsed().as_secs_f64());
+    }
+    eprintln!("a dense batch {:.2} ms, the pool {:.2} ms", 1e3 * dense, 1e3 * pooled);
+    assert!(pooled < 3.0 * dense, "{pooled} s against {dense} s");
+}
