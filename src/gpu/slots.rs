@@ -1,6 +1,6 @@
 //! States of many streams on a GPU, a slot for each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::context::Context;
 use super::engine::Engine;
@@ -21,8 +21,8 @@ pub(crate) struct Slots {
     /// Slots of the rows of a batch.
     list: wgpu::Buffer,
     count: usize,
-    /// The moves around each plan in use.
-    ready: Vec<(Arc<Prepared>, Arc<Moves>)>,
+    /// The moves around each plan that the workspace keeps ready.
+    ready: Vec<(Weak<Prepared>, Arc<Moves>)>,
 }
 
 /// A part of the state, in the order of [`parts`](crate::plan::parts).
@@ -160,13 +160,13 @@ impl Slots {
 
     /// The moves around a prepared plan, whose rows belong to the slots that [`Slots::write_list`] wrote.
     pub(super) fn moves(&mut self, context: &Context, prepared: &Arc<Prepared>) -> Result<Arc<Moves>> {
-        if let Some((_, moves)) = self.ready.iter().find(|(plan, _)| Arc::ptr_eq(plan, prepared)) {
+        if let Some((_, moves)) = self.ready.iter().find(|(plan, _)| plan.as_ptr() == Arc::as_ptr(prepared)) {
             return Ok(moves.clone());
         }
         let moves = Arc::new(self.moves_by(context, prepared, &self.list)?);
-        // Plans that nobody else holds any more will never run again.
-        self.ready.retain(|(plan, _)| Arc::strong_count(plan) > 1);
-        self.ready.push((prepared.clone(), moves.clone()));
+        // Plans that nobody holds any more will never run again.
+        self.ready.retain(|(plan, _)| plan.strong_count() > 0);
+        self.ready.push((Arc::downgrade(prepared), moves.clone()));
         Ok(moves)
     }
 

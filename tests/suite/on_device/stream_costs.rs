@@ -1,7 +1,9 @@
 //! What streams cost: objects of the GPU, bytes, time.
 
+use std::sync::Arc;
+
 use gatefold::network::LayerSpec;
-use gatefold::{Device, Input, Network, StreamId};
+use gatefold::{Device, Input, Network, Session, StreamId, StreamPool};
 
 use super::streams::{devices, pool};
 use crate::common::{device_or_return, lstm, own_device, spec};
@@ -106,4 +108,37 @@ fn a_thousand_streams_cost_little_more_than_a_dense_batch() {
     }
     eprintln!("a dense batch {:.2} ms, the pool {:.2} ms", 1e3 * dense, 1e3 * pooled);
     assert!(pooled < 3.0 * dense, "{pooled} s against {dense} s");
+}
+
+/// However many sizes batches come in, only so many are kept ready, also with several pools on one session.
+#[test]
+fn endless_sizes_take_bounded_room() {
+    let device = device_or_return!();
+    let (instance, own, queue) = own_device(device.info());
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(1, 2))]), 1).unwrap();
+    let session = Arc::new(Session::new(&Device::from_wgpu(own, queue), &network).unwrap());
+    let pools = [(); 2].map(|()| StreamPool::new(session.clone(), 10).unwrap());
+    let ids: Vec<Vec<StreamId>> = pools.iter().map(|pool| (0..10).map(|_| pool.open().unwrap()).collect()).collect();
+    let values = [0.5; 16];
+    let cycle = || {
+        // The largest first, so that the buffers never grow later.
+        for steps in (1..=16).rev() {
+            for count in (1..=10).rev() {
+                for (pool, ids) in pools.iter().zip(&ids) {
+                    let input = Input::features(&values[..steps], [steps, 1, 1]);
+                    let calls: Vec<_> = ids[..count].iter().map(|&id| (id, input)).collect();
+                    pool.advance(&calls).unwrap();
+                }
+            }
+        }
+        let hub = instance.generate_report().expect("a native wgpu").hub;
+        [hub.buffers.num_allocated, hub.bind_groups.num_allocated]
+    };
+    let first = cycle();
+    let plans = session.counters().plans;
+    assert!(plans > 128, "{plans} sizes are more than are kept");
+    let second = cycle();
+    assert!(session.counters().plans > plans, "some were made again");
+    assert_eq!(cycle(), second);
+    assert!(second[1] <= first[1] + first[1] / 10, "{first:?}, then {second:?}");
 }
