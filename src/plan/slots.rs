@@ -1,5 +1,6 @@
 //! A run over the slots of a pool of streams: how states come from their slots and go back.
 
+use super::build::{F32, flat_grid};
 use super::constants::size;
 use super::{BufferId, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ pub fn parts(plan: &Plan) -> Vec<StatePart> {
 /// # Errors
 /// [`Error::TooLarge`] if the slots or a dispatch exceed `limits`.
 pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<SlotMoves> {
-    let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * super::build::F32 };
+    let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * F32 };
     let mut moves = SlotMoves { gather: Vec::new(), scatter: Vec::new() };
     for (index, part) in parts(plan).into_iter().enumerate() {
         let row_bytes = part.start.bytes / plan.batch as u64;
@@ -59,7 +60,7 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
             bytes: (slots as u64).saturating_mul(row_bytes),
         };
         check_slots(slots, row_bytes, limits)?;
-        let width = usize::try_from(row_bytes / super::build::F32).unwrap_or(usize::MAX);
+        let width = usize::try_from(row_bytes / F32).unwrap_or(usize::MAX);
         let whole = |buffer: BufferId| plan.whole(buffer);
         // A lane's rows lie behind those of the lanes before it, at no offset that could be bound.
         let first = |slice: Slice| u32::try_from(slice.offset / row_bytes).unwrap_or(u32::MAX);
@@ -77,7 +78,7 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
                 recurrence: None,
                 repeat: 1,
                 interleaved: false,
-                workgroups: flat(plan.batch as u64 * width as u64, limits)?,
+                workgroups: flat_grid(limits, plan.batch as u64 * width as u64, "states of a batch")?,
                 iterations: 0,
                 work: 0,
                 submission: 0,
@@ -111,21 +112,5 @@ pub(crate) fn most_slots(row_bytes: u64, limits: &PlanLimits) -> u64 {
 }
 
 fn most_bytes(limits: &PlanLimits) -> u64 {
-    limits.max_binding.min(limits.max_buffer).min(u64::from(u32::MAX) * super::build::F32)
-}
-
-/// A grid of enough workgroups for `elements`, flat in x and y.
-fn flat(elements: u64, limits: &PlanLimits) -> Result<[u32; 3]> {
-    let groups = elements.div_ceil(ROW_WORKGROUP.into());
-    let most = u64::from(limits.max_workgroups);
-    let folds = groups.div_ceil(most).max(1);
-    match (u32::try_from(groups.div_ceil(folds)), u32::try_from(folds)) {
-        (Ok(x), Ok(y)) if folds <= most => Ok([x, y, 1]),
-        _ => Err(Error::TooLarge {
-            what: "states of a batch: workgroups".into(),
-            needed: groups,
-            limit: most,
-            limit_name: "the adapter's workgroups per dimension".into(),
-        }),
-    }
+    limits.max_binding.min(limits.max_buffer).min(u64::from(u32::MAX) * F32)
 }

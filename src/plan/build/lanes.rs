@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::choose::How;
-use super::{Builder, Work, narrow};
+use super::{Builder, Work, grid, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
 use crate::plan::constants::{activation, bound, size};
@@ -218,7 +218,7 @@ impl Builder {
         };
         let rows =
             if how.rung == Rung::Resident { 1 } else { (self.batch as u64).div_ceil(how.rung.rows(second).into()) };
-        let [x, y, z] = self.grid((width as u64).div_ceil(units.into()), rows, &set.label())?;
+        let [x, y, z] = grid(&self.limits, (width as u64).div_ceil(units.into()), rows, &set.label())?;
         // One workgroup does all units where it does many steps.
         let x = if matches!(how.rung, Rung::Sequence | Rung::SequenceRows) { 1 } else { x };
         let folds = u64::from(z) * lanes as u64;

@@ -1,6 +1,6 @@
 //! Stages without a recurrence.
 
-use super::{Builder, Rows, Work};
+use super::{Builder, Rows, Work, flat_grid, grid};
 use crate::error::Result;
 use crate::network::{
     Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
@@ -92,7 +92,7 @@ impl Builder {
     fn embedding(&mut self, work: &Work<'_>, num_embeddings: usize) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
-        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
         let constants = vec![size(num_embeddings)?, size(width)?, ROW_WORKGROUP];
         self.push(work, Rows::all(rows), Kernel::Embedding, constants, |dispatch| {
             dispatch.bindings = bindings;
@@ -123,7 +123,7 @@ impl Builder {
             let count = most.min(rows.count - first);
             let part = Rows { count, input: rows.input + first, output: rows.output + first };
             let [x, y] = [outputs.div_ceil(tile_columns as u64), count.div_ceil(tile_rows) as u64];
-            let groups = self.grid(x, y, &work.stage.label)?;
+            let groups = grid(&self.limits, x, y, &work.stage.label)?;
             self.push(work, part, product.kernel, constants.clone(), |dispatch| {
                 dispatch.bindings = product.bindings.to_vec();
                 dispatch.workgroups = groups;
@@ -148,7 +148,7 @@ impl Builder {
         constants.push(ROW_WORKGROUP);
         let mask_slice = mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
         let bindings = vec![work.inputs[0], mask_slice, work.output];
-        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
         self.push(work, Rows::all(rows), Kernel::Pool, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
@@ -160,7 +160,7 @@ impl Builder {
     fn layer_norm(&mut self, work: &Work<'_>, eps: f32) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), self.weight(), work.output];
-        let [_, x, y] = self.grid(1, rows as u64, &work.stage.label)?;
+        let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
         let constants = vec![size(width)?, eps.to_bits(), ROW_WORKGROUP];
         self.push(work, Rows::all(rows), Kernel::LayerNorm, constants, |dispatch| {
             dispatch.bindings = bindings;
@@ -172,7 +172,7 @@ impl Builder {
 
     fn softmax(&mut self, work: &Work<'_>) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
-        let [_, x, y] = self.grid(1, rows as u64, &work.stage.label)?;
+        let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
         self.push(work, Rows::all(rows), Kernel::Softmax, vec![size(width)?, ROW_WORKGROUP], |dispatch| {
             dispatch.bindings = vec![work.inputs[0], work.output];
             dispatch.workgroups = [x, y, 1];
@@ -184,7 +184,7 @@ impl Builder {
     fn channelwise(&mut self, work: &Work<'_>, function: Activation) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
-        let workgroups = self.flat_grid(rows as u64 * width as u64, &work.stage.label)?;
+        let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
         let mut constants = vec![size(width)?];
         constants.extend(activation(function));
         constants.push(ROW_WORKGROUP);
@@ -236,7 +236,7 @@ impl Builder {
 
     fn combine(&mut self, work: &Work<'_>, rows: Rows, block: Block) -> Result<()> {
         let elements = rows.count as u64 * block.columns as u64;
-        let workgroups = self.flat_grid(elements, &work.stage.label)?;
+        let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
         let sizes = [block.columns, block.from.stride, block.from.offset, block.to.stride, block.to.offset];
         let mut constants = sizes.map(size).into_iter().collect::<Result<Vec<_>>>()?;
         constants.extend([combination(block.how), block.scale.to_bits(), block.reversed.into(), ROW_WORKGROUP]);

@@ -288,28 +288,6 @@ impl Builder {
         }
     }
 
-    /// A grid of `x` workgroups by `y`, the second folded into y and z where one dimension is too short.
-    fn grid(&self, x: u64, y: u64, what: &str) -> Result<[u32; 3]> {
-        let most = u64::from(self.limits.max_workgroups);
-        let folds = y.div_ceil(most);
-        let longest = x.max(folds);
-        if longest > most {
-            return Err(Error::TooLarge {
-                what: format!("{what}: workgroups"),
-                needed: longest,
-                limit: most,
-                limit_name: "the adapter's workgroups per dimension".into(),
-            });
-        }
-        Ok([narrow(x), narrow(y.div_ceil(folds)), narrow(folds)])
-    }
-
-    /// A grid of enough workgroups of [`ROW_WORKGROUP`] for `elements`, flat in x and y.
-    fn flat_grid(&self, elements: u64, what: &str) -> Result<[u32; 3]> {
-        let [_, x, y] = self.grid(1, elements.div_ceil(ROW_WORKGROUP.into()), what)?;
-        Ok([x, y, 1])
-    }
-
     fn push(
         &mut self,
         work: &Work<'_>,
@@ -383,4 +361,26 @@ impl Builder {
 /// A number that a check has bounded by a `u32`.
 fn narrow(x: u64) -> u32 {
     u32::try_from(x).unwrap_or(u32::MAX)
+}
+
+/// A grid of `x` workgroups by `y`, the second folded into y and z where one dimension is too short.
+fn grid(limits: &PlanLimits, x: u64, y: u64, what: &str) -> Result<[u32; 3]> {
+    let most = u64::from(limits.max_workgroups);
+    let folds = y.div_ceil(most);
+    let longest = x.max(folds);
+    if longest > most {
+        return Err(Error::TooLarge {
+            what: format!("{what}: workgroups"),
+            needed: longest,
+            limit: most,
+            limit_name: "the adapter's workgroups per dimension".into(),
+        });
+    }
+    Ok([narrow(x), narrow(y.div_ceil(folds)), narrow(folds)])
+}
+
+/// A grid of enough workgroups of [`ROW_WORKGROUP`] for `elements`, flat in x and y.
+pub(super) fn flat_grid(limits: &PlanLimits, elements: u64, what: &str) -> Result<[u32; 3]> {
+    let [_, x, y] = grid(limits, 1, elements.div_ceil(ROW_WORKGROUP.into()), what)?;
+    Ok([x, y, 1])
 }
