@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Meter};
+use crate::cpu;
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
 #[cfg(feature = "gpu")]
@@ -13,7 +14,6 @@ use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
-use crate::reference::Reference;
 use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
@@ -28,7 +28,7 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Engine {
-    Cpu(Reference<f32>),
+    Cpu(cpu::Engine),
     #[cfg(feature = "gpu")]
     Gpu(crate::gpu::Engine),
 }
@@ -115,7 +115,7 @@ impl Session {
     pub async fn with_options_async(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
         let meter: Arc<Meter> = Arc::default();
         let engine = match device.kind() {
-            Kind::Cpu => Engine::Cpu(Reference::new(network)),
+            Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, network)),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => Engine::Gpu(
                 crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning(), meter.clone()).await?,
@@ -182,7 +182,7 @@ impl Session {
         let checked = Checked::new(&self.network, input, state)?;
         self.count(&checked);
         let raw = match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
+            Engine::Cpu(engine) => on_cpu(engine, &checked, state, Wish::default())?,
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
                 let raw = engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?;
@@ -242,7 +242,7 @@ impl Session {
     pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
         self.count(input);
         match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
+            Engine::Cpu(engine) => on_cpu(engine, input, state, wish),
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
                 let raw = pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()?;
@@ -281,8 +281,8 @@ impl Session {
     }
 }
 
-fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-    let mut forward = reference.forward_checked(input, state)?;
+fn on_cpu(engine: &cpu::Engine, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+    let mut forward = engine.forward(input, state)?;
     if !wish.trace {
         forward.stages.drain(..forward.stages.len().saturating_sub(1));
     }

@@ -16,7 +16,7 @@ use crate::units::duration;
 /// Times every candidate for each batch and writes the winners.
 pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
-    let device = gatefold::Device::open(choice)?;
+    let device = source::untuned(choice)?;
     let info = device.info();
     let named = args.out.clone().or_else(|| std::env::var_os(source::TUNING).map(Into::into));
     let path = named
