@@ -84,6 +84,7 @@ pub mod models;
 pub mod network;
 pub mod plan;
 pub mod reference;
+mod room;
 mod session;
 mod state;
 pub mod streams;

@@ -90,3 +90,137 @@ fn one_by_one<S: Wide>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     debug_assert_eq!(numbers.len(), lanes::<S>());
     S::f32s::from_fn(simd, |lane| activate(activation, numbers[lane]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::{Token, on};
+    use super::*;
+    use crate::reference::Real;
+
+    /// A function, its exact twin, and the largest error: absolute, relative.
+    type Case = (&'static str, Activation, fn(f64) -> f64, [f64; 2]);
+
+    const CASES: [Case; 2] = [
+        ("sigmoid", Activation::Sigmoid, crate::reference::sigmoid::<f64>, [1.2e-7, 0.0]),
+        ("tanh", Activation::Tanh, f64::tanh, [0.0, 2.4e-7]),
+    ];
+
+    fn all<S: Wide>(simd: S, activation: Option<Activation>, numbers: &[f32], results: &mut [f32]) {
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                for (from, to) in numbers.chunks_exact(lanes::<S>()).zip(results.chunks_exact_mut(lanes::<S>())) {
+                    let x = S::f32s::from_slice(simd, from);
+                    let y = match activation {
+                        Some(activation) => apply(simd, activation, x),
+                        None => exp(simd, x),
+                    };
+                    y.store_slice(to);
+                }
+            },
+        );
+    }
+
+    /// The worst share of the bounds, and where, over the given bit patterns, a multiple of 16.
+    fn worst(token: Token, numbers: &[f32], (_, activation, exact, [absolute, relative]): Case) -> (f64, f32) {
+        let mut results = vec![0.0; numbers.len()];
+        on!(token, simd => all(simd, Some(activation), numbers, &mut results));
+        let mut worst = (0.0, 0.0);
+        for (&x, &y) in numbers.iter().zip(&results) {
+            if x.is_nan() {
+                assert!(y.is_nan(), "{activation:?} of NaN is {y}");
+                continue;
+            }
+            let expected = exact(x.into());
+            // Results below the normal numbers may be rounded to any of their neighbours.
+            let bound = absolute + relative * expected.abs() + f64::from(f32::MIN_POSITIVE);
+            let share = (f64::from(y) - expected).abs() / bound;
+            if !(share <= worst.0) {
+                worst = (share, x);
+            }
+        }
+        worst
+    }
+
+    /// Every `stride`th f32, in blocks.
+    fn sweep(stride: usize) {
+        for token in Token::available() {
+            for case in CASES {
+                let mut largest = (0.0, 0.0);
+                let mut bits = (0..=u32::MAX).step_by(stride);
+                loop {
+                    let mut numbers: Vec<f32> = bits.by_ref().take(1 << 16).map(f32::from_bits).collect();
+                    if numbers.is_empty() {
+                        break;
+                    }
+                    numbers.resize(numbers.len().next_multiple_of(16), 0.5);
+                    let found = worst(token, &numbers, case);
+                    if !(found.0 <= largest.0) {
+                        largest = found;
+                    }
+                }
+                println!("{token:?}: {} reaches {:.2} of its bound at {:e}", case.0, largest.0, largest.1);
+                assert!(
+                    largest.0 <= 1.0,
+                    "{token:?}: {} reaches {} of its bound at {:e}",
+                    case.0,
+                    largest.0,
+                    largest.1
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn errors_are_within_bounds() {
+        sweep(4099);
+    }
+
+    #[test]
+    #[ignore = "all of f32: minutes"]
+    fn errors_are_within_bounds_everywhere() {
+        sweep(1);
+    }
+
+    #[test]
+    fn exp_is_exact_and_ends_where_it_says() {
+        let numbers: Vec<f32> = (-8736..=8840).map(|x| x as f32 / 100.0 + 0.003).chain([f32::NAN; 15]).collect();
+        let numbers = &numbers[..numbers.len() / 16 * 16];
+        for token in Token::available() {
+            let mut results = vec![0.0; numbers.len()];
+            on!(token, simd => all(simd, None, numbers, &mut results));
+            for (&x, &y) in numbers.iter().zip(&results) {
+                let expected = f64::from(x.clamp(-87.336_54, 88.376_26)).exp();
+                assert!(x.is_nan() && y.is_nan() || (f64::from(y) / expected - 1.0).abs() < 2e-7, "exp({x}) = {y}");
+            }
+        }
+    }
+
+    /// A bound that is too tight must be noticed.
+    #[test]
+    fn a_wrong_function_is_seen() {
+        let numbers: Vec<f32> = (0..256).map(|x| x as f32 / 64.0 - 2.0).collect();
+        let (name, activation, _, bounds) = CASES[1];
+        let off = |x: f64| x.tanh() + 1e-6;
+        assert!(worst(Token::best(), &numbers, (name, activation, off, bounds)).0 > 1.0);
+    }
+
+    #[test]
+    fn every_function_is_the_references() {
+        let numbers: Vec<f32> = (0..512).map(|x| x as f32 / 32.0 - 8.0).collect();
+        for token in Token::available() {
+            for activation in Activation::ALL {
+                let mut results = vec![0.0; numbers.len()];
+                on!(token, simd => all(simd, Some(activation), &numbers, &mut results));
+                for (&x, &y) in numbers.iter().zip(&results) {
+                    let expected = activate(activation, x.to_f64());
+                    let same = expected.is_nan() && y.is_nan();
+                    assert!(
+                        same || (f64::from(y) - expected).abs() <= 4e-7 * (1.0 + expected.abs()),
+                        "{activation:?}({x}) = {y}"
+                    );
+                }
+            }
+        }
+    }
+}

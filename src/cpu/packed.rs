@@ -5,6 +5,8 @@
 //! `[blocks, K, Q, lanes]`, with inputs in groups of four for [`Numbers::Dots`],
 //! `[blocks, K/4, Q, lanes, 4]`.
 
+use std::fmt::{self, Debug, Formatter};
+
 use half::f16;
 
 use crate::network::{Network, WeightFormat, quantize_row};
@@ -13,10 +15,15 @@ use crate::network::{Network, WeightFormat, quantize_row};
 const LINE: usize = 64;
 
 /// Numbers whose first lies on a cache line.
-#[derive(Debug)]
 pub(super) struct Aligned<T> {
     numbers: Vec<T>,
     start: usize,
+}
+
+impl<T> Debug for Aligned<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} numbers", self.numbers.len() - self.start)
+    }
 }
 
 impl<T: Copy + Default> Aligned<T> {

@@ -48,6 +48,8 @@ pub(super) struct Digits {
 }
 
 const BIAS: f32 = 8_388_608.0; // 2^23
+/// What the largest number of a row becomes: rounding must not lead from it to 2^23.
+const TOP: f32 = BIAS - 4.0;
 
 impl Digits {
     #[inline(always)]
@@ -86,7 +88,7 @@ fn split(x: &[f32], planes: &mut [u8], padded: usize) -> f32 {
         return f32::NAN;
     }
     // Numbers so small that their inverse overflows are nothing next to a bias or a state.
-    let inverse = if largest > 1e-30 { (BIAS - 1.0) / largest } else { 0.0 };
+    let inverse = if largest > 1e-30 { TOP / largest } else { 0.0 };
     let (low, rest) = planes.split_at_mut(padded);
     let (middle, high) = rest.split_at_mut(padded);
     for (((low, middle), high), x) in low.iter_mut().zip(middle).zip(high).zip(x) {
@@ -95,7 +97,7 @@ fn split(x: &[f32], planes: &mut [u8], padded: usize) -> f32 {
         *middle = (number >> 8) as u8;
         *high = (number >> 16) as u8;
     }
-    largest / (BIAS - 1.0)
+    largest / TOP
 }
 
 /// A type of stored weights.

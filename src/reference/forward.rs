@@ -8,6 +8,7 @@ use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm,
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
+use crate::room::room;
 use crate::state::{LayerState, State};
 
 /// A network prepared for the CPU in `F`.
@@ -102,6 +103,9 @@ pub(crate) fn walk<F: Real>(
             batch: checked.batch,
             mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
         };
+        let numbers = [steps_out[index], checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
+        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
         let output = run(index, stage, &flow, &mut final_state)?;
         outputs.push(output);
     }

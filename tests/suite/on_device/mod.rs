@@ -1,15 +1,11 @@
 mod api;
 mod battery;
-mod cells;
-mod embed;
+pub mod cells;
 mod errors;
 mod goldens;
-mod host;
 mod kernels;
 mod layers;
 mod sentiment;
-mod strategies;
 mod stream_costs;
 mod stream_queue;
-mod streams;
-mod tuned;
+pub mod streams;

@@ -1,3 +1,4 @@
+mod cpu;
 mod docs;
 mod files;
 mod formats;
