@@ -14,6 +14,8 @@ pub struct Device {
     info: Arc<DeviceInfo>,
     kind: Kind,
     tuning: Option<Arc<Tuning>>,
+    /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
+    chosen_freely: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -258,7 +260,14 @@ impl Device {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
-        Self::open_adapter(choice).await
+        let device = Self::open_adapter(choice).await?;
+        Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
+    }
+
+    /// The tuning that may send a run to the CPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tuning_of_free_choice(&self) -> Option<&Arc<Tuning>> {
+        self.tuning.as_ref().filter(|_| self.chosen_freely)
     }
 
     /// What it is.
@@ -268,10 +277,11 @@ impl Device {
     }
 
     fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
-        Self { info: Arc::new(info), kind, tuning: None }
+        Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
     }
 
-    /// The device, whose sessions from now on run as `tuning` says where it has measured.
+    /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
+    /// [`DeviceChoice::Auto`] leaves to the CPU what was measured to be faster there.
     ///
     /// # Errors
     /// [`Error::Malformed`] if the tuning is another adapter's.

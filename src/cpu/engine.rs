@@ -1,5 +1,7 @@
 //! A network on the CPU device.
 
+use std::sync::Arc;
+
 use super::level::Level;
 use super::matrix::Matrix;
 use super::options::Cpu;
@@ -14,7 +16,7 @@ use crate::state::State;
 #[derive(Debug)]
 pub(crate) struct Engine {
     cpu: Cpu,
-    network: Network,
+    network: Arc<Network>,
     stages: Vec<Packed>,
 }
 
@@ -27,7 +29,7 @@ enum Packed {
 }
 
 impl Engine {
-    pub fn new(cpu: Cpu, network: &Network) -> Self {
+    pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
         Self { cpu, network: network.clone(), stages: stages.collect() }
     }

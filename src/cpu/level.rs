@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::cells::Options;
 use super::packed::{Layout, Panels};
-use super::product::Digits;
+use super::product::Kept;
 use super::simd::{Wide, lanes};
 use super::threads::{Exchange, Share, Shares, Work};
 use super::worker::Worker;
@@ -60,7 +60,7 @@ pub(super) struct Scratch {
     pub c: Vec<f32>,
     /// `[rows, blocks, units]`, what is not projected or not multiplied yet.
     pub raw: Vec<f32>,
-    pub digits: Digits,
+    pub kept: Kept,
 }
 
 /// One run of one direction.

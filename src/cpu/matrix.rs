@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 use super::functions::apply;
 use super::level::in_threads;
 use super::packed::{Layout, Panels};
-use super::product::{Digits, Rows};
+use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
 use super::threads::{cut, worth};
 use crate::network::{Activation, Network, WeightFormat};
@@ -59,7 +59,7 @@ impl Matrix {
         let (inputs, outputs) = (self.panels.inputs, self.outputs);
         let lanes = lanes::<S>();
         let rows = x.len() / inputs;
-        let mut digits = Digits::default();
+        let mut kept = Kept::default();
         simd.vectorize(
             #[inline(always)]
             || {
@@ -68,7 +68,7 @@ impl Matrix {
                     (Rows::even(x, inputs), rows),
                     0..self.panels.blocks,
                     false,
-                    &mut digits,
+                    &mut kept,
                     #[inline(always)]
                     |block: usize, row: usize, sums: &[S::f32s; Q]| {
                         let to = &mut output[row * outputs..][..outputs];

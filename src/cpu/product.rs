@@ -39,13 +39,24 @@ impl<'a> Rows<'a> {
 /// A number x is `scale (b2 2^16 + b1 2^8 + b0 - 2^23)`, with a scale for each row: one part in
 /// 2^24 of the row's largest number, as good as f32 in a sum.
 #[derive(Debug, Default)]
-pub(super) struct Digits {
+struct Digits {
     /// `[rows, 3, K rounded up to fours]`
     planes: Vec<u8>,
     /// `[rows]`; NaN for a row that has a number which is not finite.
     scale: Vec<f32>,
     padded: usize,
 }
+
+/// Memory of one thread's products, kept between them.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    digits: Digits,
+    /// A block of weights as f32, where enough rows read it to be worth the way.
+    panel: Vec<f32>,
+}
+
+/// From so many rows on a block of f16 or 8-bit weights is made f32 once instead of for each [`GROUP`].
+const ROWS_WORTH_DECODING: usize = 2 * GROUP;
 
 const BIAS: f32 = 8_388_608.0; // 2^23
 /// What the largest number of a row becomes: rounding must not lead from it to 2^23.
@@ -126,6 +137,13 @@ impl Stored for i8 {
     }
 }
 
+#[inline(always)]
+fn load_all<S: Wide, T: Stored>(simd: S, from: &[T], to: &mut [f32]) {
+    for (from, to) in from.chunks_exact(lanes::<S>()).zip(to.chunks_exact_mut(lanes::<S>())) {
+        T::load(simd, from).store_slice(to);
+    }
+}
+
 /// Sums of up to [`GROUP`] rows with the Q vectors of a block.
 type Sums<V, const Q: usize> = [[V; Q]; GROUP];
 
@@ -143,16 +161,24 @@ impl Panels {
         (x, rows): (Rows<'_>, usize),
         blocks: Range<usize>,
         backwards: bool,
-        digits: &mut Digits,
+        kept: &mut Kept,
         mut each: impl FnMut(usize, usize, &[S::f32s; Q]),
     ) {
         debug_assert_eq!(self.vectors, Q);
-        if let Numbers::Dots(..) = self.numbers {
-            digits.fill(simd, &x, rows, self.inputs);
-        }
+        let decoded = match &self.numbers {
+            Numbers::F32(_) => false,
+            Numbers::F16(_) | Numbers::Int8(_) => rows >= ROWS_WORTH_DECODING,
+            Numbers::Dots(..) => {
+                kept.digits.fill(simd, &x, rows, self.inputs);
+                false
+            }
+        };
         let mut sums = [[S::f32s::splat(simd, 0.0); Q]; GROUP];
         for index in blocks.clone() {
             let block = if backwards { blocks.start + blocks.end - 1 - index } else { index };
+            if decoded {
+                self.decode(simd, block, &mut kept.panel);
+            }
             let mut row = 0;
             while row < rows {
                 let together = match rows - row {
@@ -160,13 +186,29 @@ impl Panels {
                     left if left >= 2 => 2,
                     _ => 1,
                 };
-                self.group::<S, Q>(simd, &x, row, together, block, digits, &mut sums);
+                self.group::<S, Q>(simd, &x, row, together, block, decoded, kept, &mut sums);
                 for (next, sums) in sums[..together].iter().enumerate() {
                     each(block, row + next, sums);
                 }
                 row += together;
             }
         }
+    }
+
+    /// A block's stored numbers as f32.
+    #[inline(never)]
+    fn decode<S: Wide>(&self, simd: S, block: usize, panel: &mut Vec<f32>) {
+        let len = self.inputs * self.vectors * lanes::<S>();
+        panel.resize(len, 0.0);
+        let at = block * len..(block + 1) * len;
+        simd.vectorize(
+            #[inline(always)]
+            || match &self.numbers {
+                Numbers::F16(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                Numbers::Int8(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                Numbers::F32(_) | Numbers::Dots(..) => {}
+            },
+        );
     }
 
     /// The sums of `together` rows with one block.
@@ -180,25 +222,29 @@ impl Panels {
         row: usize,
         together: usize,
         block: usize,
-        digits: &Digits,
+        decoded: bool,
+        kept: &Kept,
         sums: &mut Sums<S::f32s, Q>,
     ) {
         simd.vectorize(
             #[inline(always)]
-            || match &self.numbers {
-                Numbers::F32(w) => self.rows_by::<S, f32, Q>(simd, w.as_slice(), x, row, together, block, sums),
-                Numbers::F16(w) => self.rows_by::<S, u16, Q>(simd, w.as_slice(), x, row, together, block, sums),
-                Numbers::Int8(w) => {
-                    self.rows_by::<S, i8, Q>(simd, w.as_slice(), x, row, together, block, sums);
+            || {
+                match &self.numbers {
+                    _ if decoded => self.rows_by::<S, f32, Q>(simd, &kept.panel, x, row, together, 0, sums),
+                    Numbers::F32(w) => self.rows_by::<S, f32, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::F16(w) => self.rows_by::<S, u16, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::Int8(w) => self.rows_by::<S, i8, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::Dots(w, totals) => {
+                        for (next, sums) in sums[..together].iter_mut().enumerate() {
+                            self.dots::<S, Q>(simd, w.as_slice(), totals, &kept.digits, row + next, block, sums);
+                        }
+                    }
+                }
+                if let Numbers::Int8(_) = self.numbers {
                     for sums in &mut sums[..together] {
                         for (sum, scale) in sums.iter_mut().zip(self.scales::<S, Q>(simd, block)) {
                             *sum *= scale;
                         }
-                    }
-                }
-                Numbers::Dots(w, totals) => {
-                    for (next, sums) in sums[..together].iter_mut().enumerate() {
-                        self.dots::<S, Q>(simd, w.as_slice(), totals, digits, row + next, block, sums);
                     }
                 }
             },

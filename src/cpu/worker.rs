@@ -85,7 +85,7 @@ impl<'a> Worker<'a> {
         let Run { direction, input, batch, .. } = *self.run;
         let rows = self.share.rows.len();
         let block_len = Q * lanes::<S>();
-        let Scratch { projected, digits, .. } = &mut self.scratch;
+        let Scratch { projected, kept, .. } = &mut self.scratch;
         projected.resize(self.share.blocks.len() * len * rows * block_len, 0.0);
         let inputs = direction.input.inputs;
         let x = Rows {
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
                     (x, len * rows),
                     own.clone(),
                     false,
-                    digits,
+                    kept,
                     #[inline(always)]
                     |block, row, sums| {
                         let bias = vectors::<S, Q>(simd, &direction.bias, block);
@@ -217,7 +217,7 @@ fn projected_of<S: Wide, const Q: usize>(
 
 fn lstm<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, digits } = scratch;
+    let Scratch { projected, h, next, c, raw, kept } = scratch;
     let rows = h.len() / level.h_stride;
     let c_stride = level.blocks * level.units;
     let (to, to_stride) = if direction.projection.is_some() { (raw, c_stride) } else { (next, level.h_stride) };
@@ -231,7 +231,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scrat
                 (x, rows),
                 own.clone(),
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; 4]| {
                     if (place.masked)(row) {
@@ -263,7 +263,7 @@ fn project_h<S: Wide, const Q: usize>(
     place: &Place<'_>,
 ) {
     let level = run.level;
-    let Scratch { h, next, raw, digits, .. } = scratch;
+    let Scratch { h, next, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(raw, level.blocks * level.units);
     let Some(projection) = &run.direction.projection else { return };
@@ -275,7 +275,7 @@ fn project_h<S: Wide, const Q: usize>(
                 (x, rows),
                 blocks,
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; Q]| {
                     let to = &mut next[row * level.h_stride + block * Q * lanes::<S>()..][..Q * lanes::<S>()];
@@ -290,7 +290,7 @@ fn project_h<S: Wide, const Q: usize>(
 
 fn gru<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, digits, .. } = scratch;
+    let Scratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(h, level.h_stride);
     simd.vectorize(
@@ -301,7 +301,7 @@ fn gru<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratc
                 (x, rows),
                 own.clone(),
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; 3]| {
                     let p = projected_of::<S, 3>(simd, projected, place, block - own.start, row);
@@ -322,7 +322,7 @@ fn gru<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratc
 /// Of a GRU that resets first: the update gate into `c`, r∘h into `raw`.
 fn gru_gates<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, c, raw, digits, .. } = scratch;
+    let Scratch { projected, h, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(h, level.h_stride);
     simd.vectorize(
@@ -333,7 +333,7 @@ fn gru_gates<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut 
                 (x, rows),
                 own.clone(),
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; 2]| {
                     let p = projected_of::<S, 3>(simd, projected, place, block - own.start, row);
@@ -353,7 +353,7 @@ fn gru_gates<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut 
 /// Of a GRU that resets first: the candidate and h.
 fn gru_candidate<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, digits } = scratch;
+    let Scratch { projected, h, next, c, raw, kept } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(raw, level.h_stride);
     let Some(candidate) = &direction.candidate else { return };
@@ -365,7 +365,7 @@ fn gru_candidate<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &
                 (x, rows),
                 own.clone(),
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; 1]| {
                     let p = projected_of::<S, 3>(simd, projected, place, block - own.start, row);
@@ -382,7 +382,7 @@ fn gru_candidate<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &
 
 fn rnn<S: Wide, const Q: usize>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, digits, .. } = scratch;
+    let Scratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(h, level.h_stride);
     simd.vectorize(
@@ -393,7 +393,7 @@ fn rnn<S: Wide, const Q: usize>(simd: S, run: &Run<'_>, own: &Range<usize>, scra
                 (x, rows),
                 own.clone(),
                 place.backwards,
-                digits,
+                kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; Q]| {
                     let p = projected_of::<S, Q>(simd, projected, place, block - own.start, row);

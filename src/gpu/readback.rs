@@ -155,6 +155,7 @@ impl Pending<'_> {
             gpu_time: None,
             encoding: Some(self.encoding),
             lost_patience: false,
+            aside: None,
         };
         {
             let context = &self.engine.context;
