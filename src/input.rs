@@ -111,7 +111,7 @@ impl<'a> Checked<'a> {
                 return Err(Error::shape("input", expected, format!("vectors {shape:?}")));
             }
         };
-        network.stage_steps(steps)?;
+        network.output_steps(steps)?;
         if let Some(state) = state {
             state::check(network, batch, state)?;
         }

@@ -174,6 +174,33 @@ impl Session {
         self.run_wish(input, state, Wish::default())
     }
 
+    /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, in one thread, for
+    /// networks of embeddings, recurrent layers, dense layers and softmax, nothing is allocated once a run of
+    /// the size has been there: for audio threads and the like. `batch_first` with several rows and steps
+    /// takes memory for the other order.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; then `output` may hold anything.
+    pub fn run_into(&self, input: Input<'_>, state: Option<&State>, output: &mut Output) -> Result<()> {
+        let start = Instant::now();
+        let Engine::Cpu(engine) = &self.engine else {
+            *output = self.run(input, state)?;
+            return Ok(());
+        };
+        let checked = Checked::new(&self.network, input, state)?;
+        self.meter.run(checked.steps, checked.batch, 0);
+        engine.forward(&checked, state, |forward| {
+            if let Some(last) = forward.stages.last_mut() {
+                std::mem::swap(last, &mut output.values);
+            }
+            std::mem::swap(&mut forward.state, &mut output.state);
+        })?;
+        self.put_in_order(&checked, &mut output.values, &mut output.shape);
+        output.device.clone_from(self.device.info());
+        output.timing = Timing { wall: start.elapsed(), gpu: None, encoding: None };
+        Ok(())
+    }
+
     /// As [`Session::run`], with [`Timing::gpu`] filled in where the adapter has timestamps.
     ///
     /// # Errors
@@ -307,20 +334,29 @@ impl Session {
         Some(on_cpu(engine, input, state, wish).map(|raw| Raw { aside, ..raw }))
     }
 
-    /// The last stage's output in the caller's order.
-    fn output(&self, input: &Checked<'_>, raw: Raw, start: Instant) -> Output {
+    /// Time-major values in the caller's order, and their shape.
+    fn put_in_order(&self, input: &Checked<'_>, values: &mut Vec<f32>, shape: &mut Vec<usize>) {
         let (batch, width) = (input.batch, self.network.output_size());
         // The input has been checked against the windows, so there is a number of steps.
-        let steps = self.network.stage_steps(input.steps).ok().and_then(|steps| steps.last().copied()).unwrap_or(1);
-        let mut values = raw.stages.into_iter().next_back().unwrap_or_default();
-        let shape = match (self.network.output_is_sequence(), self.network.batch_first()) {
-            (false, _) => vec![batch, width],
-            (true, false) => vec![steps, batch, width],
+        let steps = self.network.output_steps(input.steps).unwrap_or(1);
+        shape.clear();
+        match (self.network.output_is_sequence(), self.network.batch_first()) {
+            (false, _) => shape.extend([batch, width]),
+            (true, false) => shape.extend([steps, batch, width]),
             (true, true) => {
-                values = swap_outer(&values, steps, batch, width);
-                vec![batch, steps, width]
+                if batch > 1 && steps > 1 {
+                    *values = swap_outer(values, steps, batch, width);
+                }
+                shape.extend([batch, steps, width]);
             }
-        };
+        }
+    }
+
+    /// The last stage's output in the caller's order.
+    fn output(&self, input: &Checked<'_>, raw: Raw, start: Instant) -> Output {
+        let mut values = raw.stages.into_iter().next_back().unwrap_or_default();
+        let mut shape = Vec::new();
+        self.put_in_order(input, &mut values, &mut shape);
         let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
         Output {
             values,
@@ -333,16 +369,12 @@ impl Session {
 }
 
 fn on_cpu(engine: &cpu::Engine, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-    let mut forward = engine.forward(input, state)?;
-    if !wish.trace {
-        forward.stages.drain(..forward.stages.len().saturating_sub(1));
-    }
-    Ok(Raw {
-        stages: forward.stages,
-        state: forward.state,
-        gpu_time: None,
-        encoding: None,
-        lost_patience: false,
-        aside: None,
+    engine.forward(input, state, |forward| {
+        let stages = if wish.trace {
+            std::mem::take(&mut forward.stages)
+        } else {
+            forward.stages.last_mut().map(std::mem::take).into_iter().collect()
+        };
+        Raw { stages, state: std::mem::take(&mut forward.state), ..Raw::default() }
     })
 }

@@ -42,7 +42,32 @@ impl<F: Real> State<F> {
     #[must_use]
     pub fn initial(network: &Network, batch: usize) -> Self {
         let mut state = Self::zeros(network, batch);
-        for (layer, (_, spec)) in state.layers.iter_mut().zip(network.recurrent_layers()) {
+        state.put_stored(network, batch);
+        state
+    }
+
+    /// Becomes [`State::initial`] in the memory that is there.
+    pub(crate) fn start(&mut self, network: &Network, batch: usize) {
+        if self.layers.len() != network.recurrent_layers().count() {
+            *self = Self::zeros(network, batch);
+        }
+        for (layer, (cell, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
+            layer.name.clone_from(&spec.name);
+            [layer.h_shape, layer.c_shape] = shapes(cell, spec, batch);
+            for (numbers, shape) in [(&mut layer.h, layer.h_shape), (&mut layer.c, layer.c_shape)] {
+                numbers.clear();
+                numbers.resize(shape.iter().product(), F::default());
+            }
+        }
+        self.put_stored(network, batch);
+    }
+
+    /// Puts what the network stores as its start in the place of zeros.
+    fn put_stored(&mut self, network: &Network, batch: usize) {
+        for (layer, (_, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
+            if !spec.initial_state {
+                continue;
+            }
             let LayerState { h_shape, h, c_shape, c, .. } = layer;
             for (part, numbers, [_, _, width]) in [("h", h, *h_shape), ("c", c, *c_shape)] {
                 let stored = network.weight(&format!("{}.initial_{part}", spec.name));
@@ -59,7 +84,6 @@ impl<F: Real> State<F> {
                 }
             }
         }
-        state
     }
 }
 

@@ -1,6 +1,6 @@
 //! A network on the CPU device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::level::Level;
 use super::matrix::Matrix;
@@ -8,8 +8,9 @@ use super::options::Cpu;
 use super::simd::{Wide, on};
 use crate::error::Result;
 use crate::input::Checked;
+use crate::lock::lock;
 use crate::network::{Network, Stage, StageKind};
-use crate::reference::{Forward, StageWeights, stateless, walk, windows};
+use crate::reference::{Forward, Memory, StageWeights, stateless, walk, windows};
 use crate::state::State;
 
 /// A network's weights, packed.
@@ -18,6 +19,8 @@ pub(crate) struct Engine {
     cpu: Cpu,
     network: Arc<Network>,
     stages: Vec<Packed>,
+    /// Memory of every run at once, kept between them.
+    memory: Mutex<Vec<Memory<f32>>>,
 }
 
 #[derive(Debug)]
@@ -31,29 +34,41 @@ enum Packed {
 impl Engine {
     pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
-        Self { cpu, network: network.clone(), stages: stages.collect() }
+        Self { cpu, network: network.clone(), stages: stages.collect(), memory: Mutex::default() }
     }
 
-    pub fn forward(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<f32>> {
+    /// Hands what was computed to `take`, which may keep any of it; the rest is memory for the next run.
+    pub fn forward<R>(
+        &self,
+        checked: &Checked<'_>,
+        state: Option<&State>,
+        take: impl FnOnce(&mut Forward<f32>) -> R,
+    ) -> Result<R> {
+        let mut memory = lock(&self.memory).pop().unwrap_or_default();
+        let result = self.walk(checked, state, &mut memory).map(|()| take(&mut memory.forward));
+        lock(&self.memory).push(memory);
+        result
+    }
+
+    fn walk(&self, checked: &Checked<'_>, state: Option<&State>, memory: &mut Memory<f32>) -> Result<()> {
         let Cpu { token, threads } = self.cpu;
-        walk(&self.network, checked, state, |index, stage, flow, state| {
-            let mut output = Vec::new();
+        walk(&self.network, checked, state, memory, |index, stage, flow, state, output| {
             match (&self.stages[index], &stage.kind) {
                 (Packed::Level(level), StageKind::Recurrent(recurrent)) => {
                     let state = &mut state.layers[recurrent.layer];
-                    on!(token, simd => level.run(simd, threads, flow, state, &mut output));
+                    on!(token, simd => level.run(simd, threads, flow, state, output));
                 }
                 (Packed::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
                     let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, window);
-                    on!(token, simd => matrix.run(simd, threads, &seen, &mut output));
+                    on!(token, simd => matrix.run(simd, threads, &seen, output));
                 }
                 (Packed::Matrix(matrix), _) => {
-                    on!(token, simd => matrix.run(simd, threads, flow.inputs[0], &mut output));
+                    on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));
                 }
-                (Packed::Plain(weights), _) => output = stateless(stage, weights, flow)?,
+                (Packed::Plain(weights), _) => stateless(stage, weights, flow, output)?,
                 (Packed::Level(_), _) => {}
             }
-            Ok(output)
+            Ok(())
         })
     }
 }

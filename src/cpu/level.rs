@@ -121,7 +121,6 @@ impl Level {
         let count = self.directions.len();
         let stride = count * width;
         let &Flow { steps, batch, mask, .. } = flow;
-        output.clear();
         output.resize(if self.sequence_out { steps } else { 1 } * batch * stride, 0.0);
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
@@ -132,42 +131,48 @@ impl Level {
             };
             let run = Run { level: self, direction, input: flow.inputs[0], steps, batch, mask, h, c };
             let columns = index * width..(index + 1) * width;
-            let done = self.shared(simd, threads, &run, output, stride, &columns);
-            for (share, scratch) in done {
-                self.keep(&share, &scratch, h, c);
-                crate::lock::lock(&self.scratch).push(scratch);
+            let width = self.stage.state_size();
+            let of_row = self.stage.gate_rows() * (width + direction.input.inputs);
+            let work = Work { steps, rows: batch, blocks: self.blocks, of_row };
+            match work.share(threads) {
+                Shares::Caller => {
+                    let share = Share { rows: 0..batch, blocks: 0..self.blocks };
+                    let mut emit = |t: usize, row: usize, h: &[f32]| {
+                        if let Some(at) = self.place(&run, t, row) {
+                            output[at * stride..][columns.clone()].copy_from_slice(&h[..width]);
+                        }
+                    };
+                    let scratch = self.worker(&run, &share).run(simd, None, &mut emit);
+                    self.keep(&share, scratch, h, c);
+                }
+                shares => {
+                    for (share, scratch) in self.shared(simd, shares, &run, output, stride, &columns) {
+                        self.keep(&share, scratch, h, c);
+                    }
+                }
             }
         }
+    }
+
+    fn worker<'a>(&self, run: &'a Run<'a>, share: &Share) -> Worker<'a> {
+        let scratch = crate::lock::lock(&self.scratch).pop().unwrap_or_default();
+        Worker::new(run, share.clone(), scratch)
     }
 
     /// The shares of a run with what each has computed.
     fn shared<S: Wide>(
         &self,
         simd: S,
-        threads: usize,
+        shares: Shares,
         run: &Run<'_>,
         output: &mut [f32],
         stride: usize,
         columns: &Range<usize>,
     ) -> Vec<(Share, Scratch)> {
-        let (steps, batch) = (run.steps, run.batch);
+        let batch = run.batch;
         let width = self.stage.state_size();
-        let of_row = self.stage.gate_rows() * (width + run.direction.input.inputs);
-        let work = Work { steps, rows: batch, blocks: self.blocks, of_row };
-        let start = |share: &Share| {
-            let scratch = crate::lock::lock(&self.scratch).pop().unwrap_or_default();
-            Worker::new(run, share.clone(), scratch)
-        };
-        match work.share(threads) {
-            Shares::Rows(shares) if shares.len() < 2 => {
-                let share = Share { rows: 0..batch, blocks: 0..self.blocks };
-                let mut emit = |t: usize, row: usize, h: &[f32]| {
-                    if let Some(at) = self.place(run, t, row) {
-                        output[at * stride..][columns.clone()].copy_from_slice(&h[..width]);
-                    }
-                };
-                vec![(share.clone(), start(&share).run(simd, None, &mut emit))]
-            }
+        match shares {
+            Shares::Caller => Vec::new(),
             Shares::Rows(shares) => {
                 // Every thread's rows of the output, one slice for every timestep.
                 let mut parts: Vec<Vec<&mut [f32]>> = shares.iter().map(|_| Vec::new()).collect();
@@ -186,7 +191,7 @@ impl Level {
                             to[columns.clone()].copy_from_slice(&h[..width]);
                         }
                     };
-                    let scratch = start(&share).run(simd, None, &mut emit);
+                    let scratch = self.worker(run, &share).run(simd, None, &mut emit);
                     (share, scratch)
                 })
             }
@@ -201,7 +206,7 @@ impl Level {
                             output[at * stride..][columns.clone()].copy_from_slice(&h[..width]);
                         }
                     };
-                    let scratch = start(&share).run(simd, Some(exchange), &mut emit);
+                    let scratch = self.worker(run, &share).run(simd, Some(exchange), &mut emit);
                     (share, scratch)
                 })
             }
@@ -224,8 +229,8 @@ impl Level {
         Some(if self.sequence_out { at } else { row })
     }
 
-    /// Writes a share's final state down.
-    fn keep(&self, share: &Share, scratch: &Scratch, h: &mut [f32], c: &mut [f32]) {
+    /// Writes a share's final state down, and keeps its memory.
+    fn keep(&self, share: &Share, scratch: Scratch, h: &mut [f32], c: &mut [f32]) {
         let (hidden, width) = (self.stage.hidden_size, self.stage.state_size());
         for (local, row) in share.rows.clone().enumerate() {
             h[row * width..][..width].copy_from_slice(&scratch.h[local * self.h_stride..][..width]);
@@ -235,6 +240,7 @@ impl Level {
                 c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
             }
         }
+        crate::lock::lock(&self.scratch).push(scratch);
     }
 }
 

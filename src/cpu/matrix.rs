@@ -1,5 +1,7 @@
 //! Dense layers and convolutions.
 
+use std::sync::Mutex;
+
 use fearless_simd::prelude::*;
 
 use super::functions::apply;
@@ -8,6 +10,7 @@ use super::packed::{Layout, Panels};
 use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
 use super::threads::{cut, worth};
+use crate::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
 
 /// `activation(x W^T + b)`.
@@ -18,6 +21,8 @@ pub(super) struct Matrix {
     bias: Vec<f32>,
     activation: Activation,
     outputs: usize,
+    /// Memory of every thread, kept between runs.
+    kept: Mutex<Vec<Kept>>,
 }
 
 impl Matrix {
@@ -32,34 +37,48 @@ impl Matrix {
         let layout = Layout::plain(lanes::<S>(), outputs);
         let of_row = network.weight(bias);
         let bias = layout.spread(|row| of_row.get(row).copied().unwrap_or_default());
-        Self { panels: Panels::pack(matrix, format, inputs, layout, S::DOTS), bias, activation, outputs }
+        Self {
+            panels: Panels::pack(matrix, format, inputs, layout, S::DOTS),
+            bias,
+            activation,
+            outputs,
+            kept: Mutex::default(),
+        }
     }
 
     /// `[M, K]` to `[M, N]`.
     pub fn run<S: Wide>(&self, simd: S, threads: usize, x: &[f32], output: &mut Vec<f32>) {
         let (inputs, outputs) = (self.panels.inputs, self.outputs);
         let rows = x.len() / inputs;
-        output.clear();
         output.resize(rows * outputs, 0.0);
+        let threads = threads.min(worth(rows * inputs * outputs)).min(rows);
+        if threads < 2 {
+            return self.part(simd, x, output);
+        }
         let mut parts = Vec::new();
         let mut rest = output.as_mut_slice();
-        for rows in cut(rows, threads.min(worth(rows * inputs * outputs)).min(rows)) {
+        for rows in cut(rows, threads) {
             let (part, behind) = rest.split_at_mut(rows.len() * outputs);
             parts.push((&x[rows.start * inputs..rows.end * inputs], part));
             rest = behind;
         }
-        in_threads(parts.into_iter(), |(x, output)| match self.panels.vectors {
-            1 => self.rows::<S, 1>(simd, x, output),
-            2 => self.rows::<S, 2>(simd, x, output),
-            _ => self.rows::<S, 4>(simd, x, output),
-        });
+        in_threads(parts.into_iter(), |(x, output)| self.part(simd, x, output));
     }
 
-    fn rows<S: Wide, const Q: usize>(&self, simd: S, x: &[f32], output: &mut [f32]) {
+    fn part<S: Wide>(&self, simd: S, x: &[f32], output: &mut [f32]) {
+        let mut kept = lock(&self.kept).pop().unwrap_or_default();
+        match self.panels.vectors {
+            1 => self.rows::<S, 1>(simd, x, output, &mut kept),
+            2 => self.rows::<S, 2>(simd, x, output, &mut kept),
+            _ => self.rows::<S, 4>(simd, x, output, &mut kept),
+        }
+        lock(&self.kept).push(kept);
+    }
+
+    fn rows<S: Wide, const Q: usize>(&self, simd: S, x: &[f32], output: &mut [f32], kept: &mut Kept) {
         let (inputs, outputs) = (self.panels.inputs, self.outputs);
         let lanes = lanes::<S>();
         let rows = x.len() / inputs;
-        let mut kept = Kept::default();
         simd.vectorize(
             #[inline(always)]
             || {
@@ -68,7 +87,7 @@ impl Matrix {
                     (Rows::even(x, inputs), rows),
                     0..self.panels.blocks,
                     false,
-                    &mut kept,
+                    kept,
                     #[inline(always)]
                     |block: usize, row: usize, sums: &[S::f32s; Q]| {
                         let to = &mut output[row * outputs..][..outputs];

@@ -22,6 +22,8 @@ pub(super) struct Share {
 
 /// Who does what.
 pub(super) enum Shares {
+    /// The caller alone.
+    Caller,
     /// Each the whole recurrence of some rows.
     Rows(Vec<Share>),
     /// Each some units of all rows; after every step they tell each other.
@@ -49,6 +51,9 @@ impl Work {
         }
         // Rows that share a load of weights stay together.
         let groups = rows.div_ceil(super::product::GROUP);
+        if threads.min(groups) < 2 {
+            return Shares::Caller;
+        }
         let shares = cut(groups, threads.min(groups));
         let rows_of = |groups: Range<usize>| {
             let first = groups.start * super::product::GROUP;

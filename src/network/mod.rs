@@ -183,7 +183,28 @@ impl Network {
     /// [`Error::Shape`] if the sequence is shorter than a layer's window, or branches of
     /// different length are joined.
     pub fn stage_steps(&self, steps: usize) -> Result<Vec<usize>> {
-        stage::stage_steps(&self.stages, steps)
+        let mut outputs = Vec::with_capacity(self.stages.len());
+        self.stage_steps_into(steps, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// As [`Network::stage_steps`], into memory that is there.
+    pub(crate) fn stage_steps_into(&self, steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
+        stage::stage_steps(&self.stages, steps, outputs)
+    }
+
+    /// Timesteps of the output for an input of `steps`; 1 where it has no time dimension.
+    ///
+    /// # Errors
+    /// As [`Network::stage_steps`].
+    pub(crate) fn output_steps(&self, steps: usize) -> Result<usize> {
+        let keeps_time = |stage: &Stage| {
+            !matches!(stage.kind, StageKind::Conv1d { .. } | StageKind::Pool1d { .. } | StageKind::Join(_))
+        };
+        if self.stages.iter().all(keeps_time) {
+            return Ok(if self.output_is_sequence() { steps } else { 1 });
+        }
+        Ok(self.stage_steps(steps)?.last().copied().unwrap_or(1))
     }
 
     /// Number of weights.

@@ -281,8 +281,8 @@ impl Stage {
 }
 
 /// Timesteps of every stage's output for a network's input of `steps`.
-pub(super) fn stage_steps(stages: &[Stage], steps: usize) -> Result<Vec<usize>> {
-    let mut outputs = Vec::with_capacity(stages.len());
+pub(super) fn stage_steps(stages: &[Stage], steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
+    outputs.clear();
     for stage in stages {
         let mut input = None;
         for &source in &stage.inputs {
@@ -297,5 +297,5 @@ pub(super) fn stage_steps(stages: &[Stage], steps: usize) -> Result<Vec<usize>> 
         }
         outputs.push(stage.output_steps(input.unwrap_or(steps))?);
     }
-    Ok(outputs)
+    Ok(())
 }

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::recurrent::{LevelShape, level};
-use super::weights::{StageWeights, convert};
+use super::weights::StageWeights;
 use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
 use crate::room::room;
-use crate::state::{LayerState, State};
+use crate::state::State;
 
 /// A network prepared for the CPU in `F`.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Forward<F> {
 /// What a stage reads.
 pub(crate) struct Flow<'a, F> {
     /// One or several `[T, B, N]` or `[B, N]`.
-    pub inputs: Vec<&'a [F]>,
+    pub inputs: &'a [&'a [F]],
     /// The network's tokens `[T, B]`, if it reads any.
     pub tokens: &'a [u32],
     /// Timesteps of the input.
@@ -63,38 +63,72 @@ impl<F: Real> Reference<F> {
     }
 
     fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
-        walk(&self.network, checked, state, |index, stage, flow, state| match (&stage.kind, &self.weights[index]) {
-            (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
-                let &Flow { steps, batch, mask, .. } = flow;
-                let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
-                Ok(level(shape, recurrent, directions, flow.inputs[0], &mut state.layers[recurrent.layer]))
+        let mut memory = Memory::default();
+        walk(&self.network, checked, state, &mut memory, |index, stage, flow, state, output| {
+            match (&stage.kind, &self.weights[index]) {
+                (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
+                    let &Flow { steps, batch, mask, .. } = flow;
+                    let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
+                    let state = &mut state.layers[recurrent.layer];
+                    *output = level(shape, recurrent, directions, flow.inputs[0], state);
+                    Ok(())
+                }
+                (_, weights) => stateless(stage, weights, flow, output),
             }
-            (_, weights) => stateless(stage, weights, flow),
-        })
+        })?;
+        Ok(memory.forward)
     }
 }
 
-/// Has `run` do every stage in order: its index, itself, what it reads, and the state that it moves on.
+/// What a run computes, and memory for the next.
+#[derive(Debug)]
+pub(crate) struct Memory<F> {
+    pub forward: Forward<F>,
+    /// Timesteps of every stage's output.
+    steps: Vec<usize>,
+}
+
+impl<F> Default for Memory<F> {
+    fn default() -> Self {
+        Self { forward: Forward { stages: Vec::new(), state: State { layers: Vec::new() } }, steps: Vec::new() }
+    }
+}
+
+/// Has `run` do every stage in order: its index, itself, what it reads, the state that it moves on, and the
+/// empty output that it fills.
 pub(crate) fn walk<F: Real>(
     network: &Network,
     checked: &Checked<'_>,
     state: Option<&State>,
-    mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>) -> Result<Vec<F>>,
-) -> Result<Forward<F>> {
-    let mut final_state = start(network, checked.batch, state);
-    let steps_out = network.stage_steps(checked.steps)?;
+    memory: &mut Memory<F>,
+    mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
+) -> Result<()> {
+    let Memory { forward: Forward { stages, state: final_state }, steps: steps_out } = memory;
+    final_state.start(network, checked.batch);
+    if let Some(state) = state {
+        copy(state, final_state);
+    }
+    network.stage_steps_into(checked.steps, steps_out)?;
     let (features, tokens) = match &checked.values {
         Values::Features(values) => (F::of_f32(values), &[][..]),
         Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
     };
-    let mut outputs: Vec<Vec<F>> = Vec::with_capacity(steps_out.len());
+    stages.resize_with(steps_out.len(), Vec::new);
     for (index, stage) in network.stages().iter().enumerate() {
+        let (before, output) = stages.split_at_mut(index);
         let read = |source: &Source| match *source {
             Source::Input => &features[..],
-            Source::Stage(index) => &outputs[index][..],
+            Source::Stage(index) => &before[index][..],
         };
+        let (one, several);
         let flow = Flow {
-            inputs: stage.inputs.iter().map(read).collect(),
+            inputs: if let [source] = &stage.inputs[..] {
+                one = [read(source)];
+                &one
+            } else {
+                several = stage.inputs.iter().map(read).collect::<Vec<_>>();
+                &several
+            },
             tokens,
             steps: match stage.inputs[0] {
                 Source::Input => checked.steps,
@@ -106,20 +140,35 @@ pub(crate) fn walk<F: Real>(
         let numbers = [steps_out[index], checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
         let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
         room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
-        let output = run(index, stage, &flow, &mut final_state)?;
-        outputs.push(output);
+        output[0].clear();
+        run(index, stage, &flow, final_state, &mut output[0])?;
     }
-    Ok(Forward { stages: outputs, state: final_state })
+    Ok(())
 }
 
 /// Every stage but recurrent levels.
-pub(crate) fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow: &Flow<'_, F>) -> Result<Vec<F>> {
+pub(crate) fn stateless<F: Real>(
+    stage: &Stage,
+    weights: &StageWeights<F>,
+    flow: &Flow<'_, F>,
+    output: &mut Vec<F>,
+) -> Result<()> {
     let x = flow.inputs[0];
     let sizes = [flow.steps, flow.batch, stage.in_features];
     let row_len = flow.batch * stage.in_features;
-    Ok(match (&stage.kind, weights) {
+    *output = match (&stage.kind, weights) {
         (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => {
-            embedding(flow.tokens, table, stage.out_features)
+            embedding(flow.tokens, table, stage.out_features, output);
+            return Ok(());
+        }
+        (StageKind::Softmax, _) => {
+            softmax(x, stage.in_features, output);
+            return Ok(());
+        }
+        (StageKind::Select(which), _) => {
+            let first = if *which == SelectStep::First { 0 } else { x.len() - row_len };
+            output.extend_from_slice(&x[first..][..row_len]);
+            return Ok(());
         }
         (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
             linear(x, weight, bias, *activation)
@@ -142,9 +191,6 @@ pub(crate) fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow:
         (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
             channelwise(x, channels, *activation)
         }
-        (StageKind::Softmax, _) => softmax(x, stage.in_features),
-        (StageKind::Select(SelectStep::First), _) => x[..row_len].to_vec(),
-        (StageKind::Select(SelectStep::Last), _) => x[x.len() - row_len..].to_vec(),
         (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
         (StageKind::Merge(mode), _) => {
             let parts =
@@ -152,7 +198,7 @@ pub(crate) fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow:
             let (how, scale) = merging(*mode);
             joined(&parts, how, scale, stage.out_features)
         }
-        (StageKind::Join(Join::Concat), _) => concatenated(&flow.inputs, flow.batch * rows(stage, flow)),
+        (StageKind::Join(Join::Concat), _) => concatenated(flow.inputs, flow.batch * rows(stage, flow)),
         (StageKind::Join(join), _) => {
             let columns = Columns { stride: stage.out_features, offset: 0 };
             let parts: Vec<_> = flow.inputs.iter().map(|&x| (x, columns)).collect();
@@ -160,7 +206,8 @@ pub(crate) fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow:
             joined(&parts, how, scale, stage.out_features)
         }
         _ => return Err(Error::network(&stage.label, "stage", "weights of its own kind", &"another kind")),
-    })
+    };
+    Ok(())
 }
 
 /// Timesteps that a stage's input really has.
@@ -215,12 +262,11 @@ fn concatenated<F: Real>(inputs: &[&[F]], rows: usize) -> Vec<F> {
     output
 }
 
-/// The caller's state, or the one the network starts from.
-fn start<F: Real>(network: &Network, batch: usize, state: Option<&State>) -> State<F> {
-    let Some(state) = state else { return State::initial(network, batch) };
-    let layers = state.layers.iter().map(|layer| {
-        let LayerState { name, h_shape, h, c_shape, c } = layer;
-        LayerState { name: name.clone(), h_shape: *h_shape, h: convert(h), c_shape: *c_shape, c: convert(c) }
-    });
-    State { layers: layers.collect() }
+/// The numbers of a state of the same shapes.
+fn copy<F: Real>(from: &State, to: &mut State<F>) {
+    for (from, to) in from.layers.iter().zip(&mut to.layers) {
+        for (from, to) in [(&from.h, &mut to.h), (&from.c, &mut to.c)] {
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = F::from_f32(from));
+        }
+    }
 }

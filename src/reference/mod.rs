@@ -26,7 +26,7 @@ pub use channelwise::channelwise;
 pub use combine::{Columns, Combine, combine};
 pub use conv1d::windows;
 pub use embedding::embedding;
-pub(crate) use forward::{Flow, joining, merging, stateless, walk};
+pub(crate) use forward::{Flow, Memory, joining, merging, stateless, walk};
 pub use forward::{Forward, Reference};
 pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;

@@ -2,9 +2,9 @@
 
 use super::Real;
 
-/// Softmax of every row of `x` `[M, N]`; the row's maximum is taken off first.
-pub fn softmax<F: Real>(x: &[F], features: usize) -> Vec<F> {
-    let mut output = Vec::with_capacity(x.len());
+/// Softmax of every row of `x` `[M, N]`, behind what `output` holds; the row's maximum is taken off first.
+pub fn softmax<F: Real>(x: &[F], features: usize, output: &mut Vec<F>) {
+    output.reserve(x.len());
     for row in x.chunks_exact(features) {
         let max = row.iter().copied().fold(row[0], |max, x| if x > max { x } else { max });
         let start = output.len();
@@ -17,5 +17,4 @@ pub fn softmax<F: Real>(x: &[F], features: usize) -> Vec<F> {
             *x = *x / sum;
         }
     }
-    output
 }

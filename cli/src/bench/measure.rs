@@ -206,7 +206,7 @@ fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner
     let plan = session.plan(shape.steps, shape.batch)?;
     let (strategy, reason) = match &plan {
         Some(plan) => chosen(plan),
-        None => ("cpu".to_owned(), session.device().info().driver.clone()),
+        None => ("vectors".to_owned(), session.device().info().driver.clone()),
     };
     let strategy = match variant.weights {
         WeightFormat::F32 => strategy,

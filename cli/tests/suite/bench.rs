@@ -152,7 +152,7 @@ fn a_plot_has_a_line_per_series() {
     assert_eq!(series.len(), 2, "{titles:?}");
     let points = |index: usize| series[index].descendants().find_map(|node| node.attribute("points")).expect("points");
     assert_eq!((points(0).split(' ').count(), points(1).split(' ').count()), (2, 1));
-    assert!(text.contains("LSTM, B 1, reference: CPU") && text.contains("GRU, B 1, reference: CPU"), "{text}");
+    assert!(text.contains("LSTM, B 1, vectors: CPU") && text.contains("GRU, B 1, vectors: CPU"), "{text}");
 }
 
 #[test]
