@@ -30,7 +30,13 @@ impl<'a> Rows<'a> {
 
     #[inline(always)]
     fn row(&self, row: usize, len: usize) -> &'a [f32] {
-        &self.data[row / self.group * self.group_stride + row % self.group * self.stride..][..len]
+        // Divisions cost as much as a few inputs' products.
+        let at = if row < self.group {
+            row * self.stride
+        } else {
+            row / self.group * self.group_stride + row % self.group * self.stride
+        };
+        &self.data[at..][..len]
     }
 }
 

@@ -122,13 +122,14 @@ impl Exchange {
             self.meeting.store(turn + 1, Ordering::Release);
             return;
         }
-        let mut patience = 10_000;
+        // Threads that run at the same time meet within a microsecond or so.
+        let mut patience = 100;
         while self.meeting.load(Ordering::Acquire) != turn + 1 && !self.broken.load(Ordering::Relaxed) {
             if patience > 0 {
                 patience -= 1;
                 std::hint::spin_loop();
             } else {
-                // More threads than cores: let the one that is awaited run.
+                // The one that is awaited may wait for this very core.
                 std::thread::yield_now();
             }
         }

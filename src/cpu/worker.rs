@@ -88,12 +88,9 @@ impl<'a> Worker<'a> {
         let Scratch { projected, kept, .. } = &mut self.scratch;
         projected.resize(self.share.blocks.len() * len * rows * block_len, 0.0);
         let inputs = direction.input.inputs;
-        let x = Rows {
-            data: &input[(first * batch + self.share.rows.start) * inputs..],
-            stride: inputs,
-            group: rows,
-            group_stride: batch * inputs,
-        };
+        let x = Rows::even(&input[(first * batch + self.share.rows.start) * inputs..], inputs);
+        // Of some rows only, each timestep's begin behind those of all rows.
+        let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
         let own = self.share.blocks.clone();
         simd.vectorize(
             #[inline(always)]
