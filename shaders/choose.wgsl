@@ -6,7 +6,7 @@
 
 override FEATURES: u32;          // V
 override SAMPLE: u32 = 0u;       // 1 where a token is drawn
-override WORKGROUP: u32 = 64u;
+override WORKGROUP: u32 = 64u;   // a power of two
 
 const NO_SLOT: u32 = 0xffffffffu;
 const GOING: u32 = 0u;
@@ -96,7 +96,25 @@ fn of_lane(row_at: u32, live: bool, local: u32, highest: f32, most: u32, count: 
     return sum;
 }
 
-// The sum of all lanes; `before_lane` of those before this one.
+// The sum of all lanes.
+fn total(lane: vec2<u32>, local: u32) -> vec2<u32> {
+    lows[local] = lane.x;
+    highs[local] = lane.y;
+    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if local < half {
+            let sum = plus(vec2<u32>(lows[local], highs[local]), vec2<u32>(lows[local + half], highs[local + half]));
+            lows[local] = sum.x;
+            highs[local] = sum.y;
+        }
+    }
+    workgroupBarrier();
+    let sum = vec2<u32>(lows[0], highs[0]);
+    workgroupBarrier();
+    return sum;
+}
+
+// The same, and the sum of the lanes before this one.
 struct Sums {
     all: vec2<u32>,
     before_lane: vec2<u32>,
@@ -123,7 +141,7 @@ fn reach(row_at: u32, live: bool, local: u32, highest: f32, most: u32, needed: v
     for (var bit = 0u; bit < BITS; bit++) {
         let half = 1u << (BITS - 1u - bit);
         let lane = of_lane(row_at, live, local, highest, min(found + half - 1u, most), count);
-        if less(together(lane, local).all, needed) {
+        if less(total(lane, local), needed) {
             found += half;
         }
     }
@@ -151,7 +169,7 @@ fn draw(row_at: u32, live: bool, local: u32, highest: f32, random: u32) -> u32 {
         most = reach(row_at, live, local, highest, most, vec2<u32>(min(settings[1], FEATURES), 0u), true);
     }
     if settings[2] > 0u {
-        let all = together(of_lane(row_at, live, local, highest, most, false), local).all;
+        let all = total(of_lane(row_at, live, local, highest, most, false), local);
         most = reach(row_at, live, local, highest, most, part(all, settings[2]), false);
     }
     let lane_sum = of_lane(row_at, live, local, highest, most, false);

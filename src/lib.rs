@@ -20,6 +20,7 @@
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
 //!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
+//! - [`generate`]: tokens behind a prompt, greedy, drawn or by beam search, on top of a pool.
 //! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
 //!
 //! # How it is built
@@ -41,6 +42,7 @@
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
 //! | [`compare`] | one comparator, one table of tolerances |
+//! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
 //! | [`tuning`] | strategies measured on an adapter, and kept |
 //!
@@ -73,6 +75,7 @@ mod counters;
 mod device;
 mod error;
 pub mod formats;
+pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod input;
@@ -93,6 +96,7 @@ pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 pub use error::{Error, Result};
+pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
 pub use input::Input;

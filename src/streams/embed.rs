@@ -79,7 +79,7 @@ impl Session {
         self.engine()?.record_run(&run.0, encoder, input, output)
     }
 
-    pub(super) fn engine(&self) -> Result<&Engine> {
+    pub(crate) fn engine(&self) -> Result<&Engine> {
         self.gpu().ok_or_else(|| no_gpu(self))
     }
 }

@@ -6,7 +6,7 @@ use crate::state::{PartShape, State};
 
 /// A pool's states.
 #[derive(Debug)]
-pub(super) enum Store {
+pub(crate) enum Store {
     /// In the host's memory, for the CPU device.
     Host(HostSlots),
     #[cfg(feature = "gpu")]
@@ -15,7 +15,7 @@ pub(super) enum Store {
 
 /// States in the host's memory, `[S, H]` for each part.
 #[derive(Debug)]
-pub(super) struct HostSlots {
+pub(crate) struct HostSlots {
     parts: Vec<(PartShape, Vec<f32>)>,
 }
 

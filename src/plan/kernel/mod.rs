@@ -195,10 +195,7 @@ impl Kernel {
             Self::Choose,
             Self::Candidates,
         ];
-        others
-            .into_iter()
-            .chain(products)
-            .chain(RecurrentKernel::all().map(Self::Recurrent))
+        others.into_iter().chain(products).chain(RecurrentKernel::all().map(Self::Recurrent))
     }
 
     /// Its row of the table.

@@ -3,6 +3,7 @@ mod battery;
 mod cells;
 mod embed;
 mod errors;
+mod generate;
 mod goldens;
 mod host;
 mod kernels;
