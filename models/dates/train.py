@@ -1,5 +1,6 @@
-"""Train the encoder and the decoder; write `encoder.safetensors`, `decoder.safetensors`, `held_out.tsv` and
-`vocabulary.json` beside this file. Minutes on one core; the same seed gives the same files on the same machine."""
+"""Train the encoder and the decoder; write `encoder.safetensors`, `decoder.safetensors`, `held_out.tsv` (text, date,
+PyTorch's greedy answer) and `vocabulary.json` beside this file. Minutes on one core; the same seed gave the same files on
+the same machine."""
 
 import json
 import random
@@ -63,10 +64,10 @@ def save(module, name: str, layers: list[dict]) -> None:
     save_file(weights, HERE / name, {"gatefold": json.dumps({"format": 1, "layers": layers})})
 
 
-def layers(vocabulary: int) -> list[dict]:
+def layers(vocabulary: int, output: str) -> list[dict]:
     return [
         {"type": "embedding", "name": "embedding", "num_embeddings": vocabulary, "embedding_dim": EMBEDDING},
-        {"type": "lstm", "name": "lstm", "input_size": EMBEDDING, "hidden_size": HIDDEN},
+        {"type": "lstm", "name": "lstm", "input_size": EMBEDDING, "hidden_size": HIDDEN, "output": output},
     ]
 
 
@@ -93,16 +94,18 @@ def main() -> None:
         adam.step()
         falling.step()
         if step % 500 == 0:
-            right = sum(a == day.isoformat() for a, (_, day) in zip(greedy(encoder, decoder, [t for t, _ in test]), test))
+            answers = greedy(encoder, decoder, [text for text, _ in test])
+            right = sum(answer == day.isoformat() for answer, (_, day) in zip(answers, test))
             print(f"step {step}, loss {loss:.4f}, {right} of {len(test)} held out right, {time.time() - start:.0f} s", flush=True)
-            export(encoder, decoder, test)
+            export(encoder, decoder, test, answers)
 
 
-def export(encoder, decoder, test) -> None:
-    save(encoder, "encoder.safetensors", layers(len(dates.SOURCE)))
+def export(encoder, decoder, test, answers: list[str]) -> None:
+    save(encoder, "encoder.safetensors", layers(len(dates.SOURCE), "last"))
     dense = {"type": "dense", "name": "dense", "in_features": HIDDEN, "out_features": len(dates.TARGET)}
-    save(decoder, "decoder.safetensors", [*layers(len(dates.TARGET)), dense])
-    (HERE / "held_out.tsv").write_text("".join(f"{text}\t{day.isoformat()}\n" for text, day in test))
+    save(decoder, "decoder.safetensors", [*layers(len(dates.TARGET), "sequence"), dense])
+    lines = (f"{text}\t{day.isoformat()}\t{answer}\n" for (text, day), answer in zip(test, answers))
+    (HERE / "held_out.tsv").write_text("".join(lines))
     vocabulary = {"source": dates.SOURCE, "target": dates.TARGET}
     (HERE / "vocabulary.json").write_text(json.dumps(vocabulary) + "\n")
 

@@ -45,6 +45,49 @@ impl State {
 }
 
 impl StreamPool {
+    /// New streams that go on from the states of an encoder's, by layers in order as [`State::handed_to`] says. On one
+    /// GPU the states are copied there; between devices they go through the host.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for states that do not fit, [`Error::Stream`] for a stream of the encoder that is not open;
+    /// as [`StreamPool::open`]. No stream stays open then.
+    pub fn open_after(&self, encoder: &Self, streams: &[StreamId]) -> Result<Vec<StreamId>> {
+        let network = self.session().network();
+        State::zeros(encoder.session().network(), 1).handed_to(network)?;
+        let opened = self.open_all(streams.len())?;
+        let filled = self.take_over(encoder, streams, &opened);
+        if let Err(error) = filled {
+            opened.into_iter().try_for_each(|id| self.close(id))?;
+            return Err(error);
+        }
+        Ok(opened)
+    }
+
+    fn take_over(&self, encoder: &Self, from: &[StreamId], to: &[StreamId]) -> Result<()> {
+        #[cfg(feature = "gpu")]
+        if self.copy_between(encoder, from, to)? {
+            return Ok(());
+        }
+        for (&from, &to) in from.iter().zip(to) {
+            self.restore(to, &encoder.snapshot(from)?.handed_to(self.session().network())?)?;
+        }
+        Ok(())
+    }
+
+    fn open_all(&self, count: usize) -> Result<Vec<StreamId>> {
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            match self.open() {
+                Ok(id) => streams.push(id),
+                Err(error) => {
+                    streams.into_iter().try_for_each(|id| self.close(id))?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(streams)
+    }
+
     /// New streams, one for each batch row of an encoder's final state, which they start from as
     /// [`State::handed_to`] says.
     ///
@@ -53,16 +96,11 @@ impl StreamPool {
     pub fn open_from(&self, state: &State) -> Result<Vec<StreamId>> {
         let state = state.handed_to(self.session().network())?;
         let rows = state.layers.first().map_or(0, |layer| layer.h_shape[1]);
-        let mut streams = Vec::with_capacity(rows);
-        for row in 0..rows {
-            let opened = self.open().and_then(|id| {
-                streams.push(id);
-                self.restore(id, &state.row(row))
-            });
-            if let Err(error) = opened {
-                streams.into_iter().try_for_each(|id| self.close(id))?;
-                return Err(error);
-            }
+        let streams = self.open_all(rows)?;
+        let filled = (0..rows).zip(&streams).try_for_each(|(row, &id)| self.restore(id, &state.row(row)));
+        if let Err(error) = filled {
+            streams.into_iter().try_for_each(|id| self.close(id))?;
+            return Err(error);
         }
         Ok(streams)
     }

@@ -127,6 +127,24 @@ impl Slots {
         pollster::block_on(engine.context.scoped("copying states", copy))
     }
 
+    /// Copies states from slots of another pool whose parts have the same sizes.
+    pub fn copy_from(&self, engine: &Engine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
+        engine.context.check()?;
+        let copy = || {
+            let mut encoder = encoder(&engine.context);
+            for (theirs, ours) in other.parts.iter().zip(&self.parts) {
+                let bytes = ours.row_bytes();
+                for (&from, &to) in from.iter().zip(to) {
+                    let [from, to] = [from, to].map(|slot| u64::from(slot) * bytes);
+                    encoder.copy_buffer_to_buffer(&theirs.buffer, from, &ours.buffer, to, bytes);
+                }
+            }
+            engine.context.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(engine.context.scoped("handing states over", copy))
+    }
+
     /// Starts reading the state of a slot.
     pub fn read<'a>(&self, engine: &'a Engine, slot: u32) -> Result<Pending<'a>> {
         engine.context.check()?;

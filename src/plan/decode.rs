@@ -19,7 +19,11 @@ pub const CHOICE_HEAD: usize = 7;
 pub fn choose(plan: &Plan, sample: bool, ends: usize, most: usize, limits: &PlanLimits) -> Result<Dispatch> {
     let vocabulary = vocabulary(plan);
     let own = plan.buffers.len();
-    let slice = |index: BufferId, words: usize| Slice { buffer: own + index, offset: 0, bytes: words as u64 * F32 };
+    let slice = |index: BufferId, words: usize| Slice {
+        buffer: own + index,
+        offset: 0,
+        bytes: (words as u64).saturating_mul(F32),
+    };
     let output = slice(3, plan.batch.saturating_mul(most));
     if output.bytes > limits.max_binding.min(limits.max_buffer) {
         return Err(Error::TooLarge {
@@ -53,7 +57,7 @@ pub fn candidates(plan: &Plan, count: usize, limits: &PlanLimits) -> Result<Disp
     let vocabulary = vocabulary(plan);
     let (lanes, lane) = (u64::from(ROW_WORKGROUP), vocabulary.div_ceil(ROW_WORKGROUP.into()));
     let words = plan.batch.saturating_mul(count.saturating_mul(2).saturating_add(2));
-    let output = Slice { buffer: plan.buffers.len(), offset: 0, bytes: words as u64 * F32 };
+    let output = Slice { buffer: plan.buffers.len(), offset: 0, bytes: (words as u64).saturating_mul(F32) };
     let constants = vec![narrow(vocabulary)?, size(count)?, ROW_WORKGROUP];
     let iterations = (count as u64).saturating_add(3).saturating_mul(lane + lanes + 1);
     row_wise(plan, Kernel::Candidates, constants, vec![logits(plan), output], iterations, limits)
@@ -63,7 +67,7 @@ pub fn candidates(plan: &Plan, count: usize, limits: &PlanLimits) -> Result<Disp
 #[must_use]
 pub fn steps_at_once(plan: &Plan, around: usize) -> usize {
     let by_work = MAX_SUBMISSION_WORK / plan.work().max(1);
-    let by_dispatches = MAX_SUBMISSION_DISPATCHES / (plan.dispatch_count() + around as u64).max(1);
+    let by_dispatches = MAX_SUBMISSION_DISPATCHES / plan.dispatch_count().saturating_add(around as u64).max(1);
     usize::try_from(by_work.min(by_dispatches)).unwrap_or(usize::MAX).max(1)
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 mod common;
+#[path = "../../examples/dates/mod.rs"]
+mod dates;
 mod on_device;
 mod pure;
 #[path = "../support/repository.rs"]

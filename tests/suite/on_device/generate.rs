@@ -483,6 +483,32 @@ fn a_decoder_starts_from_its_encoder() {
             different.push(got.log_probability);
         }
         assert!(different[0] != different[1] && different[1] != different[2], "each row has its own start");
+        // The same through a pool of encoders, whose states need not see the host.
+        let encoders = self::pool(&device, &encoder, 1);
+        let reading: Vec<StreamId> = rows.iter().map(|_| encoders.open().unwrap()).collect();
+        let calls: Vec<_> =
+            reading.iter().zip(rows).map(|(&id, row)| (id, Input::tokens(row, [row.len(), 1]))).collect();
+        encoders.advance(&calls).unwrap();
+        let before = pool.session().counters().bytes_from_device + encoders.session().counters().bytes_from_device;
+        let after = pool.open_after(&encoders, &reading).unwrap();
+        let back =
+            pool.session().counters().bytes_from_device + encoders.session().counters().bytes_from_device - before;
+        assert_eq!(back, 0, "nothing is read back");
+        let prompts: Vec<_> = after.iter().map(|&id| (id, &[0][..])).collect();
+        assert_same("after an encoder's streams", &pool.generate(&prompts, &options).unwrap(), &got);
+        let elsewhere = self::pool(&Device::cpu(), &encoder, 1);
+        let reading = [elsewhere.open().unwrap()];
+        elsewhere.advance(&[(reading[0], Input::tokens(rows[1], [1, 1]))]).unwrap();
+        let from_elsewhere = pool.open_after(&elsewhere, &reading).unwrap();
+        let again = pool.generate(&[(from_elsewhere[0], &[0])], &options).unwrap();
+        assert_same("from another device", &again, &got[1..2]);
+        after.into_iter().chain(from_elsewhere).for_each(|id| pool.close(id).unwrap());
+        elsewhere.close(reading[0]).unwrap();
+        assert!(matches!(pool.open_after(&elsewhere, &reading), Err(Error::Stream { .. })));
+        assert!(matches!(
+            pool.open_after(&self::pool(&device, &self::decoder(7, 3), 1), &[]),
+            Err(Error::Shape { .. })
+        ));
         // States that do not fit are refused, and no stream is left open.
         let narrow = Network::random(spec(vec![embedding(11, 6, false), LayerSpec::Lstm(lstm(6, 10))]), 8).unwrap();
         let wide = RecurrentSpec { num_layers: 2, ..RecurrentSpec::new("reads", 6, 11) };

@@ -1,6 +1,7 @@
 mod api;
 mod battery;
 mod cells;
+mod dates;
 mod embed;
 mod errors;
 mod generate;

@@ -1,3 +1,4 @@
+mod decode;
 mod docs;
 mod files;
 mod formats;
