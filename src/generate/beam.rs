@@ -6,7 +6,9 @@ use std::cmp::Ordering;
 use super::options::{BeamOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
 use crate::error::Result;
-use crate::reference::{NO_SLOT, candidates, first_bad};
+#[cfg(feature = "gpu")]
+use crate::reference::NO_SLOT;
+use crate::reference::{candidates, first_bad};
 #[cfg(feature = "gpu")]
 use crate::streams::Store;
 use crate::streams::{StreamId, StreamPool};

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::lock::lock;
 use crate::session::Wish;
-use crate::streams::{Inner, Store, StreamId, StreamPool};
+use crate::streams::{Inner, StreamId, StreamPool};
 
 /// A prompt, which its stream has not read yet.
 pub(super) type Prompt<'a> = (StreamId, &'a [u32]);
@@ -69,7 +69,7 @@ impl<'a> Scratch<'a> {
     /// Gives the logits `[B, V]`.
     pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
         let session = self.pool.session();
-        let Store::Host(slots) = &mut self.inner.store else {
+        let Some(slots) = self.inner.store.host() else {
             return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
         let input = Checked { steps: 1, batch: tokens.len(), values: Values::Tokens(tokens.into()), mask: None };

@@ -101,14 +101,14 @@ fn weight(distance: u32) -> u64 {
         return 0;
     }
     let t = u64::from(distance % HALVING) << 12;
-    let series = SERIES.iter().rev().fold(0, |sum, &term| u64::from(term) - (sum * t >> 32));
+    let series = SERIES.iter().rev().fold(0, |sum, &term| u64::from(term) - ((sum * t) >> 32));
     series >> (distance / HALVING)
 }
 
 /// `total * share / 2^32`
 fn part(total: u64, share: u32) -> u64 {
     // Sums of up to 2^24 weights of up to 2^31.
-    u64::try_from(u128::from(total) * u128::from(share) >> 32).unwrap_or(u64::MAX)
+    u64::try_from((u128::from(total) * u128::from(share)) >> 32).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

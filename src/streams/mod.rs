@@ -48,5 +48,6 @@ pub use embed::{PreparedRun, StreamRun};
 pub(crate) use pool::Inner;
 pub use pool::{PoolCounters, StreamPool};
 pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
+#[cfg(feature = "gpu")]
 pub(crate) use store::Store;
 pub use table::StreamId;

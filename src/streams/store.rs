@@ -53,6 +53,15 @@ impl HostSlots {
 }
 
 impl Store {
+    /// The states, if they are in the host's memory.
+    pub fn host(&mut self) -> Option<&mut HostSlots> {
+        match self {
+            Self::Host(slots) => Some(slots),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => None,
+        }
+    }
+
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Host(slots) => slots.bytes(),

@@ -1,7 +1,7 @@
 //! Generation: greedy, drawn and by beam search, each against a way of its own to the same answer.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
-use gatefold::reference::{Reference, log_probability};
+use gatefold::reference::{Real, Reference, log_probability};
 use gatefold::{
     BeamOptions, Device, Error, GenerateOptions, Input, Network, Sampling, Sequence, Session, State, StreamId,
     StreamPool,
@@ -83,7 +83,7 @@ fn by_hand(network: &Network, start: &State, prompt: &[u32], options: &GenerateO
         }
         let id = u32::try_from(token).unwrap();
         sequence.tokens.push(id);
-        sequence.log_probability += log_probability(&logits, token) as f32;
+        sequence.log_probability += log_probability(&logits, token).to_f32();
         sequence.stopped = options.eos.contains(&id);
     }
     sequence
@@ -307,7 +307,7 @@ fn exhaustive(network: &Network, start: &State, prompt: &[u32], options: &BeamOp
         for (id, token) in (0u32..).zip(0..logits.len()) {
             open.push(Sequence {
                 tokens: [&sequence.tokens[..], &[id]].concat(),
-                log_probability: sequence.log_probability + log_probability(&logits, token) as f32,
+                log_probability: sequence.log_probability + log_probability(&logits, token).to_f32(),
                 stopped: options.eos.contains(&id),
             });
         }
@@ -371,7 +371,7 @@ fn narrow(network: &Network, start: &State, prompt: &[u32], options: &BeamOption
             let logits = logits(network, start, &[prompt, &beam.tokens].concat());
             next.extend((0u32..).zip(0..logits.len()).map(|(id, token)| Sequence {
                 tokens: [&beam.tokens[..], &[id]].concat(),
-                log_probability: beam.log_probability + log_probability(&logits, token) as f32,
+                log_probability: beam.log_probability + log_probability(&logits, token).to_f32(),
                 stopped: options.eos.contains(&id),
             }));
         }
@@ -479,7 +479,7 @@ fn a_decoder_starts_from_its_encoder() {
             let alone = Session::new(&Device::cpu(), &encoder).unwrap();
             let state = alone.run(Input::tokens(tokens, [tokens.len(), 1]), None).unwrap().state;
             let start = state.handed_to(&decoder).unwrap();
-            assert_same("a row alone", &[got.clone()], &[by_hand(&decoder, &start, &[0], &options)]);
+            assert_same("a row alone", std::slice::from_ref(got), &[by_hand(&decoder, &start, &[0], &options)]);
             different.push(got.log_probability);
         }
         assert!(different[0] != different[1] && different[1] != different[2], "each row has its own start");

@@ -37,7 +37,10 @@ fn choices_stay_within_their_buffers() {
         let (rows, own) = (batch as u64, run.buffers.len());
         let dispatch = choose(&run, true, 3, 5, &limits).unwrap();
         assert_eq!(dispatch.kernel, Kernel::Choose);
-        assert_eq!((dispatch.constant("FEATURES"), dispatch.constant("SAMPLE")), (Some(vocabulary as u32), Some(1)));
+        assert_eq!(
+            (dispatch.constant("FEATURES"), dispatch.constant("SAMPLE")),
+            (u32::try_from(vocabulary).ok(), Some(1))
+        );
         let bound: Vec<(usize, u64)> = dispatch.bindings.iter().map(|slice| (slice.buffer, slice.bytes)).collect();
         let logits = (run.outputs.last().unwrap().buffer, 4 * rows * vocabulary as u64);
         let own_buffers = [(own + 1, 4 * (CHOICE_HEAD as u64 + 3)), (run.input, 4 * rows), (own, 4 * rows)];
