@@ -14,6 +14,8 @@ const END: u32 = 0;
 const MOST: usize = 12;
 /// Dates translated side by side.
 pub const BATCH: usize = 100;
+/// Beams of each, at most; every beam is a stream.
+const MOST_BEAMS: usize = 64;
 
 /// Both networks on one device.
 pub struct Translator {
@@ -55,8 +57,10 @@ impl Translator {
         source: Vec<char>,
         target: Vec<char>,
     ) -> Result<Self> {
-        let pool = |network| StreamPool::new(Session::new(device, network)?, BATCH);
-        Ok(Self { encoders: pool(encoder)?, decoders: pool(decoder)?, source, target })
+        let encoders = StreamPool::new(Session::new(device, encoder)?, BATCH)?;
+        let limit = BATCH * (1 + MOST_BEAMS);
+        let decoders = StreamPool::with_limit(Session::new(device, decoder)?, BATCH, limit)?;
+        Ok(Self { encoders, decoders, source, target })
     }
 
     /// The device.
