@@ -38,14 +38,14 @@ install_drivers() {
     DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends $packages
 }
 
-# Runs tests, the environment's words first: tests [NAME=VALUE ...] -- FILTER
+# Runs tests, the environment's words first: tests [NAME=VALUE ...] -- [FILTER ...]
 tests() {
     local environment=()
     while [ "$1" != -- ]; do environment+=("$1"); shift; done
     shift
     if cargo nextest --version >/dev/null 2>&1; then
         local filter=()
-        [ $# = 0 ] || filter=(-E "test($1)")
+        [ $# = 0 ] || filter=(-E "$(printf ' | test(%s)' "$@" | cut -c 4-)")
         env "${environment[@]}" cargo nextest run --workspace --all-features --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
     else
         # One test at a time: drivers misbehave on parallel devices.
@@ -76,17 +76,25 @@ for backend in vulkan gl metal dx12; do
         everything=no
     else
         say "tests on the device: $name ($backend)"
-        tests GATEFOLD_TEST_DEVICE=$backend -- on_device::
+        tests GATEFOLD_TEST_DEVICE=$backend -- on_device:: on_gpu::
     fi
 done
 [ $everything = no ] || fail "no adapter on any backend"
+for set in avx512 avx2 sse2 neon portable; do
+    if cargo run --quiet --package gatefold-cli -- devices --device cpu --instruction-set $set >/dev/null 2>&1; then
+        say "tests on the device: CPU, $set"
+        tests GATEFOLD_TEST_DEVICE=cpu GATEFOLD_TEST_INSTRUCTIONS=$set -- on_device::
+    else
+        say "NOT RUN: this CPU has no $set"
+    fi
+done
 
 # Chromium brings SwiftShader, whose limits are close to WebGPU's defaults.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -f $swiftshader ]; then
     tested+=("SwiftShader (vulkan)")
     say "tests on the device: SwiftShader (vulkan)"
-    tests VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device::
+    tests VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device:: on_gpu::
 else
     say "NOT RUN: SwiftShader is not installed (Debian: chromium)"
 fi

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Counters {
     /// Runs, the recorded ones included.
     pub runs: u64,
+    /// Of the runs, those of a GPU's session that went to the CPU ([`Session::prefers_cpu`](crate::Session::prefers_cpu)).
+    pub runs_aside: u64,
     /// Timesteps × batch rows, those that fill up included.
     pub steps: u64,
     /// Dispatches on the device; 0 on the CPU.
@@ -28,6 +30,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     runs: AtomicU64,
+    runs_aside: AtomicU64,
     steps: AtomicU64,
     dispatches: AtomicU64,
     bytes_to_device: AtomicU64,
@@ -44,9 +47,15 @@ impl Meter {
         self.dispatches.fetch_add(dispatches, Relaxed);
     }
 
+    /// Of the runs counted, one was not the device's.
+    pub fn aside(&self) {
+        self.runs_aside.fetch_add(1, Relaxed);
+    }
+
     pub fn read(&self, device_lost: bool) -> Counters {
         Counters {
             runs: self.runs.load(Relaxed),
+            runs_aside: self.runs_aside.load(Relaxed),
             steps: self.steps.load(Relaxed),
             dispatches: self.dispatches.load(Relaxed),
             bytes_to_device: self.bytes_to_device.load(Relaxed),

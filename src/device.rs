@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::cpu::{Cpu, CpuOptions};
 use crate::error::{Error, Result};
 use crate::tuning::Tuning;
 
@@ -13,11 +14,13 @@ pub struct Device {
     info: Arc<DeviceInfo>,
     kind: Kind,
     tuning: Option<Arc<Tuning>>,
+    /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
+    chosen_freely: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Cpu,
+    Cpu(Cpu),
     #[cfg(feature = "gpu")]
     Gpu(Arc<crate::gpu::Context>),
 }
@@ -223,10 +226,22 @@ impl DeviceChoice {
 }
 
 impl Device {
-    /// This CPU, through the reference in `f32`.
+    /// This CPU, with all that it offers.
     #[must_use]
     pub fn cpu() -> Self {
-        Self::from_kind(DeviceInfo::cpu(), Kind::Cpu)
+        Self::of_cpu(Cpu::best())
+    }
+
+    /// This CPU, as `options` say.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if the CPU has no such instruction set.
+    pub fn cpu_with(options: CpuOptions) -> Result<Self> {
+        Ok(Self::of_cpu(Cpu::new(options)?))
+    }
+
+    fn of_cpu(cpu: Cpu) -> Self {
+        Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, Kind::Cpu(cpu))
     }
 
     /// Opens the device that `choice` leads to.
@@ -245,7 +260,14 @@ impl Device {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
-        Self::open_adapter(choice).await
+        let device = Self::open_adapter(choice).await?;
+        Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
+    }
+
+    /// The tuning that may send a run to the CPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tuning_of_free_choice(&self) -> Option<&Arc<Tuning>> {
+        self.tuning.as_ref().filter(|_| self.chosen_freely)
     }
 
     /// What it is.
@@ -255,10 +277,11 @@ impl Device {
     }
 
     fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
-        Self { info: Arc::new(info), kind, tuning: None }
+        Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
     }
 
-    /// The device, whose sessions from now on run as `tuning` says where it has measured.
+    /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
+    /// [`DeviceChoice::Auto`] leaves to the CPU what was measured to be faster there.
     ///
     /// # Errors
     /// [`Error::Malformed`] if the tuning is another adapter's.
@@ -276,7 +299,7 @@ impl Device {
     /// Whether workgroups of one dispatch surely run at the same time, as far as anybody knows.
     pub(crate) fn workgroups_meet(&self) -> bool {
         match &self.kind {
-            Kind::Cpu => false,
+            Kind::Cpu(_) => false,
             #[cfg(feature = "gpu")]
             Kind::Gpu(context) => context.limits().resident_workgroups > 0,
         }
@@ -294,7 +317,7 @@ impl Device {
     /// The driver's own errors.
     pub fn measure_bandwidth(&self) -> Result<f64> {
         match &self.kind {
-            Kind::Cpu => Ok(copy_bandwidth()),
+            Kind::Cpu(_) => Ok(copy_bandwidth()),
             #[cfg(feature = "gpu")]
             Kind::Gpu(context) => pollster::block_on(crate::gpu::bandwidth(context)),
         }
@@ -364,7 +387,7 @@ impl Device {
     /// The driver's own.
     pub fn workgroups_at_once(&self) -> Result<Option<u32>> {
         match &self.kind {
-            Kind::Cpu => Ok(None),
+            Kind::Cpu(_) => Ok(None),
             Kind::Gpu(context) => context.workgroups_at_once().map(Some),
         }
     }

@@ -29,8 +29,8 @@
 //!
 //! ```text
 //! file ── formats ──► Network ── plan ──► Plan ──► gpu        wgpu: pipelines, buffers, readback
-//!                     (network)           (pure)   reference  the same stages on the CPU
-//!                                                      └────► Session ──► Output
+//!                     (network) │         (pure)     │
+//!                               └──────────────► cpu └────► Session ──► Output
 //! ```
 //!
 //! | where | what |
@@ -40,7 +40,8 @@
 //! | [`formats`] | files to networks and back |
 //! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
-//! | [`reference`](mod@reference) | the CPU twin of every kernel in f32 and f64, stems as in `shaders/`; the f32 one is the CPU device |
+//! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
+//! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
@@ -72,6 +73,7 @@
 mod classify;
 pub mod compare;
 mod counters;
+mod cpu;
 mod device;
 mod error;
 pub mod formats;
@@ -85,6 +87,7 @@ pub mod models;
 pub mod network;
 pub mod plan;
 pub mod reference;
+mod room;
 mod session;
 mod state;
 pub mod streams;
@@ -94,6 +97,7 @@ mod verify;
 
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
+pub use cpu::{CpuOptions, InstructionSet};
 pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 pub use error::{Error, Result};
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};

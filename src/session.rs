@@ -1,9 +1,12 @@
 //! What a user holds: a network on a device, ready to run.
 
 use std::sync::Arc;
+#[cfg(feature = "gpu")]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Meter};
+use crate::cpu;
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::Result;
 #[cfg(feature = "gpu")]
@@ -13,7 +16,6 @@ use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
-use crate::reference::Reference;
 use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
@@ -28,10 +30,14 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Engine {
-    Cpu(Reference<f32>),
+    Cpu(cpu::Engine),
     #[cfg(feature = "gpu")]
-    Gpu(crate::gpu::Engine),
+    Gpu(crate::gpu::Engine, Aside),
 }
+
+/// The same network on this CPU, made when it is first found to be faster there.
+#[cfg(feature = "gpu")]
+type Aside = OnceLock<(cpu::Engine, Arc<DeviceInfo>)>;
 
 /// The answer of a run.
 #[derive(Clone, Debug)]
@@ -89,6 +95,8 @@ pub(crate) struct Raw {
     /// Whether workgroups waited for each other in vain, so that nothing here is right.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no workgroups"))]
     pub lost_patience: bool,
+    /// Where it ran, if not on the session's device.
+    pub aside: Option<Arc<DeviceInfo>>,
 }
 
 impl Session {
@@ -114,16 +122,18 @@ impl Session {
     /// As [`Session::new`].
     pub async fn with_options_async(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
         let meter: Arc<Meter> = Arc::default();
+        let network = Arc::new(network.clone());
         let engine = match device.kind() {
-            Kind::Cpu => Engine::Cpu(Reference::new(network)),
+            Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, &network)),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => Engine::Gpu(
-                crate::gpu::Engine::new(gpu.clone(), network, options, device.tuning(), meter.clone()).await?,
+                crate::gpu::Engine::new(gpu.clone(), &network, options, device.tuning(), meter.clone()).await?,
+                Aside::new(),
             ),
         };
         // The CPU has nothing to cut up, and one arithmetic.
         let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
-        Ok(Self { device: device.clone(), network: Arc::new(network.clone()), arithmetic, engine, meter })
+        Ok(Self { device: device.clone(), network, arithmetic, engine, meter })
     }
 
     /// The network.
@@ -150,7 +160,7 @@ impl Session {
         let lost = match &self.engine {
             Engine::Cpu(_) => false,
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.check().is_err(),
+            Engine::Gpu(engine, _) => engine.check().is_err(),
         };
         self.meter.read(lost)
     }
@@ -180,11 +190,13 @@ impl Session {
     pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        self.count(&checked);
+        if let Some(raw) = self.on_cpu(&checked, state, Wish::default()) {
+            return Ok(self.output(&checked, raw?, start));
+        }
         let raw = match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, &checked, state, Wish::default())?,
+            Engine::Cpu(_) => Raw::default(),
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => {
+            Engine::Gpu(engine, _) => {
                 let raw = engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?;
                 if raw.lost_patience {
                     engine.stop_waiting();
@@ -219,7 +231,7 @@ impl Session {
                 Ok(None)
             }
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.plan(RunShape::new(steps, batch)).map(Some),
+            Engine::Gpu(engine, _) => engine.plan(RunShape::new(steps, batch)).map(Some),
         }
     }
 
@@ -228,7 +240,7 @@ impl Session {
     pub(crate) fn gpu(&self) -> Option<&crate::gpu::Engine> {
         match &self.engine {
             Engine::Cpu(_) => None,
-            Engine::Gpu(engine) => Some(engine),
+            Engine::Gpu(engine, _) => Some(engine),
         }
     }
 
@@ -240,11 +252,13 @@ impl Session {
     }
 
     pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-        self.count(input);
+        if let Some(raw) = self.on_cpu(input, state, wish) {
+            return raw;
+        }
         match &self.engine {
-            Engine::Cpu(reference) => on_cpu(reference, input, state, wish),
+            Engine::Cpu(_) => Ok(Raw::default()),
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => {
+            Engine::Gpu(engine, _) => {
                 let raw = pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()?;
                 if !raw.lost_patience {
                     return Ok(raw);
@@ -255,11 +269,42 @@ impl Session {
         }
     }
 
-    /// Counts a run on the CPU; a GPU's engine counts its own.
-    fn count(&self, input: &Checked<'_>) {
-        if matches!(self.engine, Engine::Cpu(_)) {
-            self.meter.run(input.steps, input.batch, 0);
+    /// Why a run of T `steps` and B `batch` rows goes to the CPU although the device is a GPU: because
+    /// [`tune`](crate::tuning::tune) found it faster there, and the device was chosen by [`DeviceChoice::Auto`].
+    ///
+    /// [`DeviceChoice::Auto`]: crate::DeviceChoice::Auto
+    #[must_use]
+    pub fn prefers_cpu(&self, steps: usize, batch: usize) -> Option<String> {
+        match &self.engine {
+            Engine::Cpu(_) => {
+                let _ = (steps, batch);
+                None
+            }
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(..) => self.device.tuning_of_free_choice()?.find(&self.network, steps, batch)?.prefers_cpu(),
         }
+    }
+
+    /// The answer of the CPU, if this run is the CPU's. A GPU's engine counts its own runs.
+    fn on_cpu(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Option<Result<Raw>> {
+        let (engine, aside) = match &self.engine {
+            Engine::Cpu(engine) => (engine, None),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_, aside) => {
+                let why = self.prefers_cpu(input.steps, input.batch)?;
+                let (engine, info) = aside.get_or_init(|| {
+                    log::info!("runs of T = {}, B = {} go to the CPU: {why}", input.steps, input.batch);
+                    let device = Device::cpu();
+                    (cpu::Engine::new(cpu::Cpu::best(), &self.network), device.info().clone())
+                });
+                (engine, Some(info.clone()))
+            }
+        };
+        self.meter.run(input.steps, input.batch, 0);
+        if aside.is_some() {
+            self.meter.aside();
+        }
+        Some(on_cpu(engine, input, state, wish).map(|raw| Raw { aside, ..raw }))
     }
 
     /// The last stage's output in the caller's order.
@@ -277,14 +322,27 @@ impl Session {
             }
         };
         let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
-        Output { values, shape, state: raw.state, device: self.device.info().clone(), timing }
+        Output {
+            values,
+            shape,
+            state: raw.state,
+            device: raw.aside.unwrap_or_else(|| self.device.info().clone()),
+            timing,
+        }
     }
 }
 
-fn on_cpu(reference: &Reference<f32>, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-    let mut forward = reference.forward_checked(input, state)?;
+fn on_cpu(engine: &cpu::Engine, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
+    let mut forward = engine.forward(input, state)?;
     if !wish.trace {
         forward.stages.drain(..forward.stages.len().saturating_sub(1));
     }
-    Ok(Raw { stages: forward.stages, state: forward.state, gpu_time: None, encoding: None, lost_patience: false })
+    Ok(Raw {
+        stages: forward.stages,
+        state: forward.state,
+        gpu_time: None,
+        encoding: None,
+        lost_patience: false,
+        aside: None,
+    })
 }

@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::verify::RandomInput;
 
 /// The layout of a tuning file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Candidates this many times slower than the best after one run are not timed again.
 const HOPELESS: f64 = 3.0;
 
@@ -55,6 +55,18 @@ pub struct Tuned {
     pub microseconds: f64,
     /// The same for what the plan would have chosen.
     pub untuned_microseconds: f64,
+    /// The same on the CPU device, timed in turns with the others.
+    pub cpu_microseconds: f64,
+}
+
+impl Tuned {
+    /// Why this is better run on the CPU; `None` if it is not.
+    #[must_use]
+    pub fn prefers_cpu(&self) -> Option<String> {
+        let Self { microseconds, cpu_microseconds, .. } = *self;
+        (cpu_microseconds < microseconds)
+            .then(|| format!("measured to take {cpu_microseconds:.0} µs on the CPU, {microseconds:.0} µs on the GPU"))
+    }
 }
 
 impl Tuning {
@@ -136,6 +148,15 @@ impl Tuning {
         &self.entries
     }
 
+    /// What was measured for this network with so many steps and rows.
+    #[must_use]
+    pub fn find(&self, network: &Network, steps: usize, batch: usize) -> Option<&Tuned> {
+        let recurrences = recurrences(network);
+        self.entries.iter().find(|tuned| {
+            tuned.batch == batch && bucket(tuned.steps) == bucket(steps) && tuned.recurrences == recurrences
+        })
+    }
+
     /// `options` with the measured choice for this run; a wish of the caller goes before it.
     #[cfg(feature = "gpu")]
     pub(crate) fn apply(&self, network: &Network, shape: RunShape, options: PlanOptions) -> Option<PlanOptions> {
@@ -144,11 +165,7 @@ impl Tuning {
             || options.units.is_some()
             || options.four_rows.is_some()
             || options.held.is_some();
-        let recurrences = recurrences(network);
-        let fits = |tuned: &&Tuned| {
-            tuned.batch == shape.batch && bucket(tuned.steps) == bucket(shape.steps) && tuned.recurrences == recurrences
-        };
-        let tuned = self.entries.iter().find(fits).filter(|_| !wished)?;
+        let tuned = self.find(network, shape.steps, shape.batch).filter(|_| !wished)?;
         Some(tuned.options(options))
     }
 }
@@ -227,21 +244,30 @@ struct Candidate {
 
 impl Candidate {
     fn run(&mut self, input: &RandomInput) -> Result<()> {
-        let start = Instant::now();
-        self.session.run(input.as_input(), None)?;
-        self.microseconds.push(start.elapsed().as_secs_f64() * 1e6);
+        self.microseconds.push(timed(&self.session, input)?);
         Ok(())
     }
 
     fn median(&self) -> f64 {
-        let mut sorted = self.microseconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        median(&self.microseconds)
     }
 }
 
+/// Microseconds of a run.
+fn timed(session: &Session, input: &RandomInput) -> Result<f64> {
+    let start = Instant::now();
+    session.run(input.as_input(), None)?;
+    Ok(start.elapsed().as_secs_f64() * 1e6)
+}
+
+fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
 /// Times every way to run `network` with T `steps` and B `batch` on `device`, `runs` times each in
-/// turns, and says which is fastest. `None` for a network without a recurrence, and on the CPU.
+/// turns with each other and with the CPU device, and says which is fastest. `None` for a network without a recurrence, and on the CPU.
 ///
 /// # Errors
 /// As [`Session::run`].
@@ -277,8 +303,12 @@ pub fn tune(device: &Device, network: &Network, steps: usize, batch: usize, runs
     let best = field.iter().map(Candidate::median).fold(f64::INFINITY, f64::min);
     let untuned = field.first().map(|candidate| candidate.plan.clone());
     field.retain(|candidate| Some(&candidate.plan) == untuned.as_ref() || candidate.median() < HOPELESS * best);
-    for _ in 1..runs.max(1) {
-        for candidate in &mut field {
+    let cpu = Session::new(&Device::cpu(), network)?;
+    let mut cpu_microseconds = Vec::new();
+    timed(&cpu, &input)?;
+    for run in 0..runs.max(1) {
+        cpu_microseconds.push(timed(&cpu, &input)?);
+        for candidate in field.iter_mut().filter(|_| run > 0) {
             candidate.run(&input)?;
         }
     }
@@ -297,5 +327,6 @@ pub fn tune(device: &Device, network: &Network, steps: usize, batch: usize, runs
         held,
         microseconds: best.median(),
         untuned_microseconds,
+        cpu_microseconds: median(&cpu_microseconds),
     }))
 }

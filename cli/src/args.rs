@@ -1,10 +1,11 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gatefold::plan::Strategy;
-use gatefold::{DeviceChoice, WeightFormat};
+use gatefold::{CpuOptions, DeviceChoice, InstructionSet, WeightFormat};
 
 use crate::Result;
 use crate::bench::{Set, Shape};
@@ -18,6 +19,14 @@ pub struct Args {
     /// auto takes the best GPU, or this CPU when there is none; WGPU_BACKEND and WGPU_ADAPTER_NAME narrow its choice.
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Vec<DeviceChoice>,
+    /// Threads that a run on the CPU may use [default: as many as there are cores]
+    ///
+    /// Small runs use one all the same; answers are bit by bit the same for any number.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// The CPU's instruction set: avx512, avx2, sse2, neon, simd128 or portable [default: the widest there is]
+    #[arg(long, global = true, value_name = "SET")]
+    pub instruction_set: Option<InstructionSet>,
     /// Say more on stderr; repeat for still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -26,6 +35,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Wishes about the CPU.
+    pub fn cpu(&self) -> CpuOptions {
+        CpuOptions { threads: self.threads, instruction_set: self.instruction_set }
+    }
+
     /// The one device, for all subcommands but `bench`.
     pub fn device(&self) -> Result<&DeviceChoice> {
         match self.device.as_slice() {

@@ -58,7 +58,12 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
         Confusion::new(&labels, expected.iter().copied().zip(predictions.iter().map(|prediction| prediction.class)))
     });
     let info = device.info().clone();
-    let (fell_back, place) = (source::fell_back(choice, &info), source::place(choice, &info));
+    let fell_back = source::fell_back(choice, &info);
+    let mut place = source::place(choice, &info);
+    let counted = classifier.session().counters();
+    if counted.runs_aside > 0 {
+        place += &format!("; {} of {} runs on the CPU, measured faster there", counted.runs_aside, counted.runs);
+    }
     let answers = Answers { texts, predictions, expected, confusion, labels, device: info, fell_back, place, time };
     match args.format {
         Format::Table => Ok(answers.table()),

@@ -15,7 +15,7 @@ use crate::units::{bytes, count, grouped};
 /// Lists adapters.
 pub fn run(args: &DevicesArgs, choice: &DeviceChoice) -> Result<Report> {
     let adapters = Device::adapters();
-    let taken = Device::open(choice)?;
+    let taken = crate::source::untuned(choice)?;
     let why = why(choice, taken.info().kind, &adapters);
     match args.format {
         TreeFormat::Table => {

@@ -27,7 +27,11 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     let device = source::open(choice)?;
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {
-        Some(plan) => (device.info().to_string(), plan),
+        Some(plan) => {
+            let aside = session.prefers_cpu(args.steps, args.batch);
+            let aside = aside.map_or_else(String::new, |why| format!(", but such runs go to the CPU: {why}"));
+            (format!("{}{aside}", device.info()), plan)
+        }
         None => {
             let place = source::place(choice, device.info());
             let plan = plan(&network, RunShape::new(args.steps, args.batch), &PlanLimits::default(), &options)?;

@@ -1,9 +1,10 @@
 //! Where a command's model and device come from.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use gatefold::tuning::Tuning;
-use gatefold::{Device, DeviceChoice, DeviceInfo, DeviceKind, Network};
+use gatefold::{CpuOptions, Device, DeviceChoice, DeviceInfo, DeviceKind, Network};
 
 use crate::Result;
 
@@ -30,10 +31,27 @@ pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
     if fell_back(choice, info) { format!("{info} (no GPU found)") } else { info.to_string() }
 }
 
+/// What the command line says about the CPU: the same for every device of a command.
+static CPU: OnceLock<CpuOptions> = OnceLock::new();
+
+/// Keeps what the command line says about the CPU.
+pub fn set_cpu(options: CpuOptions) {
+    let _ = CPU.set(options);
+}
+
+/// Opens the device that `choice` leads to, without what has been measured on it.
+pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
+    let device = Device::open(choice)?;
+    match CPU.get() {
+        Some(&options) if device.info().kind == DeviceKind::Cpu => Ok(Device::cpu_with(options)?),
+        _ => Ok(device),
+    }
+}
+
 /// Opens the device that `choice` leads to, with what `gatefold tune` has measured on it. A file
 /// that does not fit is no reason to stop, unless somebody named it.
 pub fn open(choice: &DeviceChoice) -> Result<Device> {
-    let device = Device::open(choice)?;
+    let device = untuned(choice)?;
     let (path, named) = match std::env::var_os(TUNING) {
         Some(path) => (Some(PathBuf::from(path)), true),
         None => (tuning_path(device.info()), false),
@@ -75,14 +93,14 @@ pub fn exactly(info: &DeviceInfo) -> DeviceChoice {
 }
 
 /// This CPU and every adapter. Adapters that nothing tells apart stand once: a choice can only reach the first.
-pub fn everywhere() -> Vec<DeviceInfo> {
-    let mut infos = vec![DeviceInfo::cpu()];
+pub fn everywhere() -> Result<Vec<DeviceInfo>> {
+    let mut infos = vec![DeviceInfo::clone(untuned(&DeviceChoice::Cpu)?.info())];
     for report in Device::adapters() {
         if !infos.contains(&report.info) {
             infos.push(report.info);
         }
     }
-    infos
+    Ok(infos)
 }
 
 /// A device as JSON.

@@ -16,7 +16,7 @@ use crate::units::duration;
 /// Times every candidate for each batch and writes the winners.
 pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
-    let device = gatefold::Device::open(choice)?;
+    let device = source::untuned(choice)?;
     let info = device.info();
     let named = args.out.clone().or_else(|| std::env::var_os(source::TUNING).map(Into::into));
     let path = named
@@ -32,24 +32,35 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     tuning.save(&path)?;
+    let mut notes = String::new();
     let mut progress = Progress::new(args.batch.len());
-    let mut table =
-        Table::new([right("B"), right("T"), left("fastest"), right("run"), right("untuned"), right("gain")]);
+    let mut table = Table::new([
+        right("B"),
+        right("T"),
+        left("fastest"),
+        right("run"),
+        right("untuned"),
+        right("gain"),
+        right("CPU"),
+    ]);
     for &batch in &args.batch {
         progress.advance(0, &format!("B{batch} on {}", info.name));
         let tuned = tune(&device, &network, args.steps, batch, args.runs)?;
         let tuned = tuned.ok_or_else(|| format!("nothing to tune on {info}: expected a GPU and a recurrent layer"))?;
         progress.advance(1, &format!("B{batch} on {}", info.name));
+        if let Some(why) = tuned.prefers_cpu() {
+            notes += &format!("B{batch}: {why}; `auto` takes the CPU\n");
+        }
         table.row(row(&tuned));
         tuning.keep(tuned);
     }
     drop(progress);
     tuning.save(&path)?;
     let title = bold(&source::name(args.model.as_deref()));
-    Ok(Report::new(format!("{title} on {info}\n\n{table}\nkept in {}\n", path.display())))
+    Ok(Report::new(format!("{title} on {info}\n\n{table}\n{notes}kept in {}\n", path.display())))
 }
 
-fn row(tuned: &Tuned) -> [String; 6] {
+fn row(tuned: &Tuned) -> [String; 7] {
     let time = |microseconds: f64| duration(Duration::from_secs_f64(microseconds / 1e6));
     let mut how = tuned.strategy.to_string();
     let parts = [("units", tuned.units), ("split", tuned.split)];
@@ -63,6 +74,6 @@ fn row(tuned: &Tuned) -> [String; 6] {
         how += ", weights held";
     }
     let gain = format!("{:.2}x", tuned.untuned_microseconds / tuned.microseconds);
-    let [run, untuned] = [tuned.microseconds, tuned.untuned_microseconds].map(time);
-    [tuned.batch.to_string(), tuned.steps.to_string(), how, run, untuned, gain]
+    let [run, untuned, cpu] = [tuned.microseconds, tuned.untuned_microseconds, tuned.cpu_microseconds].map(time);
+    [tuned.batch.to_string(), tuned.steps.to_string(), how, run, untuned, gain, cpu]
 }

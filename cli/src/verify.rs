@@ -34,7 +34,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
         }
         return Ok(report);
     }
-    let devices = source::everywhere();
+    let devices = source::everywhere()?;
     for info in &devices {
         match check(&source::exactly(info)) {
             Ok(verification) => show(&mut report, &verification),

@@ -160,6 +160,7 @@ impl Pending<'_> {
             gpu_time: None,
             encoding: Some(self.encoding),
             lost_patience: false,
+            aside: None,
         };
         {
             let context = &self.engine.context;

@@ -1,11 +1,14 @@
 //! A whole network on the CPU.
 
+use std::borrow::Cow;
+
 use super::recurrent::{LevelShape, level};
 use super::weights::{StageWeights, convert};
 use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
+use crate::room::room;
 use crate::state::{LayerState, State};
 
 /// A network prepared for the CPU in `F`.
@@ -25,14 +28,16 @@ pub struct Forward<F> {
 }
 
 /// What a stage reads.
-struct Flow<'a, F> {
+pub(crate) struct Flow<'a, F> {
     /// One or several `[T, B, N]` or `[B, N]`.
-    inputs: Vec<&'a [F]>,
+    pub inputs: Vec<&'a [F]>,
+    /// The network's tokens `[T, B]`, if it reads any.
+    pub tokens: &'a [u32],
     /// Timesteps of the input.
-    steps: usize,
-    batch: usize,
+    pub steps: usize,
+    pub batch: usize,
     /// Bits `[T, B]`, where they fit the input's timesteps.
-    mask: Option<&'a [u32]>,
+    pub mask: Option<&'a [u32]>,
 }
 
 impl<F: Real> Reference<F> {
@@ -57,51 +62,65 @@ impl<F: Real> Reference<F> {
         self.forward_checked(&Checked::new(&self.network, input, state)?, state)
     }
 
-    pub(crate) fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
-        let mut final_state = start(&self.network, checked.batch, state);
-        let steps_out = self.network.stage_steps(checked.steps)?;
-        let (features, tokens) = match &checked.values {
-            Values::Features(values) => (convert(values), &[][..]),
-            Values::Tokens(tokens) => (Vec::new(), &tokens[..]),
-        };
-        let mut outputs: Vec<Vec<F>> = Vec::new();
-        for (stage, weights) in self.network.stages().iter().zip(&self.weights) {
-            let read = |source: &Source| match *source {
-                Source::Input => &features[..],
-                Source::Stage(index) => &outputs[index][..],
-            };
-            let flow = Flow {
-                inputs: stage.inputs.iter().map(read).collect(),
-                steps: match stage.inputs[0] {
-                    Source::Input => checked.steps,
-                    Source::Stage(index) => steps_out[index],
-                },
-                batch: checked.batch,
-                mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
-            };
-            let output = match (&stage.kind, weights) {
-                (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => {
-                    embedding(tokens, table, stage.out_features)
-                }
-                (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
-                    let Flow { steps, batch, mask, .. } = flow;
-                    let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
-                    level(shape, recurrent, directions, flow.inputs[0], &mut final_state.layers[recurrent.layer])
-                }
-                _ => stateless(stage, weights, &flow)?,
-            };
-            outputs.push(output);
-        }
-        Ok(Forward { stages: outputs, state: final_state })
+    fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
+        walk(&self.network, checked, state, |index, stage, flow, state| match (&stage.kind, &self.weights[index]) {
+            (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
+                let &Flow { steps, batch, mask, .. } = flow;
+                let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
+                Ok(level(shape, recurrent, directions, flow.inputs[0], &mut state.layers[recurrent.layer]))
+            }
+            (_, weights) => stateless(stage, weights, flow),
+        })
     }
 }
 
-/// Every stage but embeddings and recurrent levels.
-fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow: &Flow<'_, F>) -> Result<Vec<F>> {
+/// Has `run` do every stage in order: its index, itself, what it reads, and the state that it moves on.
+pub(crate) fn walk<F: Real>(
+    network: &Network,
+    checked: &Checked<'_>,
+    state: Option<&State>,
+    mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>) -> Result<Vec<F>>,
+) -> Result<Forward<F>> {
+    let mut final_state = start(network, checked.batch, state);
+    let steps_out = network.stage_steps(checked.steps)?;
+    let (features, tokens) = match &checked.values {
+        Values::Features(values) => (F::of_f32(values), &[][..]),
+        Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
+    };
+    let mut outputs: Vec<Vec<F>> = Vec::with_capacity(steps_out.len());
+    for (index, stage) in network.stages().iter().enumerate() {
+        let read = |source: &Source| match *source {
+            Source::Input => &features[..],
+            Source::Stage(index) => &outputs[index][..],
+        };
+        let flow = Flow {
+            inputs: stage.inputs.iter().map(read).collect(),
+            tokens,
+            steps: match stage.inputs[0] {
+                Source::Input => checked.steps,
+                Source::Stage(index) => steps_out[index],
+            },
+            batch: checked.batch,
+            mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
+        };
+        let numbers = [steps_out[index], checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
+        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
+        let output = run(index, stage, &flow, &mut final_state)?;
+        outputs.push(output);
+    }
+    Ok(Forward { stages: outputs, state: final_state })
+}
+
+/// Every stage but recurrent levels.
+pub(crate) fn stateless<F: Real>(stage: &Stage, weights: &StageWeights<F>, flow: &Flow<'_, F>) -> Result<Vec<F>> {
     let x = flow.inputs[0];
     let sizes = [flow.steps, flow.batch, stage.in_features];
     let row_len = flow.batch * stage.in_features;
     Ok(match (&stage.kind, weights) {
+        (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => {
+            embedding(flow.tokens, table, stage.out_features)
+        }
         (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
             linear(x, weight, bias, *activation)
         }

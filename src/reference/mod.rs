@@ -1,7 +1,7 @@
 //! The CPU twin of every kernel, plain on purpose: it is the specification.
 //!
 //! File stems equal those in `shaders/`; a cell's step stands for all its rungs. Everything is generic over `f32` and `f64`; the
-//! `f64` instance is the oracle of every test, the `f32` instance is the CPU device.
+//! `f64` instance is the oracle of every test, the `f32` instance says what rounding alone does to a result.
 
 mod activations;
 mod candidates;
@@ -31,8 +31,8 @@ pub use choose::{Filter, choose, random};
 pub use combine::{Columns, Combine, combine};
 pub use conv1d::windows;
 pub use embedding::embedding;
+pub(crate) use forward::{Flow, joining, merging, stateless, walk};
 pub use forward::{Forward, Reference};
-pub(crate) use forward::{joining, merging};
 pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
@@ -42,6 +42,8 @@ pub use pool::pool;
 pub use real::Real;
 pub use recurrent::StepOptions;
 use recurrent::bounded;
+pub(crate) use recurrent::stands_still;
 pub use rnn_step::rnn_step;
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::softmax;
+pub(crate) use weights::StageWeights;

@@ -1,5 +1,6 @@
 //! The two number types of the reference.
 
+use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -24,6 +25,8 @@ pub trait Real:
     const ONE: Self;
     /// From a weight or an input, exact.
     fn from_f32(x: f32) -> Self;
+    /// As [`Real::from_f32`], of many.
+    fn of_f32(numbers: &[f32]) -> Cow<'_, [Self]>;
     /// To a result, rounded.
     fn to_f32(self) -> f32;
     /// To the type that comparisons are made in, exact.
@@ -51,11 +54,14 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($float:ident, $erf:path, $from_f32:expr, $to_f32:expr) => {
+    ($float:ident, $erf:path, $from_f32:expr, $of_f32:expr, $to_f32:expr) => {
         impl Real for $float {
             const ONE: Self = 1.0;
             fn from_f32(x: f32) -> Self {
                 $from_f32(x)
+            }
+            fn of_f32(numbers: &[f32]) -> Cow<'_, [Self]> {
+                $of_f32(numbers)
             }
             fn to_f32(self) -> f32 {
                 $to_f32(self)
@@ -88,8 +94,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::erff, |x| x, |x| x);
-real!(f64, libm::erf, f64::from, rounded);
+real!(f32, libm::erff, |x| x, Cow::Borrowed, |x| x);
+real!(f64, libm::erf, f64::from, |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(), rounded);
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding a result to f32 is this function's job")]
 fn rounded(x: f64) -> f32 {

@@ -107,7 +107,7 @@ pub(super) fn level<F: Real>(
 }
 
 /// Whether a masked step's output is the state, which stands still, or 0.
-fn stands_still(stage: &RecurrentStage, reverse: bool, sequence_out: bool, mask: u32) -> bool {
+pub(crate) fn stands_still(stage: &RecurrentStage, reverse: bool, sequence_out: bool, mask: u32) -> bool {
     let seen = if reverse { bits::SEEN_REVERSE } else { bits::SEEN_FORWARD };
     match stage.masked_output {
         MaskedOutput::Previous => mask & seen != 0,

@@ -5,7 +5,7 @@ use crate::network::{BatchNorm, Cell, Direction, Network, RecurrentStage, Stage,
 
 /// The weights of one stage.
 #[derive(Clone, Debug)]
-pub(super) enum StageWeights<F> {
+pub(crate) enum StageWeights<F> {
     /// Stages that only move or join numbers.
     None,
     Embedding(Vec<F>),
@@ -23,7 +23,7 @@ pub(super) enum StageWeights<F> {
 
 /// The weights of one direction.
 #[derive(Clone, Debug)]
-pub(super) struct DirectionWeights<F> {
+pub(crate) struct DirectionWeights<F> {
     /// `[I, G*H]`
     pub input: Vec<F>,
     /// `[K, G*H]`

@@ -352,7 +352,7 @@ impl StreamPool {
         let most = most_slots(&self.session).max(now + 1);
         let capacity = now.saturating_mul(2).min(self.limit).min(most);
         match &mut inner.store {
-            Store::Host(slots) => slots.grow(capacity),
+            Store::Host(slots) => slots.grow(capacity)?,
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }
@@ -389,7 +389,7 @@ fn make_store(session: &Session, capacity: usize) -> Result<Store> {
     if let Some(engine) = session.gpu() {
         return crate::gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu);
     }
-    Ok(Store::Host(HostSlots::new(session.network(), capacity)))
+    HostSlots::new(session.network(), capacity).map(Store::Host)
 }
 
 /// Most slots that the device can bind.

@@ -1,7 +1,9 @@
 //! Where the states of a pool lie.
 
+use crate::error::Result;
 use crate::network::Network;
 use crate::reference::{gather, scatter};
+use crate::room::room;
 use crate::state::{PartShape, State};
 
 /// A pool's states.
@@ -20,15 +22,23 @@ pub(crate) struct HostSlots {
 }
 
 impl HostSlots {
-    pub fn new(network: &Network, count: usize) -> Self {
-        let part = |shape: PartShape| (shape, vec![0.0; count * shape.width]);
-        Self { parts: PartShape::all(network).into_iter().map(part).collect() }
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if this machine has no memory for it.
+    pub fn new(network: &Network, count: usize) -> Result<Self> {
+        let mut slots = Self { parts: PartShape::all(network).into_iter().map(|shape| (shape, Vec::new())).collect() };
+        slots.grow(count)?;
+        Ok(slots)
     }
 
-    pub fn grow(&mut self, count: usize) {
+    /// # Errors
+    /// As [`HostSlots::new`]; then nothing has changed.
+    pub fn grow(&mut self, count: usize) -> Result<()> {
+        let width = self.parts.iter().map(|(shape, _)| shape.width).sum::<usize>();
+        room(|| format!("states of {count} streams"), count.saturating_mul(width), size_of::<f32>())?;
         for (shape, numbers) in &mut self.parts {
             numbers.resize(count * shape.width, 0.0);
         }
+        Ok(())
     }
 
     /// The states of these slots as one of as many rows.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify};
+use gatefold::{
+    CpuOptions, Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify,
+};
 
 pub use crate::repository::in_repository;
 
@@ -12,15 +14,23 @@ pub use crate::repository::in_repository;
 const REQUIRE_ADAPTER: &str = "GATEFOLD_REQUIRE_ADAPTER";
 /// Which device to test, as `--device` reads it; any adapter when unset.
 const TEST_DEVICE: &str = "GATEFOLD_TEST_DEVICE";
+/// Which instruction set to test on the CPU device; the widest when unset.
+const TEST_INSTRUCTIONS: &str = "GATEFOLD_TEST_INSTRUCTIONS";
 
 /// The device under test; one per process, as drivers like it.
 pub fn device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| {
         let choice = std::env::var(TEST_DEVICE).map_or_else(|_| best(), |text| text.parse().unwrap());
-        match Device::open(&choice) {
+        let opened = match std::env::var(TEST_INSTRUCTIONS) {
+            Ok(set) if choice == DeviceChoice::Cpu => {
+                Device::cpu_with(CpuOptions { instruction_set: Some(set.parse().unwrap()), ..CpuOptions::default() })
+            }
+            _ => Device::open(&choice),
+        };
+        match opened {
             Ok(device) => {
-                eprintln!("device under test: {}", device.info());
+                eprintln!("device under test: {} {}", device.info(), device.info().driver);
                 Some(device)
             }
             Err(error) if std::env::var_os(REQUIRE_ADAPTER).is_some() => {

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use gatefold::compare::{Comparison, Tolerance, compare};
 use gatefold::plan::{PlanLimits, RunShape, Strategy, Traffic, plan};
 use gatefold::reference::{Forward, Reference};
-use gatefold::{
-    Device, DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session, WeightFormat,
-};
+use gatefold::{DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session, WeightFormat};
 
 use super::Shape;
 use crate::progress::Progress;
@@ -199,7 +197,7 @@ fn exact(shape: &Shape, network: &Network, input: &RandomInput, work: u64) -> Re
 /// A fresh device, so that nothing compiled for another shape helps this one.
 fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner> {
     let &Problem { shape, network, input, ideal, exact, checked } = problem;
-    let device = Device::open(&source::exactly(&place.info))?;
+    let device = source::untuned(&source::exactly(&place.info))?;
     let options = variant.strategy.map_or_else(PlanOptions::default, |s| PlanOptions::default().strategy(s));
     let start = Instant::now();
     let session = Session::with_options(&device, network, options)?;
@@ -208,7 +206,7 @@ fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner
     let plan = session.plan(shape.steps, shape.batch)?;
     let (strategy, reason) = match &plan {
         Some(plan) => chosen(plan),
-        None => ("reference".to_owned(), "plain loops on this CPU".to_owned()),
+        None => ("cpu".to_owned(), session.device().info().driver.clone()),
     };
     let strategy = match variant.weights {
         WeightFormat::F32 => strategy,

@@ -15,7 +15,7 @@ mod table;
 use std::time::Duration;
 
 use gatefold::plan::Strategy;
-use gatefold::{Device, DeviceChoice, DeviceInfo, Network, WeightFormat};
+use gatefold::{DeviceChoice, DeviceInfo, Network, WeightFormat};
 
 use crate::args::{BenchArgs, BenchCommand, BenchFormat};
 use crate::progress::Progress;
@@ -183,7 +183,7 @@ fn work(shape: &Shape) -> Result<u64> {
 
 /// The device with its bandwidth.
 fn place(info: DeviceInfo, notes: &mut Vec<String>) -> Result<Place> {
-    let bandwidth = match Device::open(&source::exactly(&info))?.measure_bandwidth() {
+    let bandwidth = match source::untuned(&source::exactly(&info))?.measure_bandwidth() {
         Ok(rate) => Some(rate),
         Err(error) => {
             notes.push(format!("{info}: bandwidth not measured: {error}"));
@@ -198,8 +198,8 @@ fn place(info: DeviceInfo, notes: &mut Vec<String>) -> Result<Place> {
 fn devices(all: bool, choices: &[DeviceChoice]) -> Result<(Vec<DeviceInfo>, Vec<String>)> {
     let (mut devices, mut unopened) = (Vec::new(), Vec::new());
     if all {
-        for info in source::everywhere() {
-            match Device::open(&source::exactly(&info)) {
+        for info in source::everywhere()? {
+            match source::untuned(&source::exactly(&info)) {
                 Ok(_) => devices.push(info),
                 Err(error) => unopened.push(format!("{info}: {error}")),
             }
@@ -208,7 +208,7 @@ fn devices(all: bool, choices: &[DeviceChoice]) -> Result<(Vec<DeviceInfo>, Vec<
     }
     let default = [DeviceChoice::Auto, DeviceChoice::Cpu];
     for choice in if choices.is_empty() { &default } else { choices } {
-        let info = DeviceInfo::clone(Device::open(choice)?.info());
+        let info = DeviceInfo::clone(source::untuned(choice)?.info());
         if !devices.contains(&info) {
             devices.push(info);
         }

@@ -17,6 +17,20 @@ fn what_is_tuned_is_followed() {
     let text = String::from_utf8_lossy(&followed.stdout).into_owned();
     assert!(text.contains("measured to be the fastest on this adapter"), "{text}");
     assert!(!answer(args).contains("measured to be"), "without the file nothing is tuned");
+    // A software adapter is slower than the CPU: where gatefold may choose, the CPU does it.
+    assert!(tuned.stdout.contains("`auto` takes the CPU"), "{tuned:?}");
+    let adapter = serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&out).expect("a file"));
+    let adapter = adapter.expect("JSON");
+    for (device, goes) in [("auto", true), ("software", false)] {
+        let freely = command(["plan", "--device", device, "--steps", "5", "--batch", "2"])
+            .env("GATEFOLD_TUNING", &out)
+            .env("WGPU_ADAPTER_NAME", adapter["adapter"].as_str().expect("a name"))
+            .env("WGPU_BACKEND", adapter["backend"].as_str().expect("a name"))
+            .output()
+            .expect("the binary starts");
+        let text = String::from_utf8_lossy(&freely.stdout).into_owned();
+        assert_eq!(text.contains("such runs go to the CPU"), goes, "{device}: {text} {freely:?}");
+    }
     // Broken, or another adapter's: an error where it is named.
     let named = |content: &str| {
         let path = folder.file("named.json", content.as_bytes());

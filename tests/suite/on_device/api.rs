@@ -1,10 +1,9 @@
 //! What an embedder relies on: an own device, async, state, plans, timings.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
+use gatefold::{Device, Input, Network, RandomInput, Session};
 
-use crate::common::{assert_right, device_or_return, lstm, own_device, random_state, spec};
+use crate::common::{device_or_return, lstm, random_state, spec};
 
 fn network() -> Network {
     Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
@@ -79,21 +78,6 @@ fn state_carries_over() {
 }
 
 #[test]
-fn an_applications_own_device_works() {
-    let Some(device) = crate::common::device() else { return };
-    let (_, own, queue) = own_device(device.info());
-    let device = Device::from_wgpu(own.clone(), queue);
-    let network = network();
-    let input = RandomInput::new(&network, 8, 3, 2);
-    assert_right(&device, &network, PlanOptions::default(), input.as_input(), None);
-    // A lost device is an error, not a panic.
-    let session = Session::new(&device, &network).unwrap();
-    own.destroy();
-    let error = session.run(input.as_input(), None).unwrap_err();
-    assert!(matches!(error, gatefold::Error::Gpu { .. } | gatefold::Error::DeviceLost { .. }), "{error}");
-}
-
-#[test]
 fn the_answer_says_where_and_how_long() {
     let device = device_or_return!();
     let network = network();
@@ -107,15 +91,4 @@ fn the_answer_says_where_and_how_long() {
     assert_eq!(session.run(input.as_input(), None).unwrap().timing.gpu, None);
     let on_cpu = Session::new(&Device::cpu(), &network).unwrap().run_timed(input.as_input(), None).unwrap();
     assert_eq!((on_cpu.device.to_string().as_str(), on_cpu.timing.gpu), ("CPU", None));
-}
-
-#[test]
-fn the_plan_of_a_session_is_its_devices() {
-    let device = device_or_return!();
-    let options = PlanOptions::default().strategy(Strategy::Step);
-    let session = Session::with_options(device, &network(), options).unwrap();
-    let plan = session.plan(10, 2).unwrap().expect("a GPU has a plan");
-    // Two levels, each one projection and ten steps.
-    assert_eq!(plan.dispatch_count(), 22);
-    assert!(Session::new(&Device::cpu(), &network()).unwrap().plan(10, 2).unwrap().is_none());
 }

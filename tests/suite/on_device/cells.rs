@@ -11,7 +11,7 @@ use crate::common::{changed, device_or_return, random_state, spec};
 const FUNCTIONS: std::ops::Range<usize> = 1..12;
 
 /// A layer of `cell` in which every option that it has may be set.
-fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
+pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     let hidden_size = rng.usize(1..=37);
     let mut layer = RecurrentSpec::new("cell", rng.usize(1..=19), hidden_size);
     layer.num_layers = 1 + rng.usize(0..3) / 2 + rng.usize(0..8) / 7;
@@ -44,7 +44,7 @@ fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     layer
 }
 
-fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
+pub fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
     let layer = layer.clone();
     let layer = match cell {
         Cell::Lstm => LayerSpec::Lstm(layer),

@@ -1,8 +1,7 @@
 //! The same mistakes give the same errors on every device.
 
 use gatefold::network::{EmbeddingSpec, LayerSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Error, Input, Network, PlanOptions, Session, State};
+use gatefold::{Device, Error, Input, Network, Session, State};
 
 use crate::common::{device_or_return, lstm, random_state, spec};
 
@@ -84,22 +83,4 @@ fn sizes_beyond_the_adapter_are_named() {
     let Error::TooLarge { what, needed, .. } = &error else { panic!("{error}") };
     assert_eq!((what.as_str(), *needed), ("embedding output [T, B, N]", 1 << 38));
     assert_eq!(session.run(Input::tokens(&[1], [1, 1]), None).unwrap().values.len(), 1 << 20);
-}
-
-#[test]
-fn impossible_wishes_are_refused() {
-    let device = device_or_return!();
-    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
-    let wish = PlanOptions::default();
-    for (options, word) in [
-        (wish.split(0), "split 0"),
-        (wish.split(3), "split 3"),
-        (wish.split(512), "split 512"),
-        (wish.units(0), "0 units"),
-        (wish.units(1 << 20), "1048576 units"),
-        (wish.strategy(Strategy::Wavefront), "strategy wavefront"),
-    ] {
-        let error = Session::with_options(device, &network, options).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains(word), "{error}");
-    }
 }

@@ -1,4 +1,5 @@
 mod decode;
+mod cpu;
 mod docs;
 mod files;
 mod formats;

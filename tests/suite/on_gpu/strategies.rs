@@ -4,9 +4,9 @@ use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
 use gatefold::plan::{Arithmetic, Strategy};
-use gatefold::{Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Error, Network, PlanOptions, RandomInput, Session, verify};
 
-use crate::common::{changed, device_or_return, random_state, spec};
+use crate::common::{changed, device_or_return, lstm, random_state, spec};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = match cell {
@@ -228,5 +228,23 @@ fn a_nudged_weight_of_any_format_is_seen() {
             let nudged = changed(&network, name, |data| data[100] += 1e-3);
             assert!(!verify(&session, &nudged, input.as_input(), None).unwrap().passed(), "{format} {name}");
         }
+    }
+}
+
+#[test]
+fn impossible_wishes_are_refused() {
+    let device = device_or_return!();
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
+    let wish = PlanOptions::default();
+    for (options, word) in [
+        (wish.split(0), "split 0"),
+        (wish.split(3), "split 3"),
+        (wish.split(512), "split 512"),
+        (wish.units(0), "0 units"),
+        (wish.units(1 << 20), "1048576 units"),
+        (wish.strategy(Strategy::Wavefront), "strategy wavefront"),
+    ] {
+        let error = Session::with_options(device, &network, options).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains(word), "{error}");
     }
 }

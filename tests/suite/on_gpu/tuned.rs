@@ -62,13 +62,13 @@ fn files_that_do_not_fit_are_refused() {
         Tuning::load(&path).unwrap_err().to_string()
     };
     assert!(refused("{").contains("what `gatefold tune` writes"));
-    assert!(refused("{\"format\": 1}").contains("missing field"));
+    assert!(refused("{\"format\": 2}").contains("missing field"));
     Tuning::new(device.info()).save(&path).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let version = env!("CARGO_PKG_VERSION");
     let older = text.replace(&format!("\"{version}\""), "\"0.0.9\"");
     assert_ne!(older, text);
-    assert!(refused(&older).contains("format 1 of gatefold 0.0.9"));
+    assert!(refused(&older).contains("format 2 of gatefold 0.0.9"));
     let elsewhere = DeviceInfo { name: "another GPU".into(), ..DeviceInfo::clone(device.info()) };
     let error = device.clone().tuned(Tuning::new(&elsewhere)).unwrap_err().to_string();
     assert!(error.contains("another GPU") && error.contains(&device.info().name), "{error}");
@@ -81,4 +81,32 @@ fn some_workgroup_runs() {
     eprintln!("{count} workgroups at once");
     assert!((1..=4096).contains(&count), "{count}");
     assert_eq!(gatefold::Device::cpu().workgroups_at_once().unwrap(), None);
+}
+
+/// A run goes to the CPU where that was measured to be faster and the choice was free, and only there.
+#[test]
+fn what_is_faster_on_the_cpu_goes_there() {
+    let device = device_or_return!();
+    let network = network();
+    let mut measured = tune(device, &network, 8, 1, 1).unwrap().expect("a GPU has choices");
+    measured.microseconds = 2.0 * measured.cpu_microseconds;
+    assert!(measured.prefers_cpu().is_some());
+    let mut tuning = Tuning::new(device.info());
+    tuning.keep(measured.clone());
+    let input = RandomInput::new(&network, 8, 1, 1);
+    let chosen = Session::new(&device.clone().tuned(tuning.clone()).unwrap(), &network).unwrap();
+    assert_eq!(chosen.prefers_cpu(8, 1), None, "somebody chose this device");
+    assert_eq!(&chosen.run(input.as_input(), None).unwrap().device, device.info());
+    assert_eq!(chosen.counters().runs_aside, 0);
+    // The device that `auto` takes, if it is the one under test.
+    let free = gatefold::Device::open(&gatefold::DeviceChoice::Auto).unwrap();
+    if free.info() != device.info() {
+        eprintln!("the free choice is seen by the command's test of `tune` alone: auto is {}", free.info());
+        return;
+    }
+    let session = Session::new(&free.tuned(tuning).unwrap(), &network).unwrap();
+    let output = session.run(input.as_input(), None).unwrap();
+    assert_eq!((output.device.to_string().as_str(), session.counters().runs_aside), ("CPU", 1));
+    measured.microseconds = 0.5 * measured.cpu_microseconds;
+    assert_eq!(measured.prefers_cpu(), None);
 }

@@ -1,0 +1,87 @@
+//! What a step does with its sums, one vector of units at a time.
+//!
+//! Equations and sources: `reference/{lstm_step,gru_step,rnn_step}.rs`.
+
+use fearless_simd::prelude::*;
+
+use super::functions::{apply, clamp};
+use super::simd::Wide;
+use crate::network::{Activation, gates};
+
+/// The options of a step that are the same in all of a direction.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    /// Gates, candidate, output; as many as the cell has.
+    pub activations: [Activation; 3],
+    pub clip: Option<f32>,
+    pub cell_clip: Option<f32>,
+    pub coupled: bool,
+}
+
+impl Options {
+    #[inline(always)]
+    fn activate<S: Wide>(&self, simd: S, which: usize, x: S::f32s) -> S::f32s {
+        apply(simd, self.activations[which], bounded(simd, self.clip, x))
+    }
+}
+
+#[inline(always)]
+fn bounded<S: Wide>(simd: S, bound: Option<f32>, x: S::f32s) -> S::f32s {
+    match bound {
+        Some(bound) => clamp(simd, x, -bound, bound),
+        None => x,
+    }
+}
+
+const GATES: usize = 0;
+const CANDIDATE: usize = 1;
+const OUTPUT: usize = 2;
+
+#[inline(always)]
+fn peep<S: Wide>(peepholes: Option<[S::f32s; 3]>, which: usize, sum: S::f32s, c: S::f32s) -> S::f32s {
+    match peepholes {
+        Some(peepholes) => peepholes[which].mul_add(c, sum),
+        None => sum,
+    }
+}
+
+/// New c and h of an LSTM from its pre-activations i, f, g, o and, if it has them, its peepholes
+/// i, f, o.
+#[inline(always)]
+pub(super) fn lstm<S: Wide>(
+    simd: S,
+    options: &Options,
+    sums: [S::f32s; 4],
+    peepholes: Option<[S::f32s; 3]>,
+    c: S::f32s,
+) -> [S::f32s; 2] {
+    let input = options.activate(simd, GATES, peep::<S>(peepholes, 0, sums[gates::INPUT], c));
+    let forget = if options.coupled {
+        S::f32s::splat(simd, 1.0) - input
+    } else {
+        options.activate(simd, GATES, peep::<S>(peepholes, 1, sums[gates::FORGET], c))
+    };
+    let candidate = options.activate(simd, CANDIDATE, sums[gates::CANDIDATE]);
+    let c = bounded(simd, options.cell_clip, forget.mul_add(c, input * candidate));
+    let output = options.activate(simd, GATES, peep::<S>(peepholes, 2, sums[gates::OUTPUT], c));
+    [c, output * apply(simd, options.activations[OUTPUT], c)]
+}
+
+/// A gate of a GRU, reset or update, from its pre-activation.
+#[inline(always)]
+pub(super) fn gate<S: Wide>(simd: S, options: &Options, sum: S::f32s) -> S::f32s {
+    options.activate(simd, GATES, sum)
+}
+
+/// New h of a GRU from its update gate and its candidate's pre-activation.
+#[inline(always)]
+pub(super) fn gru<S: Wide>(simd: S, options: &Options, update: S::f32s, candidate: S::f32s, h: S::f32s) -> S::f32s {
+    let candidate = options.activate(simd, CANDIDATE, candidate);
+    (S::f32s::splat(simd, 1.0) - update).mul_add(candidate, update * h)
+}
+
+/// New h of a plain RNN.
+#[inline(always)]
+pub(super) fn rnn<S: Wide>(simd: S, options: &Options, sum: S::f32s) -> S::f32s {
+    options.activate(simd, GATES, sum)
+}

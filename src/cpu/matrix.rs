@@ -1,0 +1,90 @@
+//! Dense layers and convolutions.
+
+use fearless_simd::prelude::*;
+
+use super::functions::apply;
+use super::level::in_threads;
+use super::packed::{Layout, Panels};
+use super::product::{Kept, Rows};
+use super::simd::{Wide, lanes};
+use super::threads::{cut, worth};
+use crate::network::{Activation, Network, WeightFormat};
+
+/// `activation(x W^T + b)`.
+#[derive(Debug)]
+pub(super) struct Matrix {
+    panels: Panels,
+    /// `[blocks, Q, lanes]`
+    bias: Vec<f32>,
+    activation: Activation,
+    outputs: usize,
+}
+
+impl Matrix {
+    /// A matrix `[N, K]` with a bias `[N]`, or an empty one.
+    pub fn new<S: Wide>(
+        network: &Network,
+        (matrix, format): (&[f32], WeightFormat),
+        bias: &str,
+        [inputs, outputs]: [usize; 2],
+        activation: Activation,
+    ) -> Self {
+        let layout = Layout::plain(lanes::<S>(), outputs);
+        let of_row = network.weight(bias);
+        let bias = layout.spread(|row| of_row.get(row).copied().unwrap_or_default());
+        Self { panels: Panels::pack(matrix, format, inputs, layout, S::DOTS), bias, activation, outputs }
+    }
+
+    /// `[M, K]` to `[M, N]`.
+    pub fn run<S: Wide>(&self, simd: S, threads: usize, x: &[f32], output: &mut Vec<f32>) {
+        let (inputs, outputs) = (self.panels.inputs, self.outputs);
+        let rows = x.len() / inputs;
+        output.clear();
+        output.resize(rows * outputs, 0.0);
+        let mut parts = Vec::new();
+        let mut rest = output.as_mut_slice();
+        for rows in cut(rows, threads.min(worth(rows * inputs * outputs)).min(rows)) {
+            let (part, behind) = rest.split_at_mut(rows.len() * outputs);
+            parts.push((&x[rows.start * inputs..rows.end * inputs], part));
+            rest = behind;
+        }
+        in_threads(parts.into_iter(), |(x, output)| match self.panels.vectors {
+            1 => self.rows::<S, 1>(simd, x, output),
+            2 => self.rows::<S, 2>(simd, x, output),
+            _ => self.rows::<S, 4>(simd, x, output),
+        });
+    }
+
+    fn rows<S: Wide, const Q: usize>(&self, simd: S, x: &[f32], output: &mut [f32]) {
+        let (inputs, outputs) = (self.panels.inputs, self.outputs);
+        let lanes = lanes::<S>();
+        let rows = x.len() / inputs;
+        let mut kept = Kept::default();
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                self.panels.product::<S, Q>(
+                    simd,
+                    (Rows::even(x, inputs), rows),
+                    0..self.panels.blocks,
+                    false,
+                    &mut kept,
+                    #[inline(always)]
+                    |block: usize, row: usize, sums: &[S::f32s; Q]| {
+                        let to = &mut output[row * outputs..][..outputs];
+                        for (q, &sum) in sums.iter().enumerate() {
+                            let first = (block * Q + q) * lanes;
+                            if first >= outputs {
+                                break;
+                            }
+                            let bias = S::f32s::from_slice(simd, &self.bias[first..][..lanes]);
+                            let numbers = apply(simd, self.activation, sum + bias);
+                            let to = &mut to[first..outputs.min(first + lanes)];
+                            to.copy_from_slice(&numbers.as_slice()[..to.len()]);
+                        }
+                    },
+                );
+            },
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! The CPU device: what [`reference`](crate::reference) specifies, as fast as this CPU can.
+//!
+//! - Weights are packed once, in f32, f16 or 8-bit integers, so that a kernel reads them from first to last
+//!   ([`packed`]).
+//! - One kernel multiplies a block of them with one row or a few ([`product`]); it serves the projection of
+//!   all inputs, the steps, dense layers and convolutions.
+//! - The step of a cell follows in registers ([`cells`], [`functions`]).
+//! - Large batches are cut into rows, large single rows into units ([`threads`]); small ones stay in the
+//!   caller's thread.
+//!
+//! Results do not depend on the batch beside a row, nor on the number of threads.
+
+mod cells;
+mod engine;
+mod functions;
+mod level;
+mod matrix;
+mod options;
+mod packed;
+mod product;
+mod simd;
+mod threads;
+mod worker;
+
+pub(crate) use engine::Engine;
+pub(crate) use options::Cpu;
+pub use options::{CpuOptions, InstructionSet};

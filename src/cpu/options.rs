@@ -1,0 +1,130 @@
+//! What a user may say about the CPU device.
+
+use std::fmt::{self, Display, Formatter};
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use super::simd::Token;
+use crate::error::{Error, Result};
+
+/// Wishes about the CPU device. The default is best for nearly everyone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads that a run may use, its caller's among them; by default as many as the system
+    /// offers. Small runs use one all the same, and results are bit by bit the same for any
+    /// number.
+    pub threads: Option<NonZeroUsize>,
+    /// The instruction set; by default the widest one there is.
+    pub instruction_set: Option<InstructionSet>,
+}
+
+/// Instruction sets that the CPU device has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InstructionSet {
+    /// 512-bit vectors, as of Ice Lake and Zen 4, with products of 8-bit integers.
+    Avx512,
+    /// 256-bit vectors, as of Haswell and Zen.
+    Avx2,
+    /// 128-bit vectors, on every x86-64.
+    Sse2,
+    /// 128-bit vectors, on every 64-bit ARM.
+    Neon,
+    /// WebAssembly's 128-bit vectors.
+    Simd128,
+    /// Plain Rust, anywhere.
+    Portable,
+}
+
+impl InstructionSet {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Avx512, Self::Avx2, Self::Sse2, Self::Neon, Self::Simd128, Self::Portable];
+
+    /// Those of this CPU, the widest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        Token::available().into_iter().map(Self::of).collect()
+    }
+
+    fn of(token: Token) -> Self {
+        match token {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Token::Avx512(_) => Self::Avx512,
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Token::Avx2(_) => Self::Avx2,
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Token::Sse2(_) => Self::Sse2,
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => Self::Neon,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Token::Simd128(_) => Self::Simd128,
+            Token::Portable(_) => Self::Portable,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Sse2 => "sse2",
+            Self::Neon => "neon",
+            Self::Simd128 => "simd128",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+impl Display for InstructionSet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for InstructionSet {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|set| set.name() == text).ok_or_else(|| Error::Malformed {
+            what: "instruction set".into(),
+            expected: Self::ALL.map(Self::name).join(", "),
+            got: format!("{text:?}"),
+        })
+    }
+}
+
+/// The CPU device, its wishes granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu {
+    pub(super) token: Token,
+    pub(super) threads: usize,
+}
+
+impl Cpu {
+    /// All that this CPU offers.
+    pub fn best() -> Self {
+        Self::with(Token::best(), None)
+    }
+
+    pub fn new(options: CpuOptions) -> Result<Self> {
+        let Some(set) = options.instruction_set else { return Ok(Self::with(Token::best(), options.threads)) };
+        let present = Token::available();
+        match present.iter().find(|&&token| InstructionSet::of(token) == set) {
+            Some(&token) => Ok(Self::with(token, options.threads)),
+            None => Err(Error::NoAdapter {
+                wanted: format!("the CPU's `{set}`"),
+                present: present.into_iter().map(|token| InstructionSet::of(token).to_string()).collect(),
+            }),
+        }
+    }
+
+    fn with(token: Token, threads: Option<NonZeroUsize>) -> Self {
+        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        Self { token, threads }
+    }
+
+    /// Its instruction set and threads, as a [`driver`](crate::DeviceInfo::driver).
+    pub fn describe(self) -> String {
+        let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
+        format!("{}, {threads}", InstructionSet::of(self.token))
+    }
+}

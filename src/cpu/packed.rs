@@ -1,0 +1,192 @@
+//! Weights in the order in which the kernels read them.
+//!
+//! A matrix `[N, K]` is cut into blocks of Q vectors of outputs, the Q gates of a vector of units or
+//! Q vectors of a plain layer's outputs. A block is read from its first number to its last:
+//! `[blocks, K, Q, lanes]`, with inputs in groups of four for [`Numbers::Dots`],
+//! `[blocks, K/4, Q, lanes, 4]`.
+
+use std::fmt::{self, Debug, Formatter};
+
+use half::f16;
+
+use crate::network::{Network, WeightFormat, quantize_row};
+
+/// Bytes of a cache line, on which every block begins.
+const LINE: usize = 64;
+
+/// Numbers whose first lies on a cache line.
+pub(super) struct Aligned<T> {
+    numbers: Vec<T>,
+    start: usize,
+}
+
+impl<T> Debug for Aligned<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} numbers", self.numbers.len() - self.start)
+    }
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    fn zeros(len: usize) -> Self {
+        let numbers = vec![T::default(); len + LINE / size_of::<T>()];
+        // Where no alignment can be had, any place is right.
+        let start = numbers.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
+        Self { numbers, start }
+    }
+
+    pub fn as_slice(&self) -> &[T] {
+        &self.numbers[self.start..]
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.numbers[self.start..]
+    }
+}
+
+/// The numbers of a matrix as they are stored.
+#[derive(Debug)]
+pub(super) enum Numbers {
+    F32(Aligned<f32>),
+    /// Bits of f16.
+    F16(Aligned<u16>),
+    /// Integers, to be multiplied by their row's scale.
+    Int8(Aligned<i8>),
+    /// The same in groups of four inputs, and the sum of every output's integers
+    /// `[blocks, Q, lanes]`.
+    Dots(Aligned<i8>, Vec<i32>),
+}
+
+/// A packed matrix.
+#[derive(Debug)]
+pub(super) struct Panels {
+    pub numbers: Numbers,
+    /// K
+    pub inputs: usize,
+    pub blocks: usize,
+    /// Q
+    pub vectors: usize,
+    /// `[blocks, Q, lanes]`, of 8-bit integers; else empty.
+    pub scale: Vec<f32>,
+}
+
+/// How the outputs of a matrix lie in blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub lanes: usize,
+    /// Q
+    pub vectors: usize,
+    pub blocks: usize,
+    /// Units of a gate if the Q vectors are gates; else they follow each other.
+    gate: Option<usize>,
+    /// The first row that belongs to it.
+    first_row: usize,
+    /// N of a plain matrix.
+    outputs: usize,
+}
+
+impl Layout {
+    /// Gates `first..first+vectors` of `hidden` units each.
+    pub fn gates(lanes: usize, first: usize, vectors: usize, hidden: usize) -> Self {
+        let blocks = hidden.div_ceil(lanes);
+        Self { lanes, vectors, blocks, gate: Some(hidden), first_row: first * hidden, outputs: hidden }
+    }
+
+    /// A plain matrix of `outputs` rows, in blocks of up to four vectors.
+    pub fn plain(lanes: usize, outputs: usize) -> Self {
+        let vectors = match outputs.div_ceil(lanes) {
+            1 => 1,
+            2 => 2,
+            _ => 4,
+        };
+        let blocks = outputs.div_ceil(lanes * vectors);
+        Self { lanes, vectors, blocks, gate: None, first_row: 0, outputs }
+    }
+
+    /// Numbers of a block of outputs.
+    pub fn block_len(self) -> usize {
+        self.vectors * self.lanes
+    }
+
+    /// The matrix's row at a place of `[blocks, Q, lanes]`.
+    fn row(self, place: usize) -> Option<usize> {
+        let (lane, vector) = (place % self.lanes, place / self.lanes % self.vectors);
+        let block = place / self.block_len();
+        let unit = if self.gate.is_some() { block * self.lanes + lane } else { place };
+        let row = self.first_row + self.gate.map_or(0, |hidden| vector * hidden) + unit;
+        (unit < self.outputs).then_some(row)
+    }
+
+    /// A number for every output, as `[blocks, Q, lanes]`; 0 where there is no output.
+    pub fn spread<T: Copy + Default>(self, of_row: impl Fn(usize) -> T) -> Vec<T> {
+        (0..self.blocks * self.block_len()).map(|place| self.row(place).map_or(T::default(), &of_row)).collect()
+    }
+}
+
+impl Panels {
+    /// Packs the matrix `name` `[N, inputs]`, in its own format; `dots` if the CPU multiplies
+    /// 8-bit integers.
+    pub fn new(network: &Network, name: &str, inputs: usize, layout: Layout, dots: bool) -> Self {
+        Self::pack(network.weight(name), network.weight_format(name), inputs, layout, dots)
+    }
+
+    /// As [`Panels::new`], of a matrix that is not a tensor of its own.
+    pub fn pack(matrix: &[f32], format: WeightFormat, inputs: usize, layout: Layout, dots: bool) -> Self {
+        let mut scale = Vec::new();
+        let row_of = |place| layout.row(place).map(|row| &matrix[row * inputs..][..inputs]);
+        let numbers = match format {
+            WeightFormat::F32 => Numbers::F32(place(layout, inputs, row_of, |row| row.to_vec())),
+            WeightFormat::F16 => Numbers::F16(place(layout, inputs, row_of, |row| {
+                row.iter().map(|&x| f16::from_f32(x).to_bits()).collect()
+            })),
+            WeightFormat::Int8 => {
+                scale = layout.spread(|row| quantize_row(&matrix[row * inputs..][..inputs]).0);
+                let integers = |row: &[f32]| quantize_row(row).1;
+                if dots {
+                    let sums = layout.spread(|row| {
+                        integers(&matrix[row * inputs..][..inputs]).into_iter().map(i32::from).sum::<i32>()
+                    });
+                    Numbers::Dots(place_in_fours(layout, inputs, row_of, integers), sums)
+                } else {
+                    Numbers::Int8(place(layout, inputs, row_of, integers))
+                }
+            }
+        };
+        Self { numbers, inputs, blocks: layout.blocks, vectors: layout.vectors, scale }
+    }
+}
+
+/// `[blocks, K, Q, lanes]`
+fn place<'a, T: Copy + Default>(
+    layout: Layout,
+    inputs: usize,
+    row_of: impl Fn(usize) -> Option<&'a [f32]>,
+    stored: impl Fn(&[f32]) -> Vec<T>,
+) -> Aligned<T> {
+    let len = layout.block_len();
+    let mut numbers = Aligned::zeros(layout.blocks * inputs * len);
+    let to = numbers.as_mut_slice();
+    for place in 0..layout.blocks * len {
+        for (k, number) in row_of(place).map(&stored).into_iter().flatten().enumerate() {
+            to[(place / len * inputs + k) * len + place % len] = number;
+        }
+    }
+    numbers
+}
+
+/// `[blocks, K/4, Q, lanes, 4]`
+fn place_in_fours<'a>(
+    layout: Layout,
+    inputs: usize,
+    row_of: impl Fn(usize) -> Option<&'a [f32]>,
+    stored: impl Fn(&[f32]) -> Vec<i8>,
+) -> Aligned<i8> {
+    let (len, groups) = (layout.block_len(), inputs.div_ceil(4));
+    let mut numbers = Aligned::zeros(layout.blocks * groups * len * 4);
+    let to = numbers.as_mut_slice();
+    for place in 0..layout.blocks * len {
+        for (k, number) in row_of(place).map(&stored).into_iter().flatten().enumerate() {
+            to[((place / len * groups + k / 4) * len + place % len) * 4 + k % 4] = number;
+        }
+    }
+    numbers
+}

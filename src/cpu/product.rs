@@ -1,0 +1,354 @@
+//! Products of packed matrices with rows of numbers.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+
+use super::packed::{Numbers, Panels};
+use super::simd::{Wide, lanes};
+
+/// Batch rows that a kernel takes together at most.
+pub(super) const GROUP: usize = 4;
+
+/// Rows `[rows, K]` somewhere in a larger array.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub data: &'a [f32],
+    /// From a row to the next.
+    pub stride: usize,
+    /// Rows that follow each other so, ...
+    pub group: usize,
+    /// ... and from the first of them to the first of the next.
+    pub group_stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows at one distance from each other.
+    pub fn even(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride, group: usize::MAX, group_stride: 0 }
+    }
+
+    #[inline(always)]
+    fn row(&self, row: usize, len: usize) -> &'a [f32] {
+        &self.data[row / self.group * self.group_stride + row % self.group * self.stride..][..len]
+    }
+}
+
+/// Rows as fixed-point numbers of 24 bits, in three planes of bytes; see [`Numbers::Dots`].
+///
+/// A number x is `scale (b2 2^16 + b1 2^8 + b0 - 2^23)`, with a scale for each row: one part in
+/// 2^24 of the row's largest number, as good as f32 in a sum.
+#[derive(Debug, Default)]
+struct Digits {
+    /// `[rows, 3, K rounded up to fours]`
+    planes: Vec<u8>,
+    /// `[rows]`; NaN for a row that has a number which is not finite.
+    scale: Vec<f32>,
+    padded: usize,
+}
+
+/// Memory of one thread's products, kept between them.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    digits: Digits,
+    /// A block of weights as f32, where enough rows read it to be worth the way.
+    panel: Vec<f32>,
+}
+
+/// From so many rows on a block of f16 or 8-bit weights is made f32 once instead of for each [`GROUP`].
+const ROWS_WORTH_DECODING: usize = 2 * GROUP;
+
+const BIAS: f32 = 8_388_608.0; // 2^23
+/// What the largest number of a row becomes: rounding must not lead from it to 2^23.
+const TOP: f32 = BIAS - 4.0;
+
+impl Digits {
+    #[inline(always)]
+    fn fill<S: Wide>(&mut self, simd: S, x: &Rows<'_>, rows: usize, inputs: usize) {
+        self.padded = inputs.next_multiple_of(4);
+        self.planes.resize(rows * 3 * self.padded, 0);
+        self.scale.resize(rows, 0.0);
+        let planes = self.planes.chunks_exact_mut(3 * self.padded);
+        for ((row, planes), scale) in planes.enumerate().zip(&mut self.scale) {
+            simd.vectorize(
+                #[inline(always)]
+                || *scale = split(x.row(row, inputs), planes, self.padded),
+            );
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a number below 2^24")]
+fn split(x: &[f32], planes: &mut [u8], padded: usize) -> f32 {
+    // Zero times a number is not 0 where the number is not finite, which a maximum would pass over.
+    let (mut largest, mut strange) = ([0.0f32; 16], [0.0f32; 16]);
+    let mut chunks = x.chunks_exact(16);
+    for chunk in &mut chunks {
+        for ((largest, strange), x) in largest.iter_mut().zip(&mut strange).zip(chunk) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+            *strange += x * 0.0;
+        }
+    }
+    for x in chunks.remainder() {
+        largest[0] = largest[0].max(x.abs());
+        strange[0] += x * 0.0;
+    }
+    let largest = largest.iter().fold(0.0f32, |a, &b| a.max(b));
+    if strange.iter().sum::<f32>() != 0.0 {
+        return f32::NAN;
+    }
+    // Numbers so small that their inverse overflows are nothing next to a bias or a state.
+    let inverse = if largest > 1e-30 { TOP / largest } else { 0.0 };
+    let (low, rest) = planes.split_at_mut(padded);
+    let (middle, high) = rest.split_at_mut(padded);
+    for (((low, middle), high), x) in low.iter_mut().zip(middle).zip(high).zip(x) {
+        let number = (x * inverse).round_ties_even() as i32 + BIAS as i32;
+        *low = number as u8;
+        *middle = (number >> 8) as u8;
+        *high = (number >> 16) as u8;
+    }
+    largest / TOP
+}
+
+/// A type of stored weights.
+trait Stored: Copy {
+    fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
+        S::f32s::from_slice(simd, numbers)
+    }
+}
+
+impl Stored for u16 {
+    #[inline(always)]
+    fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
+        simd.half(numbers)
+    }
+}
+
+impl Stored for i8 {
+    #[inline(always)]
+    fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
+        simd.byte(numbers)
+    }
+}
+
+#[inline(always)]
+fn load_all<S: Wide, T: Stored>(simd: S, from: &[T], to: &mut [f32]) {
+    for (from, to) in from.chunks_exact(lanes::<S>()).zip(to.chunks_exact_mut(lanes::<S>())) {
+        T::load(simd, from).store_slice(to);
+    }
+}
+
+/// Sums of up to [`GROUP`] rows with the Q vectors of a block.
+type Sums<V, const Q: usize> = [[V; Q]; GROUP];
+
+impl Panels {
+    /// `x W^T` of `rows` rows with some of the blocks, which are visited `backwards` or not (of
+    /// weights that exceed a cache, the last read are still there). Hands over block, row and the Q
+    /// vectors of sums.
+    ///
+    /// Sums are formed in the order of the inputs for every number of rows, so that a row's
+    /// result does not depend on those beside it.
+    #[inline(always)]
+    pub fn product<S: Wide, const Q: usize>(
+        &self,
+        simd: S,
+        (x, rows): (Rows<'_>, usize),
+        blocks: Range<usize>,
+        backwards: bool,
+        kept: &mut Kept,
+        mut each: impl FnMut(usize, usize, &[S::f32s; Q]),
+    ) {
+        debug_assert_eq!(self.vectors, Q);
+        let decoded = match &self.numbers {
+            Numbers::F32(_) => false,
+            Numbers::F16(_) | Numbers::Int8(_) => rows >= ROWS_WORTH_DECODING,
+            Numbers::Dots(..) => {
+                kept.digits.fill(simd, &x, rows, self.inputs);
+                false
+            }
+        };
+        let mut sums = [[S::f32s::splat(simd, 0.0); Q]; GROUP];
+        for index in blocks.clone() {
+            let block = if backwards { blocks.start + blocks.end - 1 - index } else { index };
+            if decoded {
+                self.decode(simd, block, &mut kept.panel);
+            }
+            let mut row = 0;
+            while row < rows {
+                let together = match rows - row {
+                    left if left >= 4 && S::ROWS >= 4 => 4,
+                    left if left >= 2 => 2,
+                    _ => 1,
+                };
+                self.group::<S, Q>(simd, &x, row, together, block, decoded, kept, &mut sums);
+                for (next, sums) in sums[..together].iter().enumerate() {
+                    each(block, row + next, sums);
+                }
+                row += together;
+            }
+        }
+    }
+
+    /// A block's stored numbers as f32.
+    #[inline(never)]
+    fn decode<S: Wide>(&self, simd: S, block: usize, panel: &mut Vec<f32>) {
+        let len = self.inputs * self.vectors * lanes::<S>();
+        panel.resize(len, 0.0);
+        let at = block * len..(block + 1) * len;
+        simd.vectorize(
+            #[inline(always)]
+            || match &self.numbers {
+                Numbers::F16(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                Numbers::Int8(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                Numbers::F32(_) | Numbers::Dots(..) => {}
+            },
+        );
+    }
+
+    /// The sums of `together` rows with one block.
+    // Apart, so that the kernels are not compiled into every caller.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
+    fn group<S: Wide, const Q: usize>(
+        &self,
+        simd: S,
+        x: &Rows<'_>,
+        row: usize,
+        together: usize,
+        block: usize,
+        decoded: bool,
+        kept: &Kept,
+        sums: &mut Sums<S::f32s, Q>,
+    ) {
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                match &self.numbers {
+                    _ if decoded => self.rows_by::<S, f32, Q>(simd, &kept.panel, x, row, together, 0, sums),
+                    Numbers::F32(w) => self.rows_by::<S, f32, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::F16(w) => self.rows_by::<S, u16, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::Int8(w) => self.rows_by::<S, i8, Q>(simd, w.as_slice(), x, row, together, block, sums),
+                    Numbers::Dots(w, totals) => {
+                        for (next, sums) in sums[..together].iter_mut().enumerate() {
+                            self.dots::<S, Q>(simd, w.as_slice(), totals, &kept.digits, row + next, block, sums);
+                        }
+                    }
+                }
+                if let Numbers::Int8(_) = self.numbers {
+                    for sums in &mut sums[..together] {
+                        for (sum, scale) in sums.iter_mut().zip(self.scales::<S, Q>(simd, block)) {
+                            *sum *= scale;
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn scales<S: Wide, const Q: usize>(&self, simd: S, block: usize) -> [S::f32s; Q] {
+        let scales = &self.scale[block * Q * lanes::<S>()..][..Q * lanes::<S>()];
+        let mut vectors = [S::f32s::splat(simd, 0.0); Q];
+        for (vector, scales) in vectors.iter_mut().zip(scales.chunks_exact(lanes::<S>())) {
+            *vector = S::f32s::from_slice(simd, scales);
+        }
+        vectors
+    }
+
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
+    fn rows_by<S: Wide, T: Stored, const Q: usize>(
+        &self,
+        simd: S,
+        weights: &[T],
+        x: &Rows<'_>,
+        row: usize,
+        together: usize,
+        block: usize,
+        sums: &mut Sums<S::f32s, Q>,
+    ) {
+        let len = self.inputs * Q * lanes::<S>();
+        let panel = &weights[block * len..][..len];
+        match together {
+            4 => products::<S, T, Q, 4>(simd, panel, self.inputs, x, row, sums),
+            2 => products::<S, T, Q, 2>(simd, panel, self.inputs, x, row, sums),
+            _ => products::<S, T, Q, 1>(simd, panel, self.inputs, x, row, sums),
+        }
+    }
+
+    /// One row with one block of 8-bit integers, by [`Wide::dot`]. The sums of integers are exact.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
+    fn dots<S: Wide, const Q: usize>(
+        &self,
+        simd: S,
+        weights: &[i8],
+        totals: &[i32],
+        digits: &Digits,
+        row: usize,
+        block: usize,
+        sums: &mut [S::f32s; Q],
+    ) {
+        let lanes = lanes::<S>();
+        let padded = digits.padded;
+        let panel = &weights[block * padded * Q * lanes..][..padded * Q * lanes];
+        let planes = &digits.planes[row * 3 * padded..][..3 * padded];
+        let (low, rest) = planes.split_at(padded);
+        let (middle, high) = rest.split_at(padded);
+        let mut exact = [[S::i32s::splat(simd, 0); Q]; 3];
+        let (low, middle, high) = (low.as_chunks::<4>().0, middle.as_chunks::<4>().0, high.as_chunks::<4>().0);
+        for (((weights, low), middle), high) in panel.chunks_exact(4 * Q * lanes).zip(low).zip(middle).zip(high) {
+            for (q, weights) in weights.chunks_exact(4 * lanes).enumerate() {
+                exact[0][q] = simd.dot(exact[0][q], *low, weights);
+                exact[1][q] = simd.dot(exact[1][q], *middle, weights);
+                exact[2][q] = simd.dot(exact[2][q], *high, weights);
+            }
+        }
+        let scales = self.scales::<S, Q>(simd, block);
+        let totals = totals[block * Q * lanes..][..Q * lanes].chunks_exact(lanes);
+        for (q, total) in totals.enumerate() {
+            // The bias 2^23 is 128 in the highest digit.
+            let high = exact[2][q] - S::i32s::from_slice(simd, total) * 128;
+            let [low, middle, high]: [S::f32s; 3] = [exact[0][q].to_float(), exact[1][q].to_float(), high.to_float()];
+            let sum = high.mul_add(S::f32s::splat(simd, 65_536.0), middle.mul_add(S::f32s::splat(simd, 256.0), low));
+            sums[q] = sum * (scales[q] * digits.scale[row]);
+        }
+    }
+}
+
+/// R rows with one block.
+#[inline(always)]
+fn products<S: Wide, T: Stored, const Q: usize, const R: usize>(
+    simd: S,
+    panel: &[T],
+    inputs: usize,
+    x: &Rows<'_>,
+    row: usize,
+    sums: &mut Sums<S::f32s, Q>,
+) {
+    let lanes = lanes::<S>();
+    let mut rows = [&x.data[..0]; R];
+    for (next, slice) in rows.iter_mut().enumerate() {
+        *slice = x.row(row + next, inputs);
+    }
+    let mut acc = [[S::f32s::splat(simd, 0.0); Q]; R];
+    for (k, weights) in panel.chunks_exact(Q * lanes).enumerate() {
+        let mut loaded = [S::f32s::splat(simd, 0.0); Q];
+        for q in 0..Q {
+            loaded[q] = T::load(simd, &weights[q * lanes..][..lanes]);
+        }
+        for r in 0..R {
+            let x = S::f32s::splat(simd, rows[r][k]);
+            for q in 0..Q {
+                acc[r][q] = x.mul_add(loaded[q], acc[r][q]);
+            }
+        }
+    }
+    sums[..R].copy_from_slice(&acc);
+}

@@ -1,0 +1,6 @@
+mod embed;
+mod host;
+mod objects;
+mod own_device;
+mod strategies;
+mod tuned;

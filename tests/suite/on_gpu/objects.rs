@@ -1,0 +1,90 @@
+//! Objects that streams leave on a GPU.
+
+use std::sync::Arc;
+
+use gatefold::network::LayerSpec;
+use gatefold::{Device, Input, Network, Session, StreamId, StreamPool};
+
+use crate::common::{device_or_return, lstm, own_device, spec};
+use crate::on_device::streams::pool;
+
+/// A hundred thousand steps, ragged and not, leave as many objects on the GPU as the first round.
+#[test]
+fn long_lives_make_no_objects() {
+    let device = device_or_return!();
+    let (instance, own, queue) = own_device(device.info());
+    let device = Device::from_wgpu(own, queue);
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 4))]), 1).unwrap();
+    let pool = pool(&device, &network, 64);
+    let objects = || {
+        let hub = instance.generate_report().expect("a native wgpu").hub;
+        [
+            hub.buffers.num_allocated,
+            hub.bind_groups.num_allocated,
+            hub.compute_pipelines.num_allocated,
+            hub.shader_modules.num_allocated,
+        ]
+    };
+    let ids: Vec<StreamId> = (0..60).map(|_| pool.open().unwrap()).collect();
+    let input = vec![0.25; 2 * 64];
+    let mut steps = 0;
+    let mut round = |turn: usize| {
+        // Every kind of batch: full, one stream, ragged.
+        for kind in 0..4 {
+            let count = [60, 1, 33, 7][kind];
+            let calls: Vec<_> = (0..count)
+                .map(|i| {
+                    let len = if kind < 2 { 16 } else { 1 + (i + turn) % 16 };
+                    steps += len;
+                    (ids[(i + turn) % 60], Input::features(&input[..2 * len], [len, 1, 2]))
+                })
+                .collect();
+            pool.advance(&calls).unwrap();
+        }
+        steps
+    };
+    // After 16 turns every size has been there.
+    let warm = (0..16).map(&mut round).last().unwrap();
+    let first = objects();
+    let mut turn = 16;
+    while round(turn) - warm < 100_000 {
+        turn += 1;
+    }
+    assert_eq!(objects(), first);
+    // The count itself must be able to rise.
+    pool.advance(&[(ids[0], Input::features(&input, [64, 1, 2]))]).unwrap();
+    assert_ne!(objects(), first);
+}
+
+/// However many sizes batches come in, only so many are kept ready, also with several pools on one session.
+#[test]
+fn endless_sizes_take_bounded_room() {
+    let device = device_or_return!();
+    let (instance, own, queue) = own_device(device.info());
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(1, 2))]), 1).unwrap();
+    let session = Arc::new(Session::new(&Device::from_wgpu(own, queue), &network).unwrap());
+    let pools = [(); 2].map(|()| StreamPool::new(session.clone(), 10).unwrap());
+    let ids: Vec<Vec<StreamId>> = pools.iter().map(|pool| (0..10).map(|_| pool.open().unwrap()).collect()).collect();
+    let values = [0.5; 16];
+    let cycle = || {
+        // The largest first, so that the buffers never grow later.
+        for steps in (1..=16).rev() {
+            for count in (1..=10).rev() {
+                for (pool, ids) in pools.iter().zip(&ids) {
+                    let input = Input::features(&values[..steps], [steps, 1, 1]);
+                    let calls: Vec<_> = ids[..count].iter().map(|&id| (id, input)).collect();
+                    pool.advance(&calls).unwrap();
+                }
+            }
+        }
+        let hub = instance.generate_report().expect("a native wgpu").hub;
+        [hub.buffers.num_allocated, hub.bind_groups.num_allocated]
+    };
+    let first = cycle();
+    let plans = session.counters().plans;
+    assert!(plans > 128, "{plans} sizes are more than are kept");
+    let second = cycle();
+    assert!(session.counters().plans > plans, "some were made again");
+    assert_eq!(cycle(), second);
+    assert!(second[1] <= first[1] + first[1] / 10, "{first:?}, then {second:?}");
+}
