@@ -1,11 +1,9 @@
 mod api;
 mod battery;
-mod cells;
-mod dates;
-mod embed;
 pub mod cells;
+mod dates;
 mod errors;
-mod generate;
+pub mod generate;
 mod goldens;
 mod kernels;
 mod layers;

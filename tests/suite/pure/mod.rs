@@ -1,5 +1,5 @@
-mod decode;
 mod cpu;
+mod decode;
 mod docs;
 mod files;
 mod formats;
