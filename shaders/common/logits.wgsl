@@ -1,5 +1,5 @@
 // What a row of logits says, read by one workgroup. Who uses it declares `x` (the logits' bits),
-// FEATURES and WORKGROUP. Twin: src/reference/logits.rs.
+// FEATURES and WORKGROUP, a power of two. Twin: src/reference/logits.rs.
 
 const NOBODY: u32 = 0xffffffffu;
 
@@ -57,13 +57,20 @@ fn best(row_at: u32, live: bool, local: u32, last: Place) -> Place {
     }
     values[local] = found.value;
     indices[local] = found.index;
-    workgroupBarrier();
-    for (var k = 0u; k < WORKGROUP; k++) {
-        let here = Place(values[k], indices[k]);
-        if here.index != NOBODY && (found.index == NOBODY || before(here, found)) {
-            found = here;
+    // In halves: `candidates` does this once for each of them.
+    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if local < half {
+            let here = Place(values[local + half], indices[local + half]);
+            if here.index != NOBODY && (found.index == NOBODY || before(here, found)) {
+                found = here;
+                values[local] = here.value;
+                indices[local] = here.index;
+            }
         }
     }
+    workgroupBarrier();
+    found = Place(values[0], indices[0]);
     workgroupBarrier();
     return found;
 }
