@@ -1,5 +1,6 @@
 mod api;
 mod battery;
+mod beams;
 pub mod cells;
 mod dates;
 mod errors;
