@@ -110,7 +110,9 @@ for device in software cpu; do
     # What was kept is read by another process.
     cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "A wonderful surprise!" |
         tee -a "$memory/answers"
+    cargo run --quiet --example translate -- --device $device --count 300 | tee -a "$memory/dates"
 done
+[ "$(grep -c 'beams: 29[89] of 300 dates exact' "$memory/dates")" = 2 ] || fail "expected two translations"
 [ "$(grep -c '^going on from' "$memory/answers")" = 2 ] || fail "expected two talks that went on"
 # The program of its own takes the adapter that wgpu offers first.
 cargo run --quiet --example own_device

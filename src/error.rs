@@ -57,7 +57,7 @@ pub enum Error {
         /// The shape in the file.
         got: Vec<usize>,
     },
-    /// A weight is NaN or infinite.
+    /// A weight, or a number that a choice depends on, is NaN or infinite.
     #[error("tensor `{name}`: expected finite numbers, got {value} at element {index}")]
     NonFinite {
         /// The tensor.
@@ -86,6 +86,16 @@ pub enum Error {
         place: String,
         /// The option, dtype or kind.
         what: String,
+    },
+    /// An option of a call is out of its range.
+    #[error("option {option}: expected {expected}, got {got}")]
+    Option {
+        /// Which option.
+        option: String,
+        /// What would do.
+        expected: String,
+        /// What was given.
+        got: String,
     },
     /// An input or a state has the wrong shape.
     #[error("{what}: expected {expected}, got {got}")]
@@ -191,6 +201,10 @@ fn list(lead: &str, names: &[String]) -> String {
 impl Error {
     pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Shape { what: what.into(), expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn option(option: &str, expected: &str, got: &dyn std::fmt::Display) -> Self {
+        Self::Option { option: option.into(), expected: expected.into(), got: got.to_string() }
     }
 
     pub(crate) fn network(

@@ -20,6 +20,7 @@
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
 //!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
+//! - [`generate`]: tokens behind a prompt, greedy, drawn or by beam search, on top of a pool.
 //! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
 //!
 //! # How it is built
@@ -42,6 +43,7 @@
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
 //! | [`compare`] | one comparator, one table of tolerances |
+//! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
 //! | [`tuning`] | strategies measured on an adapter, and kept |
 //!
@@ -75,6 +77,7 @@ mod cpu;
 mod device;
 mod error;
 pub mod formats;
+pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod input;
@@ -97,6 +100,7 @@ pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
 pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
 pub use error::{Error, Result};
+pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
 pub use input::Input;

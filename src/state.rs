@@ -87,6 +87,22 @@ impl<F: Real> State<F> {
     }
 }
 
+impl State {
+    /// One batch row as a state of its own.
+    pub(crate) fn row(&self, row: usize) -> Self {
+        let of = |numbers: &[f32], [levels, batch, width]: [usize; 3]| {
+            let rows = (0..levels).flat_map(|level| &numbers[(level * batch + row) * width..][..width]);
+            ([levels, 1, width], rows.copied().collect())
+        };
+        let layers = self.layers.iter().map(|layer| {
+            let (h_shape, h) = of(&layer.h, layer.h_shape);
+            let (c_shape, c) = of(&layer.c, layer.c_shape);
+            LayerState { name: layer.name.clone(), h_shape, h, c_shape, c }
+        });
+        Self { layers: layers.collect() }
+    }
+}
+
 /// A part of the state of one batch row: h or c of one direction of one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartShape {

@@ -84,6 +84,11 @@ impl Engine {
         self.context.check()
     }
 
+    /// Whether both are on one device.
+    pub fn same_device(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.context, &other.context)
+    }
+
     pub fn network(&self) -> &Network {
         &self.network
     }

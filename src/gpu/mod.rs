@@ -3,6 +3,7 @@
 mod adapters;
 mod bandwidth;
 mod context;
+mod decode;
 mod embed;
 mod engine;
 mod probe;
@@ -14,6 +15,7 @@ pub use adapters::AdapterReport;
 pub(crate) use adapters::{adapters, info, reports};
 pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
+pub(crate) use decode::{Lister, Rows};
 pub(crate) use embed::DeviceRun;
 pub(crate) use engine::{Engine, Start};
 pub(crate) use readback::Pending;

@@ -113,6 +113,11 @@ impl Pending<'_> {
         self.mapped(Some(result))
     }
 
+    /// Gives up the results.
+    pub fn forget(self) {
+        self.engine.recycle(self.staging);
+    }
+
     fn context(&self) -> &Context {
         &self.engine.context
     }

@@ -111,12 +111,12 @@ impl Slots {
         Ok(())
     }
 
-    /// Copies the state of one slot to another.
-    pub fn copy(&self, engine: &Engine, from: u32, to: u32) -> Result<()> {
+    /// Copies states from slot to slot, one after the other.
+    pub fn copy(&self, engine: &Engine, copies: &[(u32, u32)]) -> Result<()> {
         engine.context.check()?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
-            for part in &self.parts {
+            for (part, &(from, to)) in self.parts.iter().flat_map(|part| copies.iter().map(move |copy| (part, copy))) {
                 let [from, to] = [from, to].map(|slot| u64::from(slot) * part.row_bytes());
                 encoder.copy_buffer_to_buffer(&part.buffer, from, &self.spare, 0, part.row_bytes());
                 encoder.copy_buffer_to_buffer(&self.spare, 0, &part.buffer, to, part.row_bytes());
@@ -124,7 +124,25 @@ impl Slots {
             engine.context.queue.submit([encoder.finish()]);
             Ok(())
         };
-        pollster::block_on(engine.context.scoped("copying a state", copy))
+        pollster::block_on(engine.context.scoped("copying states", copy))
+    }
+
+    /// Copies states from slots of another pool whose parts have the same sizes.
+    pub fn copy_from(&self, engine: &Engine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
+        engine.context.check()?;
+        let copy = || {
+            let mut encoder = encoder(&engine.context);
+            for (theirs, ours) in other.parts.iter().zip(&self.parts) {
+                let bytes = ours.row_bytes();
+                for (&from, &to) in from.iter().zip(to) {
+                    let [from, to] = [from, to].map(|slot| u64::from(slot) * bytes);
+                    encoder.copy_buffer_to_buffer(&theirs.buffer, from, &ours.buffer, to, bytes);
+                }
+            }
+            engine.context.queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        pollster::block_on(engine.context.scoped("handing states over", copy))
     }
 
     /// Starts reading the state of a slot.

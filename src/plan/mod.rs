@@ -3,6 +3,7 @@
 
 mod build;
 mod constants;
+mod decode;
 mod kernel;
 mod print;
 mod slots;
@@ -11,6 +12,7 @@ mod traffic;
 mod weights;
 
 pub use build::plan;
+pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
     Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,

@@ -4,7 +4,9 @@
 //! `f64` instance is the oracle of every test, the `f32` instance says what rounding alone does to a result.
 
 mod activations;
+mod candidates;
 mod channelwise;
+mod choose;
 mod combine;
 mod conv1d;
 mod embedding;
@@ -12,6 +14,7 @@ mod forward;
 mod gru_step;
 mod layer_norm;
 mod linear;
+mod logits;
 mod lstm_step;
 mod pool;
 mod real;
@@ -22,7 +25,9 @@ mod softmax;
 mod weights;
 
 pub use activations::{activate, sigmoid};
+pub use candidates::candidates;
 pub use channelwise::channelwise;
+pub use choose::{Filter, choose, random};
 pub use combine::{Columns, Combine, combine};
 pub use conv1d::windows;
 pub use embedding::embedding;
@@ -31,6 +36,7 @@ pub use forward::{Forward, Reference};
 pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use logits::{best, first_bad, log_probability};
 pub use lstm_step::lstm_step;
 pub use pool::pool;
 pub use real::Real;

@@ -1,6 +1,6 @@
 //! Networks inside an application's own submission: from its buffer to its buffer, in its encoder.
 
-use super::pool::StreamPool;
+use super::pool::{Inner, StreamPool};
 use super::table::StreamId;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceRun, Engine, Slots};
@@ -79,7 +79,7 @@ impl Session {
         self.engine()?.record_run(&run.0, encoder, input, output)
     }
 
-    pub(super) fn engine(&self) -> Result<&Engine> {
+    pub(crate) fn engine(&self) -> Result<&Engine> {
         self.gpu().ok_or_else(|| no_gpu(self))
     }
 }
@@ -89,6 +89,29 @@ fn no_gpu(session: &Session) -> Error {
 }
 
 impl StreamPool {
+    /// Copies states of another pool's streams to streams of this one, part by part in order, which have the same sizes;
+    /// says whether both are on one GPU, where that is possible.
+    pub(crate) fn copy_between(&self, other: &Self, from: &[StreamId], to: &[StreamId]) -> Result<bool> {
+        let (Ok(engine), Ok(others)) = (self.session().engine(), other.session().engine()) else { return Ok(false) };
+        if !engine.same_device(others) || std::ptr::eq(self, other) {
+            return Ok(false);
+        }
+        // The same order for everybody, so that no two calls wait for each other.
+        let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
+            let ours = lock(&self.inner);
+            (ours, lock(&other.inner))
+        } else {
+            let theirs = lock(&other.inner);
+            (lock(&self.inner), theirs)
+        };
+        let slots = |inner: &Inner, ids: &[StreamId]| ids.iter().map(|&id| inner.table.slot(id)).collect::<Result<_>>();
+        let (from, to): (Vec<u32>, Vec<u32>) = (slots(&theirs, from)?, slots(&ours, to)?);
+        let (Store::Gpu(source), Store::Gpu(target)) = (&theirs.store, &ours.store) else { return Ok(false) };
+        target.copy_from(engine, source, &from, &to)?;
+        to.into_iter().for_each(|slot| ours.table.at(slot).seen = true);
+        Ok(true)
+    }
+
     /// Makes everything that [`StreamPool::encode`] needs to advance these streams by T `steps` each.
     ///
     /// # Errors

@@ -29,11 +29,11 @@ const MOST_SLOTS: usize = 1 << 30;
 pub struct StreamPool {
     session: Arc<Session>,
     limit: usize,
-    pub(super) inner: Mutex<Inner>,
+    pub(crate) inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     pub table: Table,
     pub store: Store,
     /// How often the pool has grown: what is bound to its buffers is then bound to others.
@@ -64,6 +64,15 @@ enum Begun<'a> {
     Done(Raw, PhantomData<&'a Session>),
     #[cfg(feature = "gpu")]
     Sent(crate::gpu::Pending<'a>),
+}
+
+impl Inner {
+    /// Counts a call that advanced so many streams by so many steps in all.
+    pub fn count(&mut self, streams: usize, steps: usize) {
+        self.counters.batches += 1;
+        self.counters.streams += streams as u64;
+        self.counters.steps += steps as u64;
+    }
 }
 
 impl StreamPool {
@@ -211,16 +220,7 @@ impl StreamPool {
         let from = inner.table.slot(id)?;
         let (fork, _) = self.take_slot(&mut inner)?;
         let to = inner.table.slot(fork)?;
-        let copied = match &mut inner.store {
-            Store::Host(slots) => {
-                let state = slots.gather(self.session.network(), &[from]);
-                slots.scatter(&state, &[to]);
-                Ok(())
-            }
-            #[cfg(feature = "gpu")]
-            Store::Gpu(slots) => self.session.engine().and_then(|engine| slots.copy(engine, from, to)),
-        };
-        if let Err(error) = copied {
+        if let Err(error) = self.copy_slots(&mut inner, &[(from, to)]) {
             inner.table.close(fork)?;
             return Err(error);
         }
@@ -239,7 +239,7 @@ impl StreamPool {
     /// gone with the device.
     pub fn advance(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
         let start = Instant::now();
-        let (batch, begun) = self.begin(streams)?;
+        let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
             Begun::Done(raw, _) => raw,
             #[cfg(feature = "gpu")]
@@ -255,7 +255,7 @@ impl StreamPool {
     /// As [`StreamPool::advance`].
     pub async fn advance_async(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
         let start = Instant::now();
-        let (batch, begun) = self.begin(streams)?;
+        let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
             Begun::Done(raw, _) => raw,
             #[cfg(feature = "gpu")]
@@ -265,10 +265,9 @@ impl StreamPool {
     }
 
     /// Checks and submits a batch. Nothing that can fail comes behind the first change of a slot.
-    fn begin(&self, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
+    fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
         let network = self.session.network();
-        let mut inner = lock(&self.inner);
-        let Inner { table, store, counters, .. } = &mut *inner;
+        let Inner { table, store, counters, .. } = inner;
         let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
@@ -290,11 +289,42 @@ impl StreamPool {
             table.at(slot).seen = seen;
         }
         let steps: usize = batch.lengths.iter().sum();
-        counters.batches += 1;
-        counters.streams += batch.lengths.len() as u64;
-        counters.steps += steps as u64;
         counters.filled += (batch.input.steps * batch.input.batch - steps) as u64;
+        inner.count(batch.lengths.len(), steps);
         Ok((batch, begun))
+    }
+
+    /// As [`StreamPool::advance`] of a pool that is held, where nobody wants the answer.
+    pub(crate) fn advance_unread(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<()> {
+        match self.begin(inner, streams)?.1 {
+            Begun::Done(..) => {}
+            #[cfg(feature = "gpu")]
+            Begun::Sent(pending) => pending.forget(),
+        }
+        Ok(())
+    }
+
+    /// Copies states from slot to slot; none is written twice or read behind its writing.
+    pub(crate) fn copy_slots(&self, inner: &mut Inner, copies: &[(u32, u32)]) -> Result<()> {
+        match &mut inner.store {
+            Store::Host(slots) => {
+                let (from, to): (Vec<u32>, Vec<u32>) = copies.iter().copied().unzip();
+                let state = slots.gather(self.session.network(), &from);
+                slots.scatter(&state, &to);
+                Ok(())
+            }
+            #[cfg(feature = "gpu")]
+            Store::Gpu(slots) => slots.copy(self.session.engine()?, copies),
+        }
+    }
+
+    /// An error if so many more streams are beyond what the pool may hold.
+    pub(crate) fn room_for(&self, inner: &Inner, more: usize) -> Result<()> {
+        let (needed, most) = (inner.table.open_streams().saturating_add(more), most_slots(&self.session));
+        if needed > self.limit.min(most) {
+            return Err(too_many(needed, self.limit.min(most)));
+        }
+        Ok(())
     }
 
     fn answer(&self, batch: &Batch, raw: Raw, start: Instant) -> Advanced {
@@ -304,7 +334,7 @@ impl StreamPool {
     }
 
     /// A slot for one more stream, and whether it holds the state of an earlier one.
-    fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
+    pub(crate) fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
         #[cfg(feature = "gpu")]
         self.session.gpu().map_or(Ok(()), crate::gpu::Engine::check)?;
         if inner.table.is_full() {

@@ -8,7 +8,7 @@ use crate::state::{PartShape, State};
 
 /// A pool's states.
 #[derive(Debug)]
-pub(super) enum Store {
+pub(crate) enum Store {
     /// In the host's memory, for the CPU device.
     Host(HostSlots),
     #[cfg(feature = "gpu")]
@@ -17,7 +17,7 @@ pub(super) enum Store {
 
 /// States in the host's memory, `[S, H]` for each part.
 #[derive(Debug)]
-pub(super) struct HostSlots {
+pub(crate) struct HostSlots {
     parts: Vec<(PartShape, Vec<f32>)>,
 }
 
@@ -63,6 +63,15 @@ impl HostSlots {
 }
 
 impl Store {
+    /// The states, if they are in the host's memory.
+    pub fn host(&mut self) -> Option<&mut HostSlots> {
+        match self {
+            Self::Host(slots) => Some(slots),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => None,
+        }
+    }
+
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Host(slots) => slots.bytes(),

@@ -27,7 +27,7 @@ impl StreamId {
 
 /// What is known of a slot beside its state.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     generation: u32,
     open: bool,
     /// Whether a stream has ever had it: its state is 0 until then.
@@ -40,7 +40,7 @@ pub(super) struct Slot {
 
 /// The slots of a pool.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pool: u64,
     slots: Vec<Slot>,
     free: Vec<u32>,

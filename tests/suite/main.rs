@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 mod common;
+#[path = "../../examples/dates/mod.rs"]
+mod dates;
 mod on_device;
 mod on_gpu;
 mod pure;

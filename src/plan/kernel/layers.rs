@@ -4,6 +4,7 @@ use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, read, read_
 use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
+const LOGITS: &str = include_str!("../../../shaders/common/logits.wgsl");
 const ROWS: &str = include_str!("../../../shaders/common/rows.wgsl");
 
 const LINEAR_BINDINGS: &[Binding] =
@@ -100,6 +101,28 @@ pub(super) static SLOTS: Layer = Layer {
     sources: &[PARAMS, include_str!("../../../shaders/slots.wgsl")],
     bindings: &[uniform("params"), read("slots"), read("source"), read_write("output")],
     constants: &[u("WIDTH"), u("SCATTER"), u("WORKGROUP")],
+};
+
+pub(super) static CHOOSE: Layer = Layer {
+    name: "choose",
+    sources: &[PARAMS, LOGITS, include_str!("../../../shaders/choose.wgsl")],
+    bindings: &[
+        uniform("params"),
+        read("x"),
+        read("settings"),
+        read_write("input"),
+        read_write("slots"),
+        read_write("progress"),
+        read_write("output"),
+    ],
+    constants: &[u("FEATURES"), u("SAMPLE"), u("WORKGROUP")],
+};
+
+pub(super) static CANDIDATES: Layer = Layer {
+    name: "candidates",
+    sources: &[PARAMS, LOGITS, include_str!("../../../shaders/candidates.wgsl")],
+    bindings: &[uniform("params"), read("x"), read_write("output")],
+    constants: &[u("FEATURES"), u("COUNT"), u("WORKGROUP")],
 };
 
 /// A row of the table.

@@ -33,6 +33,10 @@ pub enum Kernel {
     Pool,
     /// States to and from the slots of a pool of streams.
     Slots,
+    /// The next token of every row.
+    Choose,
+    /// The most probable tokens of every row.
+    Candidates,
 }
 
 /// How a matrix product is cut up, and its weights stored.
@@ -180,10 +184,18 @@ impl Kernel {
                 [Self::Linear(product), Self::Conv1d(product)]
             })
         });
-        [Self::Embedding, Self::Softmax, Self::LayerNorm, Self::Channelwise, Self::Combine, Self::Pool, Self::Slots]
-            .into_iter()
-            .chain(products)
-            .chain(RecurrentKernel::all().map(Self::Recurrent))
+        let others = [
+            Self::Embedding,
+            Self::Softmax,
+            Self::LayerNorm,
+            Self::Channelwise,
+            Self::Combine,
+            Self::Pool,
+            Self::Slots,
+            Self::Choose,
+            Self::Candidates,
+        ];
+        others.into_iter().chain(products).chain(RecurrentKernel::all().map(Self::Recurrent))
     }
 
     /// Its row of the table.
@@ -200,6 +212,8 @@ impl Kernel {
             Self::Combine => layers::COMBINE.spec("combine"),
             Self::Pool => layers::POOL.spec("pool"),
             Self::Slots => layers::SLOTS.spec("slots_move"),
+            Self::Choose => layers::CHOOSE.spec("choose"),
+            Self::Candidates => layers::CANDIDATES.spec("candidates"),
         }
     }
 

@@ -1,7 +1,10 @@
 mod api;
 mod battery;
+mod beams;
 pub mod cells;
+mod dates;
 mod errors;
+pub mod generate;
 mod goldens;
 mod kernels;
 mod layers;

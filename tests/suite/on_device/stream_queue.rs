@@ -114,27 +114,45 @@ fn mistakes_stay_with_their_request() {
     });
 }
 
-/// Many threads, each with its stream: everybody gets its own answers, in order.
-#[test]
-fn many_callers_share_batches() {
-    let device = device_or_return!();
-    both(device, |device| {
-        let deadline = Duration::from_millis(2);
-        let (queue, ids) = queue(device, 8, QueueOptions { deadline, max_batch: 8, capacity: 5 });
-        let queue = Arc::new(queue);
-        std::thread::scope(|scope| {
-            for (thread, &id) in ids.iter().enumerate() {
-                let queue = queue.clone();
+/// Many threads, each with its stream; says who got its own answers, in order. `order` is that of a caller's chunks.
+fn callers(device: &Device, order: [usize; 4], streams: [usize; 8]) -> [bool; 8] {
+    let deadline = Duration::from_millis(2);
+    let (queue, ids) = queue(device, 8, QueueOptions { deadline, max_batch: 8, capacity: 5 });
+    let queue = Arc::new(queue);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let (queue, id) = (queue.clone(), ids[streams[thread]]);
                 scope.spawn(move || {
                     let whole = chunk(12, thread);
-                    let tickets: Vec<_> =
-                        whole.chunks(2 * 3).map(|part| queue.submit(id, Chunk::Features(part.to_vec()))).collect();
+                    let parts: Vec<&[f32]> = whole.chunks(2 * 3).collect();
+                    let submit = |at: usize| queue.submit(id, Chunk::Features(parts[at].to_vec()));
+                    let tickets: Vec<_> = order.into_iter().map(submit).collect();
                     let got: Vec<f32> = tickets.into_iter().flat_map(|ticket| ticket.wait().unwrap().values).collect();
                     let alone = Session::new(&Device::cpu(), &network()).unwrap();
                     let exact = alone.run(Input::features(&whole, [12, 1, 2]), None).unwrap().values;
-                    assert!(got.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {exact:?}");
-                });
-            }
-        });
+                    got.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-5)
+                })
+            })
+            .collect();
+        let answers: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        answers.try_into().unwrap()
+    })
+}
+
+#[test]
+fn many_callers_share_batches() {
+    let device = device_or_return!();
+    both(device, |device| assert_eq!(callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [true; 8]));
+}
+
+/// Negative control: chunks out of order, and two callers that meet in one stream, are noticed, and nobody else is harmed.
+#[test]
+fn mixed_up_callers_are_noticed() {
+    let device = device_or_return!();
+    both(device, |device| {
+        assert_eq!(callers(device, [0, 2, 1, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [false; 8]);
+        let met = callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 0]);
+        assert!(!(met[0] && met[7]) && met[1..7].iter().all(|&right| right), "{met:?}");
     });
 }

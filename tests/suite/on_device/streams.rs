@@ -288,33 +288,64 @@ fn every_strategy_keeps_its_slots() {
     }
 }
 
-/// A fork goes its own way; reset and restore do what they say.
+/// A fork goes its own way; reset and restore do what they say. `fork` is the pool's own, or the fault of a negative
+/// control.
+fn fork_apart(device: &Device, name: &str, network: &Network, fork: impl Fn(&StreamPool, StreamId) -> StreamId) {
+    let pool = pool(device, network, 2);
+    let a = pool.open().unwrap();
+    let common = Source::new(network, 5, 1);
+    pool.advance(&[(a, common.input(network, 0, 5))]).unwrap();
+    let kept = pool.snapshot(a).unwrap();
+    let b = fork(&pool, a);
+    let c = fork(&pool, b);
+    assert_eq!(pool.snapshot(c).unwrap(), kept, "{name}: a fork is a copy, bit by bit");
+    let (left, right) = (Source::new(network, 4, 2), Source::new(network, 4, 3));
+    let one = pool.advance(&[(a, left.input(network, 0, 4)), (b, right.input(network, 0, 4))]).unwrap();
+    assert_ne!(one.values(0), one.values(1), "{name}");
+    assert_eq!(pool.snapshot(c).unwrap(), kept, "{name}: the third stood still");
+    // The same step from the same state in a batch of the same size gives the same bits.
+    let d = fork(&pool, c);
+    let again = pool.advance(&[(d, right.input(network, 0, 4)), (c, left.input(network, 0, 4))]).unwrap();
+    assert_eq!((one.values(0), one.values(1)), (again.values(1), again.values(0)), "{name}");
+    assert_eq!(pool.snapshot(a).unwrap(), pool.snapshot(c).unwrap());
+    pool.restore(a, &kept).unwrap();
+    assert_eq!(pool.snapshot(a).unwrap(), kept);
+    pool.reset(a).unwrap();
+    assert_eq!(pool.snapshot(a).unwrap(), State::initial(network, 1));
+}
+
 #[test]
 fn forks_are_independent() {
     let device = device_or_return!();
     for device in devices(device) {
         for (name, network) in networks() {
-            let pool = pool(&device, &network, 2);
-            let a = pool.open().unwrap();
-            let common = Source::new(&network, 5, 1);
-            pool.advance(&[(a, common.input(&network, 0, 5))]).unwrap();
-            let kept = pool.snapshot(a).unwrap();
-            let b = pool.fork(a).unwrap();
-            let c = pool.fork(b).unwrap();
-            assert_eq!(pool.snapshot(c).unwrap(), kept, "{name}: a fork is a copy, bit by bit");
-            let (left, right) = (Source::new(&network, 4, 2), Source::new(&network, 4, 3));
-            let one = pool.advance(&[(a, left.input(&network, 0, 4)), (b, right.input(&network, 0, 4))]).unwrap();
-            assert_ne!(one.values(0), one.values(1), "{name}");
-            assert_eq!(pool.snapshot(c).unwrap(), kept, "{name}: the third stood still");
-            // The same step from the same state in a batch of the same size gives the same bits.
-            let d = pool.fork(c).unwrap();
-            let again = pool.advance(&[(d, right.input(&network, 0, 4)), (c, left.input(&network, 0, 4))]).unwrap();
-            assert_eq!((one.values(0), one.values(1)), (again.values(1), again.values(0)), "{name}");
-            assert_eq!(pool.snapshot(a).unwrap(), pool.snapshot(c).unwrap());
-            pool.restore(a, &kept).unwrap();
-            assert_eq!(pool.snapshot(a).unwrap(), kept);
-            pool.reset(a).unwrap();
-            assert_eq!(pool.snapshot(a).unwrap(), State::initial(&network, 1));
+            fork_apart(&device, name, &network, |pool, id| pool.fork(id).unwrap());
+        }
+    }
+}
+
+/// Negative control: a fork that forgets its past, one that is a little off and one that is the stream itself are noticed.
+#[test]
+fn forks_that_are_none_are_noticed() {
+    type Fork = fn(&StreamPool, StreamId) -> StreamId;
+    let device = device_or_return!();
+    let forgets = |pool: &StreamPool, _| pool.open().unwrap();
+    let off = |pool: &StreamPool, id| {
+        let fork = pool.fork(id).unwrap();
+        let mut state = pool.snapshot(fork).unwrap();
+        state.layers[0].h[0] += 1e-6;
+        pool.restore(fork, &state).unwrap();
+        fork
+    };
+    let shared = |_: &StreamPool, id| id;
+    let faults: [(Fork, &str); 3] = [(forgets, "bit by bit"), (off, "bit by bit"), (shared, "second time")];
+    for device in devices(device) {
+        for (fault, word) in faults {
+            let (name, network) = &networks()[0];
+            let check = AssertUnwindSafe(|| fork_apart(&device, name, network, fault));
+            let panic = std::panic::catch_unwind(check).expect_err("a fault went unseen");
+            let message = panic.downcast_ref::<String>().expect("a message");
+            assert!(message.contains(word), "{}: {message}", device.info());
         }
     }
 }
@@ -528,27 +559,48 @@ fn long_chunks_keep_their_slots() {
     streams.iter().for_each(|stream| stream.check("long", &network, &pool));
 }
 
-/// A stream kept in a file goes on in another pool, on another device.
+/// A stream kept in a file goes on in another pool, on another device. `fault` happens to it on its way.
+fn go_on_elsewhere([from, to]: [&Device; 2], name: &str, network: &Network, fault: impl Fn(&mut State)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stream");
+    let source = Source::new(network, 9, 4);
+    let first = pool(from, network, 1);
+    let mut stream = Follower { id: first.open().unwrap(), source, at: 0, got: Vec::new() };
+    let advanced = first.advance(&[(stream.id, stream.source.input(network, 0, 4))]).unwrap();
+    stream.take(network, &advanced, 0);
+    first.snapshot(stream.id).unwrap().save(&path, network).unwrap();
+
+    let second = pool(to, network, 1);
+    stream.id = second.open().unwrap();
+    let mut state = State::load(&path, network).unwrap();
+    fault(&mut state);
+    second.restore(stream.id, &state).unwrap();
+    let advanced = second.advance(&[(stream.id, stream.source.input(network, 4, 9))]).unwrap();
+    stream.take(network, &advanced, 0);
+    stream.check(name, network, &second);
+}
+
 #[test]
 fn a_saved_stream_goes_on_elsewhere() {
     let device = device_or_return!();
-    let folder = tempfile::tempdir().unwrap();
     for (name, network) in networks() {
-        let path = folder.path().join("stream");
-        for [from, to] in [[device.clone(), Device::cpu()], [Device::cpu(), device.clone()]] {
-            let source = Source::new(&network, 9, 4);
-            let first = pool(&from, &network, 1);
-            let mut stream = Follower { id: first.open().unwrap(), source, at: 0, got: Vec::new() };
-            let advanced = first.advance(&[(stream.id, stream.source.input(&network, 0, 4))]).unwrap();
-            stream.take(&network, &advanced, 0);
-            first.snapshot(stream.id).unwrap().save(&path, &network).unwrap();
+        for way in [[device, &Device::cpu()], [&Device::cpu(), device]] {
+            go_on_elsewhere(way, name, &network, |_| {});
+        }
+    }
+}
 
-            let second = pool(&to, &network, 1);
-            stream.id = second.open().unwrap();
-            second.restore(stream.id, &State::load(&path, &network).unwrap()).unwrap();
-            let advanced = second.advance(&[(stream.id, stream.source.input(&network, 4, 9))]).unwrap();
-            stream.take(&network, &advanced, 0);
-            stream.check(name, &network, &second);
+/// Negative control: of every kind of network, a state that loses a part on its way is noticed.
+#[test]
+fn a_part_lost_on_the_way_is_noticed() {
+    let device = device_or_return!();
+    for (name, network) in networks() {
+        for way in [[device, &Device::cpu()], [&Device::cpu(), device]] {
+            let lost = |state: &mut State| state.layers[0].h.fill(0.0);
+            let check = AssertUnwindSafe(|| go_on_elsewhere(way, name, &network, lost));
+            let panic = std::panic::catch_unwind(check).expect_err(name);
+            let message = panic.downcast_ref::<String>().expect("a message");
+            assert!(message.contains("passed: false"), "{name}: {message}");
         }
     }
 }

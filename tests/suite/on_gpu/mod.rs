@@ -1,4 +1,5 @@
 mod embed;
+mod generate;
 mod host;
 mod objects;
 mod own_device;

@@ -1,4 +1,5 @@
 mod cpu;
+mod decode;
 mod docs;
 mod files;
 mod formats;

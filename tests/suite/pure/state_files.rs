@@ -29,6 +29,22 @@ fn states_come_back_as_they_were() {
     assert!(matches!(error, Error::Io { .. }));
 }
 
+/// Negative control: any number that a file has changed comes back changed, so that the comparison above sees it.
+#[test]
+fn a_changed_number_is_noticed() {
+    let network = network();
+    let state = random_state(&network, 1, 2);
+    let bytes = state.to_bytes(&network).unwrap();
+    let numbers: usize = state.layers.iter().map(|layer| layer.h.len() + layer.c.len()).sum();
+    for number in 0..numbers {
+        let mut changed = bytes.clone();
+        // The lowest bit of one number; all of them stand at the end.
+        let at = bytes.len() - 4 * (number + 1);
+        changed[at] ^= 1;
+        assert_ne!(State::from_bytes(&changed, &network).unwrap(), state, "{number}");
+    }
+}
+
 #[test]
 fn states_of_others_are_refused() {
     let network = network();

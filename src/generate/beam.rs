@@ -1,0 +1,223 @@
+//! Beam search (Graves 2012, Sequence Transduction with RNNs; Sutskever, Vinyals & Le 2014): the best few
+//! continuations are followed side by side.
+
+use std::cmp::Ordering;
+
+use super::options::{BeamOptions, Sequence};
+use super::scratch::{Prompt, Scratch};
+use crate::error::Result;
+#[cfg(feature = "gpu")]
+use crate::reference::NO_SLOT;
+use crate::reference::{candidates, first_bad};
+#[cfg(feature = "gpu")]
+use crate::streams::Store;
+use crate::streams::{StreamId, StreamPool};
+
+impl StreamPool {
+    /// Searches the most probable continuations of each stream behind its prompt: up to `num_beams` each, the best first.
+    ///
+    /// In every step each beam's candidates are ranked by the log-probability of all their tokens; of the best
+    /// `num_beams` those that end in `eos` are finished, and the best `num_beams` others are followed. A prompt is
+    /// done when it has `num_beams` finished continuations and no beam can still beat the worst of them, or after
+    /// `max_new_tokens`, which beams that still go on are handed back with. With as many beams as there are continuations it
+    /// is an exhaustive search. Prompts as for [`StreamPool::generate`]; the streams stay where they are.
+    ///
+    /// # Errors
+    /// As [`StreamPool::generate`].
+    pub fn beam_search(&self, prompts: &[(StreamId, &[u32])], options: &BeamOptions) -> Result<Vec<Vec<Sequence>>> {
+        options.check(super::decoder::check(self.session().network())?)?;
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut scratch = Scratch::new(self, prompts, options.num_beams)?;
+        let mut groups: Vec<Group> = (0..prompts.len()).map(|_| Group::new()).collect();
+        let mut lister = Lister::new(&scratch, prompts.len(), options)?;
+        let mut steps = 0;
+        for _ in 0..options.max_new_tokens {
+            let rows = Rows::new(&groups, &scratch.slots, prompts, options.num_beams);
+            if rows.tokens.is_empty() {
+                break;
+            }
+            steps += rows.tokens.len();
+            let mut found = lister.candidates(&mut scratch, &rows, prompts)?.into_iter();
+            for group in groups.iter_mut().filter(|group| !group.beams.is_empty()) {
+                let found: Vec<Vec<(u32, f32)>> = found.by_ref().take(group.beams.len()).collect();
+                group.advance(&found, options);
+            }
+        }
+        scratch.inner.count(prompts.len(), steps);
+        Ok(groups.into_iter().map(|group| group.ranked(options)).collect())
+    }
+}
+
+/// A continuation that is being followed.
+struct Beam {
+    tokens: Vec<u32>,
+    log_probability: f32,
+    /// Which beam's state it goes on from.
+    parent: usize,
+}
+
+/// The beams of one prompt.
+struct Group {
+    /// The best first; none once the prompt is done.
+    beams: Vec<Beam>,
+    finished: Vec<Sequence>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { beams: vec![Beam { tokens: Vec::new(), log_probability: 0.0, parent: 0 }], finished: Vec::new() }
+    }
+
+    /// Takes a step, given each beam's candidates.
+    fn advance(&mut self, found: &[Vec<(u32, f32)>], options: &BeamOptions) {
+        let mut all: Vec<(f32, usize, u32)> = Vec::new();
+        for (parent, (beam, found)) in self.beams.iter().zip(found).enumerate() {
+            all.extend(found.iter().map(|&(token, log)| (beam.log_probability + log, parent, token)));
+        }
+        // Of equals the better parent's, and the lowest token.
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let mut next = Vec::with_capacity(options.num_beams);
+        for (rank, (log_probability, parent, token)) in all.into_iter().enumerate() {
+            let tokens = || self.beams[parent].tokens.iter().copied().chain([token]).collect();
+            if !options.eos.contains(&token) {
+                next.push(Beam { tokens: tokens(), log_probability, parent });
+            } else if rank < options.num_beams {
+                self.finished.push(Sequence { tokens: tokens(), log_probability, stopped: true });
+            }
+            if next.len() == options.num_beams {
+                break;
+            }
+        }
+        self.beams = next;
+        sort(&mut self.finished, options);
+        self.finished.truncate(options.num_beams);
+        if self.is_done(options) {
+            self.beams.clear();
+        }
+    }
+
+    /// Whether no beam can come before the worst that is finished: probabilities only fall.
+    fn is_done(&self, options: &BeamOptions) -> bool {
+        let (Some(best), Some(worst)) = (self.beams.first(), self.finished.last()) else { return false };
+        let length = if options.length_penalty > 0.0 { options.max_new_tokens } else { best.tokens.len() + 1 };
+        #[expect(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]
+        let reachable = best.log_probability / (length as f32).powf(options.length_penalty);
+        self.finished.len() == options.num_beams && worst.score(options.length_penalty) >= reachable
+    }
+
+    fn ranked(self, options: &BeamOptions) -> Vec<Sequence> {
+        let mut all = self.finished;
+        all.extend(self.beams.into_iter().map(|Beam { tokens, log_probability, .. }| Sequence {
+            tokens,
+            log_probability,
+            stopped: false,
+        }));
+        sort(&mut all, options);
+        all.truncate(options.num_beams);
+        all
+    }
+}
+
+/// The best first.
+fn sort(sequences: &mut [Sequence], options: &BeamOptions) {
+    let score = |sequence: &Sequence| sequence.score(options.length_penalty);
+    sequences.sort_by(|a, b| match score(b).total_cmp(&score(a)) {
+        Ordering::Equal => a.tokens.cmp(&b.tokens),
+        order => order,
+    });
+}
+
+/// The beams of all prompts as rows of one batch.
+struct Rows {
+    tokens: Vec<u32>,
+    /// Slots of the parents' states.
+    from: Vec<u32>,
+    /// Their own slots.
+    to: Vec<u32>,
+    /// Which prompt each row belongs to.
+    prompts: Vec<usize>,
+}
+
+impl Rows {
+    fn new(groups: &[Group], slots: &[u32], prompts: &[Prompt<'_>], num_beams: usize) -> Self {
+        let mut rows = Self { tokens: Vec::new(), from: Vec::new(), to: Vec::new(), prompts: Vec::new() };
+        for (prompt, (group, slots)) in groups.iter().zip(slots.chunks_exact(num_beams)).enumerate() {
+            for (beam, &to) in group.beams.iter().zip(slots) {
+                rows.tokens.push(beam.tokens.last().or(prompts[prompt].1.last()).copied().unwrap_or(0));
+                rows.from.push(slots[beam.parent]);
+                rows.to.push(to);
+                rows.prompts.push(prompt);
+            }
+        }
+        rows
+    }
+}
+
+/// Where candidates come from.
+struct Lister {
+    count: usize,
+    #[cfg(feature = "gpu")]
+    gpu: Option<(crate::gpu::Lister, usize)>,
+}
+
+impl Lister {
+    fn new(scratch: &Scratch<'_>, prompts: usize, options: &BeamOptions) -> Result<Self> {
+        // Of each beam alone so many that `num_beams` do not end it.
+        let count = options.num_beams.saturating_add(options.eos.len()).min(scratch.vocabulary);
+        #[cfg(feature = "gpu")]
+        let gpu = match &scratch.inner.store {
+            Store::Host(_) => None,
+            Store::Gpu(slots) => {
+                let rows = super::filled_up(prompts * options.num_beams);
+                Some((scratch.pool.session().engine()?.lister(slots, rows, count)?, rows))
+            }
+        };
+        let _ = prompts;
+        Ok(Self {
+            count,
+            #[cfg(feature = "gpu")]
+            gpu,
+        })
+    }
+
+    /// Goes on by one step and lists each row's most probable tokens with their log-probabilities.
+    fn candidates(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        rows: &Rows,
+        prompts: &[Prompt<'_>],
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
+        #[cfg(feature = "gpu")]
+        if let Some((lister, size)) = &self.gpu {
+            let [mut from, mut to, mut tokens] = [&rows.from, &rows.to, &rows.tokens].map(Clone::clone);
+            from.resize(*size, NO_SLOT);
+            to.resize(*size, NO_SLOT);
+            tokens.resize(*size, 0);
+            let words = scratch.pool.session().engine()?.list(lister, &from, &to, &tokens)?;
+            let of_rows = words.chunks_exact(2 + 2 * self.count).zip(&rows.prompts);
+            return of_rows
+                .map(|(words, &prompt)| {
+                    if words[0] != u32::MAX {
+                        let value = f32::from_bits(words[1]);
+                        return Err(scratch.not_finite(prompts, prompt, words[0] as usize, value));
+                    }
+                    let (tokens, logs) = words[2..].split_at(self.count);
+                    Ok(tokens.iter().zip(logs).map(|(&token, &log)| (token, f32::from_bits(log))).collect())
+                })
+                .collect();
+        }
+        let logits = scratch.step_on_host(rows.tokens.clone(), &rows.from, &rows.to)?;
+        let of_rows = logits.chunks_exact(scratch.vocabulary).zip(&rows.prompts);
+        of_rows
+            .map(|(logits, &prompt)| match first_bad(logits) {
+                Some(index) => Err(scratch.not_finite(prompts, prompt, index, logits[index])),
+                None => {
+                    let found = candidates(logits, self.count).into_iter();
+                    Ok(found.map(|(token, log)| (u32::try_from(token).unwrap_or(u32::MAX), log)).collect())
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,118 @@
+//! Streams that live for one call: forks on which a generation works, so that one that fails leaves no trace.
+
+use std::sync::MutexGuard;
+
+use super::decoder;
+use crate::error::{Error, Result};
+use crate::input::{Checked, Input, Values};
+use crate::lock::lock;
+use crate::session::Wish;
+use crate::streams::{Inner, StreamId, StreamPool};
+
+/// A prompt, which its stream has not read yet.
+pub(super) type Prompt<'a> = (StreamId, &'a [u32]);
+
+/// Several forks of each prompt's stream. The pool is held meanwhile: calls take turns.
+pub(super) struct Scratch<'a> {
+    pub pool: &'a StreamPool,
+    pub inner: MutexGuard<'a, Inner>,
+    ids: Vec<StreamId>,
+    /// The prompts' own streams.
+    origins: Vec<u32>,
+    /// Slots of the forks, those of one prompt side by side.
+    pub slots: Vec<u32>,
+    /// V
+    pub vocabulary: usize,
+}
+
+impl<'a> Scratch<'a> {
+    /// Takes `each` forks for every prompt. The first of them is the stream's copy and has read the prompt but for its last
+    /// token; the others hold nothing yet.
+    pub fn new(pool: &'a StreamPool, prompts: &[Prompt<'_>], each: usize) -> Result<Self> {
+        let network = pool.session().network();
+        let vocabulary = decoder::check(network)?;
+        check_tokens(prompts, vocabulary)?;
+        let mut inner = lock(&pool.inner);
+        let origins = inner.table.batch(prompts.iter().map(|prompt| prompt.0))?;
+        pool.room_for(&inner, prompts.len().saturating_mul(each))?;
+        let mut scratch = Self { pool, inner, ids: Vec::new(), origins, slots: Vec::new(), vocabulary };
+        for _ in 0..prompts.len() * each {
+            let (id, _) = pool.take_slot(&mut scratch.inner)?;
+            scratch.ids.push(id);
+            let slot = scratch.inner.table.slot(id)?;
+            scratch.slots.push(slot);
+        }
+        let firsts = scratch.slots.iter().step_by(each).copied();
+        let copies: Vec<(u32, u32)> = scratch.origins.iter().copied().zip(firsts).collect();
+        pool.copy_slots(&mut scratch.inner, &copies)?;
+        scratch.read(prompts, each)?;
+        Ok(scratch)
+    }
+
+    /// Lets the first forks read all of the prompts but the last tokens.
+    fn read(&mut self, prompts: &[Prompt<'_>], each: usize) -> Result<()> {
+        let batch_first = self.pool.session().network().batch_first();
+        let firsts = self.ids.iter().step_by(each);
+        let calls: Vec<(StreamId, Input<'_>)> = firsts
+            .zip(prompts)
+            .filter(|(_, (_, tokens))| tokens.len() > 1)
+            .map(|(&id, (_, tokens))| {
+                let tokens = &tokens[..tokens.len() - 1];
+                let shape = if batch_first { [1, tokens.len()] } else { [tokens.len(), 1] };
+                (id, Input::tokens(tokens, shape))
+            })
+            .collect();
+        if calls.is_empty() { Ok(()) } else { self.pool.advance_unread(&mut self.inner, &calls) }
+    }
+
+    /// One timestep on the CPU device: row r goes on from slot `from[r]` with `tokens[r]`, and its state into `to[r]`.
+    /// Gives the logits `[B, V]`.
+    pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
+        let session = self.pool.session();
+        let Some(slots) = self.inner.store.host() else {
+            return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
+        };
+        let input = Checked { steps: 1, batch: tokens.len(), values: Values::Tokens(tokens.into()), mask: None };
+        let state = slots.gather(session.network(), from);
+        let raw = session.execute(&input, Some(&state), Wish::default())?;
+        slots.scatter(&raw.state, to);
+        Ok(raw.stages.into_iter().next_back().unwrap_or_default())
+    }
+
+    /// Puts the states of the forks, one for each prompt, in place of the streams' own.
+    pub fn keep(&mut self) -> Result<()> {
+        let copies: Vec<(u32, u32)> = self.slots.iter().copied().zip(self.origins.iter().copied()).collect();
+        self.pool.copy_slots(&mut self.inner, &copies)?;
+        for &slot in &self.origins {
+            self.inner.table.at(slot).seen = true;
+        }
+        Ok(())
+    }
+
+    /// An error about the logits that prompt `row` led to.
+    pub fn not_finite(&self, prompts: &[Prompt<'_>], row: usize, index: usize, value: f32) -> Error {
+        let stream = prompts.get(row).map(|prompt| prompt.0.to_string()).unwrap_or_default();
+        Error::NonFinite { name: format!("logits of {stream}"), index, value }
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            // They are open: nobody else knows them.
+            let _ = self.inner.table.close(id);
+        }
+    }
+}
+
+fn check_tokens(prompts: &[Prompt<'_>], num_embeddings: usize) -> Result<()> {
+    for (row, (id, tokens)) in prompts.iter().enumerate() {
+        if tokens.is_empty() {
+            return Err(Error::shape(format!("prompt of {id}"), "at least one token", "none"));
+        }
+        if let Some(step) = tokens.iter().position(|&token| token as usize >= num_embeddings) {
+            return Err(Error::TokenOutOfRange { token: tokens[step], row, step, num_embeddings });
+        }
+    }
+    Ok(())
+}
