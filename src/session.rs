@@ -32,7 +32,7 @@ pub struct Session {
 enum Engine {
     Cpu(cpu::Engine),
     #[cfg(feature = "gpu")]
-    Gpu(crate::gpu::Engine, Aside),
+    Gpu(Box<crate::gpu::Engine>, Aside),
 }
 
 /// The same network on this CPU, made when it is first found to be faster there.
@@ -127,7 +127,9 @@ impl Session {
             Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, &network)),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => Engine::Gpu(
-                crate::gpu::Engine::new(gpu.clone(), &network, options, device.tuning(), meter.clone()).await?,
+                Box::new(
+                    crate::gpu::Engine::new(gpu.clone(), &network, options, device.tuning(), meter.clone()).await?,
+                ),
                 Aside::new(),
             ),
         };

@@ -50,7 +50,7 @@ pub(super) fn sigmoid<S: Wide>(simd: S, x: S::f32s) -> S::f32s {
 pub(super) fn tanh<S: Wide>(simd: S, x: S::f32s) -> S::f32s {
     let square = x * x;
     let mut p = splat(simd, -5.704_988_7e-3);
-    for coefficient in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for coefficient in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -0.333_332_8] {
         p = p.mul_add(square, splat(simd, coefficient));
     }
     let near = (p * square).mul_add(x, x);
@@ -135,7 +135,7 @@ mod tests {
             // Results below the normal numbers may be rounded to any of their neighbours.
             let bound = absolute + relative * expected.abs() + f64::from(f32::MIN_POSITIVE);
             let share = (f64::from(y) - expected).abs() / bound;
-            if !(share <= worst.0) {
+            if share.is_nan() || share > worst.0 {
                 worst = (share, x);
             }
         }
@@ -155,11 +155,11 @@ mod tests {
                     }
                     numbers.resize(numbers.len().next_multiple_of(16), 0.5);
                     let found = worst(token, &numbers, case);
-                    if !(found.0 <= largest.0) {
+                    if found.0.is_nan() || found.0 > largest.0 {
                         largest = found;
                     }
                 }
-                println!("{token:?}: {} reaches {:.2} of its bound at {:e}", case.0, largest.0, largest.1);
+                eprintln!("{token:?}: {} reaches {:.2} of its bound at {:e}", case.0, largest.0, largest.1);
                 assert!(
                     largest.0 <= 1.0,
                     "{token:?}: {} reaches {} of its bound at {:e}",

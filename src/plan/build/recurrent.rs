@@ -19,12 +19,12 @@ impl Builder {
         outputs_together: bool,
     ) -> Result<()> {
         let all = layout.directions.clone();
-        if works.len() > 1 && outputs_together {
-            if let Some(set) = LaneSet::new(works, layout, weights, all.clone(), true) {
-                if let Some(how) = self.along_the_diagonal(&set)? {
-                    return self.run(&set, &how);
-                }
-            }
+        if works.len() > 1
+            && outputs_together
+            && let Some(set) = LaneSet::new(works, layout, weights, all.clone(), true)
+            && let Some(how) = self.along_the_diagonal(&set)?
+        {
+            return self.run(&set, &how);
         }
         for work in works {
             let Some(level) = work.stage.recurrent() else { continue };
