@@ -15,6 +15,7 @@ pub struct Device {
     kind: Kind,
     tuning: Option<Arc<Tuning>>,
     /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
+    #[cfg(feature = "gpu")]
     chosen_freely: bool,
 }
 
@@ -260,8 +261,7 @@ impl Device {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
-        let device = Self::open_adapter(choice).await?;
-        Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
+        Self::open_adapter(choice).await
     }
 
     /// The tuning that may send a run to the CPU.
@@ -277,7 +277,13 @@ impl Device {
     }
 
     fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
-        Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
+        Self {
+            info: Arc::new(info),
+            kind,
+            tuning: None,
+            #[cfg(feature = "gpu")]
+            chosen_freely: false,
+        }
     }
 
     /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
@@ -356,6 +362,7 @@ impl Device {
 impl Device {
     async fn open_adapter(choice: &DeviceChoice) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
+        let chosen_freely = *choice == DeviceChoice::Auto;
         let choice = choice.narrowed(env("WGPU_BACKEND"), env("WGPU_ADAPTER_NAME"));
         let adapters = crate::gpu::adapters(&choice).await;
         let infos: Vec<DeviceInfo> = adapters.iter().map(|adapter| crate::gpu::info(&adapter.get_info())).collect();
@@ -367,7 +374,8 @@ impl Device {
             Selected::Adapter(index) => {
                 log::info!("running on {}", infos[index]);
                 let context = crate::gpu::Context::open(&adapters[index], &infos[index]).await?;
-                Ok(Self::from_kind(infos[index].clone(), Kind::Gpu(Arc::new(context))))
+                let device = Self::from_kind(infos[index].clone(), Kind::Gpu(Arc::new(context)));
+                Ok(Self { chosen_freely, ..device })
             }
         }
     }

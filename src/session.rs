@@ -185,9 +185,13 @@ impl Session {
     /// As [`Session::run`]; then `output` may hold anything.
     pub fn run_into(&self, input: Input<'_>, state: Option<&State>, output: &mut Output) -> Result<()> {
         let start = Instant::now();
-        let Engine::Cpu(engine) = &self.engine else {
-            *output = self.run(input, state)?;
-            return Ok(());
+        let engine = match &self.engine {
+            Engine::Cpu(engine) => engine,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(..) => {
+                *output = self.run(input, state)?;
+                return Ok(());
+            }
         };
         let checked = Checked::new(&self.network, input, state)?;
         self.meter.run(checked.steps, checked.batch, 0);

@@ -7,7 +7,7 @@ use super::cells::Options;
 use super::packed::{Layout, Panels};
 use super::product::Kept;
 use super::simd::{Wide, lanes};
-use super::threads::{Exchange, Share, Shares, Work};
+use super::threads::{Exchange, Share, Shares, Work, in_threads};
 use super::worker::Worker;
 use crate::input::bits;
 use crate::network::{Activation, Cell, Network, RecurrentStage, Stage, gates};
@@ -183,7 +183,7 @@ impl Level {
                         rest = behind;
                     }
                 }
-                in_threads(shares.into_iter().zip(parts), |(share, mut part)| {
+                in_threads(shares.into_iter().zip(parts).collect(), |(share, mut part)| {
                     let first = share.rows.start;
                     let mut emit = |t: usize, row: usize, h: &[f32]| {
                         if let Some(at) = self.place(run, t, row) {
@@ -198,7 +198,7 @@ impl Level {
             Shares::Blocks(shares) => {
                 let exchange = &Exchange::new(shares.len(), batch * self.h_stride.max(self.blocks * self.units));
                 let first = std::iter::once(Some(output)).chain(std::iter::repeat_with(|| None));
-                in_threads(shares.into_iter().zip(first), |(share, mut output)| {
+                in_threads(shares.into_iter().zip(first).collect(), |(share, mut output)| {
                     let _guard = exchange.guard();
                     // Every thread comes to know all of h; the first writes it down.
                     let mut emit = |t: usize, row: usize, h: &[f32]| {
@@ -242,24 +242,6 @@ impl Level {
         }
         crate::lock::lock(&self.scratch).push(scratch);
     }
-}
-
-/// Does every task, the first in this thread and each further one in its own.
-pub(super) fn in_threads<T: Send, R: Send>(tasks: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let mut tasks = tasks;
-    let Some(first) = tasks.next() else { return Vec::new() };
-    std::thread::scope(|scope| {
-        let work = &work;
-        let others: Vec<_> = tasks.map(|task| scope.spawn(move || work(task))).collect();
-        let mut results = vec![work(first)];
-        for other in others {
-            match other.join() {
-                Ok(result) => results.push(result),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    })
 }
 
 fn direction<S: Wide>(

@@ -5,11 +5,10 @@ use std::sync::Mutex;
 use fearless_simd::prelude::*;
 
 use super::functions::apply;
-use super::level::in_threads;
 use super::packed::{Layout, Panels};
 use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
-use super::threads::{cut, worth};
+use super::threads::{cut, in_threads, worth};
 use crate::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
 
@@ -62,7 +61,7 @@ impl Matrix {
             parts.push((&x[rows.start * inputs..rows.end * inputs], part));
             rest = behind;
         }
-        in_threads(parts.into_iter(), |(x, output)| self.part(simd, x, output));
+        in_threads(parts, |(x, output)| self.part(simd, x, output));
     }
 
     fn part<S: Wide>(&self, simd: S, x: &[f32], output: &mut [f32]) {

@@ -1,6 +1,7 @@
 //! How a level's work is shared among threads, and how the threads of one recurrence meet.
 
 use std::ops::Range;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Multiplications and additions that a thread does in a nanosecond, roughly. It decides whether more
@@ -72,6 +73,31 @@ pub(super) fn worth(products: usize) -> usize {
 pub(super) fn cut(total: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = parts.max(1);
     (0..parts).map(move |part| part * total / parts..(part + 1) * total / parts)
+}
+
+/// Does every task, the first in this thread and each further one in its own.
+pub(super) fn in_threads<T: Send, R: Send>(tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    // Who wakes from it is given a core of its own; a new thread often begins on that of its maker, and they share
+    // it for milliseconds.
+    let start = Barrier::new(tasks.len());
+    let begin = |task| {
+        start.wait();
+        work(task)
+    };
+    let mut tasks = tasks.into_iter();
+    let Some(first) = tasks.next() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let begin = &begin;
+        let others: Vec<_> = tasks.map(|task| scope.spawn(move || begin(task))).collect();
+        let mut results = vec![begin(first)];
+        for other in others {
+            match other.join() {
+                Ok(result) => results.push(result),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    })
 }
 
 /// Where the threads of one recurrence leave what they computed and take what the others did.
