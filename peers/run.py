@@ -236,10 +236,10 @@ def cell(found, ours):
     return text
 
 
-def rows(header, lines):
-    """A Markdown table, its first column to the left."""
+def rows(header, lines, words=1):
+    """A Markdown table, its first columns to the left."""
     head, *others = ("| " + " | ".join(line) + " |" for line in [header, *lines])
-    return [head, "| --- |" + " ---: |" * (len(header) - 1), *others, ""]
+    return [head, "|" + " --- |" * words + " ---: |" * (len(header) - words), *others, ""]
 
 
 def against_the_best(record, chosen, place):
@@ -295,7 +295,7 @@ def table(record, chosen):
                 told.append([f"{name}{which}", "", f"{kind}: {why}", ""])
                 if not ran:
                     break
-    lines += ["## What ran", "", *rows(["peer", "version", "device", "largest error"], told)]
+    lines += ["## What ran", "", *rows(["peer", "version", "device", "largest error"], told, words=3)]
     return "\n".join(lines)
 
 
