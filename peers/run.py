@@ -10,21 +10,46 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
+import time
+from typing import NamedTuple
 
 import prepare
+from prepare import Shape
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-# Outputs of an LSTM lie within ±1. f16 keeps 11 bits, and its error carries over from step to step.
-TOLERANCE = {"f32": 1e-5, "f16": 5e-3}
+# Outputs lie within ±1. Weights are rounded before they are compared, so that every format is held to the same.
+TOLERANCE = 1e-5
+# A call is repeated while other processes take more than this part of a core.
+DISTURBED, TRIES = 0.05, 20
 QUICK = ["64,1,25", "128,1,25", "256,1,25", "512,1,25", "1024,1,25", "128,4,25", "128,16,25"]
 FULL = [f"{hidden},{batch},{50}" for batch in (1, 4, 16, 32) for hidden in (64, 128, 256, 512, 1024)]
+CPU = [f"{hidden},1,100" for hidden in (64, 128, 256, 512, 1024)]
+CPU += ["256,32,50", "2x512,16,50", "gru:512,16,50", "gru:1024,1,100", "128,1000,10"]
 # What a peer is measured against: gatefold where it runs, with weights of its precision.
-OURS = {("gpu", "f32"): "gatefold", ("gpu", "f16"): "gatefold-f16", ("cpu", "f32"): "gatefold-cpu"}
+OURS = {
+    ("gpu", "f32"): "gatefold",
+    ("gpu", "f16"): "gatefold-f16",
+    ("cpu", "f32"): "gatefold-cpu",
+    ("cpu", "f16"): "gatefold-cpu-f16",
+    ("cpu", "int8"): "gatefold-cpu-int8",
+}
+
+
+class Peer(NamedTuple):
+    """A column of the table."""
+
+    name: str
+    place: str  # gpu or cpu
+    command: list
+    device: str  # PEER_DEVICE
+    precision: str = "f32"  # PEER_PRECISION
+    tolerance: float = TOLERANCE
 
 
 def rust(name, target="peers-build"):
@@ -36,47 +61,77 @@ def python(name):
 
 
 def peers(gpu, node):
-    """Name, where it runs (gpu or cpu), command, PEER_DEVICE, PEER_PRECISION."""
     return [
-        ("gatefold", "gpu", rust("gatefold"), gpu, "f32"),
-        ("gatefold-f16", "gpu", rust("gatefold"), gpu, "f16"),
-        ("burn-wgpu", "gpu", rust("burn", "peers-burn"), gpu, "f32"),
-        ("onnxruntime-webgpu", "gpu", [node, str(HERE / "onnxruntime-webgpu" / "peer.js")], "webgpu", "f32"),
-        ("pytorch-cudnn", "gpu", python("pytorch"), "cuda", "f32"),
-        ("pytorch-cudnn-f16", "gpu", python("pytorch"), "cuda", "f16"),
-        ("gatefold-cpu", "cpu", rust("gatefold"), "cpu", "f32"),
-        ("onnxruntime-cpu", "cpu", python("onnxruntime_cpu"), "cpu", "f32"),
-        ("pytorch-cpu", "cpu", python("pytorch"), "cpu", "f32"),
-        ("rten", "cpu", rust("rten"), "cpu", "f32"),
-        ("candle", "cpu", rust("candle"), "cpu", "f32"),
-        ("tract", "cpu", rust("tract"), "cpu", "f32"),
+        Peer("gatefold", "gpu", rust("gatefold"), gpu),
+        Peer("gatefold-f16", "gpu", rust("gatefold"), gpu, "f16"),
+        Peer("burn-wgpu", "gpu", rust("burn", "peers-burn"), gpu),
+        Peer("onnxruntime-webgpu", "gpu", [node, str(HERE / "onnxruntime-webgpu" / "peer.js")], "webgpu"),
+        Peer("pytorch-cudnn", "gpu", python("pytorch"), "cuda"),
+        # It computes in f16 too: 11 bits, whose error carries over from step to step.
+        Peer("pytorch-cudnn-f16", "gpu", python("pytorch"), "cuda", "f16", 5e-3),
+        Peer("gatefold-cpu", "cpu", rust("gatefold"), "cpu"),
+        Peer("gatefold-cpu-f16", "cpu", rust("gatefold"), "cpu", "f16"),
+        Peer("gatefold-cpu-int8", "cpu", rust("gatefold"), "cpu", "int8"),
+        Peer("onnxruntime-cpu", "cpu", python("onnxruntime_cpu"), "cpu"),
+        Peer("openvino", "cpu", python("openvino_cpu"), "cpu"),
+        Peer("pytorch-cpu", "cpu", python("pytorch"), "cpu"),
+        Peer("rten", "cpu", rust("rten"), "cpu"),
+        Peer("candle", "cpu", rust("candle"), "cpu"),
+        Peer("tract", "cpu", rust("tract"), "cpu"),
     ]
 
 
-def build(names):
+def chosen_peers(everyone, places, names):
+    """Those of `places` and, unless there are no `names`, of these with gatefold beside each."""
+    here = [peer for peer in everyone if peer.place in places]
+    if not names:
+        return here
+    measures = {OURS[peer.place, peer.precision] for peer in here if peer.name in names} | {OURS[places[0], "f32"]}
+    return [peer for peer in here if peer.name in measures | set(names)]
+
+
+def build(chosen):
     """What is missing or older than its source; a peer that does not build is reported where it would have run."""
-    for name in names:
-        target = "peers-burn" if name == "burn" else "peers-build"
-        command = ["cargo", "build", "--release", "--locked", "-p", f"peer-{name}", "--target-dir", str(ROOT / "target" / target)]
-        print(f"building peer-{name}", file=sys.stderr, flush=True)
+    for binary in dict.fromkeys(pathlib.Path(peer.command[0]) for peer in chosen if len(peer.command) == 1):
+        target = binary.parents[1]
+        command = ["cargo", "build", "--release", "--locked", "-p", binary.name, "--target-dir", str(target)]
+        print(f"building {binary.name}", file=sys.stderr, flush=True)
         if subprocess.run(command, cwd=HERE).returncode != 0:
-            print(f"peer-{name} does not build", file=sys.stderr)
-    if not (HERE / "onnxruntime-webgpu" / "node_modules").exists() and shutil.which("npm"):
+            print(f"{binary.name} does not build", file=sys.stderr)
+    node = any(peer.name == "onnxruntime-webgpu" for peer in chosen)
+    if node and not (HERE / "onnxruntime-webgpu" / "node_modules").exists() and shutil.which("npm"):
         # --ignore-scripts: the package's own would fetch CUDA, which WebGPU does not need.
         subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=HERE / "onnxruntime-webgpu")
 
 
-def call(peer, case, budget, timeout):
+class Limits(NamedTuple):
+    """What a call may take; `threads` is None for as many as the engine likes, on any core."""
+
+    budget: int
+    timeout: int
+    threads: int | None
+
+    def cores(self):
+        """The cores that a peer is held to: it may start more threads than it is told to."""
+        return sorted(os.sched_getaffinity(0))[-self.threads :] if self.threads else None
+
+
+def call(peer, case, limits):
     """The peer's answer, or {"failed": reason}."""
-    _, _, command, device, precision = peer
-    environment = dict(os.environ, PEER_DEVICE=device, PEER_PRECISION=precision)
-    command = [*command, str(case), str(budget), str(TOLERANCE[precision])]
+    environment = dict(os.environ, PEER_DEVICE=peer.device, PEER_PRECISION=peer.precision)
+    hold = None
+    if cores := limits.cores():
+        environment["PEER_THREADS"] = str(limits.threads)
+        hold = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
+    command = [*peer.command, str(case), str(limits.budget), str(peer.tolerance)]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            command, env=environment, preexec_fn=hold, capture_output=True, text=True, timeout=limits.timeout
+        )
     except FileNotFoundError as error:
         return {"failed": f"{error.filename} is not there"}
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {timeout} s"}
+        return {"failed": f"no answer within {limits.timeout} s"}
     if done.returncode == 0:
         return json.loads(done.stdout.strip().splitlines()[-1])
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -85,43 +140,67 @@ def call(peer, case, budget, timeout):
     return {"failed": (told[0] if told else f"exit code {done.returncode}").strip()[:300]}
 
 
-def is_right(answer, precision):
+def time_of_others():
+    """CPU seconds since the start that went to other processes than this and its children (Linux)."""
+    stat = pathlib.Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _idle, _wait, *interrupts_and_stolen = map(int, stat.read_text().split("\n")[0].split()[1:9])
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    busy = (user + nice + system + sum(interrupts_and_stolen)) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(usage.ru_utime + usage.ru_stime for usage in own)
+
+
+def undisturbed(peer, case, limits):
+    """The answer of a call beside which other processes took next to nothing, or of the last of many, and what they took."""
+    for _ in range(TRIES):
+        start, others = time.monotonic(), time_of_others()
+        answer = call(peer, case, limits)
+        taken = (time_of_others() - others) / (time.monotonic() - start)
+        if taken <= DISTURBED:
+            break
+        print(f"{peer.name} again: other processes took {taken:.0%} of a core", file=sys.stderr, flush=True)
+        time.sleep(2)
+    return answer, taken
+
+
+def is_right(answer, peer):
     error = answer["max_error"]
-    return not isinstance(error, str) and error <= TOLERANCE[precision]
+    return not isinstance(error, str) and error <= peer.tolerance
 
 
-def controls(all_peers, cases, timeout):
+def controls(chosen, case, limits):
     """Every peer that runs must call the damaged case wrong; gives the reasons of those that do not run."""
     absent = {}
-    for peer in all_peers:
-        answer = call(peer, cases / "control", 0, timeout)
+    for peer in chosen:
+        answer = call(peer, case, limits)
         if "failed" in answer:
-            absent[peer[0]] = answer["failed"]
-            print(f"{peer[0]}: not run: {answer['failed']}", file=sys.stderr, flush=True)
-        elif is_right(answer, peer[4]) or answer["times_us"]:
-            sys.exit(f"{peer[0]} calls the damaged case right: its check is no check")
+            absent[peer.name] = answer["failed"]
+            print(f"{peer.name}: not run: {answer['failed']}", file=sys.stderr, flush=True)
+        elif is_right(answer, peer) or answer["times_us"]:
+            sys.exit(f"{peer.name} calls the damaged case right: its check is no check")
     return absent
 
 
-def measure(all_peers, absent, cases, shapes, rounds, budget, timeout):
+def measure(chosen, absent, cases, shapes, rounds, limits):
     """Results by shape and peer."""
-    results = {shape: {} for shape in shapes}
-    for shape in shapes:
+    results = {str(shape): {} for shape in shapes}
+    for shape in results:
         for number in range(rounds):
-            for peer in all_peers:
-                name, _, _, _, precision = peer
-                found = results[shape].setdefault(name, {"times_us": [], "round_medians_us": []})
-                if name in absent:
-                    found["failed"] = absent[name]
+            for peer in chosen:
+                found = results[shape].setdefault(peer.name, {"times_us": [], "round_medians_us": []})
+                if peer.name in absent:
+                    found["failed"] = absent[peer.name]
                 if "failed" in found or "wrong" in found:
                     continue
-                answer = call(peer, cases / shape, budget, timeout)
+                answer, disturbed = undisturbed(peer, cases / shape, limits)
+                found["disturbed"] = max(disturbed, found.get("disturbed", 0.0))
                 if "failed" in answer:
                     found.clear()
                     found["failed"] = answer["failed"]
-                elif not is_right(answer, precision):
+                elif not is_right(answer, peer):
                     found.clear()
-                    found["wrong"] = f"off by {answer['max_error']}, tolerance {TOLERANCE[precision]}"
+                    found["wrong"] = f"off by {answer['max_error']}, tolerance {peer.tolerance}"
                 else:
                     found["times_us"] += answer["times_us"]
                     found["round_medians_us"].append(statistics.median(answer["times_us"]))
@@ -157,56 +236,106 @@ def cell(found, ours):
     return text
 
 
-def table(record, all_peers):
+def rows(header, lines, words=1):
+    """A Markdown table, its first columns to the left."""
+    head, *others = ("| " + " | ".join(line) + " |" for line in [header, *lines])
+    return [head, "|" + " --- |" * words + " ---: |" * (len(header) - words), *others, ""]
+
+
+def against_the_best(record, chosen, place):
+    """gatefold's rows of weights against the fastest of the others, which store f32."""
+    ours = [peer.name for peer in chosen if peer.place == place and peer.name in OURS.values()]
+    others = [peer.name for peer in chosen if peer.place == place and peer.name not in ours and peer.precision == "f32"]
+    lines = []
+    for shape, results in record["results"].items():
+        ran = {name: results[name]["median_us"] for name in others if "median_us" in results[name]}
+        if not ran:
+            continue
+        best = min(ran, key=ran.get)
+        faster = [f"{ran[best] / results[name]['median_us']:.2f}×" if "median_us" in results[name] else "" for name in ours]
+        lines.append([shape, f"{best} {number(results[best]['us_per_step'])}", *faster])
+    if not lines:
+        return []
+    text = "The fastest of the others (f32), and how many times as fast gatefold is:"
+    return [text, "", *rows(["shape", "fastest other", *ours], lines)]
+
+
+def table(record, chosen):
     """The record as Markdown."""
     lines = [f"# Peers on {record['adapter']}, {record['date']}", ""]
     lines += [f"`{record['command']}` at {record['commit']}; {record['machine']}.", ""]
+    moved = [f"{name} {far:.1e}" for name, far in record["moved_by_rounding"].items()]
     lines += [
         "µs per timestep: median over all samples of whole sequences (input in and output back in the host's memory), ± half",
         "the distance of the quartiles, and in brackets the ratio to gatefold there with weights so stored (above 1: gatefold is",
-        f"faster). LSTM, input as wide as hidden; shapes are H,B,T. {record['rounds']} rounds, the peers in turn in each.",
-        f"Outputs agree with the f64 reference within {TOLERANCE['f32']} (f16: {TOLERANCE['f16']}) before anything is timed.",
+        "faster). Shapes are H,B,T of one LSTM layer, input as wide as hidden; `gru:` a GRU, `2x` two layers.",
+        f"{record['rounds']} rounds, the peers in turn in each. Before anything is timed, outputs agree with the f64 reference of the",
+        f"weights as they are stored within {TOLERANCE} (others: {record['tolerance'] or 'none'}). Rounding the weights alone",
+        f"moves an output by at most: {', '.join(moved) or '0'}. Other processes took at most {record['disturbed']:.0%} of a core.",
         "",
     ]
     for place, title in (("gpu", f"On {record['adapter']}"), ("cpu", "On the CPU")):
-        here = {peer[0]: OURS[place, peer[4]] for peer in all_peers if peer[1] == place}
-        lines += [f"## {title}", "", "| shape | " + " | ".join(here) + " |", "| --- |" + " ---: |" * len(here)]
-        for shape, results in record["results"].items():
-            cells = [cell(results[name], results[ours]) for name, ours in here.items()]
-            lines.append(f"| {shape} | " + " | ".join(cells) + " |")
-        lines.append("")
-    lines += ["## What ran", "", "| peer | version | device | largest error |", "| --- | --- | --- | ---: |"]
-    for name, *_ in all_peers:
+        here = {peer.name: OURS[place, peer.precision] for peer in chosen if peer.place == place}
+        if not here:
+            continue
+        cells = [[shape, *(cell(by[name], by[ours]) for name, ours in here.items())] for shape, by in record["results"].items()]
+        lines += [f"## {title}", "", *rows(["shape", *here], cells), *against_the_best(record, chosen, place)]
+    told = []
+    for name in (peer.name for peer in chosen):
         runs = [results[name] for results in record["results"].values()]
         ran = [found for found in runs if "version" in found]
         if ran:
             worst = max(found["max_error"] for found in ran)
-            lines.append(f"| {name} | {ran[0]['version']} | {ran[0]['device']} | {worst:.1e} |")
+            told.append([name, ran[0]["version"], ran[0]["device"], f"{worst:.1e}"])
         for shape, found in record["results"].items():
             if why := found[name].get("failed") or found[name].get("wrong"):
                 which = "" if not ran else f" at {shape}"
                 why = why.replace("|", "/")
                 kind = "not run" if "failed" in found[name] else "wrong"
-                lines.append(f"| {name}{which} | | {kind}: {why} | |")
+                told.append([f"{name}{which}", "", f"{kind}: {why}", ""])
                 if not ran:
                     break
-    return "\n".join(lines) + "\n"
+    lines += ["## What ran", "", *rows(["peer", "version", "device", "largest error"], told, words=3)]
+    return "\n".join(lines)
 
 
 def output_of(*command):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
-def machine():
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return f"{model[1] if model else 'CPU'}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+def cpu_facts():
+    return dict(re.findall(r"^(.+?)\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0], re.M))
+
+
+def cpu_model():
+    """Its name and, where the maker hides the model, what tells it apart."""
+    facts = cpu_facts()
+    name = facts.get("model name", "CPU")
+    if re.search(r"\d", name) or "model" not in facts:
+        return name
+    return f"{name} family {facts['cpu family']} model {facts['model']}"
+
+
+def machine(limits):
+    facts = [cpu_model(), f"{os.cpu_count()} cores", f"load {os.getloadavg()[0]:.1f} at the start"]
+    if "hypervisor" in cpu_facts().get("flags", ""):
+        facts.insert(2, "a virtual machine")
+    if limits.threads:
+        facts.append(f"every CPU peer told to use {limits.threads} of them and held to it")
+    return ", ".join(facts)
+
+
+def slug(text):
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--on", choices=["cpu", "gpu", "both"], default="both", help="which peers")
+    parser.add_argument("--threads", type=int, help="threads of every CPU peer, which is held to as many cores (Linux)")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, two rounds: for software adapters")
     parser.add_argument("--adapter", default="auto", help="gatefold's --device; `software` has the others take one too")
-    parser.add_argument("--shapes", nargs="+", help="H,B,T")
+    parser.add_argument("--shapes", nargs="+", type=Shape.parse, help="[gru:][Lx]H,B,T")
     parser.add_argument("--peers", nargs="+", help="only these (gatefold always runs)")
     parser.add_argument("--rounds", type=int, help="how often each peer is called per shape")
     parser.add_argument("--budget", type=int, help="ms per call")
@@ -215,33 +344,38 @@ def main():
     parser.add_argument("--record", type=pathlib.Path, default=ROOT / "benches" / "record")
     arguments = parser.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 5)
-    budget = arguments.budget or (250 if arguments.quick else 1000)
-    shapes = arguments.shapes or (QUICK if arguments.quick else FULL)
+    limits = Limits(arguments.budget or (250 if arguments.quick else 1000), arguments.timeout, arguments.threads)
+    places = ["gpu", "cpu"] if arguments.on == "both" else [arguments.on]
+    by_default = QUICK if arguments.quick else CPU if arguments.on == "cpu" else FULL
+    shapes = arguments.shapes or [Shape.parse(text) for text in by_default]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if arguments.threads is not None and not 1 <= arguments.threads <= cores:
+        parser.error(f"--threads: expected 1 to {cores}, the cores that peers can be held to, got {arguments.threads}")
 
     # The GPU run kit has no repository and says which commit it was built from.
     commit = os.environ.get("GATEFOLD_COMMIT") or output_of("git", "describe", "--always", "--dirty=+")
+    everyone = peers(arguments.adapter, shutil.which("node") or "node")
+    if unknown := set(arguments.peers or []) - {peer.name for peer in everyone}:
+        parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peer.name for peer in everyone)}")
+    chosen = chosen_peers(everyone, places, arguments.peers)
     if not arguments.no_build:
-        build(["gatefold", "burn", "candle", "rten", "tract"])
-    chosen = peers(arguments.adapter, shutil.which("node") or "node")
-    if arguments.peers:
-        unknown = set(arguments.peers) - {peer[0] for peer in chosen}
-        if unknown:
-            parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peer[0] for peer in chosen)}")
-        chosen = [peer for peer in chosen if peer[0] in arguments.peers or peer[0] in OURS.values()]
+        build(chosen)
     cases = ROOT / "target" / "peers" / "cases"
-    for shape in shapes:
-        prepare.write(cases / shape, *map(int, shape.split(",")), damage=False)
-    prepare.write(cases / "control", 16, 1, 4, damage=True)
+    written = [prepare.write(cases / str(shape), shape) for shape in shapes]
+    prepare.write(cases / "control", prepare.CONTROL, damage=True)
 
-    started = machine()
-    absent = controls(chosen, cases, arguments.timeout)
-    if "gatefold" in absent:
-        sys.exit(f"gatefold does not run: {absent['gatefold']}")
-    results = measure(chosen, absent, cases, shapes, rounds, budget, arguments.timeout)
-    for shape, by_peer in results.items():
-        for found in by_peer.values():
-            summarise(found, int(shape.split(",")[2]))
-    adapter = next(iter(results.values()))["gatefold"]["device"]
+    started = machine(limits)
+    absent = controls(chosen, cases / "control", limits._replace(budget=0))
+    main_peer = OURS[places[0], "f32"]
+    if main_peer in absent:
+        sys.exit(f"{main_peer} does not run: {absent[main_peer]}")
+    results = measure(chosen, absent, cases, shapes, rounds, limits)
+    for shape in shapes:
+        for found in results[str(shape)].values():
+            summarise(found, shape.steps)
+    device = next(iter(results.values()))[main_peer].get("device", main_peer)
+    adapter = cpu_model() if arguments.on == "cpu" else device
+    precisions = {peer.precision for peer in chosen}
     record = {
         "adapter": adapter,
         "date": datetime.date.today().isoformat(),
@@ -249,20 +383,26 @@ def main():
         "commit": commit,
         "machine": started,
         "driver_files": os.environ.get("VK_DRIVER_FILES"),
+        "threads": arguments.threads,
         "rounds": rounds,
-        "tolerance": TOLERANCE,
+        "disturbed": max(found.get("disturbed", 0.0) for by_peer in results.values() for found in by_peer.values()),
+        "tolerance": {peer.name: peer.tolerance for peer in chosen if peer.tolerance != TOLERANCE},
+        "moved_by_rounding": {
+            name: max(case["moved_by_rounding"][name] for case in written) for name in prepare.FORMATS if name in precisions
+        },
         "results": results,
     }
     text = table(record, chosen)
     print(text)
     # The folder that `gatefold bench --record` takes: the adapter's name and its backend.
     named = re.match(r"(.*) \((vulkan|metal|dx12|gl|webgpu)\b", adapter)
-    slug = re.sub(r"[^a-z0-9]+", "-", (" ".join(named.groups()) if named else adapter).lower()).strip("-")
-    folder = arguments.record / slug
+    folder = arguments.record / slug(" ".join(named.groups()) if named else adapter)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{record['date']}-peers.md").write_text(text)
-    (folder / f"{record['date']}-peers.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"written: {folder}/{record['date']}-peers.md and .json", file=sys.stderr)
+    threads = f"-{arguments.threads}-threads" if arguments.threads else ""
+    path = folder / f"{record['date']}-peers{threads}"
+    path.with_suffix(".md").write_text(text)
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written: {path}.md and .json", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""PyTorch's nn.LSTM. PEER_DEVICE: cpu or cuda (cuDNN, TF32 off); PEER_PRECISION: f32 or f16."""
+"""PyTorch's nn.LSTM and nn.GRU. PEER_DEVICE: cpu or cuda (cuDNN, TF32 off); PEER_PRECISION: f32 or f16."""
 
 import os
 import sys
 
 import torch
-from exchange import measure
+from exchange import PRECISION, THREADS, cpu, measure
 
 DEVICE = os.environ.get("PEER_DEVICE", "cpu")
-DTYPE = {"f32": torch.float32, "f16": torch.float16}[os.environ.get("PEER_PRECISION", "f32")]
+DTYPE = {"f32": torch.float32, "f16": torch.float16}[PRECISION]
 if DEVICE == "cuda":
     if not torch.cuda.is_available():
         sys.exit("PyTorch finds no NVIDIA GPU")
@@ -15,20 +15,24 @@ if DEVICE == "cuda":
     torch.backends.cuda.matmul.allow_tf32 = False
     NAME = f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}, {DTYPE}"
 else:
-    NAME = f"CPU, {torch.get_num_threads()} threads"
+    if THREADS:
+        torch.set_num_threads(THREADS)
+        torch.set_num_interop_threads(1)
+    NAME = cpu(torch.get_num_threads())
 
 
 def prepare(_folder, weights, x):
-    hidden = weights["weight_hh_l0"].shape[1]
-    lstm = torch.nn.LSTM(x.shape[2], hidden)
-    lstm.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    lstm = lstm.to(DEVICE, DTYPE).eval()
+    rows, hidden = weights["weight_hh_l0"].shape
+    kind = {4: torch.nn.LSTM, 3: torch.nn.GRU}[rows // hidden]
+    network = kind(x.shape[2], hidden, len(weights) // 4)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    network = network.to(DEVICE, DTYPE).eval()
     x = torch.from_numpy(x)
 
     def run():
         # As for every other engine: the input starts and the output ends in the host's memory.
         with torch.inference_mode():
-            return lstm(x.to(DEVICE, DTYPE))[0].float().cpu().numpy()
+            return network(x.to(DEVICE, DTYPE))[0].float().cpu().numpy()
 
     return run
 

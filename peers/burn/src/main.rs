@@ -28,6 +28,7 @@ fn gate(case: &Case, number: usize, device: &Device) -> GateController {
 
 fn main() -> Result<()> {
     let case = Case::from_arguments()?;
+    case.only_one_lstm()?;
     let [hidden, batch, steps] = case.sizes();
     let software = std::env::var("PEER_DEVICE").is_ok_and(|device| device == "software");
     let kind = if software { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };

@@ -8,6 +8,7 @@ use exchange::{Case, Result};
 
 fn main() -> Result<()> {
     let case = Case::from_arguments()?;
+    case.only_one_lstm()?;
     let device = Device::Cpu;
     let [hidden, batch, steps] = case.sizes();
     let mut tensors = HashMap::new();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,25 @@ fn arrays(path: &Path) -> Result<BTreeMap<String, Array>> {
         .collect())
 }
 
+/// How weights are stored, as `PEER_PRECISION` says: f32, f16 or int8.
+pub fn precision() -> String {
+    std::env::var("PEER_PRECISION").unwrap_or_else(|_| "f32".into())
+}
+
+/// Threads to use, as `PEER_THREADS` says; `None`: the engine's own choice.
+pub fn threads() -> Result<Option<NonZeroUsize>> {
+    std::env::var("PEER_THREADS").ok().map(|threads| Ok(threads.parse()?)).transpose()
+}
+
+/// The CPU and `threads` of it, as a device's name.
+pub fn cpu(threads: Option<NonZeroUsize>) -> String {
+    match threads.map(NonZeroUsize::get) {
+        None => "CPU, all threads".into(),
+        Some(1) => "CPU, 1 thread".into(),
+        Some(threads) => format!("CPU, {threads} threads"),
+    }
+}
+
 impl Case {
     /// The case that the command line names.
     pub fn from_arguments() -> Result<Self> {
@@ -59,9 +79,14 @@ impl Case {
         let weights = arrays(&folder.join("weights.safetensors"))?;
         let mut data = arrays(&folder.join("data.safetensors"))?;
         let mut take = |name: &str| data.remove(name).ok_or_else(|| format!("no {name} in data.safetensors"));
+        // Weights are rounded before they are compared: an engine answers for its arithmetic only.
+        let expected = match precision().as_str() {
+            "f32" => "expected".to_string(),
+            rounded => format!("expected_{rounded}"),
+        };
         Ok(Self {
             input: take("input")?,
-            expected: take("expected")?,
+            expected: take(&expected)?,
             weights,
             budget: Duration::from_millis(budget.parse()?),
             tolerance: tolerance.parse()?,
@@ -72,6 +97,15 @@ impl Case {
     /// H, B, T
     pub fn sizes(&self) -> [usize; 3] {
         [self.expected.shape[2], self.expected.shape[1], self.expected.shape[0]]
+    }
+
+    /// For runners that know nothing else.
+    pub fn only_one_lstm(&self) -> Result<()> {
+        let rows = self.weight("weight_hh_l0").shape[0];
+        if self.weights.len() == 4 && rows == 4 * self.sizes()[0] {
+            return Ok(());
+        }
+        Err("this runner knows one layer of LSTM only: no GRU and no stack".into())
     }
 
     /// One weight; the case has it.

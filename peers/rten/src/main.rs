@@ -1,7 +1,10 @@
-//! rten's LSTM on the CPU, from the ONNX model.
+//! rten on the CPU, from the ONNX model.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use exchange::{Case, Result};
-use rten::{Model, ValueOrView};
+use rten::{Model, RunOptions, ThreadPool, ValueOrView};
 use rten_tensor::NdTensorView;
 use rten_tensor::prelude::*;
 
@@ -11,10 +14,13 @@ fn main() -> Result<()> {
     let [hidden, batch, steps] = case.sizes();
     let x = model.node_id("X")?;
     let y = model.node_id("Y")?;
+    let threads = exchange::threads()?;
+    let pool = threads.map(NonZeroUsize::get).map(ThreadPool::with_num_threads).map(Arc::new);
+    let options = RunOptions::default().with_thread_pool(pool);
     let run = || {
         let input = NdTensorView::from_data([steps, batch, hidden], case.input.data.as_slice());
-        let [output] = model.run_n(vec![(x, ValueOrView::from(input.as_dyn()))], [y], None)?;
+        let [output] = model.run_n(vec![(x, ValueOrView::from(input.as_dyn()))], [y], Some(options.clone()))?;
         Ok(rten_tensor::Tensor::<f32>::try_from(output)?.to_vec())
     };
-    case.measure("0.27.0", "CPU, all threads", run)
+    case.measure("0.27.0", &exchange::cpu(threads), run)
 }
