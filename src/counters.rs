@@ -47,11 +47,6 @@ impl Meter {
         self.dispatches.fetch_add(dispatches, Relaxed);
     }
 
-    /// Of the runs counted, one was not the device's.
-    pub fn aside(&self) {
-        self.runs_aside.fetch_add(1, Relaxed);
-    }
-
     pub fn read(&self, device_lost: bool) -> Counters {
         Counters {
             runs: self.runs.load(Relaxed),
@@ -69,6 +64,11 @@ impl Meter {
 
 #[cfg(feature = "gpu")]
 impl Meter {
+    /// Of the runs counted, one was not the device's.
+    pub fn aside(&self) {
+        self.runs_aside.fetch_add(1, Relaxed);
+    }
+
     pub fn sent(&self, bytes: u64) {
         self.bytes_to_device.fetch_add(bytes, Relaxed);
     }

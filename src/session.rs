@@ -16,6 +16,7 @@ use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
+use crate::reference::Forward;
 use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
@@ -185,24 +186,20 @@ impl Session {
     /// As [`Session::run`]; then `output` may hold anything.
     pub fn run_into(&self, input: Input<'_>, state: Option<&State>, output: &mut Output) -> Result<()> {
         let start = Instant::now();
-        let engine = match &self.engine {
-            Engine::Cpu(engine) => engine,
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(..) => {
-                *output = self.run(input, state)?;
-                return Ok(());
-            }
-        };
         let checked = Checked::new(&self.network, input, state)?;
-        self.meter.run(checked.steps, checked.batch, 0);
-        engine.forward(&checked, state, |forward| {
+        let by_cpu = self.by_cpu(&checked, state, |forward, aside| {
             if let Some(last) = forward.stages.last_mut() {
                 std::mem::swap(last, &mut output.values);
             }
             std::mem::swap(&mut forward.state, &mut output.state);
-        })?;
+            output.device.clone_from(aside.unwrap_or(self.device.info()));
+        });
+        let Some(done) = by_cpu else {
+            *output = self.run(input, state)?;
+            return Ok(());
+        };
+        done?;
         self.put_in_order(&checked, &mut output.values, &mut output.shape);
-        output.device.clone_from(self.device.info());
         output.timing = Timing { wall: start.elapsed(), gpu: None, encoding: None };
         Ok(())
     }
@@ -318,8 +315,26 @@ impl Session {
         }
     }
 
-    /// The answer of the CPU, if this run is the CPU's. A GPU's engine counts its own runs.
+    /// The answer of the CPU, if this run is the CPU's.
     fn on_cpu(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Option<Result<Raw>> {
+        self.by_cpu(input, state, |forward, aside| {
+            let stages = if wish.trace {
+                std::mem::take(&mut forward.stages)
+            } else {
+                forward.stages.last_mut().map(std::mem::take).into_iter().collect()
+            };
+            Raw { stages, state: std::mem::take(&mut forward.state), aside: aside.cloned(), ..Raw::default() }
+        })
+    }
+
+    /// Has the CPU do a run that is the CPU's, and `take` what it computed; with the CPU's name if that is not the
+    /// session's device. A GPU's engine counts its own runs.
+    fn by_cpu<R>(
+        &self,
+        input: &Checked<'_>,
+        state: Option<&State>,
+        take: impl FnOnce(&mut Forward<f32>, Option<&Arc<DeviceInfo>>) -> R,
+    ) -> Option<Result<R>> {
         let (engine, aside) = match &self.engine {
             Engine::Cpu(engine) => (engine, None),
             #[cfg(feature = "gpu")]
@@ -330,14 +345,12 @@ impl Session {
                     let device = Device::cpu();
                     (cpu::Engine::new(cpu::Cpu::best(), &self.network), device.info().clone())
                 });
-                (engine, Some(info.clone()))
+                self.meter.aside();
+                (engine, Some(info))
             }
         };
         self.meter.run(input.steps, input.batch, 0);
-        if aside.is_some() {
-            self.meter.aside();
-        }
-        Some(on_cpu(engine, input, state, wish).map(|raw| Raw { aside, ..raw }))
+        Some(engine.forward(input, state, |forward| take(forward, aside)))
     }
 
     /// Time-major values in the caller's order, and their shape.
@@ -372,15 +385,4 @@ impl Session {
             timing,
         }
     }
-}
-
-fn on_cpu(engine: &cpu::Engine, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-    engine.forward(input, state, |forward| {
-        let stages = if wish.trace {
-            std::mem::take(&mut forward.stages)
-        } else {
-            forward.stages.last_mut().map(std::mem::take).into_iter().collect()
-        };
-        Raw { stages, state: std::mem::take(&mut forward.state), ..Raw::default() }
-    })
 }

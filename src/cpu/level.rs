@@ -63,6 +63,18 @@ pub(super) struct Scratch {
     pub kept: Kept,
 }
 
+/// Where a direction's h goes in an output.
+struct To {
+    stride: usize,
+    columns: Range<usize>,
+}
+
+impl To {
+    fn put(&self, h: &[f32], output: &mut [f32], row: usize) {
+        output[row * self.stride..][self.columns.clone()].copy_from_slice(&h[..self.columns.len()]);
+    }
+}
+
 /// One run of one direction.
 pub(super) struct Run<'a> {
     pub level: &'a Level,
@@ -130,25 +142,20 @@ impl Level {
                 Cell::Gru | Cell::Rnn => &mut [],
             };
             let run = Run { level: self, direction, input: flow.inputs[0], steps, batch, mask, h, c };
-            let columns = index * width..(index + 1) * width;
-            let width = self.stage.state_size();
+            let to = To { stride, columns: index * width..(index + 1) * width };
             let of_row = self.stage.gate_rows() * (width + direction.input.inputs);
-            let work = Work { steps, rows: batch, blocks: self.blocks, of_row };
-            match work.share(threads) {
-                Shares::Caller => {
+            let shares = Work { steps, rows: batch, blocks: self.blocks, of_row }.share(threads);
+            match self.shared(simd, shares, &run, output, &to) {
+                Some(done) => done.into_iter().for_each(|(share, scratch)| self.keep(&share, scratch, h, c)),
+                None => {
                     let share = Share { rows: 0..batch, blocks: 0..self.blocks };
                     let mut emit = |t: usize, row: usize, h: &[f32]| {
                         if let Some(at) = self.place(&run, t, row) {
-                            output[at * stride..][columns.clone()].copy_from_slice(&h[..width]);
+                            to.put(h, output, at);
                         }
                     };
                     let scratch = self.worker(&run, &share).run(simd, None, &mut emit);
                     self.keep(&share, scratch, h, c);
-                }
-                shares => {
-                    for (share, scratch) in self.shared(simd, shares, &run, output, stride, &columns) {
-                        self.keep(&share, scratch, h, c);
-                    }
                 }
             }
         }
@@ -159,26 +166,24 @@ impl Level {
         Worker::new(run, share.clone(), scratch)
     }
 
-    /// The shares of a run with what each has computed.
+    /// The shares of a run with what each has computed; `None` if the caller is to do it alone.
     fn shared<S: Wide>(
         &self,
         simd: S,
         shares: Shares,
         run: &Run<'_>,
         output: &mut [f32],
-        stride: usize,
-        columns: &Range<usize>,
-    ) -> Vec<(Share, Scratch)> {
+        to: &To,
+    ) -> Option<Vec<(Share, Scratch)>> {
         let batch = run.batch;
-        let width = self.stage.state_size();
         match shares {
-            Shares::Caller => Vec::new(),
+            Shares::Caller => None,
             Shares::Rows(shares) => {
                 // Every thread's rows of the output, one slice for every timestep.
                 let mut parts: Vec<Vec<&mut [f32]>> = shares.iter().map(|_| Vec::new()).collect();
-                for mut rest in output.chunks_exact_mut(batch * stride) {
+                for mut rest in output.chunks_exact_mut(batch * to.stride) {
                     for (part, share) in parts.iter_mut().zip(&shares) {
-                        let (rows, behind) = rest.split_at_mut(share.rows.len() * stride);
+                        let (rows, behind) = rest.split_at_mut(share.rows.len() * to.stride);
                         part.push(rows);
                         rest = behind;
                     }
@@ -187,8 +192,7 @@ impl Level {
                     let first = share.rows.start;
                     let mut emit = |t: usize, row: usize, h: &[f32]| {
                         if let Some(at) = self.place(run, t, row) {
-                            let to = &mut part[at / batch][(at % batch - first) * stride..];
-                            to[columns.clone()].copy_from_slice(&h[..width]);
+                            to.put(h, part[at / batch], at % batch - first);
                         }
                     };
                     let scratch = self.worker(run, &share).run(simd, None, &mut emit);
@@ -203,7 +207,7 @@ impl Level {
                     // Every thread comes to know all of h; the first writes it down.
                     let mut emit = |t: usize, row: usize, h: &[f32]| {
                         if let (Some(output), Some(at)) = (&mut output, self.place(run, t, row)) {
-                            output[at * stride..][columns.clone()].copy_from_slice(&h[..width]);
+                            to.put(h, output, at);
                         }
                     };
                     let scratch = self.worker(run, &share).run(simd, Some(exchange), &mut emit);

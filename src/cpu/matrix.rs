@@ -51,17 +51,22 @@ impl Matrix {
         let rows = x.len() / inputs;
         output.resize(rows * outputs, 0.0);
         let threads = threads.min(worth(rows * inputs * outputs)).min(rows);
-        if threads < 2 {
-            return self.part(simd, x, output);
+        if threads < 2 || self.in_threads(simd, threads, x, output).is_none() {
+            self.part(simd, x, output);
         }
+    }
+
+    /// Some rows in each thread; `None` if there are no threads.
+    fn in_threads<S: Wide>(&self, simd: S, threads: usize, x: &[f32], output: &mut [f32]) -> Option<Vec<()>> {
+        let (inputs, outputs) = (self.panels.inputs, self.outputs);
         let mut parts = Vec::new();
-        let mut rest = output.as_mut_slice();
-        for rows in cut(rows, threads) {
+        let mut rest = output;
+        for rows in cut(x.len() / inputs, threads) {
             let (part, behind) = rest.split_at_mut(rows.len() * outputs);
             parts.push((&x[rows.start * inputs..rows.end * inputs], part));
             rest = behind;
         }
-        in_threads(parts, |(x, output)| self.part(simd, x, output));
+        in_threads(parts, |(x, output)| self.part(simd, x, output))
     }
 
     fn part<S: Wide>(&self, simd: S, x: &[f32], output: &mut [f32]) {

@@ -57,11 +57,11 @@ struct Digits {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     digits: Digits,
-    /// A block of weights as f32, where enough rows read it to be worth the way.
+    /// A block of weights as f32, where that takes long and enough rows read it.
     panel: Vec<f32>,
 }
 
-/// From so many rows on a block of f16 or 8-bit weights is made f32 once instead of for each [`GROUP`].
+/// From so many rows on a block is made f32 once instead of for each [`GROUP`], where no instruction does it.
 const ROWS_WORTH_DECODING: usize = 2 * GROUP;
 
 const BIAS: f32 = 8_388_608.0; // 2^23
@@ -173,7 +173,7 @@ impl Panels {
         debug_assert_eq!(self.vectors, Q);
         let decoded = match &self.numbers {
             Numbers::F32(_) => false,
-            Numbers::F16(_) | Numbers::Int8(_) => rows >= ROWS_WORTH_DECODING,
+            Numbers::F16(_) | Numbers::Int8(_) => !S::DECODES && rows >= ROWS_WORTH_DECODING,
             Numbers::Dots(..) => {
                 kept.digits.fill(simd, &x, rows, self.inputs);
                 false

@@ -7,6 +7,9 @@ pub(super) trait Wide: Simd {
     /// Batch rows that share a load of weights: as many sums as the registers hold.
     const ROWS: usize;
 
+    /// Whether [`Wide::half`] and [`Wide::byte`] are instructions, not loops.
+    const DECODES: bool = false;
+
     /// Whether [`Wide::dot`] is one instruction.
     const DOTS: bool = false;
 
@@ -86,6 +89,7 @@ mod x86 {
 
     impl Wide for Avx512 {
         const ROWS: usize = 4;
+        const DECODES: bool = true;
         const DOTS: bool = true;
 
         #[inline(always)]
@@ -106,6 +110,7 @@ mod x86 {
 
     impl Wide for Avx2 {
         const ROWS: usize = 2;
+        const DECODES: bool = true;
 
         #[inline(always)]
         fn half(self, bits: &[u16]) -> f32x8<Self> {

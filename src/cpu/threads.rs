@@ -1,8 +1,10 @@
 //! How a level's work is shared among threads, and how the threads of one recurrence meet.
 
 use std::ops::Range;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::lock::lock;
 
 /// Multiplications and additions that a thread does in a nanosecond, roughly. It decides whether more
 /// threads are worth starting, nothing else.
@@ -75,29 +77,63 @@ pub(super) fn cut(total: usize, parts: usize) -> impl Iterator<Item = Range<usiz
     (0..parts).map(move |part| part * total / parts..(part + 1) * total / parts)
 }
 
-/// Does every task, the first in this thread and each further one in its own.
-pub(super) fn in_threads<T: Send, R: Send>(tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    // Who wakes from it is given a core of its own; a new thread often begins on that of its maker, and they share
-    // it for milliseconds.
-    let start = Barrier::new(tasks.len());
-    let begin = |task| {
-        start.wait();
-        work(task)
-    };
+/// Does every task, the first in this thread and each further one in its own, all at the same time. `None`, and
+/// nothing is done, if the system has no thread to give.
+pub(super) fn in_threads<T: Send, R: Send>(tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Option<Vec<R>> {
+    let start = Start::default();
+    let all = tasks.len();
+    let begin = |task| start.together(all).then(|| work(task));
     let mut tasks = tasks.into_iter();
-    let Some(first) = tasks.next() else { return Vec::new() };
+    let first = tasks.next()?;
     std::thread::scope(|scope| {
         let begin = &begin;
-        let others: Vec<_> = tasks.map(|task| scope.spawn(move || begin(task))).collect();
-        let mut results = vec![begin(first)];
+        let mut others = Vec::with_capacity(all);
+        for task in tasks {
+            match std::thread::Builder::new().spawn_scoped(scope, move || begin(task)) {
+                Ok(other) => others.push(other),
+                Err(error) => {
+                    log::warn!("running in one thread: {error}");
+                    start.give_up();
+                    return None;
+                }
+            }
+        }
+        let mut results = vec![begin(first)?];
         for other in others {
             match other.join() {
-                Ok(result) => results.push(result),
+                Ok(result) => results.push(result?),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        results
+        Some(results)
     })
+}
+
+/// Where threads wait for each other before they begin, asleep. Who wakes from it is given a core of its own; a
+/// new thread often begins on that of its maker, and they share it for milliseconds.
+#[derive(Default)]
+struct Start {
+    /// How many are there, and whether it comes to nothing.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Start {
+    /// Waits for `all`; false if it comes to nothing.
+    fn together(&self, all: usize) -> bool {
+        let mut state = lock(&self.state);
+        state.0 += 1;
+        self.changed.notify_all();
+        while state.0 < all && !state.1 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.1
+    }
+
+    fn give_up(&self) {
+        lock(&self.state).1 = true;
+        self.changed.notify_all();
+    }
 }
 
 /// Where the threads of one recurrence leave what they computed and take what the others did.
@@ -175,5 +211,61 @@ impl Drop for Guard<'_> {
         if std::thread::panicking() {
             self.0.broken.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_tasks_are_done_in_order() {
+        assert_eq!(in_threads(vec![1, 2, 3], |x| x * 10), Some(vec![10, 20, 30]));
+        assert_eq!(in_threads(Vec::<u8>::new(), |x| x), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_thread_that_never_comes_is_freed() {
+        let start = Start::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| start.together(2));
+            start.give_up();
+            assert!(!waiting.join().unwrap());
+        });
+    }
+
+    /// What a thread leaves reaches the others, meeting after meeting.
+    #[test]
+    fn threads_exchange_what_they_leave() {
+        let exchange = Exchange::new(3, 6);
+        let done = in_threads(vec![0, 1, 2], |thread: usize| {
+            let mut numbers = [0.0f32; 6];
+            for turn in 0..1000 {
+                let own = thread * 2..thread * 2 + 2;
+                let mine = (0..6).map(|at| f32::from(u16::try_from(turn * 6 + at).unwrap())).collect::<Vec<_>>();
+                numbers[own.clone()].copy_from_slice(&mine[own.clone()]);
+                exchange.meet(&mut numbers, 6, &own, turn);
+                if numbers[..] != mine[..] {
+                    return Some((turn, numbers));
+                }
+            }
+            None
+        });
+        assert_eq!(done, Some(vec![None; 3]));
+    }
+
+    #[test]
+    fn work_is_cut_where_it_is_worth_it() {
+        let share = |steps, rows, blocks, of_row, threads| match (Work { steps, rows, blocks, of_row }).share(threads) {
+            Shares::Caller => (0, 0),
+            Shares::Rows(shares) => (shares.len(), 0),
+            Shares::Blocks(shares) => (0, shares.len()),
+        };
+        let lstm = |hidden: usize| 4 * hidden * 2 * hidden;
+        assert_eq!(share(100, 1, 4, lstm(64), 2), (0, 0), "a small one");
+        assert_eq!(share(100, 1, 32, lstm(512), 2), (0, 2), "a large row");
+        assert_eq!(share(1, 1, 32, lstm(512), 2), (0, 0), "one step");
+        assert_eq!(share(50, 32, 16, lstm(256), 2), (2, 0), "many rows");
+        assert_eq!(share(50, 32, 16, lstm(256), 1), (0, 0), "one thread");
     }
 }
