@@ -146,16 +146,18 @@ impl Level {
             let of_row = self.stage.gate_rows() * (width + direction.input.inputs);
             let shares = Work { steps, rows: batch, blocks: self.blocks, of_row }.share(threads);
             match self.shared(simd, shares, &run, output, &to) {
-                Some(done) => done.into_iter().for_each(|(share, scratch)| self.keep(&share, scratch, h, c)),
+                Some(done) => done.into_iter().flatten().for_each(|(share, scratch)| self.keep(&share, scratch, h, c)),
                 None => {
-                    let share = Share { rows: 0..batch, blocks: 0..self.blocks };
-                    let mut emit = |t: usize, row: usize, h: &[f32]| {
-                        if let Some(at) = self.place(&run, t, row) {
-                            to.put(h, output, at);
-                        }
-                    };
-                    let scratch = self.worker(&run, &share).run(simd, None, &mut emit);
-                    self.keep(&share, scratch, h, c);
+                    for piece in (Share { rows: 0..batch, blocks: 0..self.blocks }).pieces() {
+                        let run = Run { level: self, direction, input: flow.inputs[0], steps, batch, mask, h, c };
+                        let mut emit = |t: usize, row: usize, h: &[f32]| {
+                            if let Some(at) = self.place(&run, t, row) {
+                                to.put(h, output, at);
+                            }
+                        };
+                        let scratch = self.worker(&run, &piece).run(simd, None, &mut emit);
+                        self.keep(&piece, scratch, h, c);
+                    }
                 }
             }
         }
@@ -166,7 +168,7 @@ impl Level {
         Worker::new(run, share.clone(), scratch)
     }
 
-    /// The shares of a run with what each has computed; `None` if the caller is to do it alone.
+    /// What each thread has computed, piece by piece; `None` if the caller is to do it alone.
     fn shared<S: Wide>(
         &self,
         simd: S,
@@ -174,7 +176,7 @@ impl Level {
         run: &Run<'_>,
         output: &mut [f32],
         to: &To,
-    ) -> Option<Vec<(Share, Scratch)>> {
+    ) -> Option<Vec<Vec<(Share, Scratch)>>> {
         let batch = run.batch;
         match shares {
             Shares::Caller => None,
@@ -195,8 +197,11 @@ impl Level {
                             to.put(h, part[at / batch], at % batch - first);
                         }
                     };
-                    let scratch = self.worker(run, &share).run(simd, None, &mut emit);
-                    (share, scratch)
+                    let done = share.pieces().map(|piece| {
+                        let scratch = self.worker(run, &piece).run(simd, None, &mut emit);
+                        (piece, scratch)
+                    });
+                    done.collect::<Vec<_>>()
                 })
             }
             Shares::Blocks(shares) => {
@@ -211,7 +216,7 @@ impl Level {
                         }
                     };
                     let scratch = self.worker(run, &share).run(simd, Some(exchange), &mut emit);
-                    (share, scratch)
+                    vec![(share, scratch)]
                 })
             }
         }

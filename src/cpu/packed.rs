@@ -14,6 +14,9 @@ use crate::network::{Network, WeightFormat, quantize_row};
 /// Bytes of a cache line, on which every block begins.
 const LINE: usize = 64;
 
+/// Inputs of which 32 bits hold any sum of products of bytes: 255 * 127 * 2^16 < 2^31.
+const MOST_DOTS: usize = 1 << 16;
+
 /// Numbers whose first lies on a cache line.
 pub(super) struct Aligned<T> {
     numbers: Vec<T>,
@@ -141,7 +144,7 @@ impl Panels {
             WeightFormat::Int8 => {
                 scale = layout.spread(|row| quantize_row(&matrix[row * inputs..][..inputs]).0);
                 let integers = |row: &[f32]| quantize_row(row).1;
-                if dots {
+                if dots && inputs <= MOST_DOTS {
                     let sums = layout.spread(|row| {
                         integers(&matrix[row * inputs..][..inputs]).into_iter().map(i32::from).sum::<i32>()
                     });

@@ -23,6 +23,22 @@ pub(super) struct Share {
     pub blocks: Range<usize>,
 }
 
+/// Rows that go through all steps before the next do: what is kept of them stays in a cache.
+const PIECE_ROWS: usize = 64;
+
+impl Share {
+    /// The share in pieces to be done one after the other.
+    pub fn pieces(&self) -> impl Iterator<Item = Self> + use<> {
+        let Self { rows, blocks } = self.clone();
+        let count = rows.len().div_ceil(PIECE_ROWS);
+        // Of one size, so that none is a remnant, in whole groups.
+        let size = rows.len().div_ceil(count.max(1)).next_multiple_of(super::product::GROUP);
+        rows.clone()
+            .step_by(size.max(1))
+            .map(move |first| Self { rows: first..rows.end.min(first + size), blocks: blocks.clone() })
+    }
+}
+
 /// Who does what.
 pub(super) enum Shares {
     /// The caller alone.

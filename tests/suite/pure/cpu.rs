@@ -46,7 +46,7 @@ fn every_instruction_set_is_right_with_every_format() {
     }
 }
 
-/// Layers and convolutions of sizes around those of vectors and blocks.
+/// Layers of sizes around those of vectors and blocks.
 #[test]
 fn dense_layers_of_every_size_are_right() {
     for set in InstructionSet::available() {
@@ -65,6 +65,21 @@ fn dense_layers_of_every_size_are_right() {
                 assert_right(&with(set, 2), &network, PlanOptions::default(), input.as_input(), None);
             }
         }
+    }
+}
+
+/// Sums of bytes end at what 32 bits hold, so rows that could exceed it are summed otherwise.
+#[test]
+fn many_inputs_do_not_overflow() {
+    let inputs = 70_001;
+    let (name, activation) = ("dense".to_owned(), Activation::Linear);
+    let dense = DenseSpec { name, in_features: inputs, out_features: 2, bias: false, activation };
+    let network = Network::random(spec(vec![LayerSpec::Dense(dense)]), 3).unwrap();
+    let network = changed(&network, "dense.weight", |weights| weights.fill(1.0));
+    for format in WeightFormat::ALL {
+        let session = Session::new(&Device::cpu(), &network.with_weights(format).unwrap()).unwrap();
+        let output = session.run(Input::features(&vec![1.0; inputs], [1, 1, inputs]), None).unwrap();
+        assert!(output.values.iter().all(|x| (x / 70_001.0 - 1.0).abs() < 1e-6), "{format}: {:?}", output.values);
     }
 }
 
