@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::readback::ended;
 use super::workspace::buffer;
 use crate::error::Result;
 
@@ -25,9 +26,8 @@ pub(crate) async fn bandwidth(context: &Context) -> Result<f64> {
         for _ in 0..count {
             encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes);
         }
-        context.queue.submit([encoder.finish()]);
-        let polled = context.device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map_err(|error| context.failed(WHAT, &error))?;
+        let submission = context.queue.submit([encoder.finish()]);
+        ended(&context.device, submission).map_err(|error| context.failed(WHAT, &error))?;
         Ok(start.elapsed())
     };
     copies(1)?; // The first one touches the memory.

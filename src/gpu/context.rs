@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::readback::taken;
 use crate::device::{DeviceInfo, DeviceKind};
 use crate::error::{Error, Result};
 use crate::lock::lock;
@@ -226,6 +227,19 @@ impl Context {
         });
         let mapped = buffer.get_mapped_range(..).is_ok();
         mapped || pollster::block_on(scope.pop()).is_some()
+    }
+
+    /// As [`Context::check`], having asked the device: by nothing else does one learn that an application's own
+    /// is gone. Makes an object of the GPU, so it is not for what is done often.
+    pub fn check_by_asking(&self, what: &str) -> Result<()> {
+        self.check()?;
+        if self.answers() { Ok(()) } else { Err(self.failed(what, &"the device does not answer")) }
+    }
+
+    /// Submits what nobody will read the result of. An error if the device is gone.
+    pub fn submit_unread(&self, what: &str, encoder: wgpu::CommandEncoder) -> Result<()> {
+        let submission = self.queue.submit([encoder.finish()]);
+        if taken(&self.device, submission) { Ok(()) } else { Err(self.failed(what, &"the device takes no work")) }
     }
 
     /// An error if the device is known to be gone.

@@ -146,10 +146,11 @@ impl Engine {
             let bytes = wanted.size();
             let staging = self.staging(bytes);
             encoder.copy_buffer_to_buffer(wanted, 0, &staging, 0, bytes);
-            self.context.queue.submit([encoder.finish()]);
+            let submission = self.context.queue.submit([encoder.finish()]);
             self.meter.fetched(bytes);
             let parts = vec![Part { target: Target::Stage, offset: 0, bytes }];
-            Ok(Pending { engine: self, staging, parts, state: State::default(), encoding: std::time::Duration::ZERO })
+            let (state, encoding) = (State::default(), std::time::Duration::ZERO);
+            Ok(Pending { engine: self, staging, parts, submission, state, encoding })
         };
         let pending = pollster::block_on(self.context.scoped("generating", submit))?;
         let words = pending.wait()?.stages.into_iter().next().unwrap_or_default();

@@ -20,7 +20,8 @@ pub(crate) struct DeviceRun {
 impl Engine {
     /// Prepares a run of `steps` timesteps of these slots.
     pub fn device_run(&self, slots: &Slots, list: &[u32], steps: usize, keep: bool) -> Result<DeviceRun> {
-        self.context.check()?;
+        const WHAT: &str = "preparing a run";
+        self.context.check_by_asking(WHAT)?;
         if self.network().masks().is_some() {
             return Err(Error::Unsupported {
                 place: "network".into(),
@@ -35,7 +36,7 @@ impl Engine {
             let moves = slots.moves_by(&self.context, &prepared, &rows)?;
             Ok(DeviceRun { prepared, moves, keep })
         };
-        pollster::block_on(self.context.scoped("preparing a run", prepare))
+        pollster::block_on(self.context.scoped(WHAT, prepare))
     }
 
     /// Records a run: the first bytes of `input` are read, those of `output` written.

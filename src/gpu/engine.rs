@@ -24,8 +24,6 @@ const MAX_QUERIES: usize = 4096;
 const TIMESTAMP_SIZE: u64 = 8;
 /// Bytes of an exchange that the host reads.
 const EXCHANGE_HEAD: u64 = 8;
-/// Staging buffers kept between runs.
-const MAX_STAGING: usize = 4;
 
 /// Where the states of a run come from, and where they go.
 pub(crate) enum Start<'a> {
@@ -57,7 +55,8 @@ impl Engine {
         tuning: Option<&Arc<Tuning>>,
         meter: Arc<Meter>,
     ) -> Result<Self> {
-        context.check()?;
+        const WHAT: &str = "uploading the weights";
+        context.check_by_asking(WHAT)?;
         // The smallest plan checks every weight against the adapter's limits.
         plan(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
         let upload = || {
@@ -73,7 +72,7 @@ impl Engine {
                 })
                 .collect())
         };
-        let weights = context.scoped("uploading the weights", upload).await?;
+        let weights = context.scoped(WHAT, upload).await?;
         let (network, workspace) = (network.clone(), Mutex::default());
         let tuning = tuning.cloned();
         Ok(Self { network, options, tuning, weights, workspace, meter, nobody_waits: AtomicBool::new(false), context })
@@ -166,21 +165,16 @@ impl Engine {
     }
 
     fn staging_of(&self, workspace: &mut Workspace, bytes: u64) -> wgpu::Buffer {
-        match workspace.staging.iter().position(|staging| staging.size() >= bytes) {
-            Some(index) => workspace.staging.swap_remove(index),
-            None => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                buffer(&self.context, "staging", bytes, usage)
-            }
-        }
+        let make = || {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            buffer(&self.context, "staging", bytes, usage)
+        };
+        workspace.staging.take(bytes).unwrap_or_else(make)
     }
 
     /// Takes a staging buffer back for the next run.
     pub(super) fn recycle(&self, staging: wgpu::Buffer) {
-        let mut workspace = lock(&self.workspace);
-        if workspace.staging.len() < MAX_STAGING {
-            workspace.staging.push(staging);
-        }
+        lock(&self.workspace).staging.keep(staging.size(), staging);
     }
 
     fn encode(
@@ -254,8 +248,8 @@ impl Engine {
         }
         let state = if moves.is_none() { State::zeros(&self.network, plan.batch) } else { State::default() };
         let pieces = pieces(plan, wish.trace, moves.is_none());
-        let (staging, parts) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
-        Ok(Pending { engine: self, staging, parts, state, encoding: start.elapsed() })
+        let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
+        Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
     }
 
     /// Records dispatches: for each repetition no more than its number and a launch.
@@ -322,7 +316,7 @@ impl Engine {
         pieces: &[(Target, Slice)],
         queries: Option<&wgpu::QuerySet>,
         mut encoder: wgpu::CommandEncoder,
-    ) -> (wgpu::Buffer, Vec<Part>) {
+    ) -> (wgpu::Buffer, Vec<Part>, wgpu::SubmissionIndex) {
         let plan = &prepared.plan;
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         let mut bytes = 0;
@@ -348,9 +342,9 @@ impl Engine {
             encoder.resolve_query_set(queries, 0..narrow(2 * plan.submissions()), &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, offset, resolved.size());
         }
-        self.context.queue.submit([encoder.finish()]);
+        let submission = self.context.queue.submit([encoder.finish()]);
         self.meter.fetched(bytes);
-        (staging, parts)
+        (staging, parts, submission)
     }
 }
 

@@ -9,6 +9,7 @@ mod engine;
 mod probe;
 mod readback;
 mod slots;
+mod staging;
 mod workspace;
 
 pub use adapters::AdapterReport;

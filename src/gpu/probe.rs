@@ -1,6 +1,7 @@
 //! How many workgroups run at the same time. No API tells, so it is measured.
 
 use super::context::{Context, trusted_module};
+use super::readback::ended;
 use crate::error::Result;
 
 const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
@@ -48,10 +49,10 @@ fn count(context: &Context) -> Result<u32> {
         pass.dispatch_workgroups(WORKGROUPS, 1, 1);
     }
     encoder.copy_buffer_to_buffer(&counts, 0, &staging, 0, 8);
-    context.queue.submit([encoder.finish()]);
+    let submission = context.queue.submit([encoder.finish()]);
     staging.map_async(wgpu::MapMode::Read, .., |_| {});
     let failed = |error: &dyn std::fmt::Display| context.failed("counting workgroups", error);
-    device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| failed(&error))?;
+    ended(device, submission).map_err(|error| failed(&error))?;
     let view = staging.get_mapped_range(..).map_err(|error| failed(&error))?;
     let [arrived, together]: [u32; 2] = bytemuck::pod_read_unaligned(&view);
     // All of them must have been there in the end, or the count is no count.

@@ -1,6 +1,7 @@
 //! Results on their way from the device to memory.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub(crate) struct Pending<'a> {
     pub engine: &'a Engine,
     pub staging: wgpu::Buffer,
     pub parts: Vec<Part>,
+    /// The last of the run: nobody waits for what others have submitted since.
+    pub submission: wgpu::SubmissionIndex,
     pub state: State,
     /// Time the host spent recording and submitting.
     pub encoding: Duration,
@@ -52,7 +55,8 @@ pub(crate) enum Target {
 /// How long another thread may take to deliver what it has already heard from the driver.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-type Heard = std::result::Result<(), wgpu::BufferAsyncError>;
+/// What came of a mapping: it is there, or why not.
+type Heard = std::result::Result<(), String>;
 
 #[derive(Default)]
 struct Mapping {
@@ -62,11 +66,26 @@ struct Mapping {
 
 #[derive(Default)]
 struct Answer {
+    heard: bool,
     result: Option<Heard>,
     waker: Option<Waker>,
 }
 
 impl Mapping {
+    /// The first that is heard is what counts.
+    fn hear(&self, heard: Heard) {
+        let mut answer = lock(&self.answer);
+        if answer.heard {
+            return;
+        }
+        answer.heard = true;
+        answer.result = Some(heard);
+        self.came.notify_all();
+        if let Some(waker) = answer.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// The result, once the device has been polled. A thread that polled at the same time may be the one that
     /// heard of it, and still be on its way to say so.
     fn delivered(&self) -> Option<Heard> {
@@ -91,10 +110,12 @@ impl Pending<'_> {
     /// Waits without blocking: a thread watches the device meanwhile.
     pub async fn resolve(self) -> Result<Raw> {
         let mapping = self.map();
-        let device = self.context().device.clone();
+        let (device, submission, heard) = (self.context().device.clone(), self.submission.clone(), mapping.clone());
         let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
-            // The mapping's own result says what went wrong.
-            let _ = device.poll(wgpu::PollType::wait_indefinitely());
+            // Nobody else would say so: a mapping on a lost device may never be heard of.
+            if let Err(error) = ended(&device, submission) {
+                heard.hear(Err(error));
+            }
         });
         if watcher.is_err() {
             self.poll()?;
@@ -128,20 +149,15 @@ impl Pending<'_> {
     }
 
     fn poll(&self) -> Result<()> {
-        let polled = self.context().device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map(|_| ()).map_err(|error| self.context().failed("waiting for the result", &error))
+        ended(&self.context().device, self.submission.clone())
+            .map_err(|error| self.context().failed("waiting for the result", &error))
     }
 
     fn map(&self) -> Arc<Mapping> {
         let mapping: Arc<Mapping> = Arc::default();
         let heard = mapping.clone();
         self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes(), move |result| {
-            let mut answer = lock(&heard.answer);
-            answer.result = Some(result);
-            heard.came.notify_all();
-            if let Some(waker) = answer.waker.take() {
-                waker.wake();
-            }
+            heard.hear(result.map_err(|error| error.to_string()));
         });
         mapping
     }
@@ -189,6 +205,35 @@ impl Pending<'_> {
     }
 }
 
+/// Waits until a submission is through, and not for later ones; an error where the device does not tell.
+pub(super) fn ended(device: &wgpu::Device, submission: wgpu::SubmissionIndex) -> Heard {
+    wait_until(submission, |submission_index| device.poll(wgpu::PollType::Wait { submission_index, timeout: None }))
+}
+
+fn wait_until<I, S>(end: I, wait: impl Fn(Option<I>) -> std::result::Result<S, wgpu::PollError>) -> Heard {
+    // wgpu panics where the driver loses the device that is waited for. That is no reason for this program to end.
+    let waited = catch_unwind(AssertUnwindSafe(|| match wait(Some(end)) {
+        // A device that was lost before has not taken it; what was mapped hears of the loss all the same.
+        Err(wgpu::PollError::WrongSubmissionIndex(..)) => wait(None),
+        waited => waited,
+    }));
+    match waited {
+        Ok(waited) => waited.map(drop).map_err(|error| error.to_string()),
+        Err(panic) => Err(match panic.downcast_ref::<String>() {
+            Some(message) => message.split_whitespace().collect::<Vec<_>>().join(" "),
+            None => "the driver lost the device".into(),
+        }),
+    }
+}
+
+/// Whether the device took a submission, without waiting for its end. One that is lost takes none, and wgpu says
+/// nothing about it.
+pub(super) fn taken(device: &wgpu::Device, submission: wgpu::SubmissionIndex) -> bool {
+    let now = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(Duration::ZERO) };
+    let polled = catch_unwind(AssertUnwindSafe(|| device.poll(now)));
+    matches!(polled, Ok(Ok(_) | Err(wgpu::PollError::Timeout)))
+}
+
 fn copy_row(state: &mut [f32], row: usize, bytes: &[u8]) {
     let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
     state[row * numbers.len()..][..numbers.len()].copy_from_slice(&numbers);
@@ -204,4 +249,42 @@ fn gpu_time(bytes: &[u8], period_ns: f32) -> Option<Duration> {
     #[expect(clippy::cast_precision_loss, reason = "a duration of 2^53 ticks is not to be expected")]
     let nanoseconds = ticks as f64 * f64::from(period_ns);
     Some(Duration::from_secs_f64(nanoseconds * 1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that is lost while somebody waits for it is an error, not the end of the program.
+    #[test]
+    fn a_loss_while_waiting_is_an_error() {
+        let lost = |_: Option<u64>| -> std::result::Result<(), wgpu::PollError> {
+            let what = "Device::poll".to_owned();
+            panic!("Error in {what}:\n  Parent device is lost")
+        };
+        assert_eq!(wait_until(5, lost), Err("Error in Device::poll: Parent device is lost".into()));
+        let lost = |_: Option<u64>| -> std::result::Result<(), wgpu::PollError> { panic!("lost") };
+        assert_eq!(wait_until(5, lost), Err("the driver lost the device".into()));
+        let too_late = |_: Option<u64>| -> std::result::Result<(), wgpu::PollError> { Err(wgpu::PollError::Timeout) };
+        assert!(wait_until(5, too_late).is_err());
+        assert_eq!(wait_until(5, |_| Ok(())), Ok(()));
+    }
+
+    /// A device lost earlier has not taken what it is waited for; then all that it took is waited for.
+    #[test]
+    fn what_was_never_taken_is_not_waited_for() {
+        let wait = |end: Option<u64>| end.map_or(Ok(()), |end| Err(wgpu::PollError::WrongSubmissionIndex(end, 4)));
+        assert_eq!(wait_until(5, wait), Ok(()));
+    }
+
+    /// Who waits for a mapping that is never heard of is told by the watcher.
+    #[test]
+    fn the_first_word_counts() {
+        let mapping = Mapping::default();
+        mapping.hear(Err("lost".into()));
+        mapping.hear(Ok(()));
+        assert_eq!(mapping.delivered(), Some(Err("lost".into())));
+        mapping.hear(Ok(()));
+        assert!(lock(&mapping.answer).result.is_none(), "it has been told already");
+    }
 }

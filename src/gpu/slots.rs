@@ -52,8 +52,9 @@ pub(super) struct Moves {
 impl Slots {
     /// Room for `count` streams and batches of up to `rows` rows.
     pub fn new(engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+        const WHAT: &str = "making room for streams";
         let context = &engine.context;
-        context.check()?;
+        context.check_by_asking(WHAT)?;
         let shapes = PartShape::all(engine.network());
         let widest = shapes.iter().map(|&shape| row_bytes(shape)).max().unwrap_or(F32);
         check_slots(count, widest, &context.limits())?;
@@ -71,7 +72,7 @@ impl Slots {
                 ready: Vec::new(),
             })
         };
-        pollster::block_on(context.scoped("making room for streams", make))
+        pollster::block_on(context.scoped(WHAT, make))
     }
 
     /// Most slots that the adapter can bind.
@@ -87,32 +88,43 @@ impl Slots {
 
     /// A larger pool with the same streams in the same slots.
     pub fn grown(&self, engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+        const WHAT: &str = "moving streams to a larger pool";
         let larger = Self::new(engine, count, rows)?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
             for (from, to) in self.parts.iter().zip(&larger.parts) {
                 encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, from.buffer.size());
             }
-            engine.context.queue.submit([encoder.finish()]);
-            Ok(())
+            engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped("moving streams to a larger pool", copy))?;
+        pollster::block_on(engine.context.scoped(WHAT, copy))?;
         Ok(larger)
     }
 
     /// Puts a state of one row into a slot.
     pub fn write(&self, engine: &Engine, slot: u32, state: &State) -> Result<()> {
+        const WHAT: &str = "writing a state";
+        let Context { queue, .. } = &*engine.context;
         engine.context.check()?;
-        for part in &self.parts {
-            let row = bytemuck::cast_slice(part.shape.of(state, 1));
-            engine.context.queue.write_buffer(&part.buffer, u64::from(slot) * part.row_bytes(), row);
-            engine.meter.sent(part.row_bytes());
-        }
-        Ok(())
+        let write = || {
+            for part in &self.parts {
+                let row: &[u8] = bytemuck::cast_slice(part.shape.of(state, 1));
+                let Some(bytes) = wgpu::BufferSize::new(part.row_bytes()) else { continue };
+                // Alone among the ways to write it says when the device is gone.
+                let mut view = queue
+                    .write_buffer_with(&part.buffer, u64::from(slot) * bytes.get(), bytes)
+                    .ok_or_else(|| engine.context.failed(WHAT, &"the device takes no writes"))?;
+                view.copy_from_slice(row);
+                engine.meter.sent(part.row_bytes());
+            }
+            Ok(())
+        };
+        pollster::block_on(engine.context.scoped(WHAT, write))
     }
 
     /// Copies states from slot to slot, one after the other.
     pub fn copy(&self, engine: &Engine, copies: &[(u32, u32)]) -> Result<()> {
+        const WHAT: &str = "copying states";
         engine.context.check()?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
@@ -121,14 +133,14 @@ impl Slots {
                 encoder.copy_buffer_to_buffer(&part.buffer, from, &self.spare, 0, part.row_bytes());
                 encoder.copy_buffer_to_buffer(&self.spare, 0, &part.buffer, to, part.row_bytes());
             }
-            engine.context.queue.submit([encoder.finish()]);
-            Ok(())
+            engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped("copying states", copy))
+        pollster::block_on(engine.context.scoped(WHAT, copy))
     }
 
     /// Copies states from slots of another pool whose parts have the same sizes.
     pub fn copy_from(&self, engine: &Engine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
+        const WHAT: &str = "handing states over";
         engine.context.check()?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
@@ -139,10 +151,9 @@ impl Slots {
                     encoder.copy_buffer_to_buffer(&theirs.buffer, from, &ours.buffer, to, bytes);
                 }
             }
-            engine.context.queue.submit([encoder.finish()]);
-            Ok(())
+            engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped("handing states over", copy))
+        pollster::block_on(engine.context.scoped(WHAT, copy))
     }
 
     /// Starts reading the state of a slot.
@@ -164,9 +175,9 @@ impl Slots {
                 let at = u64::from(slot) * from.row_bytes();
                 encoder.copy_buffer_to_buffer(&from.buffer, at, &staging, part.offset, part.bytes);
             }
-            engine.context.queue.submit([encoder.finish()]);
+            let submission = engine.context.queue.submit([encoder.finish()]);
             let state = State::zeros(engine.network(), 1);
-            Ok(Pending { engine, staging, parts, state, encoding: std::time::Duration::ZERO })
+            Ok(Pending { engine, staging, parts, submission, state, encoding: std::time::Duration::ZERO })
         };
         pollster::block_on(engine.context.scoped("reading a state", read))
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::context::{Context, PARAMS_SIZE, Pipeline};
+use super::staging::Staging;
 use crate::plan::{Dispatch, Plan, RunShape, Slice};
 
 /// Plans that are kept ready.
@@ -17,7 +18,7 @@ pub(super) struct Workspace {
     prepared: Vec<Arc<Prepared>>,
     queries: Option<wgpu::QuerySet>,
     /// Staging buffers between two uses.
-    pub staging: Vec<wgpu::Buffer>,
+    pub staging: Staging,
 }
 
 /// A plan with everything made that it needs.

@@ -68,7 +68,8 @@ impl Session {
     /// GPU object. The work is one submission: choose T so that no operating system takes it for a hang.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a buffer that is too small or lacks its usage; a lost device.
+    /// [`Error::Shape`] for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
+    /// the application, which submits, is the first to learn of it.
     pub fn encode(
         &self,
         run: &PreparedRun,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{EmbeddingSpec, LayerSpec, RecurrentSpec};
 use gatefold::reference::Reference;
-use gatefold::{Device, Error, Input, Network, RandomInput, Session, StreamPool};
+use gatefold::{Device, Error, Input, Network, RandomInput, Session, State, StreamId, StreamPool};
 
 use crate::common::{device_or_return, lstm, own_device, random_state, spec};
 
@@ -241,8 +241,34 @@ fn runs_in_flight_do_not_block() {
     // llvmpipe's GL computes while it is submitted to, which counts as encoding.
     let (wall, encoding) = (alone[1].timing.wall, alone[1].timing.encoding.unwrap());
     eprintln!("submitted in {submitted:?}, a run takes {encoding:?} of {wall:?}, {in_flight} of 3 in flight");
-    assert!(in_flight > 0, "somebody waited");
+    let least = if device.info().backend == "gl" { 1 } else { 2 };
+    assert!(in_flight >= least, "somebody waited: {in_flight} of 3 in flight");
     assert!(submitted < 2 * encoding + Duration::from_millis(20), "{submitted:?} of {wall:?}");
+}
+
+/// A run is there as soon as it is done, however much has been submitted behind it.
+#[test]
+fn nobody_waits_for_later_runs() {
+    let device = device_or_return!();
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
+    let session = Session::new(device, &network).unwrap();
+    let [short, long] = [1, 2000].map(|steps| RandomInput::new(&network, steps, 4, 1));
+    // Plans are made ready.
+    for input in [&short, &long] {
+        session.run(input.as_input(), None).unwrap();
+    }
+    let mut idle = Context::from_waker(Waker::noop());
+    let mut first = pin!(session.run_async(short.as_input(), None));
+    let mut later = pin!(session.run_async(long.as_input(), None));
+    let first_done = first.as_mut().poll(&mut idle).is_ready();
+    let later_done = later.as_mut().poll(&mut idle).is_ready();
+    if first_done || later_done {
+        assert_eq!(device.info().backend, "gl", "only llvmpipe's GL computes while it is submitted to");
+        return;
+    }
+    pollster::block_on(first).unwrap();
+    assert!(later.as_mut().poll(&mut idle).is_pending(), "the short run waited for the long one");
+    pollster::block_on(later).unwrap();
 }
 
 /// The same through a pool: each batch continues the one before, which is still on its way.
@@ -270,6 +296,42 @@ fn batches_in_flight_follow_each_other() {
         }
     }
     assert_near(&answers.concat(), exact.stages.last().unwrap(), 12);
+}
+
+/// Whatever is called first after an application's device has died says so.
+#[test]
+fn every_call_on_a_dead_device_says_so() {
+    type Call = fn(&StreamPool, StreamId, &State) -> Result<(), Error>;
+    let device = device_or_return!();
+    let network = network();
+    let calls: [(&str, Call); 9] = [
+        ("reset", |pool, id, _| pool.reset(id)),
+        ("restore", |pool, id, state| pool.restore(id, state)),
+        ("fork", |pool, id, _| pool.fork(id).map(drop)),
+        ("snapshot", |pool, id, _| pool.snapshot(id).map(drop)),
+        ("open", |pool, _, _| pool.open().map(drop)),
+        ("advance", |pool, id, _| pool.advance(&[(id, Input::features(&[0.5; WIDTH], [1, 1, WIDTH]))]).map(drop)),
+        ("prepare", |pool, id, _| pool.prepare(&[id], 1).map(drop)),
+        ("run", |pool, _, _| pool.session().run(Input::features(&[0.5; WIDTH], [1, 1, WIDTH]), None).map(drop)),
+        ("run_async", |pool, _, _| {
+            let input = Input::features(&[0.5; WIDTH], [1, 1, WIDTH]);
+            pollster::block_on(pool.session().run_async(input, None)).map(drop)
+        }),
+    ];
+    for (name, call) in calls {
+        let (_instance, own, queue) = own_device(device.info());
+        let session = Session::new(&Device::from_wgpu(own.clone(), queue), &network).unwrap();
+        let pool = StreamPool::new(session, 4).unwrap();
+        let id = pool.open().unwrap();
+        let state = random_state(&network, 1, 1);
+        pool.restore(id, &state).unwrap();
+        assert!(call(&pool, id, &state).is_ok(), "{name} on a device that lives");
+        own.destroy();
+        let error = call(&pool, id, &state).expect_err(name);
+        assert!(matches!(error, Error::DeviceLost { .. }), "{name}: {error}");
+        assert!(pool.session().counters().device_lost, "{name}");
+        assert!(call(&pool, id, &state).is_err(), "{name}, once more");
+    }
 }
 
 /// A device destroyed in the middle says so, and another continues from the last snapshots.

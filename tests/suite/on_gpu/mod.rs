@@ -1,4 +1,5 @@
 mod embed;
+mod events;
 mod generate;
 mod host;
 mod objects;
