@@ -1,7 +1,7 @@
 //! A queue for servers: requests that arrive near each other become one batch.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -81,6 +81,8 @@ struct Waiting {
     requests: VecDeque<Request>,
     /// How many requests each stream has.
     streams: HashMap<StreamId, usize>,
+    /// Of those that await room.
+    held_back: Vec<Waker>,
     ending: bool,
 }
 
@@ -151,10 +153,28 @@ impl StreamQueue {
     /// Hands a request in; where the queue is full, waits until there is room.
     pub fn submit(&self, stream: StreamId, chunk: Chunk) -> Ticket {
         let mut waiting = lock(&self.shared.waiting);
-        while waiting.requests.len() >= self.shared.options.capacity && !waiting.ending {
+        while self.is_full(&waiting) {
             waiting = self.shared.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         self.push(waiting, stream, chunk)
+    }
+
+    /// As [`StreamQueue::submit`], without blocking the thread: where the queue is full, room is awaited. Dropped
+    /// before that, nothing was handed in.
+    pub async fn submit_async(&self, stream: StreamId, chunk: Chunk) -> Ticket {
+        let mut chunk = Some(chunk);
+        poll_fn(|context| {
+            let mut waiting = lock(&self.shared.waiting);
+            if self.is_full(&waiting) {
+                let waker = context.waker();
+                if !waiting.held_back.iter().any(|held_back| held_back.will_wake(waker)) {
+                    waiting.held_back.push(waker.clone());
+                }
+                return Poll::Pending;
+            }
+            chunk.take().map_or(Poll::Pending, |chunk| Poll::Ready(self.push(waiting, stream, chunk)))
+        })
+        .await
     }
 
     /// Hands a request in if there is room.
@@ -163,10 +183,15 @@ impl StreamQueue {
     /// [`Error::QueueFull`]
     pub fn try_submit(&self, stream: StreamId, chunk: Chunk) -> Result<Ticket> {
         let waiting = lock(&self.shared.waiting);
-        if waiting.requests.len() >= self.shared.options.capacity {
+        if self.is_full(&waiting) {
             return Err(Error::QueueFull { capacity: self.shared.options.capacity });
         }
         Ok(self.push(waiting, stream, chunk))
+    }
+
+    /// Whether a request must wait for room; not where it is answered at once since the worker is gone.
+    fn is_full(&self, waiting: &Waiting) -> bool {
+        waiting.requests.len() >= self.shared.options.capacity && !waiting.ending
     }
 
     fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
@@ -217,11 +242,19 @@ impl Shared {
             let left = self.options.deadline.saturating_sub(oldest.since.elapsed());
             if waiting.ending || left.is_zero() || waiting.streams.len() >= self.options.max_batch {
                 let batch = waiting.take(self.options.max_batch);
-                self.room.notify_all();
+                self.there_is_room(waiting);
                 return Some(batch);
             }
             (waiting, _) = self.work.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Tells all who were held back.
+    fn there_is_room(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let held_back = std::mem::take(&mut waiting.held_back);
+        drop(waiting);
+        self.room.notify_all();
+        held_back.into_iter().for_each(Waker::wake);
     }
 
     fn advance(&self, batch: &[Request]) {
@@ -258,8 +291,9 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.0.waiting);
         waiting.ending = true;
-        waiting.requests.clear();
-        self.0.room.notify_all();
+        let requests = std::mem::take(&mut waiting.requests);
+        self.0.there_is_room(waiting);
+        drop(requests);
     }
 }
 

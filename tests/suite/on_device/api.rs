@@ -1,7 +1,8 @@
 //! What an embedder relies on: an own device, async, state, plans, timings.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::{Device, Input, Network, RandomInput, Session};
+use gatefold::streams::{Chunk, QueueOptions, StreamQueue};
+use gatefold::{Device, Input, Network, RandomInput, Session, StreamPool};
 
 use crate::common::{device_or_return, lstm, random_state, spec};
 
@@ -15,6 +16,12 @@ fn a_session_can_be_shared_between_threads() {
     shared::<Session>();
     shared::<Device>();
     shared::<gatefold::Classifier>();
+    shared::<StreamPool>();
+    shared::<gatefold::streams::StreamQueue>();
+    shared::<gatefold::streams::Ticket>();
+    shared::<gatefold::streams::PreparedRun>();
+    shared::<gatefold::streams::StreamRun>();
+    shared::<gatefold::State>();
     let device = device_or_return!();
     let network = network();
     let session = Session::new(device, &network).unwrap();
@@ -45,6 +52,16 @@ fn async_gives_the_same_answer() {
     let blocking = session.run(input.as_input(), None).unwrap();
     let future = sendable(session.run_async(input.as_input(), None));
     assert_eq!(pollster::block_on(future).unwrap().values, blocking.values);
+
+    let pool = StreamPool::new(session, 1).unwrap();
+    let id = pool.open().unwrap();
+    let queue = StreamQueue::new(pool, QueueOptions::default()).unwrap();
+    let values = [0.5; 6];
+    let calls = [(id, Input::features(&values, [1, 1, 6]))];
+    let advanced = pollster::block_on(sendable(queue.pool().advance_async(&calls))).unwrap();
+    queue.pool().reset(id).unwrap();
+    let request = async { queue.submit_async(id, Chunk::Features(values.to_vec())).await.await };
+    assert_eq!(pollster::block_on(sendable(request)).unwrap().values, advanced.values(0));
 }
 
 /// A sequence in pieces, each from the state of the one before, gives the whole sequence's answer.

@@ -1,6 +1,9 @@
 //! The queue in front of a pool: batches, order, fairness, back-pressure, mistakes.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use gatefold::network::LayerSpec;
@@ -87,6 +90,47 @@ fn a_full_queue_holds_back() {
     let pool = StreamPool::new(Session::new(&Device::cpu(), &network()).unwrap(), 1).unwrap();
     let none = QueueOptions { max_batch: 0, ..QueueOptions::default() };
     assert!(matches!(StreamQueue::new(pool, none), Err(Error::Shape { .. })));
+}
+
+/// Callers that may not block await room, also many of them in one thread.
+#[test]
+fn a_full_queue_is_awaited() {
+    let device = device_or_return!();
+    both(device, |device| {
+        let options = QueueOptions { deadline: Duration::from_millis(50), max_batch: 100, capacity: 2 };
+        let (queue, ids) = queue(device, 3, options);
+        let one = |i: usize| Chunk::Features(chunk(1, i));
+        let first = [0, 1].map(|i| queue.try_submit(ids[i], one(i)).unwrap());
+        let mut idle = Context::from_waker(Waker::noop());
+        let mut third = pin!(queue.submit_async(ids[2], one(2)));
+        let mut given_up = Box::pin(queue.submit_async(ids[2], one(2)));
+        assert!(third.as_mut().poll(&mut idle).is_pending(), "there is no room");
+        assert!(given_up.as_mut().poll(&mut idle).is_pending());
+        assert_eq!(queue.waiting(), 2, "nothing was handed in");
+        drop(given_up);
+        assert_eq!(pollster::block_on(pollster::block_on(third)).unwrap().batch, 1, "who gave up is not there");
+        first.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().batch, 2));
+
+        // The futures of one thread, driven by its one waker.
+        let mut callers: Vec<_> = (0..9)
+            .map(|i| {
+                let (queue, id, chunk) = (&queue, ids[i % 3], one(i));
+                Box::pin(async move { queue.submit_async(id, chunk).await.await })
+            })
+            .collect();
+        let mut answered = 0;
+        pollster::block_on(poll_fn(|context| {
+            callers.retain_mut(|caller| match caller.as_mut().poll(context) {
+                Poll::Ready(answer) => {
+                    answered += answer.unwrap().steps;
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if callers.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        assert_eq!(answered, 9);
+    });
 }
 
 /// A request that cannot be done is answered with its error, and the rest of its batch as if it had not been there.
