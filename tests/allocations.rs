@@ -6,28 +6,33 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentSpec, WeightFormat};
-use gatefold::{Device, Input, Network, NetworkSpec, RandomInput, Session};
+use gatefold::{Device, Input, Network, NetworkSpec, RandomInput, Session, StreamId, StreamPool};
 
 struct Counting;
 
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has taken and not given back.
+    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        HELD.set(HELD.get().wrapping_add(layout.size()));
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        HELD.set(HELD.get().wrapping_add(size).wrapping_sub(layout.size()));
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get().wrapping_sub(layout.size()));
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -88,6 +93,51 @@ fn later_runs_into_an_answer_allocate_nothing() {
             }
         }
     }
+}
+
+/// A pool's streams go on for a hundred thousand steps in the memory of their first rounds.
+#[test]
+fn long_lives_hold_no_more_memory() {
+    let network = network(vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 4)), dense(4)]);
+    let pool = StreamPool::new(Session::new(&Device::cpu(), &network).unwrap(), 60).unwrap();
+    let ids: Vec<StreamId> = (0..60).map(|_| pool.open().unwrap()).collect();
+    let input = vec![0.25; 2 * 16];
+    let mut kept = Vec::new();
+    let mut round = |turn: usize, keep: bool| {
+        let mut steps = 0;
+        // Full, one stream, ragged; and one that ends and another that begins.
+        for (kind, count) in [60, 1, 33, 7].into_iter().enumerate() {
+            let calls: Vec<_> = (0..count)
+                .map(|i| {
+                    let len = if kind < 2 { 16 } else { 1 + (i + turn) % 16 };
+                    steps += len;
+                    (ids[(i + turn) % 60], Input::features(&input[..2 * len], [len, 1, 2]))
+                })
+                .collect();
+            let answers = pool.advance(&calls).unwrap();
+            if keep {
+                kept.push(answers);
+            }
+        }
+        let fork = pool.fork(ids[turn % 60]).unwrap();
+        pool.close(fork).unwrap();
+        steps
+    };
+    for turn in 0..16 {
+        round(turn, false);
+    }
+    let first = HELD.get();
+    let mut steps = 0;
+    for turn in 16.. {
+        steps += round(turn, false);
+        if steps >= 100_000 {
+            break;
+        }
+    }
+    assert_eq!(HELD.get(), first, "after {steps} steps");
+    // The count must be able to rise.
+    round(0, true);
+    assert!(HELD.get() > first + 1000);
 }
 
 /// The count must be able to rise.

@@ -8,12 +8,19 @@ use gatefold::{Device, Input, Network, Session, StreamId, StreamPool};
 use crate::common::{device_or_return, lstm, own_device, spec};
 use crate::on_device::streams::pool;
 
-/// A hundred thousand steps, ragged and not, leave as many objects on the GPU as the first round.
+/// Bytes of this process in memory, where the system tells.
+fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(4096 * statm.split(' ').nth(1)?.parse::<u64>().ok()?)
+}
+
+/// A hundred thousand steps, ragged and not, leave as many objects and bytes on the GPU as the first round, and
+/// nothing that grows on the host.
 #[test]
 fn long_lives_make_no_objects() {
     let device = device_or_return!();
     let (instance, own, queue) = own_device(device.info());
-    let device = Device::from_wgpu(own, queue);
+    let device = Device::from_wgpu(own.clone(), queue);
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 4))]), 1).unwrap();
     let pool = pool(&device, &network, 64);
     let objects = || {
@@ -45,15 +52,26 @@ fn long_lives_make_no_objects() {
     };
     // After 16 turns every size has been there.
     let warm = (0..16).map(&mut round).last().unwrap();
-    let first = objects();
+    let allocated = || own.generate_allocator_report().map(|report| report.total_allocated_bytes);
+    let (first, bytes, host) = (objects(), allocated(), resident());
+    assert!(bytes.is_some() || device.info().backend == "gl", "only GL has no allocator to ask");
     let mut turn = 16;
     while round(turn) - warm < 100_000 {
         turn += 1;
     }
     assert_eq!(objects(), first);
-    // The count itself must be able to rise.
-    pool.advance(&[(ids[0], Input::features(&input, [64, 1, 2]))]).unwrap();
+    // What is on its way through the queue comes and goes.
+    let grown = allocated().zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
+    let host = resident().zip(host).map_or(0, |(now, then)| now.saturating_sub(then));
+    eprintln!("{grown} bytes more on the device, {host} on the host");
+    assert!(grown < 1 << 20, "{grown} bytes more on the device");
+    // Less than 160 bytes a step.
+    assert!(host < 16 << 20, "{host} bytes more on the host");
+    // The counts themselves must be able to rise.
+    let long = vec![0.25; 2 << 16];
+    pool.advance(&[(ids[0], Input::features(&long, [1 << 16, 1, 2]))]).unwrap();
     assert_ne!(objects(), first);
+    assert!(bytes.is_none_or(|bytes| allocated().is_some_and(|now| now > bytes + (1 << 20))));
 }
 
 /// However many sizes batches come in, only so many are kept ready, also with several pools on one session.
