@@ -40,6 +40,9 @@ pub(crate) fn info(info: &wgpu::AdapterInfo) -> DeviceInfo {
 
 /// The adapters among which `choice` may find its own.
 pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
+    if *choice == DeviceChoice::Auto && !may_have_gpu() {
+        return Vec::new();
+    }
     let wanted = match choice {
         DeviceChoice::Adapter { backend: Some(backend), .. } => wgpu::Backends::from_comma_list(backend),
         _ => wgpu::Backends::all(),
@@ -57,6 +60,23 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
         }
     }
     found
+}
+
+/// Whether a look for a GPU is worth its time: only to start the software renderers of a Linux without a GPU takes
+/// 80 ms, several times what an answer of the CPU takes. Every other system is asked.
+fn may_have_gpu() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    std::fs::read_dir("/dev")
+        .map_or(true, |nodes| nodes.flatten().any(|node| node.file_name().to_str().is_none_or(is_of_a_gpu)))
+}
+
+/// Whether a node of Linux' `/dev` belongs to a driver of a GPU.
+fn is_of_a_gpu(node: &str) -> bool {
+    // Of the kernel's own drivers, of NVIDIA's for cards and for boards, of WSL, and of makers of telephones.
+    const NODES: [&str; 10] = ["dri", "nvidia", "nvgpu", "nvhost", "nvmap", "dxg", "kgsl", "mali", "pvr", "galcore"];
+    NODES.iter().any(|start| node.starts_with(start))
 }
 
 pub(crate) async fn reports() -> Vec<AdapterReport> {
@@ -93,5 +113,28 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         .into_iter()
         .map(|(name, feature)| (name, features.contains(feature)))
         .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_gpus_are_known() {
+        for node in ["dri", "nvidia0", "nvidiactl", "nvhost-gpu", "dxg", "kgsl-3d0", "mali0", "pvrsrvkm"] {
+            assert!(is_of_a_gpu(node), "{node}");
+        }
+        for node in ["null", "nvme0n1", "nvram", "vda", "dsp", "fb0", "kvm", "tty1"] {
+            assert!(!is_of_a_gpu(node), "{node}");
+        }
+    }
+
+    /// What is not looked for is not there.
+    #[test]
+    fn no_gpu_is_overlooked() {
+        let found = pollster::block_on(reports());
+        let gpus: Vec<_> = found.iter().filter(|report| report.info.kind.is_gpu()).collect();
+        assert!(gpus.is_empty() || may_have_gpu(), "{gpus:?}");
     }
 }
