@@ -22,7 +22,7 @@ pub struct Args {
     /// Threads that a run on the CPU may use [default: as many as there are cores]
     ///
     /// Small runs use one all the same; answers are bit by bit the same for any number.
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
     /// The CPU's instruction set: avx512, avx2, sse2, neon, simd128 or portable [default: the widest there is]
     #[arg(long, global = true, value_name = "SET")]
@@ -50,6 +50,10 @@ impl Args {
             }
         }
     }
+}
+
+fn threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("expected a number of at least 1, got {text:?}"))
 }
 
 #[derive(Debug, Subcommand)]

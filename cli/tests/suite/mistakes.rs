@@ -121,6 +121,28 @@ fn usage_errors_have_the_same_exit_code() {
     }
 }
 
+/// What was expected of the CPU's options is said, not how numbers are parsed.
+#[test]
+fn wishes_about_the_cpu_that_cannot_be_are_refused() {
+    let sets = ["avx2", "neon", "portable"];
+    for (option, value, words) in [
+        ("--threads", "0", &["at least 1"][..]),
+        ("--threads", "-1", &["at least 1"]),
+        ("--threads", "two", &["at least 1"]),
+        ("--instruction-set", "mmx", &sets),
+        ("--instruction-set", "", &sets),
+    ] {
+        let run = run(["classify", "film", option, value]);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{option} {value}: {run:?}");
+        for word in words.iter().chain(&[option, value]) {
+            assert!(run.stderr.contains(word), "{option} {value}: expected {word:?} in {run:?}");
+        }
+    }
+    // One that no machine has beside the others.
+    let absent = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    refusal(classify(&["film", "--instruction-set", absent]), &[absent, "present", "portable"]);
+}
+
 #[test]
 fn sizes_that_cannot_be_are_refused() {
     let huge = u64::MAX.to_string();
