@@ -1,5 +1,6 @@
 //! What a run costs the host and the device's memory.
 
+use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::plan::Strategy;
 use gatefold::{Device, Network, PlanOptions, RandomInput, Session};
@@ -77,12 +78,32 @@ fn the_plan_knows_its_memory() {
 #[test]
 fn long_sequences_stay_within_their_budget() {
     let device = device_or_return!();
+    let (_, own, queue) = own_device(device.info());
+    let device = Device::from_wgpu(own.clone(), queue);
     let network = network(128, 1);
-    let session = Session::new(device, &network).unwrap();
+    let session = Session::new(&device, &network).unwrap();
     let steps = 100_000;
     let plan = session.plan(steps, 1).unwrap().unwrap();
     let sequence = 4 * (steps * 128) as u64;
     let weights: u64 = plan.buffers[..plan.weights].iter().map(|buffer| buffer.bytes).sum();
     assert!(plan.bytes() <= 2 * sequence + weights + (65 << 20), "{plan}");
     assert!(plan.bytes() > 2 * sequence, "input and output are there: {plan}");
+    let input = RandomInput::new(&network, steps, 1, 3);
+    let output = session.run(input.as_input(), None).unwrap();
+    if let Some(report) = own.generate_allocator_report() {
+        // Beside the plan's buffers lies what the host wrote and reads.
+        let (used, expected) = (report.total_allocated_bytes, plan.bytes() + 2 * sequence);
+        eprintln!("{used} bytes for {expected} expected");
+        assert!(used as f64 <= 1.05 * expected as f64, "{used} bytes, expected {expected}");
+    }
+    // The reference would take minutes. The CPU device, which is held against it elsewhere, forgets as the LSTM does,
+    // so that errors do not add up.
+    let cpu = Session::new(&Device::cpu(), &network).unwrap().run(input.as_input(), None).unwrap();
+    let expected: Vec<f64> = cpu.values.iter().map(|&x| x.into()).collect();
+    let comparison = compare(&output.values, &expected, Tolerance::f32(1000));
+    assert!(comparison.passed, "{comparison:?}");
+    // The negative control: another input's answer is seen to be another.
+    let other = RandomInput::new(&network, 200, 1, 4);
+    let other = session.run(other.as_input(), None).unwrap();
+    assert!(!compare(&other.values, &expected[..other.values.len()], Tolerance::f32(1000)).passed);
 }
