@@ -6,9 +6,10 @@
 #                                  empty environment, another directory, without cargo; results in DIR
 #   benches/gpu-run.sh fetch DIR   brings the results in DIR (the other machine's $OUT) to benches/record/
 #
-# On the other machine: `OUT=results target/gpu-kit/run.sh`. The tests are built as CI builds them; what is timed, the
-# command and the criterion benchmark, is a release build. The tests of the command itself stay here: they look for it
-# where cargo built it.
+# On the other machine, which gets the folder target/gpu-kit (under 60 MiB): `OUT=results target/gpu-kit/run.sh`, at most
+# 570 s; `--only peers` and the like take one part, `--limit` another time. The tests are built as CI builds them; what is
+# timed, the command and the criterion benchmarks, is a release build. The tests of the command itself stay here: they
+# look for it where cargo built it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kit=target/gpu-kit
