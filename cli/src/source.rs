@@ -57,8 +57,8 @@ pub fn open(choice: &DeviceChoice) -> Result<Device> {
     {
         log::warn!("compiling every kernel: {error}");
     }
-    let (path, named) = match std::env::var_os(TUNING) {
-        Some(path) => (Some(PathBuf::from(path)), true),
+    let (path, named) = match named_tuning() {
+        Some(path) => (Some(path), true),
         None => (tuning_path(device.info()), false),
     };
     let Some(path) = path.filter(|path| device.info().kind != DeviceKind::Cpu && (named || path.exists())) else {
@@ -74,8 +74,10 @@ pub fn open(choice: &DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Names the tuning file instead of the user's cache folder.
-pub const TUNING: &str = "GATEFOLD_TUNING";
+/// The tuning file that `GATEFOLD_TUNING` names instead of the one in the user's cache folder.
+pub fn named_tuning() -> Option<PathBuf> {
+    std::env::var_os("GATEFOLD_TUNING").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
 
 /// Keeps what `device` has compiled for the next command. Where that cannot be, the answer is right all the same.
 pub fn keep_pipelines(device: &Device) {

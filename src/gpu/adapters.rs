@@ -38,7 +38,7 @@ pub(crate) fn info(info: &wgpu::AdapterInfo) -> DeviceInfo {
     }
 }
 
-/// The adapters among which `choice` may find its own.
+/// The adapters among which `choice` may find its own; all of them where it finds none.
 pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     let wanted = match choice {
         DeviceChoice::Adapter { backend: Some(backend), .. } => wgpu::Backends::from_comma_list(backend),
@@ -52,11 +52,12 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
             found.extend(on_backends(backends).await);
             let infos: Vec<DeviceInfo> = found.iter().map(|adapter| info(&adapter.get_info())).collect();
             if matches!(choice.select(&infos), Ok(crate::device::Selected::Adapter(_))) {
-                break;
+                return found;
             }
         }
     }
-    found
+    // Who wished for something else is told what there is.
+    if wanted == wgpu::Backends::all() { found } else { on_backends(wgpu::Backends::all()).await }
 }
 
 pub(crate) async fn reports() -> Vec<AdapterReport> {
