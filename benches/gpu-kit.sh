@@ -35,7 +35,11 @@ exec > >(tee "$OUT/log") 2>&1
 : >"$OUT/summary"
 failed=0
 
-wanted() { [ ${#only[@]} = 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
+# Whether a part is to be run: wanted PART, or PART PACKED-AS
+wanted() {
+    [ ${#only[@]} = 0 ] || [[ " ${only[*]} " == *" $1 "* ]] || return 1
+    grep -qx "${2:-$1}" "$work/parts" || { say "NOT RUN  $1: the kit was built without"; return 1; }
+}
 # A line of the summary, and what there is to bring home so far.
 say() {
     echo "$*" >>"$OUT/summary"
@@ -111,7 +115,7 @@ if wanted bench; then
     fi
 fi
 
-if wanted tune; then
+if wanted tune bench; then
     quick=()
     [ "$device" = gpu ] || quick=(--steps 10 --runs 2)
     part tune 90 "$gatefold" tune --device "$device" --batch 1 --batch 16 "${quick[@]}" --out "$OUT/tuning.json"
@@ -136,7 +140,7 @@ if wanted criterion; then
     short=(--warm-up-time 0.5 --measurement-time 1)
     [ "$device" = gpu ] || short+=(--sample-size 10)
     export GATEFOLD_BENCH_DEVICE=$device
-    for bench in "$work"/benches/*; do
+    for bench in "$work"/criterion/*; do
         part "criterion: $(basename "$bench")" 90 "$bench" --bench "${short[@]}"
     done
 fi
