@@ -195,8 +195,10 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
     let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
-    for ((strategy, cell), format) in all.flat_map(|one| WeightFormat::ALL.map(|format| (one, format))) {
+    for (index, (strategy, cell)) in all.enumerate() {
         cases += 1;
+        // Every strategy and every cell meets every format.
+        let format = WeightFormat::ALL[(index / 3 + index) % 3];
         // Stacked levels are what a wavefront is for.
         let num_layers = if strategy == Strategy::Wavefront { 2 } else { 1 };
         let layer = RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 9, 65) };
