@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # The GPU run kit: built here, run on a machine with a GPU and without a Rust toolchain.
 #
-#   benches/gpu-run.sh build       target/gpu-kit/: run.sh and kit.tar.gz, all that the other machine needs
-#   benches/gpu-run.sh try [DIR]   runs the packed kit here on a software adapter, as another machine would: in an
-#                                  empty environment, another directory, without cargo; results in DIR
-#   benches/gpu-run.sh fetch DIR   brings the results in DIR (the other machine's $OUT) to benches/record/
+#   benches/gpu-run.sh build [PART]...  target/gpu-kit/: run.sh and kit.tar.gz, all that the other machine needs; PART
+#                                       is tests, bench (tune too), criterion or peers, and all of them by default
+#   benches/gpu-run.sh try [DIR]        runs the packed kit here on a software adapter, as another machine would: in an
+#                                       empty environment, another directory, without cargo; results in DIR
+#   benches/gpu-run.sh fetch DIR        brings the results in DIR (the other machine's $OUT) to benches/record/
 #
-# On the other machine: `OUT=results target/gpu-kit/run.sh`. The tests are built as CI builds them; what is timed, the
-# command and the criterion benchmark, is a release build. The tests of the command itself stay here: they look for it
-# where cargo built it.
+# On the other machine, which gets the folder target/gpu-kit (under 60 MiB): `OUT=results target/gpu-kit/run.sh`, at most
+# 570 s; `--only peers` and the like take one part, `--limit` another time. The tests are built as CI builds them; what is
+# timed, the command and the criterion benchmarks, is a release build. The tests of the command itself stay here: they
+# look for it where cargo built it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kit=target/gpu-kit
@@ -40,16 +42,23 @@ take() {
 }
 
 build() {
-    local stage=target/gpu-kit-stage loader
+    local stage=target/gpu-kit-stage loader part
+    for part in "$@"; do
+        [[ $part =~ ^(tests|bench|criterion|peers)$ ]] || fail "expected tests, bench, criterion or peers, got $part"
+    done
+    packs() { [ $# -gt 1 ] && [[ " ${*:2} " == *" $1 "* ]]; }
+    [ $# -gt 0 ] || set -- tests bench criterion peers
     rm -rf "$stage" "$kit"
     mkdir -p "$stage/lib" "$stage/repository" "$kit"
 
-    # The whole workspace, as CI builds it, then without the command's.
-    executables . lib,test test --locked --workspace --all-features --no-run | take "$stage/tests"
+    # The command tells in any case what devices there are.
     executables cli bin build --locked --package gatefold-cli --release | take "$stage/bin"
-    executables . bench bench --locked --package gatefold --bench '*' --no-run | take "$stage/benches"
-    for folder in tests benches; do
-        [ -n "$(ls "$stage/$folder" 2>/dev/null)" ] || fail "cargo built no $folder"
+    [ -x "$stage/bin/gatefold" ] || fail "cargo built no command"
+    # The whole workspace, as CI builds it, then without the command's.
+    ! packs tests "$@" || executables . lib,test test --locked --workspace --all-features --no-run | take "$stage/tests"
+    ! packs criterion "$@" || executables . bench bench --locked --package gatefold --bench '*' --no-run | take "$stage/criterion"
+    for part in tests criterion; do
+        ! packs $part "$@" || [ -n "$(ls "$stage/$part" 2>/dev/null)" ] || fail "cargo built nothing for $part"
     done
 
     # What the tests read, where they look for it.
@@ -58,9 +67,12 @@ build() {
 
     # The peers that need nothing built there: Python's. gatefold's own runner is the measure beside them.
     git ls-files peers | grep -E '\.(py|txt)$' | tar -cf - -T - | tar -xf - -C "$stage/repository"
-    cargo build --release --locked --manifest-path peers/Cargo.toml -p peer-gatefold --target-dir target/peers-build
-    mkdir -p "$stage/repository/target/peers-build/release"
-    strip -o "$stage/repository/target/peers-build/release/peer-gatefold" target/peers-build/release/peer-gatefold
+    if packs peers "$@"; then
+        cargo build --release --locked --manifest-path peers/Cargo.toml -p peer-gatefold --target-dir target/peers-build
+        mkdir -p "$stage/repository/target/peers-build/release"
+        strip -o "$stage/repository/target/peers-build/release/peer-gatefold" target/peers-build/release/peer-gatefold
+    fi
+    printf '%s\n' "$@" >"$stage/parts"
 
     # Used only where the machine has none.
     loader=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*x86-64.* => //p' | head -n 1)
@@ -94,7 +106,7 @@ fetch() {
 }
 
 case "${1:-}" in
-    build) build ;;
+    build) build "${@:2}" ;;
     try) try "${2:-}" ;;
     fetch) fetch "${2:?expected the folder with the results}" ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;

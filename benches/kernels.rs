@@ -2,13 +2,24 @@
 //!
 //! `GATEFOLD_BENCH_DEVICE` chooses the device as `--device` does; the default is `auto`. A run's own cost, upload and
 //! readback, is in every time: compare a kernel with itself.
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails panics")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(missing_docs, reason = "criterion's macros write undocumented items")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gatefold::{Device, DeviceChoice, Network, RandomInput, Session, verify};
+use gatefold::plan::Strategy;
+use gatefold::{Device, DeviceChoice, Error, Network, PlanOptions, RandomInput, Session, WeightFormat, verify};
+
+fn device() -> Device {
+    let choice = std::env::var("GATEFOLD_BENCH_DEVICE").map_or(DeviceChoice::Auto, |text| text.parse().unwrap());
+    Device::open(&choice).unwrap()
+}
+
+fn network(layers: &str) -> Network {
+    let spec = serde_json::from_str(&format!(r#"{{"format": 1, "layers": [{layers}]}}"#)).unwrap();
+    Network::random(spec, 1).unwrap()
+}
 
 /// Name, layers as in a file, T, B.
 const KERNELS: [(&str, &str, usize, usize); 13] = [
@@ -43,13 +54,37 @@ const KERNELS: [(&str, &str, usize, usize); 13] = [
     ),
 ];
 
+/// Every strategy with weights in every format: two levels of an LSTM, so that a wavefront has something to do.
+fn recurrences(criterion: &mut Criterion) {
+    let device = device();
+    let mut group = criterion.benchmark_group(format!("{}, two LSTMs of H 96, T 8, B 4", device.info()));
+    let layers = r#"{"type": "lstm", "name": "l", "input_size": 96, "hidden_size": 96, "num_layers": 2}"#;
+    let network = network(layers);
+    for (strategy, format) in Strategy::ALL.into_iter().flat_map(|one| WeightFormat::ALL.map(|format| (one, format))) {
+        let network = network.with_weights(format).unwrap();
+        let options = PlanOptions::default().strategy(strategy);
+        let session = match Session::with_options(&device, &network, options) {
+            Ok(session) => session,
+            Err(Error::Unsupported { place, what }) => {
+                eprintln!("NOT RUN: {place}: {what}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let input = RandomInput::new(&network, 8, 4, 2);
+        assert!(verify(&session, &network, input.as_input(), None).unwrap().passed(), "{strategy} {format}");
+        group.bench_function(format!("{strategy} {format}"), |bencher| {
+            bencher.iter(|| session.run(black_box(input.as_input()), None).unwrap());
+        });
+    }
+    group.finish();
+}
+
 fn kernels(criterion: &mut Criterion) {
-    let choice = std::env::var("GATEFOLD_BENCH_DEVICE").map_or(DeviceChoice::Auto, |text| text.parse().unwrap());
-    let device = Device::open(&choice).unwrap();
+    let device = device();
     let mut group = criterion.benchmark_group(device.info().to_string());
     for (name, layers, steps, batch) in KERNELS {
-        let spec = serde_json::from_str(&format!(r#"{{"format": 1, "layers": [{layers}]}}"#)).unwrap();
-        let network = Network::random(spec, 1).unwrap();
+        let network = network(layers);
         let session = Session::new(&device, &network).unwrap();
         let input = RandomInput::new(&network, steps, batch, 2);
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed(), "{name}");
@@ -60,5 +95,5 @@ fn kernels(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, kernels);
+criterion_group!(benches, kernels, recurrences);
 criterion_main!(benches);

@@ -80,6 +80,7 @@ pub mod formats;
 pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod hash;
 mod input;
 mod lock;
 #[cfg(feature = "sentiment")]

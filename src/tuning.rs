@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Device, DeviceInfo};
 use crate::error::{Error, Result};
+use crate::formats::write_whole;
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
@@ -105,14 +106,14 @@ impl Tuning {
         Ok(tuning)
     }
 
-    /// Writes it to `path`.
+    /// Writes it to `path`, whole or not at all.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let io = |source| Error::Io { path: path.into(), source };
-        let text = serde_json::to_string_pretty(self).map_err(|error| io(error.into()))?;
-        std::fs::write(path, text + "\n").map_err(io)
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::Io { path: path.into(), source: error.into() })?;
+        write_whole(path, (text + "\n").as_bytes())
     }
 
     /// An error if it was measured on another adapter or with another driver.

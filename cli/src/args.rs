@@ -249,6 +249,23 @@ pub struct BenchArgs {
     pub record: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     pub format: BenchFormat,
+    /// As --format json
+    #[arg(long, conflicts_with_all = ["format", "csv"])]
+    pub json: bool,
+    /// As --format csv
+    #[arg(long, conflicts_with = "format")]
+    pub csv: bool,
+}
+
+impl BenchArgs {
+    /// How the answer is written.
+    pub fn format(&self) -> BenchFormat {
+        match (self.json, self.csv) {
+            (true, _) => BenchFormat::Json,
+            (_, true) => BenchFormat::Csv,
+            _ => self.format,
+        }
+    }
 }
 
 /// As [`Format`], and for documents.

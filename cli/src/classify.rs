@@ -53,6 +53,7 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
         .map_err(|error| located(args, error))?;
     let time = start.elapsed();
     drop(progress);
+    source::keep_pipelines(&device);
     let labels = classifier.labels().to_vec();
     let confusion = expected.as_ref().map(|expected| {
         Confusion::new(&labels, expected.iter().copied().zip(predictions.iter().map(|prediction| prediction.class)))

@@ -48,12 +48,17 @@ pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Opens the device that `choice` leads to, with what `gatefold tune` has measured on it. A file
-/// that does not fit is no reason to stop, unless somebody named it.
+/// Opens the device that `choice` leads to, with the kernels that earlier commands compiled and with what
+/// `gatefold tune` has measured on it. A file that does not fit is no reason to stop, unless somebody named it.
 pub fn open(choice: &DeviceChoice) -> Result<Device> {
     let device = untuned(choice)?;
-    let (path, named) = match std::env::var_os(TUNING) {
-        Some(path) => (Some(PathBuf::from(path)), true),
+    if let Some(path) = pipelines_path(device.info())
+        && let Err(error) = device.load_pipeline_cache(&path)
+    {
+        log::warn!("compiling every kernel: {error}");
+    }
+    let (path, named) = match named_tuning() {
+        Some(path) => (Some(path), true),
         None => (tuning_path(device.info()), false),
     };
     let Some(path) = path.filter(|path| device.info().kind != DeviceKind::Cpu && (named || path.exists())) else {
@@ -69,19 +74,39 @@ pub fn open(choice: &DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Names the tuning file instead of the user's cache folder.
-pub const TUNING: &str = "GATEFOLD_TUNING";
+/// The tuning file that `GATEFOLD_TUNING` names instead of the one in the user's cache folder.
+pub fn named_tuning() -> Option<PathBuf> {
+    std::env::var_os("GATEFOLD_TUNING").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Keeps what `device` has compiled for the next command. Where that cannot be, the answer is right all the same.
+pub fn keep_pipelines(device: &Device) {
+    if let Some(path) = pipelines_path(device.info())
+        && let Err(error) = device.save_pipeline_cache(&path)
+    {
+        log::warn!("compiled kernels are not kept: {error}");
+    }
+}
 
 /// Where what was measured on this adapter is kept.
 pub fn tuning_path(info: &DeviceInfo) -> Option<PathBuf> {
+    cache_file(&format!("tuning {} {}", info.name, info.backend), "json")
+}
+
+/// Where what this driver compiled for this adapter is kept.
+fn pipelines_path(info: &DeviceInfo) -> Option<PathBuf> {
+    cache_file(&format!("pipelines {} {} {}", info.name, info.backend, info.driver), "bin")
+}
+
+/// A file in the user's cache folder, if there is one.
+fn cache_file(name: &str, extension: &str) -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME")
         .or_else(|| folder("LOCALAPPDATA"))
         .or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
-    let slug = |text: &str| -> String {
-        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
-    };
-    Some(cache.join("gatefold").join(format!("tuning-{}-{}.json", slug(&info.name), slug(&info.backend))))
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.chars().map(plain).collect();
+    Some(cache.join("gatefold").join(format!("{name}.{extension}")))
 }
 
 /// A choice that leads to this very device.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use gatefold::DeviceChoice;
 use gatefold::tuning::{Tuned, Tuning, tune};
+use gatefold::{DeviceChoice, DeviceKind};
 
 use crate::Result;
 use crate::args::TuneArgs;
@@ -18,14 +18,21 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
     let device = source::untuned(choice)?;
     let info = device.info();
-    let named = args.out.clone().or_else(|| std::env::var_os(source::TUNING).map(Into::into));
+    let nothing = || format!("nothing to tune on {info}: expected a GPU and a recurrent layer");
+    if info.kind == DeviceKind::Cpu || network.recurrent_layers().next().is_none() {
+        return Err(nothing().into());
+    }
+    let named = args.out.clone().or_else(source::named_tuning);
     let path = named
+        .clone()
         .or_else(|| source::tuning_path(info))
         .ok_or("no cache folder: expected XDG_CACHE_HOME or HOME, or --out FILE")?;
     // Whether it can be kept is known before minutes are spent.
     let mut tuning = match Tuning::load(&path) {
         Ok(tuning) if tuning.check(info).is_ok() => tuning,
-        Ok(_) if args.out.is_some() => return Err(format!("{}: is another adapter's", path.display()).into()),
+        Ok(_) if named.is_some() => return Err(format!("{}: is another adapter's", path.display()).into()),
+        // Somebody's file of whatever kind is not written over.
+        Err(error) if named.is_some() && path.exists() => return Err(error.into()),
         _ => Tuning::new(info),
     };
     if let Some(folder) = path.parent() {
@@ -46,7 +53,7 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     for &batch in &args.batch {
         progress.advance(0, &format!("B{batch} on {}", info.name));
         let tuned = tune(&device, &network, args.steps, batch, args.runs)?;
-        let tuned = tuned.ok_or_else(|| format!("nothing to tune on {info}: expected a GPU and a recurrent layer"))?;
+        let tuned = tuned.ok_or_else(nothing)?;
         progress.advance(1, &format!("B{batch} on {}", info.name));
         if let Some(why) = tuned.prefers_cpu() {
             notes += &format!("B{batch}: {why}; `auto` takes the CPU\n");

@@ -21,8 +21,10 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let reference = if args.plant_fault { with_fault(&network)? } else { network.clone() };
     let (input, origin) = input(args, &network)?;
     let check = |choice: &DeviceChoice| -> Result<Verification> {
-        let session = Session::new(&source::open(choice)?, &network)?;
-        Ok(verify(&session, &reference, input.as_input(), None)?)
+        let device = source::open(choice)?;
+        let verification = verify(&Session::new(&device, &network)?, &reference, input.as_input(), None)?;
+        source::keep_pipelines(&device);
+        Ok(verification)
     };
     let mut report = Report::new(format!("{} on {origin}\n", bold(&source::name(args.model.as_deref()))));
     if !args.all {

@@ -89,7 +89,7 @@ impl Network {
 }
 
 /// Writes a neighbour file, which then takes the name.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut partial = PathBuf::from(path).into_os_string();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(partial);

@@ -38,7 +38,7 @@ pub(crate) fn info(info: &wgpu::AdapterInfo) -> DeviceInfo {
     }
 }
 
-/// The adapters among which `choice` may find its own.
+/// The adapters among which `choice` may find its own; all of them where it finds none.
 pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     if *choice == DeviceChoice::Auto && !may_have_gpu() {
         return Vec::new();
@@ -55,11 +55,12 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
             found.extend(on_backends(backends).await);
             let infos: Vec<DeviceInfo> = found.iter().map(|adapter| info(&adapter.get_info())).collect();
             if matches!(choice.select(&infos), Ok(crate::device::Selected::Adapter(_))) {
-                break;
+                return found;
             }
         }
     }
-    found
+    // Who wished for something else is told what there is.
+    if wanted == wgpu::Backends::all() { found } else { on_backends(wgpu::Backends::all()).await }
 }
 
 /// Whether a look for a GPU is worth its time: only to start the software renderers of a Linux without a GPU takes

@@ -30,6 +30,8 @@ pub(crate) struct Context {
     /// Why the device is gone, once it is. Only heard of for devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
+    /// The driver's own, once somebody wants it kept.
+    pub(super) cache: Mutex<Option<wgpu::PipelineCache>>,
 }
 
 /// How kernels are told which repetition of their dispatch they are.
@@ -106,7 +108,10 @@ impl Context {
         limits.max_compute_workgroup_size_x = has.max_compute_workgroup_size_x;
         limits.max_compute_workgroup_size_y = has.max_compute_workgroup_size_y;
         limits.max_compute_workgroup_storage_size = has.max_compute_workgroup_storage_size;
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::IMMEDIATES | wgpu::Features::SHADER_F16;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::IMMEDIATES
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::PIPELINE_CACHE;
         let features = adapter.features() & wanted;
         if features.contains(wgpu::Features::IMMEDIATES) {
             limits.max_immediate_size = REPETITION_SIZE;
@@ -168,6 +173,7 @@ impl Context {
             name: info.to_string(),
             lost: Arc::default(),
             pipelines: Mutex::default(),
+            cache: Mutex::default(),
             device,
             queue,
         }
@@ -318,6 +324,7 @@ impl Context {
             .zip(constants)
             .map(|(constant, &bits)| (constant.name, constant.value(bits)))
             .collect();
+        let cache = lock(&self.cache).clone();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),
@@ -329,14 +336,14 @@ impl Context {
                 // compile time on some backends.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: cache.as_ref(),
         });
         log::debug!("compiled {} {constants:?}", spec.name);
         Pipeline { pipeline, layout }
     }
 }
 
-/// The one place with `unsafe` code.
+/// The one place with `unsafe` code, with [`driver_cache`] below.
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
@@ -349,4 +356,13 @@ pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) 
         wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     // SAFETY: see above; the source is our own, from `Kernel::source`.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+/// A cache of the driver's that begins with `data`, an error where it does not take them.
+#[expect(unsafe_code, reason = "data for the driver; audited below")]
+pub(super) fn driver_cache(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("gatefold"), data, fallback: false };
+    // SAFETY: `data` is what `PipelineCache::get_data` gave this version of gatefold on this adapter and driver:
+    // the one caller, `pipeline_cache.rs`, has held it against a header and a checksum written with it.
+    unsafe { device.create_pipeline_cache(&descriptor) }
 }

@@ -6,6 +6,7 @@ mod context;
 mod decode;
 mod embed;
 mod engine;
+mod pipeline_cache;
 mod probe;
 mod readback;
 mod slots;

@@ -93,7 +93,7 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     }
     drop(progress);
     let kept = Report::json(&json::all(&results))?;
-    let mut report = match args.format {
+    let mut report = match args.format() {
         BenchFormat::Table => table::report(&results),
         BenchFormat::Markdown => table::markdown(&results),
         BenchFormat::Json => Report::new(kept.text.clone()),

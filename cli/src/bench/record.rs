@@ -12,8 +12,13 @@ pub struct Target(PathBuf);
 impl Target {
     /// `path` itself.
     pub fn file(path: &Path) -> Result<Self> {
+        let there = path.exists();
         let trial = fs::OpenOptions::new().append(true).create(true).open(path);
         trial.map_err(|error| format!("{}: expected a file that can be written, got: {error}", path.display()))?;
+        if !there {
+            // A run that is broken off leaves no empty record. What cannot be removed is written over later.
+            let _ = fs::remove_file(path);
+        }
         Ok(Self(path.to_owned()))
     }
 

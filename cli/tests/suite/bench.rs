@@ -39,7 +39,7 @@ fn json_has_every_sample_in_order_of_size() {
 
 #[test]
 fn csv_has_a_line_per_shape_and_device() {
-    let text = answer(small(&["--shape", "hidden=4", "--device", "cpu", "--format", "csv"]));
+    let text = answer(small(&["--shape", "hidden=4", "--device", "cpu", "--csv"]));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let width = reader.headers().expect("a header").len();
     let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("records");
@@ -49,7 +49,7 @@ fn csv_has_a_line_per_shape_and_device() {
 
 #[test]
 fn a_device_named_twice_is_timed_once() {
-    let all = json(&answer(small(&["--device", "cpu", "--device", "cpu", "--format", "json"])));
+    let all = json(&answer(small(&["--device", "cpu", "--device", "cpu", "--json"])));
     assert_eq!(all["results"].as_array().expect("results").len(), 1);
 }
 

@@ -8,6 +8,7 @@ mod devices;
 mod evaluation;
 mod mistakes;
 mod models;
+mod pipelines;
 mod pipes;
 mod support;
 mod tune;

@@ -83,6 +83,12 @@ fn devices_that_are_not_there_are_answered_with_those_that_are() {
         ["classify", "film", "--device", "no such adapter"],
         &[&["no adapter", "no such adapter"], &names[..]].concat(),
     );
+    // A backend that is not there is no reason to hide those that are.
+    for backend in ["metal", "dx12", "webgpu"] {
+        if adapters.iter().all(|adapter| adapter["backend"] != backend) {
+            refusal(["classify", "film", "--device", backend], &[&["no adapter", backend], &names[..]].concat());
+        }
+    }
     let has_gpu = adapters.iter().any(|adapter| adapter["kind"].as_str().is_some_and(|kind| kind.ends_with("GPU")));
     let gpu = run(["classify", "film", "--device", "gpu"]);
     if has_gpu {

@@ -1,6 +1,6 @@
 //! `tune`, and that the other commands follow it.
 
-use crate::support::{Folder, answer, command, on_software, refusal, run};
+use crate::support::{Folder, answer, command, on_software, refusal};
 
 #[test]
 fn what_is_tuned_is_followed() {
@@ -31,6 +31,11 @@ fn what_is_tuned_is_followed() {
         let text = String::from_utf8_lossy(&freely.stdout).into_owned();
         assert_eq!(text.contains("such runs go to the CPU"), goes, "{device}: {text} {freely:?}");
     }
+    // A file that is no tuning is not written over.
+    let model = folder.file("model.safetensors", b"somebody's");
+    let refused = on_software(&["tune", "--steps", "5", "--runs", "1", "--out", &model]).expect("an adapter");
+    assert!(refused.code == 2 && refused.stderr.contains("tuning file"), "{refused:?}");
+    assert_eq!(std::fs::read(&model).expect("a file"), b"somebody's");
     // Broken, or another adapter's: an error where it is named.
     let named = |content: &str| {
         let path = folder.file("named.json", content.as_bytes());
@@ -47,8 +52,10 @@ fn what_is_tuned_is_followed() {
 #[test]
 fn where_nothing_can_be_tuned_it_says_so() {
     let folder = Folder::new("tune_cpu");
-    refusal(["tune", "--device", "cpu", "--out", &folder.path("t.json")], &["nothing to tune on CPU"]);
-    let unwritable = run(["tune", "--device", "cpu", "--out", "/proc/no/tuning.json"]);
+    let out = folder.path("t.json");
+    refusal(["tune", "--device", "cpu", "--out", &out], &["nothing to tune on CPU"]);
+    assert!(!std::path::Path::new(&out).exists(), "a refusal leaves no file");
+    let Some(unwritable) = on_software(&["tune", "--out", "/proc/no/tuning.json"]) else { return };
     assert_eq!(unwritable.code, 2, "{unwritable:?}");
     assert!(unwritable.stderr.contains("/proc/no"), "{unwritable:?}");
 }

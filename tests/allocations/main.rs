@@ -1,6 +1,12 @@
 //! Runs into memory that is there take none, counted by an allocator of their own.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts")]
+
+#[cfg(feature = "gpu")]
+mod on_gpu;
+#[cfg(feature = "gpu")]
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
