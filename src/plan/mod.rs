@@ -14,7 +14,7 @@ mod weights;
 pub use build::plan;
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
+    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
@@ -108,7 +108,7 @@ pub struct PlanOptions {
     pub units: Option<u32>,
     /// Whether [`Strategy::Sequence`] takes four rows in a workgroup.
     pub four_rows: Option<bool>,
-    /// Whether weights stay in registers where a dispatch runs many steps.
+    /// Whether weights stay in registers, on a software adapter in private memory, where a dispatch runs many steps.
     pub held: Option<bool>,
     /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
     pub patience: Option<u32>,

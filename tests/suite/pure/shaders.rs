@@ -7,7 +7,7 @@ use std::fs;
 use gatefold::network::Activation;
 use gatefold::network::WeightFormat;
 use gatefold::plan::{
-    Access, Arithmetic, Cells, Constant, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel, Repetition,
+    Access, Arithmetic, Cells, Constant, Held, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel, Repetition,
     Rung, Tiling,
 };
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
@@ -53,7 +53,7 @@ const STEP: Kernel = Kernel::Recurrent(RecurrentKernel {
     rung: Rung::Step,
     format: WeightFormat::F32,
     arithmetic: Arithmetic::F32,
-    held: false,
+    held: Held::Not,
 });
 
 /// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
