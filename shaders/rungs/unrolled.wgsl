@@ -31,51 +31,55 @@ fn summed(base: u32, unit: u32, y: u32) -> Gates {
         let quad = i - params.first;
         brought[quad / BLOCK][quad % BLOCK] = state[quad];
     }
-    var sum = of_block(0u);
-    if BLOCKS > 1u {
-        sum += of_block(1u);
-    }
-    if BLOCKS > 2u {
-        sum += of_block(2u);
-    }
-    if BLOCKS > 3u {
-        sum += of_block(3u);
-    }
-    if BLOCKS > 4u {
-        sum += of_block(4u);
-    }
-    if BLOCKS > 5u {
-        sum += of_block(5u);
-    }
-    if BLOCKS > 6u {
-        sum += of_block(6u);
-    }
-    if BLOCKS > 7u {
-        sum += of_block(7u);
-    }
-    if BLOCKS > 8u {
-        sum += of_block(8u);
-    }
-    if BLOCKS > 9u {
-        sum += of_block(9u);
-    }
-    if BLOCKS > 10u {
-        sum += of_block(10u);
-    }
-    if BLOCKS > 11u {
-        sum += of_block(11u);
-    }
-    if BLOCKS > 12u {
-        sum += of_block(12u);
-    }
-    if BLOCKS > 13u {
-        sum += of_block(13u);
-    }
-    if BLOCKS > 14u {
-        sum += of_block(14u);
-    }
-    if BLOCKS > 15u {
-        sum += of_block(15u);
+    var sum = Gates();
+    // Always so. Without it LLVM moves the additions behind the branch of whoever asked, and the products to the stack.
+    if params.steps > 0u {
+        sum = of_block(0u);
+        if BLOCKS > 1u {
+            sum += of_block(1u);
+        }
+        if BLOCKS > 2u {
+            sum += of_block(2u);
+        }
+        if BLOCKS > 3u {
+            sum += of_block(3u);
+        }
+        if BLOCKS > 4u {
+            sum += of_block(4u);
+        }
+        if BLOCKS > 5u {
+            sum += of_block(5u);
+        }
+        if BLOCKS > 6u {
+            sum += of_block(6u);
+        }
+        if BLOCKS > 7u {
+            sum += of_block(7u);
+        }
+        if BLOCKS > 8u {
+            sum += of_block(8u);
+        }
+        if BLOCKS > 9u {
+            sum += of_block(9u);
+        }
+        if BLOCKS > 10u {
+            sum += of_block(10u);
+        }
+        if BLOCKS > 11u {
+            sum += of_block(11u);
+        }
+        if BLOCKS > 12u {
+            sum += of_block(12u);
+        }
+        if BLOCKS > 13u {
+            sum += of_block(13u);
+        }
+        if BLOCKS > 14u {
+            sum += of_block(14u);
+        }
+        if BLOCKS > 15u {
+            sum += of_block(15u);
+        }
     }
     return sum;
 }
