@@ -5,10 +5,11 @@
 // memory it fetches number by number, a branch before each; private memory at an index that the compiler knows is
 // one vector. So only h is fetched at each step, and nothing within the sums.
 
-const BLOCK: u32 = 8u;      // quads of k whose sum is one loop, short enough for Mesa to unroll
+// How h reaches all is another file's: brought_each.wgsl, brought_by_subgroup.wgsl.
 
-var<private> held: array<array<array<Product, 4>, BLOCK>, BLOCKS>;
-var<private> brought: array<array<vec4<f32>, BLOCK>, BLOCKS>;     // h(t-1)
+const BLOCK: u32 = 8u;      // quads of k summed by one call of of_block: as many as a vector, or Mesa would unroll as a loop
+
+var<private> held: array<array<array<Product, 4>, BLOCK>, BLOCKS>;    // 0 past the last quad
 
 // The loops that fetch count from a number that no compiler knows: unrolled, their branches would take it seconds.
 fn hold(base: u32, unit: u32, first: u32) {
@@ -18,19 +19,8 @@ fn hold(base: u32, unit: u32, first: u32) {
     }
 }
 
-fn of_block(block: u32) -> Gates {
-    var sum = Gates();
-    for (var i = 0u; i < BLOCK; i++) {
-        sum += product(brought[block][i], held[block][i]);
-    }
-    return sum;
-}
-
 fn summed(base: u32, unit: u32, y: u32) -> Gates {
-    for (var i = params.first; i < params.first + STATE_QUADS; i++) {
-        let quad = i - params.first;
-        brought[quad / BLOCK][quad % BLOCK] = state[quad];
-    }
+    bring();
     var sum = Gates();
     // Always so. Without it LLVM moves the additions behind the branch of whoever asked, and the products to the stack.
     if params.steps > 0u {

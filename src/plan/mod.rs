@@ -14,8 +14,8 @@ mod weights;
 pub use build::plan;
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
-    RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
+    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel,
+    ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
@@ -54,6 +54,8 @@ pub struct PlanLimits {
     pub f16: bool,
     /// Whether the adapter is a software renderer.
     pub software: bool,
+    /// Invocations of every subgroup, where kernels may use its operations; else 0.
+    pub subgroup: u32,
 }
 
 impl Default for PlanLimits {
@@ -68,6 +70,7 @@ impl Default for PlanLimits {
             resident_workgroups: 0,
             f16: false,
             software: false,
+            subgroup: 0,
         }
     }
 }

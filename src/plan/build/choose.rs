@@ -4,7 +4,9 @@ use super::lanes::LaneSet;
 use super::{Builder, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
-use crate::plan::{Arithmetic, Blocks, Held, MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange};
+use crate::plan::{
+    Arithmetic, Blocks, Held, MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
+};
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
 const BUSY: u64 = 16_384;
@@ -65,7 +67,7 @@ impl How {
         let holding = match self.held {
             Held::Not => 0,
             Held::Registers => HELD_WORDS,
-            Held::Unrolled(_) => quads,
+            Held::Unrolled { .. } => quads,
         };
         match self.rung {
             Rung::Step => [depth, below]
@@ -84,7 +86,9 @@ impl How {
                 let over = quads.div_ceil(group);
                 let sum = match self.held {
                     // h is brought; the sums count as loops, whether they are unrolled or not.
-                    Held::Unrolled(blocks) => quads + blocks.count() * Blocks::QUADS,
+                    Held::Unrolled { blocks, subgroups } => {
+                        quads.div_ceil(if subgroups { Blocks::QUADS } else { 1 }) + blocks.count() * Blocks::QUADS
+                    }
                     _ => turns,
                 };
                 let step = 1 + blocks * (1 + sum + halvings) + over;
@@ -209,7 +213,8 @@ impl Builder {
         let held = match how.held {
             Held::Not => "",
             Held::Registers => ", weights in registers",
-            Held::Unrolled(_) => ", weights in private memory",
+            Held::Unrolled { subgroups: false, .. } => ", weights in private memory",
+            Held::Unrolled { subgroups: true, .. } => ", weights in private memory, h through subgroups",
         };
         how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held})");
         Ok(how)
@@ -255,7 +260,10 @@ impl Builder {
         let units = units.min(most / split).max(1);
         let quads = (set.level.state_size() as u64).div_ceil(4);
         let held = match (unrolled, self.in_registers(set, units, split)) {
-            (Some(blocks), _) => Held::Unrolled(blocks),
+            (Some(blocks), _) => {
+                let whole = units.is_multiple_of(self.limits.subgroup.max(1));
+                Held::Unrolled { blocks, subgroups: whole && u64::from(self.limits.subgroup) == Blocks::QUADS }
+            }
             (None, Ok(held)) => held,
             (None, Err(reason)) => return Ok(Err(reason)),
         };

@@ -26,8 +26,14 @@ pub enum Held {
     Not,
     /// In registers.
     Registers,
-    /// In the private memory of a software adapter's invocations, the products unrolled.
-    Unrolled(Blocks),
+    /// In the private memory of a software adapter's invocations, the products unrolled; h comes to each by itself, or
+    /// through subgroups of [`Blocks::QUADS`] invocations.
+    Unrolled {
+        /// Room for the weights of a unit.
+        blocks: Blocks,
+        /// Whether h comes through subgroups.
+        subgroups: bool,
+    },
 }
 
 /// Blocks of [`Blocks::QUADS`] quads of k that [`Held::Unrolled`] has room for; a file under `shaders/rungs/`.
@@ -207,14 +213,24 @@ impl Held {
         let registers = rung.is_long().then_some(Self::Registers);
         let blocks: &[Blocks] =
             if rung == Rung::Sequence && arithmetic == Arithmetic::F32 { &Blocks::ALL } else { &[] };
-        std::iter::once(Self::Not).chain(registers).chain(blocks.iter().map(|&blocks| Self::Unrolled(blocks)))
+        let unrolled =
+            blocks.iter().flat_map(|&blocks| [false, true].map(|subgroups| Self::Unrolled { blocks, subgroups }));
+        std::iter::once(Self::Not).chain(registers).chain(unrolled)
     }
 
     fn sources(self) -> Vec<&'static str> {
         match self {
             Self::Not => vec![include_str!("../../../shaders/rungs/streamed.wgsl")],
             Self::Registers => vec![include_str!("../../../shaders/rungs/held.wgsl")],
-            Self::Unrolled(blocks) => vec![blocks.source(), include_str!("../../../shaders/rungs/unrolled.wgsl")],
+            Self::Unrolled { blocks, subgroups } => vec![
+                blocks.source(),
+                include_str!("../../../shaders/rungs/unrolled.wgsl"),
+                if subgroups {
+                    include_str!("../../../shaders/rungs/brought_by_subgroup.wgsl")
+                } else {
+                    include_str!("../../../shaders/rungs/brought_each.wgsl")
+                },
+            ],
         }
     }
 }
@@ -269,7 +285,7 @@ impl Rung {
         if self.is_long() {
             sources.extend(held.sources());
         }
-        if self == Self::Sequence && !matches!(held, Held::Unrolled(_)) {
+        if self == Self::Sequence && !matches!(held, Held::Unrolled { .. }) {
             sources.push(include_str!("../../../shaders/rungs/turns.wgsl"));
         }
         sources
@@ -373,7 +389,8 @@ impl RecurrentKernel {
         match self.held {
             Held::Not => {}
             Held::Registers => name += " held",
-            Held::Unrolled(_) => name += " unrolled",
+            Held::Unrolled { subgroups: false, .. } => name += " unrolled",
+            Held::Unrolled { subgroups: true, .. } => name += " unrolled, subgroups",
         }
         KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, constants }
     }

@@ -5,8 +5,8 @@ use gatefold::network::{
 };
 use gatefold::plan::Tiling;
 use gatefold::plan::{
-    self as planning, Blocks, Choice, Dispatch, Held, Kernel, MAX_REPEAT, Plan, PlanLimits, ROW_WORKGROUP, RunShape, Rung,
-    SOFTWARE_LOOP_LIMIT, pack, plan, weight_sizes,
+    self as planning, Blocks, Choice, Dispatch, Held, Kernel, MAX_REPEAT, Plan, PlanLimits, ROW_WORKGROUP, RunShape,
+    Rung, SOFTWARE_LOOP_LIMIT, pack, plan, weight_sizes,
 };
 use gatefold::{Error, Network, PlanOptions};
 use proptest::prelude::*;
@@ -277,8 +277,14 @@ fn the_iterations_counted_are_the_loops_written() {
     let options = PlanOptions::default().strategy(planning::Strategy::Sequence).held(true);
     let unrolled = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
     let unrolled = unrolled.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
-    assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled(Blocks::Four));
+    assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled { blocks: Blocks::Four, subgroups: false });
     assert_eq!(unrolled.iterations, 18 + 1 + 1 + 3 * (1 + (1 + 18 + 4 * 8) + 1) + 1);
+    // Through subgroups of 8 invocations h takes 3 iterations.
+    let limits = PlanLimits { subgroup: 8, ..limits };
+    let subgroups = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
+    let subgroups = subgroups.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
+    assert_eq!(subgroups.kernel.recurrent().unwrap().held, Held::Unrolled { blocks: Blocks::Four, subgroups: true });
+    assert_eq!(unrolled.iterations - subgroups.iterations, 3 * (18 - 3));
     // Three passes over 5 columns by 64 invocations, two reductions.
     assert_eq!(iterations(planning::Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
 }
