@@ -49,15 +49,7 @@ fn recurrent_sequence(
         let masked = is_masked(row, time);
         for (var unit0 = 0u; unit0 < WIDTH; unit0 += UNITS) {
             let unit = unit0 + local.x;
-            var sum = Gates();
-            for (var turn = 0u; turn < TURNS; turn++) {
-                // Past an edge the last does it again and is dropped. No branch: all read the same state.
-                let i = turn * SPLIT + part_of(local.y);
-                let quad = min(i, STATE_QUADS - 1u);
-                let numbers = select(state[quad], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
-                sum += product(numbers, weights_at(turn, base, quad, min(unit, WIDTH - 1u)));
-            }
-            sum = reduced(sum, local.xy);
+            let sum = reduced(summed(base, unit, local.y), local.xy);
             if unit < WIDTH && local.y == 0u {
                 let before = state[unit / 4u][unit % 4u];
                 var result = before;

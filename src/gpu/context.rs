@@ -112,7 +112,10 @@ impl Context {
             | wgpu::Features::IMMEDIATES
             | wgpu::Features::SHADER_F16
             | wgpu::Features::PIPELINE_CACHE;
-        let features = adapter.features() & wanted;
+        let mut features = adapter.features() & wanted;
+        if info.kind == DeviceKind::Software {
+            features |= adapter.features() & wgpu::Features::SUBGROUP;
+        }
         if features.contains(wgpu::Features::IMMEDIATES) {
             limits.max_immediate_size = REPETITION_SIZE;
         }
@@ -161,6 +164,7 @@ impl Context {
                 resident_workgroups: 0,
                 f16: features.contains(wgpu::Features::SHADER_F16),
                 software: info.kind == DeviceKind::Software,
+                subgroup: subgroup(&device),
             },
             resident: OnceLock::new(),
             uniform_stride,
@@ -341,6 +345,13 @@ impl Context {
         log::debug!("compiled {} {constants:?}", spec.name);
         Pipeline { pipeline, layout }
     }
+}
+
+/// Invocations of every subgroup of a device that allows its operations, 0 where they differ.
+fn subgroup(device: &wgpu::Device) -> u32 {
+    let info = device.adapter_info();
+    let one = device.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
+    if one { info.subgroup_min_size } else { 0 }
 }
 
 /// The one place with `unsafe` code, with [`driver_cache`] below.

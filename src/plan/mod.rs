@@ -14,8 +14,8 @@ mod weights;
 pub use build::plan;
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, ROW_WORKGROUP,
-    RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
+    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel,
+    ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
@@ -54,6 +54,8 @@ pub struct PlanLimits {
     pub f16: bool,
     /// Whether the adapter is a software renderer.
     pub software: bool,
+    /// Invocations of every subgroup, where kernels may use its operations; else 0.
+    pub subgroup: u32,
 }
 
 impl Default for PlanLimits {
@@ -68,6 +70,7 @@ impl Default for PlanLimits {
             resident_workgroups: 0,
             f16: false,
             software: false,
+            subgroup: 0,
         }
     }
 }
@@ -108,7 +111,7 @@ pub struct PlanOptions {
     pub units: Option<u32>,
     /// Whether [`Strategy::Sequence`] takes four rows in a workgroup.
     pub four_rows: Option<bool>,
-    /// Whether weights stay in registers where a dispatch runs many steps.
+    /// Whether weights stay in registers, on a software adapter in private memory, where a dispatch runs many steps.
     pub held: Option<bool>,
     /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
     pub patience: Option<u32>,

@@ -1,6 +1,6 @@
 //! How many bytes a run moves at least: an estimate from the plan, to be held against a measured bandwidth.
 
-use super::{Access, Dispatch, Kernel, Plan};
+use super::{Access, Dispatch, Held, Kernel, Plan};
 use crate::network::WeightFormat;
 
 const F32: u64 = 4;
@@ -57,7 +57,7 @@ impl Traffic {
             _ => 4,
         };
         let k = lanes * depth.next_multiple_of(4) + (lanes - 1) * below.next_multiple_of(4);
-        self.weights += k * width * gates * stored * if kernel.held { repeat } else { steps };
+        self.weights += k * width * gates * stored * if kernel.held == Held::Not { steps } else { repeat };
         let row = lanes * u64::from(dispatch.batch) * F32;
         let h = if kernel.rung.is_long() { repeat } else { steps };
         self.state += 2 * h * row * constant("STATE");

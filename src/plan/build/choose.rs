@@ -4,7 +4,9 @@ use super::lanes::LaneSet;
 use super::{Builder, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
-use crate::plan::{MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange};
+use crate::plan::{
+    Arithmetic, Blocks, Held, MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
+};
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
 const BUSY: u64 = 16_384;
@@ -18,6 +20,8 @@ const TILE_ROWS: usize = 16;
 const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, by time measured on lavapipe.
 const STREAMED_SOFTWARE: u64 = 96 << 10;
+/// Steps from which it pays on a software adapter to bring U to private memory first, by time measured on lavapipe.
+const UNROLLED_STEPS: usize = 16;
 /// Words of weights that an invocation keeps in registers, as `shaders/rungs/held.wgsl` says.
 const HELD_WORDS: u64 = 16;
 /// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
@@ -37,7 +41,7 @@ pub(super) struct How {
     units: u32,
     /// Second dimension of a workgroup: invocations of one sum, or quads of rows.
     second: u32,
-    pub held: bool,
+    pub held: Held,
     /// Steps of one repetition.
     pub stride: u32,
     pub patience: u32,
@@ -60,7 +64,11 @@ impl How {
         let turns = quads.div_ceil(second);
         let blocks = width.div_ceil(units);
         let steps = u64::from(self.stride);
-        let holding = if self.held { HELD_WORDS } else { 0 };
+        let holding = match self.held {
+            Held::Not => 0,
+            Held::Registers => HELD_WORDS,
+            Held::Unrolled { .. } => quads,
+        };
         match self.rung {
             Rung::Step => [depth, below]
                 .iter()
@@ -76,7 +84,14 @@ impl How {
             }
             Rung::Sequence => {
                 let over = quads.div_ceil(group);
-                let step = 1 + blocks * (1 + turns + halvings) + over;
+                let sum = match self.held {
+                    // h is brought; the sums count as loops, whether they are unrolled or not.
+                    Held::Unrolled { blocks, subgroups } => {
+                        quads.div_ceil(if subgroups { Blocks::QUADS } else { 1 }) + blocks.count() * Blocks::QUADS
+                    }
+                    _ => turns,
+                };
+                let step = 1 + blocks * (1 + sum + halvings) + over;
                 holding + (4 * quads).div_ceil(group) + over + steps * step + depth.div_ceil(group)
             }
             Rung::SequenceRows => {
@@ -119,7 +134,9 @@ impl Builder {
         }
         let mut wishes = Vec::new();
         let streamed = if self.limits.software { STREAMED_SOFTWARE } else { STREAMED };
-        if self.streams(set) {
+        if self.unrolled(set).is_some() {
+            wishes.push((Strategy::Sequence, "no launch per step, and U is read once for many".to_owned()));
+        } else if self.streams(set) {
             wishes.push((
                 Strategy::Sequence,
                 format!(
@@ -156,7 +173,7 @@ impl Builder {
 
     /// `strategy` on `set`, or why not.
     fn fit(&self, strategy: Strategy, set: &LaneSet<'_>, why: &str) -> Result<How> {
-        if self.options.arithmetic == crate::plan::Arithmetic::F16 && !self.limits.f16 {
+        if self.options.arithmetic == Arithmetic::F16 && !self.limits.f16 {
             return Err(Error::Unsupported {
                 place: "plan".into(),
                 what: "f16 arithmetic: the adapter has no SHADER_F16".into(),
@@ -193,7 +210,12 @@ impl Builder {
             (_, 1) => "invocation for each",
             _ => "invocations for each",
         };
-        let held = if how.held { ", weights in registers" } else { "" };
+        let held = match how.held {
+            Held::Not => "",
+            Held::Registers => ", weights in registers",
+            Held::Unrolled { subgroups: false, .. } => ", weights in private memory",
+            Held::Unrolled { subgroups: true, .. } => ", weights in private memory, h through subgroups",
+        };
         how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held})");
         Ok(how)
     }
@@ -208,23 +230,25 @@ impl Builder {
         };
         let most = self.limits.max_invocations.min(STEP_WORKGROUP);
         let units = self.units(set, 64).min(most / split).max(1);
-        Ok(self.how(Rung::Step, units, split, false))
+        Ok(self.how(Rung::Step, units, split, Held::Not))
     }
 
     fn tile(&self, set: &LaneSet<'_>) -> Result<How> {
         let quads = self.split()?.unwrap_or(4);
         let most = self.limits.max_invocations.min(STEP_WORKGROUP);
         let units = self.units(set, 16).min(most / quads).max(1);
-        Ok(self.how(Rung::Tile, units, quads, false))
+        Ok(self.how(Rung::Tile, units, quads, Held::Not))
     }
 
     /// The reason where a workgroup's memory is too small, or one step too long for the adapter.
     fn sequence(&self, set: &LaneSet<'_>) -> Result<std::result::Result<How, String>> {
         let width = set.level.hidden_size;
-        let four = self
-            .options
-            .four_rows
-            .unwrap_or(!self.limits.software && self.batch > 64 || self.limits.software && self.batch >= 4);
+        let unrolled = self.unrolled(set);
+        let four = self.options.four_rows.unwrap_or(match unrolled {
+            Some(_) => false,
+            None if self.limits.software => self.batch >= 4,
+            None => self.batch > 64,
+        });
         let rung = if four { Rung::SequenceRows } else { Rung::Sequence };
         let most = self.limits.max_invocations;
         let units = self.units(set, narrow(width.next_power_of_two() as u64).max(32)).min(most);
@@ -235,11 +259,13 @@ impl Builder {
         };
         let units = units.min(most / split).max(1);
         let quads = (set.level.state_size() as u64).div_ceil(4);
-        let held = self.held(set, units, split);
-        let held = match self.options.held {
-            None => held && !self.limits.software,
-            Some(true) if !held => return Ok(Err("the weights of a unit do not fit the registers".into())),
-            Some(wish) => wish,
+        let held = match (unrolled, self.in_registers(set, units, split)) {
+            (Some(blocks), _) => {
+                let whole = units.is_multiple_of(self.limits.subgroup.max(1));
+                Held::Unrolled { blocks, subgroups: whole && u64::from(self.limits.subgroup) == Blocks::QUADS }
+            }
+            (None, Ok(held)) => held,
+            (None, Err(reason)) => return Ok(Err(reason)),
         };
         let state = if four { 128 * quads } else { 32 * quads };
         let needed = state + self.partial_sums(set, units * split);
@@ -309,11 +335,9 @@ impl Builder {
         if units * split > self.limits.max_invocations || !enough(&units) {
             return Ok(Err(format!("{units} x {split} invocations in more than {at_once} workgroups at once")));
         }
-        let held = self.held(set, units.max(narrow(width as u64)), split);
-        let held = match self.options.held {
-            None => held && !self.limits.software,
-            Some(true) if !held => return Ok(Err("the weights of a unit do not fit the registers".into())),
-            Some(wish) => wish,
+        let held = match self.in_registers(set, units.max(narrow(width as u64)), split) {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(reason)),
         };
         let needed = 16 * quads * self.batch as u64 + self.partial_sums(set, units * split);
         if needed > self.limits.max_workgroup_memory.into() {
@@ -344,7 +368,7 @@ impl Builder {
         Ok(Ok(how))
     }
 
-    fn how(&self, rung: Rung, units: u32, second: u32, held: bool) -> How {
+    fn how(&self, rung: Rung, units: u32, second: u32, held: Held) -> How {
         let (strategy, reason) = (Strategy::Step, String::new());
         How { strategy, rung, units, second, held, stride: 1, patience: 0, reason }
     }
@@ -378,11 +402,29 @@ impl Builder {
         }
     }
 
-    /// Whether registers hold the weights of one unit for each invocation.
-    fn held(&self, set: &LaneSet<'_>, units: u32, split: u32) -> bool {
+    /// Whether registers hold the weights of one unit for each invocation; the reason where they cannot and should.
+    fn in_registers(&self, set: &LaneSet<'_>, units: u32, split: u32) -> std::result::Result<Held, String> {
         let quads = (set.level.state_size() as u64).div_ceil(4);
         let one_block = u64::from(units) >= set.level.hidden_size as u64;
-        one_block && quads.div_ceil(split.into()) * self.words_per_quad(set) <= HELD_WORDS
+        let fit = one_block && quads.div_ceil(split.into()) * self.words_per_quad(set) <= HELD_WORDS;
+        match self.options.held {
+            Some(true) if !fit => Err("the weights of a unit do not fit the registers".into()),
+            Some(false) => Ok(Held::Not),
+            None if self.limits.software => Ok(Held::Not),
+            _ => Ok(if fit { Held::Registers } else { Held::Not }),
+        }
+    }
+
+    /// The room in private memory for the weights of one unit for each invocation of [`Strategy::Sequence`], where a
+    /// software adapter gains from it and nothing else is wished.
+    fn unrolled(&self, set: &LaneSet<'_>) -> Option<Blocks> {
+        let options = &self.options;
+        let most = self.limits.max_invocations;
+        let fits = set.level.hidden_size as u64 <= u64::from(options.units.unwrap_or(most).min(most));
+        let alone = options.split.is_none_or(|split| split == 1) && options.four_rows != Some(true);
+        let enough = options.held.unwrap_or(set.works[0].steps_in >= UNROLLED_STEPS);
+        let chosen = self.limits.software && options.arithmetic == Arithmetic::F32 && fits && alone && enough;
+        chosen.then(|| Blocks::for_quads((set.level.state_size() as u64).div_ceil(4))).flatten()
     }
 
     /// Bytes of workgroup memory for the partial sums of `invocations`.

@@ -4,7 +4,7 @@
 mod layers;
 mod recurrent;
 
-pub use recurrent::{Cells, RecurrentKernel, Rung, head_of_exchange};
+pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung, head_of_exchange};
 
 use super::constants::LAST_OF_FEW;
 use crate::network::WeightFormat;

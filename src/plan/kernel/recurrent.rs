@@ -15,8 +15,40 @@ pub struct RecurrentKernel {
     pub format: WeightFormat,
     /// How products are taken.
     pub arithmetic: Arithmetic,
-    /// Whether the weights stay in registers.
-    pub held: bool,
+    /// Where the weights stay between steps.
+    pub held: Held,
+}
+
+/// Where the weights of a dispatch that runs many steps stay between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Held {
+    /// In the buffer that they are read from at every step.
+    Not,
+    /// In registers.
+    Registers,
+    /// In the private memory of a software adapter's invocations, the products unrolled; h comes to each by itself, or
+    /// through subgroups of [`Blocks::QUADS`] invocations.
+    Unrolled {
+        /// Room for the weights of a unit.
+        blocks: Blocks,
+        /// Whether h comes through subgroups.
+        subgroups: bool,
+    },
+}
+
+/// Blocks of [`Blocks::QUADS`] quads of k that [`Held::Unrolled`] has room for; a file under `shaders/rungs/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blocks {
+    /// K up to 32.
+    One,
+    /// K up to 64.
+    Two,
+    /// K up to 128.
+    Four,
+    /// K up to 256.
+    Eight,
+    /// K up to 512.
+    Sixteen,
 }
 
 /// What a step computes; a file under `shaders/cells/`.
@@ -141,6 +173,68 @@ impl Cells {
     }
 }
 
+impl Blocks {
+    /// Quads of k in a block.
+    pub const QUADS: u64 = 8;
+    const ALL: [Self; 5] = [Self::One, Self::Two, Self::Four, Self::Eight, Self::Sixteen];
+
+    /// The fewest that hold `quads` quads of k.
+    #[must_use]
+    pub fn for_quads(quads: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|blocks| blocks.count() * Self::QUADS >= quads)
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::One => include_str!("../../../shaders/rungs/blocks_1.wgsl"),
+            Self::Two => include_str!("../../../shaders/rungs/blocks_2.wgsl"),
+            Self::Four => include_str!("../../../shaders/rungs/blocks_4.wgsl"),
+            Self::Eight => include_str!("../../../shaders/rungs/blocks_8.wgsl"),
+            Self::Sixteen => include_str!("../../../shaders/rungs/blocks_16.wgsl"),
+        }
+    }
+}
+
+impl Held {
+    /// All that a rung may have.
+    fn all(rung: Rung, arithmetic: Arithmetic) -> impl Iterator<Item = Self> {
+        let registers = rung.is_long().then_some(Self::Registers);
+        let blocks: &[Blocks] =
+            if rung == Rung::Sequence && arithmetic == Arithmetic::F32 { &Blocks::ALL } else { &[] };
+        let unrolled =
+            blocks.iter().flat_map(|&blocks| [false, true].map(|subgroups| Self::Unrolled { blocks, subgroups }));
+        std::iter::once(Self::Not).chain(registers).chain(unrolled)
+    }
+
+    fn sources(self) -> Vec<&'static str> {
+        match self {
+            Self::Not => vec![include_str!("../../../shaders/rungs/streamed.wgsl")],
+            Self::Registers => vec![include_str!("../../../shaders/rungs/held.wgsl")],
+            Self::Unrolled { blocks, subgroups } => vec![
+                blocks.source(),
+                include_str!("../../../shaders/rungs/unrolled.wgsl"),
+                if subgroups {
+                    include_str!("../../../shaders/rungs/brought_by_subgroup.wgsl")
+                } else {
+                    include_str!("../../../shaders/rungs/brought_each.wgsl")
+                },
+            ],
+        }
+    }
+}
+
 impl Rung {
     /// Whether one dispatch runs many steps.
     #[must_use]
@@ -180,19 +274,21 @@ impl Rung {
         }
     }
 
-    fn sources(self, held: bool) -> Vec<&'static str> {
-        let weights = if held {
-            include_str!("../../../shaders/rungs/held.wgsl")
-        } else {
-            include_str!("../../../shaders/rungs/streamed.wgsl")
-        };
-        match self {
+    fn sources(self, held: Held) -> Vec<&'static str> {
+        let mut sources = match self {
             Self::Step => vec![SPLIT, FINISH, include_str!("../../../shaders/rungs/step.wgsl")],
             Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
-            Self::Sequence => vec![SPLIT, weights, include_str!("../../../shaders/rungs/sequence.wgsl")],
-            Self::SequenceRows => vec![SPLIT, weights, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
-            Self::Resident => vec![SPLIT, weights, include_str!("../../../shaders/rungs/resident.wgsl")],
+            Self::Sequence => vec![SPLIT, include_str!("../../../shaders/rungs/sequence.wgsl")],
+            Self::SequenceRows => vec![SPLIT, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
+            Self::Resident => vec![SPLIT, include_str!("../../../shaders/rungs/resident.wgsl")],
+        };
+        if self.is_long() {
+            sources.extend(held.sources());
         }
+        if self == Self::Sequence && !matches!(held, Held::Unrolled { .. }) {
+            sources.push(include_str!("../../../shaders/rungs/turns.wgsl"));
+        }
+        sources
     }
 
     /// Constants behind those that all have; the first is the second dimension of a workgroup.
@@ -251,8 +347,7 @@ impl RecurrentKernel {
             rungs.flat_map(move |rung| {
                 WeightFormat::ALL.into_iter().flat_map(move |format| {
                     Arithmetic::ALL.into_iter().flat_map(move |arithmetic| {
-                        let held: &[bool] = if rung.is_long() { &[false, true] } else { &[false] };
-                        held.iter().map(move |&held| Self { cell, rung, format, arithmetic, held })
+                        Held::all(rung, arithmetic).map(move |held| Self { cell, rung, format, arithmetic, held })
                     })
                 })
             })
@@ -291,8 +386,11 @@ impl RecurrentKernel {
         if self.arithmetic != Arithmetic::F32 {
             name += " in f16";
         }
-        if self.held {
-            name += " held";
+        match self.held {
+            Held::Not => {}
+            Held::Registers => name += " held",
+            Held::Unrolled { subgroups: false, .. } => name += " unrolled",
+            Held::Unrolled { subgroups: true, .. } => name += " unrolled, subgroups",
         }
         KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, constants }
     }

@@ -7,8 +7,8 @@ use std::fs;
 use gatefold::network::Activation;
 use gatefold::network::WeightFormat;
 use gatefold::plan::{
-    Access, Arithmetic, Cells, Constant, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel, Repetition,
-    Rung, Tiling,
+    Access, Arithmetic, Cells, Constant, Held, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel,
+    Repetition, Rung, Tiling,
 };
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -53,7 +53,7 @@ const STEP: Kernel = Kernel::Recurrent(RecurrentKernel {
     rung: Rung::Step,
     format: WeightFormat::F32,
     arithmetic: Arithmetic::F32,
-    held: false,
+    held: Held::Not,
 });
 
 /// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
@@ -99,7 +99,13 @@ fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
         capabilities.set(Capabilities::SHADER_FLOAT16, kernel.arithmetic == Arithmetic::F16);
         capabilities.set(Capabilities::IMMEDIATES, repetition == Repetition::Immediate);
     }
+    capabilities.set(Capabilities::SUBGROUP, subgroups(kernel));
     capabilities
+}
+
+/// Whether a kernel uses operations of subgroups, which the plan asks for only where the adapter has them.
+fn subgroups(kernel: Kernel) -> bool {
+    kernel.recurrent().is_some_and(|kernel| matches!(kernel.held, Held::Unrolled { subgroups: true, .. }))
 }
 
 fn validate(
@@ -203,13 +209,13 @@ fn every_permutation_translates_for_every_backend() {
             let group: u32 = module.entry_points[0].workgroup_size.iter().product();
             assert!((1..=256).contains(&group), "{kernel:?} {values:?}: {group} invocations");
             let half = kernel.recurrent().is_some_and(|kernel| kernel.arithmetic == Arithmetic::F16);
-            translate(&module, &info, name, half);
+            translate(&module, &info, name, [half, subgroups(kernel)]);
         }
     }
 }
 
 /// To SPIR-V, MSL, HLSL and GLSL.
-fn translate(module: &Module, info: &ModuleInfo, name: &str, half: bool) {
+fn translate(module: &Module, info: &ModuleInfo, name: &str, [half, subgroups]: [bool; 2]) {
     let entry = (ShaderStage::Compute, name.to_owned());
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into() };
     let words = spv::write_vec(module, info, &spv::Options::default(), Some(&pipeline)).unwrap();
@@ -219,8 +225,8 @@ fn translate(module: &Module, info: &ModuleInfo, name: &str, half: bool) {
     let (metal, _) = msl::write_string(module, info, &options, &msl::PipelineOptions::default()).unwrap();
     assert!(metal.contains("kernel void"));
 
-    // DXC's model for f16; FXC's for the rest.
-    let shader_model = if half { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V5_1 };
+    // DXC's model for f16 and subgroups; FXC's for the rest.
+    let shader_model = if half || subgroups { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V5_1 };
     let options = hlsl::Options {
         fake_missing_bindings: true,
         shader_model,
