@@ -1,4 +1,4 @@
-"""PyTorch's nn.LSTM and nn.GRU. PEER_DEVICE: cpu or cuda (cuDNN, TF32 off); PEER_PRECISION: f32 or f16."""
+"""PyTorch's nn.LSTM, nn.GRU and nn.RNN. PEER_DEVICE: cpu or cuda (cuDNN, TF32 off); PEER_PRECISION: f32 or f16."""
 
 import os
 import sys
@@ -23,8 +23,9 @@ else:
 
 def prepare(_folder, weights, x):
     rows, hidden = weights["weight_hh_l0"].shape
-    kind = {4: torch.nn.LSTM, 3: torch.nn.GRU}[rows // hidden]
-    network = kind(x.shape[2], hidden, len(weights) // 4)
+    kind = {4: torch.nn.LSTM, 3: torch.nn.GRU, 1: torch.nn.RNN}[rows // hidden]
+    both = "weight_hh_l0_reverse" in weights
+    network = kind(x.shape[2], hidden, len(weights) // (8 if both else 4), bidirectional=both)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     network = network.to(DEVICE, DTYPE).eval()
     x = torch.from_numpy(x)
