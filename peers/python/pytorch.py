@@ -11,6 +11,8 @@ DTYPE = {"f32": torch.float32, "f16": torch.float16}[PRECISION]
 if DEVICE == "cuda":
     if not torch.cuda.is_available():
         sys.exit("PyTorch finds no NVIDIA GPU")
+    if not torch.backends.cudnn.is_available():
+        sys.exit("this PyTorch has no cuDNN")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     NAME = f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}, {DTYPE}"
