@@ -7,6 +7,7 @@ times itself; one that is off is shown as wrong, without a time. One that cannot
 import argparse
 import datetime
 import json
+import math
 import os
 import pathlib
 import re
@@ -23,6 +24,8 @@ from prepare import Shape
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+# What is built, and the cases; another checkout's can be taken (Burn is long to build).
+TARGET = pathlib.Path(os.environ.get("PEERS_TARGET", ROOT / "target")).resolve()
 # Outputs lie within ±1. Weights are rounded before they are compared, so that every format is held to the same.
 TOLERANCE = 1e-5
 # A call is repeated while other processes take more than this part of a core.
@@ -52,8 +55,37 @@ class Peer(NamedTuple):
     tolerance: float = TOLERANCE
 
 
+class Goal(NamedTuple):
+    """At hidden sizes and batches from the first to the last, how many times as fast as `other` gatefold shall be."""
+
+    other: str
+    times: float
+    hidden: tuple
+    batch: tuple
+
+    def is_about(self, shape):
+        one_lstm = (shape.cell, shape.directions, shape.layers) == ("lstm", 1, 1)
+        pairs = [(shape.hidden, self.hidden), (shape.batch, self.batch)]
+        return one_lstm and all(low <= size <= high for size, (low, high) in pairs)
+
+
+# The project's goals: on a software adapter, where arithmetic dominates, and on a GPU.
+SOFTWARE = [
+    Goal("burn-wgpu", 10, (1, 128), (1, 1)),
+    Goal("burn-wgpu", 3, (256, 512), (1, 1)),
+    Goal("onnxruntime-webgpu", 2, (64, 512), (1, 1)),
+]
+GPU = [
+    Goal("burn-wgpu", 10, (64, 1024), (1, 4)),
+    Goal("burn-wgpu", 5, (64, 1024), (16, 32)),
+    Goal("onnxruntime-webgpu", 5, (64, 1024), (1, 4)),
+]
+for cudnn in ("pytorch-cudnn", "pytorch-cudnn-f16"):
+    GPU += [Goal(cudnn, 1, (1, 1024), (1, 4)), Goal(cudnn, 0.5, (1, 1024), (16, 64))]
+
+
 def rust(name, target="peers-build"):
-    return [str(ROOT / "target" / target / "release" / f"peer-{name}")]
+    return [str(TARGET / target / "release" / f"peer-{name}")]
 
 
 def python(name):
@@ -90,13 +122,15 @@ def chosen_peers(everyone, places, names):
     return [peer for peer in here if peer.name in measures | set(names)]
 
 
-def build(chosen):
-    """What is missing or older than its source; a peer that does not build is reported where it would have run."""
+def build(chosen, gatefold):
+    """What is missing or older than its source, gatefold's runner from the checkout `gatefold`; a peer that does not
+    build is reported where it would have run."""
     for binary in dict.fromkeys(pathlib.Path(peer.command[0]) for peer in chosen if len(peer.command) == 1):
         target = binary.parents[1]
         command = ["cargo", "build", "--release", "--locked", "-p", binary.name, "--target-dir", str(target)]
         print(f"building {binary.name}", file=sys.stderr, flush=True)
-        if subprocess.run(command, cwd=HERE).returncode != 0:
+        checkout = gatefold if binary.name == "peer-gatefold" else ROOT
+        if subprocess.run(command, cwd=checkout / "peers").returncode != 0:
             print(f"{binary.name} does not build", file=sys.stderr)
     node = any(peer.name == "onnxruntime-webgpu" for peer in chosen)
     if node and not (HERE / "onnxruntime-webgpu" / "node_modules").exists() and shutil.which("npm"):
@@ -110,6 +144,7 @@ class Limits(NamedTuple):
     budget: int
     timeout: int
     threads: int | None
+    quiet_until: float  # time.monotonic() from which a disturbed call is taken as it is
 
     def cores(self):
         """The cores that a peer is held to: it may start more threads than it is told to."""
@@ -157,7 +192,7 @@ def undisturbed(peer, case, limits):
         start, others = time.monotonic(), time_of_others()
         answer = call(peer, case, limits)
         taken = (time_of_others() - others) / (time.monotonic() - start)
-        if taken <= DISTURBED:
+        if taken <= DISTURBED or time.monotonic() > limits.quiet_until:
             break
         print(f"{peer.name} again: other processes took {taken:.0%} of a core", file=sys.stderr, flush=True)
         time.sleep(2)
@@ -260,6 +295,26 @@ def against_the_best(record, chosen, place):
     return [text, "", *rows(["shape", "fastest other", *ours], lines)]
 
 
+def against_the_goals(record, chosen):
+    """What the project wants on this adapter, beside what was measured."""
+    goals = SOFTWARE if "software renderer" in record["adapter"] else GPU
+    lines = []
+    for text, results in record["results"].items():
+        shape = Shape.parse(text)
+        for peer in chosen:
+            wanted = [goal.times for goal in goals if goal.other == peer.name and goal.is_about(shape)]
+            found, ours = results[peer.name], results.get(OURS[peer.place, peer.precision], {})
+            if not wanted or "median_us" not in found or "median_us" not in ours:
+                continue
+            ratio = found["median_us"] / ours["median_us"]
+            outcome = "met" if ratio >= wanted[0] else "missed"
+            lines.append([text, peer.name, f"{number(wanted[0])}×", f"{number(ratio)}×", outcome])
+    if not lines:
+        return []
+    text = "How many times as fast as the others gatefold (weights stored alike) is wanted to be, and is:"
+    return [text, "", *rows(["shape", "other", "wanted", "measured", "outcome"], lines, words=2)]
+
+
 def table(record, chosen):
     """The record as Markdown."""
     lines = [f"# Peers on {record['adapter']}, {record['date']}", ""]
@@ -268,7 +323,8 @@ def table(record, chosen):
     lines += [
         "µs per timestep: median over all samples of whole sequences (input in and output back in the host's memory), ± half",
         "the distance of the quartiles, and in brackets the ratio to gatefold there with weights so stored (above 1: gatefold is",
-        "faster). Shapes are H,B,T of one LSTM layer, input as wide as hidden; `gru:` a GRU, `2x` two layers.",
+        "faster). Shapes are H,B,T of one LSTM layer, input as wide as hidden; `gru:` a GRU, `rnn:` a plain RNN, `bi:` both directions,",
+        "`2x` two layers.",
         f"{record['rounds']} rounds, the peers in turn in each. Before anything is timed, outputs agree with the f64 reference of the",
         f"weights as they are stored within {TOLERANCE} (others: {record['tolerance'] or 'none'}). Rounding the weights alone",
         f"moves an output by at most: {', '.join(moved) or '0'}. Other processes took at most {record['disturbed']:.0%} of a core.",
@@ -280,6 +336,8 @@ def table(record, chosen):
             continue
         cells = [[shape, *(cell(by[name], by[ours]) for name, ours in here.items())] for shape, by in record["results"].items()]
         lines += [f"## {title}", "", *rows(["shape", *here], cells), *against_the_best(record, chosen, place)]
+        if place == "gpu":
+            lines += against_the_goals(record, chosen)
     told = []
     for name in (peer.name for peer in chosen):
         runs = [results[name] for results in record["results"].values()]
@@ -299,8 +357,8 @@ def table(record, chosen):
     return "\n".join(lines)
 
 
-def output_of(*command):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+def output_of(*command, where):
+    return subprocess.run(command, cwd=where, capture_output=True, text=True).stdout.strip()
 
 
 def cpu_facts():
@@ -335,16 +393,19 @@ def main():
     parser.add_argument("--threads", type=int, help="threads of every CPU peer, which is held to as many cores (Linux)")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, two rounds: for software adapters")
     parser.add_argument("--adapter", default="auto", help="gatefold's --device; `software` has the others take one too")
-    parser.add_argument("--shapes", nargs="+", type=Shape.parse, help="[gru:][Lx]H,B,T")
+    parser.add_argument("--shapes", nargs="+", type=Shape.parse, help="[gru:|rnn:][bi:][Lx]H,B,T")
     parser.add_argument("--peers", nargs="+", help="only these (gatefold always runs)")
     parser.add_argument("--rounds", type=int, help="how often each peer is called per shape")
     parser.add_argument("--budget", type=int, help="ms per call")
     parser.add_argument("--timeout", type=int, default=120, help="s per call")
+    parser.add_argument("--patience", type=float, default=math.inf, help="minutes in which disturbed calls are repeated")
     parser.add_argument("--no-build", action="store_true", help="take what is built")
+    parser.add_argument("--gatefold", type=pathlib.Path, default=ROOT, help="the checkout whose gatefold is built and measured")
+    parser.add_argument("--label", default="", help="the record is named DATE-peers-LABEL")
     parser.add_argument("--record", type=pathlib.Path, default=ROOT / "benches" / "record")
     arguments = parser.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 5)
-    limits = Limits(arguments.budget or (250 if arguments.quick else 1000), arguments.timeout, arguments.threads)
+    budget = arguments.budget or (250 if arguments.quick else 1000)
     places = ["gpu", "cpu"] if arguments.on == "both" else [arguments.on]
     by_default = QUICK if arguments.quick else CPU if arguments.on == "cpu" else FULL
     shapes = arguments.shapes or [Shape.parse(text) for text in by_default]
@@ -353,17 +414,18 @@ def main():
         parser.error(f"--threads: expected 1 to {cores}, the cores that peers can be held to, got {arguments.threads}")
 
     # The GPU run kit has no repository and says which commit it was built from.
-    commit = os.environ.get("GATEFOLD_COMMIT") or output_of("git", "describe", "--always", "--dirty=+")
+    commit = os.environ.get("GATEFOLD_COMMIT") or output_of("git", "describe", "--always", "--dirty=+", where=arguments.gatefold)
     everyone = peers(arguments.adapter, shutil.which("node") or "node")
     if unknown := set(arguments.peers or []) - {peer.name for peer in everyone}:
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peer.name for peer in everyone)}")
     chosen = chosen_peers(everyone, places, arguments.peers)
     if not arguments.no_build:
-        build(chosen)
-    cases = ROOT / "target" / "peers" / "cases"
+        build(chosen, arguments.gatefold)
+    cases = TARGET / "peers" / "cases"
     written = [prepare.write(cases / str(shape), shape) for shape in shapes]
     prepare.write(cases / "control", prepare.CONTROL, damage=True)
 
+    limits = Limits(budget, arguments.timeout, arguments.threads, time.monotonic() + 60 * arguments.patience)
     started = machine(limits)
     absent = controls(chosen, cases / "control", limits._replace(budget=0))
     main_peer = OURS[places[0], "f32"]
@@ -399,7 +461,8 @@ def main():
     folder = arguments.record / slug(" ".join(named.groups()) if named else adapter)
     folder.mkdir(parents=True, exist_ok=True)
     threads = f"-{arguments.threads}-threads" if arguments.threads else ""
-    path = folder / f"{record['date']}-peers{threads}"
+    label = f"-{slug(arguments.label)}" if arguments.label else ""
+    path = folder / f"{record['date']}-peers{label}{threads}"
     path.with_suffix(".md").write_text(text)
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"written: {path}.md and .json", file=sys.stderr)

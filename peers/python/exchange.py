@@ -33,7 +33,7 @@ def cpu(threads=THREADS):
 
 
 def measure(version, device, prepare):
-    """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, H]."""
+    """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, DH]."""
     folder, budget, tolerance = sys.argv[1:4]
     folder = pathlib.Path(folder)
     data = arrays(folder / "data.safetensors")

@@ -23,6 +23,17 @@ pub struct Array {
     pub data: Vec<f32>,
 }
 
+/// A recurrence with PyTorch's meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Gates i, f, g, o.
+    Lstm,
+    /// Gates r, z, n; the reset after the product.
+    Gru,
+    /// tanh.
+    Rnn,
+}
+
 /// A case folder, as `prepare.py` writes it, and how long to time it.
 pub struct Case {
     /// The folder.
@@ -31,7 +42,7 @@ pub struct Case {
     pub weights: BTreeMap<String, Array>,
     /// [T, B, I]
     pub input: Array,
-    /// [T, B, H]
+    /// [T, B, DH], D directions
     pub expected: Array,
     budget: Duration,
     tolerance: f32,
@@ -94,18 +105,34 @@ impl Case {
         })
     }
 
-    /// H, B, T
+    /// The input's sizes: T, B, I
     pub fn sizes(&self) -> [usize; 3] {
-        [self.expected.shape[2], self.expected.shape[1], self.expected.shape[0]]
+        [self.input.shape[0], self.input.shape[1], self.input.shape[2]]
     }
 
-    /// For runners that know nothing else.
-    pub fn only_one_lstm(&self) -> Result<()> {
-        let rows = self.weight("weight_hh_l0").shape[0];
-        if self.weights.len() == 4 && rows == 4 * self.sizes()[0] {
-            return Ok(());
+    /// H
+    pub fn hidden(&self) -> usize {
+        self.weight("weight_hh_l0").shape[1]
+    }
+
+    /// The recurrence, told by the rows of its gates.
+    pub fn cell(&self) -> Result<Cell> {
+        match self.weight("weight_hh_l0").shape[0] / self.hidden() {
+            4 => Ok(Cell::Lstm),
+            3 => Ok(Cell::Gru),
+            1 => Ok(Cell::Rnn),
+            gates => Err(format!("expected 4, 3 or 1 gates, got {gates}").into()),
         }
-        Err("this runner knows one layer of LSTM only: no GRU and no stack".into())
+    }
+
+    /// Whether there is a second direction.
+    pub fn bidirectional(&self) -> bool {
+        self.weights.contains_key("weight_hh_l0_reverse")
+    }
+
+    /// Layers, one above the other.
+    pub fn layers(&self) -> usize {
+        self.weights.len() / if self.bidirectional() { 8 } else { 4 }
     }
 
     /// One weight; the case has it.
@@ -113,7 +140,7 @@ impl Case {
         &self.weights[name]
     }
 
-    /// Checks `run`'s output `[T, B, H]`, times it, and prints the result's line.
+    /// Checks `run`'s output `[T, B, DH]`, times it, and prints the result's line.
     pub fn measure(&self, version: &str, device: &str, mut run: impl FnMut() -> Result<Vec<f32>>) -> Result<()> {
         let start = Instant::now();
         let output = run()?;

@@ -14,8 +14,7 @@ fn main() -> Result<()> {
     let network = Network::load(case.folder.join("weights.safetensors"))?;
     let network = network.with_weights(exchange::precision().parse()?)?;
     let session = Session::new(&device, &network)?;
-    let [hidden, batch, steps] = case.sizes();
-    let run = || Ok(session.run(Input::features(&case.input.data, [steps, batch, hidden]), None)?.values);
+    let run = || Ok(session.run(Input::features(&case.input.data, case.sizes()), None)?.values);
     let info = device.info();
     let name = format!("{info}, {}", info.driver);
     case.measure(env!("CARGO_PKG_VERSION"), name.trim_end_matches(", "), run)

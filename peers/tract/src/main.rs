@@ -5,10 +5,9 @@ use tract_onnx::prelude::*;
 
 fn main() -> Result<()> {
     let case = Case::from_arguments()?;
-    let [hidden, batch, steps] = case.sizes();
     let model = tract_onnx::onnx().model_for_path(case.folder.join("model.onnx"))?.into_optimized()?.into_runnable()?;
     let run = || {
-        let input = Tensor::from_shape(&[steps, batch, hidden], &case.input.data)?;
+        let input = Tensor::from_shape(&case.sizes(), &case.input.data)?;
         let outputs = model.run(tvec!(input.into()))?;
         Ok(outputs[0].as_slice::<f32>()?.to_vec())
     };
