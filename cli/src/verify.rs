@@ -2,7 +2,7 @@
 
 use gatefold::network::StageKind;
 use gatefold::{
-    DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer, Verification, verify,
+    DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer, Verification, verify,
 };
 
 use crate::Result;
@@ -21,7 +21,8 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let reference = if args.plant_fault { with_fault(&network)? } else { network.clone() };
     let (input, origin) = input(args, &network)?;
     let check = |choice: &DeviceChoice| -> Result<Verification> {
-        let session = Session::new(&source::open(choice)?, &network)?;
+        let options = PlanOptions::default().arithmetic(args.arithmetic);
+        let session = Session::with_options(&source::open(choice)?, &network, options)?;
         Ok(verify(&session, &reference, input.as_input(), None)?)
     };
     let mut report = Report::new(format!("{} on {origin}\n", bold(&source::name(args.model.as_deref()))));

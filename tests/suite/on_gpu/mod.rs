@@ -1,6 +1,7 @@
 mod embed;
 mod generate;
 mod host;
+mod matrix;
 mod objects;
 mod own_device;
 mod strategies;
