@@ -10,11 +10,7 @@ pub(super) const FEATURES: Features =
 
 /// The units that a device of `adapter` with `features` and `limits` may use: the largest with factors in f16 and sums
 /// in f32, if a workgroup has room for its subgroups.
-pub(crate) fn matrix_units(
-    adapter: &wgpu::Adapter,
-    features: Features,
-    limits: &wgpu::Limits,
-) -> Option<MatrixUnits> {
+pub(crate) fn matrix_units(adapter: &wgpu::Adapter, features: Features, limits: &wgpu::Limits) -> Option<MatrixUnits> {
     let largest = adapter.get_info().subgroup_max_size;
     let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
     if !features.contains(FEATURES) || largest.saturating_mul(MATRIX_STRIPS) > most {
@@ -38,7 +34,11 @@ fn side(offered: &[CooperativeMatrixProperties]) -> Option<MatrixSide> {
 mod tests {
     use super::*;
 
-    fn offered(size: [u32; 3], ab_type: CooperativeScalarType, cr_type: CooperativeScalarType) -> CooperativeMatrixProperties {
+    fn offered(
+        size: [u32; 3],
+        ab_type: CooperativeScalarType,
+        cr_type: CooperativeScalarType,
+    ) -> CooperativeMatrixProperties {
         let [m_size, n_size, k_size] = size;
         CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, saturating_accumulation: false }
     }

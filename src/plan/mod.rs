@@ -18,10 +18,10 @@ pub use kernel::{
     Access, Binding, Cells, Constant, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE,
     MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
 };
+pub use rounding::{Rounding, StageRounding};
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};
-pub use rounding::{Rounding, StageRounding};
 pub use strategy::{Arithmetic, MatrixSide, MatrixUnits, Strategy};
 pub use traffic::Traffic;
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};

@@ -103,7 +103,14 @@ macro_rules! real {
 }
 
 real!(f32, libm::erff, |x| x, Cow::Borrowed, |x| x, f16::from_f32);
-real!(f64, libm::erf, f64::from, |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(), rounded, f16::from_f64);
+real!(
+    f64,
+    libm::erf,
+    f64::from,
+    |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(),
+    rounded,
+    f16::from_f64
+);
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding a result to f32 is this function's job")]
 fn rounded(x: f64) -> f32 {

@@ -75,7 +75,8 @@ pub(super) fn level<F: Real>(
             reset_after: stage.reset_after,
             half_state: shape.rounding.state.numbers,
         };
-        let projected = linear(&factors(input, shape.rounding.input), &weights.input, &weights.bias, Activation::Linear);
+        let projected =
+            linear(&factors(input, shape.rounding.input), &weights.input, &weights.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
         let h = &mut state.h[row_of_state * batch * width..][..batch * width];
         let c = match stage.cell {

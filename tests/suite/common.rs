@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{
-    CpuOptions, Device, DeviceChoice, DeviceOptions, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify,
+    CpuOptions, Device, DeviceChoice, DeviceOptions, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor,
+    verify,
 };
 
 pub use crate::repository::in_repository;

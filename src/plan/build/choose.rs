@@ -5,8 +5,8 @@ use super::{Builder, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
 use crate::plan::{
-    Arithmetic, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, Rung, SOFTWARE_LOOP_LIMIT,
-    Strategy, head_of_exchange,
+    Arithmetic, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, Rung,
+    SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
 };
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
@@ -71,7 +71,14 @@ impl How {
     }
 
     /// Loop iterations of one invocation of one repetition, as the shaders are written.
-    pub fn iterations(&self, batch: usize, [width, depth, below]: [usize; 3], gates: u64, units: u32, second: u32) -> u64 {
+    pub fn iterations(
+        &self,
+        batch: usize,
+        [width, depth, below]: [usize; 3],
+        gates: u64,
+        units: u32,
+        second: u32,
+    ) -> u64 {
         let strips = self.strips(units, gates);
         let (units, second) = (u64::from(units), u64::from(second));
         let (width, depth, below, batch) = (width as u64, depth as u64, below as u64, batch as u64);

@@ -9,7 +9,8 @@ use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
 use crate::plan::constants::{activation, bound, size};
 use crate::plan::weights::Layout;
 use crate::plan::{
-    Arithmetic, BufferId, Cells, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy, head_of_exchange,
+    Arithmetic, BufferId, Cells, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
+    head_of_exchange,
 };
 
 /// The directions of one level, or several stacked levels of one direction.

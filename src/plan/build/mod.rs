@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::weights::{ALIGN, Layout, layouts};
 use super::{
-    Arithmetic, BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, MatrixUnits, Plan, PlanLimits,
-    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
+    Arithmetic, BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, MatrixUnits,
+    Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::error::{Error, Result};
 use crate::network::{Network, Source, Stage};

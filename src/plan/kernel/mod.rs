@@ -4,8 +4,8 @@
 mod layers;
 mod recurrent;
 
-pub use recurrent::{Cells, RecurrentKernel, Rung, head_of_exchange};
 use recurrent::matrix_sources;
+pub use recurrent::{Cells, RecurrentKernel, Rung, head_of_exchange};
 
 use super::constants::LAST_OF_FEW;
 use super::{Arithmetic, MatrixSide};

@@ -436,9 +436,8 @@ fn matrix_units_do_what_they_are_asked_for() {
     let matrix = PlanOptions::default().arithmetic(Arithmetic::Matrix);
     let network = network(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(40, 300) });
     let planned = |steps, batch, options| plan(&network, RunShape::new(steps, batch), &limits, &options).unwrap();
-    let names = |plan: &Plan| {
-        plan.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name).collect::<Vec<_>>().join(", ")
-    };
+    let names =
+        |plan: &Plan| plan.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name).collect::<Vec<_>>().join(", ");
     let large = planned(3, 48, matrix);
     assert_eq!(names(&large), "embedding, linear matrix 16, lstm tile matrix 16, linear matrix 16, softmax");
     let tile = large.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
@@ -450,10 +449,14 @@ fn matrix_units_do_what_they_are_asked_for() {
     let small = planned(20, 2, matrix.strategy(planning::Strategy::Step));
     assert_eq!(names(&small), "embedding, linear matrix 16, lstm step, linear, softmax");
     assert!(small.choices[0].reason.contains("not on matrix units"), "{small}");
-    let rounded = |plan: &Plan| plan.roundings().iter().map(|one| (one.input.numbers, one.state.numbers)).collect::<Vec<_>>();
+    let rounded =
+        |plan: &Plan| plan.roundings().iter().map(|one| (one.input.numbers, one.state.numbers)).collect::<Vec<_>>();
     assert_eq!(rounded(&large), [(false, false), (true, true), (true, false), (false, false)]);
     assert_eq!(rounded(&small), [(false, false), (true, false), (false, false), (false, false)]);
-    assert!(large.roundings()[1].state.weights && !planned(3, 48, PlanOptions::default()).roundings().contains(&large.roundings()[1]));
+    assert!(
+        large.roundings()[1].state.weights
+            && !planned(3, 48, PlanOptions::default()).roundings().contains(&large.roundings()[1])
+    );
     // Unasked, nothing does.
     let unasked = planned(3, 48, PlanOptions::default());
     assert!(!names(&unasked).contains("matrix") && unasked.roundings() == [StageRounding::default(); 4], "{unasked}");
