@@ -99,6 +99,19 @@ else
     say "NOT RUN: SwiftShader is not installed (Debian: chromium)"
 fi
 
+# Matrix units: the lavapipe of no stable Debian has any, that of Mesa 26 has.
+mesa26=${GATEFOLD_MESA26:-${XDG_CACHE_HOME:-$HOME/.cache}/gatefold/mesa26}
+if tests/mesa26.sh "$mesa26"; then
+    suite=$(cargo test --workspace --all-features --test suite --no-run --message-format=json 2>/dev/null |
+        grep -F "\"src_path\":\"$PWD/tests/suite/main.rs\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+    tested+=("lavapipe of Mesa 26 (vulkan)")
+    say "tests on matrix units: lavapipe of Mesa 26"
+    GATEFOLD_TEST_DEVICE=vulkan GATEFOLD_REQUIRE_MATRIX=1 \
+        tests/mesa26.sh "$mesa26" "$suite" --test-threads=1 on_gpu::matrix:: 2>&1 | tee -a "$log"
+else
+    say "NOT RUN: matrix units, since Mesa 26 cannot be had here (Debian sid; see above)"
+fi
+
 say "code in the documentation"
 cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
 say "examples"

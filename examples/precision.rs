@@ -1,21 +1,24 @@
 //! What smaller weights and f16 arithmetic cost: the table of docs/precision.md.
 //!
 //! `cargo run --release --example precision [DEVICE]`: errors against the f64 reference of the
-//! network before rounding. f16 arithmetic runs on the device, if it can.
+//! network before rounding. f16 arithmetic and matrix units run on the device, if it can.
 
 use gatefold::network::{Cell, LayerSpec, RecurrentSpec};
-use gatefold::plan::Arithmetic;
+use gatefold::plan::{Arithmetic, Strategy};
 use gatefold::reference::Reference;
-use gatefold::{Device, DeviceChoice, Network, NetworkSpec, PlanOptions, RandomInput, Session, WeightFormat};
+use gatefold::{
+    Device, DeviceChoice, DeviceOptions, Network, NetworkSpec, PlanOptions, RandomInput, Session, WeightFormat,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[allow(clippy::print_stdout, reason = "an example talks")]
 fn main() -> Result<()> {
     let choice = std::env::args().nth(1).map_or(Ok(DeviceChoice::Auto), |text| text.parse())?;
-    let device = Device::open(&choice)?;
-    println!("| cell | H | T | f16 weights | int8 weights | f16 weights and arithmetic on {} |", device.info());
-    println!("| --- | --- | --- | --- | --- | --- |");
+    let device = Device::open_with(&choice, DeviceOptions::default().matrix_units(true))?;
+    println!("f16 arithmetic and matrix units on {} {}\n", device.info(), device.info().driver);
+    println!("| cell | H | T | f16 weights | int8 weights | f16 weights and arithmetic | f16 weights, matrix units |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         for hidden in [64, 128, 512] {
             for steps in [25, 100] {
@@ -28,16 +31,20 @@ fn main() -> Result<()> {
                 let exact = run(&network)?;
                 let half = network.with_weights(WeightFormat::F16)?;
                 let int8 = network.with_weights(WeightFormat::Int8)?;
-                let options = PlanOptions::default().arithmetic(Arithmetic::F16);
-                let arithmetic = match Session::with_options(&device, &half, options) {
-                    Ok(session) if session.arithmetic() == Arithmetic::F16 => {
-                        let values = session.run(input.as_input(), None)?.values;
-                        error(&exact, values.iter().map(|&x| x.into()))
-                    }
-                    _ => "-".into(),
+                let on_device = |options: PlanOptions| -> Result<String> {
+                    Ok(match Session::with_options(&device, &half, options) {
+                        Ok(session) if session.arithmetic() == options.arithmetic => {
+                            let values = session.run(input.as_input(), None)?.values;
+                            error(&exact, values.iter().map(|&x| x.into()))
+                        }
+                        _ => "-".into(),
+                    })
                 };
+                let arithmetic = on_device(PlanOptions::default().arithmetic(Arithmetic::F16))?;
+                let matrix = PlanOptions::default().arithmetic(Arithmetic::Matrix).strategy(Strategy::Tile);
+                let matrix = on_device(matrix)?;
                 let [half, int8] = [run(&half)?, run(&int8)?].map(|got| error(&exact, got.into_iter()));
-                println!("| {} | {hidden} | {steps} | {half} | {int8} | {arithmetic} |", cell.name());
+                println!("| {} | {hidden} | {steps} | {half} | {int8} | {arithmetic} | {matrix} |", cell.name());
             }
         }
     }

@@ -28,6 +28,15 @@ impl Tolerance {
         let Self { atol, rtol } = Self::f32(steps);
         Self { atol: atol * 500.0, rtol: rtol * 100.0 }
     }
+
+    /// The table: products on matrix units after T `steps` of recurrence, against a reference that rounds the same
+    /// factors. What a device computes differs from the reference as in f32, but a state may then be rounded to the
+    /// other neighbour in f16, 2^-11 of itself away.
+    #[must_use]
+    pub fn matrix(steps: usize) -> Self {
+        let Self { atol, rtol } = Self::f32(steps);
+        Self { atol: atol * 100.0, rtol: rtol * 20.0 }
+    }
 }
 
 /// How far numbers are from what was expected.

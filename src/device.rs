@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuOptions};
 use crate::error::{Error, Result};
+use crate::plan::MatrixUnits;
 use crate::tuning::Tuning;
 
 /// A place to run networks: a GPU, or this CPU. Cheap to clone.
@@ -24,6 +25,24 @@ pub(crate) enum Kind {
     Cpu(Cpu),
     #[cfg(feature = "gpu")]
     Gpu(Arc<crate::gpu::Context>),
+}
+
+/// What a device is opened with beyond what every run may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceOptions {
+    /// Turns on matrix units, which wgpu calls experimental, where the adapter has some: for
+    /// [`Arithmetic::Matrix`](crate::plan::Arithmetic::Matrix). Where it has none the device opens without.
+    pub matrix_units: bool,
+}
+
+impl DeviceOptions {
+    /// Sets [`DeviceOptions::matrix_units`].
+    #[must_use]
+    pub fn matrix_units(mut self, on: bool) -> Self {
+        self.matrix_units = on;
+        self
+    }
 }
 
 /// What a device is.
@@ -250,7 +269,15 @@ impl Device {
     /// # Errors
     /// [`Error::NoAdapter`] if there is none, the driver's own errors.
     pub fn open(choice: &DeviceChoice) -> Result<Self> {
-        pollster::block_on(Self::open_async(choice))
+        Self::open_with(choice, DeviceOptions::default())
+    }
+
+    /// As [`Device::open`], with more than every run may use.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
+        pollster::block_on(Self::open_with_async(choice, options))
     }
 
     /// As [`Device::open`], without blocking.
@@ -258,10 +285,28 @@ impl Device {
     /// # Errors
     /// As [`Device::open`].
     pub async fn open_async(choice: &DeviceChoice) -> Result<Self> {
+        Self::open_with_async(choice, DeviceOptions::default()).await
+    }
+
+    /// As [`Device::open_with`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_with_async(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
-        Self::open_adapter(choice).await
+        Self::open_adapter(choice, options).await
+    }
+
+    /// The matrix units that it was opened with.
+    #[must_use]
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        match &self.kind {
+            Kind::Cpu(_) => None,
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => context.matrix_units(),
+        }
     }
 
     /// The tuning that may send a run to the CPU.
@@ -353,14 +398,14 @@ fn copy_bandwidth() -> f64 {
 #[cfg(not(feature = "gpu"))]
 impl Device {
     #[expect(clippy::unused_async, reason = "the build with a GPU awaits here")]
-    async fn open_adapter(choice: &DeviceChoice) -> Result<Self> {
+    async fn open_adapter(choice: &DeviceChoice, _: DeviceOptions) -> Result<Self> {
         choice.narrowed(None, None).select(&[]).map(|_| Self::cpu())
     }
 }
 
 #[cfg(feature = "gpu")]
 impl Device {
-    async fn open_adapter(choice: &DeviceChoice) -> Result<Self> {
+    async fn open_adapter(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
         let chosen_freely = *choice == DeviceChoice::Auto;
         let choice = choice.narrowed(env("WGPU_BACKEND"), env("WGPU_ADAPTER_NAME"));
@@ -373,7 +418,7 @@ impl Device {
             }
             Selected::Adapter(index) => {
                 log::info!("running on {}", infos[index]);
-                let context = crate::gpu::Context::open(&adapters[index], &infos[index]).await?;
+                let context = crate::gpu::Context::open(&adapters[index], &infos[index], options).await?;
                 let device = Self::from_kind(infos[index].clone(), Kind::Gpu(Arc::new(context)));
                 Ok(Self { chosen_freely, ..device })
             }
@@ -384,7 +429,17 @@ impl Device {
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = crate::gpu::info(&device.adapter_info());
-        let context = crate::gpu::Context::from_parts(device, queue, &info);
+        let context = crate::gpu::Context::from_parts(device, queue, &info, None);
+        Self::from_kind(info, Kind::Gpu(Arc::new(context)))
+    }
+
+    /// As [`Device::from_wgpu`], with the adapter that the device was opened from. It says what the matrix units of a
+    /// device with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP` multiply.
+    #[must_use]
+    pub fn from_wgpu_adapter(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let info = crate::gpu::info(&adapter.get_info());
+        let units = crate::gpu::matrix_units(adapter, device.features(), &device.limits());
+        let context = crate::gpu::Context::from_parts(device, queue, &info, units);
         Self::from_kind(info, Kind::Gpu(Arc::new(context)))
     }
 

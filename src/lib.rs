@@ -99,7 +99,7 @@ mod verify;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
-pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind};
+pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
 pub use error::{Error, Result};
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]

@@ -311,7 +311,9 @@ impl Session {
                 None
             }
             #[cfg(feature = "gpu")]
-            Engine::Gpu(..) => self.device.tuning_of_free_choice()?.find(&self.network, steps, batch)?.prefers_cpu(),
+            Engine::Gpu(..) => {
+                self.device.tuning_of_free_choice()?.find(&self.network, self.arithmetic, steps, batch)?.prefers_cpu()
+            }
         }
     }
 

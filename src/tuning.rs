@@ -11,7 +11,7 @@ use crate::formats::write_whole;
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
-use crate::plan::{Plan, PlanOptions, Strategy};
+use crate::plan::{Arithmetic, Plan, PlanOptions, Strategy};
 use crate::session::Session;
 use crate::verify::RandomInput;
 
@@ -42,6 +42,9 @@ pub struct Tuned {
     pub steps: usize,
     /// B
     pub batch: usize,
+    /// In which numbers products are taken.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
     /// How every recurrence is run.
     pub strategy: Strategy,
     /// [`PlanOptions::split`]
@@ -137,7 +140,8 @@ impl Tuning {
     /// Adds a result in place of an older one for the same.
     pub fn keep(&mut self, tuned: Tuned) {
         let same = |old: &Tuned| {
-            (&old.recurrences, old.batch, bucket(old.steps)) == (&tuned.recurrences, tuned.batch, bucket(tuned.steps))
+            let key = |one: &Tuned| (one.batch, bucket(one.steps), one.arithmetic);
+            old.recurrences == tuned.recurrences && key(old) == key(&tuned)
         };
         self.entries.retain(|old| !same(old));
         self.entries.push(tuned);
@@ -149,12 +153,13 @@ impl Tuning {
         &self.entries
     }
 
-    /// What was measured for this network with so many steps and rows.
+    /// What was measured for this network with so many steps and rows, products taken in `arithmetic`.
     #[must_use]
-    pub fn find(&self, network: &Network, steps: usize, batch: usize) -> Option<&Tuned> {
+    pub fn find(&self, network: &Network, arithmetic: Arithmetic, steps: usize, batch: usize) -> Option<&Tuned> {
         let recurrences = recurrences(network);
         self.entries.iter().find(|tuned| {
-            tuned.batch == batch && bucket(tuned.steps) == bucket(steps) && tuned.recurrences == recurrences
+            (tuned.batch, bucket(tuned.steps), tuned.arithmetic) == (batch, bucket(steps), arithmetic)
+                && tuned.recurrences == recurrences
         })
     }
 
@@ -166,7 +171,7 @@ impl Tuning {
             || options.units.is_some()
             || options.four_rows.is_some()
             || options.held.is_some();
-        let tuned = self.find(network, shape.steps, shape.batch).filter(|_| !wished)?;
+        let tuned = self.find(network, options.arithmetic, shape.steps, shape.batch).filter(|_| !wished)?;
         Some(tuned.options(options))
     }
 }
@@ -267,18 +272,28 @@ fn median(numbers: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Times every way to run `network` with T `steps` and B `batch` on `device`, `runs` times each in
-/// turns with each other and with the CPU device, and says which is fastest. `None` for a network without a recurrence, and on the CPU.
+/// Times every way to run `network` with T `steps` and B `batch` on `device`, products taken in `arithmetic`, `runs` times
+/// each in turns with each other and with the CPU device, and says which is fastest. `None` for a network without a
+/// recurrence, and on the CPU.
 ///
 /// # Errors
-/// As [`Session::run`].
-pub fn tune(device: &Device, network: &Network, steps: usize, batch: usize, runs: usize) -> Result<Option<Tuned>> {
+/// As [`Session::run`]; [`Error::Unsupported`] for an arithmetic that the device does not have.
+pub fn tune(
+    device: &Device,
+    network: &Network,
+    arithmetic: Arithmetic,
+    steps: usize,
+    batch: usize,
+    runs: usize,
+) -> Result<Option<Tuned>> {
     if network.recurrent_layers().next().is_none() {
         return Ok(None);
     }
     let input = RandomInput::new(network, steps, batch, 1);
     let mut field: Vec<Candidate> = Vec::new();
-    for options in candidates(PlanOptions::default()) {
+    // What no candidate can do is an error, and not a lack of candidates.
+    Session::with_options(&device.untuned(), network, PlanOptions::default().arithmetic(arithmetic))?;
+    for options in candidates(PlanOptions::default().arithmetic(arithmetic)) {
         let session = match Session::with_options(&device.untuned(), network, options) {
             Ok(session) => session,
             // What cannot run here is no candidate.
@@ -321,6 +336,7 @@ pub fn tune(device: &Device, network: &Network, steps: usize, batch: usize, runs
         recurrences: recurrences(network),
         steps,
         batch,
+        arithmetic,
         strategy: best.options.strategy.unwrap_or(strategy),
         split,
         units,

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use gatefold::plan::Strategy;
-use gatefold::{CpuOptions, DeviceChoice, InstructionSet, WeightFormat};
+use gatefold::plan::{Arithmetic, Strategy};
+use gatefold::{CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, WeightFormat};
 
 use crate::Result;
 use crate::bench::{Set, Shape};
@@ -38,6 +38,18 @@ impl Args {
     /// Wishes about the CPU.
     pub fn cpu(&self) -> CpuOptions {
         CpuOptions { threads: self.threads, instruction_set: self.instruction_set }
+    }
+
+    /// What a device is opened with.
+    pub fn device_options(&self) -> DeviceOptions {
+        let arithmetic = match &self.command {
+            Command::Verify(options) => options.arithmetic,
+            Command::Plan(options) => options.arithmetic,
+            Command::Tune(options) => options.arithmetic,
+            Command::Bench(options) => options.arithmetic,
+            _ => Arithmetic::default(),
+        };
+        DeviceOptions::default().matrix_units(arithmetic == Arithmetic::Matrix)
     }
 
     /// The one device, for all subcommands but `bench`.
@@ -116,6 +128,9 @@ pub struct VerifyArgs {
     /// Seed of the random input
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    #[arg(long, value_name = "NUMBERS", default_value_t)]
+    pub arithmetic: Arithmetic,
     /// Check every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,
@@ -143,6 +158,9 @@ pub struct PlanArgs {
     /// How recurrences are run: step, tile, sequence, wavefront or resident [default: the plan chooses]
     #[arg(long)]
     pub strategy: Option<Strategy>,
+    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    #[arg(long, value_name = "NUMBERS", default_value_t)]
+    pub arithmetic: Arithmetic,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -183,6 +201,9 @@ pub struct TuneArgs {
     /// Rows; repeatable
     #[arg(long, value_name = "B", default_values_t = [1])]
     pub batch: Vec<usize>,
+    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    #[arg(long, value_name = "NUMBERS", default_value_t)]
+    pub arithmetic: Arithmetic,
     /// Timed runs of each candidate
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub runs: usize,
@@ -223,6 +244,9 @@ pub struct BenchArgs {
     /// How to store the weights: f32, f16 or int8; repeatable [default: f32]
     #[arg(long, value_name = "FORMAT")]
     pub weights: Vec<WeightFormat>,
+    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    #[arg(long, value_name = "NUMBERS", default_value_t)]
+    pub arithmetic: Arithmetic,
     /// Compare every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,

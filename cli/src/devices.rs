@@ -30,6 +30,9 @@ pub fn run(args: &DevicesArgs, choice: &DeviceChoice) -> Result<Report> {
                 device: DeviceJson,
                 limits: BTreeMap<&'static str, u64>,
                 features: BTreeMap<&'static str, bool>,
+                /// Rows and columns of the matrices that units multiply.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                matrix_units: Option<u32>,
             }
             #[derive(Serialize)]
             struct All {
@@ -42,6 +45,7 @@ pub fn run(args: &DevicesArgs, choice: &DeviceChoice) -> Result<Report> {
                 device: DeviceJson::from(&adapter.info),
                 limits: adapter.limits.iter().copied().collect(),
                 features: adapter.features.iter().copied().collect(),
+                matrix_units: adapter.matrix_units.map(|units| units.side.length()),
             });
             Report::json(&All {
                 adapters: adapters.collect(),
@@ -107,6 +111,11 @@ fn tables(adapters: &[AdapterReport]) -> String {
         };
         limits.row([(*name).to_owned()].into_iter().chain(adapters.iter().map(value)));
     }
+    let side = |adapter: &AdapterReport| match adapter.matrix_units {
+        Some(units) => format!("{0} x {0}", units.side.length()),
+        None => dim("no"),
+    };
+    limits.row(["matrix units that gatefold can use".to_owned()].into_iter().chain(adapters.iter().map(side)));
     format!("{names}\n{limits}")
 }
 

@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::start(args.verbose);
-    source::set_cpu(args.cpu());
+    source::set(args.cpu(), args.device_options());
     match run(&args).and_then(Report::print) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

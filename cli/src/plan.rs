@@ -12,7 +12,7 @@ use crate::table::bold;
 /// Prints the plan for the chosen device, or for WebGPU's limits where that is the CPU.
 pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
-    let mut options = PlanOptions::default();
+    let mut options = PlanOptions::default().arithmetic(args.arithmetic);
     if let Some(mib) = args.budget {
         let bytes =
             mib.checked_mul(1 << 20).ok_or_else(|| format!("--budget: expected at most 2^44 MiB, got {mib}"))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use gatefold::tuning::Tuning;
-use gatefold::{CpuOptions, Device, DeviceChoice, DeviceInfo, DeviceKind, Network};
+use gatefold::{CpuOptions, Device, DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions, Network};
 
 use crate::Result;
 
@@ -31,19 +31,20 @@ pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
     if fell_back(choice, info) { format!("{info} (no GPU found)") } else { info.to_string() }
 }
 
-/// What the command line says about the CPU: the same for every device of a command.
-static CPU: OnceLock<CpuOptions> = OnceLock::new();
+/// What the command line says about the CPU, and of what devices are opened with: the same for every device of a command.
+static OPTIONS: OnceLock<(CpuOptions, DeviceOptions)> = OnceLock::new();
 
-/// Keeps what the command line says about the CPU.
-pub fn set_cpu(options: CpuOptions) {
-    let _ = CPU.set(options);
+/// Keeps what the command line says about devices.
+pub fn set(cpu: CpuOptions, device: DeviceOptions) {
+    let _ = OPTIONS.set((cpu, device));
 }
 
 /// Opens the device that `choice` leads to, without what has been measured on it.
 pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
-    let device = Device::open(choice)?;
-    match CPU.get() {
-        Some(&options) if device.info().kind == DeviceKind::Cpu => Ok(Device::cpu_with(options)?),
+    let options = OPTIONS.get();
+    let device = Device::open_with(choice, options.map_or_else(DeviceOptions::default, |&(_, device)| device))?;
+    match options {
+        Some(&(options, _)) if device.info().kind == DeviceKind::Cpu => Ok(Device::cpu_with(options)?),
         _ => Ok(device),
     }
 }

@@ -52,7 +52,7 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     ]);
     for &batch in &args.batch {
         progress.advance(0, &format!("B{batch} on {}", info.name));
-        let tuned = tune(&device, &network, args.steps, batch, args.runs)?;
+        let tuned = tune(&device, &network, args.arithmetic, args.steps, batch, args.runs)?;
         let tuned = tuned.ok_or_else(nothing)?;
         progress.advance(1, &format!("B{batch} on {}", info.name));
         if let Some(why) = tuned.prefers_cpu() {

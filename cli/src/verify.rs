@@ -1,8 +1,10 @@
 //! `gatefold verify`: a device's numbers against the f64 reference.
 
 use gatefold::network::StageKind;
+use gatefold::plan::Arithmetic;
 use gatefold::{
-    DeviceChoice, DeviceKind, Error, Network, RandomInput, Session, Tensor, TextVectorizer, Verification, verify,
+    DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer, Verification,
+    verify,
 };
 
 use crate::Result;
@@ -22,7 +24,9 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let (input, origin) = input(args, &network)?;
     let check = |choice: &DeviceChoice| -> Result<Verification> {
         let device = source::open(choice)?;
-        let verification = verify(&Session::new(&device, &network)?, &reference, input.as_input(), None)?;
+        let options = PlanOptions::default().arithmetic(args.arithmetic);
+        let session = Session::with_options(&device, &network, options)?;
+        let verification = verify(&session, &reference, input.as_input(), None)?;
         source::keep_pipelines(&device);
         Ok(verification)
     };
@@ -30,6 +34,9 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     if !args.all {
         let verification = check(choice)?;
         show(&mut report, &verification);
+        if verification.device.kind == DeviceKind::Cpu && args.arithmetic != Arithmetic::F32 {
+            report.text += &format!("this CPU takes products in f32, not as --arithmetic {} says\n", args.arithmetic);
+        }
         if source::fell_back(choice, &verification.device) {
             report.text += "no GPU found, so this checked the CPU device in f32; --device software checks a software \
                             graphics adapter, where one is installed\n";

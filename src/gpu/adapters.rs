@@ -1,6 +1,7 @@
 //! The adapters that are there.
 
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind};
+use crate::plan::MatrixUnits;
 
 /// An adapter with the limits and features that matter to gatefold.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct AdapterReport {
     pub limits: Vec<(&'static str, u64)>,
     /// Features by their wgpu names, and whether they are there.
     pub features: Vec<(&'static str, bool)>,
+    /// The matrix units that a device may be opened with.
+    pub matrix_units: Option<MatrixUnits>,
 }
 
 /// Names of software renderers, for drivers that do not own up to being one.
@@ -97,6 +100,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
     let features = adapter.features();
     AdapterReport {
         info: info(&adapter.get_info()),
+        matrix_units: super::matrix_units(adapter, features, &limits),
         limits: vec![
             ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),
             ("maxBufferSize", limits.max_buffer_size),
@@ -110,6 +114,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
             ("SHADER_F16", wgpu::Features::SHADER_F16),
             ("SUBGROUP", wgpu::Features::SUBGROUP),
             ("IMMEDIATES", wgpu::Features::IMMEDIATES),
+            ("EXPERIMENTAL_COOPERATIVE_MATRIX", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         ]
         .into_iter()
         .map(|(name, feature)| (name, features.contains(feature)))

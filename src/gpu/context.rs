@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::matrix::{self, matrix_units};
 use super::readback::taken;
-use crate::device::{DeviceInfo, DeviceKind};
+use crate::device::{DeviceInfo, DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
 use crate::lock::lock;
-use crate::plan::{Access, Kernel, MAX_REPEAT, PlanLimits, Repetition};
+use crate::plan::{Access, Kernel, MAX_REPEAT, MatrixUnits, PlanLimits, Repetition};
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
 pub const PARAMS_SIZE: u64 = 48;
@@ -98,7 +99,7 @@ impl Repetitions {
 
 impl Context {
     /// Opens a device that asks for no more than gatefold needs and the adapter has.
-    pub async fn open(adapter: &wgpu::Adapter, info: &DeviceInfo) -> Result<Self> {
+    pub async fn open(adapter: &wgpu::Adapter, info: &DeviceInfo, options: DeviceOptions) -> Result<Self> {
         let has = adapter.limits();
         let mut limits = wgpu::Limits::defaults().or_worse_values_from(&has);
         limits.max_buffer_size = has.max_buffer_size;
@@ -116,6 +117,15 @@ impl Context {
         if info.kind == DeviceKind::Software {
             features |= adapter.features() & wgpu::Features::SUBGROUP;
         }
+        let units = options.matrix_units.then(|| matrix_units(adapter, adapter.features(), &limits)).flatten();
+        match units {
+            Some(units) => {
+                features |= matrix::FEATURES;
+                log::info!("{info}: with {units}");
+            }
+            None if options.matrix_units => log::info!("{info}: without matrix units, of which it has none"),
+            None => {}
+        }
         if features.contains(wgpu::Features::IMMEDIATES) {
             limits.max_immediate_size = REPETITION_SIZE;
         }
@@ -123,6 +133,7 @@ impl Context {
             label: Some("gatefold"),
             required_features: features,
             required_limits: limits,
+            experimental_features: units.map_or_else(wgpu::ExperimentalFeatures::disabled, |_| experimental()),
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| Error::Gpu {
@@ -130,7 +141,7 @@ impl Context {
             what: "opening the device".into(),
             reason: error.to_string(),
         })?;
-        let context = Self::from_parts(device, queue, info);
+        let context = Self::from_parts(device, queue, info, units);
         let lost = context.lost.clone();
         context.device.set_device_lost_callback(move |reason, message| {
             // Dropping a device also counts as losing it.
@@ -144,7 +155,12 @@ impl Context {
     }
 
     /// Wraps a device as it is.
-    pub fn from_parts(device: wgpu::Device, queue: wgpu::Queue, info: &DeviceInfo) -> Self {
+    pub fn from_parts(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: &DeviceInfo,
+        matrix_units: Option<MatrixUnits>,
+    ) -> Self {
         let limits = device.limits();
         let features = device.features();
         let stride = u64::from(limits.min_uniform_buffer_offset_alignment).max(PARAMS_SIZE);
@@ -163,6 +179,7 @@ impl Context {
                 max_workgroup_memory: limits.max_compute_workgroup_storage_size,
                 resident_workgroups: 0,
                 f16: features.contains(wgpu::Features::SHADER_F16),
+                matrix_units,
                 software: info.kind == DeviceKind::Software,
                 subgroup: subgroup(&device),
             },
@@ -200,6 +217,11 @@ impl Context {
     /// Measures how many of the largest workgroups run at the same time.
     pub fn workgroups_at_once(&self) -> Result<u32> {
         super::probe::workgroups_at_once(self)
+    }
+
+    /// The matrix units that kernels may use.
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        self.limits.matrix_units
     }
 
     /// Invocations of the largest workgroup.
@@ -354,7 +376,15 @@ fn subgroup(device: &wgpu::Device) -> u32 {
     if one { info.subgroup_min_size } else { 0 }
 }
 
-/// The one place with `unsafe` code, with [`driver_cache`] below.
+/// One of three places with `unsafe` code: wgpu asks for it before an experimental feature may be turned on.
+#[expect(unsafe_code, reason = "an experimental feature, asked for by the caller")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: what wgpu warns of is undefined behaviour in its own unfinished code. Cooperative matrices are turned on for
+    // those who ask for them alone, and what the kernels do with them is held to the reference.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}
+
+/// The second place with `unsafe` code; the third is [`driver_cache`] below.
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer

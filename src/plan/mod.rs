@@ -6,6 +6,7 @@ mod constants;
 mod decode;
 mod kernel;
 mod print;
+mod rounding;
 mod slots;
 mod strategy;
 mod traffic;
@@ -14,13 +15,15 @@ mod weights;
 pub use build::plan;
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, ProductKernel,
-    ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling, head_of_exchange,
+    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS,
+    MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling,
+    head_of_exchange,
 };
+pub use rounding::{Rounding, StageRounding};
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};
-pub use strategy::{Arithmetic, Strategy};
+pub use strategy::{Arithmetic, MatrixSide, MatrixUnits, Strategy};
 pub use traffic::Traffic;
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};
 
@@ -52,6 +55,8 @@ pub struct PlanLimits {
     pub resident_workgroups: u32,
     /// Whether shaders may compute in f16.
     pub f16: bool,
+    /// Matrix units, where the device was opened with them.
+    pub matrix_units: Option<MatrixUnits>,
     /// Whether the adapter is a software renderer.
     pub software: bool,
     /// Invocations of every subgroup, where kernels may use its operations; else 0.
@@ -69,6 +74,7 @@ impl Default for PlanLimits {
             max_workgroup_memory: 16 << 10,
             resident_workgroups: 0,
             f16: false,
+            matrix_units: None,
             software: false,
             subgroup: 0,
         }
@@ -105,7 +111,7 @@ pub struct PlanOptions {
     /// In which numbers products are taken.
     pub arithmetic: Arithmetic,
     /// Invocations that share the sum of one unit, or quads of rows in a workgroup of
-    /// [`Strategy::Tile`]; a power of two.
+    /// [`Strategy::Tile`] (on matrix units: blocks of as many rows as these have, up to 4); a power of two.
     pub split: Option<u32>,
     /// Units of one workgroup.
     pub units: Option<u32>,

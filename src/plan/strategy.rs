@@ -25,7 +25,8 @@ pub enum Strategy {
 }
 
 /// In which numbers products are taken; sums are f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Arithmetic {
     /// 32-bit.
@@ -33,6 +34,49 @@ pub enum Arithmetic {
     F32,
     /// 16-bit, on adapters with `SHADER_F16`.
     F16,
+    /// Of factors rounded to 16 bits, on [`MatrixUnits`], in the strategy [`Strategy::Tile`], hoisted projections,
+    /// dense layers and convolutions; 32-bit elsewhere. The device must have been opened with them.
+    Matrix,
+}
+
+/// Units of a GPU that multiply small matrices (wgpu's cooperative matrices, tensor cores, simdgroup matrices): factors
+/// in f16, sums in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixUnits {
+    /// What they multiply.
+    pub side: MatrixSide,
+    /// Invocations of the largest subgroup.
+    pub subgroup: u32,
+}
+
+/// Rows and columns of the matrices that a unit multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MatrixSide {
+    /// 8 x 8 (Apple, lavapipe).
+    Eight,
+    /// 16 x 16 (NVIDIA, AMD).
+    Sixteen,
+}
+
+impl MatrixSide {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Eight, Self::Sixteen];
+
+    /// As a number.
+    #[must_use]
+    pub fn length(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+}
+
+impl Display for MatrixUnits {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let side = self.side.length();
+        write!(f, "matrix units of {side} x {side}")
+    }
 }
 
 impl Strategy {
@@ -51,13 +95,14 @@ impl Strategy {
 }
 
 impl Arithmetic {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Matrix];
 
     fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Matrix => "matrix",
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::recurrent::{LevelShape, level};
+use super::recurrent::{LevelShape, factors, level};
 use super::weights::StageWeights;
 use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
+use crate::plan::StageRounding;
 use crate::room::room;
 use crate::state::State;
 
@@ -16,6 +17,7 @@ use crate::state::State;
 pub struct Reference<F> {
     network: Network,
     weights: Vec<StageWeights<F>>,
+    roundings: Vec<StageRounding>,
 }
 
 /// What [`Reference::forward`] computed, time-major.
@@ -44,8 +46,22 @@ impl<F: Real> Reference<F> {
     /// Converts the weights of `network` once.
     #[must_use]
     pub fn new(network: &Network) -> Self {
-        let weights = network.stages().iter().map(|stage| StageWeights::new(network, stage)).collect();
-        Self { network: network.clone(), weights }
+        Self::rounding(network, &[])
+    }
+
+    /// As [`Reference::new`], with factors of products rounded to f16 as in the
+    /// [plan](crate::Plan::roundings) of a run; a stage without a rounding is left as it is.
+    #[must_use]
+    pub fn rounding(network: &Network, roundings: &[StageRounding]) -> Self {
+        let mut roundings = roundings.to_vec();
+        roundings.resize_with(network.stages().len(), StageRounding::default);
+        let weights = network
+            .stages()
+            .iter()
+            .zip(&roundings)
+            .map(|(stage, &rounding)| StageWeights::new(network, stage).rounded(rounding))
+            .collect();
+        Self { network: network.clone(), weights, roundings }
     }
 
     /// The network this was made from.
@@ -65,13 +81,19 @@ impl<F: Real> Reference<F> {
     fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
         let mut memory = Memory::default();
         walk(&self.network, checked, state, &mut memory, |index, stage, flow, state, output| {
+            let rounding = self.roundings[index];
             match (&stage.kind, &self.weights[index]) {
                 (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
                     let &Flow { steps, batch, mask, .. } = flow;
-                    let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask };
+                    let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask, rounding };
                     let state = &mut state.layers[recurrent.layer];
                     *output = level(shape, recurrent, directions, flow.inputs[0], state);
                     Ok(())
+                }
+                (_, weights @ StageWeights::Matrix { .. }) => {
+                    // Padding is 0, rounded or not: a convolution may be rounded before its windows are cut.
+                    let x = factors(flow.inputs[0], rounding.input);
+                    stateless(stage, weights, &Flow { inputs: &[&x], ..*flow }, output)
                 }
                 (_, weights) => stateless(stage, weights, flow, output),
             }

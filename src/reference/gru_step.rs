@@ -32,7 +32,7 @@ pub fn gru_step<F: Real>(
     // U h, and in the end of it U (r∘h) where the reset comes first.
     let mut product = vec![F::default(); projected.len()];
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
-        accumulate(&mut product, h, weights);
+        accumulate(&mut product, options.factor(h), weights);
     }
     let gate = |block: usize, unit: usize| {
         let at = block * hidden + unit;
@@ -48,7 +48,7 @@ pub fn gru_step<F: Real>(
     } else {
         product[new..].fill(F::default());
         for (unit, weights) in recurrent.chunks_exact(projected.len()).enumerate() {
-            accumulate(&mut product[new..], reset[unit] * h_in[unit], &weights[new..]);
+            accumulate(&mut product[new..], options.factor(reset[unit] * h_in[unit]), &weights[new..]);
         }
     }
     for unit in 0..hidden {

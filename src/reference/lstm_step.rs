@@ -32,7 +32,7 @@ pub fn lstm_step<F: Real>(
     let hidden = h_out.len();
     let mut sums = projected.to_vec();
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
-        accumulate(&mut sums, h, weights);
+        accumulate(&mut sums, options.factor(h), weights);
     }
     let &[of_gates, of_candidate, of_output] = options.activations else {
         return; // The network's validation gives an LSTM three.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use half::f16;
+
 /// `f32` or `f64`.
 pub trait Real:
     Copy
@@ -45,6 +47,9 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
+    /// Rounded to f16.
+    #[must_use]
+    fn to_half(self) -> Self;
     /// A number of elements.
     #[must_use]
     fn count(elements: usize) -> Self {
@@ -54,7 +59,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($float:ident, $erf:path, $from_f32:expr, $of_f32:expr, $to_f32:expr) => {
+    ($float:ident, $erf:path, $from_f32:expr, $of_f32:expr, $to_f32:expr, $half:path) => {
         impl Real for $float {
             const ONE: Self = 1.0;
             fn from_f32(x: f32) -> Self {
@@ -68,6 +73,9 @@ macro_rules! real {
             }
             fn to_f64(self) -> f64 {
                 self.into()
+            }
+            fn to_half(self) -> Self {
+                $half(self).into()
             }
             fn exp(self) -> Self {
                 self.exp()
@@ -94,8 +102,15 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::erff, |x| x, Cow::Borrowed, |x| x);
-real!(f64, libm::erf, f64::from, |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(), rounded);
+real!(f32, libm::erff, |x| x, Cow::Borrowed, |x| x, f16::from_f32);
+real!(
+    f64,
+    libm::erf,
+    f64::from,
+    |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(),
+    rounded,
+    f16::from_f64
+);
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding a result to f32 is this function's job")]
 fn rounded(x: f64) -> f32 {

@@ -1,10 +1,13 @@
 //! One level of a recurrent layer: the steps in all directions, masks, states.
 
+use std::borrow::Cow;
+
 use super::activations::clamp;
 use super::weights::DirectionWeights;
 use super::{Real, gru_step, linear, lstm_step, rnn_step};
 use crate::input::bits;
 use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
+use crate::plan::{Rounding, StageRounding};
 use crate::state::LayerState;
 
 /// What a step of a recurrence does beyond its sums.
@@ -20,6 +23,15 @@ pub struct StepOptions<'a> {
     pub coupled: bool,
     /// Whether a GRU resets the recurrent product.
     pub reset_after: bool,
+    /// Whether h is rounded to f16 for the product with U.
+    pub half_state: bool,
+}
+
+impl StepOptions<'_> {
+    /// What of the state is multiplied.
+    pub(super) fn factor<F: Real>(&self, x: F) -> F {
+        if self.half_state { x.to_half() } else { x }
+    }
 }
 
 /// `x` within `±bound`.
@@ -38,6 +50,7 @@ pub(super) struct LevelShape<'a> {
     pub sequence_out: bool,
     /// Bits `[T, B]`, if any step is masked.
     pub mask: Option<&'a [u32]>,
+    pub rounding: StageRounding,
 }
 
 /// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
@@ -60,8 +73,10 @@ pub(super) fn level<F: Real>(
             cell_clip: stage.cell_clip,
             coupled: stage.coupled,
             reset_after: stage.reset_after,
+            half_state: shape.rounding.state.numbers,
         };
-        let projected = linear(input, &weights.input, &weights.bias, Activation::Linear);
+        let projected =
+            linear(&factors(input, shape.rounding.input), &weights.input, &weights.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
         let h = &mut state.h[row_of_state * batch * width..][..batch * width];
         let c = match stage.cell {
@@ -97,6 +112,7 @@ pub(super) fn level<F: Real>(
                     h.copy_from_slice(&raw);
                 } else {
                     let none = vec![F::default(); width];
+                    let raw = factors(&raw, shape.rounding.projection);
                     h.copy_from_slice(&linear(&raw, &weights.projection, &none, Activation::Linear));
                 }
                 out.copy_from_slice(h);
@@ -104,6 +120,11 @@ pub(super) fn level<F: Real>(
         }
     }
     output
+}
+
+/// What is multiplied: `numbers`, or what `rounding` makes of them.
+pub(super) fn factors<F: Real>(numbers: &[F], rounding: Rounding) -> Cow<'_, [F]> {
+    if rounding.numbers { numbers.iter().map(|x| x.to_half()).collect() } else { Cow::Borrowed(numbers) }
 }
 
 /// Whether a masked step's output is the state, which stands still, or 0.

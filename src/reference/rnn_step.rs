@@ -11,7 +11,7 @@ use super::{Real, StepOptions, activate, bounded};
 pub fn rnn_step<F: Real>(options: &StepOptions<'_>, projected: &[F], recurrent: &[F], h_in: &[F], h_out: &mut [F]) {
     h_out.copy_from_slice(projected);
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
-        accumulate(h_out, h, weights);
+        accumulate(h_out, options.factor(h), weights);
     }
     for (h, &activation) in h_out.iter_mut().zip(options.activations.iter().cycle()) {
         *h = activate(activation, bounded(options.clip, *h));

@@ -2,6 +2,7 @@
 
 use super::Real;
 use crate::network::{BatchNorm, Cell, Direction, Network, RecurrentStage, Stage, StageKind, gates};
+use crate::plan::{Rounding, StageRounding};
 
 /// The weights of one stage.
 #[derive(Clone, Debug)]
@@ -37,6 +38,23 @@ pub(crate) struct DirectionWeights<F> {
 }
 
 impl<F: Real> StageWeights<F> {
+    /// With the weights rounded that `rounding` names.
+    pub fn rounded(mut self, rounding: StageRounding) -> Self {
+        let StageRounding { input, state, projection } = rounding;
+        match &mut self {
+            Self::Recurrent(directions) => {
+                for direction in directions {
+                    round(&mut direction.input, input);
+                    round(&mut direction.recurrent, state);
+                    round(&mut direction.projection, projection);
+                }
+            }
+            Self::Matrix { weight, .. } => round(weight, input),
+            _ => {}
+        }
+        self
+    }
+
     pub fn new(network: &Network, stage: &Stage) -> Self {
         let width = stage.out_features;
         match &stage.kind {
@@ -125,6 +143,12 @@ pub(super) fn convert<F: Real>(numbers: &[f32]) -> Vec<F> {
 /// `[N, K]` as `[K, N]`.
 fn transposed<F: Real>(matrix: &[f32], columns: usize) -> Vec<F> {
     (0..columns).flat_map(|k| matrix.iter().skip(k).step_by(columns)).map(|&x| F::from_f32(x)).collect()
+}
+
+fn round<F: Real>(weights: &mut [F], rounding: Rounding) {
+    if rounding.weights {
+        weights.iter_mut().for_each(|weight| *weight = weight.to_half());
+    }
 }
 
 /// The tensor, or `value` throughout where an option leaves it out (which makes it empty).

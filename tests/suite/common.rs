@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{
-    CpuOptions, Device, DeviceChoice, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor, verify,
+    CpuOptions, Device, DeviceChoice, DeviceOptions, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor,
+    verify,
 };
 
 pub use crate::repository::in_repository;
@@ -17,11 +18,21 @@ const TEST_DEVICE: &str = "GATEFOLD_TEST_DEVICE";
 /// Which instruction set to test on the CPU device; the widest when unset.
 const TEST_INSTRUCTIONS: &str = "GATEFOLD_TEST_INSTRUCTIONS";
 
+/// Which device is under test.
+fn choice() -> DeviceChoice {
+    std::env::var(TEST_DEVICE).map_or_else(|_| best(), |text| text.parse().unwrap())
+}
+
+/// The device under test, opened with more than usual.
+pub fn device_with(options: DeviceOptions) -> Device {
+    Device::open_with(&choice(), options).unwrap()
+}
+
 /// The device under test; one per process, as drivers like it.
 pub fn device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| {
-        let choice = std::env::var(TEST_DEVICE).map_or_else(|_| best(), |text| text.parse().unwrap());
+        let choice = choice();
         let opened = match std::env::var(TEST_INSTRUCTIONS) {
             Ok(set) if choice == DeviceChoice::Cpu => {
                 Device::cpu_with(CpuOptions { instruction_set: Some(set.parse().unwrap()), ..CpuOptions::default() })
@@ -51,15 +62,20 @@ fn best() -> DeviceChoice {
     if real { DeviceChoice::Gpu } else { DeviceChoice::Software }
 }
 
-/// The adapter under test opened as an application does it: itself, with WebGPU's least limits.
-pub fn own_device(info: &gatefold::DeviceInfo) -> (wgpu::Instance, wgpu::Device, wgpu::Queue) {
+/// The adapter under test as an application finds it.
+pub fn own_adapter(info: &gatefold::DeviceInfo) -> (wgpu::Instance, wgpu::Adapter) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let same = |adapter: &wgpu::Adapter| {
         let found = adapter.get_info();
         found.name == info.name && found.backend.to_str() == info.backend
     };
-    let adapter = adapters.into_iter().find(same).expect("the adapter under test");
+    (instance, adapters.into_iter().find(same).expect("the adapter under test"))
+}
+
+/// The adapter under test opened as an application does it: itself, with WebGPU's least limits.
+pub fn own_device(info: &gatefold::DeviceInfo) -> (wgpu::Instance, wgpu::Device, wgpu::Queue) {
+    let (instance, adapter) = own_adapter(info);
     let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
     let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..limits };
     let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };

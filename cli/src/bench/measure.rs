@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatefold::compare::{Comparison, Tolerance, compare};
-use gatefold::plan::{PlanLimits, RunShape, Strategy, Traffic, plan};
+use gatefold::plan::{Arithmetic, PlanLimits, RunShape, Strategy, Traffic, plan};
 use gatefold::reference::{Forward, Reference};
 use gatefold::{DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session, WeightFormat};
 
@@ -27,6 +27,22 @@ pub struct Counts {
 pub struct Variant {
     pub strategy: Option<Strategy>,
     pub weights: WeightFormat,
+    pub arithmetic: Arithmetic,
+}
+
+impl Variant {
+    fn options(self) -> PlanOptions {
+        let options = PlanOptions::default().arithmetic(self.arithmetic);
+        self.strategy.map_or(options, |strategy| options.strategy(strategy))
+    }
+
+    /// What an answer may be off from the reference of exact factors.
+    fn tolerance(session: &Session, checked: usize) -> Tolerance {
+        match session.arithmetic() {
+            Arithmetic::F32 => Tolerance::f32(checked),
+            _ => Tolerance::f16(checked),
+        }
+    }
 }
 
 /// A device with what was measured of it once.
@@ -153,7 +169,7 @@ pub fn shape(
     for place in places {
         // The CPU has nothing to choose from.
         let variants =
-            if place.info.kind == DeviceKind::Cpu { &[Variant { strategy: None, weights }] } else { variants };
+            if place.info.kind == DeviceKind::Cpu { &[Variant { weights, ..Variant::default() }] } else { variants };
         for &variant in variants {
             runners.push((place.info.clone(), variant, cold(&problem, place, variant)));
         }
@@ -198,9 +214,8 @@ fn exact(shape: &Shape, network: &Network, input: &RandomInput, work: u64) -> Re
 fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner> {
     let &Problem { shape, network, input, ideal, exact, checked } = problem;
     let device = source::untuned(&source::exactly(&place.info))?;
-    let options = variant.strategy.map_or_else(PlanOptions::default, |s| PlanOptions::default().strategy(s));
     let start = Instant::now();
-    let session = Session::with_options(&device, network, options)?;
+    let session = Session::with_options(&device, network, variant.options())?;
     let output = session.run(input, None)?;
     let cold = start.elapsed();
     let plan = session.plan(shape.steps, shape.batch)?;
@@ -211,6 +226,10 @@ fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner
     let strategy = match variant.weights {
         WeightFormat::F32 => strategy,
         format => format!("{strategy} {format}"),
+    };
+    let strategy = match session.arithmetic() {
+        Arithmetic::F32 => strategy,
+        arithmetic => format!("{strategy} in {arithmetic}"),
     };
     let comparison = Comparison { max_error: 0.0, mean_error: 0.0, worst: 0, used: 0.0, passed: true };
     let mut measurement = Measurement {
@@ -227,7 +246,7 @@ fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner
         gpu: Vec::new(),
         encode: Vec::new(),
         comparison,
-        tolerance: Tolerance::f32(checked),
+        tolerance: Variant::tolerance(&session, checked),
     };
     measurement.check(&output, exact);
     Ok(Runner { session, measurement })

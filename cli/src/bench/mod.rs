@@ -80,7 +80,9 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     for shape in &shapes {
         let places = able(shape, &mut results)?;
         for &weights in formats {
-            let variants: Vec<Variant> = strategies.iter().map(|&strategy| Variant { strategy, weights }).collect();
+            let arithmetic = args.arithmetic;
+            let variants: Vec<Variant> =
+                strategies.iter().map(|&strategy| Variant { strategy, weights, arithmetic }).collect();
             for (info, variant, measured) in
                 measure::shape(shape, &places, &variants, counts, args.seed, &mut progress)?
             {

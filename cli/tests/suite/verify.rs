@@ -39,6 +39,27 @@ fn a_software_adapter_passes_and_its_fault_is_found() {
     assert_eq!(wrong.code, 1, "{wrong:?}");
 }
 
+/// Matrix units where the adapter has some; where it has none, a plain no.
+#[test]
+fn matrix_units_pass_or_are_refused() {
+    let cpu = answer(["verify", "--device", "cpu", "--arithmetic", "matrix"]);
+    assert!(cpu.contains("this CPU takes products in f32"), "{cpu}");
+    let asked = ["verify", "--arithmetic", "matrix", "--batch", "9"];
+    let Some(run) = on_software(&asked) else { return };
+    let adapters = json(&answer(["devices", "--format", "json"]));
+    // The one that `software` takes first; GL has none.
+    let mut software = adapters["adapters"].as_array().expect("adapters").iter();
+    let taken = software.find(|adapter| adapter["kind"] == "software renderer" && adapter["backend"] == "vulkan");
+    match taken.and_then(|adapter| adapter["matrix_units"].as_u64()) {
+        Some(8 | 16) => {
+            assert_eq!(run.code, 0, "{run:?}");
+            let wrong = on_software(&[&asked[..], &["--plant-fault"]].concat()).expect("it was there a moment ago");
+            assert_eq!(wrong.code, 1, "{wrong:?}");
+        }
+        _ => assert!(run.code == 2 && run.stderr.contains("no matrix units"), "{run:?}"),
+    }
+}
+
 #[test]
 fn auto_without_a_gpu_says_what_was_checked() {
     let adapters = json(&answer(["devices", "--format", "json"]));

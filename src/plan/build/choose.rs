@@ -5,7 +5,8 @@ use super::{Builder, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
 use crate::plan::{
-    Arithmetic, Blocks, Held, MAX_SUBMISSION_WORK, Rung, SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
+    Arithmetic, Blocks, Held, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, Rung,
+    SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
 };
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
@@ -39,8 +40,10 @@ pub(super) struct How {
     pub rung: Rung,
     /// Units of a workgroup; of the narrower second half of a step fewer.
     units: u32,
-    /// Second dimension of a workgroup: invocations of one sum, or quads of rows.
+    /// Second dimension of a workgroup: invocations of one sum, or quads of rows; on matrix units blocks of rows.
     second: u32,
+    /// Invocations of the largest subgroup, on matrix units.
+    pub subgroup: u32,
     pub held: Held,
     /// Steps of one repetition.
     pub stride: u32,
@@ -49,14 +52,36 @@ pub(super) struct How {
 }
 
 impl How {
-    /// The workgroup of a kernel with `width` units.
-    pub fn group(&self, width: usize, most: u32) -> (u32, u32) {
+    /// Units and second dimension of the workgroup of a kernel with `width` units of `gates` gates.
+    pub fn group(&self, width: usize, gates: u64, most: u32) -> (u32, u32) {
+        if let Rung::TileMatrix(side) = self.rung {
+            // Whole strips, of as many units as their gates leave room for.
+            let side = side.length();
+            let most = side * (MATRIX_STRIPS / narrow(gates)).max(1);
+            return (self.units.min(narrow(width as u64)).next_multiple_of(side).min(most), self.second);
+        }
         let second = self.second.min(most);
         (self.units.min(narrow(width.next_power_of_two() as u64).max(8)).min(most / second).max(1), second)
     }
 
+    /// Strips of columns that `units` of `gates` gates take on matrix units.
+    pub fn strips(&self, units: u32, gates: u64) -> u32 {
+        match self.rung {
+            Rung::TileMatrix(side) => units * narrow(gates) / side.length(),
+            _ => 1,
+        }
+    }
+
     /// Loop iterations of one invocation of one repetition, as the shaders are written.
-    pub fn iterations(&self, batch: usize, [width, depth, below]: [usize; 3], units: u32, second: u32) -> u64 {
+    pub fn iterations(
+        &self,
+        batch: usize,
+        [width, depth, below]: [usize; 3],
+        gates: u64,
+        units: u32,
+        second: u32,
+    ) -> u64 {
+        let strips = self.strips(units, gates);
         let (units, second) = (u64::from(units), u64::from(second));
         let (width, depth, below, batch) = (width as u64, depth as u64, below as u64, batch as u64);
         let (group, halvings) = (units * second, u64::from(second.ilog2()));
@@ -81,6 +106,12 @@ impl How {
             Rung::Tile => {
                 let slices = |k: u64| k.div_ceil(TILE_SLICE) * (1 + 5 * TILE_SLICE.div_ceil(units) + TILE_SLICE / 4);
                 slices(depth) + slices(below) + 4
+            }
+            Rung::TileMatrix(side) => {
+                let [side, slice] = [side.length(), MATRIX_SLICE].map(u64::from);
+                let turns = |numbers: u64| numbers.div_ceil(u64::from(strips * self.subgroup));
+                let brought = turns(second * side * slice) + turns(slice / 4 * units);
+                depth.div_ceil(slice) * (1 + brought + slice / side) + second * (1 + turns(side * units))
             }
             Rung::Sequence => {
                 let over = quads.div_ceil(group);
@@ -117,7 +148,7 @@ impl Builder {
             None => {
                 // A level alone that costs no launch per step is better still.
                 let alone = set.works[..1].len() == 1 && self.streams(set);
-                if alone || self.batch >= TILE_ROWS || self.limits.resident_workgroups > 0 {
+                if alone || self.batch >= self.tile_rows() || self.limits.resident_workgroups > 0 {
                     return Ok(None);
                 }
                 let levels = set.lanes();
@@ -149,7 +180,7 @@ impl Builder {
             let most = self.limits.resident_workgroups;
             wishes.push((Strategy::Resident, format!("no launch per step, and {most} workgroups run at once")));
         }
-        if self.batch >= TILE_ROWS {
+        if self.batch >= self.tile_rows() {
             wishes.push((Strategy::Tile, format!("{} rows share the weights that are read", self.batch)));
         }
         for (strategy, why) in wishes {
@@ -165,6 +196,11 @@ impl Builder {
         if self.options.measured { "measured to be the fastest on this adapter" } else { "asked for" }
     }
 
+    /// Rows from which a step is a tiled product.
+    fn tile_rows(&self) -> usize {
+        self.matrix_units().map_or(TILE_ROWS, |units| units.side.length() as usize)
+    }
+
     /// Whether a workgroup alone can read U at every step.
     fn streams(&self, set: &LaneSet<'_>) -> bool {
         let bytes: u64 = set.layout.lanes[set.first_lane].state.len() as u64 * super::F32;
@@ -173,12 +209,6 @@ impl Builder {
 
     /// `strategy` on `set`, or why not.
     fn fit(&self, strategy: Strategy, set: &LaneSet<'_>, why: &str) -> Result<How> {
-        if self.options.arithmetic == Arithmetic::F16 && !self.limits.f16 {
-            return Err(Error::Unsupported {
-                place: "plan".into(),
-                what: "f16 arithmetic: the adapter has no SHADER_F16".into(),
-            });
-        }
         let refuse = |reason: &str| {
             let what = format!("strategy {strategy}: {reason}");
             Err(Error::Unsupported { place: format!("layer `{}`", set.label()), what })
@@ -203,8 +233,10 @@ impl Builder {
             },
         };
         how.strategy = strategy;
-        let (units, second) = how.group(set.level.hidden_size, self.limits.max_invocations);
+        let (units, second) = how.group(set.level.hidden_size, set.gates(), self.limits.max_invocations);
         let shared = match (how.rung, second) {
+            (Rung::TileMatrix(_), 1) => "block of rows",
+            (Rung::TileMatrix(_), _) => "blocks of rows",
             (Rung::Tile, 1) => "quad of rows",
             (Rung::Tile, _) => "quads of rows",
             (_, 1) => "invocation for each",
@@ -216,7 +248,12 @@ impl Builder {
             Held::Unrolled { subgroups: false, .. } => ", weights in private memory",
             Held::Unrolled { subgroups: true, .. } => ", weights in private memory, h through subgroups",
         };
-        how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held})");
+        let matrix = match (self.options.arithmetic, how.rung) {
+            (Arithmetic::Matrix, Rung::TileMatrix(_)) => ", on matrix units",
+            (Arithmetic::Matrix, _) => ", not on matrix units, which only tile can use",
+            _ => "",
+        };
+        how.reason = format!("{why} ({units} units in a workgroup, {second} {shared}{held}{matrix})");
         Ok(how)
     }
 
@@ -234,10 +271,27 @@ impl Builder {
     }
 
     fn tile(&self, set: &LaneSet<'_>) -> Result<How> {
+        if let Some(matrix) = self.matrix_units() {
+            return self.tile_on_matrix_units(matrix);
+        }
         let quads = self.split()?.unwrap_or(4);
         let most = self.limits.max_invocations.min(STEP_WORKGROUP);
         let units = self.units(set, 16).min(most / quads).max(1);
         Ok(self.how(Rung::Tile, units, quads, Held::Not))
+    }
+
+    fn tile_on_matrix_units(&self, MatrixUnits { side, subgroup }: MatrixUnits) -> Result<How> {
+        let needed = narrow(self.batch.div_ceil(side.length() as usize) as u64);
+        let blocks = match self.split()? {
+            Some(blocks) if blocks > MATRIX_BLOCKS => {
+                let what = format!("split {blocks} (on matrix units up to {MATRIX_BLOCKS} are)");
+                return Err(Error::Unsupported { place: "plan".into(), what });
+            }
+            Some(blocks) => blocks,
+            None => needed.next_power_of_two().min(MATRIX_BLOCKS),
+        };
+        let units = self.options.units.unwrap_or(MATRIX_STRIPS * side.length());
+        Ok(How { subgroup, ..self.how(Rung::TileMatrix(side), units, blocks, Held::Not) })
     }
 
     /// The reason where a workgroup's memory is too small, or one step too long for the adapter.
@@ -284,7 +338,7 @@ impl Builder {
         let (width, state) = (set.level.hidden_size, set.level.state_size());
         let iterations = |stride: u32| {
             let how = How { stride, ..how.clone() };
-            how.iterations(self.batch, [width, state, 0], how.units, how.second)
+            how.iterations(self.batch, [width, state, 0], set.gates(), how.units, how.second)
         };
         let steps = narrow(set.works[0].steps_in as u64);
         let work = (width as u64 * state as u64 * set.level.cell.gates() as u64)
@@ -359,7 +413,7 @@ impl Builder {
         let enough = narrow((1 << 18) + 64 * steps);
         how.patience = self.options.patience.unwrap_or(if self.limits.software { 20_000 } else { enough });
         let shape = [width, set.level.state_size(), 0];
-        let iterations = how.iterations(self.batch, shape, units, split);
+        let iterations = how.iterations(self.batch, shape, set.gates(), units, split);
         if self.limits.software && iterations > SOFTWARE_LOOP_LIMIT {
             return Ok(Err(format!(
                 "{iterations} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
@@ -370,7 +424,7 @@ impl Builder {
 
     fn how(&self, rung: Rung, units: u32, second: u32, held: Held) -> How {
         let (strategy, reason) = (Strategy::Step, String::new());
-        How { strategy, rung, units, second, held, stride: 1, patience: 0, reason }
+        How { strategy, rung, units, second, subgroup: 1, held, stride: 1, patience: 0, reason }
     }
 
     /// The wish for a split.

@@ -9,7 +9,8 @@ use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
 use crate::plan::constants::{activation, bound, size};
 use crate::plan::weights::Layout;
 use crate::plan::{
-    BufferId, Cells, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy, head_of_exchange,
+    Arithmetic, BufferId, Cells, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
+    head_of_exchange,
 };
 
 /// The directions of one level, or several stacked levels of one direction.
@@ -65,6 +66,11 @@ impl<'a> LaneSet<'a> {
     /// Lanes whose input is projected before the steps.
     pub fn hoisted(&self) -> usize {
         if self.stacked { 1 } else { self.lanes() }
+    }
+
+    /// Gates of a unit.
+    pub fn gates(&self) -> u64 {
+        self.level.cell.gates() as u64
     }
 
     pub fn label(&self) -> String {
@@ -182,14 +188,16 @@ impl Builder {
             (Some(_), MaskedOutput::Zero) => 1,
             (Some(_), MaskedOutput::Previous) => 2,
         };
-        let (units, second) = how.group(width, self.limits.max_invocations);
+        let (units, second) = how.group(width, cell.gates(), self.limits.max_invocations);
         let mut constants = sizes(&[width, state, depth, below])?;
         constants.extend([units, narrow(lanes as u64), set.stacked.into(), reverse, (!last.stage.sequence_out).into()]);
         constants.extend(sizes(&[first, next, further, to_state, set.layout.vector, set.layout.vectors_lane()])?);
         constants.extend(sizes(&[directions * state, set.directions.start * state])?);
         constants.extend([masked, partial.into(), second]);
-        if how.rung == Rung::Resident {
-            constants.extend([size(self.batch)?, how.patience]);
+        match how.rung {
+            Rung::Resident => constants.extend([size(self.batch)?, how.patience]),
+            Rung::TileMatrix(_) => constants.extend([how.strips(units, cell.gates()), how.subgroup]),
+            _ => {}
         }
         constants.extend(cell_constants(level, cell, &level.directions[set.directions.start].activations));
         let vectors = {
@@ -213,7 +221,12 @@ impl Builder {
             cell,
             rung: how.rung,
             format: set.layout.format,
-            arithmetic: self.options.arithmetic,
+            arithmetic: match (how.rung, self.options.arithmetic) {
+                (Rung::TileMatrix(_), _) => Arithmetic::Matrix,
+                // What matrix units do not do is done in f32.
+                (_, Arithmetic::Matrix) => Arithmetic::F32,
+                (_, arithmetic) => arithmetic,
+            },
             held: how.held,
         };
         let rows =
@@ -234,7 +247,7 @@ impl Builder {
         let steps = u64::from(how.stride);
         let products = (depth as u64 + below as u64 * (lanes as u64 - 1) / lanes as u64) * cell.gates();
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
-        let iterations = how.iterations(self.batch, [width, depth, below], units, second);
+        let iterations = how.iterations(self.batch, [width, depth, below], cell.gates(), units, second);
         Ok(Launch { kernel: Kernel::Recurrent(kernel), constants, bindings, workgroups, iterations, work })
     }
 }

@@ -7,7 +7,9 @@ use crate::network::{
 };
 use crate::plan::constants::{activation, combination, size};
 use crate::plan::weights::ALIGN;
-use crate::plan::{Kernel, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling};
+use crate::plan::{
+    Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling,
+};
 use crate::reference::{Columns, Combine, joining, merging};
 
 /// A product of rows: what is read, the weights, and what is written.
@@ -43,7 +45,7 @@ impl Builder {
             StageKind::Embedding { num_embeddings, .. } => self.embedding(work, *num_embeddings),
             StageKind::Dense { activation, weight, .. } => {
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight)));
+                let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight), rows));
                 let (features, activation) = ([inputs, outputs], *activation);
                 let product = Product { kernel, features, activation, more: Vec::new(), bindings };
                 self.product(work, Rows::all(rows), &product)
@@ -53,7 +55,7 @@ impl Builder {
                 let more =
                     [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight)));
+                let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight), rows));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
                 let product = Product { kernel, features, activation, more, bindings };
                 self.product(work, Rows::all(rows), &product)
@@ -100,9 +102,15 @@ impl Builder {
         })
     }
 
-    /// The kernel of a product with weights in `format`.
-    pub(super) fn product_kernel(&self, format: WeightFormat) -> ProductKernel {
-        ProductKernel { format, tiling: if self.limits.software { Tiling::Rows } else { Tiling::Square } }
+    /// The kernel of a product of `rows` with weights in `format`.
+    pub(super) fn product_kernel(&self, format: WeightFormat, rows: usize) -> ProductKernel {
+        let tiling = match self.matrix_units() {
+            // Fewer rows would leave most of a unit idle.
+            Some(units) if rows >= units.side.length() as usize => Tiling::Matrix(units.side),
+            _ if self.limits.software => Tiling::Rows,
+            _ => Tiling::Square,
+        };
+        ProductKernel { format, tiling }
     }
 
     pub(super) fn product(&mut self, work: &Work<'_>, rows: Rows, product: &Product) -> Result<()> {
@@ -115,6 +123,10 @@ impl Builder {
         let mut constants = vec![size(product.features[0])?, size(product.features[1])?];
         constants.extend(activation(product.activation));
         constants.extend(&product.more);
+        let subgroup = self.limits.matrix_units.map_or(1, |units| units.subgroup);
+        if let Tiling::Matrix(_) = tiling {
+            constants.extend([MATRIX_BLOCKS, MATRIX_STRIPS, subgroup]);
+        }
         // Whole tiles of rows, as many as one submission may take.
         let per_row = inputs.saturating_mul(outputs);
         let most = usize::try_from(MAX_SUBMISSION_WORK / per_row).unwrap_or(usize::MAX);
@@ -127,7 +139,7 @@ impl Builder {
             self.push(work, part, product.kernel, constants.clone(), |dispatch| {
                 dispatch.bindings = product.bindings.to_vec();
                 dispatch.workgroups = groups;
-                dispatch.iterations = tiling.iterations(inputs);
+                dispatch.iterations = tiling.iterations(inputs, subgroup);
                 dispatch.work = per_row.saturating_mul(count as u64);
             })?;
         }

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::weights::{ALIGN, Layout, layouts};
 use super::{
-    BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits,
-    PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
+    Arithmetic, BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, MatrixUnits,
+    Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
@@ -96,6 +96,7 @@ impl Rows {
 
 impl Builder {
     fn build(&mut self, network: &Network) -> Result<()> {
+        self.check_arithmetic()?;
         for WeightSize { label, words, bound } in weight_sizes(network, &self.limits) {
             self.bounded(&label, bound as u64 * F32, self.limits.max_binding)?;
             self.bounded(&label, words as u64 * F32, self.limits.max_buffer)?;
@@ -131,6 +132,33 @@ impl Builder {
         }
         self.cut_into_submissions();
         Ok(())
+    }
+
+    /// Whether products can be taken as wished.
+    fn check_arithmetic(&mut self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::Unsupported { place: "plan".into(), what: what.into() });
+        match self.options.arithmetic {
+            Arithmetic::F16 if !self.limits.f16 => refuse("f16 arithmetic: the adapter has no SHADER_F16"),
+            Arithmetic::Matrix => match self.limits.matrix_units {
+                None => refuse(
+                    "matrix arithmetic: the adapter has no matrix units (f16 factors, f32 sums, 8 x 8 or 16 x 16) that \
+                     wgpu reaches, or the device was opened without them",
+                ),
+                Some(units) => {
+                    self.plan.reasons.push(format!(
+                        "products of at least {} rows on {units}, of factors rounded to f16; all others in f32",
+                        units.side.length()
+                    ));
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The units that products are to be taken on.
+    fn matrix_units(&self) -> Option<MatrixUnits> {
+        self.limits.matrix_units.filter(|_| self.options.arithmetic == Arithmetic::Matrix)
     }
 
     /// Levels that share their weights' buffers; a level alone may have one for each direction.

@@ -99,7 +99,7 @@ impl Builder {
         let vector = |part| set.layout.vector_of(vectors, at, part);
         let projected = Slice { buffer: self.projected, offset: lane as u64 * each, bytes: each };
         Product {
-            kernel: Kernel::Linear(self.product_kernel(set.layout.format)),
+            kernel: Kernel::Linear(self.product_kernel(set.layout.format, set.works[0].steps_in * self.batch)),
             features: [set.works[0].stage.in_features, set.level.gate_rows()],
             activation: Activation::Linear,
             more: Vec::new(),

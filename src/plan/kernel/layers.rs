@@ -1,6 +1,6 @@
 //! Kernels of layers without a recurrence.
 
-use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, read, read_write, u, uniform};
+use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, matrix_sources, read, read_write, u, uniform};
 use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
@@ -148,17 +148,24 @@ impl Layer {
     /// The reading side of a matrix product with the rest of it.
     pub fn product(&self, ProductKernel { format, tiling }: ProductKernel) -> KernelSpec {
         let mut spec = self.spec("linear");
-        spec.sources.push(match tiling {
-            Tiling::Square => include_str!("../../../shaders/linear.wgsl"),
-            Tiling::Rows => include_str!("../../../shaders/linear_rows.wgsl"),
-        });
+        match tiling {
+            Tiling::Square => spec.sources.push(include_str!("../../../shaders/linear.wgsl")),
+            Tiling::Rows => spec.sources.push(include_str!("../../../shaders/linear_rows.wgsl")),
+            Tiling::Matrix(side) => {
+                spec.sources.extend(matrix_sources(side));
+                spec.sources.push(include_str!("../../../shaders/linear_matrix.wgsl"));
+                spec.constants.extend([u("BLOCKS"), u("STRIPS"), u("SUBGROUP")]);
+            }
+        }
         spec.sources.push(match format {
             WeightFormat::F32 => include_str!("../../../shaders/weights/f32_matrix.wgsl"),
             WeightFormat::F16 => include_str!("../../../shaders/weights/f16_matrix.wgsl"),
             WeightFormat::Int8 => include_str!("../../../shaders/weights/int8_matrix.wgsl"),
         });
-        if tiling == Tiling::Rows {
-            spec.name += " rows";
+        match tiling {
+            Tiling::Square => {}
+            Tiling::Rows => spec.name += " rows",
+            Tiling::Matrix(side) => spec.name += &format!(" matrix {}", side.length()),
         }
         if format != WeightFormat::F32 {
             spec.name += &format!(" {format}");

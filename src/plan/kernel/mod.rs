@@ -4,9 +4,11 @@
 mod layers;
 mod recurrent;
 
+use recurrent::matrix_sources;
 pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung, head_of_exchange};
 
 use super::constants::LAST_OF_FEW;
+use super::{Arithmetic, MatrixSide};
 use crate::network::WeightFormat;
 
 /// A WGSL kernel under `shaders/`.
@@ -55,6 +57,8 @@ pub enum Tiling {
     Square,
     /// 16 rows of 256 columns, all rows of 4 columns in an invocation.
     Rows,
+    /// Blocks and strips of the side of matrix units, a strip in a subgroup.
+    Matrix(MatrixSide),
 }
 
 impl Tiling {
@@ -64,17 +68,27 @@ impl Tiling {
         match self {
             Self::Square => [LINEAR_TILE as usize; 2],
             Self::Rows => [16, 256],
+            Self::Matrix(side) => [MATRIX_BLOCKS, MATRIX_STRIPS].map(|n| (n * side.length()) as usize),
         }
     }
 
-    /// Loop iterations of an invocation over K `inputs`, as the shaders are written.
+    /// Loop iterations of an invocation over K `inputs`, as the shaders are written, with `subgroup` invocations of
+    /// the largest subgroup.
     #[must_use]
-    pub fn iterations(self, inputs: u64) -> u64 {
+    pub fn iterations(self, inputs: u64, subgroup: u32) -> u64 {
         match self {
             // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
             Self::Square => inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16,
             // Per slice of 64 4 loads of 4 lanes; then K, and 64 results.
             Self::Rows => inputs.div_ceil(64) * (1 + 4 * (1 + 4)) + inputs + 64,
+            // Per slice both factors and the strip; then the results of each block.
+            Self::Matrix(side) => {
+                let [rows, columns] = self.size().map(|n| n as u64);
+                let [side, slice] = [side.length(), MATRIX_SLICE].map(u64::from);
+                let turns = |numbers: u64| numbers.div_ceil(u64::from(MATRIX_STRIPS * subgroup));
+                inputs.div_ceil(slice) * (1 + turns(rows * slice) + turns(slice * columns) + slice / side)
+                    + u64::from(MATRIX_BLOCKS) * (1 + turns(side * columns))
+            }
         }
     }
 }
@@ -144,6 +158,12 @@ pub enum Repetition {
 pub const LINEAR_TILE: u32 = 32;
 /// Slice of K that [`Kernel::Linear`] keeps in workgroup memory.
 pub const LINEAR_DEPTH: u32 = 16;
+/// Slice of K that kernels on matrix units keep in workgroup memory.
+pub const MATRIX_SLICE: u32 = 32;
+/// Blocks of rows in a workgroup on matrix units.
+pub const MATRIX_BLOCKS: u32 = 4;
+/// Strips of columns in a workgroup on matrix units, each a subgroup's.
+pub const MATRIX_STRIPS: u32 = 4;
 /// Invocations of one workgroup of the row-wise kernels.
 pub const ROW_WORKGROUP: u32 = 64;
 
@@ -179,7 +199,8 @@ impl Kernel {
     /// All kernels.
     pub fn all() -> impl Iterator<Item = Self> {
         let products = WeightFormat::ALL.into_iter().flat_map(|format| {
-            [Tiling::Square, Tiling::Rows].into_iter().flat_map(move |tiling| {
+            let matrix = MatrixSide::ALL.map(Tiling::Matrix);
+            [Tiling::Square, Tiling::Rows].into_iter().chain(matrix).flat_map(move |tiling| {
                 let product = ProductKernel { format, tiling };
                 [Self::Linear(product), Self::Conv1d(product)]
             })
@@ -226,6 +247,17 @@ impl Kernel {
         }
     }
 
+    /// In which numbers it takes products.
+    #[must_use]
+    pub fn arithmetic(self) -> Arithmetic {
+        match self {
+            Self::Recurrent(kernel) => kernel.arithmetic,
+            Self::Linear(ProductKernel { tiling: Tiling::Matrix(_), .. })
+            | Self::Conv1d(ProductKernel { tiling: Tiling::Matrix(_), .. }) => Arithmetic::Matrix,
+            _ => Arithmetic::F32,
+        }
+    }
+
     /// The whole WGSL source, with as few functions as `constants` (a value for each) ask for.
     #[must_use]
     pub fn source(self, constants: &[u32], repetition: Repetition) -> String {
@@ -236,9 +268,11 @@ impl Kernel {
             Some(highest) if highest <= LAST_OF_FEW => vec![ACTIVATIONS, ACTIVATE_FEW],
             Some(_) => vec![ACTIVATIONS, ACTIVATE_ANY],
         };
-        if let Some(kernel) = self.recurrent() {
+        if self.recurrent().is_some() || self.arithmetic() != Arithmetic::F32 {
             // It may enable a feature of the language, which must be said before all else.
-            parts.insert(0, kernel.arithmetic.source());
+            parts.insert(0, self.arithmetic().source());
+        }
+        if self.recurrent().is_some() {
             parts.push(match repetition {
                 Repetition::Immediate => IMMEDIATE,
                 Repetition::Uniform => UNIFORM,

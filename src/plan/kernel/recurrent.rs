@@ -2,7 +2,7 @@
 
 use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 use crate::network::WeightFormat;
-use crate::plan::Arithmetic;
+use crate::plan::{Arithmetic, MatrixSide};
 
 /// A kernel that runs timesteps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +75,8 @@ pub enum Rung {
     Step,
     /// The same, four rows in an invocation.
     Tile,
+    /// The same on matrix units.
+    TileMatrix(MatrixSide),
     /// Many steps in one dispatch, a row in a workgroup.
     Sequence,
     /// The same, four rows in a workgroup.
@@ -100,8 +102,18 @@ impl Arithmetic {
         match self {
             Self::F32 => include_str!("../../../shaders/common/arithmetic_f32.wgsl"),
             Self::F16 => include_str!("../../../shaders/common/arithmetic_f16.wgsl"),
+            Self::Matrix => include_str!("../../../shaders/common/arithmetic_matrix.wgsl"),
         }
     }
+}
+
+/// What all kernels on matrix units share.
+pub(super) fn matrix_sources(side: MatrixSide) -> [&'static str; 2] {
+    let squares = match side {
+        MatrixSide::Eight => include_str!("../../../shaders/common/matrix_8.wgsl"),
+        MatrixSide::Sixteen => include_str!("../../../shaders/common/matrix_16.wgsl"),
+    };
+    [squares, include_str!("../../../shaders/common/matrix.wgsl")]
 }
 
 impl Cells {
@@ -242,15 +254,24 @@ impl Rung {
         matches!(self, Self::Sequence | Self::SequenceRows | Self::Resident)
     }
 
-    /// Rows that one workgroup takes, `split` being the size of its second dimension.
+    /// Rows that one workgroup takes, `split` being the size of its second dimension, or its number of blocks.
     #[must_use]
     pub fn rows(self, split: u32) -> u32 {
         match self {
             Self::Step | Self::Sequence => 1,
             Self::Tile => 4 * split,
+            Self::TileMatrix(side) => side.length() * split,
             Self::SequenceRows => 4,
             // All of them.
             Self::Resident => u32::MAX,
+        }
+    }
+
+    /// In which numbers it can take products.
+    fn arithmetics(self) -> &'static [Arithmetic] {
+        match self {
+            Self::TileMatrix(_) => &[Arithmetic::Matrix],
+            _ => &[Arithmetic::F32, Arithmetic::F16],
         }
     }
 
@@ -258,6 +279,8 @@ impl Rung {
         match self {
             Self::Step => "step",
             Self::Tile => "tile",
+            Self::TileMatrix(MatrixSide::Eight) => "tile matrix 8",
+            Self::TileMatrix(MatrixSide::Sixteen) => "tile matrix 16",
             Self::Sequence => "sequence",
             Self::SequenceRows => "sequence x4",
             Self::Resident => "resident",
@@ -268,6 +291,7 @@ impl Rung {
         match self {
             Self::Step => "recurrent_step",
             Self::Tile => "recurrent_tile",
+            Self::TileMatrix(_) => "recurrent_tile_matrix",
             Self::Sequence => "recurrent_sequence",
             Self::SequenceRows => "recurrent_sequence_rows",
             Self::Resident => "recurrent_resident",
@@ -278,6 +302,10 @@ impl Rung {
         let mut sources = match self {
             Self::Step => vec![SPLIT, FINISH, include_str!("../../../shaders/rungs/step.wgsl")],
             Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
+            Self::TileMatrix(side) => {
+                let [squares, matrix] = matrix_sources(side);
+                vec![FINISH, squares, matrix, include_str!("../../../shaders/rungs/tile_matrix.wgsl")]
+            }
             Self::Sequence => vec![SPLIT, include_str!("../../../shaders/rungs/sequence.wgsl")],
             Self::SequenceRows => vec![SPLIT, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
             Self::Resident => vec![SPLIT, include_str!("../../../shaders/rungs/resident.wgsl")],
@@ -294,9 +322,11 @@ impl Rung {
     /// Constants behind those that all have; the first is the second dimension of a workgroup.
     fn constants(self) -> &'static [Constant] {
         const QUADS: [Constant; 1] = [u("QUADS")];
+        const MATRIX: [Constant; 3] = [u("BLOCKS"), u("STRIPS"), u("SUBGROUP")];
         const SPLIT: [Constant; 3] = [u("SPLIT"), u("ROWS"), u("SPINS")];
         match self {
             Self::Tile => &QUADS,
+            Self::TileMatrix(_) => &MATRIX,
             Self::Resident => &SPLIT,
             _ => &SPLIT[..1],
         }
@@ -341,12 +371,20 @@ impl RecurrentKernel {
     pub fn all() -> impl Iterator<Item = Self> {
         const CELLS: [Cells; 6] =
             [Cells::Lstm, Cells::Gru, Cells::Rnn, Cells::GruGates, Cells::GruCandidate, Cells::Projection];
-        const RUNGS: [Rung; 5] = [Rung::Step, Rung::Tile, Rung::Sequence, Rung::SequenceRows, Rung::Resident];
+        const RUNGS: [Rung; 7] = [
+            Rung::Step,
+            Rung::Tile,
+            Rung::TileMatrix(MatrixSide::Eight),
+            Rung::TileMatrix(MatrixSide::Sixteen),
+            Rung::Sequence,
+            Rung::SequenceRows,
+            Rung::Resident,
+        ];
         CELLS.into_iter().flat_map(|cell| {
             let rungs = RUNGS.into_iter().filter(move |rung| !cell.is_half() || !rung.is_long());
             rungs.flat_map(move |rung| {
                 WeightFormat::ALL.into_iter().flat_map(move |format| {
-                    Arithmetic::ALL.into_iter().flat_map(move |arithmetic| {
+                    rung.arithmetics().iter().flat_map(move |&arithmetic| {
                         Held::all(rung, arithmetic).map(move |held| Self { cell, rung, format, arithmetic, held })
                     })
                 })
@@ -372,6 +410,14 @@ impl RecurrentKernel {
         if !matches!(self.cell, Cells::GruCandidate | Cells::Projection) {
             sources.push(STATE);
         }
+        if let Rung::TileMatrix(_) = self.rung {
+            sources.push(match self.cell.gates() {
+                4 => include_str!("../../../shaders/common/columns_4.wgsl"),
+                3 => include_str!("../../../shaders/common/columns_3.wgsl"),
+                2 => include_str!("../../../shaders/common/columns_2.wgsl"),
+                _ => include_str!("../../../shaders/common/columns_1.wgsl"),
+            });
+        }
         sources.extend(self.rung.sources(self.held));
         let mut bindings = BINDINGS.to_vec();
         if self.rung == Rung::Resident {
@@ -383,7 +429,7 @@ impl RecurrentKernel {
         if self.format != WeightFormat::F32 {
             name += &format!(" {}", self.format);
         }
-        if self.arithmetic != Arithmetic::F32 {
+        if self.arithmetic == Arithmetic::F16 {
             name += " in f16";
         }
         match self.held {

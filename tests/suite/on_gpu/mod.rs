@@ -2,6 +2,7 @@ mod embed;
 mod events;
 mod generate;
 mod host;
+mod matrix;
 mod objects;
 mod own_device;
 mod pipeline_cache;

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
 use gatefold::plan::{Arithmetic, Blocks, Held, Strategy};
-use gatefold::{DeviceKind, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Device, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{changed, device_or_return, lstm, random_state, spec};
 
@@ -53,6 +53,12 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
 
 fn battery(strategy: Strategy, cases: u64) {
     let device = device_or_return!();
+    battery_in(device, Arithmetic::F32, strategy, cases);
+}
+
+/// Random networks of every cell and format with random shapes, states, masks and cuts against the reference.
+pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, cases: u64) {
+    let on_units = arithmetic == Arithmetic::Matrix;
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         for seed in 0..cases {
             let mut rng = Rng::with_seed(seed);
@@ -62,6 +68,8 @@ fn battery(strategy: Strategy, cases: u64) {
             let network = network(cell, layer.clone(), seed).with_weights(format).unwrap();
             let (batch, steps) = (rng.usize(1..=9), rng.usize(1..=9));
             let batch = if strategy == Strategy::Resident { batch.min(4) } else { batch };
+            // Enough for several blocks of a matrix unit.
+            let batch = if on_units { batch * 4 } else { batch };
             let input = RandomInput::new(&network, steps, batch, seed ^ 1);
             let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
             let lengths: Vec<usize> = (0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect();
@@ -72,9 +80,9 @@ fn battery(strategy: Strategy, cases: u64) {
                 1 => given = given.with_mask(&mask),
                 _ => {}
             }
-            let mut options = PlanOptions::default().strategy(strategy);
+            let mut options = PlanOptions::default().strategy(strategy).arithmetic(arithmetic);
             if rng.bool() {
-                options = options.split(1 << rng.u32(0..=3));
+                options = options.split(1 << rng.u32(0..=if on_units { 2 } else { 3 }));
             }
             if rng.u8(0..3) == 0 && strategy != Strategy::Resident {
                 options = options.units(1 << rng.u32(3..=5));

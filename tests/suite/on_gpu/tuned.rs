@@ -1,7 +1,7 @@
 //! Measured choices: made, kept, applied, refused on another adapter.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
+use gatefold::plan::{Arithmetic, Strategy};
 use gatefold::tuning::{Tuning, tune};
 use gatefold::{DeviceInfo, Error, Network, PlanOptions, RandomInput, Session, verify};
 
@@ -15,7 +15,7 @@ fn network() -> Network {
 fn what_was_measured_is_what_runs() {
     let device = device_or_return!();
     let network = network();
-    let measured = tune(device, &network, 20, 2, 2).unwrap().expect("a GPU has choices");
+    let measured = tune(device, &network, Arithmetic::F32, 20, 2, 2).unwrap().expect("a GPU has choices");
     assert!(measured.microseconds > 0.0 && measured.microseconds <= measured.untuned_microseconds);
     // Another choice than the plan's own, so that following it can be seen.
     let own = Session::new(device, &network).unwrap().plan(20, 2).unwrap().unwrap().choices[0].strategy;
@@ -88,7 +88,7 @@ fn some_workgroup_runs() {
 fn what_is_faster_on_the_cpu_goes_there() {
     let device = device_or_return!();
     let network = network();
-    let mut measured = tune(device, &network, 8, 1, 1).unwrap().expect("a GPU has choices");
+    let mut measured = tune(device, &network, Arithmetic::F32, 8, 1, 1).unwrap().expect("a GPU has choices");
     measured.microseconds = 2.0 * measured.cpu_microseconds;
     assert!(measured.prefers_cpu().is_some());
     let mut tuning = Tuning::new(device.info());

@@ -5,8 +5,9 @@ use gatefold::network::{
 };
 use gatefold::plan::Tiling;
 use gatefold::plan::{
-    self as planning, Blocks, Choice, Dispatch, Held, Kernel, MAX_REPEAT, Plan, PlanLimits, ROW_WORKGROUP, RunShape,
-    Rung, SOFTWARE_LOOP_LIMIT, pack, plan, weight_sizes,
+    self as planning, Arithmetic, Blocks, Choice, Dispatch, Held, Kernel, MAX_REPEAT, MatrixSide, MatrixUnits, Plan,
+    PlanLimits, ROW_WORKGROUP, RecurrentKernel, RunShape, Rung, SOFTWARE_LOOP_LIMIT, StageRounding, pack, plan,
+    weight_sizes,
 };
 use gatefold::{Error, Network, PlanOptions};
 use proptest::prelude::*;
@@ -56,9 +57,16 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
             assert!(slice.offset + slice.bytes <= plan.buffers[slice.buffer].bytes, "{dispatch:?}");
             assert!(slice.offset % 256 == 0 && slice.bytes > 0 && slice.bytes <= limits.max_binding, "{dispatch:?}");
         }
-        let group =
-            ["UNITS", "SPLIT", "QUADS"].map(|name| dispatch.constant(name).unwrap_or(1)).iter().product::<u32>();
+        let of = |name| dispatch.constant(name).unwrap_or(1);
+        let group = match dispatch.kernel.arithmetic() {
+            Arithmetic::Matrix => of("STRIPS") * of("SUBGROUP"),
+            _ => of("UNITS") * of("SPLIT") * of("QUADS"),
+        };
         assert!(group <= limits.max_invocations, "{dispatch:?}");
+        if let Some(RecurrentKernel { rung: Rung::TileMatrix(side), cell, .. }) = dispatch.kernel.recurrent() {
+            assert_eq!(u64::from(of("STRIPS") * side.length()), u64::from(of("UNITS")) * cell.gates(), "{dispatch:?}");
+            assert!([1, 2, 4].contains(&of("BLOCKS")), "{dispatch:?}");
+        }
         assert!(dispatch.repeat as usize <= MAX_REPEAT);
     }
     for (index, stage) in network.stages().iter().enumerate().filter(|(_, stage)| stage.recurrent().is_none()) {
@@ -137,7 +145,7 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
             );
             // The grid covers the units, the rows and the lanes.
             let [x, y, z] = dispatch.workgroups.map(u64::from);
-            let second = dispatch.constant("SPLIT").or(dispatch.constant("QUADS")).unwrap();
+            let second = ["SPLIT", "QUADS", "BLOCKS"].iter().find_map(|name| dispatch.constant(name)).unwrap();
             let (width, units) = (dispatch.constant("WIDTH").unwrap(), dispatch.constant("UNITS").unwrap());
             let units = if matches!(kernel.rung, Rung::Sequence | Rung::SequenceRows) { width } else { units };
             assert!(x * u64::from(units) >= width.into(), "{dispatch:?}");
@@ -172,16 +180,28 @@ proptest! {
         software in any::<bool>(), max_workgroups in prop::sample::select(vec![7u32, 100, 65_535]),
         resident_workgroups in prop::sample::select(vec![0u32, 16, 132]),
         strategy in prop::option::of(prop::sample::select(planning::Strategy::ALL.to_vec())),
+        matrix in prop::option::of((prop::sample::select(MatrixSide::ALL.to_vec()), prop::sample::select(vec![8, 64]))),
     ) {
         let network = around(layer);
         let limits = PlanLimits { software, max_workgroups, resident_workgroups, ..PlanLimits::default() };
         let mut options = PlanOptions::default().projection_budget(budget);
         options.strategy = strategy;
+        let units = matrix.map(|(side, subgroup)| MatrixUnits { side, subgroup });
+        let limits = PlanLimits { matrix_units: units, ..limits };
+        // Batches that fill the units, and some that do not.
+        let batch = if units.is_some() { 5 * batch } else { batch };
+        options.arithmetic = if units.is_some() { Arithmetic::Matrix } else { Arithmetic::F32 };
         match plan(&network, RunShape { steps, batch, masked }, &limits, &options) {
             Ok(plan) => {
                 assert_complete(&plan, &network, &limits);
                 for dispatch in &plan.dispatches {
                     prop_assert!(!software || dispatch.iterations <= SOFTWARE_LOOP_LIMIT);
+                    let tiled = plan.choices.iter().any(|choice| {
+                        choice.stage == dispatch.stage && choice.strategy == planning::Strategy::Tile
+                    });
+                    if dispatch.recurrence.is_some() {
+                        prop_assert_eq!(dispatch.kernel.arithmetic() == Arithmetic::Matrix, tiled && units.is_some());
+                    }
                 }
                 let title = format!("plan for T = {steps}, B = {batch}");
                 prop_assert!(plan.to_string().starts_with(&title));
@@ -266,7 +286,9 @@ fn the_iterations_counted_are_the_loops_written() {
     let linear = iterations(planning::Strategy::Step, |kernel| matches!(kernel, Kernel::Linear(_)));
     assert_eq!(linear, 2 * 21 + 100 + 64);
     // In slices of 16, each one outer, 10 loading and 16 summing iterations, then 16 results.
-    assert_eq!(Tiling::Square.iterations(100), 7 * 27 + 16);
+    assert_eq!(Tiling::Square.iterations(100, 1), 7 * 27 + 16);
+    // 100 in slices of 32, for each 32 rows and 32 columns brought by 32 invocations, 4 products; then 4 blocks of 8 rows.
+    assert_eq!(Tiling::Matrix(MatrixSide::Eight).iterations(100, 8), 4 * (1 + 32 + 32 + 4) + 4 * (1 + 8));
     // 18 quads in one slice: a loading iteration or two (one is counted for luck) with 4 numbers, 18 sums, 1 spare.
     assert_eq!(step(planning::Strategy::Step), 1 + 5 * 2 + 18 + 1);
     // 70 in slices of 64: 4 rounds of loading 4 rows for 16 invocations, 16 quads; then 4 rows.
@@ -426,9 +448,49 @@ fn a_strategy_that_cannot_run_says_why() {
     let few = PlanLimits { resident_workgroups: 2, ..limits };
     let error = refused(LayerSpec::Lstm(lstm(8, 2000)), few, forced(planning::Strategy::Resident));
     assert!(error.contains("2 workgroups"), "{error}");
-    let half = PlanOptions::default().arithmetic(planning::Arithmetic::F16);
-    let error = refused(LayerSpec::Lstm(lstm(8, 64)), limits, half);
-    assert!(error.contains("SHADER_F16"), "{error}");
+    for (arithmetic, word) in [(Arithmetic::F16, "SHADER_F16"), (Arithmetic::Matrix, "no matrix units")] {
+        let error = refused(LayerSpec::Lstm(lstm(8, 64)), limits, PlanOptions::default().arithmetic(arithmetic));
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+/// What runs on matrix units: tiles of steps, and products of rows enough, where they are asked for.
+#[test]
+fn matrix_units_do_what_they_are_asked_for() {
+    let limits = PlanLimits {
+        matrix_units: Some(MatrixUnits { side: MatrixSide::Sixteen, subgroup: 32 }),
+        ..PlanLimits::default()
+    };
+    let matrix = PlanOptions::default().arithmetic(Arithmetic::Matrix);
+    let network = network(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(40, 300) });
+    let planned = |steps, batch, options| plan(&network, RunShape::new(steps, batch), &limits, &options).unwrap();
+    let names =
+        |plan: &Plan| plan.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name).collect::<Vec<_>>().join(", ");
+    let large = planned(3, 48, matrix);
+    assert_eq!(names(&large), "embedding, linear matrix 16, lstm tile matrix 16, linear matrix 16, softmax");
+    let tile = large.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
+    let constants = ["UNITS", "STRIPS", "BLOCKS", "SUBGROUP"].map(|name| tile.constant(name));
+    // 16 units of 4 gates are 4 strips; 48 rows are 3 blocks.
+    assert_eq!((constants, tile.workgroups), ([16, 4, 4, 32].map(Some), [19, 1, 1]));
+    assert!(large.choices[0].reason.contains("on matrix units") && large.reasons[0].contains("16 x 16"), "{large}");
+    // Two rows fill no unit; all timesteps of them, projected at once, do.
+    let small = planned(20, 2, matrix.strategy(planning::Strategy::Step));
+    assert_eq!(names(&small), "embedding, linear matrix 16, lstm step, linear, softmax");
+    assert!(small.choices[0].reason.contains("not on matrix units"), "{small}");
+    let rounded =
+        |plan: &Plan| plan.roundings().iter().map(|one| (one.input.numbers, one.state.numbers)).collect::<Vec<_>>();
+    assert_eq!(rounded(&large), [(false, false), (true, true), (true, false), (false, false)]);
+    assert_eq!(rounded(&small), [(false, false), (true, false), (false, false), (false, false)]);
+    assert!(
+        large.roundings()[1].state.weights
+            && !planned(3, 48, PlanOptions::default()).roundings().contains(&large.roundings()[1])
+    );
+    // Unasked, nothing does.
+    let unasked = planned(3, 48, PlanOptions::default());
+    assert!(!names(&unasked).contains("matrix") && unasked.roundings() == [StageRounding::default(); 4], "{unasked}");
+    // No more blocks than there are sums for.
+    let error = plan(&network, RunShape::new(3, 48), &limits, &matrix.strategy(planning::Strategy::Tile).split(8));
+    assert!(error.unwrap_err().to_string().contains("split 8"));
 }
 
 #[test]

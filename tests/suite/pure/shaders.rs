@@ -28,7 +28,9 @@ fn values(constant: Constant) -> Vec<u32> {
         "STACKED" | "LAST" | "PARTIAL" | "REVERSED" | "SCATTER" | "SAMPLE" => vec![0, 1],
         "REVERSE" => vec![2, 0, 3],
         "WEIGHTS_FIRST" | "WEIGHTS_NEXT" | "WEIGHTS_LANE" | "WEIGHTS_BELOW" | "VECTOR" | "VECTORS_LANE" => vec![64],
-        "QUADS" | "COUNT" => vec![4, 1, 2],
+        "QUADS" | "COUNT" | "BLOCKS" => vec![4, 1, 2],
+        "STRIPS" => vec![4, 3],
+        "SUBGROUP" => vec![32, 8, 64],
         "ROWS" => vec![1, 3],
         "SPINS" => vec![1000],
         "OUT_FEATURES" | "NUM_EMBEDDINGS" | "EMBEDDING_DIM" | "CHANNELS" => vec![33, 1],
@@ -62,7 +64,7 @@ fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
     let all: Vec<Vec<u32>> = kernel.spec().constants.iter().map(|&constant| values(constant)).collect();
     let usual: Vec<u32> = all.iter().map(|values| values[0]).collect();
     let mut permutations = vec![usual.clone()];
-    if kernel.recurrent().is_some_and(|k| k.format != WeightFormat::F32 || k.arithmetic != Arithmetic::F32) {
+    if kernel.recurrent().is_some_and(|k| k.format != WeightFormat::F32 || k.arithmetic == Arithmetic::F16) {
         return permutations;
     }
     for (at, values) in all.iter().enumerate() {
@@ -95,12 +97,17 @@ fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
         || kernel.recurrent().is_some_and(|kernel| kernel.format == WeightFormat::F16);
     // Part of WebGPU's core; a few GL drivers lack it.
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, half);
-    if let Some(kernel) = kernel.recurrent() {
-        capabilities.set(Capabilities::SHADER_FLOAT16, kernel.arithmetic == Arithmetic::F16);
-        capabilities.set(Capabilities::IMMEDIATES, repetition == Repetition::Immediate);
-    }
+    let immediate = kernel.recurrent().is_some() && repetition == Repetition::Immediate;
+    capabilities.set(Capabilities::IMMEDIATES, immediate);
     capabilities.set(Capabilities::SUBGROUP, subgroups(kernel));
     capabilities
+        | match kernel.arithmetic() {
+            Arithmetic::F16 => Capabilities::SHADER_FLOAT16,
+            Arithmetic::Matrix => {
+                Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP
+            }
+            _ => Capabilities::empty(),
+        }
 }
 
 /// Whether a kernel uses operations of subgroups, which the plan asks for only where the adapter has them.
@@ -208,49 +215,81 @@ fn every_permutation_translates_for_every_backend() {
             let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
             let group: u32 = module.entry_points[0].workgroup_size.iter().product();
             assert!((1..=256).contains(&group), "{kernel:?} {values:?}: {group} invocations");
-            let half = kernel.recurrent().is_some_and(|kernel| kernel.arithmetic == Arithmetic::F16);
-            translate(&module, &info, name, [half, subgroups(kernel)]);
+            if kernel.arithmetic() == Arithmetic::Matrix {
+                translate_matrix(&module, &info, name, kernel.spec().name.contains("matrix 8"));
+                continue;
+            }
+            translate(&module, &info, name, [kernel.arithmetic() == Arithmetic::F16, subgroups(kernel)]);
         }
     }
 }
 
 /// To SPIR-V, MSL, HLSL and GLSL.
 fn translate(module: &Module, info: &ModuleInfo, name: &str, [half, subgroups]: [bool; 2]) {
-    let entry = (ShaderStage::Compute, name.to_owned());
+    assert!(spirv(module, info, name, spv::Options::default()).len() > 100);
+    assert!(metal(module, info, (2, 0)).contains("kernel void"));
+    assert!(directx(module, info, name, half || subgroups).unwrap().contains("numthreads"));
+    if half {
+        // naga writes no f16 for GLSL, and no GL adapter offers it.
+        return;
+    }
+    assert!(gl(module, info, name).unwrap().contains("void main()"));
+}
+
+/// What is on matrix units to SPIR-V and, where Metal knows matrices of the size, MSL. The others have none: wgpu offers
+/// no matrix units there, and naga does not write them.
+fn translate_matrix(module: &Module, info: &ModuleInfo, name: &str, metal_knows: bool) {
+    let words = spirv(module, info, name, spv::Options { lang_version: (1, 3), ..spv::Options::default() });
+    // OpCooperativeMatrixLoadKHR, ..MulAddKHR and ..StoreKHR.
+    for operation in [4457, 4459, 4458] {
+        assert!(words.iter().any(|word| word & 0xffff == operation), "{name}: no operation {operation}");
+    }
+    if metal_knows {
+        let text = metal(module, info, (2, 3));
+        assert!(text.contains("simdgroup_multiply_accumulate") && text.contains("kernel void"));
+    }
+    let refuses = |write: &dyn Fn() -> bool| {
+        // naga stops with a panic where it has not thought of a refusal.
+        !std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).unwrap_or(false)
+    };
+    assert!(refuses(&|| directx(module, info, name, true).is_ok()), "{name}: HLSL has learnt it");
+    assert!(refuses(&|| gl(module, info, name).is_ok()), "{name}: GLSL has learnt it");
+}
+
+fn spirv(module: &Module, info: &ModuleInfo, name: &str, options: spv::Options<'_>) -> Vec<u32> {
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into() };
-    let words = spv::write_vec(module, info, &spv::Options::default(), Some(&pipeline)).unwrap();
-    assert!(words.len() > 100);
+    spv::write_vec(module, info, &options, Some(&pipeline)).unwrap()
+}
 
-    let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..msl::Options::default() };
-    let (metal, _) = msl::write_string(module, info, &options, &msl::PipelineOptions::default()).unwrap();
-    assert!(metal.contains("kernel void"));
+fn metal(module: &Module, info: &ModuleInfo, lang_version: (u8, u8)) -> String {
+    let options = msl::Options { fake_missing_bindings: true, lang_version, ..msl::Options::default() };
+    msl::write_string(module, info, &options, &msl::PipelineOptions::default()).unwrap().0
+}
 
+fn directx(module: &Module, info: &ModuleInfo, name: &str, newer: bool) -> Result<String, hlsl::Error> {
+    let entry = (ShaderStage::Compute, name.to_owned());
     // DXC's model for f16 and subgroups; FXC's for the rest.
-    let shader_model = if half || subgroups { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V5_1 };
+    let shader_model = if newer { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V5_1 };
     let options = hlsl::Options {
         fake_missing_bindings: true,
         shader_model,
         immediates_target: Some(hlsl::BindTarget::default()),
         ..hlsl::Options::default()
     };
-    let pipeline = hlsl::PipelineOptions { entry_point: Some(entry.clone()) };
-    let mut directx = String::new();
-    hlsl::Writer::new(&mut directx, &options, &pipeline).write(module, info, None).unwrap();
-    assert!(directx.contains("numthreads"));
+    let pipeline = hlsl::PipelineOptions { entry_point: Some(entry) };
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None)?;
+    Ok(text)
+}
 
-    if half {
-        // naga writes no f16 for GLSL, and no GL adapter offers it.
-        return;
-    }
+fn gl(module: &Module, info: &ModuleInfo, name: &str) -> Result<String, glsl::Error> {
     let options = glsl::Options { version: glsl::Version::new_gles(310), ..glsl::Options::default() };
     let pipeline =
         glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into(), multiview: None };
-    let mut gl = String::new();
-    glsl::Writer::new(&mut gl, module, info, &options, &pipeline, naga::proc::BoundsCheckPolicies::default())
-        .unwrap()
-        .write()
-        .unwrap();
-    assert!(gl.contains("void main()"));
+    let mut text = String::new();
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)?.write()?;
+    Ok(text)
 }
 
 /// WGSL leaves tanh indeterminate at large arguments (Metal: NaN); Mesa hides it, so the source is read.

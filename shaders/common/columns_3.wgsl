@@ -1,0 +1,13 @@
+// How a unit with 3 gates lies in the columns of a tile.
+
+const GATES: u32 = 3u;
+
+fn put_weights(at: u32, gates: Product) {
+    right[at] = f16(gates.x);
+    right[at + 1u] = f16(gates.y);
+    right[at + 2u] = f16(gates.z);
+}
+
+fn take_sums(at: u32) -> Gates {
+    return vec3(sums[at], sums[at + 1u], sums[at + 2u]);
+}
