@@ -3,8 +3,8 @@
 #
 #   benches/gpu-run.sh build [PART]...  target/gpu-kit/: run.sh and kit.tar.gz, all that the other machine needs; PART
 #                                       is tests, bench (tune too), criterion or peers, and all of them by default
-#   benches/gpu-run.sh try [DIR]        runs the packed kit here on a software adapter, as another machine would: in an
-#                                       empty environment, another directory, without cargo; results in DIR
+#   benches/gpu-run.sh try [DIR [ARG]...]  runs the packed kit here on a software adapter, as another machine would: in an
+#                                       empty environment, another directory, without cargo; results in DIR; run.sh gets ARG
 #   benches/gpu-run.sh fetch DIR        brings the results in DIR (the other machine's $OUT) to benches/record/
 #
 # On the other machine, which gets the folder target/gpu-kit (under 60 MiB): `OUT=results target/gpu-kit/run.sh`, at most
@@ -95,7 +95,7 @@ try() {
     # VK_DRIVER_FILES is how a driver that is not installed is named, PEERS_PYTHON an interpreter with torch.
     (cd / && env -i PATH=/usr/bin:/bin HOME="$elsewhere" XDG_RUNTIME_DIR="$elsewhere" OUT="$out" \
         ${VK_DRIVER_FILES:+VK_DRIVER_FILES="$VK_DRIVER_FILES"} ${PEERS_PYTHON:+PEERS_PYTHON="$PEERS_PYTHON"} \
-        "$elsewhere/run.sh" --software) || { rm -rf "$elsewhere"; fail "the kit failed; see $out"; }
+        "$elsewhere/run.sh" --software "${@:2}") || { rm -rf "$elsewhere"; fail "the kit failed; see $out"; }
     rm -rf "$elsewhere"
 }
 
@@ -107,7 +107,7 @@ fetch() {
 
 case "${1:-}" in
     build) build "${@:2}" ;;
-    try) try "${2:-}" ;;
+    try) try "${@:2}" ;;
     fetch) fetch "${2:?expected the folder with the results}" ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
