@@ -67,7 +67,14 @@ part() {
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-tar -xzf "$here/kit.tar.gz" -C "$work/" || exit 1
+unpack() {
+    if command -v xz >/dev/null; then
+        tar -xJf "$here/kit.tar.xz" -C "$work"
+    else
+        python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/kit.tar.xz" "$work"
+    fi
+}
+unpack || { echo "cannot unpack $here/kit.tar.xz"; exit 1; }
 mkdir -p "$work/shared" "$work/record"
 [ ! -d "$work/data" ] || mv "$work/data" "$work/shared/data"
 export GATEFOLD_REPOSITORY=$work/repository XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp} XDG_CACHE_HOME=$work/cache
