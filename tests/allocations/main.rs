@@ -107,7 +107,7 @@ fn long_lives_hold_no_more_memory() {
     let network = network(vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 4)), dense(4)]);
     let pool = StreamPool::new(Session::new(&Device::cpu(), &network).unwrap(), 60).unwrap();
     let ids: Vec<StreamId> = (0..60).map(|_| pool.open().unwrap()).collect();
-    let input = vec![0.25; 2 * 16];
+    let input = [0.25; 2 * 16];
     let mut kept = Vec::new();
     let mut round = |turn: usize, keep: bool| {
         let mut steps = 0;
