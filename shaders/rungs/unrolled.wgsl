@@ -1,15 +1,13 @@
-// For adapters that run on the CPU: weights read once, as plain numbers, into private memory, and the
-// products of a step unrolled.
+// For lavapipe: weights read once, as plain numbers, into private memory, and the products of a step unrolled.
 //
-// Mesa's llvmpipe computes eight invocations as one vector. What they load from storage or workgroup
-// memory it fetches number by number, a branch before each; private memory at an index that the compiler knows is
-// one vector. So only h is fetched at each step, and nothing within the sums.
+// Mesa computes eight invocations as one vector. What they load from storage or workgroup memory it fetches number by
+// number, a branch before each; private memory at an index that the compiler knows is one vector. So at each step an
+// invocation fetches one quad of h in eight, the others of its subgroup have it from there, and the sums fetch nothing.
 
-// How h reaches all is another file's: brought_each.wgsl, brought_by_subgroup.wgsl.
-
-const BLOCK: u32 = 8u;      // quads of k summed by one call of of_block: as many as a vector, or Mesa would unroll as a loop
+const BLOCK: u32 = 8u;      // quads of k that a subgroup fetches at once: its invocations
 
 var<private> held: array<array<array<Product, 4>, BLOCK>, BLOCKS>;    // 0 past the last quad
+var<private> brought: array<vec4<f32>, BLOCKS>;                       // this invocation's quads of h(t-1)
 
 // The loops that fetch count from a number that no compiler knows: unrolled, their branches would take it seconds.
 fn hold(base: u32, unit: u32, first: u32) {
@@ -17,6 +15,28 @@ fn hold(base: u32, unit: u32, first: u32) {
         let quad = i - params.first;
         held[quad / BLOCK][quad % BLOCK] = decoded(words_at(base, quad, min(unit, WIDTH - 1u)));
     }
+}
+
+fn bring() {
+    // All are active here, so that this is the position in the subgroup.
+    let position = subgroupExclusiveAdd(1u);
+    for (var i = params.first; i < params.first + (STATE_QUADS + BLOCK - 1u) / BLOCK; i++) {
+        let block = i - params.first;
+        brought[block] = state[min(block * BLOCK + position, STATE_QUADS - 1u)];
+    }
+}
+
+fn of_block(block: u32) -> Gates {
+    let mine = brought[block];
+    var sum = product(subgroupBroadcast(mine, 0u), held[block][0]);
+    sum += product(subgroupBroadcast(mine, 1u), held[block][1]);
+    sum += product(subgroupBroadcast(mine, 2u), held[block][2]);
+    sum += product(subgroupBroadcast(mine, 3u), held[block][3]);
+    sum += product(subgroupBroadcast(mine, 4u), held[block][4]);
+    sum += product(subgroupBroadcast(mine, 5u), held[block][5]);
+    sum += product(subgroupBroadcast(mine, 6u), held[block][6]);
+    sum += product(subgroupBroadcast(mine, 7u), held[block][7]);
+    return sum;
 }
 
 fn summed(base: u32, unit: u32, y: u32) -> Gates {

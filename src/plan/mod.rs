@@ -61,6 +61,8 @@ pub struct PlanLimits {
     pub software: bool,
     /// Invocations of every subgroup, where kernels may use its operations; else 0.
     pub subgroup: u32,
+    /// Whether its compiler is quick with long sums written out, as that of Mesa 25 is and that of 22.3 is not.
+    pub unrolls: bool,
 }
 
 impl Default for PlanLimits {
@@ -77,6 +79,7 @@ impl Default for PlanLimits {
             matrix_units: None,
             software: false,
             subgroup: 0,
+            unrolls: false,
         }
     }
 }

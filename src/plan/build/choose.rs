@@ -92,7 +92,7 @@ impl How {
         let holding = match self.held {
             Held::Not => 0,
             Held::Registers => HELD_WORDS,
-            Held::Unrolled { .. } => quads,
+            Held::Unrolled(_) => quads,
         };
         match self.rung {
             Rung::Step => [depth, below]
@@ -116,10 +116,7 @@ impl How {
             Rung::Sequence => {
                 let over = quads.div_ceil(group);
                 let sum = match self.held {
-                    // h is brought; the sums count as loops, whether they are unrolled or not.
-                    Held::Unrolled { blocks, subgroups } => {
-                        quads.div_ceil(if subgroups { Blocks::QUADS } else { 1 }) + blocks.count() * Blocks::QUADS
-                    }
+                    Held::Unrolled(_) => quads.div_ceil(Blocks::QUADS),
                     _ => turns,
                 };
                 let step = 1 + blocks * (1 + sum + halvings) + over;
@@ -245,8 +242,7 @@ impl Builder {
         let held = match how.held {
             Held::Not => "",
             Held::Registers => ", weights in registers",
-            Held::Unrolled { subgroups: false, .. } => ", weights in private memory",
-            Held::Unrolled { subgroups: true, .. } => ", weights in private memory, h through subgroups",
+            Held::Unrolled(_) => ", weights in private memory",
         };
         let matrix = match (self.options.arithmetic, how.rung) {
             (Arithmetic::Matrix, Rung::TileMatrix(_)) => ", on matrix units",
@@ -314,10 +310,7 @@ impl Builder {
         let units = units.min(most / split).max(1);
         let quads = (set.level.state_size() as u64).div_ceil(4);
         let held = match (unrolled, self.in_registers(set, units, split)) {
-            (Some(blocks), _) => {
-                let whole = units.is_multiple_of(self.limits.subgroup.max(1));
-                Held::Unrolled { blocks, subgroups: whole && u64::from(self.limits.subgroup) == Blocks::QUADS }
-            }
+            (Some(blocks), _) => Held::Unrolled(blocks),
             (None, Ok(held)) => held,
             (None, Err(reason)) => return Ok(Err(reason)),
         };
@@ -475,9 +468,12 @@ impl Builder {
         let options = &self.options;
         let most = self.limits.max_invocations;
         let fits = set.level.hidden_size as u64 <= u64::from(options.units.unwrap_or(most).min(most));
+        // All subgroups are full, so that none waits for what nobody brings.
+        let full = options.units.is_none_or(|units| u64::from(units).is_multiple_of(Blocks::QUADS));
+        let subgroups = full && u64::from(self.limits.subgroup) == Blocks::QUADS && self.limits.software;
         let alone = options.split.is_none_or(|split| split == 1) && options.four_rows != Some(true);
-        let enough = options.held.unwrap_or(set.works[0].steps_in >= UNROLLED_STEPS);
-        let chosen = self.limits.software && options.arithmetic == Arithmetic::F32 && fits && alone && enough;
+        let enough = options.held.unwrap_or(self.limits.unrolls && set.works[0].steps_in >= UNROLLED_STEPS);
+        let chosen = subgroups && options.arithmetic == Arithmetic::F32 && fits && alone && enough;
         chosen.then(|| Blocks::for_quads((set.level.state_size() as u64).div_ceil(4))).flatten()
     }
 

@@ -26,14 +26,9 @@ pub enum Held {
     Not,
     /// In registers.
     Registers,
-    /// In the private memory of a software adapter's invocations, the products unrolled; h comes to each by itself, or
-    /// through subgroups of [`Blocks::QUADS`] invocations.
-    Unrolled {
-        /// Room for the weights of a unit.
-        blocks: Blocks,
-        /// Whether h comes through subgroups.
-        subgroups: bool,
-    },
+    /// In the private memory of a software adapter's invocations, the products unrolled, h handed on in subgroups of
+    /// [`Blocks::QUADS`] invocations.
+    Unrolled(Blocks),
 }
 
 /// Blocks of [`Blocks::QUADS`] quads of k that [`Held::Unrolled`] has room for; a file under `shaders/rungs/`.
@@ -225,8 +220,7 @@ impl Held {
         let registers = rung.is_long().then_some(Self::Registers);
         let blocks: &[Blocks] =
             if rung == Rung::Sequence && arithmetic == Arithmetic::F32 { &Blocks::ALL } else { &[] };
-        let unrolled =
-            blocks.iter().flat_map(|&blocks| [false, true].map(|subgroups| Self::Unrolled { blocks, subgroups }));
+        let unrolled = blocks.iter().map(|&blocks| Self::Unrolled(blocks));
         std::iter::once(Self::Not).chain(registers).chain(unrolled)
     }
 
@@ -234,15 +228,7 @@ impl Held {
         match self {
             Self::Not => vec![include_str!("../../../shaders/rungs/streamed.wgsl")],
             Self::Registers => vec![include_str!("../../../shaders/rungs/held.wgsl")],
-            Self::Unrolled { blocks, subgroups } => vec![
-                blocks.source(),
-                include_str!("../../../shaders/rungs/unrolled.wgsl"),
-                if subgroups {
-                    include_str!("../../../shaders/rungs/brought_by_subgroup.wgsl")
-                } else {
-                    include_str!("../../../shaders/rungs/brought_each.wgsl")
-                },
-            ],
+            Self::Unrolled(blocks) => vec![blocks.source(), include_str!("../../../shaders/rungs/unrolled.wgsl")],
         }
     }
 }
@@ -313,7 +299,7 @@ impl Rung {
         if self.is_long() {
             sources.extend(held.sources());
         }
-        if self == Self::Sequence && !matches!(held, Held::Unrolled { .. }) {
+        if self == Self::Sequence && !matches!(held, Held::Unrolled(_)) {
             sources.push(include_str!("../../../shaders/rungs/turns.wgsl"));
         }
         sources
@@ -435,8 +421,7 @@ impl RecurrentKernel {
         match self.held {
             Held::Not => {}
             Held::Registers => name += " held",
-            Held::Unrolled { subgroups: false, .. } => name += " unrolled",
-            Held::Unrolled { subgroups: true, .. } => name += " unrolled, subgroups",
+            Held::Unrolled(_) => name += " unrolled",
         }
         KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, constants }
     }

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
 use gatefold::plan::{Arithmetic, Blocks, Held, Strategy};
-use gatefold::{Device, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{changed, device_or_return, lstm, random_state, spec};
 
@@ -133,29 +133,37 @@ fn resident_agrees() {
     battery(Strategy::Resident, 20);
 }
 
-/// Weights in private memory, at sizes around the seams of the blocks; on hardware the same networks as the plan likes.
+/// Weights in private memory, at sizes around the seams of the blocks. On an adapter without subgroups of eight the
+/// same networks run with weights in registers, where these hold them.
 #[test]
 fn unrolled_agrees() {
     let device = device_or_return!();
-    let software = device.info().kind == DeviceKind::Software;
-    let blocks = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
-    let wide = [(129, Blocks::Eight), (256, Blocks::Eight)];
-    for (index, (hidden_size, blocks)) in blocks.into_iter().chain(wide).enumerate() {
-        for (format, cell) in
-            WeightFormat::ALL.into_iter().zip([Cell::Lstm, Cell::Gru, Cell::Rnn].into_iter().cycle().skip(index))
-        {
+    let lavapipe = device.info().backend == "vulkan" && device.info().name.contains("llvmpipe");
+    let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
+    let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
+    let wide = [(129, Blocks::Eight), (256, Blocks::Eight), (257, Blocks::Sixteen)];
+    let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
+    for (index, (hidden_size, blocks)) in narrow.into_iter().chain(wide).enumerate() {
+        for (turn, format) in WeightFormat::ALL.into_iter().enumerate() {
+            let cell = cells[(index + turn) % 3];
             let layer = RecurrentSpec { bidirectional: index % 2 == 0, ..RecurrentSpec::new("cell", 5, hidden_size) };
             let network = network(cell, layer, 21).with_weights(format).unwrap();
             let (steps, batch) = (17, 1 + index % 3);
-            let session = Session::new(device, &network).unwrap();
-            let plan = session.plan(steps, batch).unwrap().unwrap();
-            let mut kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
-            assert!(
-                !software
-                    || kernels
-                        .all(|kernel| matches!(kernel.held, Held::Unrolled { blocks: room, .. } if room == blocks)),
-                "H {hidden_size}\n{plan}"
-            );
+            let unrolled = |session: &Session| {
+                let plan = session.plan(steps, batch).unwrap().unwrap();
+                let mut kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+                kernels.all(|kernel| kernel.held == Held::Unrolled(blocks))
+            };
+            let usual = Session::new(device, &network).unwrap();
+            if hidden_size > 65 && !unrolled(&usual) {
+                // Compilers that are slow with it (Mesa 22.3) are spared the widest.
+                continue;
+            }
+            let session = match Session::with_options(device, &network, options.held(true)) {
+                Err(Error::Unsupported { .. }) if !lavapipe => usual,
+                session => session.unwrap(),
+            };
+            assert_eq!(unrolled(&session), lavapipe, "H {hidden_size}");
             let input = RandomInput::new(&network, steps, batch, 22);
             let lengths: Vec<usize> = (0..batch).map(|row| [17, 0, 9][row]).collect();
             let given = input.as_input().with_lengths(&lengths);
@@ -165,10 +173,8 @@ fn unrolled_agrees() {
             assert!(failures.is_empty(), "{cell:?} {format} H {hidden_size}: {failures:#?}");
             // Negative control: the last weight of U, in the last block, nudged.
             let nudged = changed(&network, "cell.weight_hh_l0", |data| *data.last_mut().unwrap() += 1e-2);
-            assert!(
-                !verify(&session, &nudged, given, Some(&state)).unwrap().passed(),
-                "{cell:?} {format} H {hidden_size}"
-            );
+            let seen = !verify(&session, &nudged, given, Some(&state)).unwrap().passed();
+            assert!(seen, "{cell:?} {format} H {hidden_size}: the nudge went unseen");
         }
     }
 }

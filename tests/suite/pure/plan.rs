@@ -295,18 +295,13 @@ fn the_iterations_counted_are_the_loops_written() {
     assert_eq!(step(planning::Strategy::Tile), 2 * (1 + 5 + 16) + 4);
     // Bringing h in, 3 steps of two blocks of 18 quads and a turn, taking h out.
     assert_eq!(step(planning::Strategy::Sequence), 2 + 1 + 3 * (1 + 2 * (1 + 18) + 1) + 2);
-    // The same unrolled: 18 quads of weights and, at each step, of h are brought, and four blocks of eight summed.
+    // The same unrolled: 18 quads of weights are brought, and three quads of h at each step; nothing else is a loop.
+    let limits = PlanLimits { subgroup: 8, ..limits };
     let options = PlanOptions::default().strategy(planning::Strategy::Sequence).held(true);
     let unrolled = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
     let unrolled = unrolled.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
-    assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled { blocks: Blocks::Four, subgroups: false });
-    assert_eq!(unrolled.iterations, 18 + 1 + 1 + 3 * (1 + (1 + 18 + 4 * 8) + 1) + 1);
-    // Through subgroups of 8 invocations h takes 3 iterations.
-    let limits = PlanLimits { subgroup: 8, ..limits };
-    let subgroups = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
-    let subgroups = subgroups.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
-    assert_eq!(subgroups.kernel.recurrent().unwrap().held, Held::Unrolled { blocks: Blocks::Four, subgroups: true });
-    assert_eq!(unrolled.iterations - subgroups.iterations, 3 * (18 - 3));
+    assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled(Blocks::Four));
+    assert_eq!(unrolled.iterations, 18 + 1 + 1 + 3 * (1 + (1 + 3) + 1) + 1);
     // Three passes over 5 columns by 64 invocations, two reductions.
     assert_eq!(iterations(planning::Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
 }
@@ -377,19 +372,21 @@ fn the_plan_chooses_and_says_why() {
     assert!(reason.starts_with("no launch per step, and U has at most 320.0 KiB to be read at each"), "{reason}");
     assert_eq!(one(1024, 1, hardware).0, planning::Strategy::Step);
     assert_eq!(one(1024, 64, hardware).0, planning::Strategy::Tile);
-    // On a software adapter U is brought to private memory where enough steps follow.
-    let cpu_like = PlanLimits { max_invocations: 1024, max_workgroup_memory: 32 << 10, ..software };
+    assert_eq!(one(64, 1, software).0, planning::Strategy::Sequence);
+    // Where a software adapter can, U is brought to private memory.
+    let unrolls = PlanLimits { subgroup: 8, unrolls: true, ..software };
+    let lavapipe = PlanLimits { max_invocations: 1024, max_workgroup_memory: 32 << 10, ..unrolls };
     for (hidden, limits, unrolled) in [
-        (64, software, true),
-        (512, cpu_like, true),
-        (256, software, true),
-        (257, software, false),
-        (513, cpu_like, false),
-        (64, hardware, false),
+        (64, unrolls, true),
+        (256, unrolls, true),
+        (257, unrolls, false),
+        (512, lavapipe, true),
+        (513, lavapipe, false),
+        (64, PlanLimits { subgroup: 4, ..lavapipe }, false),
+        (64, PlanLimits { unrolls: false, ..lavapipe }, false),
+        (64, PlanLimits { software: false, ..lavapipe }, false),
     ] {
-        let (strategy, _, reason) = one(hidden, 1, limits);
-        let expected = if hidden > 256 && !unrolled { planning::Strategy::Step } else { planning::Strategy::Sequence };
-        assert_eq!(strategy, expected, "H {hidden}: {reason}");
+        let (_, _, reason) = one(hidden, 1, limits);
         assert_eq!(reason.contains("U is read once for many"), unrolled, "H {hidden}: {reason}");
         assert_eq!(reason.contains("weights in private memory"), unrolled, "H {hidden}: {reason}");
     }

@@ -112,7 +112,7 @@ fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
 
 /// Whether a kernel uses operations of subgroups, which the plan asks for only where the adapter has them.
 fn subgroups(kernel: Kernel) -> bool {
-    kernel.recurrent().is_some_and(|kernel| matches!(kernel.held, Held::Unrolled { subgroups: true, .. }))
+    kernel.recurrent().is_some_and(|kernel| matches!(kernel.held, Held::Unrolled(_)))
 }
 
 fn validate(
