@@ -48,6 +48,8 @@ fn kernels_are_kept_and_damage_is_mended() {
     for (cache, word) in [(blocked.as_str(), "compiling every kernel"), ("/proc", "not kept")] {
         let (again, run) = classified(cache);
         assert_eq!(again, first);
-        assert!(run.stderr.lines().count() == 1 && run.stderr.contains(word), "{run:?}");
+        // Mesa's own cache is there too, and complains in its own name.
+        let ours: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("gatefold")).collect();
+        assert!(ours.len() == 1 && ours[0].contains(word), "{run:?}");
     }
 }
