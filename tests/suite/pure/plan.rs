@@ -178,12 +178,13 @@ proptest! {
     fn plans_are_complete_and_within_limits(
         layer in layers(), masked in any::<bool>(), steps in 1usize..3000, batch in 1usize..9, budget in 0u64..200_000,
         software in any::<bool>(), max_workgroups in prop::sample::select(vec![7u32, 100, 65_535]),
-        resident_workgroups in prop::sample::select(vec![0u32, 16, 132]),
+        resident_workgroups in prop::sample::select(vec![0u32, 16, 132]), unrolls in any::<bool>(),
         strategy in prop::option::of(prop::sample::select(planning::Strategy::ALL.to_vec())),
         matrix in prop::option::of((prop::sample::select(MatrixSide::ALL.to_vec()), prop::sample::select(vec![8, 64]))),
     ) {
         let network = around(layer);
-        let limits = PlanLimits { software, max_workgroups, resident_workgroups, ..PlanLimits::default() };
+        let limits =
+            PlanLimits { software, max_workgroups, resident_workgroups, subgroup: 8, unrolls, ..PlanLimits::default() };
         let mut options = PlanOptions::default().projection_budget(budget);
         options.strategy = strategy;
         let units = matrix.map(|(side, subgroup)| MatrixUnits { side, subgroup });
