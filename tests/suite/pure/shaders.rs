@@ -226,7 +226,7 @@ fn every_permutation_translates_for_every_backend() {
 
 /// To SPIR-V, MSL, HLSL and GLSL.
 fn translate(module: &Module, info: &ModuleInfo, name: &str, [half, subgroups]: [bool; 2]) {
-    assert!(spirv(module, info, name, spv::Options::default()).len() > 100);
+    assert!(spirv(module, info, name, &spv::Options::default()).len() > 100);
     assert!(metal(module, info, (2, 0)).contains("kernel void"));
     assert!(directx(module, info, name, half || subgroups).unwrap().contains("numthreads"));
     if half {
@@ -239,7 +239,7 @@ fn translate(module: &Module, info: &ModuleInfo, name: &str, [half, subgroups]: 
 /// What is on matrix units to SPIR-V and, where Metal knows matrices of the size, MSL. The others have none: wgpu offers
 /// no matrix units there, and naga does not write them.
 fn translate_matrix(module: &Module, info: &ModuleInfo, name: &str, metal_knows: bool) {
-    let words = spirv(module, info, name, spv::Options { lang_version: (1, 3), ..spv::Options::default() });
+    let words = spirv(module, info, name, &spv::Options { lang_version: (1, 3), ..spv::Options::default() });
     // OpCooperativeMatrixLoadKHR, ..MulAddKHR and ..StoreKHR.
     for operation in [4457, 4459, 4458] {
         assert!(words.iter().any(|word| word & 0xffff == operation), "{name}: no operation {operation}");
@@ -256,9 +256,9 @@ fn translate_matrix(module: &Module, info: &ModuleInfo, name: &str, metal_knows:
     assert!(refuses(&|| gl(module, info, name).is_ok()), "{name}: GLSL has learnt it");
 }
 
-fn spirv(module: &Module, info: &ModuleInfo, name: &str, options: spv::Options<'_>) -> Vec<u32> {
+fn spirv(module: &Module, info: &ModuleInfo, name: &str, options: &spv::Options<'_>) -> Vec<u32> {
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into() };
-    spv::write_vec(module, info, &options, Some(&pipeline)).unwrap()
+    spv::write_vec(module, info, options, Some(&pipeline)).unwrap()
 }
 
 fn metal(module: &Module, info: &ModuleInfo, lang_version: (u8, u8)) -> String {
