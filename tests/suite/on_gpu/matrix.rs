@@ -88,7 +88,8 @@ fn one(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
 fn a_step_is_as_exact_as_f32() {
     let device = matrix_device_or_return!();
     let mut on_units = 0;
-    for case in 0..60usize {
+    // Mesa takes seconds to compile a case: every cell with every format, once.
+    for case in 0..9usize {
         let seed = case as u64;
         let mut rng = Rng::with_seed(seed);
         let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][case % 3];
@@ -96,7 +97,7 @@ fn a_step_is_as_exact_as_f32() {
         layer.bidirectional = rng.bool();
         layer.bias = rng.bool();
         layer.peephole = cell == Cell::Lstm && rng.bool();
-        let format = WeightFormat::ALL[rng.usize(0..3)];
+        let format = WeightFormat::ALL[case / 3];
         let network = one(cell, layer, seed).with_weights(format).unwrap();
         let batch = rng.usize(1..=70);
         let session = Session::with_options(device, &network, matrix().strategy(Strategy::Tile)).unwrap();
@@ -109,14 +110,14 @@ fn a_step_is_as_exact_as_f32() {
         assert!(rungs.into_iter().all(|kernel| matches!(kernel.rung, Rung::TileMatrix(_))), "{plan}");
         on_units += usize::from(plan.roundings()[0].input.numbers);
     }
-    assert!(on_units > 30, "{on_units} of 60 projections on matrix units");
+    assert!(on_units > 4, "{on_units} of 9 projections on matrix units");
 }
 
 /// Dense layers and convolutions of odd sizes, as exact as in f32 with the same factors.
 #[test]
 fn a_layer_is_as_exact_as_f32() {
     let device = matrix_device_or_return!();
-    for seed in 0..40 {
+    for seed in 0..8 {
         let mut rng = Rng::with_seed(seed);
         let activation = [Activation::Linear, Activation::Relu, Activation::Tanh][rng.usize(0..3)];
         let (inputs, outputs, steps, batch) =
@@ -163,7 +164,7 @@ fn a_layer_is_as_exact_as_f32() {
 #[test]
 fn tile_on_matrix_units_agrees() {
     let device = matrix_device_or_return!();
-    battery_in(device, Arithmetic::Matrix, Strategy::Tile, 20);
+    battery_in(device, Arithmetic::Matrix, Strategy::Tile, 4);
 }
 
 /// Every other strategy stays in f32, but for the projection before it.
@@ -171,7 +172,7 @@ fn tile_on_matrix_units_agrees() {
 fn other_strategies_agree() {
     let device = matrix_device_or_return!();
     for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Wavefront] {
-        battery_in(device, Arithmetic::Matrix, strategy, 4);
+        battery_in(device, Arithmetic::Matrix, strategy, 1);
     }
 }
 
