@@ -17,9 +17,12 @@ export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# The command as the tests build it: built alone it would bring a second wgpu, of fewer features.
+gatefold=${CARGO_TARGET_DIR:-target}/debug/gatefold
+
 # Adapters as "backend name" lines, software ones included.
 adapters() {
-    cargo run --quiet --package gatefold-cli -- devices --format json |
+    "$gatefold" devices --format json |
         sed -n 's/^ *"\(backend\|name\)": "\(.*\)",\{0,1\}$/\1 \2/p' |
         awk '$1 == "name" { sub(/^name /, ""); name = $0 } $1 == "backend" { print $2, name }' | sort -u
 }
@@ -81,7 +84,7 @@ for backend in vulkan gl metal dx12; do
 done
 [ $everything = no ] || fail "no adapter on any backend"
 for set in avx512 avx2 sse2 neon portable; do
-    if cargo run --quiet --package gatefold-cli -- devices --device cpu --instruction-set $set >/dev/null 2>&1; then
+    if "$gatefold" devices --device cpu --instruction-set $set >/dev/null 2>&1; then
         say "tests on the device: CPU, $set"
         tests GATEFOLD_TEST_DEVICE=cpu GATEFOLD_TEST_INSTRUCTIONS=$set -- on_device::
     else
@@ -102,7 +105,7 @@ fi
 # Matrix units: the lavapipe of no stable Debian has any, that of Mesa 26 has.
 mesa26=${GATEFOLD_MESA26:-${XDG_CACHE_HOME:-$HOME/.cache}/gatefold/mesa26}
 # sid moves: a driver that does not start there is no fault of ours, a wrong number is.
-if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" target/debug/gatefold devices | grep -q '^matrix units.* 8 x 8'; then
+if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | grep -q '^matrix units.* 8 x 8'; then
     suite=$(cargo test --workspace --all-features --test suite --no-run --message-format=json 2>/dev/null |
         grep -F "\"src_path\":\"$PWD/tests/suite/main.rs\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
     tested+=("lavapipe of Mesa 26 (vulkan)")
