@@ -105,7 +105,7 @@ fi
 # Matrix units: the lavapipe of no stable Debian has any, that of Mesa 26 has.
 mesa26=${GATEFOLD_MESA26:-${XDG_CACHE_HOME:-$HOME/.cache}/gatefold/mesa26}
 # sid moves: a driver that does not start there is no fault of ours, a wrong number is.
-if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | grep -q '^matrix units.* 8 x 8'; then
+if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | grep '^matrix units.* 8 x 8' >/dev/null; then
     suite=$(cargo test --workspace --all-features --test suite --no-run --message-format=json 2>/dev/null |
         grep -F "\"src_path\":\"$PWD/tests/suite/main.rs\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
     tested+=("lavapipe of Mesa 26 (vulkan)")
