@@ -5,31 +5,12 @@
 // A workgroup of 8 x 8 invocations makes a tile of 32 x 32 outputs, 4 x 4 in each invocation,
 // and walks over K in slices of 16 that it keeps in workgroup memory.
 
-override IN_FEATURES: u32;   // K
-override OUT_FEATURES: u32;  // N
-override ACTIVATION: u32 = 0u;
-override ALPHA: f32 = 0.0;
-override BETA: f32 = 0.0;
-
 const TILE: u32 = 32u;
 const DEPTH: u32 = 16u;
 const QUADS: u32 = TILE / 4u;
 
-@group(0) @binding(0) var<uniform> params: Params;                      // rows = M
-@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [.., K]
-@group(0) @binding(2) var<storage, read> w: array<u32>;                 // [K, N], packed as weights/ says
-@group(0) @binding(3) var<storage, read> bias: array<f32>;              // [N]
-@group(0) @binding(4) var<storage, read> scale: array<f32>;             // [N], of 8-bit weights
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;      // [.., N]
-
 var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
 var<workgroup> w_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 columns]
-
-// Reads past an edge become 0. No branches: SwiftShader takes minutes to compile 16 of them.
-fn read_w(k: u32, column: u32) -> f32 {
-    let inside = k < IN_FEATURES && column < OUT_FEATURES;
-    return select(0.0, weight_at(select(0u, k, inside), select(0u, column, inside)), inside);
-}
 
 @compute @workgroup_size(8, 8)
 fn linear(

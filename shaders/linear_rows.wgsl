@@ -3,23 +3,10 @@
 // need the same numbers of x at the same time, and a weight is read once for 16 rows. Software
 // adapters, which read anything but the same address lane by lane, run it several times as fast.
 
-override IN_FEATURES: u32;   // K
-override OUT_FEATURES: u32;  // N
-override ACTIVATION: u32 = 0u;
-override ALPHA: f32 = 0.0;
-override BETA: f32 = 0.0;
-
 const GROUP: u32 = 64u;
 const ROWS: u32 = 16u;
 const QUADS: u32 = ROWS / 4u;
 const DEPTH: u32 = 64u;
-
-@group(0) @binding(0) var<uniform> params: Params;                      // rows = M
-@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [.., K]
-@group(0) @binding(2) var<storage, read> w: array<u32>;                 // [K, N], packed as weights/ says
-@group(0) @binding(3) var<storage, read> bias: array<f32>;              // [N]
-@group(0) @binding(4) var<storage, read> scale: array<f32>;             // [N], of 8-bit weights
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;      // [.., N]
 
 var<workgroup> x_slice: array<vec4<f32>, DEPTH * QUADS>;  // [k][4 rows]
 

@@ -5,6 +5,7 @@ use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const LOGITS: &str = include_str!("../../../shaders/common/logits.wgsl");
+const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
 const ROWS: &str = include_str!("../../../shaders/common/rows.wgsl");
 
 const LINEAR_BINDINGS: &[Binding] =
@@ -148,6 +149,7 @@ impl Layer {
     /// The reading side of a matrix product with the rest of it.
     pub fn product(&self, ProductKernel { format, tiling }: ProductKernel) -> KernelSpec {
         let mut spec = self.spec("linear");
+        spec.sources.push(PRODUCT);
         match tiling {
             Tiling::Square => spec.sources.push(include_str!("../../../shaders/linear.wgsl")),
             Tiling::Rows => spec.sources.push(include_str!("../../../shaders/linear_rows.wgsl")),
