@@ -135,7 +135,7 @@ done
 cargo run --quiet --example own_device
 rm -r "$memory"
 say "benchmarks, once each"
-GATEFOLD_BENCH_DEVICE=software cargo test --package gatefold --benches 2>&1 | tee -a "$log"
+GATEFOLD_BENCH_DEVICE=software cargo test --workspace --all-features --bench kernels --bench recurrent 2>&1 | tee -a "$log"
 say "without a GPU at all"
 cargo test --package gatefold --no-default-features --lib 2>&1 | tee -a "$log"
 

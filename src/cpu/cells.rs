@@ -4,9 +4,9 @@
 
 use fearless_simd::prelude::*;
 
-use super::functions::{apply, clamp};
+use super::functions::{apply, clamp, sigmoid, sigmoid_tanh};
 use super::simd::Wide;
-use crate::network::{Activation, gates};
+use crate::network::{Activation, Direction, RecurrentStage, gates};
 
 /// The options of a step that are the same in all of a direction.
 #[derive(Clone, Debug)]
@@ -16,9 +16,23 @@ pub(super) struct Options {
     pub clip: Option<f32>,
     pub cell_clip: Option<f32>,
     pub coupled: bool,
+    /// Sigmoid, tanh, tanh and nothing coupled, as most LSTMs have it.
+    usual: bool,
 }
 
 impl Options {
+    pub fn new(direction: &Direction, stage: &RecurrentStage) -> Self {
+        let mut activations = [Activation::Linear; 3];
+        activations.iter_mut().zip(&direction.activations).for_each(|(to, &from)| *to = from);
+        Self {
+            activations,
+            clip: stage.clip,
+            cell_clip: stage.cell_clip,
+            coupled: stage.coupled,
+            usual: !stage.coupled && activations == [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+        }
+    }
+
     #[inline(always)]
     fn activate<S: Wide>(&self, simd: S, which: usize, x: S::f32s) -> S::f32s {
         apply(simd, self.activations[which], bounded(simd, self.clip, x))
@@ -35,7 +49,6 @@ fn bounded<S: Wide>(simd: S, bound: Option<f32>, x: S::f32s) -> S::f32s {
 
 const GATES: usize = 0;
 const CANDIDATE: usize = 1;
-const OUTPUT: usize = 2;
 
 #[inline(always)]
 fn peep<S: Wide>(peepholes: Option<[S::f32s; 3]>, which: usize, sum: S::f32s, c: S::f32s) -> S::f32s {
@@ -55,16 +68,22 @@ pub(super) fn lstm<S: Wide>(
     peepholes: Option<[S::f32s; 3]>,
     c: S::f32s,
 ) -> [S::f32s; 2] {
-    let input = options.activate(simd, GATES, peep::<S>(peepholes, 0, sums[gates::INPUT], c));
-    let forget = if options.coupled {
-        S::f32s::splat(simd, 1.0) - input
-    } else {
-        options.activate(simd, GATES, peep::<S>(peepholes, 1, sums[gates::FORGET], c))
-    };
-    let candidate = options.activate(simd, CANDIDATE, sums[gates::CANDIDATE]);
-    let c = bounded(simd, options.cell_clip, forget.mul_add(c, input * candidate));
-    let output = options.activate(simd, GATES, peep::<S>(peepholes, 2, sums[gates::OUTPUT], c));
-    [c, output * apply(simd, options.activations[OUTPUT], c)]
+    let input = bounded(simd, options.clip, peep::<S>(peepholes, 0, sums[gates::INPUT], c));
+    let forget = bounded(simd, options.clip, peep::<S>(peepholes, 1, sums[gates::FORGET], c));
+    let candidate = bounded(simd, options.clip, sums[gates::CANDIDATE]);
+    if options.usual {
+        let c = sigmoid(simd, forget).mul_add(c, sigmoid_tanh(simd, input, candidate));
+        let c = bounded(simd, options.cell_clip, c);
+        let output = bounded(simd, options.clip, peep::<S>(peepholes, 2, sums[gates::OUTPUT], c));
+        return [c, sigmoid_tanh(simd, output, c)];
+    }
+    let [of_gates, of_candidate, of_output] = options.activations;
+    let input = apply(simd, of_gates, input);
+    let forget = if options.coupled { S::f32s::splat(simd, 1.0) - input } else { apply(simd, of_gates, forget) };
+    let c = forget.mul_add(c, input * apply(simd, of_candidate, candidate));
+    let c = bounded(simd, options.cell_clip, c);
+    let output = bounded(simd, options.clip, peep::<S>(peepholes, 2, sums[gates::OUTPUT], c));
+    [c, apply(simd, of_gates, output) * apply(simd, of_output, c)]
 }
 
 /// A gate of a GRU, reset or update, from its pre-activation.

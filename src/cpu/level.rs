@@ -5,12 +5,14 @@ use std::sync::Mutex;
 
 use super::cells::Options;
 use super::packed::{Layout, Panels};
+use super::pool::together;
 use super::product::Kept;
 use super::simd::{Wide, lanes};
-use super::threads::{Exchange, Share, Shares, Work, in_threads};
-use super::worker::Worker;
+use super::threads::{Ahead, Exchange, Share, Shares, Work};
+use super::worker::{Worker, help};
 use crate::input::bits;
-use crate::network::{Activation, Cell, Network, RecurrentStage, Stage, gates};
+use crate::lock::lock;
+use crate::network::{Cell, Network, RecurrentStage, Stage, gates};
 use crate::reference::{Flow, stands_still};
 use crate::state::LayerState;
 
@@ -46,6 +48,14 @@ pub(super) struct Level {
     pub h_stride: usize,
     sequence_out: bool,
     scratch: Mutex<Vec<Scratch>>,
+    meetings: Mutex<Vec<Meeting>>,
+}
+
+/// Where the threads of a run meet, kept between runs.
+#[derive(Debug, Default)]
+struct Meeting {
+    exchange: Exchange,
+    ahead: Ahead,
 }
 
 /// Memory of one thread, kept between runs.
@@ -75,8 +85,17 @@ impl To {
     }
 }
 
+/// A direction's state, before a run and behind it.
+pub(super) struct State<'a> {
+    /// `[B, H]` or `[B, P]`
+    pub h: &'a mut [f32],
+    /// `[B, H]`, or empty
+    pub c: &'a mut [f32],
+}
+
 /// One run of one direction.
-pub(super) struct Run<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a, 's> {
     pub level: &'a Level,
     pub direction: &'a Direction,
     /// `[T, B, I]`
@@ -85,10 +104,17 @@ pub(super) struct Run<'a> {
     pub batch: usize,
     /// Bits `[T, B]`
     pub mask: Option<&'a [u32]>,
-    /// `[B, H]` or `[B, P]`
-    pub h: &'a [f32],
-    /// `[B, H]`
-    pub c: &'a [f32],
+    pub state: &'a Mutex<State<'s>>,
+    /// Where the threads that share the units meet.
+    pub exchange: Option<&'a Exchange>,
+    /// What is projected by another thread.
+    pub ahead: Option<&'a Ahead>,
+}
+
+impl Run<'_, '_> {
+    fn is_last(&self, t: usize) -> bool {
+        t == if self.direction.reverse { 0 } else { self.steps - 1 }
+    }
 }
 
 impl Level {
@@ -117,6 +143,7 @@ impl Level {
             h_stride,
             sequence_out: stage.sequence_out,
             scratch: Mutex::default(),
+            meetings: Mutex::default(),
         }
     }
 
@@ -134,6 +161,7 @@ impl Level {
         let stride = count * width;
         let &Flow { steps, batch, mask, .. } = flow;
         output.resize(if self.sequence_out { steps } else { 1 } * batch * stride, 0.0);
+        let Meeting { mut exchange, mut ahead } = lock(&self.meetings).pop().unwrap_or_default();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
             let h = &mut state.h[row * batch * width..][..batch * width];
@@ -141,115 +169,107 @@ impl Level {
                 Cell::Lstm => &mut state.c[row * batch * hidden..][..batch * hidden],
                 Cell::Gru | Cell::Rnn => &mut [],
             };
-            let run = Run { level: self, direction, input: flow.inputs[0], steps, batch, mask, h, c };
-            let to = To { stride, columns: index * width..(index + 1) * width };
-            let of_row = self.stage.gate_rows() * (width + direction.input.inputs);
-            let shares = Work { steps, rows: batch, blocks: self.blocks, of_row }.share(threads);
-            match self.shared(simd, shares, &run, output, &to) {
-                Some(done) => done.into_iter().flatten().for_each(|(share, scratch)| self.keep(&share, scratch, h, c)),
-                None => {
-                    for piece in (Share { rows: 0..batch, blocks: 0..self.blocks }).pieces() {
-                        let run = Run { level: self, direction, input: flow.inputs[0], steps, batch, mask, h, c };
-                        let mut emit = |t: usize, row: usize, h: &[f32]| {
-                            if let Some(at) = self.place(&run, t, row) {
-                                to.put(h, output, at);
-                            }
-                        };
-                        let scratch = self.worker(&run, &piece).run(simd, None, &mut emit);
-                        self.keep(&piece, scratch, h, c);
-                    }
+            let of_input = self.stage.gate_rows() * direction.input.inputs;
+            let of_row = self.stage.gate_rows() * width + of_input;
+            let work = Work { steps, rows: batch, blocks: self.blocks, of_row, of_input };
+            let shares = work.shares(threads);
+            let run = Run {
+                level: self,
+                direction,
+                input: flow.inputs[0],
+                steps,
+                batch,
+                mask,
+                state: &Mutex::new(State { h, c }),
+                exchange: None,
+                ahead: None,
+            };
+            let output = &Mutex::new(&mut output[..]);
+            let to = &To { stride, columns: index * width..(index + 1) * width };
+            let done = match shares {
+                Shares::Caller => false,
+                Shares::Rows(threads) => together(threads, &|thread| {
+                    self.rows(simd, &run, &work.share(shares, thread), output, to);
+                }),
+                Shares::Blocks(threads) => {
+                    exchange.begin(threads, batch * self.h_stride.max(self.blocks * self.units));
+                    let run = Run { exchange: Some(&exchange), ..run };
+                    together(threads, &|thread| {
+                        let share = work.share(shares, thread);
+                        // Every thread comes to know all of h; the first writes it down.
+                        match thread {
+                            0 => self.piece(simd, &run, share, output, to),
+                            _ => self.keep(self.worker(&run, share).run(simd, &mut |_, _, _| {})),
+                        }
+                    })
                 }
+                Shares::Ahead => {
+                    ahead.begin();
+                    let run = Run { ahead: Some(&ahead), ..run };
+                    together(2, &|thread| {
+                        let share = work.share(shares, thread);
+                        if thread == 0 {
+                            self.piece(simd, &run, share, output, to);
+                        } else {
+                            let mut scratch = self.scratch();
+                            help(simd, &run, &share, &mut scratch.kept);
+                            self.keep(scratch);
+                        }
+                    })
+                }
+            };
+            if !done {
+                self.rows(simd, &run, &work.share(Shares::Caller, 0), output, to);
             }
+        }
+        lock(&self.meetings).push(Meeting { exchange, ahead });
+    }
+
+    /// All steps of some rows.
+    fn rows<S: Wide>(&self, simd: S, run: &Run<'_, '_>, share: &Share, output: &Mutex<&mut [f32]>, to: &To) {
+        for piece in share.pieces() {
+            self.piece(simd, run, piece, output, to);
         }
     }
 
-    fn worker<'a>(&self, run: &'a Run<'a>, share: &Share) -> Worker<'a> {
-        let scratch = crate::lock::lock(&self.scratch).pop().unwrap_or_default();
-        Worker::new(run, share.clone(), scratch)
-    }
-
-    /// What each thread has computed, piece by piece; `None` if the caller is to do it alone.
-    fn shared<S: Wide>(
-        &self,
-        simd: S,
-        shares: Shares,
-        run: &Run<'_>,
-        output: &mut [f32],
-        to: &To,
-    ) -> Option<Vec<Vec<(Share, Scratch)>>> {
-        let batch = run.batch;
-        match shares {
-            Shares::Caller => None,
-            Shares::Rows(shares) => {
-                // Every thread's rows of the output, one slice for every timestep.
-                let mut parts: Vec<Vec<&mut [f32]>> = shares.iter().map(|_| Vec::new()).collect();
-                for mut rest in output.chunks_exact_mut(batch * to.stride) {
-                    for (part, share) in parts.iter_mut().zip(&shares) {
-                        let (rows, behind) = rest.split_at_mut(share.rows.len() * to.stride);
-                        part.push(rows);
-                        rest = behind;
-                    }
+    /// The same of rows that go together.
+    fn piece<S: Wide>(&self, simd: S, run: &Run<'_, '_>, share: Share, output: &Mutex<&mut [f32]>, to: &To) {
+        let mut emit = |t: usize, rows: &Range<usize>, h: &[f32]| {
+            if !self.sequence_out && !run.is_last(t) {
+                return;
+            }
+            let mut output = lock(output);
+            for (row, h) in rows.clone().zip(h.chunks_exact(self.h_stride)) {
+                if let Some(at) = self.place(run, t, row) {
+                    to.put(h, &mut output, at);
                 }
-                in_threads(shares.into_iter().zip(parts).collect(), |(share, mut part)| {
-                    let first = share.rows.start;
-                    let mut emit = |t: usize, row: usize, h: &[f32]| {
-                        if let Some(at) = self.place(run, t, row) {
-                            to.put(h, part[at / batch], at % batch - first);
-                        }
-                    };
-                    let done = share.pieces().map(|piece| {
-                        let scratch = self.worker(run, &piece).run(simd, None, &mut emit);
-                        (piece, scratch)
-                    });
-                    done.collect::<Vec<_>>()
-                })
             }
-            Shares::Blocks(shares) => {
-                let exchange = &Exchange::new(shares.len(), batch * self.h_stride.max(self.blocks * self.units));
-                let first = std::iter::once(Some(output)).chain(std::iter::repeat_with(|| None));
-                in_threads(shares.into_iter().zip(first).collect(), |(share, mut output)| {
-                    let _guard = exchange.guard();
-                    // Every thread comes to know all of h; the first writes it down.
-                    let mut emit = |t: usize, row: usize, h: &[f32]| {
-                        if let (Some(output), Some(at)) = (&mut output, self.place(run, t, row)) {
-                            to.put(h, output, at);
-                        }
-                    };
-                    let scratch = self.worker(run, &share).run(simd, Some(exchange), &mut emit);
-                    vec![(share, scratch)]
-                })
-            }
-        }
+        };
+        self.keep(self.worker(run, share).run(simd, &mut emit));
     }
 
-    /// The row of the output `[T, B]` or `[B]` that the state of a row after a step goes to;
-    /// `None` if to none.
-    fn place(&self, run: &Run<'_>, t: usize, row: usize) -> Option<usize> {
+    fn scratch(&self) -> Scratch {
+        lock(&self.scratch).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, scratch: Scratch) {
+        lock(&self.scratch).push(scratch);
+    }
+
+    fn worker<'a, 's>(&self, run: &'a Run<'a, 's>, share: Share) -> Worker<'a, 's> {
+        Worker::new(run, share, self.scratch())
+    }
+
+    /// The row of the output `[T, B]` or `[B]` that the state of a row goes to after a step of which there is an
+    /// output; `None` if to none.
+    fn place(&self, run: &Run<'_, '_>, t: usize, row: usize) -> Option<usize> {
         let reverse = run.direction.reverse;
-        let is_last = t == if reverse { 0 } else { run.steps - 1 };
-        if !self.sequence_out && !is_last {
-            return None;
-        }
         let at = t * run.batch + row;
         let mask = run.mask.map_or(bits::VALID, |mask| mask[at]);
         if mask & bits::VALID == 0 && !stands_still(&self.stage, reverse, self.sequence_out, mask) {
             return None; // It is 0 already.
         }
         Some(if self.sequence_out { at } else { row })
-    }
-
-    /// Writes a share's final state down, and keeps its memory.
-    fn keep(&self, share: &Share, scratch: Scratch, h: &mut [f32], c: &mut [f32]) {
-        let (hidden, width) = (self.stage.hidden_size, self.stage.state_size());
-        for (local, row) in share.rows.clone().enumerate() {
-            h[row * width..][..width].copy_from_slice(&scratch.h[local * self.h_stride..][..width]);
-            if !c.is_empty() {
-                let units = share.blocks.start * self.units..hidden.min(share.blocks.end * self.units);
-                let from = &scratch.c[local * self.blocks * self.units..];
-                c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
-            }
-        }
-        crate::lock::lock(&self.scratch).push(scratch);
     }
 }
 
@@ -282,11 +302,9 @@ fn direction<S: Wide>(
     };
     let gates_alone = Layout::gates(lanes, 0, gates::NEW, hidden);
     let candidate = Layout::gates(lanes, gates::NEW, 1, hidden);
-    let mut activations = [Activation::Linear; 3];
-    activations.iter_mut().zip(&direction.activations).for_each(|(to, &from)| *to = from);
     Direction {
         reverse: direction.reverse,
-        options: Options { activations, clip: stage.clip, cell_clip: stage.cell_clip, coupled: stage.coupled },
+        options: Options::new(direction, stage),
         input: matrix(&names.weight_ih, inputs, layout),
         bias,
         recurrent: matrix(&names.weight_hh, width, if resets_first { gates_alone } else { layout }),

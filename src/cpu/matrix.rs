@@ -6,9 +6,10 @@ use fearless_simd::prelude::*;
 
 use super::functions::apply;
 use super::packed::{Layout, Panels};
-use super::product::{Kept, Rows};
+use super::pool::together;
+use super::product::{GROUP, Kept, Rows};
 use super::simd::{Wide, lanes};
-use super::threads::{cut, in_threads, worth};
+use super::threads::worth;
 use crate::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
 
@@ -51,22 +52,20 @@ impl Matrix {
         let rows = x.len() / inputs;
         output.resize(rows * outputs, 0.0);
         let threads = threads.min(worth(rows * inputs * outputs)).min(rows);
-        if threads < 2 || self.in_threads(simd, threads, x, output).is_none() {
+        let shared = threads > 1 && {
+            let of_thread = rows.div_ceil(threads).next_multiple_of(GROUP);
+            let parts = x.chunks(of_thread * inputs).zip(output.chunks_mut(of_thread * outputs));
+            let parts = Mutex::new(parts);
+            together(threads, &|_| {
+                let part = lock(&parts).next();
+                if let Some((x, output)) = part {
+                    self.part(simd, x, output);
+                }
+            })
+        };
+        if !shared {
             self.part(simd, x, output);
         }
-    }
-
-    /// Some rows in each thread; `None` if there are no threads.
-    fn in_threads<S: Wide>(&self, simd: S, threads: usize, x: &[f32], output: &mut [f32]) -> Option<Vec<()>> {
-        let (inputs, outputs) = (self.panels.inputs, self.outputs);
-        let mut parts = Vec::new();
-        let mut rest = output;
-        for rows in cut(x.len() / inputs, threads) {
-            let (part, behind) = rest.split_at_mut(rows.len() * outputs);
-            parts.push((&x[rows.start * inputs..rows.end * inputs], part));
-            rest = behind;
-        }
-        in_threads(parts, |(x, output)| self.part(simd, x, output))
     }
 
     fn part<S: Wide>(&self, simd: S, x: &[f32], output: &mut [f32]) {

@@ -17,6 +17,7 @@ mod level;
 mod matrix;
 mod options;
 mod packed;
+mod pool;
 mod product;
 mod simd;
 mod threads;

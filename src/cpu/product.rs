@@ -150,8 +150,29 @@ fn load_all<S: Wide, T: Stored>(simd: S, from: &[T], to: &mut [f32]) {
     }
 }
 
-/// Sums of up to [`GROUP`] rows with the Q vectors of a block.
+/// Sums of the Q vectors of a block and a row, for as many of them as a [`Tile`] has.
 type Sums<V, const Q: usize> = [[V; Q]; GROUP];
+
+/// What a kernel computes at once: up to [`GROUP`] rows with one block, or one row with one or two blocks.
+struct Tile {
+    row: usize,
+    rows: usize,
+    block: usize,
+    blocks: usize,
+}
+
+impl Tile {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.rows * self.blocks
+    }
+
+    /// Block and row of one of its sums.
+    #[inline(always)]
+    fn place(&self, index: usize) -> [usize; 2] {
+        if self.rows == 1 { [self.block + index, self.row] } else { [self.block, self.row + index] }
+    }
+}
 
 impl Panels {
     /// `x W^T` of `rows` rows with some of the blocks, which are visited `backwards` or not (of
@@ -179,24 +200,32 @@ impl Panels {
                 false
             }
         };
+        // One row has too few sums at a time to hide how long an addition takes, and what is done with them.
+        // Where weights are read as they are, memory is slower than that, and slower still with two places at once.
+        let in_pairs = rows == 1 && !matches!(self.numbers, Numbers::F32(_));
         let mut sums = [[S::f32s::splat(simd, 0.0); Q]; GROUP];
-        for index in blocks.clone() {
-            let block = if backwards { blocks.start + blocks.end - 1 - index } else { index };
+        let mut done = 0;
+        while done < blocks.len() {
+            let wide = if in_pairs { 2.min(blocks.len() - done) } else { 1 };
+            let block = if backwards { blocks.end - done - wide } else { blocks.start + done };
+            done += wide;
             if decoded {
                 self.decode(simd, block, &mut kept.panel);
             }
             let mut row = 0;
             while row < rows {
-                let together = match rows - row {
-                    left if left >= 4 && S::ROWS >= 4 => 4,
-                    left if left >= 2 => 2,
+                let high = match rows - row {
+                    4.. if S::ROWS >= 4 => 4,
+                    2.. => 2,
                     _ => 1,
                 };
-                self.group::<S, Q>(simd, &x, row, together, block, decoded, kept, &mut sums);
-                for (next, sums) in sums[..together].iter().enumerate() {
-                    each(block, row + next, sums);
+                let tile = Tile { row, rows: high, block, blocks: wide };
+                self.tile::<S, Q>(simd, &x, &tile, decoded, kept, &mut sums);
+                for (next, sums) in sums[..tile.len()].iter().enumerate() {
+                    let [block, row] = tile.place(next);
+                    each(block, row, sums);
                 }
-                row += together;
+                row += high;
             }
         }
     }
@@ -217,44 +246,45 @@ impl Panels {
         );
     }
 
-    /// The sums of `together` rows with one block.
+    /// The sums of a tile.
     // Apart, so that the kernels are not compiled into every caller.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
-    fn group<S: Wide, const Q: usize>(
+    fn tile<S: Wide, const Q: usize>(
         &self,
         simd: S,
         x: &Rows<'_>,
-        row: usize,
-        together: usize,
-        block: usize,
+        tile: &Tile,
         decoded: bool,
         kept: &Kept,
         sums: &mut Sums<S::f32s, Q>,
     ) {
         simd.vectorize(
             #[inline(always)]
-            || {
-                match &self.numbers {
-                    _ if decoded => self.rows_by::<S, f32, Q>(simd, &kept.panel, x, row, together, 0, sums),
-                    Numbers::F32(w) => self.rows_by::<S, f32, Q>(simd, w.as_slice(), x, row, together, block, sums),
-                    Numbers::F16(w) => self.rows_by::<S, u16, Q>(simd, w.as_slice(), x, row, together, block, sums),
-                    Numbers::Int8(w) => self.rows_by::<S, i8, Q>(simd, w.as_slice(), x, row, together, block, sums),
-                    Numbers::Dots(w, totals) => {
-                        for (next, sums) in sums[..together].iter_mut().enumerate() {
-                            self.dots::<S, Q>(simd, w.as_slice(), totals, &kept.digits, row + next, block, sums);
-                        }
-                    }
-                }
-                if let Numbers::Int8(_) = self.numbers {
-                    for sums in &mut sums[..together] {
-                        for (sum, scale) in sums.iter_mut().zip(self.scales::<S, Q>(simd, block)) {
-                            *sum *= scale;
-                        }
+            || match &self.numbers {
+                _ if decoded => self.sums::<S, f32, Q>(simd, &kept.panel, x, &Tile { block: 0, ..*tile }, sums),
+                Numbers::F32(w) => self.sums::<S, f32, Q>(simd, w.as_slice(), x, tile, sums),
+                Numbers::F16(w) => self.sums::<S, u16, Q>(simd, w.as_slice(), x, tile, sums),
+                Numbers::Int8(w) => self.sums::<S, i8, Q>(simd, w.as_slice(), x, tile, sums),
+                Numbers::Dots(w, totals) => {
+                    for (next, sums) in sums[..tile.len()].iter_mut().enumerate() {
+                        self.dots::<S, Q>(simd, w.as_slice(), totals, &kept.digits, tile.place(next), sums);
                     }
                 }
             },
         );
+        if let Numbers::Int8(_) = self.numbers {
+            simd.vectorize(
+                #[inline(always)]
+                || {
+                    for (next, sums) in sums[..tile.len()].iter_mut().enumerate() {
+                        let [block, _] = tile.place(next);
+                        for (sum, scale) in sums.iter_mut().zip(self.scales::<S, Q>(simd, block)) {
+                            *sum *= scale;
+                        }
+                    }
+                },
+            );
+        }
     }
 
     #[inline(always)]
@@ -268,37 +298,33 @@ impl Panels {
     }
 
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
-    fn rows_by<S: Wide, T: Stored, const Q: usize>(
+    fn sums<S: Wide, T: Stored, const Q: usize>(
         &self,
         simd: S,
         weights: &[T],
         x: &Rows<'_>,
-        row: usize,
-        together: usize,
-        block: usize,
+        tile: &Tile,
         sums: &mut Sums<S::f32s, Q>,
     ) {
         let len = self.inputs * Q * lanes::<S>();
-        let panel = &weights[block * len..][..len];
-        match together {
-            4 => products::<S, T, Q, 4>(simd, panel, self.inputs, x, row, sums),
-            2 => products::<S, T, Q, 2>(simd, panel, self.inputs, x, row, sums),
-            _ => products::<S, T, Q, 1>(simd, panel, self.inputs, x, row, sums),
+        let panels = &weights[tile.block * len..][..tile.blocks * len];
+        match (tile.rows, tile.blocks) {
+            (4, _) => of_rows::<S, T, Q, 4>(simd, panels, self.inputs, x, tile.row, sums),
+            (2, _) => of_rows::<S, T, Q, 2>(simd, panels, self.inputs, x, tile.row, sums),
+            (_, 2) => of_blocks::<S, T, Q, 2>(simd, panels, x.row(tile.row, self.inputs), sums),
+            _ => of_blocks::<S, T, Q, 1>(simd, panels, x.row(tile.row, self.inputs), sums),
         }
     }
 
     /// One row with one block of 8-bit integers, by [`Wide::dot`]. The sums of integers are exact.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what one kernel reads")]
     fn dots<S: Wide, const Q: usize>(
         &self,
         simd: S,
         weights: &[i8],
         totals: &[i32],
         digits: &Digits,
-        row: usize,
-        block: usize,
+        [block, row]: [usize; 2],
         sums: &mut [S::f32s; Q],
     ) {
         let lanes = lanes::<S>();
@@ -330,7 +356,7 @@ impl Panels {
 
 /// R rows with one block.
 #[inline(always)]
-fn products<S: Wide, T: Stored, const Q: usize, const R: usize>(
+fn of_rows<S: Wide, T: Stored, const Q: usize, const R: usize>(
     simd: S,
     panel: &[T],
     inputs: usize,
@@ -357,4 +383,30 @@ fn products<S: Wide, T: Stored, const Q: usize, const R: usize>(
         }
     }
     sums[..R].copy_from_slice(&acc);
+}
+
+/// One row with N blocks that follow each other.
+#[inline(always)]
+fn of_blocks<S: Wide, T: Stored, const Q: usize, const N: usize>(
+    simd: S,
+    panels: &[T],
+    x: &[f32],
+    sums: &mut Sums<S::f32s, Q>,
+) {
+    let lanes = lanes::<S>();
+    let mut blocks = [panels; N];
+    for (panel, block) in panels.chunks_exact(panels.len() / N).zip(&mut blocks) {
+        *block = panel;
+    }
+    let mut acc = [[S::f32s::splat(simd, 0.0); Q]; N];
+    for (k, &x) in x.iter().enumerate() {
+        let x = S::f32s::splat(simd, x);
+        for n in 0..N {
+            let weights = &blocks[n][k * Q * lanes..][..Q * lanes];
+            for q in 0..Q {
+                acc[n][q] = x.mul_add(T::load(simd, &weights[q * lanes..][..lanes]), acc[n][q]);
+            }
+        }
+    }
+    sums[..N].copy_from_slice(&acc);
 }

@@ -1,16 +1,17 @@
 //! How a level's work is shared among threads, and how the threads of one recurrence meet.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 
+use super::product::GROUP;
 use crate::lock::lock;
 
 /// Multiplications and additions that a thread does in a nanosecond, roughly. It decides whether more
-/// threads are worth starting, nothing else.
+/// threads are worth calling, nothing else.
 const PER_NANOSECOND: usize = 40;
-/// A thread takes some 30 µs to start, so less than this is done by the caller alone.
-const WORTH_STARTING_NS: usize = 150_000;
+/// A thread takes some 10 to 50 µs to wake, so less than this is done by the caller alone.
+const WORTH_CALLING_NS: usize = 60_000;
 /// Threads that meet at every step need one that is longer than their meeting.
 const WORTH_MEETING_NS: usize = 2_500;
 
@@ -32,7 +33,7 @@ impl Share {
         let Self { rows, blocks } = self.clone();
         let count = rows.len().div_ceil(PIECE_ROWS);
         // Of one size, so that none is a remnant, in whole groups.
-        let size = rows.len().div_ceil(count.max(1)).next_multiple_of(super::product::GROUP);
+        let size = rows.len().div_ceil(count.max(1)).next_multiple_of(GROUP);
         rows.clone()
             .step_by(size.max(1))
             .map(move |first| Self { rows: first..rows.end.min(first + size), blocks: blocks.clone() })
@@ -40,119 +41,76 @@ impl Share {
 }
 
 /// Who does what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shares {
     /// The caller alone.
     Caller,
-    /// Each the whole recurrence of some rows.
-    Rows(Vec<Share>),
-    /// Each some units of all rows; after every step they tell each other.
-    Blocks(Vec<Share>),
+    /// So many threads, each the whole recurrence of some rows.
+    Rows(usize),
+    /// So many threads, each some units of all rows; after every step they tell each other.
+    Blocks(usize),
+    /// The caller the steps, one more thread the projections, ahead of it.
+    Ahead,
 }
 
 /// What there is to share.
+#[derive(Clone, Copy)]
 pub(super) struct Work {
     pub steps: usize,
     pub rows: usize,
     pub blocks: usize,
-    /// Multiplications and additions of one row in one step.
+    /// Multiplications and additions of one row in one step, ...
     pub of_row: usize,
+    /// ... and those of them that do not wait for the step before.
+    pub of_input: usize,
 }
 
 impl Work {
     /// How up to `threads` threads share it.
-    pub fn share(&self, threads: usize) -> Shares {
-        let Self { steps, rows, blocks, of_row } = *self;
+    pub fn shares(&self, threads: usize) -> Shares {
+        let Self { steps, rows, blocks, of_row, of_input } = *self;
         let threads = threads.min(worth(steps * rows * of_row));
-        let step_ns = rows * of_row / PER_NANOSECOND;
-        if threads > 1 && rows < 2 * threads && blocks >= threads && step_ns / threads >= WORTH_MEETING_NS {
-            let shares = cut(blocks, threads);
-            return Shares::Blocks(shares.map(|blocks| Share { rows: 0..rows, blocks }).collect());
+        let meeting = threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_MEETING_NS);
+        if meeting > 1 && rows < 2 * threads {
+            return Shares::Blocks(meeting);
         }
         // Rows that share a load of weights stay together.
-        let groups = rows.div_ceil(super::product::GROUP);
-        if threads.min(groups) < 2 {
-            return Shares::Caller;
+        let groups = rows.div_ceil(GROUP);
+        if threads.min(groups) > 1 {
+            return Shares::Rows(threads.min(groups));
         }
-        let shares = cut(groups, threads.min(groups));
-        let rows_of = |groups: Range<usize>| {
-            let first = groups.start * super::product::GROUP;
-            first..rows.min(groups.end * super::product::GROUP)
-        };
-        Shares::Rows(shares.map(|groups| Share { rows: rows_of(groups), blocks: 0..blocks }).collect())
+        if threads > 1 && steps > 1 && worth(steps * rows * of_input) > 1 {
+            return Shares::Ahead;
+        }
+        Shares::Caller
+    }
+
+    /// The part of one of the threads.
+    pub fn share(&self, shares: Shares, thread: usize) -> Share {
+        let (rows, blocks) = (0..self.rows, 0..self.blocks);
+        match shares {
+            Shares::Caller | Shares::Ahead => Share { rows, blocks },
+            Shares::Rows(threads) => {
+                let groups = part(self.rows.div_ceil(GROUP), threads, thread);
+                Share { rows: groups.start * GROUP..self.rows.min(groups.end * GROUP), blocks }
+            }
+            Shares::Blocks(threads) => Share { rows, blocks: part(self.blocks, threads, thread) },
+        }
     }
 }
 
 /// Threads that so many multiplications and additions keep busy.
 pub(super) fn worth(products: usize) -> usize {
-    (products / PER_NANOSECOND / WORTH_STARTING_NS).saturating_add(1)
+    (products / PER_NANOSECOND / WORTH_CALLING_NS).saturating_add(1)
 }
 
-/// `total` things in `parts` parts of nearly the same size.
-pub(super) fn cut(total: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = parts.max(1);
-    (0..parts).map(move |part| part * total / parts..(part + 1) * total / parts)
-}
-
-/// Does every task, the first in this thread and each further one in its own, all at the same time. `None`, and
-/// nothing is done, if the system has no thread to give.
-pub(super) fn in_threads<T: Send, R: Send>(tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Option<Vec<R>> {
-    let start = Start::default();
-    let all = tasks.len();
-    let begin = |task| start.together(all).then(|| work(task));
-    let mut tasks = tasks.into_iter();
-    let first = tasks.next()?;
-    std::thread::scope(|scope| {
-        let begin = &begin;
-        let mut others = Vec::with_capacity(all);
-        for task in tasks {
-            match std::thread::Builder::new().spawn_scoped(scope, move || begin(task)) {
-                Ok(other) => others.push(other),
-                Err(error) => {
-                    log::warn!("running in one thread: {error}");
-                    start.give_up();
-                    return None;
-                }
-            }
-        }
-        let mut results = vec![begin(first)?];
-        for other in others {
-            match other.join() {
-                Ok(result) => results.push(result?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Some(results)
-    })
-}
-
-/// Where threads wait for each other before they begin, asleep. Who wakes from it is given a core of its own; a
-/// new thread often begins on that of its maker, and they share it for milliseconds.
-#[derive(Default)]
-struct Start {
-    /// How many are there, and whether it comes to nothing.
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
-
-impl Start {
-    /// Waits for `all`; false if it comes to nothing.
-    fn together(&self, all: usize) -> bool {
-        let mut state = lock(&self.state);
-        state.0 += 1;
-        self.changed.notify_all();
-        while state.0 < all && !state.1 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        !state.1
-    }
-
-    fn give_up(&self) {
-        lock(&self.state).1 = true;
-        self.changed.notify_all();
-    }
+/// The part of a thread if `total` things go to `threads`, nearly the same number to each.
+fn part(total: usize, threads: usize, thread: usize) -> Range<usize> {
+    thread * total / threads..(thread + 1) * total / threads
 }
 
 /// Where the threads of one recurrence leave what they computed and take what the others did.
+#[derive(Debug, Default)]
 pub(super) struct Exchange {
     threads: usize,
     /// Numbers as bits, in two halves that take turns: a thread may be one meeting ahead.
@@ -164,15 +122,15 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub fn new(threads: usize, len: usize) -> Self {
-        let half = || std::iter::repeat_with(|| AtomicU32::new(0)).take(len).collect();
-        Self {
-            threads,
-            numbers: [half(), half()],
-            arrived: AtomicUsize::new(0),
-            meeting: AtomicUsize::new(0),
-            broken: AtomicBool::new(false),
+    /// Makes it ready for a run.
+    pub fn begin(&mut self, threads: usize, len: usize) {
+        self.threads = threads;
+        for half in &mut self.numbers {
+            half.resize_with(len, || AtomicU32::new(0));
         }
+        self.arrived = AtomicUsize::new(0);
+        self.meeting = AtomicUsize::new(0);
+        self.broken = AtomicBool::new(false);
     }
 
     /// Leaves the `own` columns of every row of `numbers` and fills in all others. `turn` counts the
@@ -200,88 +158,180 @@ impl Exchange {
             self.meeting.store(turn + 1, Ordering::Release);
             return;
         }
-        // Threads that run at the same time meet within a microsecond or so.
-        let mut patience = 100;
-        while self.meeting.load(Ordering::Acquire) != turn + 1 && !self.broken.load(Ordering::Relaxed) {
-            if patience > 0 {
-                patience -= 1;
-                std::hint::spin_loop();
-            } else {
-                // The one that is awaited may wait for this very core.
-                std::thread::yield_now();
-            }
-        }
+        until(|| self.meeting.load(Ordering::Acquire) == turn + 1 || self.broken.load(Ordering::Relaxed));
     }
 
     /// Held by every thread.
     pub fn guard(&self) -> Guard<'_> {
-        Guard(self)
+        Guard(&self.broken)
     }
 }
 
-/// Frees the others if its thread panics.
-pub(super) struct Guard<'a>(&'a Exchange);
+/// Tells the others if its thread panics.
+pub(super) struct Guard<'a>(&'a AtomicBool);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.broken.store(true, Ordering::Relaxed);
+            self.0.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Waits for a thread that runs at the same time: within a microsecond or so.
+fn until(condition: impl Fn() -> bool) {
+    let mut patience = 100;
+    while !condition() {
+        if patience > 0 {
+            patience -= 1;
+            std::hint::spin_loop();
+        } else {
+            // The one that is awaited may wait for this very core.
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Where one thread leaves projections for the one that takes the steps, chunk by chunk.
+///
+/// Whoever comes first claims a chunk, so that a thread that is late delays nobody.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Of even and of odd chunks.
+    slots: [Mutex<Vec<f32>>; 2],
+    /// Chunks that are computed or being computed, ...
+    claimed: AtomicUsize,
+    /// ... computed by the helper, the last of them, ...
+    ready: AtomicUsize,
+    /// ... and taken from their slot or computed by the taker.
+    taken: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl Ahead {
+    /// Makes it ready for a run.
+    pub fn begin(&mut self) {
+        let slots = std::mem::take(&mut self.slots);
+        *self = Self { slots, ..Self::default() };
+    }
+
+    fn claim(&self, chunk: usize) -> bool {
+        self.claimed.compare_exchange(chunk, chunk + 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Computes chunks until all `chunks` are claimed.
+    pub fn help(&self, chunks: usize, mut compute: impl FnMut(usize, &mut Vec<f32>)) {
+        let _guard = Guard(&self.broken);
+        loop {
+            let chunk = self.claimed.load(Ordering::Acquire);
+            if chunk >= chunks || self.broken.load(Ordering::Relaxed) {
+                return;
+            }
+            // Its slot is free when the chunk before the last is taken.
+            if self.taken.load(Ordering::Acquire) + 2 <= chunk {
+                until(|| {
+                    self.taken.load(Ordering::Acquire) + 2 > chunk
+                        || self.claimed.load(Ordering::Acquire) != chunk
+                        || self.broken.load(Ordering::Relaxed)
+                });
+            } else if self.claim(chunk) {
+                compute(chunk, &mut lock(&self.slots[chunk % 2]));
+                self.ready.store(chunk + 1, Ordering::Release);
+            }
+        }
+    }
+
+    /// The next chunk, computed here if nobody has begun it.
+    pub fn take(&self, chunk: usize, into: &mut Vec<f32>, compute: impl FnOnce(&mut Vec<f32>)) {
+        if self.claim(chunk) {
+            compute(into);
+        } else {
+            until(|| self.ready.load(Ordering::Acquire) > chunk || self.broken.load(Ordering::Relaxed));
+            std::mem::swap(into, &mut lock(&self.slots[chunk % 2]));
+        }
+        self.taken.store(chunk + 1, Ordering::Release);
+    }
+
+    /// Held by the taker.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(&self.broken)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::together;
     use super::*;
-
-    #[test]
-    fn all_tasks_are_done_in_order() {
-        assert_eq!(in_threads(vec![1, 2, 3], |x| x * 10), Some(vec![10, 20, 30]));
-        assert_eq!(in_threads(Vec::<u8>::new(), |x| x), None);
-    }
-
-    #[test]
-    fn who_waits_for_a_thread_that_never_comes_is_freed() {
-        let start = Start::default();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| start.together(2));
-            start.give_up();
-            assert!(!waiting.join().unwrap());
-        });
-    }
 
     /// What a thread leaves reaches the others, meeting after meeting.
     #[test]
     fn threads_exchange_what_they_leave() {
-        let exchange = Exchange::new(3, 6);
-        let done = in_threads(vec![0, 1, 2], |thread: usize| {
+        let mut exchange = Exchange::default();
+        exchange.begin(3, 6);
+        together(3, &|thread: usize| {
             let mut numbers = [0.0f32; 6];
             for turn in 0..1000 {
                 let own = thread * 2..thread * 2 + 2;
                 let mine = (0..6).map(|at| f32::from(u16::try_from(turn * 6 + at).unwrap())).collect::<Vec<_>>();
                 numbers[own.clone()].copy_from_slice(&mine[own.clone()]);
                 exchange.meet(&mut numbers, 6, &own, turn);
-                if numbers[..] != mine[..] {
-                    return Some((turn, numbers));
-                }
+                assert_eq!(numbers[..], mine[..]);
             }
-            None
         });
-        assert_eq!(done, Some(vec![None; 3]));
+    }
+
+    /// Every chunk comes once and in order, whoever computes it.
+    #[test]
+    fn chunks_are_taken_in_order() {
+        let (mut ahead, chunks) = (Ahead::default(), 500u16);
+        for late in [0, 1, 2] {
+            ahead.begin();
+            let fill = |chunk: usize, to: &mut Vec<f32>| {
+                to.clear();
+                to.push(f32::from(u16::try_from(chunk).unwrap()));
+            };
+            together(2, &|thread| {
+                if thread == late % 2 {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                if thread == 1 {
+                    if late < 2 {
+                        ahead.help(chunks.into(), fill);
+                    }
+                    return;
+                }
+                let mut into = Vec::new();
+                for chunk in 0..chunks {
+                    ahead.take(chunk.into(), &mut into, |to| fill(chunk.into(), to));
+                    assert_eq!(into, [f32::from(chunk)]);
+                }
+            });
+        }
     }
 
     #[test]
     fn work_is_cut_where_it_is_worth_it() {
-        let share = |steps, rows, blocks, of_row, threads| match (Work { steps, rows, blocks, of_row }).share(threads) {
-            Shares::Caller => (0, 0),
-            Shares::Rows(shares) => (shares.len(), 0),
-            Shares::Blocks(shares) => (0, shares.len()),
+        let shares = |steps, rows, hidden: usize, threads| {
+            let of_input = 4 * hidden * hidden;
+            Work { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input }.shares(threads)
         };
-        let lstm = |hidden: usize| 4 * hidden * 2 * hidden;
-        assert_eq!(share(100, 1, 4, lstm(64), 2), (0, 0), "a small one");
-        assert_eq!(share(100, 1, 32, lstm(512), 2), (0, 2), "a large row");
-        assert_eq!(share(1, 1, 32, lstm(512), 2), (0, 0), "one step");
-        assert_eq!(share(50, 32, 16, lstm(256), 2), (2, 0), "many rows");
-        assert_eq!(share(50, 32, 16, lstm(256), 1), (0, 0), "one thread");
+        assert_eq!(shares(10, 1, 64, 2), Shares::Caller, "a small one");
+        assert_eq!(shares(100, 1, 128, 2), Shares::Ahead, "a longer one");
+        assert_eq!(shares(100, 1, 512, 2), Shares::Blocks(2), "a large row");
+        assert_eq!(shares(100, 1, 256, 16), Shares::Blocks(5), "a row that is not worth all threads");
+        assert_eq!(shares(1, 1, 512, 2), Shares::Caller, "one step");
+        assert_eq!(shares(50, 32, 256, 2), Shares::Rows(2), "many rows");
+        assert_eq!(shares(50, 32, 256, 1), Shares::Caller, "one thread");
+    }
+
+    #[test]
+    fn every_row_and_block_belongs_to_one_share() {
+        let work = Work { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1 };
+        for threads in 1..6 {
+            let rows = (0..threads).map(|thread| work.share(Shares::Rows(threads), thread).rows);
+            assert_eq!(rows.flatten().collect::<Vec<_>>(), (0..37).collect::<Vec<_>>());
+            let blocks = (0..threads).map(|thread| work.share(Shares::Blocks(threads), thread).blocks);
+            assert_eq!(blocks.flatten().collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
+        }
     }
 }

@@ -5,33 +5,126 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::cells;
-use super::level::{Run, Scratch};
-use super::product::Rows;
+use super::level::{Run, Scratch, State};
+use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
-use super::threads::{Exchange, Share};
+use super::threads::{Ahead, Exchange, Share};
 use crate::input::bits;
+use crate::lock::lock;
 use crate::network::{Cell, gates};
 
 /// Rows whose inputs are multiplied together: enough to read the weights seldom, few enough for the
 /// sums to stay in a cache.
 const CHUNK_ROWS: usize = 48;
+/// The same where another thread does it: the first chunk is waited for.
+const CHUNK_ROWS_AHEAD: usize = 16;
 
-pub(super) struct Worker<'a> {
-    run: &'a Run<'a>,
+pub(super) struct Worker<'a, 's> {
+    run: &'a Run<'a, 's>,
     share: Share,
     scratch: Scratch,
     /// Meetings so far.
     turn: usize,
 }
 
-/// Tells what h is after a step: timestep, row of the batch, h.
-pub(super) type Emit<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
+/// Tells what h is after a step: timestep, rows of the batch, h `[rows, h_stride]`.
+pub(super) type Emit<'a> = dyn FnMut(usize, &Range<usize>, &[f32]) + 'a;
 
-impl<'a> Worker<'a> {
-    pub fn new(run: &'a Run<'a>, share: Share, mut scratch: Scratch) -> Self {
+/// How the steps of a run are cut into chunks, whose inputs are multiplied together.
+#[derive(Clone, Copy)]
+struct Chunks {
+    steps: usize,
+    len: usize,
+    reverse: bool,
+}
+
+impl Chunks {
+    fn new(run: &Run<'_, '_>, rows: usize) -> Self {
+        let most = if run.ahead.is_some() { CHUNK_ROWS_AHEAD } else { CHUNK_ROWS };
+        Self { steps: run.steps, len: (most / rows.max(1)).clamp(1, run.steps), reverse: run.direction.reverse }
+    }
+
+    fn count(self) -> usize {
+        self.steps.div_ceil(self.len)
+    }
+
+    /// Timesteps of a chunk, in the order of the input.
+    fn range(self, chunk: usize) -> Range<usize> {
+        let (first, end) = (chunk * self.len, self.steps.min((chunk + 1) * self.len));
+        if self.reverse { self.steps - end..self.steps - first } else { first..end }
+    }
+}
+
+/// Computes projections for the thread that takes the steps, see [`Ahead`](super::threads::Ahead).
+pub(super) fn help<S: Wide>(simd: S, run: &Run<'_, '_>, share: &Share, kept: &mut Kept) {
+    let chunks = Chunks::new(run, share.rows.len());
+    if let Some(ahead) = run.ahead {
+        ahead.help(chunks.count(), |chunk, to| project(simd, run, share, chunks.range(chunk), to, kept));
+    }
+}
+
+/// W x + b of some timesteps.
+fn project<S: Wide>(
+    simd: S,
+    run: &Run<'_, '_>,
+    share: &Share,
+    steps: Range<usize>,
+    projected: &mut Vec<f32>,
+    kept: &mut Kept,
+) {
+    match run.direction.input.vectors {
+        1 => project_by::<S, 1>(simd, run, share, steps, projected, kept),
+        2 => project_by::<S, 2>(simd, run, share, steps, projected, kept),
+        3 => project_by::<S, 3>(simd, run, share, steps, projected, kept),
+        _ => project_by::<S, 4>(simd, run, share, steps, projected, kept),
+    }
+}
+
+fn project_by<S: Wide, const Q: usize>(
+    simd: S,
+    run: &Run<'_, '_>,
+    share: &Share,
+    steps: Range<usize>,
+    projected: &mut Vec<f32>,
+    kept: &mut Kept,
+) {
+    let Run { direction, input, batch, .. } = *run;
+    let rows = share.rows.len();
+    let all = steps.len() * rows;
+    let block_len = Q * lanes::<S>();
+    projected.resize(share.blocks.len() * all * block_len, 0.0);
+    let inputs = direction.input.inputs;
+    let x = Rows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
+    // Of some rows only, each timestep's begin behind those of all rows.
+    let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
+    let own = share.blocks.clone();
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            direction.input.product::<S, Q>(
+                simd,
+                (x, all),
+                own.clone(),
+                false,
+                kept,
+                #[inline(always)]
+                |block, row, sums| {
+                    let bias = vectors::<S, Q>(simd, &direction.bias, block);
+                    let to = &mut projected[((block - own.start) * all + row) * block_len..][..block_len];
+                    for ((to, &sum), bias) in to.chunks_exact_mut(lanes::<S>()).zip(sums).zip(bias) {
+                        (sum + bias).store_slice(to);
+                    }
+                },
+            );
+        },
+    );
+}
+
+impl<'a, 's> Worker<'a, 's> {
+    pub fn new(run: &'a Run<'a, 's>, share: Share, mut scratch: Scratch) -> Self {
         let level = run.level;
-        let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
-        let (rows, c_stride) = (share.rows.len(), level.blocks * level.units);
+        let c_stride = level.blocks * level.units;
+        let rows = share.rows.len();
         for (numbers, stride) in [
             (&mut scratch.h, level.h_stride),
             (&mut scratch.next, level.h_stride),
@@ -41,90 +134,65 @@ impl<'a> Worker<'a> {
             numbers.clear();
             numbers.resize(rows * stride, 0.0);
         }
+        let state = lock(run.state);
+        let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
         for (local, row) in share.rows.clone().enumerate() {
-            scratch.h[local * level.h_stride..][..width].copy_from_slice(&run.h[row * width..][..width]);
-            if !run.c.is_empty() {
-                scratch.c[local * c_stride..][..hidden].copy_from_slice(&run.c[row * hidden..][..hidden]);
+            scratch.h[local * level.h_stride..][..width].copy_from_slice(&state.h[row * width..][..width]);
+            if !state.c.is_empty() {
+                scratch.c[local * c_stride..][..hidden].copy_from_slice(&state.c[row * hidden..][..hidden]);
             }
         }
         Self { run, share, scratch, turn: 0 }
     }
 
-    /// Runs all steps and hands the final state back in the scratch.
-    pub fn run<S: Wide>(mut self, simd: S, exchange: Option<&Exchange>, emit: &mut Emit<'_>) -> Scratch {
+    /// Runs all steps, writes the final state down and hands the memory back.
+    pub fn run<S: Wide>(mut self, simd: S, emit: &mut Emit<'_>) -> Scratch {
+        let _exchange = self.run.exchange.map(Exchange::guard);
+        let _ahead = self.run.ahead.map(Ahead::guard);
         let rows = self.share.rows.len();
-        let steps = self.run.steps;
-        let chunk = (CHUNK_ROWS / rows.max(1)).clamp(1, steps);
-        let reverse = self.run.direction.reverse;
-        let mut done = 0;
-        while done < steps {
-            let len = chunk.min(steps - done);
-            let first = if reverse { steps - done - len } else { done };
-            let level = self.run.level;
-            match (level.stage.cell, self.run.direction.input.vectors) {
-                (Cell::Lstm, _) => self.project::<S, 4>(simd, first, len),
-                (Cell::Gru, _) => self.project::<S, 3>(simd, first, len),
-                (Cell::Rnn, 1) => self.project::<S, 1>(simd, first, len),
-                (Cell::Rnn, 2) => self.project::<S, 2>(simd, first, len),
-                (Cell::Rnn, _) => self.project::<S, 4>(simd, first, len),
+        let chunks = Chunks::new(self.run, rows);
+        let mut backwards = false;
+        for chunk in 0..chunks.count() {
+            let steps = chunks.range(chunk);
+            let Scratch { projected, kept, .. } = &mut self.scratch;
+            match self.run.ahead {
+                Some(ahead) => ahead.take(chunk, projected, |to| {
+                    project(simd, self.run, &self.share, steps.clone(), to, kept);
+                }),
+                None => project(simd, self.run, &self.share, steps.clone(), projected, kept),
             }
-            for index in 0..len {
-                let t = first + if reverse { len - 1 - index } else { index };
-                self.step(simd, t, (t - first) * rows, len * rows, exchange, (done + index) % 2 == 1);
-                for (local, row) in self.share.rows.clone().enumerate() {
-                    emit(t, row, &self.scratch.h[local * level.h_stride..][..level.h_stride]);
-                }
+            for index in 0..steps.len() {
+                let at = if chunks.reverse { steps.len() - 1 - index } else { index };
+                self.step(simd, steps.start + at, at * rows, steps.len() * rows, backwards);
+                emit(steps.start + at, &self.share.rows, &self.scratch.h);
+                backwards = !backwards;
             }
-            done += len;
         }
+        self.keep();
         self.scratch
     }
 
-    /// W x + b of `len` timesteps.
-    fn project<S: Wide, const Q: usize>(&mut self, simd: S, first: usize, len: usize) {
-        let Run { direction, input, batch, .. } = *self.run;
-        let rows = self.share.rows.len();
-        let block_len = Q * lanes::<S>();
-        let Scratch { projected, kept, .. } = &mut self.scratch;
-        projected.resize(self.share.blocks.len() * len * rows * block_len, 0.0);
-        let inputs = direction.input.inputs;
-        let x = Rows::even(&input[(first * batch + self.share.rows.start) * inputs..], inputs);
-        // Of some rows only, each timestep's begin behind those of all rows.
-        let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
-        let own = self.share.blocks.clone();
-        simd.vectorize(
-            #[inline(always)]
-            || {
-                direction.input.product::<S, Q>(
-                    simd,
-                    (x, len * rows),
-                    own.clone(),
-                    false,
-                    kept,
-                    #[inline(always)]
-                    |block, row, sums| {
-                        let bias = vectors::<S, Q>(simd, &direction.bias, block);
-                        let to = &mut projected[((block - own.start) * len * rows + row) * block_len..][..block_len];
-                        for ((to, &sum), bias) in to.chunks_exact_mut(lanes::<S>()).zip(sums).zip(bias) {
-                            (sum + bias).store_slice(to);
-                        }
-                    },
-                );
-            },
-        );
+    /// Writes the final state down.
+    fn keep(&self) {
+        let (level, scratch) = (self.run.level, &self.scratch);
+        let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
+        let mut state = lock(self.run.state);
+        let State { h, c } = &mut *state;
+        for (local, row) in self.share.rows.clone().enumerate() {
+            h[row * width..][..width].copy_from_slice(&scratch.h[local * level.h_stride..][..width]);
+            if !c.is_empty() {
+                let blocks = &self.share.blocks;
+                let units = blocks.start * level.units..hidden.min(blocks.end * level.units);
+                let from = &scratch.c[local * level.blocks * level.units..];
+                c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
+            }
+        }
     }
 
     /// One timestep of all rows; `at` of `chunk_rows` projected rows are before it.
-    fn step<S: Wide>(
-        &mut self,
-        simd: S,
-        t: usize,
-        at: usize,
-        chunk_rows: usize,
-        exchange: Option<&Exchange>,
-        backwards: bool,
-    ) {
+    fn step<S: Wide>(&mut self, simd: S, t: usize, at: usize, chunk_rows: usize, backwards: bool) {
         let run = self.run;
+        let exchange = run.exchange;
         let (level, direction) = (run.level, run.direction);
         let masked = |local: usize| {
             run.mask.is_some_and(|mask| mask[t * run.batch + self.share.rows.start + local] & bits::VALID == 0)
@@ -212,7 +280,7 @@ fn projected_of<S: Wide, const Q: usize>(
     vectors::<S, Q>(simd, projected, block * place.chunk_rows + place.at + row)
 }
 
-fn lstm<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
     let Scratch { projected, h, next, c, raw, kept } = scratch;
     let rows = h.len() / level.h_stride;
@@ -254,7 +322,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scrat
 /// P of an LSTM: `next = raw W^T`.
 fn project_h<S: Wide, const Q: usize>(
     simd: S,
-    run: &Run<'_>,
+    run: &Run<'_, '_>,
     blocks: Range<usize>,
     scratch: &mut Scratch,
     place: &Place<'_>,
@@ -285,7 +353,7 @@ fn project_h<S: Wide, const Q: usize>(
     );
 }
 
-fn gru<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
     let Scratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
@@ -317,7 +385,7 @@ fn gru<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratc
 }
 
 /// Of a GRU that resets first: the update gate into `c`, r∘h into `raw`.
-fn gru_gates<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru_gates<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
     let Scratch { projected, h, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
@@ -348,7 +416,7 @@ fn gru_gates<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut 
 }
 
 /// Of a GRU that resets first: the candidate and h.
-fn gru_candidate<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru_candidate<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
     let Scratch { projected, h, next, c, raw, kept } = scratch;
     let rows = h.len() / level.h_stride;
@@ -377,7 +445,13 @@ fn gru_candidate<S: Wide>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &
     );
 }
 
-fn rnn<S: Wide, const Q: usize>(simd: S, run: &Run<'_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn rnn<S: Wide, const Q: usize>(
+    simd: S,
+    run: &Run<'_, '_>,
+    own: &Range<usize>,
+    scratch: &mut Scratch,
+    place: &Place<'_>,
+) {
     let (level, direction) = (run.level, run.direction);
     let Scratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;

@@ -10,11 +10,16 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentSpec, WeightFormat};
-use gatefold::{Device, Input, Network, NetworkSpec, RandomInput, Session, StreamId, StreamPool};
+use gatefold::{CpuOptions, Device, Input, Network, NetworkSpec, RandomInput, Session, StreamId, StreamPool};
 
 struct Counting;
+
+/// Allocations of all threads.
+static ALL: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
@@ -26,12 +31,14 @@ thread_local! {
 // SAFETY: every call goes on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALL.fetch_add(1, Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         HELD.set(HELD.get().wrapping_add(layout.size()));
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALL.fetch_add(1, Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         HELD.set(HELD.get().wrapping_add(size).wrapping_sub(layout.size()));
         unsafe { System.realloc(pointer, layout, size) }
@@ -98,6 +105,44 @@ fn later_runs_into_an_answer_allocate_nothing() {
                 assert_eq!(count(&session, input.as_input()), 0, "{format}, B = {batch}, {:?}", network.spec());
             }
         }
+    }
+}
+
+/// Threads that share a run are there already, and so is what they need.
+#[test]
+fn later_runs_of_several_threads_allocate_nothing() {
+    let lstm = |size| LayerSpec::Lstm(RecurrentSpec::new("lstm", size, size));
+    let projected = RecurrentSpec { proj_size: 64, ..RecurrentSpec::new("lstm", 256, 256) };
+    // T, B: rows, units and projections are shared, and a plain product.
+    let cases = [
+        (network(vec![lstm(64), dense(64)]), 50, 48),
+        (network(vec![lstm(512)]), 20, 1),
+        (network(vec![lstm(128)]), 200, 1),
+        (network(vec![LayerSpec::Lstm(projected)]), 60, 1),
+        (network(vec![dense(512)]), 40, 100),
+    ];
+    let device = Device::cpu_with(CpuOptions { threads: NonZeroUsize::new(3), ..CpuOptions::default() }).unwrap();
+    for (network, steps, batch) in cases {
+        let session = Session::new(&device, &network).unwrap();
+        let input = RandomInput::new(&network, steps, batch, 1);
+        let mut output = session.run(input.as_input(), None).unwrap();
+        // The test's own harness may allocate at any time.
+        let fewest = (0..20).map(|_| {
+            let before = ALL.load(Ordering::Relaxed);
+            session.run_into(input.as_input(), None, &mut output).unwrap();
+            ALL.load(Ordering::Relaxed) - before
+        });
+        assert_eq!(fewest.min(), Some(0), "T = {steps}, B = {batch}");
+        // The count must be able to rise.
+        let before = ALL.load(Ordering::Relaxed);
+        drop(session.run(input.as_input(), None).unwrap());
+        assert!(ALL.load(Ordering::Relaxed) > before);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let names = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = names.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        assert!(names.filter(|name| name.trim() == "gatefold").count() >= 2, "three threads were asked for");
     }
 }
 

@@ -83,10 +83,11 @@ fn many_inputs_do_not_overflow() {
     }
 }
 
-/// Layers so large that threads share rows, or units.
+/// Layers so large that threads share rows, units or projections.
 fn large() -> Vec<(&'static str, Network, usize, usize)> {
     let of = |cell, layer: RecurrentSpec| network(cell, &layer, 7);
     let plain = || RecurrentSpec::new("cell", 40, 230);
+    let long = || RecurrentSpec::new("cell", 150, 90);
     let backwards = RecurrentSpec { bidirectional: true, output: RecurrentOutput::Last, ..plain() };
     vec![
         ("units of an LSTM", of(Cell::Lstm, plain()), 60, 1),
@@ -96,6 +97,8 @@ fn large() -> Vec<(&'static str, Network, usize, usize)> {
         ("units of a GRU", of(Cell::Gru, plain()), 60, 1),
         ("reset first", of(Cell::Gru, RecurrentSpec { reset_after: false, ..plain() }), 60, 1),
         ("units of an RNN", of(Cell::Rnn, RecurrentSpec::new("cell", 40, 700)), 60, 1),
+        ("projections", of(Cell::Lstm, long()), 203, 1),
+        ("projections of a GRU backwards", of(Cell::Gru, RecurrentSpec { bidirectional: true, ..long() }), 203, 1),
         ("rows", of(Cell::Lstm, plain()), 9, 21),
         ("rows of both directions", of(Cell::Gru, RecurrentSpec { bidirectional: true, ..plain() }), 9, 21),
     ]

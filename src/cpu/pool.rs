@@ -1,0 +1,195 @@
+//! Threads that are kept between runs, so that a run neither starts one nor allocates.
+//!
+//! They belong to the process. A run takes a team of them and gives it back; two runs at the same time have a team
+//! each. Between runs they sleep.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Thread};
+
+use crate::lock::lock;
+
+/// How often one looks for what it waits for, at first in a hurry, ...
+const HURRY: u32 = 1_000;
+/// ... then leaving the core to others in between, before it sleeps: some 20 and 200 µs. To be woken takes as long on
+/// a virtual machine, and the next call of a stream often comes sooner.
+const PATIENCE: u32 = HURRY + 500;
+
+type Work<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// What a thread is asked to do.
+struct Job {
+    work: &'static Work<'static>,
+    index: usize,
+    caller: Thread,
+}
+
+/// Where a thread and its caller leave things for each other.
+#[derive(Default)]
+struct Seat {
+    /// Whether there is a job that has not ended.
+    busy: AtomicBool,
+    job: Mutex<Option<Job>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// A kept thread.
+struct Helper {
+    seat: Arc<Seat>,
+    thread: Thread,
+}
+
+static TEAMS: Mutex<Vec<Vec<Helper>>> = Mutex::new(Vec::new());
+
+/// Does `work(0)` in this thread and `work(1)` to `work(count - 1)` each in one of its own, all at the same time.
+/// False, and nothing is done, if the system has no thread to give.
+///
+/// # Panics
+///
+/// If one of them panics, when all have ended.
+pub(super) fn together(count: usize, work: &Work<'_>) -> bool {
+    let mut team = lock(&TEAMS).pop().unwrap_or_default();
+    let others = count.saturating_sub(1);
+    while team.len() < others {
+        match Helper::start() {
+            Ok(helper) => team.push(helper),
+            Err(error) => {
+                log::warn!("running in one thread: {error}");
+                lock(&TEAMS).push(team);
+                return false;
+            }
+        }
+    }
+    // SAFETY: only the helpers use the reference, until they say that their job has ended. That is waited for below,
+    // and between here and there nothing returns or unwinds: the caller's own part is caught.
+    #[expect(unsafe_code, reason = "std has no scope for threads that are kept")]
+    let kept = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
+    for (helper, index) in team[..others].iter().zip(1..) {
+        helper.call(Job { work: kept, index, caller: thread::current() });
+    }
+    let mut outcome = catch_unwind(AssertUnwindSafe(|| work(0)));
+    for helper in &team[..others] {
+        let ended = helper.wait();
+        outcome = outcome.and(ended);
+    }
+    lock(&TEAMS).push(team);
+    match outcome {
+        Ok(()) => true,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+impl Helper {
+    fn start() -> std::io::Result<Self> {
+        let seat = Arc::new(Seat::default());
+        let own = seat.clone();
+        let handle = thread::Builder::new().name("gatefold".into()).spawn(move || own.serve())?;
+        Ok(Self { seat, thread: handle.thread().clone() })
+    }
+
+    fn call(&self, job: Job) {
+        *lock(&self.seat.job) = Some(job);
+        self.seat.busy.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+
+    /// Until the job has ended.
+    fn wait(&self) -> thread::Result<()> {
+        until(|| !self.seat.busy.load(Ordering::Acquire));
+        lock(&self.seat.panic).take().map_or(Ok(()), Err)
+    }
+}
+
+impl Seat {
+    fn serve(&self) {
+        loop {
+            until(|| self.busy.load(Ordering::Acquire));
+            let Some(Job { work, index, caller }) = lock(&self.job).take() else { continue };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(index))) {
+                *lock(&self.panic) = Some(panic);
+            }
+            self.busy.store(false, Ordering::Release);
+            caller.unpark();
+        }
+    }
+}
+
+/// Waits, at last asleep: whoever makes it true unparks this thread.
+fn until(condition: impl Fn() -> bool) {
+    let mut looks = 0;
+    while !condition() {
+        looks += 1;
+        match looks {
+            ..HURRY => std::hint::spin_loop(),
+            HURRY..PATIENCE => thread::yield_now(),
+            _ => thread::park(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn every_part_is_done_once_time_after_time() {
+        for count in [1, 2, 5, 3] {
+            for _ in 0..200 {
+                let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                assert!(together(count, &|index| {
+                    done[index].fetch_add(1, Ordering::Relaxed);
+                }));
+                assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    /// Parts that wait for each other end only if they run at the same time.
+    #[test]
+    fn parts_run_at_the_same_time() {
+        let arrived = AtomicUsize::new(0);
+        assert!(together(4, &|_| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < 4 {
+                thread::yield_now();
+            }
+        }));
+    }
+
+    #[test]
+    fn callers_do_not_meet() {
+        thread::scope(|scope| {
+            for caller in 0..4 {
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        let sum = AtomicUsize::new(0);
+                        together(3, &|index| {
+                            sum.fetch_add(caller * 10 + index, Ordering::Relaxed);
+                        });
+                        assert_eq!(sum.load(Ordering::Relaxed), caller * 30 + 3);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_lives_on() {
+        for culprit in 0..3 {
+            let ended = AtomicUsize::new(0);
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                together(3, &|index| {
+                    assert_ne!(index, culprit, "meant");
+                    ended.fetch_add(1, Ordering::Relaxed);
+                })
+            }));
+            assert!(caught.is_err());
+            assert_eq!(ended.load(Ordering::Relaxed), 2, "the others end first");
+            assert!(together(3, &|_| {}));
+        }
+    }
+}
