@@ -384,7 +384,7 @@ fn subgroup(device: &wgpu::Device) -> u32 {
     if one { info.subgroup_min_size } else { 0 }
 }
 
-/// One of three places with `unsafe` code: wgpu asks for it before an experimental feature may be turned on.
+/// One of the GPU's three places with `unsafe` code: wgpu asks for it before an experimental feature may be turned on.
 #[expect(unsafe_code, reason = "an experimental feature, asked for by the caller")]
 fn experimental() -> wgpu::ExperimentalFeatures {
     // SAFETY: what wgpu warns of is undefined behaviour in its own unfinished code. Cooperative matrices are turned on for
