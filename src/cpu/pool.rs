@@ -120,13 +120,15 @@ impl Seat {
 fn until(condition: impl Fn() -> bool) {
     let mut looks = 0;
     while !condition() {
-        looks += 1;
-        match looks {
-            ..HURRY => std::hint::spin_loop(),
-            HURRY..PATIENCE => thread::yield_now(),
-            _ => thread::park(),
-        }
+        if looks < PATIENCE { pause(&mut looks, HURRY) } else { thread::park() }
     }
+}
+
+/// Between two looks at something another thread changes; after so many in a hurry the core is left to others, since
+/// the one that is awaited may wait for this very one.
+pub(super) fn pause(looks: &mut u32, hurry: u32) {
+    *looks = looks.saturating_add(1);
+    if *looks <= hurry { std::hint::spin_loop() } else { thread::yield_now() }
 }
 
 #[cfg(test)]

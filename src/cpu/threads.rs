@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use super::pool::pause;
 use super::product::GROUP;
 use crate::lock::lock;
 
@@ -180,15 +181,9 @@ impl Drop for Guard<'_> {
 
 /// Waits for a thread that runs at the same time: within a microsecond or so.
 fn until(condition: impl Fn() -> bool) {
-    let mut patience = 100;
+    let mut looks = 0;
     while !condition() {
-        if patience > 0 {
-            patience -= 1;
-            std::hint::spin_loop();
-        } else {
-            // The one that is awaited may wait for this very core.
-            std::thread::yield_now();
-        }
+        pause(&mut looks, 100);
     }
 }
 

@@ -59,65 +59,62 @@ impl Chunks {
 pub(super) fn help<S: Wide>(simd: S, run: &Run<'_, '_>, share: &Share, kept: &mut Kept) {
     let chunks = Chunks::new(run, share.rows.len());
     if let Some(ahead) = run.ahead {
-        ahead.help(chunks.count(), |chunk, to| project(simd, run, share, chunks.range(chunk), to, kept));
+        ahead.help(chunks.count(), |chunk, to| {
+            Projection { run, share, steps: chunks.range(chunk) }.compute(simd, to, kept);
+        });
     }
 }
 
 /// W x + b of some timesteps.
-fn project<S: Wide>(
-    simd: S,
-    run: &Run<'_, '_>,
-    share: &Share,
+struct Projection<'a, 's> {
+    run: &'a Run<'a, 's>,
+    share: &'a Share,
     steps: Range<usize>,
-    projected: &mut Vec<f32>,
-    kept: &mut Kept,
-) {
-    match run.direction.input.vectors {
-        1 => project_by::<S, 1>(simd, run, share, steps, projected, kept),
-        2 => project_by::<S, 2>(simd, run, share, steps, projected, kept),
-        3 => project_by::<S, 3>(simd, run, share, steps, projected, kept),
-        _ => project_by::<S, 4>(simd, run, share, steps, projected, kept),
-    }
 }
 
-fn project_by<S: Wide, const Q: usize>(
-    simd: S,
-    run: &Run<'_, '_>,
-    share: &Share,
-    steps: Range<usize>,
-    projected: &mut Vec<f32>,
-    kept: &mut Kept,
-) {
-    let Run { direction, input, batch, .. } = *run;
-    let rows = share.rows.len();
-    let all = steps.len() * rows;
-    let block_len = Q * lanes::<S>();
-    projected.resize(share.blocks.len() * all * block_len, 0.0);
-    let inputs = direction.input.inputs;
-    let x = Rows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
-    // Of some rows only, each timestep's begin behind those of all rows.
-    let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
-    let own = share.blocks.clone();
-    simd.vectorize(
-        #[inline(always)]
-        || {
-            direction.input.product::<S, Q>(
-                simd,
-                (x, all),
-                own.clone(),
-                false,
-                kept,
-                #[inline(always)]
-                |block, row, sums| {
-                    let bias = vectors::<S, Q>(simd, &direction.bias, block);
-                    let to = &mut projected[((block - own.start) * all + row) * block_len..][..block_len];
-                    for ((to, &sum), bias) in to.chunks_exact_mut(lanes::<S>()).zip(sums).zip(bias) {
-                        (sum + bias).store_slice(to);
-                    }
-                },
-            );
-        },
-    );
+impl Projection<'_, '_> {
+    fn compute<S: Wide>(&self, simd: S, projected: &mut Vec<f32>, kept: &mut Kept) {
+        match self.run.direction.input.vectors {
+            1 => self.by::<S, 1>(simd, projected, kept),
+            2 => self.by::<S, 2>(simd, projected, kept),
+            3 => self.by::<S, 3>(simd, projected, kept),
+            _ => self.by::<S, 4>(simd, projected, kept),
+        }
+    }
+
+    fn by<S: Wide, const Q: usize>(&self, simd: S, projected: &mut Vec<f32>, kept: &mut Kept) {
+        let Run { direction, input, batch, .. } = *self.run;
+        let (share, steps) = (self.share, &self.steps);
+        let rows = share.rows.len();
+        let all = steps.len() * rows;
+        let block_len = Q * lanes::<S>();
+        projected.resize(share.blocks.len() * all * block_len, 0.0);
+        let inputs = direction.input.inputs;
+        let x = Rows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
+        // Of some rows only, each timestep's begin behind those of all rows.
+        let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
+        let own = share.blocks.clone();
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                direction.input.product::<S, Q>(
+                    simd,
+                    (x, all),
+                    own.clone(),
+                    false,
+                    kept,
+                    #[inline(always)]
+                    |block, row, sums| {
+                        let bias = vectors::<S, Q>(simd, &direction.bias, block);
+                        let to = &mut projected[((block - own.start) * all + row) * block_len..][..block_len];
+                        for ((to, &sum), bias) in to.chunks_exact_mut(lanes::<S>()).zip(sums).zip(bias) {
+                            (sum + bias).store_slice(to);
+                        }
+                    },
+                );
+            },
+        );
+    }
 }
 
 impl<'a, 's> Worker<'a, 's> {
@@ -155,11 +152,10 @@ impl<'a, 's> Worker<'a, 's> {
         for chunk in 0..chunks.count() {
             let steps = chunks.range(chunk);
             let Scratch { projected, kept, .. } = &mut self.scratch;
+            let projection = Projection { run: self.run, share: &self.share, steps: steps.clone() };
             match self.run.ahead {
-                Some(ahead) => ahead.take(chunk, projected, |to| {
-                    project(simd, self.run, &self.share, steps.clone(), to, kept);
-                }),
-                None => project(simd, self.run, &self.share, steps.clone(), projected, kept),
+                Some(ahead) => ahead.take(chunk, projected, |to| projection.compute(simd, to, kept)),
+                None => projection.compute(simd, projected, kept),
             }
             for index in 0..steps.len() {
                 let at = if chunks.reverse { steps.len() - 1 - index } else { index };
