@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arguments::{Arguments, Result, finish};
 use gatefold::network::{Activation, DenseSpec, LayerSpec, RecurrentSpec};
-use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, Session, StreamId, StreamPool};
+use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, Session, State, StreamId, StreamPool};
 
 /// Features of a frame of 10 ms.
 const FEATURES: usize = 40;
@@ -19,6 +19,9 @@ const FEATURES: usize = 40;
 const MOST: usize = 3;
 /// How often the dense batch is timed.
 const DENSE_RUNS: usize = 20;
+/// How often calls of single streams are timed, and of how many streams at most.
+const SINGLE_ROUNDS: usize = 3;
+const SINGLES: usize = 1000;
 
 fn main() -> ExitCode {
     finish("streams", Arguments::read(&["--streams", "--seconds", "--hidden", "--device"]).and_then(run))
@@ -57,6 +60,24 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
         "one frame of each: {of_pool:.2?} (median); a dense batch, its state copied to the host: {of_dense:.2?}; ratio {ratio:.2}"
     );
 
+    let session = pool.session();
+    let mut states: Vec<Option<State>> = vec![None; count.min(SINGLES)];
+    let mut of_singles = Vec::new();
+    for _ in 0..SINGLE_ROUNDS {
+        let all = || {
+            states.iter_mut().enumerate().try_for_each(|(i, state)| {
+                *state = Some(session.run(frames(i, 1), state.as_ref())?.state);
+                Ok(())
+            })
+        };
+        of_singles.push(timed(all)?.div_f64(states.len() as f64));
+    }
+    let of_single = percentile(of_singles, 50);
+    let ratio = of_single.as_secs_f64() * count as f64 / of_pool.as_secs_f64();
+    println!(
+        "a call for each stream, its state beside it: {of_single:.2?} (median); {count} of them take {ratio:.1} times as long"
+    );
+
     ids.iter().try_for_each(|&id| pool.reset(id))?;
     let mut heard = vec![Vec::new(); count.min(4)];
     let (start, mut latencies, mut done) = (Instant::now(), Vec::new(), 0);
@@ -91,7 +112,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     println!("{done} frames in {batches} batches, {:.0} frames/s", done as f64 / elapsed.as_secs_f64());
     println!("latency of a batch: p50 {p50:.2?}, p95 {p95:.2?}, p99 {p99:.2?}");
     check(&pool, &network, &ids, &heard)?;
-    let (session, pool) = (pool.session().counters(), pool.counters());
+    let (session, pool) = (session.counters(), pool.counters());
     println!(
         "{} dispatches, {} MB to the device, {} MB back, {} plans, {:.0} % of the rows filled up",
         session.dispatches,

@@ -177,7 +177,7 @@ impl Session {
         self.run_wish(input, state, Wish::default())
     }
 
-    /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, in one thread, for
+    /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, for
     /// networks of embeddings, recurrent layers, dense layers and softmax, nothing is allocated once a run of
     /// the size has been there: for audio threads and the like. `batch_first` with several rows and steps
     /// takes memory for the other order.

@@ -5,7 +5,7 @@ const path = require("path");
 const ort = require("onnxruntime-node");
 
 const { version } = require("onnxruntime-node/package.json");
-const MOST_SAMPLES = 200;
+const MOST_SAMPLES = 20_000;
 
 // The arrays of a safetensors file, all f32.
 function arrays(file) {

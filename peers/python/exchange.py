@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-MOST_SAMPLES = 200
+MOST_SAMPLES = 20_000
 PRECISION = os.environ.get("PEER_PRECISION", "f32")
 # Threads to use, None: the engine's own choice.
 THREADS = int(os.environ["PEER_THREADS"]) if "PEER_THREADS" in os.environ else None

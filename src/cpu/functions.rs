@@ -21,13 +21,18 @@ fn splat<S: Wide>(simd: S, x: f32) -> S::f32s {
     S::f32s::splat(simd, x)
 }
 
+/// `a x + b`
+#[inline(always)]
+fn line<S: Wide>(simd: S, a: f32, x: S::f32s, b: f32) -> S::f32s {
+    x.mul_add(splat(simd, a), splat(simd, b))
+}
+
 /// `e^x` as two numbers, a power of two and a small one: `e^x = s + s p` and `e^x - 1 = (s - 1) + s p`, the
 /// latter with a small relative error near 0 too. `x` is held between -87 and `top`.
 #[inline(always)]
 fn exp_parts<S: Wide>(simd: S, x: S::f32s, top: f32) -> [S::f32s; 2] {
     // Added, it leaves the nearest integer in the lowest bits, with the bias of an exponent.
     const ROUND: f32 = 12_582_912.0 + 127.0; // 1.5 * 2^23
-    // Comparisons, not minima and maxima: NaN must stay NaN.
     let x = clamp(simd, x, -87.336_54, top);
     let n = x.mul_add(splat(simd, std::f32::consts::LOG2_E), splat(simd, ROUND));
     let scale = (n.bitcast::<S::u32s>() << 23).bitcast::<S::f32s>();
@@ -35,11 +40,12 @@ fn exp_parts<S: Wide>(simd: S, x: S::f32s, top: f32) -> [S::f32s; 2] {
     // ln2 in two parts, of which the first times n is exact.
     let r = n.mul_add(splat(simd, -0.693_359_4), x);
     let r = n.mul_add(splat(simd, 2.121_944_4e-4), r);
-    let mut p = splat(simd, 1.987_569_1e-4);
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
-        p = p.mul_add(r, splat(simd, coefficient));
-    }
-    [scale, p.mul_add(r * r, r)]
+    // In pairs, which wait for each other less than terms one by one.
+    let square = r * r;
+    let p = line(simd, 1.987_569_1e-4, r, 1.398_199_9e-3);
+    let p = p.mul_add(square, line(simd, 8.333_452e-3, r, 4.166_579_6e-2));
+    let p = p.mul_add(square, line(simd, 0.166_666_66, r, 0.5));
+    [scale, p.mul_add(square, r)]
 }
 
 /// e to the power of `x`.
@@ -81,6 +87,9 @@ pub(super) fn sigmoid_tanh<S: Wide>(simd: S, x: S::f32s, y: S::f32s) -> S::f32s 
 #[inline(always)]
 pub(super) fn clamp<S: Wide>(simd: S, x: S::f32s, low: f32, high: f32) -> S::f32s {
     let (low, high) = (S::f32s::splat(simd, low), S::f32s::splat(simd, high));
+    if S::KEEPS_NAN {
+        return high.min(low.max(x));
+    }
     let x = x.simd_lt(low).select(low, x);
     x.simd_gt(high).select(high, x)
 }

@@ -8,7 +8,7 @@ use super::packed::{Numbers, Panels};
 use super::simd::{Wide, lanes};
 
 /// Batch rows that a kernel takes together at most.
-pub(super) const GROUP: usize = 4;
+pub(super) const GROUP: usize = 6;
 
 /// Rows `[rows, K]` somewhere in a larger array.
 #[derive(Clone, Copy)]
@@ -214,11 +214,7 @@ impl Panels {
             }
             let mut row = 0;
             while row < rows {
-                let high = match rows - row {
-                    4.. if S::ROWS >= 4 => 4,
-                    2.. => 2,
-                    _ => 1,
-                };
+                let high = height::<S>(rows - row);
                 let tile = Tile { row, rows: high, block, blocks: wide };
                 self.tile::<S, Q>(simd, &x, &tile, decoded, kept, &mut sums);
                 for (next, sums) in sums[..tile.len()].iter().enumerate() {
@@ -309,6 +305,7 @@ impl Panels {
         let len = self.inputs * Q * lanes::<S>();
         let panels = &weights[tile.block * len..][..tile.blocks * len];
         match (tile.rows, tile.blocks) {
+            (6, _) => of_rows::<S, T, Q, 6>(simd, panels, self.inputs, x, tile.row, sums),
             (4, _) => of_rows::<S, T, Q, 4>(simd, panels, self.inputs, x, tile.row, sums),
             (2, _) => of_rows::<S, T, Q, 2>(simd, panels, self.inputs, x, tile.row, sums),
             (_, 2) => of_blocks::<S, T, Q, 2>(simd, panels, x.row(tile.row, self.inputs), sums),
@@ -351,6 +348,18 @@ impl Panels {
             let sum = high.mul_add(S::f32s::splat(simd, 65_536.0), middle.mul_add(S::f32s::splat(simd, 256.0), low));
             sums[q] = sum * (scales[q] * digits.scale[row]);
         }
+    }
+}
+
+/// How many rows to take together when so many are left.
+#[inline(always)]
+fn height<S: Wide>(rows: usize) -> usize {
+    match rows {
+        // Of eight, two fours are faster than six and two.
+        6.. if S::ROWS >= 6 && rows != 8 => 6,
+        4.. if S::ROWS >= 4 => 4,
+        2.. => 2,
+        _ => 1,
     }
 }
 

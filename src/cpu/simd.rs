@@ -7,6 +7,9 @@ pub(super) trait Wide: Simd {
     /// Batch rows that share a load of weights: as many sums as the registers hold.
     const ROWS: usize;
 
+    /// Whether `a.max(b)` and `a.min(b)` are NaN where b is. Comparisons keep NaN too, but take longer.
+    const KEEPS_NAN: bool = false;
+
     /// Whether [`Wide::half`] and [`Wide::byte`] are instructions, not loops.
     const DECODES: bool = false;
 
@@ -88,7 +91,8 @@ mod x86 {
     );
 
     impl Wide for Avx512 {
-        const ROWS: usize = 4;
+        const ROWS: usize = 6;
+        const KEEPS_NAN: bool = true;
         const DECODES: bool = true;
         const DOTS: bool = true;
 
@@ -110,6 +114,7 @@ mod x86 {
 
     impl Wide for Avx2 {
         const ROWS: usize = 2;
+        const KEEPS_NAN: bool = true;
         const DECODES: bool = true;
 
         #[inline(always)]
@@ -127,12 +132,14 @@ mod x86 {
 
     impl Wide for Sse2 {
         const ROWS: usize = 2;
+        const KEEPS_NAN: bool = true;
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 impl Wide for fearless_simd::aarch64::Neon {
     const ROWS: usize = 4;
+    const KEEPS_NAN: bool = true;
 }
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

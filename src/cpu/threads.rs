@@ -25,6 +25,9 @@ pub(super) struct Share {
     pub blocks: Range<usize>,
 }
 
+/// Threads share rows in groups of so many, which share a load of weights: in larger ones the shares would be
+/// uneven.
+const SHARED_ROWS: usize = 4;
 /// Rows that go through all steps before the next do: what is kept of them stays in a cache.
 const PIECE_ROWS: usize = 64;
 
@@ -75,8 +78,7 @@ impl Work {
         if meeting > 1 && rows < 2 * threads {
             return Shares::Blocks(meeting);
         }
-        // Rows that share a load of weights stay together.
-        let groups = rows.div_ceil(GROUP);
+        let groups = rows.div_ceil(SHARED_ROWS);
         if threads.min(groups) > 1 {
             return Shares::Rows(threads.min(groups));
         }
@@ -92,8 +94,8 @@ impl Work {
         match shares {
             Shares::Caller | Shares::Ahead => Share { rows, blocks },
             Shares::Rows(threads) => {
-                let groups = part(self.rows.div_ceil(GROUP), threads, thread);
-                Share { rows: groups.start * GROUP..self.rows.min(groups.end * GROUP), blocks }
+                let groups = part(self.rows.div_ceil(SHARED_ROWS), threads, thread);
+                Share { rows: groups.start * SHARED_ROWS..self.rows.min(groups.end * SHARED_ROWS), blocks }
             }
             Shares::Blocks(threads) => Share { rows, blocks: part(self.blocks, threads, thread) },
         }

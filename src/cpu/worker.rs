@@ -190,10 +190,8 @@ impl<'a, 's> Worker<'a, 's> {
         let run = self.run;
         let exchange = run.exchange;
         let (level, direction) = (run.level, run.direction);
-        let masked = |local: usize| {
-            run.mask.is_some_and(|mask| mask[t * run.batch + self.share.rows.start + local] & bits::VALID == 0)
-        };
-        let place = Place { at, chunk_rows, backwards, masked: &masked };
+        let mask = run.mask.map(|mask| &mask[t * run.batch..][self.share.rows.clone()]);
+        let place = Place { at, chunk_rows, backwards, mask };
         let own = self.share.blocks.clone();
         let own_units = own.start * level.units..own.end * level.units;
         let c_stride = level.blocks * level.units;
@@ -229,8 +227,8 @@ impl<'a, 's> Worker<'a, 's> {
             }
         }
         let Scratch { h, next, .. } = &mut self.scratch;
-        if run.mask.is_some() {
-            for local in (0..self.share.rows.len()).filter(|&local| masked(local)) {
+        if mask.is_some() {
+            for local in (0..self.share.rows.len()).filter(|&local| place.stands(local)) {
                 let row = local * level.h_stride..(local + 1) * level.h_stride;
                 next[row.clone()].copy_from_slice(&h[row]);
             }
@@ -249,8 +247,16 @@ struct Place<'a> {
     at: usize,
     chunk_rows: usize,
     backwards: bool,
+    /// Bits of the rows.
+    mask: Option<&'a [u32]>,
+}
+
+impl Place<'_> {
     /// Whether a row's state stands still.
-    masked: &'a dyn Fn(usize) -> bool,
+    #[inline(always)]
+    fn stands(&self, row: usize) -> bool {
+        self.mask.is_some_and(|mask| mask[row] & bits::VALID == 0)
+    }
 }
 
 /// The Q vectors of a block in `[blocks, Q, lanes]`.
@@ -295,7 +301,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut S
                 kept,
                 #[inline(always)]
                 |block: usize, row: usize, sums: &[S::f32s; 4]| {
-                    if (place.masked)(row) {
+                    if place.stands(row) {
                         return;
                     }
                     let mut sums = *sums;

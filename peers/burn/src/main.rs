@@ -113,11 +113,12 @@ fn main() -> Result<()> {
     let kind = if software { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };
     let device = Device::wgpu(kind);
     let layers = (0..case.layers()).map(|number| Layer::new(&case, number, &device)).collect::<Result<Vec<_>>>()?;
-    let run = || {
+    let run = |to: &mut Vec<f32>| {
         let input = TensorData::new(case.input.data.clone(), case.sizes());
         let input = Tensor::<3>::from_data(input, &device).swap_dims(0, 1);
         let output = layers.iter().fold(input, |input, layer| layer.forward(input)).swap_dims(0, 1);
-        Ok(output.into_data().try_into_vec::<f32>().map_err(|error| format!("{error:?}"))?)
+        *to = output.into_data().try_into_vec::<f32>().map_err(|error| format!("{error:?}"))?;
+        Ok(())
     };
     case.measure("0.22.0", &format!("wgpu, {device:?}"), run)
 }

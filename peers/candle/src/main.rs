@@ -30,11 +30,12 @@ fn main() -> Result<()> {
         }
         Cell::Rnn => return Err("candle has no plain RNN".into()),
     };
-    let run = || {
+    let run = |to: &mut Vec<f32>| {
         // candle wants [B, T, I].
         let input = Tensor::from_slice(&case.input.data, (steps, batch, width), &device)?.transpose(0, 1)?;
         let rows = outputs(&input.contiguous()?)?;
-        Ok(Tensor::stack(&rows, 0)?.flatten_all()?.to_vec1::<f32>()?)
+        *to = Tensor::stack(&rows, 0)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(())
     };
     case.measure("0.11.1", &format!("CPU, {} threads", candle_core::utils::get_num_threads()), run)
 }

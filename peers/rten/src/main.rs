@@ -16,10 +16,11 @@ fn main() -> Result<()> {
     let threads = exchange::threads()?;
     let pool = threads.map(NonZeroUsize::get).map(ThreadPool::with_num_threads).map(Arc::new);
     let options = RunOptions::default().with_thread_pool(pool);
-    let run = || {
+    let run = |to: &mut Vec<f32>| {
         let input = NdTensorView::from_data(case.sizes(), case.input.data.as_slice());
         let [output] = model.run_n(vec![(x, ValueOrView::from(input.as_dyn()))], [y], Some(options.clone()))?;
-        Ok(rten_tensor::Tensor::<f32>::try_from(output)?.to_vec())
+        *to = rten_tensor::Tensor::<f32>::try_from(output)?.to_vec();
+        Ok(())
     };
     case.measure("0.27.0", &exchange::cpu(threads), run)
 }
