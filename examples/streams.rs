@@ -17,8 +17,9 @@ use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, Session, State
 const FEATURES: usize = 40;
 /// Most frames that a stream brings at once.
 const MOST: usize = 3;
-/// How often the dense batch is timed.
+/// How often the dense batch is timed at least, and how long: a process's threads take a while to find their cores.
 const DENSE_RUNS: usize = 20;
+const DENSE_TIME: Duration = Duration::from_millis(500);
 /// How often calls of single streams are timed, and of how many streams at most.
 const SINGLE_ROUNDS: usize = 3;
 const SINGLES: usize = 1000;
@@ -50,7 +51,8 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let rows: Vec<f32> = (0..count).flat_map(|i| noise[i * FEATURES * MOST..][..FEATURES].to_vec()).collect();
     let dense = Input::features(&rows, [1, count, FEATURES]);
     let (mut of_dense, mut of_pool) = (Vec::new(), Vec::new());
-    for _ in 0..DENSE_RUNS {
+    let start = Instant::now();
+    while of_pool.len() < DENSE_RUNS || start.elapsed() < DENSE_TIME {
         of_dense.push(timed(|| pool.session().run(dense, None).map(drop))?);
         of_pool.push(timed(|| pool.advance(&one_each).map(drop))?);
     }

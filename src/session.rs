@@ -355,6 +355,24 @@ impl Session {
         Some(engine.forward(input, state, |forward| take(forward, aside)))
     }
 
+    /// A run on the CPU device from and into slots of `state`: row r goes on in its batch row `slots[r]`, each in one of
+    /// its own. Gives the output. An error leaves the state as it was; `None` on a GPU.
+    pub(crate) fn advance_on_cpu(
+        &self,
+        input: &Checked<'_>,
+        state: &mut State,
+        slots: &[u32],
+    ) -> Option<Result<Vec<f32>>> {
+        match &self.engine {
+            Engine::Cpu(engine) => {
+                self.meter.run(input.steps, input.batch, 0);
+                Some(engine.advance(input, state, slots))
+            }
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(..) => None,
+        }
+    }
+
     /// Time-major values in the caller's order, and their shape.
     fn put_in_order(&self, input: &Checked<'_>, values: &mut Vec<f32>, shape: &mut Vec<usize>) {
         let (batch, width) = (input.batch, self.network.output_size());

@@ -48,6 +48,16 @@ impl<F: Real> State<F> {
 
     /// Becomes [`State::initial`] in the memory that is there.
     pub(crate) fn start(&mut self, network: &Network, batch: usize) {
+        self.shape(network, batch);
+        for layer in &mut self.layers {
+            layer.h.fill(F::default());
+            layer.c.fill(F::default());
+        }
+        self.put_stored(network, batch);
+    }
+
+    /// Becomes a state of `batch` rows, with any numbers.
+    pub(crate) fn shape(&mut self, network: &Network, batch: usize) {
         if self.layers.len() != network.recurrent_layers().count() {
             *self = Self::zeros(network, batch);
         }
@@ -55,11 +65,9 @@ impl<F: Real> State<F> {
             layer.name.clone_from(&spec.name);
             [layer.h_shape, layer.c_shape] = shapes(cell, spec, batch);
             for (numbers, shape) in [(&mut layer.h, layer.h_shape), (&mut layer.c, layer.c_shape)] {
-                numbers.clear();
                 numbers.resize(shape.iter().product(), F::default());
             }
         }
-        self.put_stored(network, batch);
     }
 
     /// Puts what the network stores as its start in the place of zeros.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::input::Checked;
 use crate::lock::lock;
 use crate::network::{Network, Stage, StageKind};
-use crate::reference::{Forward, Memory, StageWeights, stateless, walk, windows};
+use crate::reference::{Forward, Memory, StageWeights, begin, stateless, walk, windows};
 use crate::state::State;
 
 /// A network's weights, packed.
@@ -45,18 +45,36 @@ impl Engine {
         take: impl FnOnce(&mut Forward<f32>) -> R,
     ) -> Result<R> {
         let mut memory = lock(&self.memory).pop().unwrap_or_default();
-        let result = self.walk(checked, state, &mut memory).map(|()| take(&mut memory.forward));
+        let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
+        begin(&self.network, checked.batch, state, to);
+        let result = self.walk(checked, (to, None), (stages, steps)).map(|()| take(&mut memory.forward));
         lock(&self.memory).push(memory);
         result
     }
 
-    fn walk(&self, checked: &Checked<'_>, state: Option<&State>, memory: &mut Memory<f32>) -> Result<()> {
+    /// Runs from the batch rows `slots` of a state and into them, each another. Gives the last stage's output. An error
+    /// leaves the state as it was.
+    pub fn advance(&self, checked: &Checked<'_>, state: &mut State, slots: &[u32]) -> Result<Vec<f32>> {
+        let mut memory = lock(&self.memory).pop().unwrap_or_default();
+        let Memory { forward: Forward { stages, .. }, steps } = &mut memory;
+        let result = self.walk(checked, (state, Some(slots)), (stages, steps));
+        let output = stages.last_mut().map(std::mem::take).unwrap_or_default();
+        lock(&self.memory).push(memory);
+        result.map(|()| output)
+    }
+
+    fn walk(
+        &self,
+        checked: &Checked<'_>,
+        (state, slots): (&mut State, Option<&[u32]>),
+        outputs: (&mut Vec<Vec<f32>>, &mut Vec<usize>),
+    ) -> Result<()> {
         let Cpu { token, threads } = self.cpu;
-        walk(&self.network, checked, state, memory, |index, stage, flow, state, output| {
+        walk(&self.network, checked, state, outputs, |index, stage, flow, state, output| {
             match (&self.stages[index], &stage.kind) {
                 (Packed::Level(level), StageKind::Recurrent(recurrent)) => {
                     let state = &mut state.layers[recurrent.layer];
-                    on!(token, simd => level.run(simd, threads, flow, state, output));
+                    on!(token, simd => level.run(simd, threads, flow, (state, slots), output));
                 }
                 (Packed::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
                     let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, window);

@@ -87,7 +87,7 @@ impl To {
 
 /// A direction's state, before a run and behind it.
 pub(super) struct State<'a> {
-    /// `[B, H]` or `[B, P]`
+    /// `[B, H]` or `[B, P]`, of slots as many as there are
     pub h: &'a mut [f32],
     /// `[B, H]`, or empty
     pub c: &'a mut [f32],
@@ -105,6 +105,8 @@ pub(super) struct Run<'a, 's> {
     /// Bits `[T, B]`
     pub mask: Option<&'a [u32]>,
     pub state: &'a Mutex<State<'s>>,
+    /// Where in the state each row's own is, if not in their order.
+    pub slots: Option<&'a [u32]>,
     /// Where the threads that share the units meet.
     pub exchange: Option<&'a Exchange>,
     /// What is projected by another thread.
@@ -112,6 +114,11 @@ pub(super) struct Run<'a, 's> {
 }
 
 impl Run<'_, '_> {
+    /// Where a row's state is.
+    pub fn slot(&self, row: usize) -> usize {
+        self.slots.map_or(row, |slots| slots[row] as usize)
+    }
+
     fn is_last(&self, t: usize) -> bool {
         t == if self.direction.reverse { 0 } else { self.steps - 1 }
     }
@@ -147,26 +154,30 @@ impl Level {
         }
     }
 
-    /// `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
+    /// `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`. Where there are slots, batch row r's state is that of row `slots[r]`.
     pub fn run<S: Wide>(
         &self,
         simd: S,
         threads: usize,
         flow: &Flow<'_, f32>,
-        state: &mut LayerState<f32>,
+        (state, slots): (&mut LayerState<f32>, Option<&[u32]>),
         output: &mut Vec<f32>,
     ) {
         let (hidden, width) = (self.stage.hidden_size, self.stage.state_size());
         let count = self.directions.len();
         let stride = count * width;
         let &Flow { steps, batch, mask, .. } = flow;
+        if mask.is_some() {
+            output.clear(); // The rows of masked steps are 0.
+        }
         output.resize(if self.sequence_out { steps } else { 1 } * batch * stride, 0.0);
         let Meeting { mut exchange, mut ahead } = lock(&self.meetings).pop().unwrap_or_default();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
-            let h = &mut state.h[row * batch * width..][..batch * width];
+            let kept = state.h_shape[1];
+            let h = &mut state.h[row * kept * width..][..kept * width];
             let c = match self.stage.cell {
-                Cell::Lstm => &mut state.c[row * batch * hidden..][..batch * hidden],
+                Cell::Lstm => &mut state.c[row * kept * hidden..][..kept * hidden],
                 Cell::Gru | Cell::Rnn => &mut [],
             };
             let of_input = self.stage.gate_rows() * direction.input.inputs;
@@ -181,6 +192,7 @@ impl Level {
                 batch,
                 mask,
                 state: &Mutex::new(State { h, c }),
+                slots,
                 exchange: None,
                 ahead: None,
             };

@@ -134,6 +134,7 @@ impl<'a, 's> Worker<'a, 's> {
         let state = lock(run.state);
         let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
         for (local, row) in share.rows.clone().enumerate() {
+            let row = run.slot(row);
             scratch.h[local * level.h_stride..][..width].copy_from_slice(&state.h[row * width..][..width]);
             if !state.c.is_empty() {
                 scratch.c[local * c_stride..][..hidden].copy_from_slice(&state.c[row * hidden..][..hidden]);
@@ -175,6 +176,7 @@ impl<'a, 's> Worker<'a, 's> {
         let mut state = lock(self.run.state);
         let State { h, c } = &mut *state;
         for (local, row) in self.share.rows.clone().enumerate() {
+            let row = self.run.slot(row);
             h[row * width..][..width].copy_from_slice(&scratch.h[local * level.h_stride..][..width]);
             if !c.is_empty() {
                 let blocks = &self.share.blocks;

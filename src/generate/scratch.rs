@@ -6,7 +6,6 @@ use super::decoder;
 use crate::error::{Error, Result};
 use crate::input::{Checked, Input, Values};
 use crate::lock::lock;
-use crate::session::Wish;
 use crate::streams::{Inner, StreamId, StreamPool};
 
 /// A prompt, which its stream has not read yet.
@@ -74,9 +73,8 @@ impl<'a> Scratch<'a> {
         };
         let input = Checked { steps: 1, batch: tokens.len(), values: Values::Tokens(tokens.into()), mask: None };
         let state = slots.gather(session.network(), from);
-        let raw = session.execute(&input, Some(&state), Wish::default())?;
-        slots.scatter(&raw.state, to);
-        Ok(raw.stages.into_iter().next_back().unwrap_or_default())
+        slots.scatter(&state, to);
+        slots.advance(session, &input, to)
     }
 
     /// Puts the states of the forks, one for each prompt, in place of the streams' own.

@@ -80,7 +80,9 @@ impl<F: Real> Reference<F> {
 
     fn forward_checked(&self, checked: &Checked<'_>, state: Option<&State>) -> Result<Forward<F>> {
         let mut memory = Memory::default();
-        walk(&self.network, checked, state, &mut memory, |index, stage, flow, state, output| {
+        let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
+        begin(&self.network, checked.batch, state, to);
+        walk(&self.network, checked, to, (stages, steps), |index, stage, flow, state, output| {
             let rounding = self.roundings[index];
             match (&stage.kind, &self.weights[index]) {
                 (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
@@ -107,7 +109,7 @@ impl<F: Real> Reference<F> {
 pub(crate) struct Memory<F> {
     pub forward: Forward<F>,
     /// Timesteps of every stage's output.
-    steps: Vec<usize>,
+    pub steps: Vec<usize>,
 }
 
 impl<F> Default for Memory<F> {
@@ -116,25 +118,27 @@ impl<F> Default for Memory<F> {
     }
 }
 
-/// Has `run` do every stage in order: its index, itself, what it reads, the state that it moves on, and the
-/// empty output that it fills.
+/// Has `run` do every stage in order: its index, itself, what it reads, the state that it moves on, and the output,
+/// which may still hold that of another run. The outputs and their timesteps are left in the two lists.
+///
+/// What can fail fails before `run` is called.
 pub(crate) fn walk<F: Real>(
     network: &Network,
     checked: &Checked<'_>,
-    state: Option<&State>,
-    memory: &mut Memory<F>,
+    state: &mut State<F>,
+    (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
     mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
-    let Memory { forward: Forward { stages, state: final_state }, steps: steps_out } = memory;
-    final_state.start(network, checked.batch);
-    if let Some(state) = state {
-        copy(state, final_state);
-    }
     network.stage_steps_into(checked.steps, steps_out)?;
     let (features, tokens) = match &checked.values {
         Values::Features(values) => (F::of_f32(values), &[][..]),
         Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
     };
+    for (stage, &steps) in network.stages().iter().zip(&*steps_out) {
+        let numbers = [steps, checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
+        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
+    }
     stages.resize_with(steps_out.len(), Vec::new);
     for (index, stage) in network.stages().iter().enumerate() {
         let (before, output) = stages.split_at_mut(index);
@@ -159,11 +163,7 @@ pub(crate) fn walk<F: Real>(
             batch: checked.batch,
             mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
         };
-        let numbers = [steps_out[index], checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
-        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
-        room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
-        output[0].clear();
-        run(index, stage, &flow, final_state, &mut output[0])?;
+        run(index, stage, &flow, state, &mut output[0])?;
     }
     Ok(())
 }
@@ -176,6 +176,7 @@ pub(crate) fn stateless<F: Real>(
     output: &mut Vec<F>,
 ) -> Result<()> {
     let x = flow.inputs[0];
+    output.clear();
     let sizes = [flow.steps, flow.batch, stage.in_features];
     let row_len = flow.batch * stage.in_features;
     *output = match (&stage.kind, weights) {
@@ -284,8 +285,10 @@ fn concatenated<F: Real>(inputs: &[&[F]], rows: usize) -> Vec<F> {
     output
 }
 
-/// The numbers of a state of the same shapes.
-fn copy<F: Real>(from: &State, to: &mut State<F>) {
+/// What a run of `batch` rows starts from: the given state, of the same shapes, or the network's own.
+pub(crate) fn begin<F: Real>(network: &Network, batch: usize, from: Option<&State>, to: &mut State<F>) {
+    let Some(from) = from else { return to.start(network, batch) };
+    to.shape(network, batch);
     for (from, to) in from.layers.iter().zip(&mut to.layers) {
         for (from, to) in [(&from.h, &mut to.h), (&from.c, &mut to.c)] {
             to.iter_mut().zip(from).for_each(|(to, &from)| *to = F::from_f32(from));

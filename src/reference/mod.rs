@@ -31,7 +31,7 @@ pub use choose::{Filter, choose, random};
 pub use combine::{Columns, Combine, combine};
 pub use conv1d::windows;
 pub use embedding::embedding;
-pub(crate) use forward::{Flow, Memory, joining, merging, stateless, walk};
+pub(crate) use forward::{Flow, Memory, begin, joining, merging, stateless, walk};
 pub use forward::{Forward, Reference};
 pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;

@@ -70,8 +70,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Checks the streams and their inputs; `fill` says whether sizes are rounded up.
-    pub fn new(network: &Network, table: &mut Table, calls: &[(StreamId, Input<'_>)], fill: bool) -> Result<Self> {
+    /// Checks the streams and their inputs; `fill` says whether sizes are rounded up. `memory` is that of an earlier
+    /// batch's features, if there was one.
+    pub fn new(
+        network: &Network,
+        table: &mut Table,
+        calls: &[(StreamId, Input<'_>)],
+        fill: bool,
+        memory: &mut Vec<f32>,
+    ) -> Result<Self> {
         let mut list = table.batch(calls.iter().map(|call| call.0))?;
         let rows = calls.iter().enumerate().map(|(at, (id, input))| one(network, at, *id, *input));
         let rows: Vec<Checked<'_>> = rows.collect::<Result<_>>()?;
@@ -89,8 +96,16 @@ impl Batch {
             |row: &Checked<'_>| row.mask.as_ref().is_none_or(|mask| mask.iter().any(|mask| mask & bits::VALID != 0));
         let seen = rows.iter().zip(&started).map(|(row, &started)| started || counts(row)).collect();
         list.resize(batch, NO_SLOT);
-        let values = values(network, &rows, steps, batch);
+        let values = values(network, &rows, [steps, batch], memory);
         Ok(Self { input: Checked { steps, batch, values, mask }, list, lengths, seen })
+    }
+
+    /// The memory of the features, when they have been read.
+    pub fn take_memory(&mut self) -> Vec<f32> {
+        match &mut self.input.values {
+            Values::Features(features) => std::mem::take(features.to_mut()),
+            Values::Tokens(_) => Vec::new(),
+        }
     }
 
     /// Takes the output `[T, B, N]` or `[B, N]` apart.
@@ -163,29 +178,30 @@ fn mask(rows: &[Checked<'_>], started: &[bool], steps: usize, batch: usize) -> V
 }
 
 /// The numbers of all streams, `[T, B]` or `[T, B, I]`, each row's at the end of time.
-fn values(network: &Network, rows: &[Checked<'_>], steps: usize, batch: usize) -> Values<'static> {
+fn values(network: &Network, rows: &[Checked<'_>], sizes: [usize; 2], memory: &mut Vec<f32>) -> Values<'static> {
     if network.num_embeddings().is_some() {
         let all = rows.iter().map(|row| match &row.values {
             Values::Tokens(tokens) => &tokens[..],
             Values::Features(_) => &[],
         });
-        Values::Tokens(interleaved(all, 1, steps, batch).into())
+        Values::Tokens(interleaved(all, 1, sizes, Vec::new()).into())
     } else {
         let all = rows.iter().map(|row| match &row.values {
             Values::Features(values) => &values[..],
             Values::Tokens(_) => &[],
         });
-        Values::Features(interleaved(all, network.input_size(), steps, batch).into())
+        Values::Features(interleaved(all, network.input_size(), sizes, std::mem::take(memory)).into())
     }
 }
 
 fn interleaved<'a, T: Copy + Default + 'a>(
     rows: impl Iterator<Item = &'a [T]>,
     width: usize,
-    steps: usize,
-    batch: usize,
+    [steps, batch]: [usize; 2],
+    mut all: Vec<T>,
 ) -> Vec<T> {
-    let mut all = vec![T::default(); steps * batch * width];
+    all.clear();
+    all.resize(steps * batch * width, T::default());
     for (index, row) in rows.enumerate() {
         let first = steps - row.len() / width;
         for (step, numbers) in row.chunks_exact(width).enumerate() {
@@ -211,7 +227,7 @@ mod tests {
         let mut batch = |lengths: &[usize], fill: bool| {
             let values = [0.5; 20];
             let calls = ids.iter().zip(lengths).map(|(&id, &len)| (id, Input::features(&values[..len], [len, 1, 1])));
-            Batch::new(&network, &mut table, &calls.collect::<Vec<_>>(), fill).expect("a batch")
+            Batch::new(&network, &mut table, &calls.collect::<Vec<_>>(), fill, &mut Vec::new()).expect("a batch")
         };
         let sizes = |batch: &Batch| (batch.input.steps, batch.input.batch, batch.input.mask.is_some());
         assert_eq!(sizes(&batch(&[2; 8], true)), (2, 8, false));

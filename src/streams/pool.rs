@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     /// How often the pool has grown: what is bound to its buffers is then bound to others.
     pub growth: u64,
     counters: PoolCounters,
+    /// Memory for a batch's features.
+    features: Vec<f32>,
 }
 
 /// What a pool has done since it was made.
@@ -103,7 +105,13 @@ impl StreamPool {
         log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
         Ok(Self {
             limit,
-            inner: Mutex::new(Inner { table, store, growth: 0, counters: PoolCounters::default() }),
+            inner: Mutex::new(Inner {
+                table,
+                store,
+                growth: 0,
+                counters: PoolCounters::default(),
+                features: Vec::new(),
+            }),
             session,
         })
     }
@@ -267,17 +275,15 @@ impl StreamPool {
     /// Checks and submits a batch. Nothing that can fail comes behind the first change of a slot.
     fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
         let network = self.session.network();
-        let Inner { table, store, counters, .. } = inner;
-        let batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)))?;
+        let Inner { table, store, counters, features, .. } = inner;
+        let mut batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)), features)?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
         }
         let begun = match store {
             Store::Host(slots) => {
-                let state = slots.gather(network, &batch.list);
-                let raw = self.session.execute(&batch.input, Some(&state), Wish::default())?;
-                slots.scatter(&raw.state, &batch.list);
-                Begun::Done(raw, PhantomData)
+                let output = slots.advance(&self.session, &batch.input, &batch.list)?;
+                Begun::Done(Raw { stages: vec![output], ..Raw::default() }, PhantomData)
             }
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
@@ -285,6 +291,7 @@ impl StreamPool {
                 Begun::Sent(pollster::block_on(self.session.engine()?.submit(&batch.input, start, Wish::default()))?)
             }
         };
+        *features = batch.take_memory();
         for (&slot, &seen) in batch.list.iter().zip(&batch.seen) {
             table.at(slot).seen = seen;
         }
@@ -352,7 +359,7 @@ impl StreamPool {
         let most = most_slots(&self.session).max(now + 1);
         let capacity = now.saturating_mul(2).min(self.limit).min(most);
         match &mut inner.store {
-            Store::Host(slots) => slots.grow(capacity)?,
+            Store::Host(slots) => slots.grow(self.session.network(), capacity)?,
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }

@@ -1,9 +1,11 @@
 //! Where the states of a pool lie.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::input::Checked;
 use crate::network::Network;
 use crate::reference::{gather, scatter};
 use crate::room::room;
+use crate::session::Session;
 use crate::state::{PartShape, State};
 
 /// A pool's states.
@@ -15,50 +17,63 @@ pub(crate) enum Store {
     Gpu(crate::gpu::Slots),
 }
 
-/// States in the host's memory, `[S, H]` for each part.
+/// States in the host's memory: one of S batch rows, each a slot.
 #[derive(Debug)]
 pub(crate) struct HostSlots {
-    parts: Vec<(PartShape, Vec<f32>)>,
+    parts: Vec<PartShape>,
+    state: State,
+    count: usize,
 }
 
 impl HostSlots {
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge) if this machine has no memory for it.
     pub fn new(network: &Network, count: usize) -> Result<Self> {
-        let mut slots = Self { parts: PartShape::all(network).into_iter().map(|shape| (shape, Vec::new())).collect() };
-        slots.grow(count)?;
+        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0), count: 0 };
+        slots.grow(network, count)?;
         Ok(slots)
     }
 
     /// # Errors
     /// As [`HostSlots::new`]; then nothing has changed.
-    pub fn grow(&mut self, count: usize) -> Result<()> {
-        let width = self.parts.iter().map(|(shape, _)| shape.width).sum::<usize>();
+    pub fn grow(&mut self, network: &Network, count: usize) -> Result<()> {
+        let width = self.parts.iter().map(|part| part.width).sum::<usize>();
         room(|| format!("states of {count} streams"), count.saturating_mul(width), size_of::<f32>())?;
-        for (shape, numbers) in &mut self.parts {
-            numbers.resize(count * shape.width, 0.0);
+        let mut grown = State::zeros(network, count);
+        for part in &self.parts {
+            let before = part.of(&self.state, self.count);
+            part.of_mut(&mut grown, count)[..before.len()].copy_from_slice(before);
         }
+        (self.state, self.count) = (grown, count);
         Ok(())
     }
 
     /// The states of these slots as one of as many rows.
     pub fn gather(&self, network: &Network, list: &[u32]) -> State {
         let mut state = State::zeros(network, list.len());
-        for (shape, numbers) in &self.parts {
-            gather(numbers, list, shape.width, shape.of_mut(&mut state, list.len()));
+        for part in &self.parts {
+            gather(part.of(&self.state, self.count), list, part.width, part.of_mut(&mut state, list.len()));
         }
         state
     }
 
     /// Puts the rows of a state into these slots.
     pub fn scatter(&mut self, state: &State, list: &[u32]) {
-        for (shape, numbers) in &mut self.parts {
-            scatter(shape.of(state, list.len()), list, shape.width, numbers);
+        for part in &self.parts {
+            scatter(part.of(state, list.len()), list, part.width, part.of_mut(&mut self.state, self.count));
         }
     }
 
+    /// A run in which row r goes on from slot `list[r]` and into it, each in another. Gives the output; an error
+    /// changes nothing.
+    pub fn advance(&mut self, session: &Session, input: &Checked<'_>, list: &[u32]) -> Result<Vec<f32>> {
+        let done = session.advance_on_cpu(input, &mut self.state, list);
+        done.unwrap_or_else(|| Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() }))
+    }
+
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|(_, numbers)| size_of_val(&numbers[..]) as u64).sum()
+        let numbers = self.state.layers.iter().map(|layer| layer.h.len() + layer.c.len()).sum::<usize>();
+        (numbers * size_of::<f32>()) as u64
     }
 }
 
