@@ -51,15 +51,16 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let rows: Vec<f32> = (0..count).flat_map(|i| noise[i * FEATURES * MOST..][..FEATURES].to_vec()).collect();
     let dense = Input::features(&rows, [1, count, FEATURES]);
     let (mut of_dense, mut of_pool) = (Vec::new(), Vec::new());
+    let mut answer = pool.session().run(dense, None)?;
     let start = Instant::now();
     while of_pool.len() < DENSE_RUNS || start.elapsed() < DENSE_TIME {
-        of_dense.push(timed(|| pool.session().run(dense, None).map(drop))?);
+        of_dense.push(timed(|| pool.session().run_into(dense, None, &mut answer))?);
         of_pool.push(timed(|| pool.advance(&one_each).map(drop))?);
     }
     let [of_dense, of_pool] = [of_dense, of_pool].map(|times| percentile(times, 50));
     let ratio = of_pool.as_secs_f64() / of_dense.as_secs_f64();
     println!(
-        "one frame of each: {of_pool:.2?} (median); a dense batch, its state copied to the host: {of_dense:.2?}; ratio {ratio:.2}"
+        "one frame of each: {of_pool:.2?} (median); a dense batch into the memory of its last answer: {of_dense:.2?}; ratio {ratio:.2}"
     );
 
     let session = pool.session();
