@@ -355,8 +355,8 @@ impl Session {
         Some(engine.forward(input, state, |forward| take(forward, aside)))
     }
 
-    /// A run on the CPU device from and into slots of `state`: row r goes on in its batch row `slots[r]`, each in one of
-    /// its own. Gives the output. An error leaves the state as it was; `None` on a GPU.
+    /// A run on the CPU device from and into slots of `state`: row r goes on in its batch row `slots[r]`, no two
+    /// in the same. Gives the output. An error leaves the state as it was; `None` on a GPU.
     pub(crate) fn advance_on_cpu(
         &self,
         input: &Checked<'_>,

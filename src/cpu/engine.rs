@@ -52,8 +52,8 @@ impl Engine {
         result
     }
 
-    /// Runs from the batch rows `slots` of a state and into them, each another. Gives the last stage's output. An error
-    /// leaves the state as it was.
+    /// Runs from the batch rows `slots` of a state and into them; no two rows share one. Gives the last stage's output.
+    /// An error leaves the state as it was.
     pub fn advance(&self, checked: &Checked<'_>, state: &mut State, slots: &[u32]) -> Result<Vec<f32>> {
         let mut memory = lock(&self.memory).pop().unwrap_or_default();
         let Memory { forward: Forward { stages, .. }, steps } = &mut memory;

@@ -200,9 +200,10 @@ impl Panels {
                 false
             }
         };
+        let as_they_are = decoded || matches!(self.numbers, Numbers::F32(_));
         // One row has too few sums at a time to hide how long an addition takes, and what is done with them.
         // Where weights are read as they are, memory is slower than that, and slower still with two places at once.
-        let in_pairs = rows == 1 && !matches!(self.numbers, Numbers::F32(_));
+        let in_pairs = rows == 1 && !as_they_are;
         let mut sums = [[S::f32s::splat(simd, 0.0); Q]; GROUP];
         let mut done = 0;
         while done < blocks.len() {
@@ -214,7 +215,7 @@ impl Panels {
             }
             let mut row = 0;
             while row < rows {
-                let high = height::<S>(rows - row);
+                let high = height::<S, Q>(rows - row, as_they_are);
                 let tile = Tile { row, rows: high, block, blocks: wide };
                 self.tile::<S, Q>(simd, &x, &tile, decoded, kept, &mut sums);
                 for (next, sums) in sums[..tile.len()].iter().enumerate() {
@@ -307,6 +308,7 @@ impl Panels {
         match (tile.rows, tile.blocks) {
             (6, _) => of_rows::<S, T, Q, 6>(simd, panels, self.inputs, x, tile.row, sums),
             (4, _) => of_rows::<S, T, Q, 4>(simd, panels, self.inputs, x, tile.row, sums),
+            (3, _) => of_rows::<S, T, Q, 3>(simd, panels, self.inputs, x, tile.row, sums),
             (2, _) => of_rows::<S, T, Q, 2>(simd, panels, self.inputs, x, tile.row, sums),
             (_, 2) => of_blocks::<S, T, Q, 2>(simd, panels, x.row(tile.row, self.inputs), sums),
             _ => of_blocks::<S, T, Q, 1>(simd, panels, x.row(tile.row, self.inputs), sums),
@@ -351,13 +353,15 @@ impl Panels {
     }
 }
 
-/// How many rows to take together when so many are left.
+/// How many rows to take together when so many are left; `as_they_are` says whether the weights need no conversion.
 #[inline(always)]
-fn height<S: Wide>(rows: usize) -> usize {
+fn height<S: Wide, const Q: usize>(rows: usize, as_they_are: bool) -> usize {
     match rows {
-        // Of eight, two fours are faster than six and two.
-        6.. if S::ROWS >= 6 && rows != 8 => 6,
+        // Two fours are faster than six and two, and two twos than three and one.
+        6.. if S::ROWS == 6 && rows != 8 => 6,
         4.. if S::ROWS >= 4 => 4,
+        // With four vectors, all of AVX2's registers: a conversion finds none.
+        3.. if S::ROWS == 3 && rows != 4 && (as_they_are || Q < 4) => 3,
         2.. => 2,
         _ => 1,
     }
@@ -380,14 +384,15 @@ fn of_rows<S: Wide, T: Stored, const Q: usize, const R: usize>(
     }
     let mut acc = [[S::f32s::splat(simd, 0.0); Q]; R];
     for (k, weights) in panel.chunks_exact(Q * lanes).enumerate() {
-        let mut loaded = [S::f32s::splat(simd, 0.0); Q];
-        for q in 0..Q {
-            loaded[q] = T::load(simd, &weights[q * lanes..][..lanes]);
-        }
+        // This order needs the fewest registers.
+        let mut x = [S::f32s::splat(simd, 0.0); R];
         for r in 0..R {
-            let x = S::f32s::splat(simd, rows[r][k]);
-            for q in 0..Q {
-                acc[r][q] = x.mul_add(loaded[q], acc[r][q]);
+            x[r] = S::f32s::splat(simd, rows[r][k]);
+        }
+        for q in 0..Q {
+            let weights = T::load(simd, &weights[q * lanes..][..lanes]);
+            for r in 0..R {
+                acc[r][q] = x[r].mul_add(weights, acc[r][q]);
             }
         }
     }

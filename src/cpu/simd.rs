@@ -113,7 +113,7 @@ mod x86 {
     }
 
     impl Wide for Avx2 {
-        const ROWS: usize = 2;
+        const ROWS: usize = 3;
         const KEEPS_NAN: bool = true;
         const DECODES: bool = true;
 

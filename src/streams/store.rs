@@ -64,7 +64,7 @@ impl HostSlots {
         }
     }
 
-    /// A run in which row r goes on from slot `list[r]` and into it, each in another. Gives the output; an error
+    /// A run in which row r goes on in slot `list[r]`, no two in the same. Gives the output; an error
     /// changes nothing.
     pub fn advance(&mut self, session: &Session, input: &Checked<'_>, list: &[u32]) -> Result<Vec<f32>> {
         let done = session.advance_on_cpu(input, &mut self.state, list);

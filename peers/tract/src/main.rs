@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let run = |to: &mut Vec<f32>| {
         let input = Tensor::from_shape(&case.sizes(), &case.input.data)?;
         let outputs = model.run(tvec!(input.into()))?;
-        *to = outputs[0].as_slice::<f32>()?.to_vec();
+        *to = outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
         Ok(())
     };
     case.measure("0.23.9", "CPU, one thread", run)
