@@ -306,9 +306,10 @@ impl Panels {
         let len = self.inputs * Q * lanes::<S>();
         let panels = &weights[tile.block * len..][..tile.blocks * len];
         match (tile.rows, tile.blocks) {
-            (6, _) => of_rows::<S, T, Q, 6>(simd, panels, self.inputs, x, tile.row, sums),
-            (4, _) => of_rows::<S, T, Q, 4>(simd, panels, self.inputs, x, tile.row, sums),
-            (3, _) => of_rows::<S, T, Q, 3>(simd, panels, self.inputs, x, tile.row, sums),
+            // Those that an instruction set does not take are not compiled for it.
+            (6, _) if S::ROWS == 6 => of_rows::<S, T, Q, 6>(simd, panels, self.inputs, x, tile.row, sums),
+            (4, _) if S::ROWS >= 4 => of_rows::<S, T, Q, 4>(simd, panels, self.inputs, x, tile.row, sums),
+            (3, _) if S::ROWS == 3 => of_rows::<S, T, Q, 3>(simd, panels, self.inputs, x, tile.row, sums),
             (2, _) => of_rows::<S, T, Q, 2>(simd, panels, self.inputs, x, tile.row, sums),
             (_, 2) => of_blocks::<S, T, Q, 2>(simd, panels, x.row(tile.row, self.inputs), sums),
             _ => of_blocks::<S, T, Q, 1>(simd, panels, x.row(tile.row, self.inputs), sums),
