@@ -14,7 +14,9 @@ use super::table::{StreamId, Table};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::lock::lock;
-use crate::session::{Raw, Session, Timing, Wish};
+#[cfg(feature = "gpu")]
+use crate::session::Wish;
+use crate::session::{Raw, Session, Timing};
 use crate::state::{self, State};
 
 /// Most slots that a pool can number.
