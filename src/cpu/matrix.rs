@@ -7,9 +7,9 @@ use fearless_simd::prelude::*;
 use super::functions::apply;
 use super::packed::{Layout, Panels};
 use super::pool::together;
-use super::product::{GROUP, Kept, Rows};
+use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
-use super::threads::worth;
+use super::threads::{SHARED_ROWS, worth};
 use crate::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
 
@@ -53,7 +53,7 @@ impl Matrix {
         output.resize(rows * outputs, 0.0);
         let threads = threads.min(worth(rows * inputs * outputs)).min(rows);
         let shared = threads > 1 && {
-            let of_thread = rows.div_ceil(threads).next_multiple_of(GROUP);
+            let of_thread = rows.div_ceil(threads).next_multiple_of(SHARED_ROWS);
             let parts = x.chunks(of_thread * inputs).zip(output.chunks_mut(of_thread * outputs));
             let parts = Mutex::new(parts);
             together(threads, &|_| {

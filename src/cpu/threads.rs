@@ -27,7 +27,7 @@ pub(super) struct Share {
 
 /// Threads share rows in groups of so many, which share a load of weights: in larger ones the shares would be
 /// uneven.
-const SHARED_ROWS: usize = 4;
+pub(super) const SHARED_ROWS: usize = 4;
 /// Rows that go through all steps before the next do: what is kept of them stays in a cache.
 const PIECE_ROWS: usize = 64;
 
