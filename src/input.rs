@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::network::{MaskRule, Network};
+use crate::network::{Axis, MaskRule, Network, letters};
 use crate::state::{self, State};
 
 /// The input of a run, in the caller's memory.
@@ -12,6 +12,7 @@ use crate::state::{self, State};
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     numbers: Numbers<'a>,
+    axes: Option<&'a [Axis]>,
     lengths: Option<&'a [usize]>,
     mask: Option<&'a [bool]>,
 }
@@ -27,13 +28,22 @@ impl<'a> Input<'a> {
     /// an embedding.
     #[must_use]
     pub fn tokens(ids: &'a [u32], shape: [usize; 2]) -> Self {
-        Self { numbers: Numbers::Tokens { ids, shape }, lengths: None, mask: None }
+        Self { numbers: Numbers::Tokens { ids, shape }, axes: None, lengths: None, mask: None }
     }
 
     /// Vectors of shape `[T, B, I]` (`[B, T, I]` with `batch_first`), for every other network.
     #[must_use]
     pub fn features(values: &'a [f32], shape: [usize; 3]) -> Self {
-        Self { numbers: Numbers::Features { values, shape }, lengths: None, mask: None }
+        Self { numbers: Numbers::Features { values, shape }, axes: None, lengths: None, mask: None }
+    }
+
+    /// Says what the axes of the given shape are, in any order of time, batch and feature; without it they are
+    /// [`Network::input_axes`]. A network whose file has its features before its timesteps ([`Network::file_axes`])
+    /// refuses a shape that could be either order, until this says which it is.
+    #[must_use]
+    pub fn with_axes(mut self, axes: &'a [Axis]) -> Self {
+        self.axes = Some(axes);
+        self
     }
 
     /// The length of every batch row, `[B]`, from 0 to T (ONNX `sequence_lens`, PyTorch's packed
@@ -87,12 +97,12 @@ pub(crate) enum Values<'a> {
 
 impl<'a> Checked<'a> {
     pub fn new(network: &Network, input: Input<'a>, state: Option<&State>) -> Result<Self> {
-        let batch_first = network.batch_first();
+        let axes = input.axes.unwrap_or(network.input_axes());
         let width = network.input_size();
         let (steps, batch, values) = match (input.numbers, network.num_embeddings()) {
             (Numbers::Tokens { ids, shape }, Some(num_embeddings)) => {
-                let (steps, batch) = check_shape("tokens", batch_first, &shape, None, ids.len())?;
-                let tokens = time_major(ids, batch_first, batch, steps, 1);
+                let (steps, batch) = check_shape("tokens", axes, &shape, None, ids.len())?;
+                let tokens = time_major(ids, axes, &shape);
                 if let Some(at) = tokens.iter().position(|&id| id as usize >= num_embeddings) {
                     let (row, step) = (at % batch, at / batch);
                     return Err(Error::TokenOutOfRange { token: tokens[at], row, step, num_embeddings });
@@ -100,14 +110,16 @@ impl<'a> Checked<'a> {
                 (steps, batch, Values::Tokens(tokens))
             }
             (Numbers::Features { values, shape }, None) => {
-                let (steps, batch) = check_shape("input", batch_first, &shape, Some(width), values.len())?;
-                (steps, batch, Values::Features(time_major(values, batch_first, batch, steps, width)))
+                let (steps, batch) = check_shape("input", axes, &shape, Some(width), values.len())
+                    .map_err(|error| or_of_the_file(network, &input, error))?;
+                one_order(network, &input, shape)?;
+                (steps, batch, Values::Features(time_major(values, axes, &shape)))
             }
             (Numbers::Tokens { shape, .. }, None) => {
-                return Err(Error::shape("input", order(batch_first, Some(width)), format!("token ids {shape:?}")));
+                return Err(Error::shape("input", order(axes, Some(width)), format!("token ids {shape:?}")));
             }
             (Numbers::Features { shape, .. }, Some(_)) => {
-                let expected = format!("token ids {}", order(batch_first, None));
+                let expected = format!("token ids {}", order(axes, None));
                 return Err(Error::shape("input", expected, format!("vectors {shape:?}")));
             }
         };
@@ -140,7 +152,9 @@ impl<'a> Checked<'a> {
                 let expected = format!("{} elements, one per step and row", steps * batch);
                 return Err(Error::shape("mask", expected, format!("{}", mask.len())));
             }
-            let mask = time_major(mask, network.batch_first(), batch, steps, 1);
+            let axes = input.axes.unwrap_or(network.input_axes());
+            let batch_first = axes.iter().find(|&&axis| axis != Axis::Feature) == Some(&Axis::Batch);
+            let mask = if batch_first { rows_last(mask, batch, steps, 1) } else { Cow::Borrowed(mask) };
             valid.iter_mut().zip(mask.iter()).for_each(|(valid, &mask)| *valid &= mask);
         }
         match (rule, &mut self.values) {
@@ -213,25 +227,48 @@ pub(crate) fn swap_outer<T: Copy>(values: &[T], outer: usize, inner: usize, widt
     swapped
 }
 
-fn time_major<T: Copy>(values: &[T], batch_first: bool, batch: usize, steps: usize, width: usize) -> Cow<'_, [T]> {
-    if batch_first && batch > 1 && steps > 1 {
-        Cow::Owned(swap_outer(values, batch, steps, width))
-    } else {
-        Cow::Borrowed(values)
+/// `[B, T, N]` as `[T, B, N]`, copied only where that changes the order.
+fn rows_last<T: Copy>(values: &[T], batch: usize, steps: usize, width: usize) -> Cow<'_, [T]> {
+    if batch > 1 && steps > 1 { Cow::Owned(swap_outer(values, batch, steps, width)) } else { Cow::Borrowed(values) }
+}
+
+/// Values of a checked shape as `[T, B]` or `[T, B, N]`.
+fn time_major<'a, T: Copy>(values: &'a [T], axes: &[Axis], shape: &[usize]) -> Cow<'a, [T]> {
+    match *axes {
+        [Axis::Time, Axis::Batch] | [Axis::Time, Axis::Batch, Axis::Feature] => Cow::Borrowed(values),
+        [Axis::Batch, Axis::Time] | [Axis::Batch, Axis::Time, Axis::Feature] => {
+            rows_last(values, shape[0], shape[1], shape.get(2).copied().unwrap_or(1))
+        }
+        _ => {
+            let [(steps, step), (batch, row), (width, feature)] =
+                [Axis::Time, Axis::Batch, Axis::Feature].map(|axis| match axes.iter().position(|&a| a == axis) {
+                    Some(at) => (shape[at], shape[at + 1..].iter().product()),
+                    None => (1, 1),
+                });
+            let at = |t: usize, b: usize, n: usize| values[t * step + b * row + n * feature];
+            let rows = (0..steps).flat_map(|t| (0..batch).map(move |b| (t, b)));
+            Cow::Owned(rows.flat_map(|(t, b)| (0..width).map(move |n| at(t, b, n))).collect())
+        }
     }
 }
 
-/// T and B of an input whose shape and length agree with each other and with the network.
-fn check_shape(
-    what: &str,
-    batch_first: bool,
-    shape: &[usize],
-    width: Option<usize>,
-    len: usize,
-) -> Result<(usize, usize)> {
-    let (steps, batch) = if batch_first { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
-    if steps == 0 || batch == 0 || width.is_some_and(|width| shape[2] != width) {
-        let expected = format!("{} with T and B at least 1", order(batch_first, width));
+/// T and B of an input whose shape and length agree with each other, with its axes and with the network.
+fn check_shape(what: &str, axes: &[Axis], shape: &[usize], width: Option<usize>, len: usize) -> Result<(usize, usize)> {
+    let place = |wanted: Axis| {
+        let mut found = (0..axes.len()).filter(|&at| axes[at] == wanted);
+        found.next().filter(|_| found.next().is_none())
+    };
+    let feature = place(Axis::Feature).map_or(0, |_| 1);
+    let (Some(time), Some(row), true) =
+        (place(Axis::Time), place(Axis::Batch), axes.len() == shape.len() && shape.len() == 2 + feature)
+    else {
+        let expected = if width.is_some() { "time, batch and feature, each once" } else { "time and batch, each once" };
+        return Err(Error::shape(format!("axes of the {what}"), expected, letters(axes)));
+    };
+    let (steps, batch) = (shape[time], shape[row]);
+    let fits = width.is_none_or(|width| place(Axis::Feature).is_some_and(|at| shape[at] == width));
+    if steps == 0 || batch == 0 || !fits {
+        let expected = format!("{} with T and B at least 1", order(axes, width));
         return Err(Error::shape(what, expected, format!("{shape:?}")));
     }
     let elements = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
@@ -241,9 +278,44 @@ fn check_shape(
     Ok((steps, batch))
 }
 
-fn order(batch_first: bool, width: Option<usize>) -> String {
-    let letters = if batch_first { "B, T" } else { "T, B" };
-    width.map_or_else(|| format!("[{letters}]"), |width| format!("[{letters}, {width}]"))
+/// The order of the file's input, where it has time, batch and feature in another order than a run reads.
+fn order_of_the_file<'n>(network: &'n Network, input: &Input<'_>) -> Option<&'n [Axis]> {
+    let axes = &network.file_axes()?.input.axes;
+    let differs = axes.len() == 3 && axes != network.input_axes() && axes.contains(&Axis::Feature);
+    (input.axes.is_none() && differs).then_some(axes)
+}
+
+/// An error if a shape that fits the order of a run fits that of the file too, and the two hold different numbers.
+fn one_order(network: &Network, input: &Input<'_>, shape: [usize; 3]) -> Result<()> {
+    let Some(axes) = order_of_the_file(network, input) else { return Ok(()) };
+    let fits = axes.iter().zip(shape).any(|(&axis, n)| axis == Axis::Feature && n == network.input_size());
+    // Two orders of axes of which at most one is longer than 1 are the same order.
+    if !fits || shape.iter().filter(|&&n| n > 1).count() < 2 {
+        return Ok(());
+    }
+    let (run, file) = (letters(network.input_axes()), letters(axes));
+    Err(Error::shape(
+        "input",
+        format!("a shape that is {run} alone, or Input::with_axes, since the file's own order is {file}"),
+        format!("{shape:?}, which fits both"),
+    ))
+}
+
+/// A shape error that also says the file's order, if that is another.
+fn or_of_the_file(network: &Network, input: &Input<'_>, error: Error) -> Error {
+    match (error, order_of_the_file(network, input)) {
+        (Error::Shape { what, expected, got }, Some(axes)) => {
+            let expected = format!("{expected} (the file's own order, {}, needs Input::with_axes)", letters(axes));
+            Error::Shape { what, expected, got }
+        }
+        (error, _) => error,
+    }
+}
+
+/// The shape expected: letters, and the width in place of N.
+fn order(axes: &[Axis], width: Option<usize>) -> String {
+    let letters = letters(axes);
+    width.map_or_else(|| letters.clone(), |width| letters.replace('N', &width.to_string()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::error::Result;
 #[cfg(feature = "gpu")]
 use crate::gpu::Start;
 use crate::input::{Checked, Input, swap_outer};
-use crate::network::Network;
+use crate::network::{Axis, Network};
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
@@ -47,6 +47,9 @@ pub struct Output {
     pub values: Vec<f32>,
     /// `[T, B, N]` (`[B, T, N]` with `batch_first`), or `[B, N]` without a time dimension.
     pub shape: Vec<usize>,
+    /// What the axes of `shape` mean. The file that the network was read from may have others:
+    /// [`Network::file_axes`].
+    pub axes: &'static [Axis],
     /// State after the last step, to be handed to the next run.
     pub state: State,
     /// Where it was computed.
@@ -200,6 +203,7 @@ impl Session {
         };
         done?;
         self.put_in_order(&checked, &mut output.values, &mut output.shape);
+        output.axes = self.network.output_axes();
         output.timing = Timing { wall: start.elapsed(), gpu: None, encoding: None };
         Ok(())
     }
@@ -400,6 +404,7 @@ impl Session {
         Output {
             values,
             shape,
+            axes: self.network.output_axes(),
             state: raw.state,
             device: raw.aside.unwrap_or_else(|| self.device.info().clone()),
             timing,

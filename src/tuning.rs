@@ -262,7 +262,7 @@ impl Candidate {
 /// Microseconds of a run.
 fn timed(session: &Session, input: &RandomInput) -> Result<f64> {
     let start = Instant::now();
-    session.run(input.as_input(), None)?;
+    session.run(input.as_input().with_axes(session.network().input_axes()), None)?;
     Ok(start.elapsed().as_secs_f64() * 1e6)
 }
 

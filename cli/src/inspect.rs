@@ -1,7 +1,7 @@
 //! `gatefold inspect`: what is in a model file.
 
 use gatefold::Network;
-use gatefold::network::{LayerSpec, RecurrentOutput, Split, Standardize, TextSpec};
+use gatefold::network::{Axis, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
 
 use serde_json::{Map, Value, json};
 
@@ -23,9 +23,10 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
         bytes(size as u64)
     );
     text += &format!(
-        "input   {}\noutput  {}\n\n{}\n{}",
+        "input   {}\noutput  {}\n{}\n{}\n{}",
         input(&network),
         output(&network),
+        file_axes(&network),
         layers(&network),
         tensors(&network)
     );
@@ -47,20 +48,37 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
 }
 
 fn input(network: &Network) -> String {
-    let order = if network.batch_first() { "B, T" } else { "T, B" };
     match network.num_embeddings() {
-        Some(ids) => format!("token ids [{order}] below {}", grouped(ids)),
-        None => format!("vectors [{order}, {}]", network.input_size()),
+        Some(ids) => format!("token ids {} below {}", letters(network.input_axes()), grouped(ids)),
+        None => format!("vectors {}", sized(network.input_axes(), network.input_size())),
     }
 }
 
 fn output(network: &Network) -> String {
-    let width = network.output_size();
-    match (network.output_is_sequence(), network.batch_first()) {
-        (false, _) => format!("[B, {width}]"),
-        (true, false) => format!("[T, B, {width}]"),
-        (true, true) => format!("[B, T, {width}]"),
+    sized(network.output_axes(), network.output_size())
+}
+
+/// Axes in letters, with the number of features in the place of N.
+fn sized(axes: &[Axis], features: usize) -> String {
+    letters(axes).replace('N', &features.to_string())
+}
+
+/// The axes of the file's own input and output, where a run has others.
+fn file_axes(network: &Network) -> String {
+    let Some(file) = network.file_axes() else { return String::new() };
+    let mut lines = String::new();
+    for (what, tensor, run) in
+        [("input", &file.input, network.input_axes()), ("output", &file.output, network.output_axes())]
+    {
+        if tensor.axes != run {
+            let [own, run] = [&tensor.axes, run].map(letters);
+            lines += &format!("the file's {what} `{}` is {own}; a run has {run}\n", printable(&tensor.name));
+        }
     }
+    if !lines.is_empty() {
+        lines += "T timesteps, B batch rows, D directions, N features (of a run: of all directions)\n";
+    }
+    lines
 }
 
 fn layers(network: &Network) -> Table {

@@ -1,5 +1,6 @@
 //! Files to [`Network`] and back.
 
+mod foreign;
 #[cfg(feature = "keras")]
 pub mod keras;
 #[cfg(feature = "onnx")]
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 pub(crate) use safetensors::write_whole;
 
+/// How much of a file tells its format.
+const START: u64 = 256;
+
 impl Network {
     /// Reads a network from a safetensors, Keras or ONNX file, whichever its content and, for
     /// ONNX, its name say.
@@ -26,9 +30,10 @@ impl Network {
         let path = path.as_ref();
         let mut start = Vec::new();
         std::fs::File::open(path)
-            .and_then(|file| file.take(8).read_to_end(&mut start))
+            .and_then(|file| file.take(START).read_to_end(&mut start))
             .map_err(|source| Error::Io { path: path.into(), source })?;
-        if start.starts_with(b"PK\x03\x04") || start == b"\x89HDF\r\n\x1a\n" {
+        foreign::refuse(&path.display().to_string(), &start)?;
+        if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x89HDF\r\n\x1a\n") {
             #[cfg(feature = "keras")]
             return keras::load(path);
             #[cfg(not(feature = "keras"))]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, View};
 
+use super::foreign;
 use super::pytorch::{self, Shapes};
 use crate::error::{Error, Result};
 use crate::network::{LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
@@ -22,6 +23,9 @@ const SCALE: &str = ".scale";
 
 /// Metadata key under which the description stands.
 pub const METADATA_KEY: &str = "gatefold";
+
+/// Metadata key under which [`Network::file_axes`] stand, for a network that came from a file with axes of its own.
+const AXES_KEY: &str = "gatefold.file_axes";
 
 /// Reads a network from a safetensors file: with gatefold's description in its metadata or in a
 /// `.json` file beside it, or without one as [`pytorch`] does.
@@ -73,7 +77,10 @@ impl Network {
             got: error.to_string(),
         };
         let description = serde_json::to_string(self.spec()).map_err(|e| failed(&e))?;
-        let metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
+        let mut metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
+        if let Some(axes) = self.file_axes() {
+            metadata.insert(AXES_KEY.to_owned(), serde_json::to_string(axes).map_err(|e| failed(&e))?);
+        }
         let stored = self.tensors().iter().flat_map(|(name, tensor)| Stored::all(name, tensor));
         safetensors::serialize(stored, Some(metadata)).map_err(|e| failed(&e))
     }
@@ -108,6 +115,7 @@ pub(super) struct Contents<'a> {
 
 impl<'a> Contents<'a> {
     pub fn parse(name: &str, bytes: &'a [u8]) -> Result<Self> {
+        foreign::refuse(name, bytes)?;
         let malformed = |error: safetensors::SafeTensorError| Error::Malformed {
             what: name.to_owned(),
             expected: "a safetensors file".into(),
@@ -210,7 +218,12 @@ impl<'a> Contents<'a> {
         for name in self.names().filter(|name| !counters.contains(*name)) {
             tensors.insert(renamed.get(name).map_or(name, String::as_str).to_owned(), self.tensor(name)?);
         }
-        Network::new(spec, tensors)
+        let axes = self.metadata(AXES_KEY).map(serde_json::from_str).transpose().map_err(|error| Error::Malformed {
+            what: format!("{name}: metadata `{AXES_KEY}`"),
+            expected: "the axes of an input and an output as JSON".into(),
+            got: error.to_string(),
+        })?;
+        Ok(Network::new(spec, tensors)?.with_file_axes(axes))
     }
 
     fn undescribed(&self, name: &str, also: &str) -> Result<Network> {
@@ -237,7 +250,7 @@ fn decode(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
         other => {
             return Err(Error::Unsupported {
                 place: format!("tensor `{name}`"),
-                what: format!("dtype {other:?} (F32, F16, BF16, F64 and I8 with scales are)"),
+                what: format!("dtype {other:?} (supported: F32, F16, BF16, F64, I8 with scales)"),
             });
         }
     })

@@ -1,6 +1,7 @@
 //! What a network is: layers with their options and weights. Plain data, no device, no file.
 
 mod activation;
+mod axes;
 mod expected;
 mod fingerprint;
 pub mod gates;
@@ -16,6 +17,7 @@ mod weight_format;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
+pub use axes::{Axis, FileAxes, FileTensor, letters};
 pub use expected::expected_tensors;
 pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use spec::{
@@ -48,6 +50,7 @@ pub struct Network {
     spec: NetworkSpec,
     stages: Vec<Stage>,
     tensors: BTreeMap<String, Tensor>,
+    file_axes: Option<FileAxes>,
 }
 
 impl Network {
@@ -83,7 +86,7 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        let mut network = Self { spec, stages, tensors };
+        let mut network = Self { spec, stages, tensors, file_axes: None };
         network.unmark_others();
         Ok(network)
     }
@@ -114,7 +117,13 @@ impl Network {
     /// Whether the caller's arrays are batch-major, `[B, T, ..]`.
     #[must_use]
     pub fn batch_first(&self) -> bool {
-        self.recurrent_layers().any(|(_, layer)| layer.batch_first)
+        let mut layers = self.recurrent_layers().peekable();
+        if layers.peek().is_none() {
+            // No layer says it; a file may.
+            let mut axes = self.file_axes().into_iter().flat_map(|file| &file.input.axes);
+            return axes.find(|axis| matches!(axis, Axis::Batch | Axis::Time)) == Some(&Axis::Batch);
+        }
+        layers.any(|(_, layer)| layer.batch_first)
     }
 
     /// The recurrent layers in order; a [`State`](crate::State) has one entry for each.

@@ -327,11 +327,11 @@ impl Chunk {
     fn input(&self, network: &Network) -> Input<'_> {
         let order = |steps| if network.batch_first() { [1, steps] } else { [steps, 1] };
         match self {
-            Self::Tokens(tokens) => Input::tokens(tokens, order(tokens.len())),
+            Self::Tokens(tokens) => Input::tokens(tokens, order(tokens.len())).with_axes(network.input_axes()),
             Self::Features(values) => {
                 let width = network.input_size().max(1);
                 let [a, b] = order(values.len().div_ceil(width));
-                Input::features(values, [a, b, width])
+                Input::features(values, [a, b, width]).with_axes(network.input_axes())
             }
         }
     }

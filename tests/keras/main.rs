@@ -5,6 +5,7 @@
 mod support;
 
 mod bundle;
+mod changes;
 mod dtln;
 mod models;
 mod mutations;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use gatefold::formats::onnx;
 use gatefold::{Device, Input, Network, Session, State, Tensor};
 
-use crate::support::{Files, Golden, bundle, cpu, miss};
+use crate::support::{Files, Golden, bundle, cpu, miss, swapped};
 
 fn cases(files: &Files) -> BTreeSet<&str> {
     files.keys().filter_map(|name| name.strip_suffix(".onnx")).collect()
@@ -15,11 +15,6 @@ fn cases(files: &Files) -> BTreeSet<&str> {
 fn network(files: &Files, case: &str) -> Network {
     let name = format!("{case}.onnx");
     onnx::from_bytes(&name, &files[&name]).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// `[a, b, c]` row-major as `[b, a, c]`.
-fn swapped(values: &[f32], [a, b, c]: [usize; 3]) -> Vec<f32> {
-    (0..b).flat_map(|j| (0..a).flat_map(move |i| &values[(i * b + j) * c..][..c])).copied().collect()
 }
 
 /// `[T, B, D, H]` as `[T, D, B, H]`, ONNX's Y with layout 0.

@@ -4,8 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod axes;
 mod damage;
 mod dtln;
 mod external;
 mod grid;
 mod models;
+mod mutations;

@@ -75,6 +75,11 @@ pub fn miss(what: &str, got: &[f32], expected: &[f32], steps: usize) -> Option<S
     (!comparison.passed).then(|| format!("{what}: {comparison:?}"))
 }
 
+/// `[a, b, c]` row-major as `[b, a, c]`.
+pub fn swapped(values: &[f32], [a, b, c]: [usize; 3]) -> Vec<f32> {
+    (0..b).flat_map(|j| (0..a).flat_map(move |i| &values[(i * b + j) * c..][..c])).copied().collect()
+}
+
 pub fn cpu() -> Device {
     Device::open(&DeviceChoice::Cpu).unwrap()
 }

@@ -50,7 +50,7 @@ impl<'a> Graph<'a> {
             }
             (class, _) => Err(Error::Unsupported {
                 place: "Keras model".into(),
-                what: format!("class {} (Sequential and Functional are)", class.unwrap_or("that is not stated")),
+                what: format!("class {} (supported: Sequential, Functional)", class.unwrap_or("that is not stated")),
             }),
         }
     }
@@ -115,7 +115,8 @@ impl<'a> Graph<'a> {
         let Some(first) = items.first() else {
             return Err(malformed("Keras configuration", "at least one layer", &"none"));
         };
-        let input_shape = first.input_shape().or_else(|| model.get("build_input_shape"));
+        let input_shape =
+            first.input_shape().or_else(|| model.get("build_input_shape").filter(|_| first.class != "InputLayer"));
         let nodes: Vec<Node<'_>> = items
             .iter()
             .enumerate()
@@ -147,6 +148,13 @@ impl<'a> Graph<'a> {
         let output = find(only_end(options, "output_layers")?)?;
         let mut nodes = Vec::with_capacity(items.len());
         for item in items {
+            if item.value.get("name").is_none() || !item.config.contains_key("name") {
+                return Err(malformed(
+                    &format!("layer `{}`", item.name),
+                    "a name, in its config and beside it",
+                    &"one",
+                ));
+            }
             let call = Call::new(&item)?;
             let inputs = call.inputs.into_iter().map(find).collect::<Result<Vec<_>>>()?;
             nodes.push(Node { item, inputs, mask: call.mask.map(find).transpose()? });
@@ -202,7 +210,7 @@ fn only_end<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
         [Value::String(_), ..] => ends,
         _ => {
             let names: Vec<String> = ends.iter().map(|end| brief(end.get(0).unwrap_or(end))).collect();
-            let what = format!("{} {key} ({}); only one is", ends.len(), names.join(", "));
+            let what = format!("{} {key} ({}; supported: 1)", ends.len(), names.join(", "));
             return Err(Error::Unsupported { place: "Keras model".into(), what });
         }
     };

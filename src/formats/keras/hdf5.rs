@@ -97,10 +97,15 @@ impl Hdf5 {
             other => {
                 return Err(Error::Unsupported {
                     place: format!("{}: dataset {path}", self.name),
-                    what: format!("dtype {other:?} (floats of 16, 32 and 64 bits are)"),
+                    what: format!("dtype {other:?} (supported: floats of 16, 32 and 64 bits)"),
                 });
             }
         })
+    }
+
+    /// Whether there is a dataset at `path`.
+    pub(super) fn has_dataset(&self, path: &str) -> Result<bool> {
+        Ok(self.found(path, self.file.dataset(path))?.is_some())
     }
 
     fn group(&self, path: &str) -> Result<Option<Group>> {

@@ -46,6 +46,12 @@ impl<'a> Item<'a> {
         let config = value.get("config").and_then(Value::as_object).ok_or_else(wrong)?;
         let name = config.get("name").or_else(|| value.get("name")).and_then(Value::as_str).ok_or_else(wrong)?;
         let item = Self { name, class, config, value, version };
+        match value.get("name") {
+            Some(other) if other.as_str() != Some(name) => {
+                return Err(malformed(&format!("layer `{name}`: name beside its config"), &format!("`{name}`"), other));
+            }
+            _ => {}
+        }
         // Classes of other people may bear the names of Keras' own.
         let theirs = value.get("registered_name").and_then(Value::as_str).filter(|registered| *registered != class);
         match theirs {
@@ -80,7 +86,8 @@ impl<'a> Item<'a> {
     /// Shape of the network's input that the layer itself states.
     pub(super) fn input_shape(&self) -> Option<&'a Value> {
         let stated = ["batch_shape", "batch_input_shape"].iter().find_map(|key| self.config.get(*key));
-        stated.or_else(|| self.value.pointer("/build_config/input_shape")).filter(|shape| !shape.is_null())
+        let built = || self.value.pointer("/build_config/input_shape").filter(|_| self.class != "InputLayer");
+        stated.or_else(built).filter(|shape| !shape.is_null())
     }
 }
 
@@ -165,7 +172,7 @@ fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowe
         }
         "LayerNormalization" => {
             options.none_of(&["rms_scaling"])?;
-            let (spec, shape) = norm(options, name(), shape)?;
+            let (spec, shape) = norm(item, options, shape)?;
             one(LayerSpec::LayerNorm(spec), shape)
         }
         "BatchNormalization" => {
@@ -173,7 +180,7 @@ fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowe
             for training in ["momentum", "renorm_clipping", "renorm_momentum", "fused"] {
                 options.get(training);
             }
-            let (spec, shape) = norm(options, name(), shape)?;
+            let (spec, shape) = norm(item, options, shape)?;
             one(LayerSpec::BatchNorm(spec), shape)
         }
         "Conv1D" => conv1d(item, options, shape),
@@ -248,8 +255,10 @@ fn conv1d(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowere
 fn pool1d(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
     sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
+    options.present("pool_size")?;
     let kernel_size = options.length("pool_size", 2)?;
-    let stride = options.length("strides", kernel_size)?;
+    // Null stands for the window's own length here.
+    let stride = if options.get("strides").is_some() { options.length("strides", kernel_size)? } else { kernel_size };
     let padding = match options.text("padding", "valid")? {
         "valid" => Padding::default(),
         "same" => Padding::Same,
@@ -267,7 +276,15 @@ fn global_pool(options: &Options<'_>, name: String, pool: Pool, shape: Shape) ->
     Ok(Lowered { layers: vec![LayerSpec::GlobalPool(spec)], shape: Shape::Row(width) })
 }
 
-fn norm(options: &Options<'_>, name: String, shape: Shape) -> Result<(NormSpec, Shape)> {
+fn norm(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<(NormSpec, Shape)> {
+    // Keras builds the layer for a number of axes and takes no other.
+    if let Some(Value::Array(built)) = item.value.pointer("/build_config/input_shape")
+        && i64::try_from(built.len()) != Ok(dimensions(shape))
+    {
+        let got = format!("an input of {} axes", dimensions(shape));
+        return Err(malformed(&format!("layer `{}`", item.name), &format!("{} axes, as built", built.len()), &got));
+    }
+    let name = item.name.to_owned();
     options.last_axis("axis", dimensions(shape))?;
     let num_features = width(options, shape)?;
     let eps = options.number("epsilon", 1e-3)?;

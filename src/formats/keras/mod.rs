@@ -49,6 +49,7 @@ use self::activation::Version;
 use self::graph::Graph;
 use self::hdf5::Hdf5;
 use self::weights::Weights;
+use super::foreign;
 use crate::error::{Error, Result};
 use crate::network::{Network, NetworkSpec};
 
@@ -118,13 +119,18 @@ impl File {
             let version = Version::new(weights.hdf5().text("", "keras_version")?.as_deref());
             return Ok(Self { weights, model: config.map(|config| Model { config, version }) });
         }
+        foreign::refuse(name, &bytes)?;
         if !bytes.starts_with(ZIP_MAGIC) {
             let start: Vec<u8> = bytes.iter().take(4).copied().collect();
             return Err(malformed(name, "a .keras (zip) or .h5 (HDF5) file", &format!("bytes {start:02x?}…")));
         }
         let entry = |entry: &str| {
-            let bytes = archive::read(name, &bytes, entry)?;
-            bytes.ok_or_else(|| malformed(name, &format!("an entry {entry}"), &"none"))
+            archive::read(name, &bytes, entry)?.ok_or_else(|| {
+                // TorchScript's archives do not begin with their pickle.
+                let pickle = bytes.windows(9).any(|part| part == b"/data.pkl");
+                let got = if pickle { foreign::PICKLE } else { "a zip archive without it" };
+                malformed(name, &format!("a Keras archive with an entry {entry}"), &got)
+            })
         };
         let text = |name: &str| {
             String::from_utf8(entry(name)?)

@@ -51,14 +51,27 @@ impl<'a> Options<'a> {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// An error if the option is not in the file: its default is not the same in all versions of Keras.
+    pub(super) fn present(&self, key: &'static str) -> Result<()> {
+        if self.values.contains_key(key) { Ok(()) } else { Err(self.malformed(key, "a value", "none")) }
+    }
+
     pub(super) fn size(&self, key: &'static str) -> Result<usize> {
         let value = self.required(key)?;
         self.as_size(key, value)
     }
 
+    /// The option, if it is there; null is an error, since no layer takes it in the place of this kind of value.
+    fn stated(&self, key: &'static str, expected: &str) -> Result<Option<&'a Value>> {
+        match self.get(key) {
+            None if self.values.contains_key(key) => Err(self.wrong(key, expected, &Value::Null)),
+            value => Ok(value),
+        }
+    }
+
     /// A size, or a list of one, as Keras writes those of layers with one spatial dimension.
     pub(super) fn length(&self, key: &'static str, default: usize) -> Result<usize> {
-        match self.get(key) {
+        match self.stated(key, "a whole number")? {
             None => Ok(default),
             Some(Value::Array(list)) if list.len() == 1 => self.as_size(key, &list[0]),
             Some(value) => self.as_size(key, value),
@@ -66,21 +79,21 @@ impl<'a> Options<'a> {
     }
 
     pub(super) fn flag(&self, key: &'static str, default: bool) -> Result<bool> {
-        match self.get(key) {
+        match self.stated(key, "true or false")? {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false", value)),
         }
     }
 
     pub(super) fn number(&self, key: &'static str, default: f32) -> Result<f32> {
-        let Some(value) = self.get(key) else { return Ok(default) };
+        let Some(value) = self.stated(key, "a number")? else { return Ok(default) };
         #[expect(clippy::cast_possible_truncation, reason = "options are rounded to f32 on purpose")]
         let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
         number.ok_or_else(|| self.wrong(key, "a number", value))
     }
 
     pub(super) fn text(&self, key: &'static str, default: &'a str) -> Result<&'a str> {
-        match self.get(key) {
+        match self.stated(key, "a text")? {
             None => Ok(default),
             Some(value) => value.as_str().ok_or_else(|| self.wrong(key, "a text", value)),
         }
@@ -88,7 +101,7 @@ impl<'a> Options<'a> {
 
     /// Whether an axis, or a list of one, is the last of `dimensions`.
     pub(super) fn last_axis(&self, key: &'static str, dimensions: i64) -> Result<()> {
-        let axis = match self.get(key) {
+        let axis = match self.stated(key, "an axis")? {
             None => return Ok(()),
             Some(Value::Array(list)) if list.len() == 1 => &list[0],
             Some(value) => value,
@@ -150,11 +163,15 @@ impl<'a> Options<'a> {
     }
 
     pub(super) fn wrong(&self, key: &str, expected: &str, got: &Value) -> Error {
-        malformed(&format!("layer `{}` ({}): option `{key}`", self.layer, self.class), expected, &brief(got))
+        self.malformed(key, expected, &brief(got))
+    }
+
+    fn malformed(&self, key: &str, expected: &str, got: &str) -> Error {
+        malformed(&format!("layer `{}` ({}): option `{key}`", self.layer, self.class), expected, &got)
     }
 
     fn required(&self, key: &'static str) -> Result<&'a Value> {
-        self.get(key).ok_or_else(|| self.wrong(key, "a value", &Value::Null))
+        self.get(key).ok_or_else(|| self.malformed(key, "a value", "none"))
     }
 
     fn as_size(&self, key: &str, value: &Value) -> Result<usize> {

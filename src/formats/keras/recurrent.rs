@@ -105,7 +105,11 @@ fn direction(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: usize) -
     let mut spec = RecurrentSpec::new(item.name, width, options.size("units")?);
     spec.batch_first = true;
     spec.bias = options.flag("use_bias", true)?;
+    options.present("activation")?;
     let activation = elementwise(options, "activation", item.version)?;
+    if cell != Cell::Rnn {
+        options.present("recurrent_activation")?;
+    }
     spec.activations = match cell {
         Cell::Rnn => vec![activation],
         Cell::Gru => vec![elementwise(options, "recurrent_activation", item.version)?, activation],

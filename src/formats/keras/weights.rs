@@ -177,6 +177,10 @@ impl Weights {
                         break;
                     }
                 }
+                let next = format!("{holder}/{}", wanted.len());
+                if self.hdf5.has_dataset(&next)? {
+                    return Err(surplus(group, wanted, &next));
+                }
                 Ok((0..wanted.len()).map(|index| format!("{holder}/{index}")).collect())
             }
             Layout::Named(root) => {
@@ -190,6 +194,10 @@ impl Weights {
                     Part::Forward => first,
                     Part::Backward => second,
                 };
+                let unwanted = |path: &&&String| wanted.iter().all(|(wanted, _)| role(path) != *wanted);
+                if let Some(path) = arrays.iter().find(unwanted) {
+                    return Err(surplus(group, wanted, path));
+                }
                 let path = |(wanted, _): &Wanted| {
                     let name = arrays.iter().find(|path| role(path) == *wanted);
                     format!("{folder}/{}", name.map_or(*wanted, |path| path.as_str()))
@@ -198,6 +206,12 @@ impl Weights {
             }
         }
     }
+}
+
+/// An array that the layer's options leave out, such as a bias beside `use_bias = false`.
+fn surplus(group: &str, wanted: &[Wanted], path: &str) -> Error {
+    let roles: Vec<&str> = wanted.iter().map(|(role, _)| *role).collect();
+    malformed(&format!("weights of layer `{group}`"), &format!("no array but {}", roles.join(", ")), &path)
 }
 
 /// `kernel` of `lstm/lstm_cell/kernel:0`, or of `kernel_1:0`, which TensorFlow 1 wrote.

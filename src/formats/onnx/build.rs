@@ -24,13 +24,15 @@ pub struct Build {
     /// Layer whose output the next one reads.
     current: String,
     names: BTreeSet<String>,
+    /// Whether the network's input has its rows first.
+    pub batch_first: bool,
     /// Channels of the network's input, where it is no token ids.
     pub input_size: Option<usize>,
 }
 
 impl Build {
-    pub fn new() -> Self {
-        Self { current: INPUT.to_owned(), names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
+    pub fn new(batch_first: bool) -> Self {
+        Self { batch_first, current: INPUT.to_owned(), names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
     }
 
     /// A name that no layer has yet.

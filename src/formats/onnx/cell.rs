@@ -66,6 +66,7 @@ impl Build {
         self.tensor(&name, "bias_ih_l0", vec![rows], blocks(&bias, 1))?;
         self.tensor(&name, "bias_hh_l0", vec![rows], vec![0.0; rows])?;
         let mut spec = RecurrentSpec::new(name.clone(), input_size, hidden_size);
+        spec.batch_first = self.batch_first;
         let activations = [i.function, g.function, step.output];
         if activations != Cell::Lstm.default_activations() {
             spec.activations = activations.to_vec();

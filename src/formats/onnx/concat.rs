@@ -5,7 +5,7 @@ use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::Node;
 use super::shapes::constant;
-use super::value::{Axis, Of, Tensor, Value};
+use super::value::{Axis, Dim, Of, Tensor, Value};
 use super::walk::Walk;
 use crate::error::Result;
 use crate::network::Join;
@@ -13,7 +13,8 @@ use crate::network::Join;
 impl Walk<'_> {
     pub fn concat(&mut self, node: &Node) -> Result<Value> {
         node.allow(&["axis"])?;
-        let axis = node.int("axis", 0);
+        node.require("axis")?;
+        let axis = node.int("axis", 0)?;
         let values = (0..node.inputs.len()).map(|i| self.value(node, i)).collect::<Result<Vec<_>>>()?;
         let constants: Vec<&Array> =
             values.iter().filter_map(|v| if let Value::Constant(array) = v { Some(&**array) } else { None }).collect();
@@ -25,12 +26,18 @@ impl Walk<'_> {
         }
         if values.iter().all(|v| matches!(v, Value::Dims { .. } | Value::Constant(_))) {
             let lists = (0..values.len()).map(|i| self.dims(node, i)).collect::<Result<Vec<_>>>()?;
+            resolve_axis(node, axis, 1)?;
             return Ok(Value::Dims { dims: lists.concat(), scalar: false });
         }
         if let Some(Value::Fill { value, .. }) = values.first()
             && values.iter().all(|v| matches!(v, Value::Fill { value: other, .. } if other == value))
         {
-            return Ok(Value::Fill { value: *value, dims: None });
+            let all: Option<Vec<&[Dim]>> = values
+                .iter()
+                .map(|v| if let Value::Fill { dims: Some(dims), .. } = v { Some(dims.as_slice()) } else { None })
+                .collect();
+            let dims = all.map(|all| joined_dims(node, &all, axis)).transpose()?;
+            return Ok(Value::Fill { value: *value, dims });
         }
         if values.len() == 1
             && let Some(value) = values.first()
@@ -105,6 +112,24 @@ impl Walk<'_> {
         ids.extend(tensors.iter().filter_map(|t| if let Of::Expression(id) = t.of { Some(id) } else { None }));
         ids
     }
+}
+
+/// The sizes of tensors joined along `axis`.
+fn joined_dims(node: &Node, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
+    let mut dims = all[0].to_vec();
+    let axis = resolve_axis(node, axis, dims.len())?;
+    for other in &all[1..] {
+        let differ =
+            |at: usize| at != axis && matches!((dims[at], other[at]), (Dim::Known(a), Dim::Known(b)) if a != b);
+        if other.len() != dims.len() || (0..dims.len()).any(differ) {
+            return Err(node.malformed(format!("tensors of sizes {dims:?}"), format!("{other:?}")));
+        }
+        dims[axis] = match (dims[axis], other[axis]) {
+            (Dim::Known(a), Dim::Known(b)) => Dim::Known(a.saturating_add(b)),
+            _ => Dim::Any,
+        };
+    }
+    Ok(dims)
 }
 
 fn one_part(tensors: &[Tensor]) -> bool {

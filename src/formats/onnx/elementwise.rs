@@ -12,7 +12,7 @@ use crate::network::{Activation, Join};
 impl Walk<'_> {
     /// A function of one tensor; `None` if the operator is none.
     pub fn unary(&mut self, node: &Node) -> Result<Option<Value>> {
-        let alpha_beta = |alpha: f32, beta: f32| (node.float("alpha", alpha), node.float("beta", beta));
+        let alpha = |default: f32| node.float("alpha", default);
         let (function, known): (Activation, &[&str]) = match node.op.as_str() {
             "Relu" => (Activation::Relu, &[]),
             "Tanh" => (Activation::Tanh, &[]),
@@ -23,22 +23,22 @@ impl Walk<'_> {
             "Sqrt" => (Activation::Sqrt, &[]),
             "Abs" => (Activation::Abs, &[]),
             "Mish" => (Activation::Mish, &[]),
-            "Swish" if node.float("alpha", 1.0) == 1.0 => (Activation::Silu, &["alpha"]),
-            "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha_beta(0.01, 0.0).0 }, &["alpha"]),
-            "Elu" => (Activation::Elu { alpha: alpha_beta(1.0, 0.0).0 }, &["alpha"]),
-            "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha_beta(1.0, 0.0).0 }, &["alpha"]),
+            "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
+            "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
+            "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
+            "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
             "HardSigmoid" => {
-                let (alpha, beta) = alpha_beta(0.2, 0.5);
+                let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
                 (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
             }
             "Selu" => {
-                let close = |name: &str, value: f32| !node.has(name) || (node.float(name, value) - value).abs() < 1e-4;
-                if !close("alpha", 1.673_263_2) || !close("gamma", 1.050_701) {
+                let off = |name: &str, value: f32| Ok((node.float(name, value)? - value).abs() >= 1e-4);
+                if off("alpha", 1.673_263_2)? || off("gamma", 1.050_701)? {
                     return Err(node.unsupported("alpha and gamma other than the paper's"));
                 }
                 (Activation::Selu, &["alpha", "gamma"])
             }
-            "Gelu" => match node.text("approximate", "none").as_str() {
+            "Gelu" => match node.text("approximate", "none")?.as_str() {
                 "none" => (Activation::Gelu, &["approximate"]),
                 "tanh" => (Activation::GeluTanh, &["approximate"]),
                 other => return Err(node.unsupported(format!("approximate `{other}`"))),
@@ -110,31 +110,42 @@ impl Walk<'_> {
                 ("Add", Some(_)) => Ok(Value::Tensor(Tensor { of: Of::Shifted, ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
-            (Value::Tensor(t), Value::Fill { value: 0.0, .. }) | (Value::Fill { value: 0.0, .. }, Value::Tensor(t))
+            (Value::Tensor(t), Value::Fill { value: 0.0, dims })
+            | (Value::Fill { value: 0.0, dims }, Value::Tensor(t))
                 if op == "Add" =>
             {
+                self.must_spread(node, &t, dims.as_deref())?;
                 Ok(Value::Tensor(t))
             }
-            (Value::Tensor(t), Value::Fill { value: 1.0, .. }) | (Value::Fill { value: 1.0, .. }, Value::Tensor(t))
+            (Value::Tensor(t), Value::Fill { value: 1.0, dims })
+            | (Value::Fill { value: 1.0, dims }, Value::Tensor(t))
                 if op == "Mul" && t.of == Of::Tokens =>
             {
+                self.must_spread(node, &t, dims.as_deref())?;
                 Ok(Value::Tensor(t))
             }
-            (Value::Fill { value, dims }, Value::Constant(_) | Value::Tensor(_))
-            | (Value::Constant(_) | Value::Tensor(_), Value::Fill { value, dims })
+            (Value::Fill { value, dims }, Value::Tensor(t)) | (Value::Tensor(t), Value::Fill { value, dims })
                 if op == "Mul" && value == 0.0 =>
             {
-                Ok(Value::Fill { value, dims })
+                self.must_spread(node, &t, dims.as_deref())?;
+                Ok(Value::Fill { value, dims: Some(t.dims(self.batch)) })
             }
-            (Value::Fill { value: a, dims }, Value::Fill { value: b, .. }) if op == "Add" => {
-                Ok(Value::Fill { value: a + b, dims })
+            (Value::Fill { value, .. }, Value::Constant(_)) | (Value::Constant(_), Value::Fill { value, .. })
+                if op == "Mul" && value == 0.0 =>
+            {
+                Ok(Value::Fill { value, dims: None })
+            }
+            (Value::Fill { value: a, dims: a_dims }, Value::Fill { value: b, dims: b_dims }) if op == "Add" => {
+                Ok(Value::Fill { value: a + b, dims: a_dims.filter(|dims| Some(dims) == b_dims.as_ref()) })
             }
             (Value::Tensor(tensor), Value::Constant(c)) => self.with_constant(node, &tensor, &c, false),
             (Value::Constant(c), Value::Tensor(tensor)) => self.with_constant(node, &tensor, &c, true),
-            (Value::Tensor(tensor), Value::Fill { value, .. }) => {
+            (Value::Tensor(tensor), Value::Fill { value, dims }) => {
+                self.must_spread(node, &tensor, dims.as_deref())?;
                 self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), false)
             }
-            (Value::Fill { value, .. }, Value::Tensor(tensor)) => {
+            (Value::Fill { value, dims }, Value::Tensor(tensor)) => {
+                self.must_spread(node, &tensor, dims.as_deref())?;
                 self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), true)
             }
             (Value::Dims { dims, scalar }, Value::Constant(_) | Value::Dims { .. })
@@ -147,16 +158,31 @@ impl Walk<'_> {
                 let (x, y) = (self.settle(node, &a)?, self.settle(node, &b)?);
                 self.tensors(node, (&a, x), (&b, y))
             }
-            (Value::Tensor(a), Value::State(state)) => {
+            (Value::Tensor(a), Value::State { id: state, .. }) => {
                 let x = self.settle(node, &a)?;
                 self.tensors(node, (&a, x), (&a, state))
             }
-            (Value::State(state), Value::Tensor(b)) => {
+            (Value::State { id: state, .. }, Value::Tensor(b)) => {
                 let y = self.settle(node, &b)?;
                 self.tensors(node, (&b, state), (&b, y))
             }
             _ => Err(node.unsupported("arithmetic on these values")),
         }
+    }
+
+    /// An error if a value of these sizes, as far as they are known, cannot be spread over `tensor`.
+    fn must_spread(&self, node: &Node, tensor: &Tensor, dims: Option<&[Dim]>) -> Result<()> {
+        let Some(dims) = dims else { return Ok(()) };
+        let sizes = tensor.dims(self.batch);
+        // A width of 1 may be widened; whether it may the caller knows.
+        let fits = |(dim, (size, axis)): (&Dim, (&Dim, &Axis))| {
+            matches!(dim, Dim::Known(1) | Dim::Any) || dim == size || (*axis == Axis::Channel && tensor.width == 1)
+        };
+        let places = sizes.iter().zip(&tensor.axes).rev();
+        if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
+            return Ok(());
+        }
+        Err(node.unsupported(format!("a constant of sizes {dims:?} beside a tensor of sizes {sizes:?}")))
     }
 
     fn tensors(&mut self, node: &Node, (a, x): (&Tensor, Id), (b, y): (&Tensor, Id)) -> Result<Value> {
@@ -276,13 +302,16 @@ impl Walk<'_> {
     }
 
     /// A constant as one number or as one for each channel.
-    #[expect(clippy::unused_self, reason = "a method among methods")]
     fn by_channel(&self, node: &Node, tensor: &Tensor, constant: &Array) -> Result<Vec<f64>> {
         let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers beside floats")) };
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
             && (rest.is_empty() || constant.shape.len() <= tensor.axes.len())
         {
+            let dims: Vec<Dim> = constant.shape.iter().map(|&n| Dim::Known(n)).collect();
+            if !rest.is_empty() {
+                self.must_spread(node, tensor, Some(&dims))?;
+            }
             return Ok(vec![f64::from(*first)]);
         }
         let offset = tensor.axes.len().checked_sub(constant.shape.len());

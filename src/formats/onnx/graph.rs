@@ -20,6 +20,8 @@ pub struct Graph {
     pub outputs: Vec<String>,
     /// How many nodes and graph outputs read a value.
     pub uses: BTreeMap<String, usize>,
+    /// ONNX data types of constants and inputs.
+    pub types: BTreeMap<String, i32>,
 }
 
 pub struct GraphInput {
@@ -67,11 +69,15 @@ impl Graph {
                 return Err(malformed(place, "one initializer of a name", format!("two of `{name}`")));
             }
         }
+        let mut types: BTreeMap<String, i32> =
+            graph.initializer.iter().map(|t| (t.name.clone().unwrap_or_default(), t.data_type.unwrap_or(0))).collect();
         let mut inputs = Vec::new();
         for input in &graph.input {
             let name = input.name.clone().unwrap_or_default();
             if !constants.contains_key(&name) {
-                inputs.push(graph_input(name, input)?);
+                let (input, kind) = graph_input(name.clone(), input)?;
+                types.insert(name, kind);
+                inputs.push(input);
             }
         }
         let outputs: Vec<String> = graph.output.iter().map(|o| o.name.clone().unwrap_or_default()).collect();
@@ -80,7 +86,7 @@ impl Graph {
         for name in nodes.iter().flat_map(|n| &n.inputs).chain(&outputs) {
             *uses.entry(name.clone()).or_insert(0) += 1;
         }
-        Ok(Self { nodes, constants, inputs, outputs, uses })
+        Ok(Self { nodes, constants, inputs, outputs, uses, types })
     }
 }
 
@@ -89,15 +95,17 @@ fn opset(model: &ModelProto) -> Result<i64> {
     let version = model.opset_import.iter().find(|o| is_standard(o.domain.as_deref().unwrap_or_default()));
     match version.and_then(|o| o.version) {
         Some(version) if (7..=26).contains(&version) => Ok(version),
-        Some(version) => Err(unsupported("ONNX model", format!("opset {version} (7 to 26 are)"))),
+        Some(version) => Err(unsupported("ONNX model", format!("opset {version} (supported: 7 to 26)"))),
         None => Err(malformed("ONNX model", "an opset_import of ONNX", "none".into())),
     }
 }
 
-fn graph_input(name: String, input: &ValueInfoProto) -> Result<GraphInput> {
+/// An input of the graph, and its ONNX data type.
+fn graph_input(name: String, input: &ValueInfoProto) -> Result<(GraphInput, i32)> {
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let Some(tensor) = tensor else { return Err(unsupported(format!("input `{name}`"), "a type other than tensor")) };
-    let integers = match tensor.elem_type.unwrap_or(0) {
+    let kind = tensor.elem_type.unwrap_or(0);
+    let integers = match kind {
         1 | 10 | 11 | 16 => false,
         2..=7 | 12 | 13 => true,
         other => return Err(unsupported(format!("input `{name}`"), format!("ONNX data type {other}"))),
@@ -105,7 +113,7 @@ fn graph_input(name: String, input: &ValueInfoProto) -> Result<GraphInput> {
     let shape = tensor.shape.as_ref().map(|shape| {
         shape.dim.iter().map(|d| d.dim_value.and_then(|d| usize::try_from(d).ok()).filter(|&d| d > 0)).collect()
     });
-    Ok(GraphInput { name, integers, shape })
+    Ok((GraphInput { name, integers, shape }, kind))
 }
 
 /// Nodes in topological order (Kahn), which also finds cycles and values that nobody makes.
@@ -158,6 +166,18 @@ fn sorted(
     }
 }
 
+/// Types of attributes, with ONNX's numbers.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Float = 1,
+    Int = 2,
+    Text = 3,
+    Tensor = 4,
+    Floats = 6,
+    Ints = 7,
+    Texts = 8,
+}
+
 impl Node {
     fn new(proto: NodeProto, opset: i64, folder: Option<&Path>) -> Result<Self> {
         let op = proto.op_type.unwrap_or_default();
@@ -191,35 +211,65 @@ impl Node {
         self.attributes.contains_key(name)
     }
 
-    pub fn int(&self, name: &str, default: i64) -> i64 {
-        self.attributes.get(name).map_or(default, |a| a.i.unwrap_or(0))
+    /// The attribute `name`, which must be of type `kind`. Files of the oldest exporters state no type.
+    fn attribute(&self, name: &str, kind: Kind) -> Result<Option<&AttributeProto>> {
+        match self.attributes.get(name) {
+            Some(attribute) if ![0, kind as i32].contains(&attribute.kind.unwrap_or(0)) => Err(self.malformed(
+                format!("attribute `{name}` of type {} ({kind:?})", kind as i32),
+                format!("type {}", attribute.kind.unwrap_or(0)),
+            )),
+            found => Ok(found),
+        }
     }
 
-    pub fn float(&self, name: &str, default: f32) -> f32 {
-        self.attributes.get(name).map_or(default, |a| a.f.unwrap_or(0.0))
+    /// An error if a required attribute is missing.
+    pub fn require(&self, name: &str) -> Result<()> {
+        if self.has(name) { Ok(()) } else { Err(self.malformed(format!("attribute `{name}`"), "none")) }
     }
 
-    pub fn ints(&self, name: &str) -> Option<&[i64]> {
-        self.attributes.get(name).map(|a| a.ints.as_slice())
+    pub fn int(&self, name: &str, default: i64) -> Result<i64> {
+        Ok(self.attribute(name, Kind::Int)?.map_or(default, |a| a.i.unwrap_or(0)))
     }
 
-    pub fn floats(&self, name: &str) -> &[f32] {
-        self.attributes.get(name).map_or(&[], |a| a.floats.as_slice())
+    /// An integer attribute that is 0 or 1.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        match self.int(name, i64::from(default))? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.malformed(format!("attribute `{name}` 0 or 1"), other.to_string())),
+        }
     }
 
-    pub fn text(&self, name: &str, default: &str) -> String {
-        let bytes = self.attributes.get(name).and_then(|a| a.s.as_deref());
-        bytes.map_or_else(|| default.to_owned(), |b| String::from_utf8_lossy(b).into_owned())
+    pub fn float(&self, name: &str, default: f32) -> Result<f32> {
+        Ok(self.attribute(name, Kind::Float)?.map_or(default, |a| a.f.unwrap_or(0.0)))
     }
 
-    pub fn texts(&self, name: &str) -> Vec<String> {
-        let strings = self.attributes.get(name).map_or(&[][..], |a| &a.strings);
-        strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+    pub fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
+        Ok(self.attribute(name, Kind::Ints)?.map(|a| a.ints.as_slice()))
+    }
+
+    pub fn floats(&self, name: &str) -> Result<&[f32]> {
+        Ok(self.attribute(name, Kind::Floats)?.map_or(&[], |a| a.floats.as_slice()))
+    }
+
+    pub fn text(&self, name: &str, default: &str) -> Result<String> {
+        let bytes = self.attribute(name, Kind::Text)?.and_then(|a| a.s.as_deref());
+        Ok(bytes.map_or_else(|| default.to_owned(), |b| String::from_utf8_lossy(b).into_owned()))
+    }
+
+    pub fn texts(&self, name: &str) -> Result<Vec<String>> {
+        let strings = self.attribute(name, Kind::Texts)?.map_or(&[][..], |a| &a.strings);
+        Ok(strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect())
     }
 
     pub fn tensor(&self, name: &str) -> Result<Option<Array>> {
-        let tensor = self.attributes.get(name).and_then(|a| a.t.as_ref());
+        let tensor = self.attribute(name, Kind::Tensor)?.and_then(|a| a.t.as_ref());
         tensor.map(|t| array::decode(t, self.folder.as_deref())).transpose()
+    }
+
+    /// The ONNX data type of a tensor attribute.
+    pub fn tensor_type(&self, name: &str) -> Result<Option<i32>> {
+        Ok(self.attribute(name, Kind::Tensor)?.and_then(|a| a.t.as_ref()).and_then(|t| t.data_type))
     }
 
     pub fn unsupported(&self, what: impl Into<String>) -> Error {

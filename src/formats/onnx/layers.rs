@@ -41,6 +41,7 @@ impl Walk<'_> {
             }
             "Dropout" => {
                 node.allow(&["ratio", "seed", "is_test"])?;
+                node.float("ratio", 0.5)?;
                 if self.used(node, 1) {
                     return Err(node.unsupported("a dropout's mask"));
                 }
@@ -69,7 +70,8 @@ impl Walk<'_> {
 
     fn cast(&self, node: &Node) -> Result<Value> {
         node.allow(&["to", "saturate", "round_mode"])?;
-        let floats = match node.int("to", 0) {
+        node.require("to")?;
+        let floats = match node.int("to", 0)? {
             1 | 10 | 11 | 16 => true,
             2..=7 | 9 | 12 | 13 => false,
             other => return Err(node.unsupported(format!("ONNX data type {other}"))),
@@ -108,7 +110,7 @@ impl Walk<'_> {
             return Err(node.unsupported("a matrix of integers"));
         }
         let (x, like) = match self.value(node, 0)? {
-            Value::State(state) => (state, None),
+            Value::State { id: state, .. } => (state, None),
             _ => {
                 let tensor = self.tensor(node, 0)?;
                 (self.settle(node, &tensor)?, Some(tensor))
@@ -127,23 +129,28 @@ impl Walk<'_> {
         let id = self.build.expressions.add(&node.name, Expression::Product(x, matrix), n, facts.sequence)?;
         match like {
             Some(tensor) => Ok(self.like(&tensor, id)),
-            None => Ok(Value::State(id)),
+            None => Ok(Value::State { id, dims: None }),
         }
     }
 
     fn gemm(&mut self, node: &Node) -> Result<Value> {
         node.allow(&["alpha", "beta", "transA", "transB"])?;
-        if node.int("transA", 0) != 0 {
+        if node.int("transA", 0)? != 0 {
             return Err(node.unsupported("transA"));
         }
+        if let Value::Tensor(tensor) = self.value(node, 0)?
+            && tensor.axes.len() != 2
+        {
+            return Err(node.malformed("an input of two axes", format!("{:?}", tensor.axes)));
+        }
         let mut matrix = self.constant(node, 1)?;
-        if node.int("transB", 0) != 0 {
+        if node.int("transB", 0)? != 0 {
             let (&[n, k], Some(data)) = (&matrix.shape[..], matrix.as_floats()) else {
                 return Err(node.unsupported(format!("a matrix of shape {:?}", matrix.shape)));
             };
             matrix = Rc::new(Array::floats(vec![k, n], transpose(data, n, k)));
         }
-        let alpha = node.float("alpha", 1.0);
+        let alpha = node.float("alpha", 1.0)?;
         if let (true, Some(data)) = (alpha != 1.0, matrix.as_floats()) {
             matrix = Rc::new(Array::floats(matrix.shape.clone(), data.iter().map(|x| x * alpha).collect()));
         }
@@ -151,8 +158,13 @@ impl Walk<'_> {
         let value = self.product(node, matrix)?;
         let (Value::Tensor(tensor), true) = (&value, self.given(node, 2)) else { return Ok(value) };
         let bias = self.constant(node, 2)?;
-        let beta = f64::from(node.float("beta", 1.0));
-        let numbers = bias.as_floats().filter(|b| b.len() == 1 || b.len() == width);
+        let beta = f64::from(node.float("beta", 1.0)?);
+        let fits = match bias.shape[..] {
+            [] => true,
+            [n] | [1, n] => n == 1 || n == width,
+            _ => false,
+        };
+        let numbers = bias.as_floats().filter(|_| fits);
         let numbers =
             numbers.ok_or_else(|| node.malformed(format!("C of {width} floats"), format!("{:?}", bias.shape)))?;
         let offset: Vec<f64> = numbers.iter().map(|&x| f64::from(x) * beta).collect();
@@ -184,7 +196,7 @@ impl Walk<'_> {
     fn sliding(&self, node: &Node, kernel: &[usize], time: usize, steps: Dim) -> Result<(Sliding, Dim)> {
         let axes = kernel.len();
         let read = |name: &str, default: i64, count: usize| -> Result<Vec<usize>> {
-            let ints = node.ints(name).map_or_else(|| vec![default; count], <[i64]>::to_vec);
+            let ints = node.ints(name)?.map_or_else(|| vec![default; count], <[i64]>::to_vec);
             let sizes = ints.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>();
             sizes
                 .filter(|s| s.len() == count)
@@ -192,7 +204,7 @@ impl Walk<'_> {
         };
         let (strides, dilations, pads) =
             (read("strides", 1, axes)?, read("dilations", 1, axes)?, read("pads", 0, 2 * axes)?);
-        let auto = node.text("auto_pad", "NOTSET");
+        let auto = node.text("auto_pad", "NOTSET")?;
         for other in (0..axes).filter(|&a| a != time) {
             if [kernel[other], pads[other] + 1, pads[axes + other] + 1] != [1; 3] {
                 return Err(node.unsupported("a window over two axes"));
@@ -210,13 +222,14 @@ impl Walk<'_> {
             "SAME_LOWER" if stride == 1 => Padding::Zeros { left: span.div_ceil(2), right: span / 2 },
             other => return Err(node.unsupported(format!("auto_pad {other}"))),
         };
+        let open = Dim::Windows(self.build.layers.len());
         let after = match (steps, padding) {
             (Dim::Known(n), Padding::Zeros { left, right }) => {
                 let room = n.checked_add(left).and_then(|n| n.checked_add(right)).and_then(|n| n.checked_sub(span + 1));
-                room.and_then(|n| n.checked_div(stride)).map_or(Dim::Any, |n| Dim::Known(n + 1))
+                room.and_then(|n| n.checked_div(stride)).map_or(open, |n| Dim::Known(n + 1))
             }
             (Dim::Known(n), Padding::Same) if stride > 0 => Dim::Known(n.div_ceil(stride)),
-            _ => Dim::Any,
+            _ => open,
         };
         Ok((Sliding { kernel, stride, dilation, padding }, after))
     }
@@ -232,16 +245,16 @@ impl Walk<'_> {
         };
         let (out_channels, kernel) = (weight.shape[0], &weight.shape[2..]);
         let (sliding, steps) = self.sliding(node, kernel, time, tensor.steps)?;
-        let groups = usize::try_from(node.int("group", 1)).unwrap_or(0);
+        let groups = usize::try_from(node.int("group", 1)?).unwrap_or(0);
         let in_channels = tensor.width;
         if weight.shape[1].checked_mul(groups) != Some(in_channels) || groups == 0 {
             let expected = format!("a weight [N, {in_channels}/{groups}, K]");
             return Err(node.malformed(expected, format!("{:?}", weight.shape)));
         }
         let given: Option<Vec<usize>> =
-            node.ints("kernel_shape").map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
+            node.ints("kernel_shape")?.map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
         if given.is_some_and(|given| given != kernel) {
-            return Err(node.malformed(format!("kernel_shape {kernel:?}"), format!("{:?}", node.ints("kernel_shape"))));
+            return Err(node.malformed(format!("kernel_shape {kernel:?}"), format!("{:?}", node.ints("kernel_shape")?)));
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -249,7 +262,7 @@ impl Walk<'_> {
         let bias = self.given(node, 2);
         if bias {
             let numbers = self.constant(node, 2)?;
-            let Some(data) = numbers.as_floats().filter(|b| b.len() == out_channels) else {
+            let Some(data) = numbers.as_floats().filter(|_| numbers.shape == [out_channels]) else {
                 return Err(node.malformed(format!("a bias [{out_channels}]"), format!("{:?}", numbers.shape)));
             };
             self.build.tensor(&name, "bias", vec![out_channels], data.to_vec())?;
@@ -271,18 +284,10 @@ impl Walk<'_> {
     }
 
     fn pool(&mut self, node: &Node, pool: Pool) -> Result<Value> {
-        node.allow(&[
-            "auto_pad",
-            "ceil_mode",
-            "count_include_pad",
-            "dilations",
-            "kernel_shape",
-            "pads",
-            "storage_order",
-            "strides",
-        ])?;
+        let own = if pool == Pool::Max { "storage_order" } else { "count_include_pad" };
+        node.allow(&["auto_pad", "ceil_mode", own, "dilations", "kernel_shape", "pads", "strides"])?;
         let (tensor, id, time) = self.image(node)?;
-        let kernel = node.ints("kernel_shape").unwrap_or_default();
+        let kernel = node.ints("kernel_shape")?.unwrap_or_default();
         let sizes: Vec<usize> = kernel.iter().filter_map(|&n| usize::try_from(n).ok()).collect();
         if sizes.len() != tensor.axes.len() - 2 {
             return Err(
@@ -290,8 +295,15 @@ impl Walk<'_> {
             );
         }
         let (sliding, steps) = self.sliding(node, &sizes, time, tensor.steps)?;
-        if node.int("ceil_mode", 0) != 0 && sliding.stride > 1 {
+        if node.int("ceil_mode", 0)? != 0 && sliding.stride > 1 {
             return Err(node.unsupported("ceil_mode"));
+        }
+        if let Padding::Zeros { left, right } = sliding.padding
+            && left.max(right) >= sliding.kernel
+        {
+            return Err(
+                node.malformed(format!("pads below the kernel's {}", sliding.kernel), format!("{left}, {right}"))
+            );
         }
         if sliding.dilation != 1 || self.used(node, 1) {
             return Err(node.unsupported("dilations or indices"));
@@ -304,7 +316,7 @@ impl Walk<'_> {
             kernel_size: sliding.kernel,
             stride: sliding.stride,
             padding: sliding.padding,
-            count_include_pad: pool == Pool::Average && node.int("count_include_pad", 0) != 0,
+            count_include_pad: pool == Pool::Average && node.int("count_include_pad", 0)? != 0,
         };
         let width = tensor.width;
         let id = self.build.layer(&read, &name, LayerSpec::Pool1d(spec), width, true)?;
@@ -323,7 +335,7 @@ impl Walk<'_> {
             let axes = self.integers(node, "axes", 1)?.unwrap_or_default();
             axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<Vec<_>>>()?
         };
-        let keep = node.op.starts_with("Global") || node.int("keepdims", 1) != 0;
+        let keep = node.op.starts_with("Global") || node.int("keepdims", 1)? != 0;
         let labels: Vec<Axis> = axes.iter().map(|&a| tensor.axes[a]).collect();
         match labels.iter().copied().filter(|&a| a != Axis::Unit).collect::<Vec<_>>()[..] {
             [Axis::Channel] if pool == Pool::Average && keep => {
@@ -352,7 +364,7 @@ impl Walk<'_> {
     /// Stores the weight or the bias of a normalization.
     fn channel_tensor(&mut self, node: &Node, index: usize, layer: &str, tensor: &str, width: usize) -> Result<()> {
         let array = self.constant(node, index)?;
-        match array.as_floats().filter(|_| array.len() == width) {
+        match array.as_floats().filter(|_| array.shape == [width]) {
             Some(data) => self.build.tensor(layer, tensor, vec![width], data.to_vec()),
             None => Err(node.malformed(format!("{tensor} [{width}]"), format!("{:?}", array.shape))),
         }
@@ -362,7 +374,7 @@ impl Walk<'_> {
         node.allow(&["axis", "epsilon", "stash_type"])?;
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
-        let axis = resolve_axis(node, node.int("axis", -1), tensor.axes.len())?;
+        let axis = resolve_axis(node, node.int("axis", -1)?, tensor.axes.len())?;
         if axis + 1 != tensor.axes.len()
             || tensor.axes[axis] != Axis::Channel
             || self.used(node, 1)
@@ -378,7 +390,7 @@ impl Walk<'_> {
         if bias {
             self.channel_tensor(node, 2, &name, "bias", width)?;
         }
-        let eps = node.float("epsilon", 1e-5);
+        let eps = node.float("epsilon", 1e-5)?;
         let spec = NormSpec { name: name.clone(), num_features: width, eps, weight: true, bias };
         let sequence = self.build.expressions.facts(id).sequence;
         let id = self.build.layer(&read, &name, LayerSpec::LayerNorm(spec), width, sequence)?;
@@ -387,9 +399,10 @@ impl Walk<'_> {
 
     fn batch_norm(&mut self, node: &Node) -> Result<Value> {
         node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
+        node.float("momentum", 0.9)?;
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
-        let trains = node.int("training_mode", 0) != 0 || node.int("spatial", 1) != 1 || node.outputs.len() > 1;
+        let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
         if trains || tensor.axes.get(1) != Some(&Axis::Channel) {
             return Err(node.unsupported(format!("training, or an input with the axes {:?}", tensor.axes)));
         }
@@ -399,7 +412,7 @@ impl Walk<'_> {
         for (index, part) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
             self.channel_tensor(node, index, &name, part, width)?;
         }
-        let eps = node.float("epsilon", 1e-5);
+        let eps = node.float("epsilon", 1e-5)?;
         let spec = NormSpec { name: name.clone(), num_features: width, eps, weight: true, bias: true };
         let sequence = self.build.expressions.facts(id).sequence;
         let id = self.build.layer(&read, &name, LayerSpec::BatchNorm(spec), width, sequence)?;
@@ -411,7 +424,7 @@ impl Walk<'_> {
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
-        let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 }), rank)?;
+        let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 })?, rank)?;
         if axis + 1 != rank || tensor.axes[axis] != Axis::Channel {
             return Err(node.unsupported(format!("a softmax over the axis {axis} of {:?}", tensor.axes)));
         }
@@ -441,7 +454,7 @@ impl Walk<'_> {
         let table = self.constant(node, 0)?;
         let ids = self.tensor(node, 1)?;
         let (&[num_embeddings, embedding_dim], Some(data), 0) =
-            (&table.shape[..], table.as_floats(), node.int("axis", 0))
+            (&table.shape[..], table.as_floats(), node.int("axis", 0)?)
         else {
             return Err(node.unsupported("a table that is not [V, E]"));
         };
@@ -458,17 +471,22 @@ impl Walk<'_> {
 }
 
 fn constant(node: &Node) -> Result<Value> {
-    node.allow(&["value", "value_float", "value_floats", "value_int", "value_ints"])?;
+    const VALUES: [&str; 5] = ["value", "value_float", "value_floats", "value_int", "value_ints"];
+    node.allow(&VALUES)?;
+    let given = VALUES.iter().filter(|name| node.has(name)).count();
+    if given != 1 {
+        return Err(node.malformed(format!("one of the attributes {VALUES:?}"), given.to_string()));
+    }
     let array = if let Some(array) = node.tensor("value")? {
         array
     } else if node.has("value_float") {
-        Array::floats(vec![], vec![node.float("value_float", 0.0)])
+        Array::floats(vec![], vec![node.float("value_float", 0.0)?])
     } else if node.has("value_int") {
-        Array::ints(vec![], vec![node.int("value_int", 0)])
-    } else if let Some(ints) = node.ints("value_ints") {
+        Array::ints(vec![], vec![node.int("value_int", 0)?])
+    } else if let Some(ints) = node.ints("value_ints")? {
         Array::ints(vec![ints.len()], ints.to_vec())
     } else {
-        let floats = node.floats("value_floats").to_vec();
+        let floats = node.floats("value_floats")?.to_vec();
         Array::floats(vec![floats.len()], floats)
     };
     Ok(Value::Constant(Rc::new(array)))

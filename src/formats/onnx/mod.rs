@@ -27,6 +27,7 @@ mod expression;
 mod external;
 mod graph;
 mod layers;
+mod operators;
 mod proto;
 mod recurrent;
 mod regroup;
@@ -69,6 +70,7 @@ fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
     if bytes.is_empty() {
         return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
     }
+    super::foreign::refuse(name, bytes)?;
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
     walk::network(&graph::Graph::new(model, folder)?)

@@ -80,6 +80,8 @@ pub struct AttributeProto {
     pub ints: Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
+    #[prost(int32, optional, tag = "20")]
+    pub kind: Option<i32>,
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
 }

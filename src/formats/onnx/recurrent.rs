@@ -37,12 +37,12 @@ impl Walk<'_> {
         let common =
             ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout"];
         node.allow(&[&common[..], own].concat())?;
-        let time_first = match node.int("layout", 0) {
+        let time_first = match node.int("layout", 0)? {
             0 => true,
             1 => false,
             other => return Err(node.malformed("layout 0 or 1", other.to_string())),
         };
-        let (reverse, bidirectional) = match node.text("direction", "forward").as_str() {
+        let (reverse, bidirectional) = match node.text("direction", "forward")?.as_str() {
             "forward" => (false, false),
             "reverse" => (true, false),
             "bidirectional" => (false, true),
@@ -52,7 +52,6 @@ impl Walk<'_> {
 
         let x = self.tensor(node, 0)?;
         let input = self.settle(node, &x)?;
-        self.expect_sequence(node, &x, time_first)?;
         let input_size = x.width;
         let r = self.weight(node, 2, "R")?;
         let [_, _, hidden_size] = r.shape[..] else { return Err(shape_error(node, "R", "[D, G*H, H]", &r)) };
@@ -65,19 +64,21 @@ impl Walk<'_> {
                 return Err(shape_error(node, name, &format!("{shape:?}"), array));
             }
         }
-        if node.has("hidden_size") && usize::try_from(node.int("hidden_size", 0)) != Ok(hidden_size) {
-            return Err(node
-                .malformed(format!("hidden_size {hidden_size}, as R has it"), node.int("hidden_size", 0).to_string()));
+        if node.has("hidden_size") && usize::try_from(node.int("hidden_size", 0)?) != Ok(hidden_size) {
+            return Err(node.malformed(
+                format!("hidden_size {hidden_size}, as R has it"),
+                node.int("hidden_size", 0)?.to_string(),
+            ));
         }
 
         let name = self.build.unique(&node.name);
         let mut spec = RecurrentSpec::new(name.clone(), input_size, hidden_size);
         spec.reverse = reverse;
         spec.bidirectional = bidirectional;
-        spec.batch_first = self.batch_first;
-        spec.coupled = node.int("input_forget", 0) != 0;
-        spec.reset_after = cell != Cell::Gru || node.int("linear_before_reset", 0) != 0;
-        spec.clip = node.has("clip").then(|| node.float("clip", 0.0));
+        spec.batch_first = self.build.batch_first;
+        spec.coupled = node.int("input_forget", 0)? != 0;
+        spec.reset_after = cell != Cell::Gru || node.int("linear_before_reset", 0)? != 0;
+        spec.clip = if node.has("clip") { Some(node.float("clip", 0.0)?) } else { None };
         spec.activations = activations(node, cell, directions)?;
 
         let order = gate_order(cell);
@@ -91,10 +92,13 @@ impl Walk<'_> {
         }
         spec.bias = self.bias(node, &name, order, [directions, rows, hidden_size])?;
         spec.peephole = self.peepholes(node, cell, &name, [directions, hidden_size])?;
+        // Behind what does not depend on how the input's axes are read, so that this is what an error says.
+        self.expect_sequence(node, &x, time_first)?;
         self.lengths(node, &x, &name)?;
 
-        let h = self.start(node, 5, time_first, [directions, hidden_size])?;
-        let c = self.start(node, 6, time_first, [directions, hidden_size])?;
+        let rows = x.dims(self.batch)[usize::from(time_first)];
+        let h = self.start(node, 5, rows, time_first, [directions, hidden_size])?;
+        let c = self.start(node, 6, rows, time_first, [directions, hidden_size])?;
         if cell != Cell::Lstm && !matches!(c, Start::Zero) {
             return Err(node.unsupported("initial_c without an LSTM"));
         }
@@ -174,7 +178,7 @@ impl Walk<'_> {
     }
 
     fn peepholes(&mut self, node: &Node, cell: Cell, name: &str, [directions, hidden]: [usize; 2]) -> Result<bool> {
-        if !self.given(node, 7) || cell != Cell::Lstm {
+        if cell != Cell::Lstm || !self.given(node, 7) {
             return Ok(false);
         }
         let p = self.weight(node, 7, "P")?;
@@ -212,17 +216,50 @@ impl Walk<'_> {
             | Value::Fill { .. }
             | Value::Dims { .. }
             | Value::Tensor(_)
-            | Value::State(_)
+            | Value::State { .. }
             | Value::States(_) => Err(node.unsupported("computed sequence_lens")),
         }
     }
 
-    fn start(&self, node: &Node, index: usize, time_first: bool, [directions, hidden]: [usize; 2]) -> Result<Start> {
+    fn start(
+        &self,
+        node: &Node,
+        index: usize,
+        batch: Dim,
+        time_first: bool,
+        [directions, hidden]: [usize; 2],
+    ) -> Result<Start> {
         if !self.given(node, index) {
             return Ok(Start::Zero);
         }
-        match self.value(node, index)? {
-            Value::State(_) => Ok(Start::Caller),
+        let value = self.value(node, index)?;
+        let dims = match &value {
+            Value::State { dims, .. } | Value::Fill { dims, .. } => dims.clone(),
+            Value::Constant(array) => Some(array.shape.iter().map(|&n| Dim::Known(n)).collect()),
+            _ => return Err(node.unsupported("an initial state that is computed from the input")),
+        };
+        let (d, h) = (Dim::Known(directions), Dim::Known(hidden));
+        let expected = if time_first { [d, batch, h] } else { [batch, d, h] };
+        // A number of rows may be left open on one side only; that of directions and of units may not.
+        let fits = |(at, (got, expected)): (usize, (&Dim, &Dim))| match (got, expected) {
+            (Dim::Any, _) => true,
+            (Dim::Known(_), open) | (open, Dim::Known(_)) if at == usize::from(time_first) => {
+                got == expected || !matches!(open, Dim::Known(_))
+            }
+            _ => got == expected,
+        };
+        if let Some(dims) = dims
+            && !(dims.len() == 3 && dims.iter().zip(&expected).enumerate().all(fits))
+        {
+            let letters = if time_first {
+                format!("[{directions}, B, {hidden}]")
+            } else {
+                format!("[B, {directions}, {hidden}]")
+            };
+            return Err(node.malformed(format!("initial state of shape {letters}"), sizes(&dims)));
+        }
+        match value {
+            Value::State { .. } => Ok(Start::Caller),
             Value::Fill { value: 0.0, .. } => Ok(Start::Zero),
             Value::Fill { value, .. } => Ok(Start::Stored(vec![value; directions * hidden])),
             Value::Constant(array) => {
@@ -230,17 +267,7 @@ impl Walk<'_> {
                 if all.iter().all(|&x| x == 0.0) {
                     return Ok(Start::Zero);
                 }
-                let batch = match (array.shape.as_slice(), time_first) {
-                    (&[d, b, h], true) | (&[b, d, h], false) if [d, h] == [directions, hidden] => b,
-                    _ => {
-                        return Err(shape_error(
-                            node,
-                            "initial state",
-                            &format!("[{directions}, B, {hidden}]"),
-                            &array,
-                        ));
-                    }
-                };
+                let batch = array.shape[usize::from(time_first)];
                 let row = |b: usize, d: usize| {
                     let at = if time_first { d * batch + b } else { b * directions + d };
                     &all[at * hidden..][..hidden]
@@ -255,6 +282,19 @@ impl Walk<'_> {
     }
 }
 
+/// Sizes as a shape; `?` where one is not known.
+fn sizes(dims: &[Dim]) -> String {
+    let size = |dim: &Dim| match dim {
+        Dim::Known(n) => n.to_string(),
+        Dim::Steps => "T".into(),
+        Dim::Batch => "B".into(),
+        Dim::Windows(_) => "T'".into(),
+        Dim::Below(n) => n.to_string(),
+        Dim::Any => "?".into(),
+    };
+    format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
+}
+
 fn shape_error(node: &Node, tensor: &str, expected: &str, got: &Array) -> Error {
     node.malformed(format!("{tensor} of shape {expected}"), format!("{:?}", got.shape))
 }
@@ -266,8 +306,8 @@ fn blocks(numbers: &[f32], order: &[usize], size: usize) -> Vec<f32> {
 
 /// The functions of all directions; empty where they are the cell's own.
 fn activations(node: &Node, cell: Cell, directions: usize) -> Result<Vec<Activation>> {
-    let names = node.texts("activations");
-    let (mut alphas, mut betas) = (node.floats("activation_alpha").iter(), node.floats("activation_beta").iter());
+    let names = node.texts("activations")?;
+    let (mut alphas, mut betas) = (node.floats("activation_alpha")?.iter(), node.floats("activation_beta")?.iter());
     let own = cell.default_activations();
     let names: Vec<String> = match names.len() {
         0 => own.iter().map(|a| format!("{a:?}")).cycle().take(own.len() * directions).collect(),

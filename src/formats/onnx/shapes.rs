@@ -22,8 +22,11 @@ impl Walk<'_> {
             "ReduceProd" => {
                 node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
                 let dims = self.dims(node, 0)?;
+                if self.integers(node, "axes", 1)?.is_some_and(|axes| axes != [0] && axes != [-1]) {
+                    return Err(node.malformed("axis 0", "other axes"));
+                }
                 let all = dims.into_iter().fold(Dim::Known(1), product);
-                Value::Dims { dims: vec![all], scalar: node.int("keepdims", 1) == 0 }
+                Value::Dims { dims: vec![all], scalar: node.int("keepdims", 1)? == 0 }
             }
             "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" | "Slice" | "Split" => {
                 let value = self.value(node, 0)?;
@@ -39,8 +42,14 @@ impl Walk<'_> {
         match value {
             Value::Lengths => return all(Value::Lengths),
             Value::States(ids) => return all(Value::States(ids)),
-            Value::State(_) => return node.outputs.iter().map(|output| self.state(output)).collect(),
-            Value::Fill { value, .. } => return all(Value::Fill { value, dims: None }),
+            Value::State { dims, .. } => {
+                let moved = self.moved_dims(node, dims)?;
+                return node.outputs.iter().zip(moved).map(|(output, dims)| self.state(output, dims)).collect();
+            }
+            Value::Fill { value, dims } => {
+                let moved = self.moved_dims(node, dims)?;
+                return Ok(moved.into_iter().map(|dims| Value::Fill { value, dims }).collect());
+            }
             _ => {}
         }
         let rank = match &value {
@@ -50,16 +59,7 @@ impl Walk<'_> {
         };
         let moved = match (node.op.as_str(), value) {
             ("Transpose", value) => {
-                node.allow(&["perm"])?;
-                let order = match node.ints("perm") {
-                    Some(perm) => perm.iter().map(|&p| resolve_axis(node, p, rank)).collect::<Result<Vec<_>>>()?,
-                    None => (0..rank).rev().collect(),
-                };
-                let mut sorted = order.clone();
-                sorted.sort_unstable();
-                if !sorted.into_iter().eq(0..rank) {
-                    return Err(node.malformed(format!("an order of {rank} axes"), format!("{order:?}")));
-                }
+                let order = self.order(node, rank)?;
                 match value {
                     Value::Constant(array) => constant(array.permuted(&order)),
                     Value::Tensor(mut tensor) => {
@@ -74,11 +74,12 @@ impl Walk<'_> {
             ("Reshape", value) => {
                 node.allow(&["allowzero"])?;
                 let target = self.dims(node, 1)?;
+                node.flag("allowzero", false)?;
                 self.reshape(node, value, &target)?
             }
             ("Flatten", value) => {
                 node.allow(&["axis"])?;
-                let axis = node.int("axis", 1);
+                let axis = node.int("axis", 1)?;
                 if axis != 1 || rank != 2 {
                     return Err(node.unsupported(format!("axis {axis} of {rank} axes")));
                 }
@@ -90,18 +91,114 @@ impl Walk<'_> {
         Ok(vec![moved])
     }
 
-    fn squeeze(&self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+    /// The sizes of every output of an operator that moves axes, for a value of which nothing but sizes is known.
+    fn moved_dims(&self, node: &Node, dims: Option<Vec<Dim>>) -> Result<Vec<Option<Vec<Dim>>>> {
+        let outputs = node.outputs.len().max(1);
+        let Some(mut dims) = dims else { return Ok(vec![None; outputs]) };
+        let rank = dims.len();
+        match node.op.as_str() {
+            "Transpose" => {
+                let order = self.order(node, rank)?;
+                dims = order.iter().map(|&axis| dims[axis]).collect();
+            }
+            "Squeeze" => {
+                let gone = self.squeezed(node, &dims)?;
+                dims = (0..rank).filter(|at| !gone.contains(at)).map(|at| dims[at]).collect();
+            }
+            "Unsqueeze" => {
+                for at in self.unsqueezed(node, rank)? {
+                    dims.insert(at.min(dims.len()), Dim::Known(1));
+                }
+            }
+            "Reshape" => {
+                let target = self.dims(node, 1)?;
+                let size = |(at, &size): (usize, &Dim)| match size {
+                    Dim::Known(0) => dims.get(at).copied().unwrap_or(Dim::Any),
+                    Dim::Below(_) => Dim::Any,
+                    size => size,
+                };
+                dims = target.iter().enumerate().map(size).collect();
+            }
+            "Slice" => {
+                for (axis, start, end, step) in self.slices(node, rank)? {
+                    dims[axis] = match dims[axis] {
+                        Dim::Known(size) => {
+                            let (_, count, _) = slice_range(size, start, end, step)
+                                .ok_or_else(|| node.unsupported(format!("slice {start}:{end}:{step}")))?;
+                            Dim::Known(count)
+                        }
+                        size if start == 0 && end >= i64::from(i32::MAX) && step == 1 => size,
+                        _ => Dim::Any,
+                    };
+                }
+            }
+            "Split" => {
+                let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
+                let Dim::Known(size) = dims[axis] else { return Ok(vec![None; outputs]) };
+                let part = |part: i64| {
+                    let mut dims = dims.clone();
+                    dims[axis] = usize::try_from(part).map_or(Dim::Any, Dim::Known);
+                    Some(dims)
+                };
+                return Ok(self.parts(node, size)?.into_iter().map(part).collect());
+            }
+            _ => return Ok(vec![None; outputs]),
+        }
+        Ok(vec![Some(dims); outputs])
+    }
+
+    /// The order that a Transpose of `rank` axes says.
+    fn order(&self, node: &Node, rank: usize) -> Result<Vec<usize>> {
+        node.allow(&["perm"])?;
+        let order = match node.ints("perm")? {
+            Some(perm) => perm.iter().map(|&p| resolve_axis(node, p, rank)).collect::<Result<Vec<_>>>()?,
+            None => (0..rank).rev().collect(),
+        };
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        if sorted.into_iter().eq(0..rank) {
+            Ok(order)
+        } else {
+            Err(node.malformed(format!("an order of {rank} axes"), format!("{order:?}")))
+        }
+    }
+
+    /// The axes that a Squeeze takes away.
+    fn squeezed(&self, node: &Node, sizes: &[Dim]) -> Result<Vec<usize>> {
         node.allow(&["axes"])?;
-        let axes = self.integers(node, "axes", 1)?;
-        let sizes = match &value {
+        let rank = sizes.len();
+        let gone: Vec<usize> = match self.integers(node, "axes", 1)? {
+            Some(axes) => axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<_>>()?,
+            None if sizes.iter().all(|size| matches!(size, Dim::Known(_))) => {
+                (0..rank).filter(|&at| sizes[at] == Dim::Known(1)).collect()
+            }
+            None => return Err(node.unsupported("a squeeze without axes of a shape with open sizes")),
+        };
+        match gone.iter().find(|&&at| matches!(sizes[at], Dim::Known(n) if n != 1)) {
+            Some(&at) => Err(node.malformed(format!("axis {at} of size 1"), format!("{:?}", sizes[at]))),
+            None => Ok(gone),
+        }
+    }
+
+    /// Where an Unsqueeze of `rank` axes puts its new ones, in order.
+    fn unsqueezed(&self, node: &Node, rank: usize) -> Result<Vec<usize>> {
+        node.allow(&["axes"])?;
+        let axes = self.integers(node, "axes", 1)?.ok_or_else(|| node.malformed("axes", "none"))?;
+        let mut new = axes.iter().map(|&a| resolve_axis(node, a, rank + axes.len())).collect::<Result<Vec<_>>>()?;
+        new.sort_unstable();
+        if new.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(node.malformed("axes that differ", format!("{axes:?}")));
+        }
+        Ok(new)
+    }
+
+    fn squeeze(&self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+        let sizes: Vec<Dim> = match &value {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             Value::Tensor(tensor) => tensor.dims(self.batch),
             _ => vec![Dim::Known(1)],
         };
-        let gone: Vec<usize> = match axes {
-            Some(axes) => axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<_>>()?,
-            None => (0..rank).filter(|&at| sizes[at] == Dim::Known(1)).collect(),
-        };
+        let gone = self.squeezed(node, &sizes)?;
         if let Some(&at) = gone.iter().find(|&&at| sizes[at] != Dim::Known(1)) {
             return Err(node.unsupported(format!("axis {at}, whose size is {:?} instead of 1", sizes[at])));
         }
@@ -125,11 +222,8 @@ impl Walk<'_> {
     }
 
     fn unsqueeze(&self, node: &Node, value: Value, rank: usize) -> Result<Value> {
-        node.allow(&["axes"])?;
-        let axes = self.integers(node, "axes", 1)?.ok_or_else(|| node.malformed("axes", "none"))?;
         let rank = if matches!(value, Value::Dims { scalar: true, .. }) { 0 } else { rank };
-        let mut new = axes.iter().map(|&a| resolve_axis(node, a, rank + axes.len())).collect::<Result<Vec<_>>>()?;
-        new.sort_unstable();
+        let new = self.unsqueezed(node, rank)?;
         Ok(match value {
             Value::Constant(array) => {
                 let mut shape = array.shape.clone();
@@ -150,7 +244,7 @@ impl Walk<'_> {
             Value::Constant(array) => {
                 let sizes = target.iter().map(|d| dim_to_int(*d)).collect::<Option<Vec<_>>>();
                 let sizes = sizes.ok_or_else(|| node.unsupported("a constant in a shape that depends on the input"))?;
-                Ok(constant(array.reshaped(node, &sizes, node.int("allowzero", 0) != 0)?))
+                Ok(constant(array.reshaped(node, &sizes, node.int("allowzero", 0)? != 0)?))
             }
             Value::Tensor(mut tensor) => {
                 let axes = regrouped(&tensor, self.batch, target);
@@ -180,10 +274,10 @@ impl Walk<'_> {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             Value::Tensor(tensor) => tensor.dims(self.batch),
             Value::Fill { dims: Some(dims), .. } => dims,
-            Value::State(_) => vec![Dim::Any; 3],
+            Value::State { dims, .. } => dims.unwrap_or_else(|| vec![Dim::Any; 3]),
             _ => return Err(node.unsupported("the shape of this value")),
         };
-        let (first, count, _) = slice_range(dims.len(), node.int("start", 0), node.int("end", i64::MAX), 1)
+        let (first, count, _) = slice_range(dims.len(), node.int("start", 0)?, node.int("end", i64::MAX)?, 1)
             .ok_or_else(|| node.unsupported("these sizes"))?;
         Ok(Value::Dims { dims: dims[first..first + count].to_vec(), scalar: false })
     }
@@ -191,10 +285,14 @@ impl Walk<'_> {
     /// Integers that may depend on sizes.
     pub fn dims(&self, node: &Node, index: usize) -> Result<Vec<Dim>> {
         match self.value(node, index)? {
-            Value::Dims { dims, .. } => Ok(dims),
+            Value::Dims { dims, scalar: false } => Ok(dims),
+            Value::Dims { .. } => Err(node.malformed(format!("input {index} of one axis"), "a number without axes")),
             Value::Constant(array) => {
                 let dim = |&n: &i64| usize::try_from(n).map_or(Dim::Below(n), Dim::Known);
                 let ints = array.as_ints().ok_or_else(|| node.unsupported("floats as sizes"))?;
+                if array.shape.len() != 1 {
+                    return Err(node.malformed(format!("input {index} of one axis"), format!("{:?}", array.shape)));
+                }
                 Ok(ints.iter().map(dim).collect())
             }
             _ => Err(node.unsupported(format!("input {index} as sizes"))),
@@ -203,8 +301,12 @@ impl Walk<'_> {
 
     fn constant_of_shape(&self, node: &Node) -> Result<Value> {
         node.allow(&["value"])?;
-        let value = node.tensor("value")?.map_or(Some(0.0), |array| array.scalar());
-        let value = value.ok_or_else(|| node.malformed("one number", "several"))?;
+        let value = match node.tensor("value")? {
+            Some(array) if array.shape != [1] => {
+                return Err(node.malformed("a value of shape [1]", format!("{:?}", array.shape)));
+            }
+            array => array.and_then(|array| array.scalar()).unwrap_or(0.0),
+        };
         Ok(Value::Fill { value, dims: Some(self.dims(node, 0)?) })
     }
 

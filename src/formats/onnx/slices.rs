@@ -1,5 +1,6 @@
 //! Operators that take a part of a tensor.
 
+use super::array::Array;
 use super::constants::{resolve_axis, slice_range};
 use super::expression::Expression;
 use super::graph::Node;
@@ -13,7 +14,8 @@ use crate::network::{LayerSpec, NamedSpec, SelectStep};
 const SMALL: usize = 4096;
 
 impl Walk<'_> {
-    pub fn slice(&mut self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+    /// Axis, start, end and step of every part of a Slice of `rank` axes.
+    pub fn slices(&self, node: &Node, rank: usize) -> Result<Vec<(usize, i64, i64, i64)>> {
         node.allow(&["axes", "starts", "ends"])?;
         let need = |found: Option<Vec<i64>>, what: &str| found.ok_or_else(|| node.malformed(what, "none"));
         let starts = need(self.integers(node, "starts", 1)?, "starts")?;
@@ -26,10 +28,16 @@ impl Walk<'_> {
                 format!("{starts:?}, {ends:?}, {axes:?}, {steps:?}"),
             ));
         }
-        let mut value = value;
-        for (at, axis) in axes.into_iter().enumerate() {
-            let axis = resolve_axis(node, axis, rank)?;
-            value = self.slice_axis(node, value, axis, (starts[at], ends[at], steps[at]))?;
+        let axes = axes.iter().map(|&axis| resolve_axis(node, axis, rank)).collect::<Result<Vec<_>>>()?;
+        if (1..axes.len()).any(|at| axes[..at].contains(&axes[at])) {
+            return Err(node.malformed("axes that differ", format!("{axes:?}")));
+        }
+        Ok(axes.into_iter().enumerate().map(|(at, axis)| (axis, starts[at], ends[at], steps[at])).collect())
+    }
+
+    pub fn slice(&mut self, node: &Node, mut value: Value, rank: usize) -> Result<Value> {
+        for (axis, start, end, step) in self.slices(node, rank)? {
+            value = self.slice_axis(node, value, axis, (start, end, step))?;
         }
         Ok(value)
     }
@@ -137,8 +145,8 @@ impl Walk<'_> {
         node.allow(&["batch_axis", "time_axis"])?;
         let tensor = self.tensor(node, 0)?;
         let rank = tensor.axes.len();
-        let time = resolve_axis(node, node.int("time_axis", 0), rank)?;
-        let batch = resolve_axis(node, node.int("batch_axis", 1), rank)?;
+        let time = resolve_axis(node, node.int("time_axis", 0)?, rank)?;
+        let batch = resolve_axis(node, node.int("batch_axis", 1)?, rank)?;
         if tensor.axes[time] != Axis::Time || !matches!(tensor.axes[batch], Axis::Batch | Axis::Unit) {
             return Err(node.unsupported(format!("a reversal of the axes {:?}", tensor.axes)));
         }
@@ -181,14 +189,25 @@ impl Walk<'_> {
 
     pub fn split(&mut self, node: &Node, value: &Value, rank: usize) -> Result<Vec<Value>> {
         node.allow(&["axis", "split", "num_outputs"])?;
-        let axis = resolve_axis(node, node.int("axis", 0), rank)?;
+        let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
         let size = match value {
             Value::Constant(array) => Dim::Known(array.shape[axis]),
             Value::Tensor(tensor) => tensor.dims(self.batch)[axis],
             _ => return Err(node.unsupported("a split of sizes")),
         };
-        let count = node.outputs.len();
         let Dim::Known(size) = size else { return Err(node.unsupported("a split of an axis of unknown size")) };
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(node.outputs.len());
+        for n in self.parts(node, size)? {
+            parts.push(self.slice_axis(node, value.clone(), axis, (start, start + n, 1))?);
+            start += n;
+        }
+        Ok(parts)
+    }
+
+    /// The sizes of the parts of a Split of an axis of `size`.
+    pub fn parts(&self, node: &Node, size: usize) -> Result<Vec<i64>> {
+        let count = node.outputs.len();
         let sizes = match self.integers(node, "split", 1)? {
             Some(sizes) => sizes,
             None if size.is_multiple_of(count.max(1)) => vec![i64::try_from(size / count.max(1)).unwrap_or(0); count],
@@ -199,13 +218,7 @@ impl Walk<'_> {
         {
             return Err(node.malformed(format!("{count} parts of {size}"), format!("{sizes:?}")));
         }
-        let mut start = 0;
-        let mut parts = Vec::with_capacity(count);
-        for n in sizes {
-            parts.push(self.slice_axis(node, value.clone(), axis, (start, start + n, 1))?);
-            start += n;
-        }
-        Ok(parts)
+        Ok(sizes)
     }
 
     pub fn gather(&mut self, node: &Node) -> Result<Value> {
@@ -220,13 +233,14 @@ impl Walk<'_> {
         let rank = match &data {
             Value::Constant(array) => array.shape.len(),
             Value::Tensor(tensor) => tensor.axes.len(),
-            Value::State(_) => return self.state(&node.outputs[0]),
+            Value::State { dims: Some(dims), .. } | Value::Fill { dims: Some(dims), .. } => dims.len(),
+            Value::State { dims: None, .. } => return self.state(&node.outputs[0], None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
-            Value::Fill { value, .. } => return Ok(Value::Fill { value: *value, dims: None }),
+            Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
             Value::Lengths | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
             Value::Dims { .. } => 1,
         };
-        let axis = resolve_axis(node, node.int("axis", 0), rank)?;
+        let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
         match data {
             Value::Constant(array) => {
                 let size = array.shape[axis];
@@ -240,6 +254,9 @@ impl Walk<'_> {
                 Ok(constant(taken))
             }
             Value::Dims { dims, .. } => {
+                if indices.shape.len() > 1 {
+                    return Err(node.malformed("indices of at most one axis", format!("{:?}", indices.shape)));
+                }
                 let picked =
                     ints.iter().map(|&i| Ok(dims[resolve_axis(node, i, dims.len())?])).collect::<Result<_>>()?;
                 Ok(Value::Dims { dims: picked, scalar: single.is_some() })
@@ -267,7 +284,25 @@ impl Walk<'_> {
                 }
                 (other, _) => Err(node.unsupported(format!("a gather along the axis {other:?}"))),
             },
+            Value::Fill { value, dims: Some(dims) } => {
+                Ok(Value::Fill { value, dims: Some(gathered(node, dims, axis, &indices)?) })
+            }
+            Value::State { dims: Some(dims), .. } => {
+                let dims = gathered(node, dims, axis, &indices)?;
+                self.state(&node.outputs[0], Some(dims))
+            }
             _ => Err(node.unsupported("a gather of this value")),
         }
     }
+}
+
+/// The sizes of a gather along `axis`.
+fn gathered(node: &Node, mut dims: Vec<Dim>, axis: usize, indices: &Array) -> Result<Vec<Dim>> {
+    if let Dim::Known(size) = dims[axis] {
+        for &index in indices.as_ints().unwrap_or_default() {
+            resolve_axis(node, index, size)?;
+        }
+    }
+    dims.splice(axis..=axis, indices.shape.iter().map(|&n| Dim::Known(n)));
+    Ok(dims)
 }

@@ -21,8 +21,11 @@ pub enum Value {
         dims: Option<Vec<Dim>>,
     },
     Tensor(Tensor),
-    /// A state that the caller gives, or a part of it.
-    State(Id),
+    /// A state that the caller gives, or a part of it; its sizes as far as they are known.
+    State {
+        id: Id,
+        dims: Option<Vec<Dim>>,
+    },
     /// One size everywhere.
     Size(Dim),
     /// `sequence_lens` that the caller gives.
@@ -39,6 +42,8 @@ pub enum Dim {
     Steps,
     /// B.
     Batch,
+    /// Timesteps behind the windows of the layer with this index.
+    Windows(usize),
     /// Something computed from sizes.
     Any,
     /// An integer below 0, such as the -1 of a reshape.

@@ -8,9 +8,9 @@ use super::build::Build;
 use super::expression::Expression;
 use super::graph::{Graph, GraphInput, Node};
 use super::value::{Axis, Dim, Id, Of, Part, Tensor, Value};
-use super::{malformed, unsupported};
+use super::{malformed, operators, unsupported};
 use crate::error::{Error, Result};
-use crate::network::{INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
+use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
 
 pub struct Walk<'a> {
     pub graph: &'a Graph,
@@ -18,10 +18,14 @@ pub struct Walk<'a> {
     values: BTreeMap<&'a str, Value>,
     /// Size of the batch axis.
     pub batch: Dim,
-    pub batch_first: bool,
     /// Recurrent layers that read `sequence_lens` of the graph.
     pub with_lengths: BTreeSet<String>,
     live: &'a BTreeSet<&'a str>,
+    main: &'a GraphInput,
+    /// Recurrent nodes whose input had the axes that they read.
+    fitted: usize,
+    /// What the axes of `main` are taken for.
+    axes: &'a [Axis],
 }
 
 /// What the inputs of the graph are for.
@@ -33,6 +37,7 @@ struct Roles<'a> {
 /// The network that `graph` describes.
 pub fn network(graph: &Graph) -> Result<Network> {
     let live = live(graph);
+    operators::check(graph, |node| node.outputs.iter().any(|o| live.contains(o.as_str())))?;
     let roles = roles(graph)?;
     let mut failure: Option<(usize, Error)> = None;
     for axes in readings(roles.main)? {
@@ -99,7 +104,7 @@ fn read<'a>(
     graph: &'a Graph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    axes: &[Axis],
+    axes: &'a [Axis],
     done: &mut usize,
 ) -> Result<Network> {
     let shape = roles.main.shape.as_deref().unwrap_or_default();
@@ -107,9 +112,10 @@ fn read<'a>(
     let dim = |axis: Axis, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
     let (steps, batch) = (dim(Axis::Time, Dim::Steps), dim(Axis::Batch, Dim::Batch));
     let batch_first = axes[0] == Axis::Batch && axes.len() + usize::from(roles.main.integers) == 3;
-    let build = Build::new();
+    let build = Build::new(batch_first);
     let values = BTreeMap::new();
-    let mut walk = Walk { graph, build, values, batch, batch_first, with_lengths: BTreeSet::new(), live };
+    let with_lengths = BTreeSet::new();
+    let mut walk = Walk { graph, build, values, batch, with_lengths, live, main: roles.main, fitted: 0, axes };
     for input in &graph.inputs {
         let name = input.name.as_str();
         let value = if std::ptr::eq(input, roles.main) {
@@ -123,35 +129,44 @@ fn read<'a>(
             let of = if roles.main.integers { Of::Tokens } else { Of::Expression(id) };
             Value::Tensor(Tensor { of, axes: axes.to_vec(), width, steps })
         } else if roles.lengths.contains(name) {
+            let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
+            if input.shape.as_ref().is_some_and(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n)))) {
+                let got = format!("{:?}", input.shape);
+                return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
+            }
             Value::Lengths
         } else {
-            walk.state(name)?
+            let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
+            walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
         };
         walk.values.insert(name, value);
     }
     let is_live = |node: &&Node| node.outputs.iter().any(|o| live.contains(o.as_str()));
     if let Some(node) = graph.nodes.iter().filter(is_live).find(|n| matches!(n.op.as_str(), "Loop" | "Scan" | "If")) {
-        return Err(node.unsupported("control flow; a recurrence that an exporter wrote as a loop is not recognised"));
+        return Err(node.unsupported("control flow (a recurrence that an exporter wrote as a loop)"));
     }
-    for node in &graph.nodes {
-        *done += 1;
+    for (index, node) in graph.nodes.iter().enumerate() {
         if !node.outputs.iter().any(|o| live.contains(o.as_str())) {
             continue;
         }
-        let outputs = walk.node(node)?;
+        let outputs = walk.node(node);
+        *done = 2 * index + walk.fitted;
+        let outputs = outputs?;
         for (name, value) in node.outputs.iter().zip(outputs) {
             if !name.is_empty() {
                 walk.values.insert(name, value);
             }
         }
     }
+    *done = 2 * graph.nodes.len() + walk.fitted;
     walk.finish()
 }
 
 impl Walk<'_> {
     /// A state by the name of the value that holds it.
-    pub fn state(&mut self, name: &str) -> Result<Value> {
-        Ok(Value::State(self.build.expressions.add(name, Expression::State(name.to_owned()), 0, true)?))
+    pub fn state(&mut self, name: &str, dims: Option<Vec<Dim>>) -> Result<Value> {
+        let id = self.build.expressions.add(name, Expression::State(name.to_owned()), 0, true)?;
+        Ok(Value::State { id, dims })
     }
 
     /// Whether the optional input is there.
@@ -185,14 +200,19 @@ impl Walk<'_> {
 
     /// Constant integers, as attribute `name` or as input `index`, which replaced it in later opsets.
     pub fn integers(&self, node: &Node, name: &str, index: usize) -> Result<Option<Vec<i64>>> {
-        if let Some(ints) = node.ints(name) {
+        if let Some(ints) = node.ints(name)? {
             return Ok(Some(ints.to_vec()));
         }
         if !self.given(node, index) {
             return Ok(None);
         }
         match self.value(node, index)? {
-            Value::Constant(array) if array.as_ints().is_some() => Ok(array.as_ints().map(<[i64]>::to_vec)),
+            Value::Constant(array) if array.as_ints().is_some() && array.shape.len() == 1 => {
+                Ok(array.as_ints().map(<[i64]>::to_vec))
+            }
+            Value::Constant(array) if array.as_ints().is_some() => {
+                Err(node.malformed(format!("{name} of one axis"), format!("{:?}", array.shape)))
+            }
             _ => Err(node.unsupported(format!("{name} that are no constant integers"))),
         }
     }
@@ -200,7 +220,7 @@ impl Walk<'_> {
     /// Constant number, as attribute or as input.
     pub fn number(&self, node: &Node, name: &str, index: usize) -> Result<Option<f32>> {
         if node.has(name) {
-            return Ok(Some(node.float(name, 0.0)));
+            return Ok(Some(node.float(name, 0.0)?));
         }
         if !self.given(node, index) {
             return Ok(None);
@@ -269,11 +289,14 @@ impl Walk<'_> {
     }
 
     /// Checks that a sequence's axes are timestep, row, channel (row, timestep, channel).
-    pub fn expect_sequence(&self, node: &Node, x: &Tensor, time_first: bool) -> Result<()> {
+    pub fn expect_sequence(&mut self, node: &Node, x: &Tensor, time_first: bool) -> Result<()> {
         let wanted = if time_first { [Axis::Time, Axis::Batch] } else { [Axis::Batch, Axis::Time] };
         let fits = |axis: Axis, wanted: Axis| axis == wanted || (axis == Axis::Unit && x.position(wanted).is_none());
         match x.axes[..] {
-            [a, b, Axis::Channel] if fits(a, wanted[0]) && fits(b, wanted[1]) => Ok(()),
+            [a, b, Axis::Channel] if fits(a, wanted[0]) && fits(b, wanted[1]) => {
+                self.fitted += 1;
+                Ok(())
+            }
             _ => Err(node.unsupported(format!("an input with the axes {:?}", x.axes))),
         }
     }
@@ -309,6 +332,7 @@ impl Walk<'_> {
         let Some((name, mut tensor)) = outputs.next() else {
             return Err(unsupported("ONNX model", "a graph without an output other than states"));
         };
+        let output = FileTensor { name: name.clone(), axes: named(&tensor.axes) };
         // All directions of a sequence are the layer's output, whether or not the graph joins them.
         tensor.axes.retain(|&axis| axis != Axis::Direction);
         let id = self.settled(&tensor, &format!("output `{name}`"))?;
@@ -328,6 +352,22 @@ impl Walk<'_> {
                 return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
             }
         }
-        self.build.finish(id)
+        let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
+        Ok(self.build.finish(id)?.with_file_axes(Some(FileAxes { input, output })))
     }
+}
+
+/// Axes as [`Network::file_axes`] names them.
+fn named(axes: &[Axis]) -> Vec<crate::network::Axis> {
+    use crate::network::Axis as Public;
+    let name = |axis: &Axis| match axis {
+        Axis::Unit => Public::One,
+        Axis::Time => Public::Time,
+        Axis::Batch => Public::Batch,
+        Axis::Direction => Public::Direction,
+        Axis::Channel => Public::Feature,
+        Axis::Rows { time_first: true } => Public::TimeBatch,
+        Axis::Rows { time_first: false } => Public::BatchTime,
+    };
+    axes.iter().map(name).collect()
 }

@@ -1,0 +1,177 @@
+//! What every operator takes and gives: the number of its inputs and outputs, and their element types.
+//!
+//! A file that breaks these rules is refused by every runtime. Read leniently, it would be another network than the
+//! one that its exporter meant.
+
+use std::collections::BTreeMap;
+
+use super::graph::{Graph, Node};
+use crate::error::Result;
+
+/// ONNX's numbers of element types.
+const FLOAT: i32 = 1;
+const INT32: i32 = 6;
+const INT64: i32 = 7;
+const BOOL: i32 = 9;
+const FLOAT16: i32 = 10;
+const BFLOAT16: i32 = 16;
+
+/// Name, inputs and outputs. A letter stands for an element type: `S` is the same in all places of a node, `a` is any,
+/// `l` is int64, `i` int32, `b` bool, `x` either integer and the same in all places, `s` as `S`, or float beside a half type. `|` stands before what is optional,
+/// `*` behind what may be repeated. The outputs of Cast, Constant and ConstantOfShape are as an attribute says (`v`).
+const OPERATORS: [(&str, &str, &str); 68] = [
+    ("Abs", "S", "S"),
+    ("Add", "SS", "S"),
+    ("And", "bb", "b"),
+    ("AveragePool", "S", "S"),
+    ("BatchNormalization", "SSSss", "Saaaa"),
+    ("Cast", "a", "v"),
+    ("Clip", "S|SS", "S"),
+    ("Concat", "S*", "S"),
+    ("Constant", "", "v"),
+    ("ConstantOfShape", "l", "v"),
+    ("Conv", "SS|S", "S"),
+    ("Div", "SS", "S"),
+    ("Dropout", "S|ab", "Sb"),
+    ("Elu", "S", "S"),
+    ("Erf", "S", "S"),
+    ("Exp", "S", "S"),
+    ("Expand", "Sl", "S"),
+    ("Flatten", "S", "S"),
+    ("GRU", "SSS|SiS", "SS"),
+    ("Gather", "Sx", "S"),
+    ("Gelu", "S", "S"),
+    ("Gemm", "SS|S", "S"),
+    ("GlobalAveragePool", "S", "S"),
+    ("GlobalMaxPool", "S", "S"),
+    ("Greater", "SS", "b"),
+    ("HardSigmoid", "S", "S"),
+    ("Identity", "S", "S"),
+    ("LSTM", "SSS|SiSSS", "SSS"),
+    ("LayerNormalization", "SS|S", "Saa"),
+    ("LeakyRelu", "S", "S"),
+    ("Less", "SS", "b"),
+    ("MatMul", "SS", "S"),
+    ("Max", "S*", "S"),
+    ("MaxPool", "S", "Sl"),
+    ("Mean", "S*", "S"),
+    ("Min", "S*", "S"),
+    ("Mish", "S", "S"),
+    ("Mul", "SS", "S"),
+    ("Neg", "S", "S"),
+    ("Not", "b", "b"),
+    ("Pad", "S|lSx", "S"),
+    ("Pow", "Sa", "S"),
+    ("RNN", "SSS|SiS", "SS"),
+    ("Reciprocal", "S", "S"),
+    ("ReduceMax", "S|l", "S"),
+    ("ReduceMean", "S|l", "S"),
+    ("ReduceProd", "S|l", "S"),
+    ("Relu", "S", "S"),
+    ("Reshape", "Sl", "S"),
+    ("ReverseSequence", "Sl", "S"),
+    ("Selu", "S", "S"),
+    ("Shape", "a", "l"),
+    ("Sigmoid", "S", "S"),
+    ("Slice", "S|xxxx", "S"),
+    ("Softmax", "S", "S"),
+    ("Softplus", "S", "S"),
+    ("Softsign", "S", "S"),
+    ("Split", "S|l", "S*"),
+    ("Sqrt", "S", "S"),
+    ("Squeeze", "S|l", "S"),
+    ("Sub", "SS", "S"),
+    ("Sum", "S*", "S"),
+    ("Swish", "S", "S"),
+    ("Tanh", "S", "S"),
+    ("ThresholdedRelu", "S", "S"),
+    ("Transpose", "S", "S"),
+    ("Unsqueeze", "S|l", "S"),
+    ("Where", "bSS", "S"),
+];
+
+/// The letters of a signature, which of them are required, and whether the last may be repeated.
+fn letters(signature: &str) -> (Vec<char>, usize, bool) {
+    let required = signature.find('|').unwrap_or(signature.len()).min(signature.find('*').unwrap_or(usize::MAX));
+    (signature.chars().filter(char::is_ascii_alphabetic).collect(), required, signature.ends_with('*'))
+}
+
+/// Checks every node that an output depends on. Operators that the table does not know are refused elsewhere.
+pub fn check(graph: &Graph, is_live: impl Fn(&Node) -> bool) -> Result<()> {
+    let mut types: BTreeMap<&str, i32> = graph.types.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    for node in graph.nodes.iter().filter(|node| is_live(node)) {
+        let row = OPERATORS.iter().find(|(name, ..)| *name == node.op);
+        let Some((_, inputs, outputs)) = row else { continue };
+        count(node, inputs, outputs)?;
+        let same = check_types(node, inputs, &types)?;
+        let (letters, ..) = letters(outputs);
+        for (at, output) in node.outputs.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
+            let kind = match letters.get(at).or(letters.last()) {
+                Some('S') => same,
+                Some('l') => Some(INT64),
+                Some('b') => Some(BOOL),
+                Some('v') => stated(node)?,
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                types.insert(output, kind);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(node: &Node, inputs: &str, outputs: &str) -> Result<()> {
+    for (what, names, signature) in [("inputs", &node.inputs, inputs), ("outputs", &node.outputs, outputs)] {
+        let (letters, required, repeated) = letters(signature);
+        let most = if repeated { usize::MAX } else { letters.len() };
+        // Trailing empty names count as left out.
+        let given = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        if given > most {
+            return Err(node.malformed(format!("at most {most} {what}"), given.to_string()));
+        }
+        if what == "inputs"
+            && let Some(at) = (0..required).find(|&at| names.get(at).is_none_or(String::is_empty))
+        {
+            return Err(node.malformed(format!("input {at}"), "none"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the element types of a node's inputs, as far as they are known; gives the one that `S` stands for.
+fn check_types(node: &Node, inputs: &str, types: &BTreeMap<&str, i32>) -> Result<Option<i32>> {
+    let (letters, ..) = letters(inputs);
+    let (mut same, mut index): (Option<i32>, Option<i32>) = (None, None);
+    for (at, name) in node.inputs.iter().enumerate() {
+        let Some(&kind) = types.get(name.as_str()) else { continue };
+        let expected = match letters.get(at).or(letters.last()) {
+            Some('S') => *same.get_or_insert(kind),
+            Some('s') if kind == FLOAT && same.is_some_and(|same| [FLOAT16, BFLOAT16].contains(&same)) => kind,
+            Some('s') => same.unwrap_or(kind),
+            Some('x') if [INT32, INT64].contains(&kind) => *index.get_or_insert(kind),
+            Some('x' | 'l') => INT64,
+            Some('i') => INT32,
+            Some('b') => BOOL,
+            _ => kind,
+        };
+        if kind != expected {
+            return Err(node.malformed(
+                format!("input {at} of ONNX data type {expected}"),
+                format!("`{name}` of data type {kind}"),
+            ));
+        }
+    }
+    Ok(same)
+}
+
+/// The element type that an attribute states.
+fn stated(node: &Node) -> Result<Option<i32>> {
+    Ok(match node.op.as_str() {
+        "Cast" => i32::try_from(node.int("to", 0)?).ok(),
+        "ConstantOfShape" => Some(node.tensor_type("value")?.unwrap_or(FLOAT)),
+        _ if node.has("value_float") || node.has("value_floats") => Some(FLOAT),
+        _ if node.has("value_int") || node.has("value_ints") => Some(INT64),
+        _ => node.tensor_type("value")?,
+    })
+}

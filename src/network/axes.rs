@@ -1,0 +1,111 @@
+//! What the axes of an input and of an output mean, in gatefold and in the file that a network came from.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Network;
+
+/// What an axis means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Axis {
+    /// Timesteps.
+    Time,
+    /// Batch rows.
+    Batch,
+    /// Directions of a recurrent layer.
+    Direction,
+    /// Features, or hidden units.
+    Feature,
+    /// An axis of size 1 without a meaning.
+    One,
+    /// Timesteps and batch rows in one axis: all rows of the first timestep come first.
+    TimeBatch,
+    /// Timesteps and batch rows in one axis: all timesteps of the first row come first.
+    BatchTime,
+}
+
+impl Axis {
+    /// Its letter in shapes.
+    #[must_use]
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Time => "T",
+            Self::Batch => "B",
+            Self::Direction => "D",
+            Self::Feature => "N",
+            Self::One => "1",
+            Self::TimeBatch => "T*B",
+            Self::BatchTime => "B*T",
+        }
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.letter())
+    }
+}
+
+/// Axes as a shape in letters: `[T, B, N]`.
+#[must_use]
+pub fn letters(axes: &[Axis]) -> String {
+    format!("[{}]", axes.iter().map(|axis| axis.letter()).collect::<Vec<_>>().join(", "))
+}
+
+/// An input or an output of the file that a network was read from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its axes in the file's order.
+    pub axes: Vec<Axis>,
+}
+
+/// The input and the output as the file orders them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileAxes {
+    /// What a run reads.
+    pub input: FileTensor,
+    /// What a run answers with.
+    pub output: FileTensor,
+}
+
+const SEQUENCE: [[Axis; 3]; 2] = [[Axis::Time, Axis::Batch, Axis::Feature], [Axis::Batch, Axis::Time, Axis::Feature]];
+
+impl Network {
+    /// The axes of a run's input: `[T, B, N]` or `[B, T, N]`, without the last where the network reads token ids.
+    #[must_use]
+    pub fn input_axes(&self) -> &'static [Axis] {
+        let sequence = &SEQUENCE[usize::from(self.batch_first())];
+        if self.num_embeddings().is_some() { &sequence[..2] } else { sequence }
+    }
+
+    /// The axes of a run's output: `[T, B, N]` or `[B, T, N]`, or `[B, N]` where it has no time axis. The directions
+    /// of a bidirectional layer lie side by side in N.
+    #[must_use]
+    pub fn output_axes(&self) -> &'static [Axis] {
+        match (self.output_is_sequence(), self.batch_first()) {
+            (true, batch_first) => &SEQUENCE[usize::from(batch_first)],
+            (false, _) => &SEQUENCE[0][1..],
+        }
+    }
+
+    /// The axes of the file's own input and output, where the network was read from an ONNX file.
+    /// They may be others than [`Network::input_axes`] and [`Network::output_axes`], which a run has.
+    #[must_use]
+    pub fn file_axes(&self) -> Option<&FileAxes> {
+        self.file_axes.as_ref()
+    }
+
+    /// With what a reader knows of the file's axes.
+    #[must_use]
+    pub(crate) fn with_file_axes(mut self, axes: Option<FileAxes>) -> Self {
+        self.file_axes = axes;
+        self
+    }
+}

@@ -1,0 +1,173 @@
+//! Models with one attribute, shape, name or initializer changed (`tests/goldens/generate_onnx_mutations.py`): each is
+//! refused, or answers as ONNX Runtime does. What ONNX Runtime refuses is refused here too.
+
+use std::collections::BTreeMap;
+
+use gatefold::compare::{Tolerance, compare};
+use gatefold::formats::onnx;
+use gatefold::network::Axis;
+use gatefold::{Device, Input, Network, Session, State};
+use safetensors::SafeTensors;
+
+use crate::axes::in_order_of_the_file;
+use crate::support::{Files, Golden, bundle, cpu, swapped};
+
+/// f32 against f32; a network that was read wrongly is off by far more.
+const TOLERANCE: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-4 };
+
+/// Numbers and shapes by the names of outputs.
+type Outputs = BTreeMap<String, (Vec<f32>, Vec<usize>)>;
+
+/// A changed model and what ONNX Runtime makes of it: no outputs if it refuses.
+struct Mutant {
+    label: String,
+    model: Vec<u8>,
+    outputs: Outputs,
+}
+
+fn mutants(bytes: &[u8]) -> Vec<Mutant> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let golden = Golden::new(bytes);
+    let mut mutants: BTreeMap<String, Mutant> = BTreeMap::new();
+    for name in file.names() {
+        let (label, part) = name.rsplit_once('|').unwrap();
+        let mutant = mutants.entry(label.to_owned()).or_insert_with(|| Mutant {
+            label: label.to_owned(),
+            model: Vec::new(),
+            outputs: BTreeMap::new(),
+        });
+        if part == "model" {
+            mutant.model = file.tensor(name).unwrap().data().to_vec();
+        } else {
+            // An answer of integers is none that gatefold could give.
+            let numbers = golden.numbers(name).unwrap_or_else(|| (vec![f32::NAN], vec![0]));
+            mutant.outputs.insert(part.to_owned(), numbers);
+        }
+    }
+    mutants.into_values().collect()
+}
+
+/// What gatefold answers, by the names of the file's outputs; `Err` if it refuses.
+fn answer(device: &Device, network: &Network, golden: &Golden<'_>) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let (numbers, ids) = (golden.numbers("input").or_else(|| golden.numbers("X")), golden.ids("input"));
+    let two = |shape: &[usize]| if let [a, b, ..] = *shape { [a, b] } else { panic!("{shape:?}") };
+    let (mut input, [outer, inner]) = match (&numbers, &ids) {
+        (Some((values, s)), _) => (Input::features(values, [s[0], s[1], s[2]]), two(s)),
+        (_, Some((ids, s))) => (Input::tokens(ids, [s[0], s[1]]), two(s)),
+        _ => panic!("no input"),
+    };
+    let axes = &network.file_axes().unwrap().input.axes;
+    let batch = if axes[0] == Axis::Batch { outer } else { inner };
+    input = input.with_axes(axes);
+    let lengths: Option<Vec<usize>> =
+        golden.ids("sequence_lens").map(|(ids, _)| ids.iter().map(|&id| id as usize).collect());
+    if let Some(lengths) = &lengths {
+        input = input.with_lengths(lengths);
+    }
+    let mut state = State::zeros(network, batch);
+    let mut given = false;
+    if let [layer] = &mut state.layers[..] {
+        for (name, numbers) in [("initial_h", &mut layer.h), ("initial_c", &mut layer.c)] {
+            if let Some((found, shape)) = golden.numbers(name) {
+                *numbers = if network.batch_first() { swapped(&found, [shape[0], shape[1], shape[2]]) } else { found };
+                given = true;
+            }
+        }
+    }
+    let session = Session::new(device, network).map_err(|error| error.to_string())?;
+    let output = session.run(input, given.then_some(&state)).map_err(|error| error.to_string())?;
+    let mut answers = BTreeMap::new();
+    if let [layer] = &output.state.layers[..] {
+        for (name, numbers, shape) in [("Y_h", &layer.h, layer.h_shape), ("Y_c", &layer.c, layer.c_shape)] {
+            let numbers = if network.batch_first() { swapped(numbers, shape) } else { numbers.clone() };
+            answers.insert(name.to_owned(), numbers);
+        }
+    }
+    let file = &network.file_axes().unwrap().output;
+    answers.insert(file.name.clone(), in_order_of_the_file(network, &output).0);
+    Ok(answers)
+}
+
+/// How gatefold treats a model of which ONNX Runtime makes `outputs`.
+enum Outcome {
+    Agrees,
+    Refused,
+    Fault(String),
+}
+
+fn check(device: &Device, model: &[u8], outputs: &Outputs, golden: &Golden<'_>) -> Outcome {
+    let Ok(network) = onnx::from_bytes("mutant", model) else { return Outcome::Refused };
+    let Ok(answers) = answer(device, &network, golden) else { return Outcome::Refused };
+    if outputs.is_empty() {
+        return Outcome::Fault("ONNX Runtime refuses it, gatefold answers".into());
+    }
+    for (name, (expected, _)) in outputs {
+        let Some(got) = answers.get(name) else {
+            return Outcome::Fault(format!("no output `{name}` among {:?}", answers.keys()));
+        };
+        // NaN is a right answer where ONNX Runtime gives it.
+        let numbers = |x: &f32| if x.is_nan() { 0.0 } else { *x };
+        let (got_nan, expected_nan): (Vec<bool>, Vec<bool>) =
+            (got.iter().map(|x| x.is_nan()).collect(), expected.iter().map(|x| x.is_nan()).collect());
+        let got: Vec<f32> = got.iter().map(numbers).collect();
+        let expected: Vec<f64> = expected.iter().map(|x| numbers(x).into()).collect();
+        let comparison = compare(&got, &expected, TOLERANCE);
+        if got_nan != expected_nan || !comparison.passed {
+            return Outcome::Fault(format!("output `{name}` is off by {:e}", comparison.max_error));
+        }
+    }
+    Outcome::Agrees
+}
+
+fn goldens() -> Files {
+    let mut files = bundle("onnx_models.zip");
+    files.extend(bundle("onnx_nodes.zip"));
+    files.extend(bundle("onnx_grid.zip"));
+    files
+}
+
+/// Calls `each` with every model's name, golden and changed copies.
+fn for_all(mut each: impl FnMut(&str, &Golden<'_>, &[u8], Vec<Mutant>)) {
+    let goldens = goldens();
+    for (file, bytes) in &bundle("onnx_mutations.zip") {
+        let name = file.strip_suffix(".safetensors").unwrap();
+        let golden = Golden::new(&goldens[&format!("{name}.golden.safetensors")]);
+        each(name, &golden, &goldens[&format!("{name}.onnx")], mutants(bytes));
+    }
+}
+
+#[test]
+fn every_change_is_answered_as_onnx_runtime_does_or_refused() {
+    let device = cpu();
+    let (mut agreed, mut all, mut faults) = (0, 0, Vec::new());
+    for_all(|name, golden, _, mutants| {
+        for mutant in mutants {
+            all += 1;
+            match check(&device, &mutant.model, &mutant.outputs, golden) {
+                Outcome::Agrees => agreed += 1,
+                Outcome::Refused => {}
+                Outcome::Fault(fault) => faults.push(format!("{name}, {}: {fault}", mutant.label)),
+            }
+        }
+    });
+    assert!(faults.is_empty(), "{} of {all}:\n{}", faults.len(), faults.join("\n"));
+    // A reader that refuses everything proves nothing.
+    assert!(agreed >= 700, "{agreed} of {all} were answered");
+}
+
+/// Negative control: the unchanged model in the place of one with a changed weight must be seen.
+#[test]
+fn a_change_that_is_not_read_is_seen() {
+    let device = cpu();
+    let (mut seen, mut all) = (0, 0);
+    for_all(|_, golden, original, mutants| {
+        let weights =
+            |mutant: &&Mutant| mutant.label.contains("initializer") && mutant.label.contains("number changed");
+        for mutant in mutants.iter().filter(weights).filter(|mutant| !mutant.outputs.is_empty()) {
+            all += 1;
+            seen += u32::from(matches!(check(&device, original, &mutant.outputs, golden), Outcome::Fault(_)));
+        }
+    });
+    // A few change nothing: weights behind a function that is flat there.
+    assert!(seen > 100 && seen * 4 >= all * 3, "{seen} of {all}");
+}
