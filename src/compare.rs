@@ -39,6 +39,16 @@ impl Tolerance {
     }
 }
 
+/// What f32 can do is judged by the f32 reference: a device's largest error on a tensor may be so many times that of
+/// the f32 reference on the same tensor.
+pub const REFERENCE_TIMES: f64 = 8.0;
+
+/// As [`REFERENCE_TIMES`], for the mean errors.
+pub const REFERENCE_TIMES_MEAN: f64 = 4.0;
+
+/// An f32 reference that is off by more than this share of a tensor's largest number says nothing about a device.
+pub const REFERENCE_SHARE: f64 = 1e-3;
+
 /// How far numbers are from what was expected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {

@@ -111,7 +111,7 @@ pub use session::{Output, Session, Timing, Trace};
 pub use state::{LayerState, State};
 pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
-pub use verify::{Check, RandomInput, Verification, verify};
+pub use verify::{Check, RandomInput, Verdict, Verification, verify};
 
 /// The README's code runs as a doctest.
 #[cfg(doctest)]

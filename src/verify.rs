@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::compare::{Comparison, Tolerance, compare};
+use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
 use crate::device::DeviceInfo;
 use crate::error::Result;
 use crate::input::{Checked, Input};
@@ -36,11 +36,67 @@ pub struct Check {
     pub comparison: Comparison,
     /// What was allowed.
     pub tolerance: Tolerance,
-    /// Largest difference of the f32 reference from the f64 reference: a yardstick.
-    pub reference_error: f64,
+    /// The difference of the f32 reference from the f64 reference: what f32 can do there.
+    pub reference: Comparison,
+    /// Largest number of the f64 reference.
+    pub largest: f64,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Every number is within tolerance.
+    WithinTolerance,
+    /// Some are not, but no further off than f32 arithmetic is there: at most [`REFERENCE_TIMES`] the largest and
+    /// [`REFERENCE_TIMES_MEAN`] the mean error of the f32 reference. So it is where weights or sums are large.
+    AsF32,
+    /// The numbers are wrong.
+    Failed,
 }
 
 impl Check {
+    /// Compares `got` and the f32 reference's `single` with the f64 reference's `exact`. `by_reference` says whether
+    /// `got` was computed in f32, so that the f32 reference may speak for it.
+    fn new(
+        label: String,
+        shape: Vec<usize>,
+        [got, single]: [&[f32]; 2],
+        exact: &[f64],
+        tolerance: Tolerance,
+        by_reference: bool,
+    ) -> Self {
+        let (comparison, reference) = (compare(got, exact, tolerance), compare(single, exact, tolerance));
+        let largest = exact.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        let mut check = Self { label, shape, comparison, tolerance, reference, largest, verdict: Verdict::Failed };
+        // NaN and infinity fail every one of these.
+        let as_f32 = by_reference
+            && got.len() == exact.len()
+            && check.f32_can()
+            && comparison.max_error <= REFERENCE_TIMES * reference.max_error
+            && comparison.mean_error <= REFERENCE_TIMES_MEAN * reference.mean_error;
+        check.verdict = match (comparison.passed, as_f32) {
+            (true, _) => Verdict::WithinTolerance,
+            (false, true) => Verdict::AsF32,
+            (false, false) => Verdict::Failed,
+        };
+        check
+    }
+
+    /// Whether the f32 reference is close enough to the f64 reference to say what f32 can do.
+    #[must_use]
+    pub fn f32_can(&self) -> bool {
+        self.largest.is_finite() && self.reference.max_error <= REFERENCE_SHARE * self.largest
+    }
+
+    /// Whether the numbers are right.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.verdict != Verdict::Failed
+    }
+
     /// Position of the worst element in [`Check::shape`].
     #[must_use]
     pub fn position(&self) -> Vec<usize> {
@@ -61,10 +117,10 @@ impl Check {
 }
 
 impl Verification {
-    /// Whether every tensor is within tolerance.
+    /// Whether every tensor is right.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.comparison.passed)
+        self.checks.iter().all(Check::passed)
     }
 }
 
@@ -87,12 +143,9 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
         Arithmetic::Matrix if roundings.iter().all(|stage| *stage == StageRounding::default()) => Tolerance::f32(steps),
         Arithmetic::Matrix => Tolerance::matrix(steps),
     };
-    let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| Check {
-        label,
-        shape,
-        comparison: compare(got, exact, tolerance),
-        tolerance,
-        reference_error: compare(single, exact, tolerance).max_error,
+    let by_reference = tolerance == Tolerance::f32(steps);
+    let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| {
+        Check::new(label, shape, [got, single], exact, tolerance, by_reference)
     };
     let mut checks = Vec::new();
     let stage_steps = reference.stage_steps(steps)?;
@@ -157,5 +210,62 @@ impl RandomInput {
             Self::Tokens(ids, shape) => Input::tokens(ids, *shape),
             Self::Features(values, shape) => Input::features(values, *shape),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact() -> Vec<f64> {
+        (0u8..48).map(|at| f64::from(at).sin()).collect()
+    }
+
+    /// A tensor of 6 steps, 2 rows and 4 features on which f32 is off by about 1e-5, more than the tolerance.
+    fn tensor(got: impl Fn(usize, f64) -> f64) -> Check {
+        let exact = exact();
+        let rounded = |at: usize, x: f64| if at % 3 == 0 { x + 1e-5 } else { x - 1e-5 };
+        #[expect(clippy::cast_possible_truncation, reason = "a device's f32")]
+        let single: Vec<f32> = exact.iter().enumerate().map(|(at, &x)| rounded(at, x) as f32).collect();
+        #[expect(clippy::cast_possible_truncation, reason = "a device's f32")]
+        let got: Vec<f32> = exact.iter().enumerate().map(|(at, &x)| got(at, x) as f32).collect();
+        Check::new("x".into(), vec![6, 2, 4], [&got, &single], &exact, Tolerance::f32(6), true)
+    }
+
+    #[test]
+    fn errors_as_large_as_those_of_f32_pass() {
+        assert_eq!(tensor(|_, x| x).verdict, Verdict::WithinTolerance);
+        assert_eq!(tensor(|at, x| x + if at % 2 == 0 { 4e-5 } else { -2e-5 }).verdict, Verdict::AsF32);
+        assert_eq!(tensor(|at, x| x + if at == 5 { 7e-5 } else { 1e-5 }).verdict, Verdict::AsF32);
+    }
+
+    #[test]
+    fn larger_errors_and_no_numbers_fail() {
+        assert_eq!(tensor(|at, x| x + if at == 5 { 1e-4 } else { 0.0 }).verdict, Verdict::Failed, "one number");
+        assert_eq!(tensor(|_, x| x + 6e-5).verdict, Verdict::Failed, "the mean");
+        assert_eq!(tensor(|at, x| if at == 7 { f64::NAN } else { x }).verdict, Verdict::Failed);
+        assert_eq!(tensor(|at, x| if at == 7 { f64::INFINITY } else { x }).verdict, Verdict::Failed);
+        // One row of one step is that of the step before.
+        let before = exact();
+        let wrong = tensor(|at, x| if (24..28).contains(&at) { before[at - 8] } else { x });
+        assert_eq!(wrong.verdict, Verdict::Failed);
+    }
+
+    /// Where f32 itself goes astray it cannot speak for a device.
+    #[test]
+    fn a_reference_that_is_far_off_excuses_nothing() {
+        let exact = [1.0, -0.5];
+        let check = |single: [f32; 2]| {
+            Check::new("x".into(), vec![2], [&[1.001, -0.5], &single], &exact, Tolerance::f32(1), true).verdict
+        };
+        assert_eq!(check([1.0009, -0.5]), Verdict::AsF32);
+        assert_eq!(check([1.1, -0.5]), Verdict::Failed);
+        assert_eq!(check([f32::NAN, -0.5]), Verdict::Failed);
+    }
+
+    #[test]
+    fn arithmetic_of_fewer_bits_is_judged_by_its_tolerance_alone() {
+        let check = Check::new("x".into(), vec![1], [&[1.00005], &[1.00002]], &[1.0], Tolerance::f32(1), false);
+        assert_eq!(check.verdict, Verdict::Failed);
     }
 }

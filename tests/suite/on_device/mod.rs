@@ -12,3 +12,4 @@ mod sentiment;
 mod stream_costs;
 mod stream_queue;
 pub mod streams;
+mod verification;
