@@ -64,15 +64,8 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
 fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
-        if steps.checked_mul(batch).and_then(|n| n.checked_mul(network.input_size().max(1))).is_none_or(|n| n > 1 << 28)
-        {
-            return Err(format!(
-                "--steps and --batch: expected an input of at most 2^28 numbers, got T = {steps}, B = {batch}"
-            )
-            .into());
-        }
         let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
-        return Ok((RandomInput::new(network, steps, batch, seed), origin));
+        return Ok((RandomInput::new(network, steps, batch, seed)?, origin));
     };
     let Some(spec) = &network.spec().text else {
         return Err("--text: expected a model that reads text, got one without a vocabulary".into());

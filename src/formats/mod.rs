@@ -13,7 +13,6 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
-pub(crate) use safetensors::write_whole;
 
 impl Network {
     /// Reads a network from a safetensors, Keras or ONNX file, whichever its content and, for

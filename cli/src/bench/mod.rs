@@ -102,12 +102,10 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         BenchFormat::Csv => csv::report(&results)?,
     };
     if let Some(target) = record {
-        target.write(&kept.text)?;
-        report.notes += &format!("recorded: {}\n", target.path().display());
+        report.notes += &format!("recorded: {}\n", target.write(&kept.text)?.display());
     }
     if let Some(target) = plot {
-        target.write(&plot::svg(&results))?;
-        report.notes += &format!("drawn: {}\n", target.path().display());
+        report.notes += &format!("drawn: {}\n", target.write(&plot::svg(&results))?.display());
     }
     for note in &results.notes {
         report.notes += &format!("note: {note}\n");
