@@ -12,6 +12,7 @@ use crate::args::VerifyArgs;
 use crate::report::{ERROR, FAILED, Report};
 use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
+use crate::terminal::one_line;
 use crate::units::{count, shape};
 
 /// What the planted fault adds to one weight.
@@ -49,7 +50,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
             Ok(verification) => show(&mut report, &verification),
             Err(error) => {
                 report.text += &format!("\n{info}\n{}\n", bad("not verified"));
-                report.notes += &format!("gatefold: {info}: {error}\n");
+                report.notes += &format!("gatefold: {}\n", one_line(&format!("{info}: {error}")));
                 report.code = ERROR;
             }
         }
