@@ -71,7 +71,7 @@ fn recurrences(criterion: &mut Criterion) {
             }
             Err(error) => panic!("{error}"),
         };
-        let input = RandomInput::new(&network, 8, 4, 2);
+        let input = RandomInput::new(&network, 8, 4, 2).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed(), "{strategy} {format}");
         group.bench_function(format!("{strategy} {format}"), |bencher| {
             bencher.iter(|| session.run(black_box(input.as_input()), None).unwrap());
@@ -86,7 +86,7 @@ fn kernels(criterion: &mut Criterion) {
     for (name, layers, steps, batch) in KERNELS {
         let network = network(layers);
         let session = Session::new(&device, &network).unwrap();
-        let input = RandomInput::new(&network, steps, batch, 2);
+        let input = RandomInput::new(&network, steps, batch, 2).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed(), "{name}");
         group.bench_function(name, |bencher| {
             bencher.iter(|| session.run(black_box(input.as_input()), None).unwrap());

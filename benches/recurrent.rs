@@ -26,7 +26,7 @@ fn recurrent(criterion: &mut Criterion) {
         let spec = NetworkSpec { format: 1, layers: vec![layer], text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).unwrap();
         let session = Session::new(&device, &network).unwrap();
-        let input = RandomInput::new(&network, steps, batch, 2);
+        let input = RandomInput::new(&network, steps, batch, 2).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         let id = BenchmarkId::from_parameter(format!("{cell} H{hidden_size} T{steps} B{batch}"));
         group.bench_function(id, |bencher| {

@@ -14,7 +14,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[allow(clippy::print_stdout, reason = "an example talks")]
 fn main() -> Result<()> {
-    let choice = std::env::args().nth(1).map_or(Ok(DeviceChoice::Auto), |text| text.parse())?;
+    let choice = match std::env::args_os().nth(1) {
+        Some(word) => word.to_str().ok_or_else(|| format!("expected UTF-8, got {word:?}"))?.parse()?,
+        None => DeviceChoice::Auto,
+    };
     let device = Device::open_with(&choice, DeviceOptions::default().matrix_units(true))?;
     println!("f16 arithmetic and matrix units on {} {}\n", device.info(), device.info().driver);
     println!("| cell | H | T | f16 weights | int8 weights | f16 weights and arithmetic | f16 weights, matrix units |");
@@ -23,7 +26,7 @@ fn main() -> Result<()> {
         for hidden in [64, 128, 512] {
             for steps in [25, 100] {
                 let network = network(cell, hidden)?;
-                let input = RandomInput::new(&network, steps, 2, 1);
+                let input = RandomInput::new(&network, steps, 2, 1)?;
                 let run = |network: &Network| -> Result<Vec<f64>> {
                     let forward = Reference::<f64>::new(network).forward(input.as_input(), None)?;
                     Ok(forward.stages.into_iter().next_back().unwrap_or_default())

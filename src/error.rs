@@ -1,16 +1,22 @@
 //! The one error type: every variant names what was expected and what came.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
+
+use crate::printable::printable;
+
+/// Most characters of a message: names come from files and may have any length.
+const MOST: usize = 1000;
 
 /// Result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with the facts needed to mend it.
+/// What went wrong, with the facts needed to mend it. Its text is one line, fit for a terminal whatever a file calls its
+/// tensors: see [`printable`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -18,7 +24,6 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file or text is not what its format demands.
-    #[error("{what}: expected {expected}, got {got}")]
     Malformed {
         /// The file, or the part of it.
         what: String,
@@ -28,7 +33,6 @@ pub enum Error {
         got: String,
     },
     /// A tensor that the network description asks for is not in the file.
-    #[error("tensor `{name}` {shape:?} is missing{}", list("; tensors nobody asked for", unexpected))]
     MissingTensor {
         /// The name expected.
         name: String,
@@ -38,7 +42,6 @@ pub enum Error {
         unexpected: Vec<String>,
     },
     /// The file holds a tensor that the network description does not mention.
-    #[error("tensor `{name}` {shape:?} belongs to no layer{}", list("; expected", expected))]
     UnexpectedTensor {
         /// Its name.
         name: String,
@@ -48,7 +51,6 @@ pub enum Error {
         expected: Vec<String>,
     },
     /// A tensor has another shape than its layer needs.
-    #[error("tensor `{name}`: expected shape {expected:?}, got {got:?}")]
     TensorShape {
         /// Its name.
         name: String,
@@ -58,7 +60,6 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A weight, or a number that a choice depends on, is NaN or infinite.
-    #[error("tensor `{name}`: expected finite numbers, got {value} at element {index}")]
     NonFinite {
         /// The tensor.
         name: String,
@@ -68,7 +69,6 @@ pub enum Error {
         value: f32,
     },
     /// A layer's description contradicts itself or its neighbour.
-    #[error("layer `{layer}`: {what}: expected {expected}, got {got}")]
     Network {
         /// The layer's name.
         layer: String,
@@ -80,7 +80,6 @@ pub enum Error {
         got: String,
     },
     /// Something that exists in the field and that gatefold does not do.
-    #[error("{place}: {what} is not supported")]
     Unsupported {
         /// Layer, tensor or file.
         place: String,
@@ -88,7 +87,6 @@ pub enum Error {
         what: String,
     },
     /// An option of a call is out of its range.
-    #[error("option {option}: expected {expected}, got {got}")]
     Option {
         /// Which option.
         option: String,
@@ -98,7 +96,6 @@ pub enum Error {
         got: String,
     },
     /// An input or a state has the wrong shape.
-    #[error("{what}: expected {expected}, got {got}")]
     Shape {
         /// Which argument.
         what: String,
@@ -108,7 +105,6 @@ pub enum Error {
         got: String,
     },
     /// A stream cannot do what was asked of it; it and all others are as they were.
-    #[error("{stream}: expected {expected}, got {got}")]
     Stream {
         /// Which stream.
         stream: String,
@@ -118,16 +114,13 @@ pub enum Error {
         got: String,
     },
     /// More requests wait than a queue has room for; try again later.
-    #[error("the queue is full: {capacity} requests wait")]
     QueueFull {
         /// How many may wait.
         capacity: usize,
     },
     /// A queue ended before it answered.
-    #[error("the queue ended before it answered")]
     QueueClosed,
     /// A token id is not in the embedding's table.
-    #[error("token {token} at row {row}, step {step}: expected an id below {num_embeddings}")]
     TokenOutOfRange {
         /// The id.
         token: u32,
@@ -139,7 +132,6 @@ pub enum Error {
         num_embeddings: usize,
     },
     /// A text holds no token.
-    #[error("text {index}: expected at least one word, got {got}")]
     EmptyText {
         /// Position in the caller's list, from 1.
         index: usize,
@@ -147,7 +139,6 @@ pub enum Error {
         got: String,
     },
     /// A size is beyond what the adapter or the address space allows.
-    #[error("{what}: needs {needed}, the limit is {limit} ({limit_name})")]
     TooLarge {
         /// The buffer or dispatch.
         what: String,
@@ -159,7 +150,6 @@ pub enum Error {
         limit_name: String,
     },
     /// No adapter answers to the wish.
-    #[error("no adapter for {wanted}{}", list("; present", present))]
     NoAdapter {
         /// The wish.
         wanted: String,
@@ -167,7 +157,6 @@ pub enum Error {
         present: Vec<String>,
     },
     /// The graphics driver refused or failed.
-    #[error("{device}: {what}: {reason}")]
     Gpu {
         /// The device.
         device: String,
@@ -177,13 +166,18 @@ pub enum Error {
         reason: String,
     },
     /// The device is gone; make a new one and load the network again.
-    #[error("{device}: the device was lost: {reason}")]
     DeviceLost {
         /// The device.
         device: String,
         /// The driver's word.
         reason: String,
     },
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.message(), MOST))
+    }
 }
 
 fn list(lead: &str, names: &[String]) -> String {
@@ -199,6 +193,46 @@ fn list(lead: &str, names: &[String]) -> String {
 }
 
 impl Error {
+    /// The text as it is, with names from files.
+    fn message(&self) -> String {
+        match self {
+            Self::Io { path, source } => format!("{}: {source}", path.display()),
+            Self::Malformed { what, expected, got } | Self::Shape { what, expected, got } => {
+                format!("{what}: expected {expected}, got {got}")
+            }
+            Self::MissingTensor { name, shape, unexpected } => {
+                format!("tensor `{name}` {shape:?} is missing{}", list("; tensors nobody asked for", unexpected))
+            }
+            Self::UnexpectedTensor { name, shape, expected } => {
+                format!("tensor `{name}` {shape:?} belongs to no layer{}", list("; expected", expected))
+            }
+            Self::TensorShape { name, expected, got } => {
+                format!("tensor `{name}`: expected shape {expected:?}, got {got:?}")
+            }
+            Self::NonFinite { name, index, value } => {
+                format!("tensor `{name}`: expected finite numbers, got {value} at element {index}")
+            }
+            Self::Network { layer, what, expected, got } => {
+                format!("layer `{layer}`: {what}: expected {expected}, got {got}")
+            }
+            Self::Unsupported { place, what } => format!("{place}: {what} is not supported"),
+            Self::Option { option, expected, got } => format!("option {option}: expected {expected}, got {got}"),
+            Self::Stream { stream, expected, got } => format!("{stream}: expected {expected}, got {got}"),
+            Self::QueueFull { capacity } => format!("the queue is full: {capacity} requests wait"),
+            Self::QueueClosed => "the queue ended before it answered".into(),
+            Self::TokenOutOfRange { token, row, step, num_embeddings } => {
+                format!("token {token} at row {row}, step {step}: expected an id below {num_embeddings}")
+            }
+            Self::EmptyText { index, got } => format!("text {index}: expected at least one word, got {got}"),
+            Self::TooLarge { what, needed, limit, limit_name } => {
+                format!("{what}: needs {needed}, the limit is {limit} ({limit_name})")
+            }
+            Self::NoAdapter { wanted, present } => format!("no adapter for {wanted}{}", list("; present", present)),
+            Self::Gpu { device, what, reason } => format!("{device}: {what}: {reason}"),
+            Self::DeviceLost { device, reason } => format!("{device}: the device was lost: {reason}"),
+        }
+    }
+
     pub(crate) fn shape(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Shape { what: what.into(), expected: expected.into(), got: got.into() }
     }

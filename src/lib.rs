@@ -42,6 +42,7 @@
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
+//! | [`files`] | files that appear whole or not at all |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
@@ -76,6 +77,7 @@ mod counters;
 mod cpu;
 mod device;
 mod error;
+pub mod files;
 pub mod formats;
 pub mod generate;
 #[cfg(feature = "gpu")]
@@ -87,6 +89,7 @@ mod lock;
 pub mod models;
 pub mod network;
 pub mod plan;
+mod printable;
 pub mod reference;
 mod room;
 mod session;
@@ -107,6 +110,9 @@ pub use gpu::AdapterReport;
 pub use input::Input;
 pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
+pub use printable::printable;
+#[doc(hidden)]
+pub use room::asking_for_memory;
 pub use session::{Output, Session, Timing, Trace};
 pub use state::{LayerState, State};
 pub use streams::{Advanced, StreamId, StreamPool};

@@ -17,6 +17,7 @@ use crate::network::{Axis, Network};
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
 use crate::reference::Forward;
+use crate::room::room;
 use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
@@ -126,6 +127,8 @@ impl Session {
     /// As [`Session::new`].
     pub async fn with_options_async(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
         let meter: Arc<Meter> = Arc::default();
+        // The session's own network, and its weights as the device has them.
+        room(|| "weights on a device".into(), network.parameters().saturating_mul(2), size_of::<f32>())?;
         let network = Arc::new(network.clone());
         let engine = match device.kind() {
             Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, &network)),

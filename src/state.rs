@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::network::{Cell, Network, RecurrentSpec};
 use crate::reference::Real;
+use crate::room::room;
 
 /// The state of every recurrent layer of a network between two runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,22 +29,34 @@ pub struct LayerState<F = f32> {
 
 impl<F: Real> State<F> {
     /// All zeros.
-    #[must_use]
-    pub fn zeros(network: &Network, batch: usize) -> Self {
-        let layers = network.recurrent_layers().map(|(cell, layer)| {
-            let [h_shape, c_shape] = shapes(cell, layer, batch);
-            let zeros = |shape: [usize; 3]| vec![F::default(); shape.iter().product()];
-            LayerState { name: layer.name.clone(), h_shape, h: zeros(h_shape), c_shape, c: zeros(c_shape) }
-        });
-        Self { layers: layers.collect() }
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if this machine has no memory for it.
+    pub fn zeros(network: &Network, batch: usize) -> Result<Self> {
+        let mut state = Self { layers: Vec::new() };
+        Self::make_room(network, batch)?;
+        state.shape(network, batch);
+        Ok(state)
     }
 
     /// The state that a run starts from when none is given: what the network stores, else zeros.
-    #[must_use]
-    pub fn initial(network: &Network, batch: usize) -> Self {
-        let mut state = Self::zeros(network, batch);
+    ///
+    /// # Errors
+    /// As [`State::zeros`].
+    pub fn initial(network: &Network, batch: usize) -> Result<Self> {
+        let mut state = Self::zeros(network, batch)?;
         state.put_stored(network, batch);
-        state
+        Ok(state)
+    }
+
+    /// An error if there is no memory for `batch` rows.
+    pub(crate) fn make_room(network: &Network, batch: usize) -> Result<()> {
+        let width: usize = network
+            .recurrent_layers()
+            .flat_map(|(cell, layer)| shapes(cell, layer, 1))
+            .map(|[rows, _, width]| rows * width)
+            .sum();
+        room(|| format!("state of {batch} rows"), batch.saturating_mul(width), size_of::<F>())
     }
 
     /// Becomes [`State::initial`] in the memory that is there.
@@ -58,9 +71,9 @@ impl<F: Real> State<F> {
 
     /// Becomes a state of `batch` rows, with any numbers.
     pub(crate) fn shape(&mut self, network: &Network, batch: usize) {
-        if self.layers.len() != network.recurrent_layers().count() {
-            *self = Self::zeros(network, batch);
-        }
+        let empty =
+            || LayerState { name: String::new(), h_shape: [0; 3], h: Vec::new(), c_shape: [0; 3], c: Vec::new() };
+        self.layers.resize_with(network.recurrent_layers().count(), empty);
         for (layer, (cell, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
             layer.name.clone_from(&spec.name);
             [layer.h_shape, layer.c_shape] = shapes(cell, spec, batch);

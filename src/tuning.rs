@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Device, DeviceInfo};
 use crate::error::{Error, Result};
-use crate::formats::write_whole;
+use crate::files::{self, Turn};
 use crate::network::Network;
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
@@ -109,14 +109,29 @@ impl Tuning {
         Ok(tuning)
     }
 
-    /// Writes it to `path`, whole or not at all.
+    /// Writes it to `path`, whole or not at all, in place of what is there. [`Tuning::update`] adds to it.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::Io { path: path.into(), source: error.into() })?;
-        write_whole(path, (text + "\n").as_bytes())
+        files::write(path, (text + "\n").as_bytes())
+    }
+
+    /// Changes the file at `path` and gives its new content: `change` gets what [`Tuning::load`] finds there. Other
+    /// processes and threads that update it wait meanwhile, so that each keeps what the others have added.
+    ///
+    /// # Errors
+    /// That of `change`, and then the file is as it was; [`Error::Io`] if it cannot be written.
+    pub fn update<E: From<Error>>(
+        path: &Path,
+        change: impl FnOnce(Result<Self>) -> Result<Self, E>,
+    ) -> Result<Self, E> {
+        let _turn = Turn::wait(path)?;
+        let tuning = change(Self::load(path))?;
+        tuning.save(path)?;
+        Ok(tuning)
     }
 
     /// An error if it was measured on another adapter or with another driver.
@@ -289,7 +304,7 @@ pub fn tune(
     if network.recurrent_layers().next().is_none() {
         return Ok(None);
     }
-    let input = RandomInput::new(network, steps, batch, 1);
+    let input = RandomInput::new(network, steps, batch, 1)?;
     let mut field: Vec<Candidate> = Vec::new();
     // What no candidate can do is an error, and not a lack of candidates.
     Session::with_options(&device.untuned(), network, PlanOptions::default().arithmetic(arithmetic))?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
 use crate::device::DeviceInfo;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::{Checked, Input};
 use crate::network::{Network, Stage};
 use crate::plan::{Arithmetic, StageRounding};
 use crate::reference::Reference;
+use crate::room::room;
 use crate::session::Session;
 use crate::state::State;
 
@@ -134,6 +135,8 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     let (steps, batch) = (checked.steps, checked.batch);
     // What a device rounds on purpose is rounded in the reference too, and not taken for an error.
     let roundings = session.plan(steps, batch)?.map(|plan| plan.roundings()).unwrap_or_default();
+    // Weights in f64 and in f32.
+    room(|| "weights of the reference".into(), reference.parameters(), size_of::<f64>() + size_of::<f32>())?;
     let exact = Reference::<f64>::rounding(reference, &roundings).forward(input, state)?;
     let single = Reference::<f32>::rounding(reference, &roundings).forward(input, state)?;
     let got = session.trace(input, state)?;
@@ -185,22 +188,38 @@ pub enum RandomInput {
 }
 
 impl RandomInput {
+    /// Most numbers of one.
+    pub const MOST: usize = 1 << 28;
+
     /// T `steps` and B `batch` rows, in the network's own order.
-    #[must_use]
-    pub fn new(network: &Network, steps: usize, batch: usize, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more than [`RandomInput::MOST`] numbers, or more than this machine has memory for.
+    pub fn new(network: &Network, steps: usize, batch: usize, seed: u64) -> Result<Self> {
+        let width = if network.num_embeddings().is_some() { 1 } else { network.input_size() };
+        let numbers = [steps, batch, width].into_iter().fold(1, usize::saturating_mul);
+        let what = || format!("random input of T = {steps}, B = {batch}");
+        if numbers > Self::MOST {
+            return Err(Error::TooLarge {
+                what: what(),
+                needed: numbers as u64,
+                limit: Self::MOST as u64,
+                limit_name: "2^28 numbers".into(),
+            });
+        }
+        room(what, numbers, size_of::<f32>())?;
         let mut generator = fastrand::Rng::with_seed(seed);
         let [outer, inner] = if network.batch_first() { [batch, steps] } else { [steps, batch] };
-        match network.num_embeddings() {
+        Ok(match network.num_embeddings() {
             Some(num_embeddings) => {
                 let most = u32::try_from(num_embeddings).unwrap_or(u32::MAX);
-                Self::Tokens((0..steps * batch).map(|_| generator.u32(0..most)).collect(), [outer, inner])
+                Self::Tokens((0..numbers).map(|_| generator.u32(0..most)).collect(), [outer, inner])
             }
             None => {
-                let width = network.input_size();
-                let values = (0..steps * batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect();
+                let values = (0..numbers).map(|_| generator.f32() * 2.0 - 1.0).collect();
                 Self::Features(values, [outer, inner, width])
             }
-        }
+        })
     }
 
     /// As the argument of a run.

@@ -165,7 +165,7 @@ impl Answers {
             record.extend(self.expected.as_ref().map(|expected| self.labels[expected[index]].clone()));
             writer.write_record(record)?;
         }
-        let mut report = Report::new(String::from_utf8(writer.into_inner()?)?);
+        let mut report = Report::data(String::from_utf8(writer.into_inner()?)?);
         if let Some(confusion) = &self.confusion {
             report.notes += &console::strip_ansi_codes(&confusion.to_string());
         }

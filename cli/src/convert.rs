@@ -1,37 +1,47 @@
 //! `gatefold convert`: a network of any readable format as gatefold's own.
 
-use gatefold::{Network, WeightFormat};
+use std::io::ErrorKind;
+
+use gatefold::{Error, Network, WeightFormat, files};
 
 use crate::Result;
 use crate::args::ConvertArgs;
 use crate::report::Report;
 use crate::units::{bytes, count};
 
-/// Reads, writes, and reads back what was written.
+/// Reads, and writes what reads back as the same network.
 pub fn run(args: &ConvertArgs) -> Result<Report> {
     let (input, output) = (args.input.display(), args.output.display());
     if args.output.extension().is_none_or(|extension| extension != "safetensors") {
         return Err(format!("{output}: expected a name that ends with .safetensors").into());
     }
-    if !args.force && args.output.try_exists()? {
-        return Err(format!("{output}: exists already; --force overwrites it").into());
+    let taken = || format!("{output}: exists already; --force overwrites it");
+    // A link that points nowhere has the name, too.
+    if !args.force && args.output.symlink_metadata().is_ok() {
+        return Err(taken().into());
     }
     let read = Network::load(&args.input)?;
-    let network = match args.weights {
-        Some(format) => read.with_weights(format)?,
-        None => read.clone(),
-    };
-    network.save(&args.output)?;
-    if Network::load(&args.output)? != network {
-        return Err(format!("{output}: reads back as another network than was written").into());
+    let rounded = args.weights.map(|format| read.with_weights(format)).transpose()?;
+    let network = rounded.as_ref().unwrap_or(&read);
+    let content = network.to_bytes()?;
+    if Network::from_bytes(&content)? != *network {
+        return Err(format!("{output}: would read back as another network, so it is not written").into());
     }
-    let [before, after] = [std::fs::metadata(&args.input)?.len(), std::fs::metadata(&args.output)?.len()];
+    if args.force {
+        files::write(&args.output, &content)?;
+    } else {
+        files::write_new(&args.output, &content).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists => taken().into(),
+            error => Box::<dyn std::error::Error>::from(error),
+        })?;
+    }
+    let (before, after) = (std::fs::metadata(&args.input)?.len(), content.len() as u64);
     let layers = count(network.spec().layers.len(), "layer");
     let parameters = count(network.parameters(), "parameter");
     let mut text =
         format!("read   {input}: {layers}, {parameters}, {}\nwrote  {output}: {}\n", bytes(before), bytes(after));
     if let Some(format) = args.weights {
-        text += &format!("{}\n", rounding(&read, &network, format));
+        text += &format!("{}\n", rounding(&read, network, format));
     }
     Ok(Report::new(text))
 }

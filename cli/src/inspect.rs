@@ -10,7 +10,7 @@ use crate::args::InspectArgs;
 use crate::report::Report;
 use crate::source;
 use crate::table::{Table, bold, left, right};
-use crate::units::{bytes, count, grouped, printable, shape};
+use crate::units::{bytes, count, grouped, shape};
 
 /// Shows layers, tensors, vocabulary and labels.
 pub fn run(args: &InspectArgs) -> Result<Report> {
@@ -42,7 +42,7 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
         text += &format!("\nvocabulary  {}; {rule}, {split}\n", count(vocabulary.len(), "token"));
     }
     if !network.spec().labels.is_empty() {
-        text += &format!("labels      {}\n", printable(&network.spec().labels.join(", ")));
+        text += &format!("labels      {}\n", network.spec().labels.join(", "));
     }
     Ok(Report::new(text))
 }
@@ -86,7 +86,7 @@ fn layers(network: &Network) -> Table {
     for (index, layer) in network.spec().layers.iter().enumerate() {
         let name = if layer.name().is_empty() { "-" } else { layer.name() };
         let kind = stored(layer).get("type").map_or_else(|| "-".to_owned(), text);
-        table.row([(index + 1).to_string(), kind, printable(name), options(layer)]);
+        table.row([(index + 1).to_string(), kind, name.to_owned(), options(layer)]);
     }
     table
 }
@@ -152,7 +152,7 @@ fn options(layer: &LayerSpec) -> String {
 /// A value without JSON's quotes: `scaled_tanh(alpha 1.7, beta 0.67)`, `[left, right]`.
 fn text(value: &Value) -> String {
     match value {
-        Value::String(word) => printable(word),
+        Value::String(word) => word.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(", ")),
         Value::Object(fields) => {
             let nested = |(name, value): (&String, &Value)| match value {
@@ -177,7 +177,7 @@ fn tensors(network: &Network) -> Table {
         let Some(tensor) = network.tensors().get(&name) else { continue };
         let size = bytes(tensor.stored_bytes() as u64);
         let elements = grouped(tensor.data().len());
-        table.row([printable(&name), shape(&dimensions), elements, tensor.format().to_string(), size]);
+        table.row([name, shape(&dimensions), elements, tensor.format().to_string(), size]);
     }
     table
 }

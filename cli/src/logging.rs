@@ -18,7 +18,7 @@ pub fn start(verbose: u8) {
                 "gatefold: {}: {}: {}",
                 record.level().as_str().to_lowercase(),
                 record.target(),
-                record.args()
+                crate::terminal::one_line(&record.args().to_string())
             )
         })
         .init();

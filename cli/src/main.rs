@@ -10,13 +10,16 @@ mod convert;
 mod devices;
 mod inspect;
 mod logging;
+mod memory;
 mod plan;
 mod progress;
 mod report;
 mod reviews;
+mod signals;
 mod source;
 mod stats;
 mod table;
+mod terminal;
 mod tune;
 mod units;
 mod verify;
@@ -25,6 +28,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::{Args, Command};
 use report::{ERROR, Report};
@@ -32,9 +36,16 @@ use report::{ERROR, Report};
 /// Any error: its text is one line that says what was expected and what came.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+#[global_allocator]
+static ALLOCATOR: memory::Ending = memory::Ending;
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return misused(&error),
+    };
     logging::start(args.verbose);
+    signals::start();
     source::set(args.cpu(), args.device_options());
     match run(&args).and_then(Report::print) {
         Ok(code) => ExitCode::from(code),
@@ -58,9 +69,21 @@ fn run(args: &Args) -> Result<Report> {
     }
 }
 
+/// Help that was asked for is printed as it is; what is wrong with the arguments is one line, as every error.
+fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Where stdout is closed, no one reads it.
+        let _ = error.print();
+    } else {
+        let message = error.to_string();
+        let parts = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        complain(parts.strip_prefix("error: ").unwrap_or(&parts));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ERROR))
+}
+
 /// One line on stderr.
 fn complain(message: &str) {
-    let line: Vec<&str> = message.split_whitespace().collect();
-    // Where stderr itself is closed there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "gatefold: {}", line.join(" "));
+    // Where stderr itself is closed, no one can be told.
+    let _ = writeln!(std::io::stderr(), "gatefold: {}", terminal::one_line(message));
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gatefold::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Work done sooner needs no bar.
@@ -37,7 +38,7 @@ impl Progress {
             }
         });
         bar.set_position(self.done);
-        bar.set_message(what.to_owned());
+        bar.set_message(printable(what, 100));
     }
 }
 

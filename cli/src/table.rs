@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use console::{Alignment, measure_text_width, pad_str, style};
 
+use crate::terminal::{CELL, shown};
+
 /// Columns between two cells.
 const GAP: usize = 2;
 
@@ -26,12 +28,12 @@ pub fn right(title: &str) -> (String, Alignment) {
 impl Table {
     /// No rows yet.
     pub fn new(columns: impl IntoIterator<Item = (String, Alignment)>) -> Self {
-        Self { columns: columns.into_iter().collect(), rows: Vec::new() }
+        Self { columns: columns.into_iter().map(|(title, at)| (shown(&title, CELL), at)).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; cells may be styled.
+    /// Adds a row; cells may be styled, and what names from files may hold is made fit to be shown.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| shown(&cell, CELL)).collect());
     }
 
     /// Columns of the terminal that are left for a last column whose content is cut to fit; 60 where stdout is no

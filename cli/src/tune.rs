@@ -1,9 +1,11 @@
 //! `gatefold tune`: measures once which strategy is fastest, and keeps it.
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gatefold::tuning::{Tuned, Tuning, tune};
-use gatefold::{DeviceChoice, DeviceKind};
+use gatefold::{DeviceChoice, DeviceInfo, DeviceKind, Error};
 
 use crate::Result;
 use crate::args::TuneArgs;
@@ -27,18 +29,18 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
         .clone()
         .or_else(|| source::tuning_path(info))
         .ok_or("no cache folder: expected XDG_CACHE_HOME or HOME, or --out FILE")?;
-    // Whether it can be kept is known before minutes are spent.
-    let mut tuning = match Tuning::load(&path) {
-        Ok(tuning) if tuning.check(info).is_ok() => tuning,
-        Ok(_) if named.is_some() => return Err(format!("{}: is another adapter's", path.display()).into()),
-        // Somebody's file of whatever kind is not written over.
-        Err(error) if named.is_some() && path.exists() => return Err(error.into()),
-        _ => Tuning::new(info),
+    let keep = |tuned: Option<Tuned>| {
+        Tuning::update(&path, |found| {
+            let mut tuning = begin(found, info, named.is_some().then_some(&path))?;
+            tuned.into_iter().for_each(|tuned| tuning.keep(tuned));
+            Ok::<_, Box<dyn std::error::Error>>(tuning)
+        })
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    tuning.save(&path)?;
+    // Whether it can be kept is known before minutes are spent.
+    keep(None)?;
     let mut notes = String::new();
     let mut progress = Progress::new(args.batch.len());
     let mut table = Table::new([
@@ -59,12 +61,25 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
             notes += &format!("B{batch}: {why}; `auto` takes the CPU\n");
         }
         table.row(row(&tuned));
-        tuning.keep(tuned);
+        keep(Some(tuned))?;
     }
     drop(progress);
-    tuning.save(&path)?;
     let title = bold(&source::name(args.model.as_deref()));
     Ok(Report::new(format!("{title} on {info}\n\n{table}\n{notes}kept in {}\n", path.display())))
+}
+
+/// What results are added to: what was found in the file, or nothing. A file that the user named is not replaced.
+fn begin(found: gatefold::Result<Tuning>, info: &DeviceInfo, named: Option<&PathBuf>) -> Result<Tuning> {
+    match (found, named) {
+        (Ok(tuning), Some(path)) => match tuning.check(info) {
+            Ok(()) => Ok(tuning),
+            Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        },
+        (Ok(tuning), None) if tuning.check(info).is_ok() => Ok(tuning),
+        (Err(Error::Io { source, .. }), _) if source.kind() == ErrorKind::NotFound => Ok(Tuning::new(info)),
+        (Err(error), Some(_)) => Err(error.into()),
+        _ => Ok(Tuning::new(info)),
+    }
 }
 
 fn row(tuned: &Tuned) -> [String; 7] {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gatefold::printable;
+
 /// Three digits and a unit.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
@@ -53,14 +55,10 @@ pub fn shape(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ")
 }
 
-/// `text` without control characters, which could move the cursor or hide what follows.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// At most `width` columns of `text`, for messages and tables.
+/// The first `width` columns of `text`, for messages and tables.
 pub fn shortened(text: &str, width: usize) -> String {
-    console::truncate_str(&printable(text), width, "…").into_owned()
+    let start: String = text.chars().take(width + 1).collect();
+    console::truncate_str(&printable(&start, usize::MAX), width, "…").into_owned()
 }
 
 #[cfg(test)]
@@ -95,7 +93,7 @@ mod tests {
 
     #[test]
     fn escapes_do_not_reach_the_terminal() {
-        assert_eq!(shortened("a\x1b[2Jb", 20), "a [2Jb");
+        assert_eq!(shortened("a\x1b[2Jb", 20), "a\\u{1b}[2Jb");
         assert_eq!(shortened("abcdef", 4), "abc…");
     }
 }

@@ -13,6 +13,7 @@ use crate::args::VerifyArgs;
 use crate::report::{ERROR, FAILED, Report};
 use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
+use crate::terminal::one_line;
 use crate::units::{count, shape};
 
 /// What the planted fault adds to one weight.
@@ -50,7 +51,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
             Ok(verification) => show(&mut report, &verification),
             Err(error) => {
                 report.text += &format!("\n{info}\n{}\n", bad("not verified"));
-                report.notes += &format!("gatefold: {info}: {error}\n");
+                report.notes += &format!("gatefold: {}\n", one_line(&format!("{info}: {error}")));
                 report.code = ERROR;
             }
         }
@@ -65,15 +66,8 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
 fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
-        if steps.checked_mul(batch).and_then(|n| n.checked_mul(network.input_size().max(1))).is_none_or(|n| n > 1 << 28)
-        {
-            return Err(format!(
-                "--steps and --batch: expected an input of at most 2^28 numbers, got T = {steps}, B = {batch}"
-            )
-            .into());
-        }
         let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
-        return Ok((RandomInput::new(network, steps, batch, seed), origin));
+        return Ok((RandomInput::new(network, steps, batch, seed)?, origin));
     };
     let Some(spec) = &network.spec().text else {
         return Err("--text: expected a model that reads text, got one without a vocabulary".into());

@@ -1,5 +1,6 @@
 //! `--name value` arguments of an example, and how it ends.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -14,12 +15,14 @@ impl Arguments {
     /// Reads the command line, on which these options may stand, and the words without a dash in order.
     pub fn read(known: &[&str]) -> Result<(Self, Vec<String>)> {
         let (mut options, mut rest) = (Vec::new(), Vec::new());
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
+        let utf8 = |word: OsString| word.into_string().map_err(|word| format!("expected UTF-8, got {word:?}"));
+        let mut words = std::env::args_os().skip(1).map(utf8);
+        while let Some(word) = words.next().transpose()? {
             if !word.starts_with("--") {
                 rest.push(word);
             } else if known.contains(&word.as_str()) {
-                let value = words.next().ok_or_else(|| format!("expected a value behind {word}, got none"))?;
+                let value = words.next().transpose()?;
+                let value = value.ok_or_else(|| format!("expected a value behind {word}, got none"))?;
                 options.push((word, value));
             } else {
                 return Err(format!("expected one of {}, got {word}", known.join(", ")).into());

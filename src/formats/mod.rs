@@ -14,7 +14,6 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
-pub(crate) use safetensors::write_whole;
 
 /// How much of a file tells its format.
 const START: u64 = 256;

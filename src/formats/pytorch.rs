@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::safetensors::Contents;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::{Cell, FORMAT, LayerSpec, Network, NetworkSpec, RecurrentSpec, Tensor};
 
 const WEIGHT_IH: &str = "weight_ih";
@@ -31,7 +32,7 @@ pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 /// be read.
 pub fn recurrent(path: impl AsRef<Path>, prefix: &str) -> Result<Network> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = files::read(path)?;
     let name = path.display().to_string();
     let contents = Contents::parse(&name, &bytes)?;
     let modules = modules(&contents.shapes());

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, View};
@@ -16,7 +16,9 @@ use safetensors::{SafeTensors, View};
 use super::foreign;
 use super::pytorch::{self, Shapes};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::{LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
+use crate::room::room;
 
 /// What the name of a tensor of scales adds to that of the tensor.
 const SCALE: &str = ".scale";
@@ -35,7 +37,7 @@ const AXES_KEY: &str = "gatefold.file_axes";
 /// in front.
 pub fn load(path: impl AsRef<Path>) -> Result<Network> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = files::read(path)?;
     let name = path.display().to_string();
     let contents = Contents::parse(&name, &bytes)?;
     if let Some(description) = contents.description() {
@@ -77,6 +79,8 @@ impl Network {
             got: error.to_string(),
         };
         let description = serde_json::to_string(self.spec()).map_err(|e| failed(&e))?;
+        // The tensors' bytes, and the file's.
+        room(|| "network as a file".into(), self.parameters().saturating_mul(2), size_of::<f32>())?;
         let mut metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
         if let Some(axes) = self.file_axes() {
             metadata.insert(AXES_KEY.to_owned(), serde_json::to_string(axes).map_err(|e| failed(&e))?);
@@ -85,26 +89,13 @@ impl Network {
         safetensors::serialize(stored, Some(metadata)).map_err(|e| failed(&e))
     }
 
-    /// Writes the network to `path`: first a neighbour file, which then takes the name, so
-    /// that no half-written file is ever found there.
+    /// Writes the network to `path`, whole or not at all, as [`files::write`] does.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_whole(path.as_ref(), &self.to_bytes()?)
+        files::write(path.as_ref(), &self.to_bytes()?)
     }
-}
-
-/// Writes a neighbour file, which then takes the name.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = PathBuf::from(path).into_os_string();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let partial = PathBuf::from(partial);
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|source| {
-        // The write's own error matters more than one of the clean-up.
-        let _ = std::fs::remove_file(&partial);
-        Error::Io { path: path.into(), source }
-    })
 }
 
 /// A file taken apart.
@@ -138,6 +129,8 @@ impl<'a> Contents<'a> {
             expected: "a tensor of the file".into(),
             got: error.to_string(),
         })?;
+        let numbers = view.shape().iter().product();
+        room(|| format!("tensor `{name}`"), numbers, size_of::<f32>())?;
         if view.dtype() == Dtype::I8 {
             return self.quantized(name, &view);
         }

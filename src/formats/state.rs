@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use super::safetensors::{Contents, write_whole};
+use super::safetensors::Contents;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::Network;
 use crate::state::{self, LayerState, State};
 
@@ -24,7 +25,7 @@ impl State {
     /// [`Error::Shape`] if the state is not one of `network`, [`Error::NonFinite`] for NaN and infinities,
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, network: &Network) -> Result<()> {
-        write_whole(path.as_ref(), &self.to_bytes(network)?)
+        files::write(path.as_ref(), &self.to_bytes(network)?)
     }
 
     /// Reads a state that [`State::save`] wrote.
@@ -34,7 +35,7 @@ impl State {
     /// truncated one, one of another format or of another network; [`Error::NonFinite`].
     pub fn load(path: impl AsRef<Path>, network: &Network) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let bytes = files::read(path)?;
         Self::parse(&path.display().to_string(), &bytes, network)
     }
 
@@ -92,7 +93,7 @@ impl State {
             return Err(malformed(format!("a state of network {own}"), got));
         }
         let mut read = BTreeSet::new();
-        let mut state = Self::zeros(network, 1);
+        let mut state = Self::zeros(network, 1)?;
         for LayerState { name, h_shape, h, c_shape, c } in &mut state.layers {
             let mut batch = 1;
             for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {

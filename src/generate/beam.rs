@@ -78,7 +78,7 @@ impl Group {
         }
         // Of equals the better parent's, and the lowest token.
         all.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let mut next = Vec::with_capacity(options.num_beams);
+        let mut next = Vec::with_capacity(options.num_beams.min(all.len()));
         for (rank, (log_probability, parent, token)) in all.into_iter().enumerate() {
             let tokens = || self.beams[parent].tokens.iter().copied().chain([token]).collect();
             if !options.eos.contains(&token) {

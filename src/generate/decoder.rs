@@ -53,7 +53,7 @@ impl StreamPool {
     /// as [`StreamPool::open`]. No stream stays open then.
     pub fn open_after(&self, encoder: &Self, streams: &[StreamId]) -> Result<Vec<StreamId>> {
         let network = self.session().network();
-        State::zeros(encoder.session().network(), 1).handed_to(network)?;
+        State::zeros(encoder.session().network(), 1)?.handed_to(network)?;
         let opened = self.open_all(streams.len())?;
         let filled = self.take_over(encoder, streams, &opened);
         if let Err(error) = filled {

@@ -72,7 +72,7 @@ impl<'a> Scratch<'a> {
             return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
         let input = Checked { steps: 1, batch: tokens.len(), values: Values::Tokens(tokens.into()), mask: None };
-        let state = slots.gather(session.network(), from);
+        let state = slots.gather(session.network(), from)?;
         slots.scatter(&state, to);
         slots.advance(session, &input, to)
     }

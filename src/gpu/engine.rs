@@ -205,7 +205,7 @@ impl Engine {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let moves = match start {
             Start::Host(state) => {
-                self.start_state(prepared, state, &mut encoder);
+                self.start_state(prepared, state, &mut encoder)?;
                 None
             }
             Start::Slots(slots, list) => {
@@ -246,7 +246,7 @@ impl Engine {
             first += now.len();
             rest = later;
         }
-        let state = if moves.is_none() { State::zeros(&self.network, plan.batch) } else { State::default() };
+        let state = if moves.is_none() { State::zeros(&self.network, plan.batch)? } else { State::default() };
         let pieces = pieces(plan, wish.trace, moves.is_none());
         let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
@@ -282,10 +282,15 @@ impl Engine {
     }
 
     /// Writes the caller's state, or the network's own, where the first step reads it.
-    fn start_state(&self, prepared: &Prepared, state: Option<&State>, encoder: &mut wgpu::CommandEncoder) {
+    fn start_state(
+        &self,
+        prepared: &Prepared,
+        state: Option<&State>,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<()> {
         let stored = match state {
             None if self.network.recurrent_layers().any(|(_, layer)| layer.initial_state) => {
-                Some(State::initial(&self.network, prepared.plan.batch))
+                Some(State::initial(&self.network, prepared.plan.batch)?)
             }
             _ => None,
         };
@@ -306,6 +311,7 @@ impl Engine {
                 }
             }
         }
+        Ok(())
     }
 
     /// Copies what the caller will read into a staging buffer.

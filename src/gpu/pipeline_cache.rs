@@ -9,7 +9,7 @@ use std::path::Path;
 use super::context::{Context, driver_cache};
 use crate::device::{Device, DeviceInfo, Kind};
 use crate::error::{Error, Result};
-use crate::formats::write_whole;
+use crate::files;
 use crate::hash::Fnv;
 use crate::lock::lock;
 
@@ -165,7 +165,7 @@ impl Device {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         }
-        write_whole(path, &bytes)?;
+        files::write(path, &bytes)?;
         Ok(true)
     }
 }

@@ -176,7 +176,7 @@ impl Slots {
                 encoder.copy_buffer_to_buffer(&from.buffer, at, &staging, part.offset, part.bytes);
             }
             let submission = engine.context.queue.submit([encoder.finish()]);
-            let state = State::zeros(engine.network(), 1);
+            let state = State::zeros(engine.network(), 1)?;
             Ok(Pending { engine, staging, parts, submission, state, encoding: std::time::Duration::ZERO })
         };
         pollster::block_on(engine.context.scoped("reading a state", read))

@@ -2,6 +2,7 @@
 
 use super::{Network, NetworkSpec, Tensor, expected_tensors};
 use crate::error::{Error, Result};
+use crate::room::room;
 
 /// Weights a random network may have; a description alone could ask for petabytes.
 const MAX_WEIGHTS: usize = 1 << 30;
@@ -28,6 +29,7 @@ impl Network {
                 limit_name: "gatefold's own".into(),
             });
         }
+        room(|| "random network".into(), total, size_of::<f32>())?;
         let mut tensors = std::collections::BTreeMap::new();
         for (name, shape) in shapes {
             #[expect(clippy::cast_precision_loss, reason = "a scale need not be exact")]

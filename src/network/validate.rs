@@ -129,6 +129,9 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     Ok(())
 }
 
+/// Numbers of a matrix of filters.
+const MAX_FILTERS: usize = 1 << 30;
+
 fn conv1d(spec: &Conv1dSpec) -> Result<()> {
     let divides = |channels: usize| channels.is_multiple_of(spec.groups);
     if !divides(spec.in_channels) || !divides(spec.out_channels) {
@@ -138,6 +141,17 @@ fn conv1d(spec: &Conv1dSpec) -> Result<()> {
     if spec.kernel_size.checked_mul(spec.dilation).is_none_or(|span| span > MAX_DIMENSION) {
         let expected = format!("kernel_size * dilation up to {MAX_DIMENSION}");
         return Err(Error::network(&spec.name, "dilation", expected, &spec.dilation));
+    }
+    // Devices multiply by all inputs, with 0 for those of other groups: few weights can stand for many numbers.
+    let sizes = [spec.out_channels, spec.in_channels, spec.kernel_size];
+    let spread = sizes.into_iter().fold(1, usize::saturating_mul);
+    if spec.groups > 1 && spread > MAX_FILTERS {
+        return Err(Error::TooLarge {
+            what: format!("layer `{}`: out_channels * in_channels * kernel_size of a convolution in groups", spec.name),
+            needed: spread as u64,
+            limit: MAX_FILTERS as u64,
+            limit_name: "gatefold's own".into(),
+        });
     }
     activation(&spec.name, spec.activation)?;
     padding(&spec.name, spec.padding)

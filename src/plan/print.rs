@@ -3,6 +3,12 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Dispatch, Plan};
+use crate::printable::printable;
+
+/// Most characters of a stage's name: it comes from a file and may have any length.
+const NAME: usize = 100;
+/// Most characters of a reason or of a buffer's label, which have names in them.
+const LABEL: usize = 400;
 
 /// `bytes` in the largest binary unit that keeps it at 1 or more.
 pub(super) fn bytes(bytes: u64) -> String {
@@ -18,16 +24,17 @@ pub(super) fn bytes(bytes: u64) -> String {
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for T = {}, B = {}", self.steps, self.batch)?;
+        let stages: Vec<String> = self.stages.iter().map(|stage| printable(stage, NAME)).collect();
         for choice in &self.choices {
-            let labels = &self.stages[choice.stage..choice.stage + choice.stages];
+            let labels = &stages[choice.stage..choice.stage + choice.stages];
             let label = match labels {
                 [first, .., last] => format!("{first}..{last}"),
                 _ => labels.concat(),
             };
-            writeln!(f, "  {label}: {}: {}", choice.strategy, choice.reason)?;
+            writeln!(f, "  {label}: {}: {}", choice.strategy, printable(&choice.reason, LABEL))?;
         }
         for reason in &self.reasons {
-            writeln!(f, "  {reason}")?;
+            writeln!(f, "  {}", printable(reason, LABEL))?;
         }
         writeln!(
             f,
@@ -38,7 +45,7 @@ impl Display for Plan {
         )?;
         let kernels = self.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name.len());
         let kernel_width = kernels.max().unwrap_or(0).max(6);
-        let stage_width = self.stages.iter().map(String::len).max().unwrap_or(0).max(5);
+        let stage_width = stages.iter().map(|stage| stage.chars().count()).max().unwrap_or(0).max(5);
         writeln!(
             f,
             "  {:<stage_width$}  {:<kernel_width$}  {:>7}  {:>16}  {:>10}  constants",
@@ -48,7 +55,7 @@ impl Display for Plan {
             writeln!(
                 f,
                 "  {:<stage_width$}  {:<kernel_width$}  {:>7}  {:>16}  {:>10}  {}",
-                self.stages[dispatch.stage],
+                stages[dispatch.stage],
                 dispatch.kernel.spec().name,
                 format!("x{}", dispatch.repeat),
                 dispatch.workgroups.map(|n| n.to_string()).join(" x "),
@@ -59,7 +66,7 @@ impl Display for Plan {
         let of_weights: u64 = self.buffers[..self.weights].iter().map(|buffer| buffer.bytes).sum();
         writeln!(f, "\n{} on the device, {} of it weights", bytes(self.bytes()), bytes(of_weights))?;
         for buffer in &self.buffers {
-            writeln!(f, "  {:>10}  {}", bytes(buffer.bytes), buffer.label)?;
+            writeln!(f, "  {:>10}  {}", bytes(buffer.bytes), printable(&buffer.label, LABEL))?;
         }
         Ok(())
     }

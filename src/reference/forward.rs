@@ -87,6 +87,8 @@ impl<F: Real> Reference<F> {
             match (&stage.kind, &self.weights[index]) {
                 (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
                     let &Flow { steps, batch, mask, .. } = flow;
+                    let projected = product([steps, batch, recurrent.gate_rows()]);
+                    room(|| format!("{} projected inputs [T, B, G*H]", stage.label), projected, size_of::<F>())?;
                     let shape = LevelShape { steps, batch, sequence_out: stage.sequence_out, mask, rounding };
                     let state = &mut state.layers[recurrent.layer];
                     *output = level(shape, recurrent, directions, flow.inputs[0], state);
@@ -134,12 +136,20 @@ pub(crate) fn walk<F: Real>(
         Values::Features(values) => (F::of_f32(values), &[][..]),
         Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
     };
-    for (stage, &steps) in network.stages().iter().zip(&*steps_out) {
-        let numbers = [steps, checked.batch, stage.out_features].into_iter().fold(1, usize::saturating_mul);
-        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
-        room(|| format!("{} output {shape}", stage.label), numbers, size_of::<F>())?;
-    }
     stages.resize_with(steps_out.len(), Vec::new);
+    let numbers = |stage: usize| product([steps_out[stage], checked.batch, network.stages()[stage].out_features]);
+    let mut all = 0usize;
+    for (index, stage) in network.stages().iter().enumerate() {
+        let (own, held) = (numbers(index), stages[index].capacity());
+        all = all.saturating_add(own.saturating_sub(held));
+        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        room(|| format!("{} output {shape}", stage.label), own.saturating_sub(held), size_of::<F>())?;
+        if let StageKind::Conv1d { window, .. } = &stage.kind {
+            let seen = product([steps_out[index], checked.batch, stage.in_features, window.kernel_size]);
+            room(|| format!("{} windows [T, B, K*I]", stage.label), seen, size_of::<F>())?;
+        }
+    }
+    room(|| format!("outputs of all {} stages", steps_out.len()), all, size_of::<F>())?;
     for (index, stage) in network.stages().iter().enumerate() {
         let (before, output) = stages.split_at_mut(index);
         let read = |source: &Source| match *source {
@@ -166,6 +176,11 @@ pub(crate) fn walk<F: Real>(
         run(index, stage, &flow, state, &mut output[0])?;
     }
     Ok(())
+}
+
+/// Saturating: too large is too large.
+fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    sizes.into_iter().fold(1, usize::saturating_mul)
 }
 
 /// Every stage but recurrent levels.

@@ -222,7 +222,7 @@ mod tests {
         let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 1, 1))];
         let spec = NetworkSpec { format: 1, layers, text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).expect("a network");
-        let mut table = Table::new(0, 16);
+        let mut table = Table::new(0, 16).unwrap();
         let ids: Vec<StreamId> = (0..16).map(|_| table.open().expect("a slot").0).collect();
         let mut batch = |lengths: &[usize], fill: bool| {
             let values = [0.5; 20];

@@ -56,7 +56,7 @@ impl Session {
         let engine = self.engine()?;
         // Every row starts from the one slot, and none goes back to it.
         let slots = Slots::new(engine, 1, 1)?;
-        slots.write(engine, 0, &State::initial(self.network(), 1))?;
+        slots.write(engine, 0, &State::initial(self.network(), 1)?)?;
         engine.device_run(&slots, &vec![0; batch], steps, false).map(PreparedRun)
     }
 

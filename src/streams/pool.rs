@@ -103,7 +103,7 @@ impl StreamPool {
             return Err(too_many(capacity, limit));
         }
         let store = make_store(&session, capacity)?;
-        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity);
+        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity)?;
         log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
         Ok(Self {
             limit,
@@ -165,7 +165,7 @@ impl StreamPool {
         let stored = self.session.network().recurrent_layers().any(|(_, layer)| layer.initial_state);
         // A slot that nobody has had is 0, which is most networks' initial state.
         if used || stored {
-            self.put(&mut inner, id, &State::initial(self.session.network(), 1))?;
+            self.put(&mut inner, id, &State::initial(self.session.network(), 1)?)?;
         }
         Ok(id)
     }
@@ -185,7 +185,7 @@ impl StreamPool {
     pub fn reset(&self, id: StreamId) -> Result<()> {
         let mut inner = lock(&self.inner);
         let slot = inner.table.slot(id)?;
-        self.write(&mut inner, slot, &State::initial(self.session.network(), 1))?;
+        self.write(&mut inner, slot, &State::initial(self.session.network(), 1)?)?;
         inner.table.at(slot).seen = false;
         Ok(())
     }
@@ -198,7 +198,7 @@ impl StreamPool {
         let inner = lock(&self.inner);
         let slot = inner.table.slot(id)?;
         match &inner.store {
-            Store::Host(slots) => Ok(slots.gather(self.session.network(), &[slot])),
+            Store::Host(slots) => slots.gather(self.session.network(), &[slot]),
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
                 let pending = slots.read(self.session.engine()?, slot)?;
@@ -318,7 +318,7 @@ impl StreamPool {
         match &mut inner.store {
             Store::Host(slots) => {
                 let (from, to): (Vec<u32>, Vec<u32>) = copies.iter().copied().unzip();
-                let state = slots.gather(self.session.network(), &from);
+                let state = slots.gather(self.session.network(), &from)?;
                 slots.scatter(&state, &to);
                 Ok(())
             }
@@ -365,7 +365,7 @@ impl StreamPool {
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }
-        inner.table.grow(capacity);
+        inner.table.grow(capacity)?;
         inner.growth += 1;
         log::debug!("a pool grew from {now} to {capacity} streams, {} bytes of state", inner.store.bytes());
         Ok(())

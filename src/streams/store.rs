@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::input::Checked;
 use crate::network::Network;
 use crate::reference::{gather, scatter};
-use crate::room::room;
 use crate::session::Session;
 use crate::state::{PartShape, State};
 
@@ -29,7 +28,7 @@ impl HostSlots {
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge) if this machine has no memory for it.
     pub fn new(network: &Network, count: usize) -> Result<Self> {
-        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0), count: 0 };
+        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0)?, count: 0 };
         slots.grow(network, count)?;
         Ok(slots)
     }
@@ -37,9 +36,7 @@ impl HostSlots {
     /// # Errors
     /// As [`HostSlots::new`]; then nothing has changed.
     pub fn grow(&mut self, network: &Network, count: usize) -> Result<()> {
-        let width = self.parts.iter().map(|part| part.width).sum::<usize>();
-        room(|| format!("states of {count} streams"), count.saturating_mul(width), size_of::<f32>())?;
-        let mut grown = State::zeros(network, count);
+        let mut grown = State::zeros(network, count)?;
         for part in &self.parts {
             let before = part.of(&self.state, self.count);
             part.of_mut(&mut grown, count)[..before.len()].copy_from_slice(before);
@@ -49,12 +46,12 @@ impl HostSlots {
     }
 
     /// The states of these slots as one of as many rows.
-    pub fn gather(&self, network: &Network, list: &[u32]) -> State {
-        let mut state = State::zeros(network, list.len());
+    pub fn gather(&self, network: &Network, list: &[u32]) -> Result<State> {
+        let mut state = State::zeros(network, list.len())?;
         for part in &self.parts {
             gather(part.of(&self.state, self.count), list, part.width, part.of_mut(&mut state, list.len()));
         }
-        state
+        Ok(state)
     }
 
     /// Puts the rows of a state into these slots.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::error::{Error, Result};
+use crate::room::room;
 
 /// A stream of one pool. Once closed it is never valid again, whoever has its slot then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,10 +49,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub fn new(pool: u64, capacity: usize) -> Self {
+    pub fn new(pool: u64, capacity: usize) -> Result<Self> {
         let mut table = Self { pool, slots: Vec::new(), free: Vec::new(), batches: 0 };
-        table.grow(capacity);
-        table
+        table.grow(capacity)?;
+        Ok(table)
     }
 
     pub fn capacity(&self) -> usize {
@@ -67,12 +68,14 @@ impl Table {
     }
 
     /// Adds slots up to `capacity`.
-    pub fn grow(&mut self, capacity: usize) {
+    pub fn grow(&mut self, capacity: usize) -> Result<()> {
+        room(|| format!("table of {capacity} streams"), capacity, size_of::<Slot>() + size_of::<u32>())?;
         let first = self.slots.len();
         self.slots.resize(capacity.max(first), Slot::default());
         // The lowest is taken first.
         let new = (first..self.slots.len()).rev().filter_map(|slot| u32::try_from(slot).ok());
         self.free.splice(0..0, new);
+        Ok(())
     }
 
     /// Takes a free slot, and says whether it has been another's.

@@ -101,7 +101,7 @@ fn later_runs_into_an_answer_allocate_nothing() {
             let network = network.with_weights(format).unwrap();
             let session = Session::new(&Device::cpu(), &network).unwrap();
             for batch in [1, 3] {
-                let input = RandomInput::new(&network, 6, batch, 1);
+                let input = RandomInput::new(&network, 6, batch, 1).unwrap();
                 assert_eq!(count(&session, input.as_input()), 0, "{format}, B = {batch}, {:?}", network.spec());
             }
         }
@@ -124,7 +124,7 @@ fn later_runs_of_several_threads_allocate_nothing() {
     let device = Device::cpu_with(CpuOptions { threads: NonZeroUsize::new(3), ..CpuOptions::default() }).unwrap();
     for (network, steps, batch) in cases {
         let session = Session::new(&device, &network).unwrap();
-        let input = RandomInput::new(&network, steps, batch, 1);
+        let input = RandomInput::new(&network, steps, batch, 1).unwrap();
         let mut output = session.run(input.as_input(), None).unwrap();
         // The test's own harness may allocate at any time.
         let fewest = (0..20).map(|_| {
@@ -196,6 +196,6 @@ fn long_lives_hold_no_more_memory() {
 fn a_run_of_its_own_allocates() {
     let network = network(vec![dense(4)]);
     let session = Session::new(&Device::cpu(), &network).unwrap();
-    let input = RandomInput::new(&network, 2, 1, 1);
+    let input = RandomInput::new(&network, 2, 1, 1).unwrap();
     assert!(allocations(|| drop(session.run(input.as_input(), None).unwrap())) > 0);
 }

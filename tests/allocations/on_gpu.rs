@@ -24,7 +24,7 @@ fn ours(device: &Device, steps: usize, disturb: impl Fn(usize)) -> usize {
     let session = Session::with_options(device, &network, PlanOptions::default().strategy(Strategy::Step)).unwrap();
     let plan = session.plan(steps, 2).unwrap().expect("a GPU has a plan");
     assert_eq!((plan.dispatch_count(), plan.submissions()), (steps as u64 + 1, 1), "{plan}");
-    let input = RandomInput::new(&network, steps, 2, 1);
+    let input = RandomInput::new(&network, steps, 2, 1).unwrap();
     least(|| {
         session.run(input.as_input(), None).unwrap();
         (0..steps).for_each(&disturb);

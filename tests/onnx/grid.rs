@@ -38,7 +38,7 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     if let Some(lengths) = &lengths {
         input = input.with_lengths(lengths);
     }
-    let mut state = State::zeros(network, batch);
+    let mut state = State::zeros(network, batch).unwrap();
     let mut given = false;
     let layer = &mut state.layers[0];
     let directions = layer.h_shape[0];

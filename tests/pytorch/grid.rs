@@ -36,7 +36,7 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
         input = input.with_lengths(lengths);
     }
     let (steps, batch) = if network.batch_first() { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
-    let mut state = State::zeros(network, batch);
+    let mut state = State::zeros(network, batch).unwrap();
     let mut given = false;
     for layer in &mut state.layers {
         for (part, numbers, expected) in [("h_0", &mut layer.h, layer.h_shape), ("c_0", &mut layer.c, layer.c_shape)] {

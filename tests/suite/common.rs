@@ -126,7 +126,7 @@ pub fn changed(network: &Network, name: &str, change: impl FnOnce(&mut Vec<f32>)
 /// A state of random numbers in ±1.
 pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
     let mut generator = fastrand::Rng::with_seed(seed);
-    let mut state = State::zeros(network, batch);
+    let mut state = State::zeros(network, batch).unwrap();
     for layer in &mut state.layers {
         for number in layer.h.iter_mut().chain(&mut layer.c) {
             *number = generator.f32() * 2.0 - 1.0;

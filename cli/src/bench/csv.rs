@@ -54,5 +54,5 @@ pub fn report(results: &Results) -> Result<Report> {
         }
         writer.write_record(fields.iter().map(|(_, field)| field))?;
     }
-    Ok(Report::new(String::from_utf8(writer.into_inner()?)?))
+    Ok(Report::data(String::from_utf8(writer.into_inner()?)?))
 }

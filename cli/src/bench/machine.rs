@@ -55,7 +55,7 @@ impl Machine {
             adapters: adapters.collect(),
             date: jiff::Timestamp::now().to_string(),
             commit: commit(),
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         }
     }
 }

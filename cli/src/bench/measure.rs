@@ -161,7 +161,7 @@ pub fn shape(
     // The format of the weights is that of all variants: they share the right answer.
     let weights = variants.first().map(|variant| variant.weights).unwrap_or_default();
     let network = Network::random(shape.spec(), seed)?.with_weights(weights)?;
-    let input = RandomInput::new(&network, shape.steps, shape.batch, seed);
+    let input = RandomInput::new(&network, shape.steps, shape.batch, seed)?;
     let ideal = ideal(&network, shape)?;
     let (exact, checked) = exact(shape, &network, &input, ideal.work())?;
     let problem = Problem { shape, network: &network, input: input.as_input(), ideal: &ideal, exact: &exact, checked };
@@ -291,7 +291,7 @@ mod tests {
     fn one_wrong_answer_stays_wrong() {
         let shape: Shape = "hidden=3,steps=2".parse().expect("a shape");
         let network = Network::random(shape.spec(), 1).expect("a network");
-        let input = RandomInput::new(&network, shape.steps, shape.batch, 1);
+        let input = RandomInput::new(&network, shape.steps, shape.batch, 1).expect("an input");
         let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).expect("an answer");
         let ideal = ideal(&network, &shape).expect("a plan");
         let (network, input_, checked) = (&network, input.as_input(), shape.steps);

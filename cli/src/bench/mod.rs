@@ -20,6 +20,7 @@ use gatefold::{DeviceChoice, DeviceInfo, Network, WeightFormat};
 use crate::args::{BenchArgs, BenchCommand, BenchFormat};
 use crate::progress::Progress;
 use crate::report::{ERROR, FAILED, Report};
+use crate::terminal::one_line;
 use crate::{Result, source};
 use measure::{Counts, Measurement, Place, Variant};
 use record::Target;
@@ -98,16 +99,14 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     let mut report = match args.format() {
         BenchFormat::Table => table::report(&results),
         BenchFormat::Markdown => table::markdown(&results),
-        BenchFormat::Json => Report::new(kept.text.clone()),
+        BenchFormat::Json => Report::data(kept.text.clone()),
         BenchFormat::Csv => csv::report(&results)?,
     };
     if let Some(target) = record {
-        target.write(&kept.text)?;
-        report.notes += &format!("recorded: {}\n", target.path().display());
+        report.notes += &format!("recorded: {}\n", target.write(&kept.text)?.display());
     }
     if let Some(target) = plot {
-        target.write(&plot::svg(&results))?;
-        report.notes += &format!("drawn: {}\n", target.path().display());
+        report.notes += &format!("drawn: {}\n", target.write(&plot::svg(&results))?.display());
     }
     for note in &results.notes {
         report.notes += &format!("note: {note}\n");
@@ -117,7 +116,7 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         report.code = FAILED;
     }
     for failure in &results.failures {
-        report.notes += &format!("gatefold: {}\n", failure.split_whitespace().collect::<Vec<_>>().join(" "));
+        report.notes += &format!("gatefold: {}\n", one_line(failure));
         report.code = ERROR;
     }
     Ok(report)

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use gatefold::printable;
+
 use super::Results;
 use super::figures::Figures;
+use crate::units::shortened;
 
 const WIDTH: f64 = 960.0;
 const TOP: f64 = 72.0;
@@ -132,7 +135,7 @@ pub fn svg(results: &Results) -> String {
             LEFT + 17.0
         ));
         add("</g>".into());
-        let name = escaped(&crate::units::shortened(&one.name, 100));
+        let name = escaped(&shortened(&one.name, 100));
         add(format!("<text x=\"{}\" y=\"{:.1}\">{name}</text>", LEFT + 46.0, at + 5.0));
     }
     if series.is_empty() {
@@ -166,5 +169,5 @@ fn series(results: &Results) -> Vec<Series> {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    printable(text, 200).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,25 +1,27 @@
 //! Files that keep a run.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use gatefold::{Error, files};
 
 use super::measure::Place;
 use crate::Result;
 
 /// A file that can be written, found out before anything is measured.
-pub struct Target(PathBuf);
+pub enum Target {
+    /// This file, whatever is there.
+    File(PathBuf),
+    /// A new file in this folder, named after the time.
+    New(PathBuf),
+}
 
 impl Target {
     /// `path` itself.
     pub fn file(path: &Path) -> Result<Self> {
-        let there = path.exists();
-        let trial = fs::OpenOptions::new().append(true).create(true).open(path);
-        trial.map_err(|error| format!("{}: expected a file that can be written, got: {error}", path.display()))?;
-        if !there {
-            // A run that is broken off leaves no empty record. What cannot be removed is written over later.
-            let _ = fs::remove_file(path);
-        }
-        Ok(Self(path.to_owned()))
+        check(path, "a file")?;
+        Ok(Self::File(path.to_owned()))
     }
 
     /// `folder/<adapter>/<date>.json`, after the first GPU of the run, else the CPU.
@@ -30,18 +32,34 @@ impl Target {
         let folder = folder.join(slug(&name));
         fs::create_dir_all(&folder)
             .map_err(|error| format!("{}: expected a folder that can be written, got: {error}", folder.display()))?;
-        let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%S%.3fZ").to_string();
-        Self::file(&folder.join(format!("{date}.json")))
+        check(&folder.join("record.json"), "a folder")?;
+        Ok(Self::New(folder))
     }
 
-    /// Writes it.
-    pub fn write(&self, text: &str) -> Result<()> {
-        Ok(fs::write(&self.0, text).map_err(|error| format!("{}: {error}", self.0.display()))?)
+    /// Writes it, and says where it is.
+    pub fn write(&self, text: &str) -> Result<PathBuf> {
+        let folder = match self {
+            Self::File(path) => {
+                files::write(path, text.as_bytes())?;
+                return Ok(path.clone());
+            }
+            Self::New(folder) => folder,
+        };
+        loop {
+            let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%S%.3fZ").to_string();
+            let path = folder.join(format!("{date}.json"));
+            match files::write_new(&path, text.as_bytes()) {
+                Ok(()) => return Ok(path),
+                // Another run ended in the same millisecond.
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
+}
 
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
+fn check(path: &Path, what: &str) -> Result<()> {
+    files::check(path).map_err(|error| format!("expected {what} that can be written, got: {error}").into())
 }
 
 /// `name` in lower case, letters and digits of ASCII joined by `-`.

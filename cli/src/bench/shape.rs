@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use gatefold::NetworkSpec;
 use gatefold::network::{FORMAT, LayerSpec, RecurrentSpec};
+use gatefold::{NetworkSpec, RandomInput};
 use serde::{Deserialize, Serialize};
 
 /// The kind of recurrent layer.
@@ -138,7 +138,7 @@ impl FromStr for Shape {
         let directions = if shape.bidirectional { 2 } else { 1 };
         let width = shape.input.max(shape.hidden.saturating_mul(directions));
         let numbers = [shape.steps, shape.batch, width].into_iter().fold(1, usize::saturating_mul);
-        if numbers > 1 << 28 {
+        if numbers > RandomInput::MOST {
             return Err(format!("expected steps * batch * width of at most 2^28, got {numbers}"));
         }
         Ok(shape)

@@ -6,6 +6,8 @@ mod classify;
 mod convert;
 mod devices;
 mod evaluation;
+mod files;
+mod hostile;
 mod mistakes;
 mod models;
 mod pipelines;

@@ -21,7 +21,10 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> 
         command.env_remove(name);
     }
     // What this machine's user has tuned must not matter.
-    command.env_remove("GATEFOLD_TUNING").env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no cache"));
+    command
+        .env_remove("GATEFOLD_TUNING")
+        .env_remove("RUST_BACKTRACE")
+        .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no cache"));
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -106,6 +109,12 @@ impl Folder {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
         std::fs::create_dir_all(&path).expect("a folder");
         Self(path)
+    }
+
+    /// As [`Folder::new`], without what an earlier run left.
+    pub fn fresh(test: &str) -> Self {
+        let _ = std::fs::remove_dir_all(Path::new(env!("CARGO_TARGET_TMPDIR")).join(test));
+        Self::new(test)
     }
 
     /// Writes a file and says where it is.

@@ -11,6 +11,7 @@ use super::{limit, malformed};
 use crate::error::{Error, Result};
 use crate::formats::safetensors::elements;
 use crate::network::Tensor;
+use crate::room::room;
 
 /// First bytes of an HDF5 file.
 pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -76,6 +77,9 @@ impl Hdf5 {
             });
         };
         self.budget.set(left);
+        // The bytes, and the numbers that they become.
+        let numbers: usize = shape.iter().product();
+        room(|| format!("{}: dataset {path}", self.name), numbers.saturating_mul(2), size_of::<f64>())?;
         let bytes = dataset.read_native_bytes().map_err(|error| self.broken(path, &error))?;
         Tensor::new(shape, decode(&bytes)).map(Some)
     }

@@ -51,6 +51,7 @@ use self::hdf5::Hdf5;
 use self::weights::Weights;
 use super::foreign;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::{Network, NetworkSpec};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -105,7 +106,7 @@ struct Model {
 }
 
 fn open(path: &Path) -> Result<(String, File)> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = files::read(path)?;
     let name = path.display().to_string();
     let file = File::parse(&name, bytes)?;
     Ok((name, file))

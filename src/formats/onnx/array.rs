@@ -6,6 +6,7 @@ use super::proto::TensorProto;
 use super::{external, malformed, unsupported};
 use crate::error::Result;
 use crate::formats::safetensors::elements as each;
+use crate::room::room;
 
 /// A constant.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +90,7 @@ pub fn decode(tensor: &TensorProto, folder: Option<&Path>) -> Result<Array> {
     if tensor.segment.is_some() {
         return Err(unsupported(place, "a tensor in segments"));
     }
+    room(|| place.clone(), count, size_of::<i64>())?;
     let kind = tensor.data_type.unwrap_or(0);
     let width = match kind {
         1 | 6 => 4,

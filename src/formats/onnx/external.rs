@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::proto::TensorProto;
 use super::{malformed, unsupported};
 use crate::error::Result;
+use crate::room::room;
 
 /// Where the bytes of a tensor lie.
 struct Place<'a> {
@@ -55,6 +56,7 @@ pub fn read(name: &str, tensor: &TensorProto, folder: Option<&Path>, wanted: Opt
         return Err(malformed(name, expected, format!("{length} bytes at {offset}")));
     }
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    room(|| format!("{name}: external data in `{location}`"), wanted, 1)?;
     let mut bytes = vec![0; wanted];
     file.read_exact(&mut bytes).map_err(failed)?;
     Ok(bytes)

@@ -41,6 +41,7 @@ use std::path::Path;
 use prost::Message;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::Network;
 
 /// Reads a network from an ONNX file; tensors may lie in other files in its folder.
@@ -50,7 +51,7 @@ use crate::network::Network;
 /// external data are not where it says,
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = files::read(path)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

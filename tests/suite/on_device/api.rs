@@ -26,7 +26,7 @@ fn a_session_can_be_shared_between_threads() {
     let network = network();
     let session = Session::new(device, &network).unwrap();
     let inputs: Vec<RandomInput> =
-        (0..4).map(|i| RandomInput::new(&network, 5 + i, 1 + i, u64::try_from(i).unwrap())).collect();
+        (0..4).map(|i| RandomInput::new(&network, 5 + i, 1 + i, u64::try_from(i).unwrap()).unwrap()).collect();
     let alone: Vec<_> = inputs.iter().map(|input| session.run(input.as_input(), None).unwrap().values).collect();
     std::thread::scope(|scope| {
         for (input, alone) in inputs.iter().zip(&alone) {
@@ -48,7 +48,7 @@ fn async_gives_the_same_answer() {
     let device = device_or_return!();
     let network = network();
     let session = Session::new(device, &network).unwrap();
-    let input = RandomInput::new(&network, 9, 2, 1);
+    let input = RandomInput::new(&network, 9, 2, 1).unwrap();
     let blocking = session.run(input.as_input(), None).unwrap();
     let future = sendable(session.run_async(input.as_input(), None));
     assert_eq!(pollster::block_on(future).unwrap().values, blocking.values);
@@ -71,7 +71,7 @@ fn state_carries_over() {
     for device in [device, &Device::cpu()] {
         let network = network();
         let session = Session::new(device, &network).unwrap();
-        let RandomInput::Features(values, [steps, batch, width]) = RandomInput::new(&network, 11, 3, 5) else {
+        let RandomInput::Features(values, [steps, batch, width]) = RandomInput::new(&network, 11, 3, 5).unwrap() else {
             panic!("an LSTM reads vectors")
         };
         let first = random_state(&network, batch, 6);
@@ -98,7 +98,7 @@ fn state_carries_over() {
 fn the_answer_says_where_and_how_long() {
     let device = device_or_return!();
     let network = network();
-    let input = RandomInput::new(&network, 8, 3, 2);
+    let input = RandomInput::new(&network, 8, 3, 2).unwrap();
     let session = Session::new(device, &network).unwrap();
     let output = session.run_timed(input.as_input(), None).unwrap();
     assert_eq!(&output.device, device.info());

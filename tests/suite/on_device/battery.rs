@@ -67,7 +67,7 @@ fn any_size_agrees_with_the_reference() {
     runner
         .run(&problems(), |problem| {
             let network = problem.network();
-            let input = RandomInput::new(&network, problem.steps, problem.batch, problem.seed ^ 1);
+            let input = RandomInput::new(&network, problem.steps, problem.batch, problem.seed ^ 1).unwrap();
             let state = problem.state.then(|| random_state(&network, problem.batch, problem.seed ^ 2));
             assert_right(device, &network, problem.options(), input.as_input(), state.as_ref());
             Ok(())
@@ -83,7 +83,7 @@ fn sizes_at_the_seams_agree() {
         for (steps, batch) in [(1, 1), (2, 5), (3, 33)] {
             let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..lstm(17, hidden_size) };
             let network = Network::random(spec(vec![LayerSpec::Lstm(layer)]), 7).unwrap();
-            let input = RandomInput::new(&network, steps, batch, 8);
+            let input = RandomInput::new(&network, steps, batch, 8).unwrap();
             assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
         }
     }
@@ -95,7 +95,7 @@ fn every_split_agrees() {
     let device = device_or_return!();
     for hidden_size in [5, 64, 100] {
         let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, hidden_size))]), 3).unwrap();
-        let input = RandomInput::new(&network, 6, 3, 4);
+        let input = RandomInput::new(&network, 6, 3, 4).unwrap();
         for split in [1, 2, 4, 8, 16] {
             assert_right(device, &network, PlanOptions::default().split(split), input.as_input(), None);
         }
@@ -120,7 +120,7 @@ fn saturated_gates_agree() {
                 };
             }
         });
-        let input = RandomInput::new(&network, 9, 4, 6);
+        let input = RandomInput::new(&network, 9, 4, 6).unwrap();
         assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
         let session = Session::new(device, &network).unwrap();
         let output = session.run(input.as_input(), None).unwrap();
@@ -135,7 +135,7 @@ fn a_long_sequence_agrees() {
     let device = device_or_return!();
     let network =
         Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { bidirectional: true, ..lstm(2, 3) })]), 1).unwrap();
-    let input = RandomInput::new(&network, 5000, 2, 2);
+    let input = RandomInput::new(&network, 5000, 2, 2).unwrap();
     assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
     assert_right(device, &network, PlanOptions::default().projection_budget(40_000), input.as_input(), None);
 }
@@ -144,10 +144,10 @@ fn a_long_sequence_agrees() {
 fn two_runs_give_the_same_bits() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(33, 65))]), 1).unwrap();
-    let input = RandomInput::new(&network, 20, 3, 2);
+    let input = RandomInput::new(&network, 20, 3, 2).unwrap();
     let session = Session::new(device, &network).unwrap();
     let first = session.run(input.as_input(), None).unwrap();
-    let other = RandomInput::new(&network, 7, 5, 9);
+    let other = RandomInput::new(&network, 7, 5, 9).unwrap();
     session.run(other.as_input(), None).unwrap();
     let second = session.run(input.as_input(), None).unwrap();
     assert_eq!(first.values, second.values);
@@ -159,7 +159,7 @@ fn two_runs_give_the_same_bits() {
 fn a_nudged_weight_is_seen() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 40))]), 11).unwrap();
-    let input = RandomInput::new(&network, 12, 3, 12);
+    let input = RandomInput::new(&network, 12, 3, 12).unwrap();
     let session = Session::new(device, &network).unwrap();
     assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
     for name in ["lstm.weight_ih_l0", "lstm.weight_hh_l0", "lstm.bias_ih_l0", "lstm.bias_hh_l0"] {

@@ -63,7 +63,7 @@ fn battery(cell: Cell, cases: u64) {
         let layer = layer(cell, &mut rng);
         let network = network(cell, &layer, seed);
         let (batch, steps) = (rng.usize(1..=5), rng.usize(1..=9));
-        let input = RandomInput::new(&network, steps, batch, seed ^ 1);
+        let input = RandomInput::new(&network, steps, batch, seed ^ 1).unwrap();
         let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
         let lengths: Vec<usize> = (0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect();
         let mask: Vec<bool> = (0..steps * batch).map(|_| rng.bool()).collect();
@@ -123,7 +123,7 @@ fn sizes_at_the_seams_agree() {
                 ..RecurrentSpec::new("cell", 7, hidden_size)
             };
             let network = network(cell, &layer, 3);
-            let input = RandomInput::new(&network, 3, 5, 4);
+            let input = RandomInput::new(&network, 3, 5, 4).unwrap();
             crate::common::assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
         }
     }
@@ -183,7 +183,7 @@ fn nudges_are_seen() {
     for (cell, layer) in cases {
         let network = network(cell, &layer, 7);
         let session = Session::new(device, &network).unwrap();
-        let input = RandomInput::new(&network, 5, 3, 8);
+        let input = RandomInput::new(&network, 5, 3, 8).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         for name in network.tensors().keys() {
             let nudged = changed(&network, name, |data| data[0] += 1e-3);

@@ -13,7 +13,7 @@ fn dense(in_features: usize, out_features: usize, bias: bool, activation: Activa
 
 fn check(device: &Device, layers: Vec<LayerSpec>, steps: usize, batch: usize) {
     let network = Network::random(spec(layers), 21).unwrap();
-    let input = RandomInput::new(&network, steps, batch, 22);
+    let input = RandomInput::new(&network, steps, batch, 22).unwrap();
     assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
 }
 
@@ -74,7 +74,7 @@ fn activations_agree_at_extremes() {
     for drive in [50.0f32, 100.0, 1e4] {
         for &activation in followed() {
             let network = driven(drive, activation, Vec::new());
-            let input = RandomInput::new(&network, 5, 3, 24);
+            let input = RandomInput::new(&network, 5, 3, 24).unwrap();
             assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
         }
     }
@@ -87,7 +87,7 @@ fn softmax_agrees_at_extremes() {
     let device = device_or_return!();
     for drive in [50.0f32, 100.0, 1e4, 1e30] {
         let network = driven(drive, Activation::Linear, vec![LayerSpec::Softmax]);
-        let input = RandomInput::new(&network, 5, 3, 24);
+        let input = RandomInput::new(&network, 5, 3, 24).unwrap();
         let stages = Session::new(device, &network).unwrap().trace(input.as_input(), None).unwrap().stages;
         let logits: Vec<f64> = stages[0].iter().map(|&x| x.into()).collect();
         let mut expected = Vec::new();
@@ -120,7 +120,7 @@ fn a_changed_weight_is_seen() {
     let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 4, embedding_dim: 8, mask_zero: false };
     let layers = vec![LayerSpec::Embedding(embedding), dense(8, 5, true, Activation::Tanh), LayerSpec::Softmax];
     let network = Network::random(spec(layers), 31).unwrap();
-    let input = RandomInput::new(&network, 30, 4, 32);
+    let input = RandomInput::new(&network, 30, 4, 32).unwrap();
     let session = Session::new(device, &network).unwrap();
     for (name, stage) in [("embedding.weight", 0), ("dense.weight", 1), ("dense.bias", 1)] {
         let changed = changed(&network, name, |data| data[0] += 1e-3);

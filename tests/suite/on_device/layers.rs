@@ -36,7 +36,7 @@ fn random(layers: Vec<LayerSpec>) -> Network {
 fn agrees(layers: Vec<LayerSpec>, steps: usize, batch: usize) {
     let device = device_or_return!();
     let network = random(layers);
-    let input = RandomInput::new(&network, steps, batch, 12);
+    let input = RandomInput::new(&network, steps, batch, 12).unwrap();
     assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
 }
 
@@ -121,7 +121,7 @@ fn pooling_agrees() {
         // A masked mean counts the steps that are on.
         let device = device_or_return!();
         let network = random(vec![dense("dense", 3, 5), LayerSpec::GlobalPool(layer)]);
-        let input = RandomInput::new(&network, 7, 4, 3);
+        let input = RandomInput::new(&network, 7, 4, 3).unwrap();
         let lengths = [7, 0, 1, 4];
         assert_right(device, &network, PlanOptions::default(), input.as_input().with_lengths(&lengths), None);
     }
@@ -246,7 +246,7 @@ fn nudges_are_seen() {
         LayerSpec::BatchNorm(NormSpec { name: "batch".into(), num_features: 8, eps: 1e-3, weight: true, bias: true }),
         LayerSpec::LayerNorm(norm(8, true, true)),
     ]);
-    let input = RandomInput::new(&network, 9, 3, 5);
+    let input = RandomInput::new(&network, 9, 3, 5).unwrap();
     let session = Session::new(device, &network).unwrap();
     assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
     for name in network.tensors().keys() {

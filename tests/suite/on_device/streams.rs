@@ -64,7 +64,7 @@ enum Source {
 
 impl Source {
     fn new(network: &Network, steps: usize, seed: u64) -> Self {
-        match RandomInput::new(network, steps, 1, seed) {
+        match RandomInput::new(network, steps, 1, seed).unwrap() {
             RandomInput::Tokens(tokens, _) => Self::Tokens(tokens),
             RandomInput::Features(values, _) => Self::Features(values, network.input_size()),
         }
@@ -311,7 +311,7 @@ fn fork_apart(device: &Device, name: &str, network: &Network, fork: impl Fn(&Str
     pool.restore(a, &kept).unwrap();
     assert_eq!(pool.snapshot(a).unwrap(), kept);
     pool.reset(a).unwrap();
-    assert_eq!(pool.snapshot(a).unwrap(), State::initial(network, 1));
+    assert_eq!(pool.snapshot(a).unwrap(), State::initial(network, 1).unwrap());
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn mistakes_leave_every_stream_as_it_was() {
         }
         assert!(matches!(pool.fork(closed), Err(Error::Stream { .. })));
         assert!(matches!(pool.snapshot(foreign), Err(Error::Stream { .. })));
-        assert!(matches!(pool.restore(a, &State::zeros(network, 2)), Err(Error::Shape { .. })));
+        assert!(matches!(pool.restore(a, &State::zeros(network, 2).unwrap()), Err(Error::Shape { .. })));
         assert_eq!(pool.advance(&[]).unwrap().len(), 0);
         assert_eq!(pool.advance(&[(a, good), (b, good)]).unwrap().len(), 2, "the pool is unharmed");
 
@@ -487,7 +487,7 @@ fn pools_grow_up_to_their_limit() {
         kept.iter().for_each(|(id, state)| assert_eq!(pool.snapshot(*id).unwrap(), *state));
         pool.close(kept[3].0).unwrap();
         let again = pool.open().unwrap();
-        assert_eq!(pool.snapshot(again).unwrap(), State::initial(network, 1), "a slot comes back clean");
+        assert_eq!(pool.snapshot(again).unwrap(), State::initial(network, 1).unwrap(), "a slot comes back clean");
         assert!(matches!(StreamPool::with_limit(session, 11, 10), Err(Error::TooLarge { .. })));
     }
     // 2^30 states of 64 bytes are beyond every adapter's binding and this machine's memory.

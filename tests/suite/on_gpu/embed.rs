@@ -122,10 +122,10 @@ fn a_run_goes_into_the_applications_submission() {
     let app = App::new(&own, &queue, run.bytes());
     let mut objects = 0;
     for seed in 0..4 {
-        let input = RandomInput::new(&network, 7, 3, seed);
+        let input = RandomInput::new(&network, 7, 3, seed).unwrap();
         let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
         // Another run in between must not disturb it, whatever its size.
-        session.run(RandomInput::new(&network, 9, 2, 77).as_input(), None).unwrap();
+        session.run(RandomInput::new(&network, 9, 2, 77).unwrap().as_input(), None).unwrap();
         let answer = app.frame(features(&input), |encoder, from, to| session.encode(&run, encoder, from, to).unwrap());
         assert_near(&answer, exact.stages.last().unwrap(), 7);
         let buffers = instance.generate_report().unwrap().hub.buffers.num_allocated;
@@ -147,7 +147,7 @@ fn streams_go_on_in_the_applications_submission() {
     assert_eq!(run.streams(), [c, a]);
     let app = App::new(&own, &queue, run.bytes());
     let untouched = pool.snapshot(b).unwrap();
-    let input = RandomInput::new(&network, 12, 2, 5);
+    let input = RandomInput::new(&network, 12, 2, 5).unwrap();
     let values = features(&input);
     let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
     let (step_in, step_out) = (2 * WIDTH, 2 * 10);
@@ -217,7 +217,7 @@ fn runs_in_flight_do_not_block() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
-    let inputs = [1, 2, 3].map(|seed| RandomInput::new(&network, 400, 4, seed));
+    let inputs = [1, 2, 3].map(|seed| RandomInput::new(&network, 400, 4, seed).unwrap());
     let alone = inputs.each_ref().map(|input| session.run(input.as_input(), None).unwrap());
     let mut runs: Vec<_> = inputs.iter().map(|input| Box::pin(session.run_async(input.as_input(), None))).collect();
     let mut idle = Context::from_waker(Waker::noop());
@@ -252,7 +252,7 @@ fn nobody_waits_for_later_runs() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
-    let [short, long] = [1, 400].map(|steps| RandomInput::new(&network, steps, 4, 1));
+    let [short, long] = [1, 400].map(|steps| RandomInput::new(&network, steps, 4, 1).unwrap());
     // Plans are made ready.
     for input in [&short, &long] {
         session.run(input.as_input(), None).unwrap();
@@ -278,7 +278,7 @@ fn batches_in_flight_follow_each_other() {
     let network = network();
     let pool = StreamPool::new(Session::new(device, &network).unwrap(), 1).unwrap();
     let id = pool.open().unwrap();
-    let input = RandomInput::new(&network, 12, 1, 5);
+    let input = RandomInput::new(&network, 12, 1, 5).unwrap();
     let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
     let chunks: Vec<[_; 1]> =
         features(&input).chunks(4 * WIDTH).map(|chunk| [(id, Input::features(chunk, [4, 1, WIDTH]))]).collect();
@@ -339,7 +339,7 @@ fn every_call_on_a_dead_device_says_so() {
 fn a_destroyed_device_loses_nothing_that_was_kept() {
     let device = device_or_return!();
     let network = network();
-    let input = RandomInput::new(&network, 10, 1, 5);
+    let input = RandomInput::new(&network, 10, 1, 5).unwrap();
     let values = features(&input);
     let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
     let chunk = |from: usize, to: usize| Input::features(&values[from * WIDTH..to * WIDTH], [to - from, 1, WIDTH]);

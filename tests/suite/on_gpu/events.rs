@@ -47,7 +47,7 @@ fn said(events: &[(Level, String)], level: Level, words: &str) -> bool {
 fn plans_fall_backs_and_losses_are_heard_of() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 64))]), 3).unwrap();
-    let input = RandomInput::new(&network, 30, 2, 4);
+    let input = RandomInput::new(&network, 30, 2, 4).unwrap();
 
     let resident = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
     for (options, falls_back) in [(resident, true), (PlanOptions::default().strategy(Strategy::Step), false)] {

@@ -36,7 +36,7 @@ fn later_runs_make_no_objects() {
     for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Wavefront] {
         let network = network(24, 2);
         let session = Session::with_options(&device, &network, PlanOptions::default().strategy(strategy)).unwrap();
-        let input = RandomInput::new(&network, 50, 2, 2);
+        let input = RandomInput::new(&network, 50, 2, 2).unwrap();
         session.run(input.as_input(), None).unwrap();
         let first = objects(&instance);
         for _ in 0..5 {
@@ -44,7 +44,7 @@ fn later_runs_make_no_objects() {
         }
         assert_eq!(objects(&instance), first, "{strategy}");
         // The count itself must be able to rise.
-        session.run(RandomInput::new(&network, 60, 3, 2).as_input(), None).unwrap();
+        session.run(RandomInput::new(&network, 60, 3, 2).unwrap().as_input(), None).unwrap();
         assert_ne!(objects(&instance), first, "{strategy}: a larger run needs larger buffers");
     }
 }
@@ -63,7 +63,7 @@ fn the_plan_knows_its_memory() {
     let device = Device::from_wgpu(own.clone(), queue);
     let network = network(192, 1);
     let session = Session::new(&device, &network).unwrap();
-    let input = RandomInput::new(&network, 40, 64, 2);
+    let input = RandomInput::new(&network, 40, 64, 2).unwrap();
     let output = session.run(input.as_input(), None).unwrap();
     let plan = session.plan(40, 64).unwrap().unwrap();
     // Beside the plan's buffers lies what the host reads: output and state.
@@ -100,7 +100,7 @@ fn long_sequences_stay_within_their_budget() {
         eprintln!("NOT RUN on {}: 100,000 steps; 12,500 are", device.info());
         bounded(12_500, PlanOptions::default().projection_budget / 8)
     };
-    let input = RandomInput::new(&network, steps, 1, 3);
+    let input = RandomInput::new(&network, steps, 1, 3).unwrap();
     let output = session.run(input.as_input(), None).unwrap();
     if let Some(report) = own.generate_allocator_report() {
         // Beside the plan's buffers lies what the host wrote and reads.

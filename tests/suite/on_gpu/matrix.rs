@@ -102,7 +102,7 @@ fn a_step_is_as_exact_as_f32() {
         let batch = rng.usize(1..=70);
         let session = Session::with_options(device, &network, matrix().strategy(Strategy::Tile)).unwrap();
         let plan = session.plan(1, batch).unwrap().unwrap();
-        let input = RandomInput::new(&network, 1, batch, seed);
+        let input = RandomInput::new(&network, 1, batch, seed).unwrap();
         let state = random_state(&network, batch, seed);
         let found = worst(&session, &network, &plan.roundings(), &input, Some(&state), Tolerance::f32(1));
         assert!(found.passed, "case {seed}, {cell:?} {format}, B = {batch}: {found:?}\n{plan}");
@@ -154,7 +154,7 @@ fn a_layer_is_as_exact_as_f32() {
             _ => false,
         };
         assert!(plan.dispatches.iter().any(|dispatch| on_units(dispatch.kernel)), "{plan}");
-        let input = RandomInput::new(&network, steps, batch, seed);
+        let input = RandomInput::new(&network, steps, batch, seed).unwrap();
         let found = worst(&session, &network, &plan.roundings(), &input, None, Tolerance::f32(1));
         assert!(found.passed, "case {seed}: {found:?}\n{plan}");
     }
@@ -192,7 +192,7 @@ fn a_whole_network_agrees_and_answers_the_same_twice() {
     let layers = vec![LayerSpec::Lstm(lstm), LayerSpec::Gru(gru), LayerSpec::Dense(dense), LayerSpec::Softmax];
     let network = Network::random(spec(layers), 5).unwrap();
     let session = Session::with_options(device, &network, matrix()).unwrap();
-    let input = RandomInput::new(&network, 12, 19, 3);
+    let input = RandomInput::new(&network, 12, 19, 3).unwrap();
     let plan = session.plan(12, 19).unwrap().unwrap();
     assert!(plan.choices.iter().any(|choice| choice.reason.contains(", on matrix units")), "{plan}");
     let verification = verify(&session, &network, input.as_input(), None).unwrap();
@@ -212,7 +212,7 @@ fn what_is_wrong_is_seen() {
         [(Cell::Lstm, WeightFormat::F32), (Cell::Gru, WeightFormat::F16), (Cell::Rnn, WeightFormat::Int8)]
     {
         let network = one(cell, RecurrentSpec::new("cell", 20, 48), 7).with_weights(format).unwrap();
-        let input = RandomInput::new(&network, 1, 16, 8);
+        let input = RandomInput::new(&network, 1, 16, 8).unwrap();
         let state = random_state(&network, 16, 9);
         let session = Session::with_options(device, &network, matrix().strategy(Strategy::Tile)).unwrap();
         let roundings = session.plan(1, 16).unwrap().unwrap().roundings();
@@ -257,6 +257,6 @@ fn an_applications_own_device_has_its_units() {
     assert_eq!(device.matrix_units(), ours.matrix_units());
     let network = one(Cell::Lstm, RecurrentSpec::new("cell", 9, 30), 3);
     let session = Session::with_options(&device, &network, matrix().strategy(Strategy::Tile)).unwrap();
-    let input = RandomInput::new(&network, 6, 11, 4);
+    let input = RandomInput::new(&network, 6, 11, 4).unwrap();
     assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
 }

@@ -16,7 +16,7 @@ fn an_applications_own_device_works() {
     let (_, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);
     let network = network();
-    let input = RandomInput::new(&network, 8, 3, 2);
+    let input = RandomInput::new(&network, 8, 3, 2).unwrap();
     assert_right(&device, &network, PlanOptions::default(), input.as_input(), None);
     // A lost device is an error, not a panic.
     let session = Session::new(&device, &network).unwrap();

@@ -70,7 +70,7 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
             let batch = if strategy == Strategy::Resident { batch.min(4) } else { batch };
             // Enough for several blocks of a matrix unit.
             let batch = if on_units { batch * 4 } else { batch };
-            let input = RandomInput::new(&network, steps, batch, seed ^ 1);
+            let input = RandomInput::new(&network, steps, batch, seed ^ 1).unwrap();
             let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
             let lengths: Vec<usize> = (0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect();
             let mask: Vec<bool> = (0..steps * batch).map(|_| rng.bool()).collect();
@@ -164,7 +164,7 @@ fn unrolled_agrees() {
                 session => session.unwrap(),
             };
             assert_eq!(unrolled(&session), lavapipe, "H {hidden_size}");
-            let input = RandomInput::new(&network, steps, batch, 22);
+            let input = RandomInput::new(&network, steps, batch, 22).unwrap();
             let lengths: Vec<usize> = (0..batch).map(|row| [17, 0, 9][row]).collect();
             let given = input.as_input().with_lengths(&lengths);
             let state = random_state(&network, batch, 23);
@@ -196,7 +196,7 @@ fn a_lone_workgroup_does_not_fall_back() {
         let network = one(cell, 30, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(32).split(2);
         let session = Session::with_options(device, &network, options).unwrap();
-        let input = RandomInput::new(&network, 25, 2, 2);
+        let input = RandomInput::new(&network, 25, 2, 2).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         assert!(stayed(&session, 25, 2, Strategy::Resident), "{cell:?}");
     }
@@ -210,7 +210,7 @@ fn lost_patience_falls_back_and_is_right() {
         let network = one(cell, 64, 3);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
         let session = Session::with_options(device, &network, options).unwrap();
-        let input = RandomInput::new(&network, 30, 2, 4);
+        let input = RandomInput::new(&network, 30, 2, 4).unwrap();
         let state = random_state(&network, 2, 5);
         assert!(stayed(&session, 30, 2, Strategy::Resident), "before the first run nobody knows");
         assert!(verify(&session, &network, input.as_input(), Some(&state)).unwrap().passed(), "{cell:?}");
@@ -226,7 +226,7 @@ fn strategies_agree_with_each_other() {
     let device = device_or_return!();
     for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3)] {
         let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
-        let input = RandomInput::new(&network, 12, 3, 7);
+        let input = RandomInput::new(&network, 12, 3, 7).unwrap();
         let mut first: Option<Vec<f64>> = None;
         for strategy in Strategy::ALL {
             if strategy == Strategy::Wavefront && num_layers == 1 {
@@ -266,7 +266,7 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
                 return;
             }
         };
-        let input = RandomInput::new(&network, 20, 3, 9);
+        let input = RandomInput::new(&network, 20, 3, 9).unwrap();
         let verification = verify(&session, &network, input.as_input(), None).unwrap();
         assert!(verification.passed(), "{cell:?} {strategy} {format}: {:#?}", verification.checks);
         let worst = verification.checks.iter().map(|check| check.comparison.max_error).fold(0.0, f64::max);
@@ -283,7 +283,7 @@ fn a_nudged_weight_of_any_format_is_seen() {
     for format in WeightFormat::ALL {
         let network = one(Cell::Lstm, 40, 11).with_weights(format).unwrap();
         let session = Session::new(device, &network).unwrap();
-        let input = RandomInput::new(&network, 12, 3, 12);
+        let input = RandomInput::new(&network, 12, 3, 12).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         for name in ["cell.weight_ih_l0", "cell.weight_hh_l0"] {
             let nudged = changed(&network, name, |data| data[100] += 1e-3);

@@ -42,7 +42,7 @@ fn what_was_measured_is_what_runs() {
     // The same power of two stands for it; another one, or another batch, does not.
     assert_eq!(choice(32, 2).strategy, other);
     assert_eq!((choice(33, 2).strategy, choice(20, 3).strategy), (own, own));
-    let input = RandomInput::new(&network, 20, 2, 4);
+    let input = RandomInput::new(&network, 20, 2, 4).unwrap();
     assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
     // A wish goes first.
     let options = PlanOptions::default().strategy(Strategy::Sequence);
@@ -93,7 +93,7 @@ fn what_is_faster_on_the_cpu_goes_there() {
     assert!(measured.prefers_cpu().is_some());
     let mut tuning = Tuning::new(device.info());
     tuning.keep(measured.clone());
-    let input = RandomInput::new(&network, 8, 1, 1);
+    let input = RandomInput::new(&network, 8, 1, 1).unwrap();
     let chosen = Session::new(&device.clone().tuned(tuning.clone()).unwrap(), &network).unwrap();
     assert_eq!(chosen.prefers_cpu(8, 1), None, "somebody chose this device");
     assert_eq!(&chosen.run(input.as_input(), None).unwrap().device, device.info());

@@ -37,7 +37,7 @@ fn every_instruction_set_is_right_with_every_format() {
                     let layer = layer(cell, &mut rng);
                     let network = network(cell, &layer, seed).with_weights(format).unwrap();
                     let (steps, batch) = (rng.usize(1..=9), rng.usize(1..=9));
-                    let input = RandomInput::new(&network, steps, batch, seed);
+                    let input = RandomInput::new(&network, steps, batch, seed).unwrap();
                     let state = random_state(&network, batch, seed);
                     assert_right(&device, &network, PlanOptions::default(), input.as_input(), Some(&state));
                 }
@@ -61,7 +61,7 @@ fn dense_layers_of_every_size_are_right() {
                 };
                 let network = Network::random(spec(vec![LayerSpec::Dense(dense)]), 3).unwrap();
                 let network = network.with_weights(format).unwrap();
-                let input = RandomInput::new(&network, 3, 5, 1);
+                let input = RandomInput::new(&network, 3, 5, 1).unwrap();
                 assert_right(&with(set, 2), &network, PlanOptions::default(), input.as_input(), None);
             }
         }
@@ -109,7 +109,7 @@ fn threads_change_no_bit() {
     for (what, network, steps, batch) in large() {
         for format in WeightFormat::ALL {
             let network = network.with_weights(format).unwrap();
-            let input = RandomInput::new(&network, steps, batch, 5);
+            let input = RandomInput::new(&network, steps, batch, 5).unwrap();
             let lengths: Vec<usize> = (0..batch).map(|row| steps - row % 3).collect();
             let input = input.as_input().with_lengths(&lengths);
             let state = random_state(&network, batch, 2);
@@ -185,7 +185,7 @@ fn a_nudged_weight_is_seen_by_every_instruction_set() {
         for format in WeightFormat::ALL {
             let network = network(Cell::Lstm, &RecurrentSpec::new("cell", 4, 33), 1).with_weights(format).unwrap();
             let wrong = changed(&network, "cell.weight_hh_l0", |weights| weights[40] += 0.01);
-            let input = RandomInput::new(&network, 6, 2, 1);
+            let input = RandomInput::new(&network, 6, 2, 1).unwrap();
             let session = Session::new(&with(set, 1), &wrong).unwrap();
             let seen = gatefold::verify(&session, &network, input.as_input(), None).unwrap();
             assert!(!seen.passed(), "{set}, {format}");
@@ -210,8 +210,8 @@ fn what_the_cpu_lacks_is_an_error() {
 fn no_state_is_zeros() {
     let network = network(Cell::Gru, &RecurrentSpec::new("cell", 3, 18), 1);
     let session = Session::new(&Device::cpu(), &network).unwrap();
-    let input = RandomInput::new(&network, 4, 3, 1);
-    let [without, with_zeros] =
-        [None, Some(State::zeros(&network, 3))].map(|state| session.run(input.as_input(), state.as_ref()).unwrap());
+    let input = RandomInput::new(&network, 4, 3, 1).unwrap();
+    let [without, with_zeros] = [None, Some(State::zeros(&network, 3).unwrap())]
+        .map(|state| session.run(input.as_input(), state.as_ref()).unwrap());
     assert_eq!(all_bits(&without), all_bits(&with_zeros));
 }

@@ -126,7 +126,7 @@ fn other_scales_are_kept_bit_by_bit() {
 
 /// Largest difference of the outputs in f64 that rounding the weights makes.
 fn error(network: &Network, rounded: &Network) -> f64 {
-    let input = RandomInput::new(network, 25, 4, 2);
+    let input = RandomInput::new(network, 25, 4, 2).unwrap();
     let run = |network: &Network| Reference::<f64>::new(network).forward(input.as_input(), None).unwrap().stages.pop();
     let (exact, got) = (run(network).unwrap(), run(rounded).unwrap());
     exact.iter().zip(&got).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)

@@ -1,0 +1,46 @@
+//! Signals that end the command: no temporary file is left behind.
+
+/// Has SIGINT, SIGTERM and the like remove the files of unfinished writes before they do what they always do. Where that
+/// cannot be had, the log says so, and nothing else changes.
+#[cfg(unix)]
+pub fn start() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    gatefold::files::list_unfinished();
+    // A caller that has a signal ignored (nohup, a shell's background jobs) has its reasons.
+    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
+    let mut signals = match signal_hook::iterator::Signals::new(signals) {
+        Ok(signals) => signals,
+        Err(error) => return log::info!("signals are not handled: {error}"),
+    };
+    let wait = move || {
+        for signal in &mut signals {
+            gatefold::files::remove_unfinished();
+            // The parent sees which signal it was.
+            if signal_hook::low_level::emulate_default_handler(signal).is_err() {
+                std::process::exit(128 + signal);
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(wait) {
+        log::info!("signals are not handled: {error}");
+    }
+    // A file beyond the limit of `ulimit -f` is an error of the write instead of the end of the process.
+    let seen = std::sync::Arc::default();
+    if let Err(error) = signal_hook::flag::register(libc::SIGXFSZ, seen) {
+        log::info!("signals are not handled: {error}");
+    }
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "std does not say how a signal is handled")]
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action nothing changes, and the present one is written to `action` if the answer is 0.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+pub fn start() {}
