@@ -179,6 +179,9 @@ fn unrolled_agrees() {
     }
 }
 
+/// As much patience as a software adapter allows: some stop a shader at 65,535 loop iterations.
+const PATIENCE: u32 = 60_000;
+
 fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
     network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
 }
@@ -199,6 +202,28 @@ fn a_lone_workgroup_does_not_fall_back() {
         let input = RandomInput::new(&network, 25, 2, 2);
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         assert!(stayed(&session, 25, 2, Strategy::Resident), "{cell:?}");
+    }
+}
+
+/// Two workgroups wait for each other at every step, and nothing falls back: each sees what the other sends after its
+/// own first look. A busy machine may start the second workgroup too late, so there are many tries; without a second
+/// look no try gets through so many steps.
+#[test]
+fn workgroups_that_wait_for_each_other_do_not_fall_back() {
+    const TRIES: usize = 1000;
+    const STEPS: usize = 60;
+    let device = device_or_return!();
+    for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
+        let network = one(cell, hidden_size, 1);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).patience(PATIENCE);
+        let input = RandomInput::new(&network, STEPS, 1, 2);
+        let met = (0..TRIES).position(|_| {
+            let session = Session::with_options(device, &network, options).unwrap();
+            assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+            stayed(&session, STEPS, 1, Strategy::Resident)
+        });
+        eprintln!("{cell:?}: met at try {met:?}");
+        assert!(met.is_some(), "{cell:?}: expected one of {TRIES} runs to get through (the adapter needs two cores)");
     }
 }
 

@@ -8,3 +8,4 @@ mod shaders;
 mod slots;
 mod state_files;
 mod validation;
+mod waiting;
