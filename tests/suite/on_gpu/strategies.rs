@@ -1,5 +1,7 @@
 //! Every strategy, in every arithmetic and with weights in every format, for every cell.
 
+use std::time::{Duration, Instant};
+
 use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
@@ -210,20 +212,21 @@ fn a_lone_workgroup_does_not_fall_back() {
 /// look no try gets through so many steps.
 #[test]
 fn workgroups_that_wait_for_each_other_do_not_fall_back() {
-    const TRIES: usize = 1000;
+    const LIMIT: Duration = Duration::from_secs(60);
     const STEPS: usize = 60;
     let device = device_or_return!();
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).patience(PATIENCE);
         let input = RandomInput::new(&network, STEPS, 1, 2);
-        let met = (0..TRIES).position(|_| {
+        let start = Instant::now();
+        let met = (0..).take_while(|_| start.elapsed() < LIMIT).position(|_| {
             let session = Session::with_options(device, &network, options).unwrap();
             assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
             stayed(&session, STEPS, 1, Strategy::Resident)
         });
         eprintln!("{cell:?}: met at try {met:?}");
-        assert!(met.is_some(), "{cell:?}: expected one of {TRIES} runs to get through (the adapter needs two cores)");
+        assert!(met.is_some(), "{cell:?}: expected a run to get through in {LIMIT:?} (the adapter needs two cores)");
     }
 }
 
