@@ -2,8 +2,8 @@
 # The one test command: everything, on every adapter of this machine.
 #
 # Installs Mesa's software drivers where a backend has no adapter and the system is Debian or
-# Ubuntu. A missing adapter is then an error, not a skip. The log ends with the adapters'
-# names and the number of tests run.
+# Ubuntu. A missing adapter is then an error, not a skip. In CI (CI=true) the optional parts are installed
+# too, and a missing one is an error. The log ends with the adapters' names and the number of tests run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -29,16 +29,28 @@ adapters() {
 
 has() { adapters | grep -q "^$1 "; }
 
-install_drivers() {
-    local packages="mesa-vulkan-drivers libvulkan1 libegl1 libgl1-mesa-dri libgles2"
-    command -v apt-get >/dev/null ||
-        fail "no Vulkan and GL adapters; install Mesa's software drivers (lavapipe, llvmpipe), on Debian: $packages"
+install() {
     local sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
-    say "installing $packages"
+    say "installing $*"
     "${sudo[@]}" apt-get update -qq
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends $packages
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+install_drivers() {
+    local packages=(mesa-vulkan-drivers libvulkan1 libegl1 libgl1-mesa-dri libgles2)
+    command -v apt-get >/dev/null ||
+        fail "no Vulkan and GL adapters; install Mesa's software drivers (lavapipe, llvmpipe), on Debian: ${packages[*]}"
+    install "${packages[@]}"
+}
+
+# In CI, where apt is there to install it.
+in_ci() { [ "${CI:-}" = true ] && command -v apt-get >/dev/null; }
+
+# A part that does not run here: an error in CI, so that no part is first run by a user.
+not_run() {
+    if in_ci; then fail "expected in CI: $1"; fi
+    say "NOT RUN: $1"
 }
 
 # Runs tests, the environment's words first: tests [NAME=VALUE ...] -- [FILTER ...]
@@ -94,17 +106,17 @@ done
 
 # Chromium brings SwiftShader, whose limits are close to WebGPU's defaults.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
+if [ ! -f $swiftshader ] && in_ci; then install chromium; fi
 if [ -f $swiftshader ]; then
     tested+=("SwiftShader (vulkan)")
     say "tests on the device: SwiftShader (vulkan)"
     tests VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device:: on_gpu::
 else
-    say "NOT RUN: SwiftShader is not installed (Debian: chromium)"
+    not_run "SwiftShader, in $swiftshader (Debian: chromium)"
 fi
 
 # Matrix units: the lavapipe of no stable Debian has any, that of Mesa 26 has.
 mesa26=${GATEFOLD_MESA26:-${XDG_CACHE_HOME:-$HOME/.cache}/gatefold/mesa26}
-# sid moves: a driver that does not start there is no fault of ours, a wrong number is.
 if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | grep '^matrix units.* 8 x 8' >/dev/null; then
     suite=$(cargo test --workspace --all-features --test suite --no-run --message-format=json 2>/dev/null |
         grep -F "\"src_path\":\"$PWD/tests/suite/main.rs\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
@@ -113,7 +125,7 @@ if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | 
     GATEFOLD_TEST_DEVICE=vulkan GATEFOLD_REQUIRE_MATRIX=1 \
         tests/mesa26.sh "$mesa26" "$suite" --test-threads=1 on_gpu::matrix:: 2>&1 | tee -a "$log"
 else
-    say "NOT RUN: matrix units, since Mesa 26 cannot be had or does not start here (Debian sid; see above)"
+    not_run "matrix units, with Mesa 26 (Debian sid: tests/mesa26.sh; see above)"
 fi
 
 say "code in the documentation"

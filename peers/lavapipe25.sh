@@ -7,8 +7,11 @@ icd=$to/lvp_icd.json
 
 if [ ! -f "$icd" ]; then
     mkdir -p "$to/apt/lists/partial"
-    echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main' >"$to/apt/sources.list"
-    apt=(apt-get "-oDir::Etc::SourceList=$to/apt/sources.list" -oDir::Etc::SourceParts=/dev/null "-oDir::State::Lists=$to/apt/lists")
+    mirror=$("$(dirname "${BASH_SOURCE[0]}")/../tests/debian_mirror.sh")
+    keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    echo "deb [signed-by=$keys] $mirror bookworm-backports main" >"$to/apt/sources.list"
+    apt=(apt-get "-oDir::Etc::SourceList=$to/apt/sources.list" -oDir::Etc::SourceParts=/dev/null "-oDir::State::Lists=$to/apt/lists"
+        "-oAPT::Sandbox::User=$(id -un)")
     "${apt[@]}" update -qq >&2
     (cd "$to/apt" && "${apt[@]}" download -qq mesa-vulkan-drivers >&2)
     dpkg -x "$to"/apt/mesa-vulkan-drivers_*.deb "$to"

@@ -63,6 +63,14 @@
 //! row-major and time-major, `[T, B, I]`; with `batch_first` the caller's are `[B, T, I]`.
 //! Gates are in PyTorch's order, i, f, g, o and r, z, n.
 //!
+//! # Processes that fork
+//!
+//! A forked child (Python's multiprocessing, servers that fork their workers) goes on with networks and with sessions on
+//! the CPU device, also where other threads of its parent were running them: it starts threads of its own and gives the
+//! same bits. A GPU belongs to the process that opened it, and a [queue](streams::StreamQueue) to the one that made it:
+//! in a child a run is an [`Error::DeviceLost`] and a request an [`Error::QueueClosed`]; open and make them there. A
+//! [`StreamPool`] goes on unless another thread of the parent was in a call of it at the fork.
+//!
 //! # Features
 //!
 //! - `gpu` (default): GPUs through wgpu. Without it only the CPU device is there.
@@ -90,6 +98,7 @@ pub mod models;
 pub mod network;
 pub mod plan;
 mod printable;
+mod process;
 pub mod reference;
 mod room;
 mod session;

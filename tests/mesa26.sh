@@ -17,14 +17,15 @@ if [ ! -f "$ready" ]; then
     [ -f $keys ] || none "expected $keys (debian-archive-keyring)"
     apt=$to/apt
     mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-    echo "deb [signed-by=$keys] http://deb.debian.org/debian sid main" >"$apt/sources.list"
+    mirror=$("$(dirname "${BASH_SOURCE[0]}")/debian_mirror.sh") || exit 3
+    echo "deb [signed-by=$keys] $mirror sid main" >"$apt/sources.list"
     # Nothing counts as installed, so that everything down to libc comes along.
     : >"$apt/status"
     options=(-qq -y -oDir::Etc::SourceList="$apt/sources.list" -oDir::Etc::SourceParts=/dev/null
         -oDir::State::Lists="$apt/lists" -oDir::State::status="$apt/status" -oDir::Cache="$apt"
         -oDir::Cache::archives="$apt/archives" -oDir::Log="$apt" -oDebug::NoLocking=1
         -oAPT::Install-Recommends=false -oAPT::Sandbox::User="$(id -un)")
-    apt-get "${options[@]}" update >&2 || none "deb.debian.org does not answer"
+    apt-get "${options[@]}" update >&2 || none "$mirror does not answer"
     apt-get "${options[@]}" --download-only install mesa-vulkan-drivers libvulkan1 >&2 || none "Debian sid's Mesa does not download"
     for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$to"; done
     rm -r "$apt"

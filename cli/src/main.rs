@@ -40,6 +40,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 static ALLOCATOR: memory::Ending = memory::Ending;
 
 fn main() -> ExitCode {
+    quiet_drivers();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return misused(&error),
@@ -55,6 +56,22 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Names a runtime folder where there is none (root, containers): asked for adapters, Mesa's part of the Vulkan loader
+/// looks for a Wayland display there, and without a name prints an error that is none. The folder is not there either,
+/// which it takes in silence.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the environment is set before any other thread starts")]
+fn quiet_drivers() {
+    const RUNTIME: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(RUNTIME).is_none_or(|path| !std::path::Path::new(&path).is_absolute()) {
+        // SAFETY: the first thing that the command does; no other thread reads the environment yet.
+        unsafe { std::env::set_var(RUNTIME, "/nonexistent") };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet_drivers() {}
 
 fn run(args: &Args) -> Result<Report> {
     match &args.command {

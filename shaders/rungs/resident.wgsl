@@ -8,7 +8,7 @@
 // number of workgroups that came through, runs the steps one by one instead.
 
 override ROWS: u32 = 1u;      // B
-override SPINS: u32 = 1u;     // patience of an invocation, in reads, for the whole dispatch
+override SPINS: u32 = 1u;     // patience of an invocation, in looks at four numbers, for the whole dispatch
 override STATE_QUADS: u32 = (STATE + 3u) / 4u;
 override STATES: u32 = ROWS * ((STATE + 3u) / 4u);
 override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
@@ -34,20 +34,43 @@ fn send(at: u32, number: f32) {
     atomicStore(&exchange[at], select(bits, NAN, bits == KEY) ^ KEY);
 }
 
-fn received(at: u32) -> f32 {
-    var word = atomicLoad(&exchange[at]);
-    while word == ABSENT && patience > 0u {
+// Places of four numbers of an h from k on. Past its end the last is read again, so that nothing else is waited for.
+fn places(k: u32) -> vec4<u32> {
+    let four = k + vec4<u32>(0u, 1u, 2u, 3u);
+    if STATE % 4u == 0u {
+        return four;
+    }
+    return min(four, vec4<u32>(STATE - 1u));
+}
+
+// What was sent to four places.
+//
+// The loads stand inside the loop and nowhere else: compilers (Mesa's) merge a load before the loop with the one in
+// it, and then no round of the loop reads again. What a look brought leaves the loop in `words` alone: software
+// adapters go on with the loop for other invocations, and a look of that time would be taken for this one's.
+fn received(at: vec4<u32>) -> vec4<f32> {
+    var words = vec4<u32>(ABSENT);
+    loop {
+        let look = vec4<u32>(
+            atomicLoad(&exchange[at.x]),
+            atomicLoad(&exchange[at.y]),
+            atomicLoad(&exchange[at.z]),
+            atomicLoad(&exchange[at.w]),
+        );
+        if all(look != vec4<u32>(ABSENT)) {
+            words = look;
+            break;
+        }
+        if patience == 0u {
+            atomicStore(&exchange[LOST], 1u);
+            break;
+        }
         patience -= 1u;
         if patience % 256u == 0u && atomicLoad(&exchange[LOST]) != 0u {
             patience = 0u;
         }
-        word = atomicLoad(&exchange[at]);
     }
-    if word == ABSENT {
-        patience = 0u;
-        atomicStore(&exchange[LOST], 1u);
-    }
-    return bitcast<f32>(word ^ KEY);
+    return bitcast<vec4<f32>>(words ^ vec4<u32>(KEY));
 }
 
 @compute @workgroup_size(UNITS, SPLIT)
@@ -68,15 +91,15 @@ fn recurrent_resident(
             if i < STATES {
                 let row = i / STATE_QUADS;
                 let k = 4u * (i % STATE_QUADS);
-                var numbers = vec4<f32>();
-                for (var j = 0u; j < 4u; j++) {
-                    if k + j < STATE {
-                        if step == params.first {
-                            numbers[j] = h[state_index(lane, row, step) + k + j];
-                        } else {
-                            numbers[j] = received(slot(lane, row, step - 1u) + k + j);
-                        }
-                    }
+                var numbers: vec4<f32>;
+                if step == params.first {
+                    let at = state_index(lane, row, step) + places(k);
+                    numbers = vec4<f32>(h[at.x], h[at.y], h[at.z], h[at.w]);
+                } else {
+                    numbers = received(slot(lane, row, step - 1u) + places(k));
+                }
+                if STATE % 4u != 0u {
+                    numbers = select(numbers, vec4<f32>(), k + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(STATE));
                 }
                 state[i] = numbers;
             }

@@ -1,14 +1,14 @@
 //! A network on the CPU device.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::level::Level;
 use super::matrix::Matrix;
 use super::options::Cpu;
 use super::simd::{Wide, on};
+use super::spares::Spares;
 use crate::error::Result;
 use crate::input::Checked;
-use crate::lock::lock;
 use crate::network::{Network, Stage, StageKind};
 use crate::reference::{Forward, Memory, StageWeights, begin, stateless, walk, windows};
 use crate::state::State;
@@ -20,7 +20,7 @@ pub(crate) struct Engine {
     network: Arc<Network>,
     stages: Vec<Packed>,
     /// Memory of every run at once, kept between them.
-    memory: Mutex<Vec<Memory<f32>>>,
+    memory: Spares<Memory<f32>>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ enum Packed {
 impl Engine {
     pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
-        Self { cpu, network: network.clone(), stages: stages.collect(), memory: Mutex::default() }
+        Self { cpu, network: network.clone(), stages: stages.collect(), memory: Spares::new() }
     }
 
     /// Hands what was computed to `take`, which may keep any of it; the rest is memory for the next run.
@@ -44,22 +44,22 @@ impl Engine {
         state: Option<&State>,
         take: impl FnOnce(&mut Forward<f32>) -> R,
     ) -> Result<R> {
-        let mut memory = lock(&self.memory).pop().unwrap_or_default();
+        let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
         begin(&self.network, checked.batch, state, to);
         let result = self.walk(checked, (to, None), (stages, steps)).map(|()| take(&mut memory.forward));
-        lock(&self.memory).push(memory);
+        self.memory.put(memory);
         result
     }
 
     /// Runs from the batch rows `slots` of a state and into them; no two rows share one. Gives the last stage's output.
     /// An error leaves the state as it was.
     pub fn advance(&self, checked: &Checked<'_>, state: &mut State, slots: &[u32]) -> Result<Vec<f32>> {
-        let mut memory = lock(&self.memory).pop().unwrap_or_default();
+        let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, .. }, steps } = &mut memory;
         let result = self.walk(checked, (state, Some(slots)), (stages, steps));
         let output = stages.last_mut().map(std::mem::take).unwrap_or_default();
-        lock(&self.memory).push(memory);
+        self.memory.put(memory);
         result.map(|()| output)
     }
 

@@ -8,6 +8,7 @@ use super::packed::{Layout, Panels};
 use super::pool::together;
 use super::product::Kept;
 use super::simd::{Wide, lanes};
+use super::spares::Spares;
 use super::threads::{Ahead, Exchange, Share, Shares, Work};
 use super::worker::{Worker, help};
 use crate::input::bits;
@@ -47,8 +48,8 @@ pub(super) struct Level {
     /// Numbers from a row of h to the next, while the level runs.
     pub h_stride: usize,
     sequence_out: bool,
-    scratch: Mutex<Vec<Scratch>>,
-    meetings: Mutex<Vec<Meeting>>,
+    scratch: Spares<Scratch>,
+    meetings: Spares<Meeting>,
 }
 
 /// Where the threads of a run meet, kept between runs.
@@ -149,8 +150,8 @@ impl Level {
             blocks: layout.blocks,
             h_stride,
             sequence_out: stage.sequence_out,
-            scratch: Mutex::default(),
-            meetings: Mutex::default(),
+            scratch: Spares::new(),
+            meetings: Spares::new(),
         }
     }
 
@@ -171,7 +172,7 @@ impl Level {
             output.clear(); // The rows of masked steps are 0.
         }
         output.resize(if self.sequence_out { steps } else { 1 } * batch * stride, 0.0);
-        let Meeting { mut exchange, mut ahead } = lock(&self.meetings).pop().unwrap_or_default();
+        let Meeting { mut exchange, mut ahead } = self.meetings.take();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
             let kept = state.h_shape[1];
@@ -234,7 +235,7 @@ impl Level {
                 self.rows(simd, &run, &work.share(Shares::Caller, 0), output, to);
             }
         }
-        lock(&self.meetings).push(Meeting { exchange, ahead });
+        self.meetings.put(Meeting { exchange, ahead });
     }
 
     /// All steps of some rows.
@@ -261,11 +262,11 @@ impl Level {
     }
 
     fn scratch(&self) -> Scratch {
-        lock(&self.scratch).pop().unwrap_or_default()
+        self.scratch.take()
     }
 
     fn keep(&self, scratch: Scratch) {
-        lock(&self.scratch).push(scratch);
+        self.scratch.put(scratch);
     }
 
     fn worker<'a, 's>(&self, run: &'a Run<'a, 's>, share: Share) -> Worker<'a, 's> {

@@ -9,6 +9,7 @@ use super::packed::{Layout, Panels};
 use super::pool::together;
 use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
+use super::spares::Spares;
 use super::threads::{SHARED_ROWS, worth};
 use crate::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
@@ -22,7 +23,7 @@ pub(super) struct Matrix {
     activation: Activation,
     outputs: usize,
     /// Memory of every thread, kept between runs.
-    kept: Mutex<Vec<Kept>>,
+    kept: Spares<Kept>,
 }
 
 impl Matrix {
@@ -42,7 +43,7 @@ impl Matrix {
             bias,
             activation,
             outputs,
-            kept: Mutex::default(),
+            kept: Spares::new(),
         }
     }
 
@@ -69,13 +70,13 @@ impl Matrix {
     }
 
     fn part<S: Wide>(&self, simd: S, x: &[f32], output: &mut [f32]) {
-        let mut kept = lock(&self.kept).pop().unwrap_or_default();
+        let mut kept = self.kept.take();
         match self.panels.vectors {
             1 => self.rows::<S, 1>(simd, x, output, &mut kept),
             2 => self.rows::<S, 2>(simd, x, output, &mut kept),
             _ => self.rows::<S, 4>(simd, x, output, &mut kept),
         }
-        lock(&self.kept).push(kept);
+        self.kept.put(kept);
     }
 
     fn rows<S: Wide, const Q: usize>(&self, simd: S, x: &[f32], output: &mut [f32], kept: &mut Kept) {

@@ -20,6 +20,7 @@ mod packed;
 mod pool;
 mod product;
 mod simd;
+mod spares;
 mod threads;
 mod worker;
 

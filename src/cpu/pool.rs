@@ -1,7 +1,7 @@
 //! Threads that are kept between runs, so that a run neither starts one nor allocates.
 //!
 //! They belong to the process. A run takes a team of them and gives it back; two runs at the same time have a team
-//! each. Between runs they sleep.
+//! each. Between runs they sleep. A forked child has none of its parent's threads and starts its own.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
+use super::spares::Spares;
 use crate::lock::lock;
+use crate::process::process;
 
 /// How often one looks for what it waits for, at first in a hurry, ...
-const HURRY: u32 = 1_000;
+pub(super) const HURRY: u32 = 1_000;
 /// ... then leaving the core to others in between, before it sleeps: some 20 and 200 µs. To be woken takes as long on
 /// a virtual machine, and the next call of a stream often comes sooner.
-const PATIENCE: u32 = HURRY + 500;
+pub(super) const PATIENCE: u32 = HURRY + 500;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -41,7 +43,15 @@ struct Helper {
     thread: Thread,
 }
 
-static TEAMS: Mutex<Vec<Vec<Helper>>> = Mutex::new(Vec::new());
+/// Threads that share a run with its caller.
+#[derive(Default)]
+struct Team {
+    /// Whose threads they are.
+    process: u32,
+    helpers: Vec<Helper>,
+}
+
+static TEAMS: Spares<Team> = Spares::new();
 
 /// Does `work(0)` in this thread and `work(1)` to `work(count - 1)` each in one of its own, all at the same time.
 /// False, and nothing is done, if the system has no thread to give.
@@ -50,14 +60,14 @@ static TEAMS: Mutex<Vec<Vec<Helper>>> = Mutex::new(Vec::new());
 ///
 /// If one of them panics, when all have ended.
 pub(super) fn together(count: usize, work: &Work<'_>) -> bool {
-    let mut team = lock(&TEAMS).pop().unwrap_or_default();
+    let mut team = Team::take();
     let others = count.saturating_sub(1);
-    while team.len() < others {
+    while team.helpers.len() < others {
         match Helper::start() {
-            Ok(helper) => team.push(helper),
+            Ok(helper) => team.helpers.push(helper),
             Err(error) => {
                 log::warn!("running in one thread: {error}");
-                lock(&TEAMS).push(team);
+                TEAMS.put(team);
                 return false;
             }
         }
@@ -66,18 +76,36 @@ pub(super) fn together(count: usize, work: &Work<'_>) -> bool {
     // and between here and there nothing returns or unwinds: the caller's own part is caught.
     #[expect(unsafe_code, reason = "std has no scope for threads that are kept")]
     let kept = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
-    for (helper, index) in team[..others].iter().zip(1..) {
+    for (helper, index) in team.helpers[..others].iter().zip(1..) {
         helper.call(Job { work: kept, index, caller: thread::current() });
     }
     let mut outcome = catch_unwind(AssertUnwindSafe(|| work(0)));
-    for helper in &team[..others] {
+    for helper in &team.helpers[..others] {
         let ended = helper.wait();
         outcome = outcome.and(ended);
     }
-    lock(&TEAMS).push(team);
+    TEAMS.put(team);
     match outcome {
         Ok(()) => true,
         Err(panic) => resume_unwind(panic),
+    }
+}
+
+impl Team {
+    /// One of this process's own.
+    fn take() -> Self {
+        let process = process();
+        loop {
+            let team = TEAMS.take();
+            if team.helpers.is_empty() {
+                return Self { process, helpers: Vec::new() };
+            }
+            if team.process == process {
+                return team;
+            }
+            // The parent's threads are not here, neither to work nor to be ended.
+            std::mem::forget(team);
+        }
     }
 }
 
@@ -102,11 +130,19 @@ impl Helper {
     }
 }
 
+impl Drop for Helper {
+    /// Called without a job, the thread ends.
+    fn drop(&mut self) {
+        self.seat.busy.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
 impl Seat {
     fn serve(&self) {
         loop {
             until(|| self.busy.load(Ordering::Acquire));
-            let Some(Job { work, index, caller }) = lock(&self.job).take() else { continue };
+            let Some(Job { work, index, caller }) = lock(&self.job).take() else { return };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(index))) {
                 *lock(&self.panic) = Some(panic);
             }
@@ -130,6 +166,10 @@ pub(super) fn pause(looks: &mut u32, hurry: u32) {
     *looks = looks.saturating_add(1);
     if *looks <= hurry { std::hint::spin_loop() } else { thread::yield_now() }
 }
+
+#[cfg(all(test, unix))]
+#[path = "../../tests/support/forked.rs"]
+mod forked;
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +200,41 @@ mod tests {
                 thread::yield_now();
             }
         }));
+    }
+
+    /// As where a team cannot be kept.
+    #[test]
+    fn a_dropped_team_ends() {
+        let team = Team { process: process(), helpers: vec![Helper::start().unwrap(), Helper::start().unwrap()] };
+        let seats: Vec<_> = team.helpers.iter().map(|helper| Arc::downgrade(&helper.seat)).collect();
+        assert!(seats.iter().all(|seat| seat.strong_count() == 2));
+        drop(team);
+        let start = std::time::Instant::now();
+        while seats.iter().any(|seat| seat.strong_count() > 0) {
+            assert!(start.elapsed().as_secs() < 60, "the threads live on");
+            thread::yield_now();
+        }
+    }
+
+    /// Another thread of the parent holds one list of teams, or both, when the child is forked.
+    #[cfg(unix)]
+    #[test]
+    fn a_child_runs_where_the_lists_are_held() {
+        let all_done = || {
+            let done: [AtomicUsize; 3] = Default::default();
+            let kept = together(3, &|index| {
+                done[index].fetch_add(1, Ordering::Relaxed);
+            });
+            kept && done.iter().all(|done| done.load(Ordering::Relaxed) == 1)
+        };
+        assert!(all_done());
+        for count in [0, 1, 2] {
+            let child = || (0..3).all(|_| all_done());
+            let fork = || super::forked::forked(std::time::Duration::from_secs(60), child);
+            // The guards stay in this thread's memory, locked: as good as another's.
+            assert_eq!(TEAMS.held(count, fork), super::forked::Ended::Right, "{count} lists are held");
+        }
+        assert!(all_done());
     }
 
     #[test]

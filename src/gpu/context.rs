@@ -9,6 +9,7 @@ use crate::device::{DeviceInfo, DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
 use crate::lock::lock;
 use crate::plan::{Access, Kernel, MAX_REPEAT, MatrixUnits, PlanLimits, Repetition};
+use crate::process::process;
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
 pub const PARAMS_SIZE: u64 = 48;
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub timestamps: bool,
     pub repetitions: Repetitions,
     name: String,
+    /// Who opened the device: drivers do not go on in a forked child.
+    process: u32,
     /// Why the device is gone, once it is. Only heard of for devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
@@ -195,6 +198,7 @@ impl Context {
                 Repetitions::table(&device, &queue, uniform_stride)
             },
             name: info.to_string(),
+            process: process(),
             lost: Arc::default(),
             pipelines: Mutex::default(),
             cache: Mutex::default(),
@@ -277,8 +281,12 @@ impl Context {
         if taken(&self.device, submission) { Ok(()) } else { Err(self.failed(what, &"the device takes no work")) }
     }
 
-    /// An error if the device is known to be gone.
+    /// An error if the device is known to be gone, or of a parent process.
     pub fn check(&self) -> Result<()> {
+        if self.process != process() {
+            let reason = "this process was forked after the device was opened; open one here".into();
+            return Err(Error::DeviceLost { device: self.name.clone(), reason });
+        }
         match lock(&self.lost).clone() {
             Some(reason) => Err(Error::DeviceLost { device: self.name.clone(), reason }),
             None => Ok(()),

@@ -15,6 +15,10 @@ use crate::lock::lock;
 
 /// What the data begins with; the last byte is the version of the header.
 const MAGIC: [u8; 8] = *b"gfpipes\x01";
+/// Size of wgpu's header in front of the driver's data, ...
+const WGPU_HEADER: usize = 64;
+/// ... and of the driver's own, which Vulkan defines.
+const DRIVER_HEADER: usize = 32;
 /// More than any network's kernels take. A cache only grows; beyond this it begins anew.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -73,7 +77,19 @@ fn opened<'a>(expected: &str, bytes: &'a [u8]) -> Result<&'a [u8], String> {
     }
 }
 
+/// Whether `now` is what the driver was given and one more header: SwiftShader keeps no kernels, and hands that out.
+fn is_given_back(given: &[u8], now: &[u8]) -> bool {
+    given
+        .get(WGPU_HEADER..)
+        .is_some_and(|given| now.len() == WGPU_HEADER + DRIVER_HEADER + given.len() && now.ends_with(given))
+}
+
 impl Context {
+    /// The driver's data, if it keeps any.
+    fn cache_data(&self) -> Option<Vec<u8>> {
+        lock(&self.cache).as_ref()?.get_data()
+    }
+
     /// Compiles from now on through a cache of the driver's that begins with `data`; whether it took them.
     fn begin_cache(&self, data: Option<&[u8]>) -> bool {
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
@@ -147,25 +163,26 @@ impl Device {
     /// was given there; `None` before them, and where no cache is to be had.
     #[must_use]
     pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
-        let data = lock(&self.context()?.cache).as_ref()?.get_data()?;
-        Some(sealed(&origin(self.info()), &data))
+        Some(sealed(&origin(self.info()), &self.context()?.cache_data()?))
     }
 
     /// Writes [`Device::pipeline_cache`] to `path`, whole or not at all; missing folders are made. `false`, and nothing
-    /// is touched, if there is no cache or the same is there already.
+    /// is touched, if there is no cache or the driver has compiled nothing beyond what is there already.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn save_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
         let path = path.as_ref();
-        let Some(bytes) = self.pipeline_cache() else { return Ok(false) };
-        if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        let Some(data) = self.context().and_then(Context::cache_data) else { return Ok(false) };
+        let origin = origin(self.info());
+        let is_there = |there: &[u8]| there == data || is_given_back(there, &data);
+        if std::fs::read(path).is_ok_and(|bytes| opened(&origin, &bytes).is_ok_and(is_there)) {
             return Ok(false);
         }
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         }
-        files::write(path, &bytes)?;
+        files::write(path, &sealed(&origin, &data))?;
         Ok(true)
     }
 }
@@ -192,6 +209,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// As SwiftShader answers: 32 bytes more every time. A kernel more is no header.
+    #[test]
+    fn what_is_given_back_is_told_from_what_is_new() {
+        let (wgpu, header, kernel) = ([1; WGPU_HEADER], [2; DRIVER_HEADER], [3; 40]);
+        let given = [&wgpu[..], &header].concat();
+        assert!(
+            is_given_back(&given, &[&[9; WGPU_HEADER][..], &header, &header].concat()),
+            "wgpu's header has a length"
+        );
+        let with_kernel = [&wgpu[..], &header, &kernel].concat();
+        assert!(is_given_back(&with_kernel, &[&wgpu[..], &header, &header, &kernel].concat()));
+        for new in [&given, &with_kernel, &[&wgpu[..], &header, &header, &header].concat()] {
+            assert!(!is_given_back(&given, new), "{} bytes", new.len());
+        }
+        assert!(!is_given_back(&with_kernel, &[&wgpu[..], &header, &kernel, &header].concat()), "it must end alike");
+        assert!(!is_given_back(b"", &given));
     }
 
     /// Lengths that are wrong although the checksum is right: no overflow, no guess.

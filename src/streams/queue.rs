@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::lock::lock;
 use crate::network::Network;
+use crate::process::process;
 
 /// When a batch starts, and how many requests may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,8 @@ pub struct Answer {
 /// A batch takes the oldest requests, one of each stream: a stream's second request waits for the next
 /// batch, so that its steps stay in order and no stream crowds out another. A request that cannot be
 /// done is answered with its error; the others of its batch are not touched. Dropping the queue answers what
-/// still waits.
+/// still waits. In a forked child, which has no thread of its parent's, every request is answered with
+/// [`Error::QueueClosed`].
 #[derive(Debug)]
 pub struct StreamQueue {
     shared: Arc<Shared>,
@@ -69,6 +71,8 @@ pub struct StreamQueue {
 struct Shared {
     pool: Arc<StreamPool>,
     options: QueueOptions,
+    /// Whose thread runs the batches.
+    process: u32,
     waiting: Mutex<Waiting>,
     /// A request came, or the end.
     work: Condvar,
@@ -103,8 +107,10 @@ struct Reply(Arc<Slot>);
 #[must_use = "the answer comes through it"]
 pub struct Ticket(Arc<Slot>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
+    /// Who is to answer.
+    process: u32,
     state: Mutex<SlotState>,
     came: Condvar,
 }
@@ -128,6 +134,7 @@ impl StreamQueue {
         let shared = Arc::new(Shared {
             pool: pool.into(),
             options,
+            process: process(),
             waiting: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -147,11 +154,14 @@ impl StreamQueue {
     /// Number of requests that wait for their batch.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        lock(&self.shared.waiting).requests.len()
+        if self.shared.is_a_parents() { 0 } else { lock(&self.shared.waiting).requests.len() }
     }
 
     /// Hands a request in; where the queue is full, waits until there is room.
     pub fn submit(&self, stream: StreamId, chunk: Chunk) -> Ticket {
+        if self.shared.is_a_parents() {
+            return Ticket::closed();
+        }
         let mut waiting = lock(&self.shared.waiting);
         while self.is_full(&waiting) {
             waiting = self.shared.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -162,6 +172,9 @@ impl StreamQueue {
     /// As [`StreamQueue::submit`], without blocking the thread: where the queue is full, room is awaited. Dropped
     /// before that, nothing was handed in.
     pub async fn submit_async(&self, stream: StreamId, chunk: Chunk) -> Ticket {
+        if self.shared.is_a_parents() {
+            return Ticket::closed();
+        }
         let mut chunk = Some(chunk);
         poll_fn(|context| {
             let mut waiting = lock(&self.shared.waiting);
@@ -182,6 +195,9 @@ impl StreamQueue {
     /// # Errors
     /// [`Error::QueueFull`]
     pub fn try_submit(&self, stream: StreamId, chunk: Chunk) -> Result<Ticket> {
+        if self.shared.is_a_parents() {
+            return Ok(Ticket::closed());
+        }
         let waiting = lock(&self.shared.waiting);
         if self.is_full(&waiting) {
             return Err(Error::QueueFull { capacity: self.shared.options.capacity });
@@ -195,12 +211,11 @@ impl StreamQueue {
     }
 
     fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
-        let slot = Arc::new(Slot::default());
         if waiting.ending {
-            // The worker is gone; the reply says so as it goes.
-            drop(Reply(slot.clone()));
-            return Ticket(slot);
+            // The worker is gone.
+            return Ticket::closed();
         }
+        let slot = Arc::new(Slot::new(self.shared.process));
         *waiting.streams.entry(stream).or_default() += 1;
         let reply = Reply(slot.clone());
         waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
@@ -211,6 +226,11 @@ impl StreamQueue {
 
 impl Drop for StreamQueue {
     fn drop(&mut self) {
+        if self.shared.is_a_parents() {
+            // There is no thread to wait for.
+            std::mem::forget(self.worker.take());
+            return;
+        }
         lock(&self.shared.waiting).ending = true;
         self.shared.work.notify_one();
         if let Some(worker) = self.worker.take() {
@@ -221,6 +241,11 @@ impl Drop for StreamQueue {
 }
 
 impl Shared {
+    /// Whether this is a forked child: the worker is a thread of its parent's, and locks may stay held.
+    fn is_a_parents(&self) -> bool {
+        self.process != process()
+    }
+
     fn run(&self) {
         let _end = End(self);
         while let Some(batch) = self.next() {
@@ -357,12 +382,38 @@ impl Drop for Reply {
     }
 }
 
+impl Slot {
+    /// To be answered by a thread of `process`.
+    fn new(process: u32) -> Self {
+        Self { process, state: Mutex::default(), came: Condvar::new() }
+    }
+
+    /// The answer in a forked child, if this was made before the fork: the one that came before, or none will come.
+    fn of_a_parent(&self) -> Option<Result<Answer>> {
+        (self.process != process()).then(|| {
+            let came = self.state.try_lock().ok().and_then(|mut state| state.answer.take());
+            came.unwrap_or(Err(Error::QueueClosed))
+        })
+    }
+}
+
 impl Ticket {
+    /// Of a request that no worker will see; the reply says so as it goes.
+    fn closed() -> Self {
+        let slot = Arc::new(Slot::new(process()));
+        drop(Reply(slot.clone()));
+        Self(slot)
+    }
+
     /// Blocks until the answer is there.
     ///
     /// # Errors
-    /// As [`StreamPool::advance`] for this request alone; [`Error::QueueClosed`] if the queue's thread died.
+    /// As [`StreamPool::advance`] for this request alone; [`Error::QueueClosed`] if the queue's thread died
+    /// or is that of a parent process.
     pub fn wait(self) -> Result<Answer> {
+        if let Some(answer) = self.0.of_a_parent() {
+            return answer;
+        }
         let mut state = lock(&self.0.state);
         loop {
             if let Some(answer) = state.answer.take() {
@@ -377,6 +428,9 @@ impl Future for Ticket {
     type Output = Result<Answer>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(answer) = self.0.of_a_parent() {
+            return Poll::Ready(answer);
+        }
         let mut state = lock(&self.0.state);
         match state.answer.take() {
             Some(answer) => Poll::Ready(answer),

@@ -64,7 +64,7 @@ fn answer(device: &Device, network: &Network, golden: &Golden<'_>) -> Result<BTr
     if let Some(lengths) = &lengths {
         input = input.with_lengths(lengths);
     }
-    let mut state = State::zeros(network, batch);
+    let mut state = State::zeros(network, batch).map_err(|error| error.to_string())?;
     let mut given = false;
     if let [layer] = &mut state.layers[..] {
         for (name, numbers) in [("initial_h", &mut layer.h), ("initial_c", &mut layer.c)] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use gatefold::Device;
+use gatefold::{Device, DeviceKind};
 use serde::Serialize;
 use sysinfo::System;
 
@@ -37,8 +37,10 @@ impl Machine {
     /// This machine, with the adapters among `places`.
     pub fn here(places: &[Place]) -> Self {
         let system = System::new_all();
-        let reports = Device::adapters().into_iter();
-        let used = reports.filter(|report| places.iter().any(|place| place.info == report.info));
+        // The CPU alone needs no look for adapters.
+        let all_cpu = places.iter().all(|place| place.info.kind == DeviceKind::Cpu);
+        let reports = if all_cpu { Vec::new() } else { Device::adapters() };
+        let used = reports.into_iter().filter(|report| places.iter().any(|place| place.info == report.info));
         let adapters = used.map(|report| Adapter {
             name: report.info.name,
             backend: report.info.backend,

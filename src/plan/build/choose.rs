@@ -128,7 +128,8 @@ impl How {
                 holding + 5 * (4 * quads).div_ceil(group) + steps * step + 5 * depth.div_ceil(group)
             }
             Rung::Resident => {
-                let step = 1 + 5 * (batch * quads).div_ceil(group) + batch * (1 + turns + halvings);
+                // Each quad of the state takes at least one look.
+                let step = 1 + 2 * (batch * quads).div_ceil(group) + batch * (1 + turns + halvings);
                 holding + steps * step + u64::from(self.patience)
             }
         }

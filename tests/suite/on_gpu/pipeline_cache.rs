@@ -43,7 +43,11 @@ fn what_was_compiled_is_used_again() {
     assert_eq!(round(device, &path), (false, true));
     let good = fs::read(&path).unwrap();
     eprintln!("{}: {} bytes", device.info(), good.len());
-    assert_eq!(round(device, &path), (true, false), "the second time it is there");
+    for _ in 0..3 {
+        // SwiftShader keeps nothing, and hands out what it was given with 32 bytes more: no reason to write again.
+        assert_eq!(round(device, &path), (true, false), "the second time it is there");
+        assert_eq!(fs::read(&path).unwrap().len(), good.len(), "the file does not grow");
+    }
     // Cut off, changed, foreign, or no such file at all: not used, and replaced.
     let mut changed = good.clone();
     *changed.last_mut().unwrap() ^= 1;

@@ -1,5 +1,7 @@
 //! Every strategy, in every arithmetic and with weights in every format, for every cell.
 
+use std::time::{Duration, Instant};
+
 use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
@@ -179,6 +181,9 @@ fn unrolled_agrees() {
     }
 }
 
+/// As much patience as a software adapter allows: some stop a shader at 65,535 loop iterations.
+const PATIENCE: u32 = 60_000;
+
 fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
     network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
 }
@@ -199,6 +204,29 @@ fn a_lone_workgroup_does_not_fall_back() {
         let input = RandomInput::new(&network, 25, 2, 2).unwrap();
         assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
         assert!(stayed(&session, 25, 2, Strategy::Resident), "{cell:?}");
+    }
+}
+
+/// Two workgroups wait for each other at every step, and nothing falls back: each sees what the other sends after its
+/// own first look. A busy machine may start the second workgroup too late, so there are many tries; without a second
+/// look no try gets through so many steps.
+#[test]
+fn workgroups_that_wait_for_each_other_do_not_fall_back() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    const STEPS: usize = 60;
+    let device = device_or_return!();
+    for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
+        let network = one(cell, hidden_size, 1);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).patience(PATIENCE);
+        let input = RandomInput::new(&network, STEPS, 1, 2);
+        let start = Instant::now();
+        let met = (0..).take_while(|_| start.elapsed() < LIMIT).position(|_| {
+            let session = Session::with_options(device, &network, options).unwrap();
+            assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+            stayed(&session, STEPS, 1, Strategy::Resident)
+        });
+        eprintln!("{cell:?}: met at try {met:?}");
+        assert!(met.is_some(), "{cell:?}: expected a run to get through in {LIMIT:?} (the adapter needs two cores)");
     }
 }
 

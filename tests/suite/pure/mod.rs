@@ -9,4 +9,5 @@ mod shaders;
 mod slots;
 mod state_files;
 mod validation;
+mod waiting;
 mod whole_files;

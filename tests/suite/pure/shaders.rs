@@ -60,7 +60,7 @@ const STEP: Kernel = Kernel::Recurrent(RecurrentKernel {
 
 /// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
 /// Formats and arithmetic know nothing of constants, so there the usual ones are enough.
-fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
+pub(super) fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
     let all: Vec<Vec<u32>> = kernel.spec().constants.iter().map(|&constant| values(constant)).collect();
     let usual: Vec<u32> = all.iter().map(|values| values[0]).collect();
     let mut permutations = vec![usual.clone()];
@@ -86,8 +86,14 @@ fn parse(kernel: Kernel, constants: &[u32], repetition: Repetition) -> (Module, 
     (module, info)
 }
 
+/// The kernel's constants by name, with `values`.
+pub(super) fn pairs(kernel: Kernel, values: &[u32]) -> PipelineConstants {
+    let spec = kernel.spec();
+    spec.constants.iter().zip(values).map(|(constant, &bits)| (constant.name.into(), constant.value(bits))).collect()
+}
+
 /// Nothing beyond WebGPU's core but what was asked for.
-fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
+pub(super) fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabilities {
     let mut capabilities = Capabilities::empty();
     let product = match kernel {
         Kernel::Linear(product) | Kernel::Conv1d(product) => Some(product),
@@ -115,7 +121,7 @@ fn subgroups(kernel: Kernel) -> bool {
     kernel.recurrent().is_some_and(|kernel| matches!(kernel.held, Held::Unrolled(_)))
 }
 
-fn validate(
+pub(super) fn validate(
     module: &Module,
     capabilities: Capabilities,
 ) -> Result<ModuleInfo, Box<naga::WithSpan<naga::valid::ValidationError>>> {
@@ -204,15 +210,8 @@ fn every_permutation_translates_for_every_backend() {
             permutations(kernel).into_iter().zip([Repetition::Uniform, Repetition::Immediate].into_iter().cycle())
         {
             let (module, info) = parse(kernel, &values, repetition);
-            let constants: PipelineConstants = kernel
-                .spec()
-                .constants
-                .iter()
-                .zip(&values)
-                .map(|(constant, &bits)| (constant.name.into(), constant.value(bits)))
-                .collect();
             let entry = Some((ShaderStage::Compute, name));
-            let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+            let (module, info) = process_overrides(&module, &info, entry, &pairs(kernel, &values)).unwrap();
             let group: u32 = module.entry_points[0].workgroup_size.iter().product();
             assert!((1..=256).contains(&group), "{kernel:?} {values:?}: {group} invocations");
             if kernel.arithmetic() == Arithmetic::Matrix {
@@ -256,7 +255,7 @@ fn translate_matrix(module: &Module, info: &ModuleInfo, name: &str, metal_knows:
     assert!(refuses(&|| gl(module, info, name).is_ok()), "{name}: GLSL has learnt it");
 }
 
-fn spirv(module: &Module, info: &ModuleInfo, name: &str, options: &spv::Options<'_>) -> Vec<u32> {
+pub(super) fn spirv(module: &Module, info: &ModuleInfo, name: &str, options: &spv::Options<'_>) -> Vec<u32> {
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into() };
     spv::write_vec(module, info, options, Some(&pipeline)).unwrap()
 }
