@@ -72,7 +72,8 @@ fn file_axes(network: &Network) -> String {
     {
         if tensor.axes != run {
             let [own, run] = [&tensor.axes, run].map(letters);
-            lines += &format!("the file's {what} `{}` is {own}; a run has {run}\n", printable(&tensor.name));
+            lines +=
+                &format!("the file's {what} `{}` is {own}; a run has {run}\n", gatefold::printable(&tensor.name, 80));
         }
     }
     if !lines.is_empty() {
