@@ -28,7 +28,7 @@ struct Case {
 
 impl Case {
     fn run(&self) -> Vec<u32> {
-        let input = RandomInput::new(self.session.network(), self.steps, self.batch, 1);
+        let input = RandomInput::new(self.session.network(), self.steps, self.batch, 1).unwrap();
         self.session.run(input.as_input(), None).unwrap().values.iter().map(|value| value.to_bits()).collect()
     }
 }
@@ -152,7 +152,7 @@ fn a_gpu_says_that_it_is_the_parents() {
     };
     let network = network(vec![lstm(8)]);
     let session = Session::new(&device, &network).unwrap();
-    let input = RandomInput::new(&network, 3, 1, 1);
+    let input = RandomInput::new(&network, 3, 1, 1).unwrap();
     session.run(input.as_input(), None).unwrap();
     let lost = |error: Error| matches!(&error, Error::DeviceLost { reason, .. } if reason.contains("forked"));
     let child = || {

@@ -218,7 +218,7 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).patience(PATIENCE);
-        let input = RandomInput::new(&network, STEPS, 1, 2);
+        let input = RandomInput::new(&network, STEPS, 1, 2).unwrap();
         let start = Instant::now();
         let met = (0..).take_while(|_| start.elapsed() < LIMIT).position(|_| {
             let session = Session::with_options(device, &network, options).unwrap();
