@@ -265,8 +265,8 @@ fn sync_folder(path: &Path) {
     let _ = path;
 }
 
-/// The right to read, change and write a file, held by one process and one thread at a time. Nobody is kept from reading
-/// or writing who does not ask for it.
+/// The right to read, change and write a file, held by one process and one thread at a time. It stops no one from reading
+/// or writing that does not ask for it.
 pub(crate) struct Turn {
     file: Option<File>,
     path: PathBuf,

@@ -46,7 +46,7 @@ fn places(k: u32) -> vec4<u32> {
 // What was sent to four places.
 //
 // The loads stand inside the loop and nowhere else: compilers (Mesa's) merge a load before the loop with the one in
-// it, and then no round of the loop reads again. What a look brought leaves the loop in `words` alone: software
+// it, and then no round of the loop reads again. The result of a look leaves the loop in `words` alone: software
 // adapters go on with the loop for other invocations, and a look of that time would be taken for this one's.
 fn received(at: vec4<u32>) -> vec4<f32> {
     var words = vec4<u32>(ABSENT);

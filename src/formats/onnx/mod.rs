@@ -6,7 +6,9 @@
 //! these labels; what computes becomes a layer. Anything else is an error that names the node.
 //!
 //! - Input and output come in gatefold's order, `[T, B, ..]` or `[B, T, ..]` as the graph's input
-//!   has it, also where a graph has its channels before its timesteps.
+//!   has it, also where a graph has its channels before its timesteps, or an output of four axes.
+//!   [`Network::file_axes`] names the graph's own axes, and
+//!   [`Input::with_axes`](crate::Input::with_axes) takes an input in any order.
 //! - States that the graph takes and gives are the caller's [`State`](crate::State), one entry for
 //!   each recurrent layer under its node's name, in the order in which the graph computes them.
 //!   How a graph packs them into tensors of its own is not kept.
