@@ -7,3 +7,4 @@ mod support;
 
 mod files;
 mod grid;
+mod mutations;
