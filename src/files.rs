@@ -37,7 +37,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// As [`write`], but an error if anything has the name, be it a symbolic link that points nowhere; also if another
+/// As [`write()`], but an error if anything has the name, be it a symbolic link that points nowhere; also if another
 /// writer takes the name meanwhile.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     asking(|| fs::read(path)).map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// Finds out whether [`write`] can write `path`, without changing what is there: for work whose result is kept at its
+/// Finds out whether [`write()`] can write `path`, without changing what is there: for work whose result is kept at its
 /// end.
 ///
 /// # Errors

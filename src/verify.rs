@@ -243,7 +243,7 @@ mod tests {
     /// A tensor of 6 steps, 2 rows and 4 features on which f32 is off by about 1e-5, more than the tolerance.
     fn tensor(got: impl Fn(usize, f64) -> f64) -> Check {
         let exact = exact();
-        let rounded = |at: usize, x: f64| if at % 3 == 0 { x + 1e-5 } else { x - 1e-5 };
+        let rounded = |at: usize, x: f64| if at.is_multiple_of(3) { x + 1e-5 } else { x - 1e-5 };
         #[expect(clippy::cast_possible_truncation, reason = "a device's f32")]
         let single: Vec<f32> = exact.iter().enumerate().map(|(at, &x)| rounded(at, x) as f32).collect();
         #[expect(clippy::cast_possible_truncation, reason = "a device's f32")]

@@ -38,8 +38,10 @@ pub fn in_order_of_the_file(network: &Network, output: &Output) -> (Vec<f32>, Ve
     (places.into_iter().map(|at| output.values[at]).collect(), shape)
 }
 
+type Axes = &'static [Axis];
+
 /// The axes of the files' inputs and outputs, and those of a run's output.
-const CASES: [(&str, &[Axis], &[Axis], &[Axis]); 6] = [
+const CASES: [(&str, Axes, Axes, Axes); 6] = [
     ("channels_first", &[Batch, Feature, Time], &[Batch, Time, Feature], &[Batch, Time, Feature]),
     ("convolution", &[Batch, Feature, Time], &[Batch, Feature, One], &[Batch, Feature]),
     ("four_axes", &[Batch, Time, Feature], &[Time, Direction, Batch, Feature], &[Batch, Time, Feature]),

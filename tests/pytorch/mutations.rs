@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::support::{Files, bundle};
 
-type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+/// Name, type, shape and bytes.
+type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+type Tensors = Vec<Stored>;
 type Metadata = Option<HashMap<String, String>>;
 
 fn parsed(bytes: &[u8]) -> (Tensors, Metadata) {
@@ -32,8 +34,10 @@ fn models(files: &Files) -> impl Iterator<Item = (&str, &Vec<u8>)> {
     files.iter().map(|(name, bytes)| (name.as_str(), bytes)).filter(move |(name, _)| model(name))
 }
 
+type Change = fn(&mut Tensors, usize);
+
 /// What a tensor may become.
-const CHANGES: [(&str, fn(&mut Tensors, usize)); 5] = [
+const CHANGES: [(&str, Change); 5] = [
     ("gone", |all, at| drop(all.remove(at))),
     ("renamed", |all, at| all[at].0.push('x')),
     ("an axis more", |all, at| all[at].2.insert(0, 1)),
