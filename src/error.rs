@@ -201,7 +201,7 @@ impl Error {
                 format!("{what}: expected {expected}, got {got}")
             }
             Self::MissingTensor { name, shape, unexpected } => {
-                format!("tensor `{name}` {shape:?} is missing{}", list("; tensors nobody asked for", unexpected))
+                format!("tensor `{name}` {shape:?} is missing{}", list("; tensors of no layer", unexpected))
             }
             Self::UnexpectedTensor { name, shape, expected } => {
                 format!("tensor `{name}` {shape:?} belongs to no layer{}", list("; expected", expected))

@@ -94,6 +94,8 @@ fn misused(error: &clap::Error) -> ExitCode {
     } else {
         let message = error.to_string();
         let parts = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        // A line that announces a list goes on with it.
+        let parts = parts.replace(":; ", ": ");
         complain(parts.strip_prefix("error: ").unwrap_or(&parts));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ERROR))

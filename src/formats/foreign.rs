@@ -38,6 +38,9 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
         [0x1f, 0x8b, ..] => "a gzip archive; unpack it first",
         _ if start.starts_with(b"GGUF") => "a GGUF file",
         _ if start.get(4..8) == Some(b"TFL3") => "a TensorFlow Lite model",
+        _ if !start.is_empty() && start.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+            "a text file"
+        }
         _ => return None,
     })
 }
@@ -61,6 +64,7 @@ mod tests {
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "state_dict"),
             (b"\x93NUMPY\x01\0", "NumPy"),
             (b"\x1f\x8b\x08\0", "gzip"),
+            (b"Entry not found", "a text file"),
         ] {
             let error = refuse("file", bytes).unwrap_err().to_string();
             assert!(error.starts_with("file: expected a model") && error.contains(word), "{error}");
@@ -73,7 +77,7 @@ mod tests {
         // A header of 640 bytes, whose length reads as the start of a pickle.
         let long = b"\x80\x02\0\0\0\0\0\0{\"__metadata__\":{}}";
         let keras = b"PK\x03\x04 config.json";
-        for bytes in [&safetensors[..], long, keras, b"\x89HDF\r\n\x1a\n", b"\x08\x07\x12", b"", b"<", b"hello"] {
+        for bytes in [&safetensors[..], long, keras, b"\x89HDF\r\n\x1a\n", b"\x08\x07\x12", b"", b"\0text"] {
             assert!(refuse("file", bytes).is_ok(), "{bytes:?}");
         }
     }

@@ -133,6 +133,8 @@ def attribute_changes(node):
         elif kind == AttributeProto.TENSOR:
             for what, edit in tensor_changes(attribute.t):
                 yield changed(what, lambda a, edit=edit: edit(a.t))
+    if node.attribute:
+        yield f"{node.op_type}.{node.attribute[0].name} twice", lambda node: node.attribute.append(node.attribute[0])
     present = {a.name for a in node.attribute}
     for name, value in MISSING.get(node.op_type, {}).items():
         if name not in present:
@@ -206,6 +208,15 @@ def changes(model):
             chosen = random.Random(f"{index} {at} {name}").sample(others, min(2, len(others)))
             for new in chosen:
                 yield f"node {index} {node.op_type} input {at} is {new}", lambda m, swap=swap, new=new: swap(m, new)
+        def like_input(m, index=index):
+            m.graph.node[index].output[0] = m.graph.input[0].name
+        yield f"node {index} {node.op_type} output is the input", like_input
+        if node.op_type == "Dropout":
+            def training(m, index=index):
+                m.graph.initializer.append(numpy_helper.from_array(np.array(True), "training"))
+                m.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+                m.graph.node[index].input[1:] = ["half", "training"]
+            yield f"node {index} Dropout in training", training
         def extra(m, index=index, name=node.input[0] if node.input else ""):
             m.graph.node[index].input.append(name)
         yield f"node {index} {node.op_type} one input more", extra

@@ -52,6 +52,22 @@ fn options_that_are_not_done_are_named() {
     }
 }
 
+/// A layer that a model calls as in training (dropout that drops, statistics of the batch) is not run as in inference.
+#[test]
+fn a_call_in_training_mode_is_refused() {
+    let name = "graph_branches.keras";
+    let at = place(name, "LSTM");
+    for (training, fits) in [(json!(true), false), (json!(false), true), (json!(null), true), (json!(1), false)] {
+        let bytes = reconfigured(name, |model| {
+            model["config"]["layers"][at]["inbound_nodes"][0]["kwargs"]["training"] = training.clone();
+        });
+        match keras::from_bytes(name, &bytes) {
+            Ok(_) => assert!(fits, "training = {training}"),
+            Err(error) => assert!(!fits && error.to_string().contains("training"), "{training}: {error}"),
+        }
+    }
+}
+
 #[test]
 fn options_that_do_not_matter_are_let_through() {
     let right = keras::from_bytes("lstm.keras", file("lstm.keras")).unwrap();

@@ -83,7 +83,7 @@ fn arguments<'a>(item: &Item<'_>, arguments: Option<&'a Value>) -> Result<Option
     let mut mask = None;
     for (key, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
         match key.as_str() {
-            "training" if value.is_boolean() => {}
+            "training" if *value == Value::Bool(false) => {}
             "mask" if value.is_object() => mask = Some(history(item, value)?),
             _ => return Err(item.unsupported(&format!("call argument {key} = {}", brief(value)))),
         }

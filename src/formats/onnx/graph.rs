@@ -129,7 +129,8 @@ fn sorted(
     for (index, proto) in graph.node.into_iter().enumerate() {
         let node = Node::new(proto, opset, folder)?;
         for output in node.outputs.iter().filter(|o| !o.is_empty()) {
-            if makers.insert(output.clone(), index).is_some() || constants.contains_key(output) {
+            let is_given = constants.contains_key(output) || inputs.iter().any(|input| input.name == *output);
+            if makers.insert(output.clone(), index).is_some() || is_given {
                 return Err(malformed(&node.label, "an output that nothing else makes", format!("`{output}`")));
             }
         }
@@ -193,7 +194,11 @@ impl Node {
             if attribute.ref_attr_name.as_ref().is_some_and(|n| !n.is_empty()) {
                 return Err(unsupported(label, "an attribute that refers to a function's"));
             }
-            attributes.insert(attribute.name.clone().unwrap_or_default(), attribute);
+            let name = attribute.name.clone().unwrap_or_default();
+            if let Some(twice) = attributes.insert(name, attribute) {
+                let got = format!("`{}` twice", twice.name.unwrap_or_default());
+                return Err(malformed(label, "one attribute of a name", got));
+            }
         }
         let folder = folder.map(Path::to_owned);
         Ok(Self { name, label, op, inputs: proto.input, outputs: proto.output, opset, attributes, folder })

@@ -45,6 +45,9 @@ impl Walk<'_> {
                 if self.used(node, 1) {
                     return Err(node.unsupported("a dropout's mask"));
                 }
+                if self.number(node, "training_mode", 2)?.is_some_and(|training| training != 0.0) {
+                    return Err(node.unsupported("training_mode"));
+                }
                 self.value(node, 0)?
             }
             "Cast" => self.cast(node)?,
@@ -442,7 +445,7 @@ impl Walk<'_> {
 
     fn pad(&self, node: &Node) -> Result<Value> {
         node.allow(&["mode", "pads", "value"])?;
-        let pads = self.integers(node, "pads", 1)?.unwrap_or_default();
+        let pads = self.integers(node, "pads", 1)?.ok_or_else(|| node.malformed("pads", "none"))?;
         if pads.iter().any(|&n| n != 0) {
             return Err(node.unsupported(format!("padding by {pads:?} apart from a convolution's own")));
         }

@@ -207,7 +207,7 @@ impl Walk<'_> {
             Value::Constant(array) => {
                 let steps = |n: i64| usize::try_from(n).map(Dim::Known) == Ok(x.steps);
                 match array.as_ints() {
-                    Some(ints) if ints.iter().all(|&n| steps(n)) => Ok(()),
+                    Some(ints) if array.shape.len() == 1 && ints.iter().all(|&n| steps(n)) => Ok(()),
                     _ => Err(node.unsupported("constant sequence_lens other than T in every row")),
                 }
             }

@@ -208,6 +208,9 @@ impl Walk<'_> {
     /// The sizes of the parts of a Split of an axis of `size`.
     pub fn parts(&self, node: &Node, size: usize) -> Result<Vec<i64>> {
         let count = node.outputs.len();
+        if node.has("num_outputs") && i64::try_from(count) != Ok(node.int("num_outputs", 0)?) {
+            return Err(node.malformed(format!("num_outputs {count}"), node.int("num_outputs", 0)?.to_string()));
+        }
         let sizes = match self.integers(node, "split", 1)? {
             Some(sizes) => sizes,
             None if size.is_multiple_of(count.max(1)) => vec![i64::try_from(size / count.max(1)).unwrap_or(0); count],
