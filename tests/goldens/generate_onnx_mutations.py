@@ -230,7 +230,8 @@ def changes(model):
     for index, value in enumerate(graph.input):
         shape = value.type.tensor_type.shape
         last = len(shape.dim) - 1
-        if last >= 0 and shape.dim[last].dim_value > 0:
+        features = value.type.tensor_type.elem_type == TensorProto.FLOAT
+        if features and last >= 0 and shape.dim[last].dim_value > 0:
             def wider(m, index=index):
                 m.graph.input[index].type.tensor_type.shape.dim[-1].dim_value += 1
             yield f"input {value.name} last axis + 1", wider

@@ -114,20 +114,20 @@ impl Walk<'_> {
             | (Value::Fill { value: 0.0, dims }, Value::Tensor(t))
                 if op == "Add" =>
             {
-                self.must_spread(node, &t, dims.as_deref())?;
+                self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Tensor(t))
             }
             (Value::Tensor(t), Value::Fill { value: 1.0, dims })
             | (Value::Fill { value: 1.0, dims }, Value::Tensor(t))
                 if op == "Mul" && t.of == Of::Tokens =>
             {
-                self.must_spread(node, &t, dims.as_deref())?;
+                self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Tensor(t))
             }
             (Value::Fill { value, dims }, Value::Tensor(t)) | (Value::Tensor(t), Value::Fill { value, dims })
                 if op == "Mul" && value == 0.0 =>
             {
-                self.must_spread(node, &t, dims.as_deref())?;
+                self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Fill { value, dims: Some(t.dims(self.batch)) })
             }
             (Value::Fill { value, .. }, Value::Constant(_)) | (Value::Constant(_), Value::Fill { value, .. })
@@ -141,11 +141,11 @@ impl Walk<'_> {
             (Value::Tensor(tensor), Value::Constant(c)) => self.with_constant(node, &tensor, &c, false),
             (Value::Constant(c), Value::Tensor(tensor)) => self.with_constant(node, &tensor, &c, true),
             (Value::Tensor(tensor), Value::Fill { value, dims }) => {
-                self.must_spread(node, &tensor, dims.as_deref())?;
+                self.must_spread(node, &tensor, dims.as_deref(), false)?;
                 self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), false)
             }
             (Value::Fill { value, dims }, Value::Tensor(tensor)) => {
-                self.must_spread(node, &tensor, dims.as_deref())?;
+                self.must_spread(node, &tensor, dims.as_deref(), false)?;
                 self.with_constant(node, &tensor, &Array::floats(vec![], vec![value]), true)
             }
             (Value::Dims { dims, scalar }, Value::Constant(_) | Value::Dims { .. })
@@ -170,13 +170,13 @@ impl Walk<'_> {
         }
     }
 
-    /// An error if a value of these sizes, as far as they are known, cannot be spread over `tensor`.
-    fn must_spread(&self, node: &Node, tensor: &Tensor, dims: Option<&[Dim]>) -> Result<()> {
+    /// An error if a value of these sizes, as far as they are known, cannot be spread over `tensor` as it is. `widens`
+    /// says that its one channel counts for any number of them.
+    fn must_spread(&self, node: &Node, tensor: &Tensor, dims: Option<&[Dim]>, widens: bool) -> Result<()> {
         let Some(dims) = dims else { return Ok(()) };
         let sizes = tensor.dims(self.batch);
-        // A width of 1 may be widened; whether it may the caller knows.
         let fits = |(dim, (size, axis)): (&Dim, (&Dim, &Axis))| {
-            matches!(dim, Dim::Known(1) | Dim::Any) || dim == size || (*axis == Axis::Channel && tensor.width == 1)
+            matches!(dim, Dim::Known(1) | Dim::Any) || dim == size || (*axis == Axis::Channel && widens)
         };
         let places = sizes.iter().zip(&tensor.axes).rev();
         if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
@@ -258,10 +258,10 @@ impl Walk<'_> {
 
     fn with_constant(&mut self, node: &Node, tensor: &Tensor, constant: &Array, constant_first: bool) -> Result<Value> {
         let x = self.settle(node, tensor)?;
-        let numbers = self.by_channel(node, tensor, constant)?;
         let width = self.build.expressions.facts(x).width;
         // A mean over the channels counts for all of them.
         let widens = width == 1 && self.over_channels(x);
+        let numbers = self.by_channel(node, tensor, constant, widens)?;
         if numbers.len() != 1 && numbers.len() != width && !widens {
             return Err(node.unsupported("a constant that widens a tensor"));
         }
@@ -302,7 +302,7 @@ impl Walk<'_> {
     }
 
     /// A constant as one number or as one for each channel.
-    fn by_channel(&self, node: &Node, tensor: &Tensor, constant: &Array) -> Result<Vec<f64>> {
+    fn by_channel(&self, node: &Node, tensor: &Tensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
         let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers beside floats")) };
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
@@ -310,7 +310,7 @@ impl Walk<'_> {
         {
             let dims: Vec<Dim> = constant.shape.iter().map(|&n| Dim::Known(n)).collect();
             if !rest.is_empty() {
-                self.must_spread(node, tensor, Some(&dims))?;
+                self.must_spread(node, tensor, Some(&dims), widens)?;
             }
             return Ok(vec![f64::from(*first)]);
         }

@@ -208,6 +208,9 @@ impl Walk<'_> {
         let (strides, dilations, pads) =
             (read("strides", 1, axes)?, read("dilations", 1, axes)?, read("pads", 0, 2 * axes)?);
         let auto = node.text("auto_pad", "NOTSET")?;
+        if auto != "NOTSET" && node.has("pads") {
+            return Err(node.malformed("pads or auto_pad", "both"));
+        }
         for other in (0..axes).filter(|&a| a != time) {
             if [kernel[other], pads[other] + 1, pads[axes + other] + 1] != [1; 3] {
                 return Err(node.unsupported("a window over two axes"));
@@ -288,6 +291,7 @@ impl Walk<'_> {
 
     fn pool(&mut self, node: &Node, pool: Pool) -> Result<Value> {
         let own = if pool == Pool::Max { "storage_order" } else { "count_include_pad" };
+        node.int(own, 0)?;
         node.allow(&["auto_pad", "ceil_mode", own, "dilations", "kernel_shape", "pads", "strides"])?;
         let (tensor, id, time) = self.image(node)?;
         let kernel = node.ints("kernel_shape")?.unwrap_or_default();
@@ -338,7 +342,7 @@ impl Walk<'_> {
             let axes = self.integers(node, "axes", 1)?.unwrap_or_default();
             axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<Vec<_>>>()?
         };
-        let keep = node.op.starts_with("Global") || node.int("keepdims", 1)? != 0;
+        let keep = node.flag("keepdims", true)? || node.op.starts_with("Global");
         let labels: Vec<Axis> = axes.iter().map(|&a| tensor.axes[a]).collect();
         match labels.iter().copied().filter(|&a| a != Axis::Unit).collect::<Vec<_>>()[..] {
             [Axis::Channel] if pool == Pool::Average && keep => {

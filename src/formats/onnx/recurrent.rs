@@ -310,7 +310,9 @@ fn activations(node: &Node, cell: Cell, directions: usize) -> Result<Vec<Activat
     let (mut alphas, mut betas) = (node.floats("activation_alpha")?.iter(), node.floats("activation_beta")?.iter());
     let own = cell.default_activations();
     let names: Vec<String> = match names.len() {
-        0 => own.iter().map(|a| format!("{a:?}")).cycle().take(own.len() * directions).collect(),
+        0 if !node.has("activations") => {
+            own.iter().map(|a| format!("{a:?}")).cycle().take(own.len() * directions).collect()
+        }
         given if given == own.len() * directions => names,
         given => {
             return Err(node.malformed(format!("{} activations", own.len() * directions), given.to_string()));

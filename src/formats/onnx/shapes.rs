@@ -26,7 +26,7 @@ impl Walk<'_> {
                     return Err(node.malformed("axis 0", "other axes"));
                 }
                 let all = dims.into_iter().fold(Dim::Known(1), product);
-                Value::Dims { dims: vec![all], scalar: node.int("keepdims", 1)? == 0 }
+                Value::Dims { dims: vec![all], scalar: !node.flag("keepdims", true)? }
             }
             "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" | "Slice" | "Split" => {
                 let value = self.value(node, 0)?;
@@ -74,7 +74,9 @@ impl Walk<'_> {
             ("Reshape", value) => {
                 node.allow(&["allowzero"])?;
                 let target = self.dims(node, 1)?;
-                node.flag("allowzero", false)?;
+                if node.flag("allowzero", false)? && target.contains(&Dim::Known(0)) {
+                    return Err(node.unsupported("a reshape to a size of 0"));
+                }
                 self.reshape(node, value, &target)?
             }
             ("Flatten", value) => {
