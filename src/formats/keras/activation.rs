@@ -1,6 +1,6 @@
 //! Keras' functions by their names, which mean different things in Keras 2 and 3.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::options::{Options, brief};
 use crate::error::Result;
@@ -83,7 +83,10 @@ pub(super) fn elementwise(options: &Options<'_>, key: &'static str, version: Ver
 pub(super) fn layer(options: &Options<'_>) -> Result<Option<Activation>> {
     Ok(Some(match options.class {
         "ReLU" => {
-            options.only("threshold", &json!(0.0))?;
+            let threshold = options.number("threshold", 0.0)?;
+            if threshold != 0.0 {
+                return Err(options.unsupported(&format!("option `threshold` = {threshold}")));
+            }
             let slope = options.number("negative_slope", 0.0)?;
             let highest = options.get("max_value").is_some().then(|| options.number("max_value", 0.0)).transpose()?;
             match (highest, slope) {

@@ -163,6 +163,7 @@ fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowe
             with_softmax(LayerSpec::Dense(spec), function, shape)
         }
         "Activation" => {
+            options.present("activation")?;
             let function = function(options, "activation", item.version)?;
             with_function(Vec::new(), name(), function, vectors(options, shape)?)
         }
@@ -248,6 +249,9 @@ fn conv1d(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowere
         bias: options.flag("use_bias", true)?,
         activation: fused(function),
     };
+    if spec.stride > 1 && spec.dilation > 1 {
+        return Err(options.unsupported("options `strides` and `dilation_rate` above 1 at once"));
+    }
     let shape = Shape::Sequence(spec.out_channels);
     with_softmax(LayerSpec::Conv1d(spec), function, shape)
 }
@@ -271,7 +275,9 @@ fn pool1d(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Resu
 fn global_pool(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
     let width = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
-    options.none_of(&["keepdims"])?;
+    if options.flag("keepdims", false)? {
+        return Err(options.unsupported("option `keepdims` = true"));
+    }
     let spec = GlobalPoolSpec { name, pool };
     Ok(Lowered { layers: vec![LayerSpec::GlobalPool(spec)], shape: Shape::Row(width) })
 }
