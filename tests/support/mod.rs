@@ -80,6 +80,46 @@ pub fn swapped(values: &[f32], [a, b, c]: [usize; 3]) -> Vec<f32> {
     (0..b).flat_map(|j| (0..a).flat_map(move |i| &values[(i * b + j) * c..][..c])).copied().collect()
 }
 
+/// How gatefold treats a changed model of which a framework makes something else, or nothing.
+pub enum Outcome {
+    Agrees,
+    Refused,
+    Fault(String),
+}
+
+/// Outcomes counted, faults with their names.
+#[derive(Default)]
+pub struct Tally {
+    agreed: u32,
+    all: u32,
+    faults: Vec<String>,
+}
+
+impl Tally {
+    pub fn add(&mut self, name: &str, outcome: Outcome) {
+        self.all += 1;
+        match outcome {
+            Outcome::Agrees => self.agreed += 1,
+            Outcome::Refused => {}
+            Outcome::Fault(fault) => self.faults.push(format!("{name}: {fault}")),
+        }
+    }
+
+    /// No fault, and at least so many answered: a reader that refuses everything proves nothing.
+    pub fn assert_right(&self, least: u32) {
+        let Self { agreed, all, faults } = self;
+        assert!(faults.is_empty(), "{} of {all}, {agreed} agreed:\n{}", faults.len(), faults.join("\n"));
+        assert!(*agreed >= least, "{agreed} of {all} were answered");
+    }
+}
+
+/// Whether answers are so far apart that a comparison within `tolerance` must see it, whatever is added to either.
+pub fn far_apart(a: &[f32], b: &[f32], tolerance: Tolerance) -> bool {
+    let wide = Tolerance { atol: 10.0 * tolerance.atol, rtol: 10.0 * tolerance.rtol };
+    let b: Vec<f64> = b.iter().map(|&x| x.into()).collect();
+    !compare(a, &b, wide).passed
+}
+
 pub fn cpu() -> Device {
     Device::open(&DeviceChoice::Cpu).unwrap()
 }
