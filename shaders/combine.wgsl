@@ -6,10 +6,15 @@ override IN_STRIDE: u32;           // width of a row of x
 override IN_OFFSET: u32 = 0u;      // first column of x
 override OUT_STRIDE: u32;          // width of a row of the output
 override OUT_OFFSET: u32 = 0u;     // first column of the output
-override HOW: u32 = 0u;            // 0 copy, 1 add, 2 mul, 3 max
+override HOW: u32 = 0u;            // COPY, ADD, MUL or MAX
 override SCALE: f32 = 1.0;
 override REVERSED: u32 = 0u;       // 1 where timesteps are read from the last to the first
 override WORKGROUP: u32 = 64u;
+
+const COPY: u32 = 0u;
+const ADD: u32 = 1u;
+const MUL: u32 = 2u;
+const MAX: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = M
 @group(0) @binding(1) var<storage, read> x: array<f32>;                 // [M, IN_STRIDE]
@@ -33,11 +38,11 @@ fn combine(
         from_row = (params.steps - 1u - row / params.batch) * params.batch + row % params.batch;
     }
     var value = x[from_row * IN_STRIDE + IN_OFFSET + column];
-    if HOW == 1u {
+    if HOW == ADD {
         value += output[to];
-    } else if HOW == 2u {
+    } else if HOW == MUL {
         value *= output[to];
-    } else if HOW == 3u {
+    } else if HOW == MAX {
         value = max(value, output[to]);
     }
     output[to] = value * SCALE;

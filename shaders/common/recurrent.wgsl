@@ -21,7 +21,7 @@ override VECTOR: u32;                // numbers of one vector: G*H and padding
 override VECTORS_LANE: u32 = 0u;     // from one lane's vectors to the next
 override OUTPUT_STRIDE: u32;         // width of a row of the output
 override OUTPUT_FIRST: u32 = 0u;     // first column of lane 0
-override MASKED: u32 = 0u;           // a masked step's output: 0 no mask, 1 zero, 2 the state once a step counted
+override MASKED: u32 = 0u;           // output of a masked step: NO_MASK, ZERO or PREVIOUS
 override PARTIAL: u32 = 0u;          // 1 where another kernel finishes the step
 
 @group(0) @binding(0) var<uniform> params: Params;                          // rows = B
@@ -37,6 +37,11 @@ const SCALE_BELOW: u32 = 1u;     // of W
 const SCALE: u32 = 2u;           // of U
 const EXTRA: u32 = 3u;           // [3, H] peepholes of i, f, o; or [H] the recurrent bias of n
 const SCALE_PROJECTION: u32 = 4u;
+
+// Values of MASKED.
+const NO_MASK: u32 = 0u;         // no step is masked
+const ZERO: u32 = 1u;            // 0; where only the last step is handed on, the state
+const PREVIOUS: u32 = 2u;        // the state, once a step counted
 
 // Bits of the mask.
 const VALID: u32 = 1u;           // the step counts
@@ -82,7 +87,7 @@ fn cell_index(lane: u32, row: u32, unit: u32) -> u32 {
 }
 
 fn is_masked(row: u32, time: u32) -> bool {
-    if MASKED == 0u {
+    if MASKED == NO_MASK {
         return false;
     }
     return (mask[time * params.batch + row] & VALID) == 0u;
@@ -101,7 +106,7 @@ fn output_index(lane: u32, row: u32, time: u32, unit: u32) -> u32 {
 // The output of a masked step, whose state stands still at `before`.
 fn masked_output(lane: u32, row: u32, time: u32, before: f32) -> f32 {
     var kept = last_only(lane);
-    if MASKED == 2u {
+    if MASKED == PREVIOUS {
         let seen = select(SEEN_FORWARD, SEEN_REVERSE, is_reverse(lane));
         kept = (mask[time * params.batch + row] & seen) != 0u;
     }

@@ -19,8 +19,8 @@ var<workgroup> state: array<vec4<f32>, STATES>;   // [B, K] h(t-1)
 var<private> patience: u32;
 
 const HEAD: u32 = 64u;
-const LOST: u32 = 0u;         // 1 once somebody lost patience
-const THROUGH: u32 = 1u;      // workgroups that did all their steps
+const TIMED_OUT: u32 = 0u;         // 1 once an invocation timed out
+const FINISHED: u32 = 1u;      // workgroups that did all their steps
 const ABSENT: u32 = 0u;
 const KEY: u32 = 0x7fc0deadu; // a NaN; an h of these bits is sent as another NaN
 const NAN: u32 = 0x7fc00000u;
@@ -62,11 +62,11 @@ fn received(at: vec4<u32>) -> vec4<f32> {
             break;
         }
         if patience == 0u {
-            atomicStore(&exchange[LOST], 1u);
+            atomicStore(&exchange[TIMED_OUT], 1u);
             break;
         }
         patience -= 1u;
-        if patience % 256u == 0u && atomicLoad(&exchange[LOST]) != 0u {
+        if patience % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
             patience = 0u;
         }
     }
@@ -138,6 +138,6 @@ fn recurrent_resident(
         }
     }
     if index == 0u && step == params.end && patience > 0u {
-        atomicAdd(&exchange[THROUGH], 1u);
+        atomicAdd(&exchange[FINISHED], 1u);
     }
 }

@@ -72,8 +72,7 @@ fn on_host(scratch: &mut Scratch<'_>, prompts: &[Prompt<'_>], options: &Generate
 #[cfg(feature = "gpu")]
 fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptions) -> Result<Vec<Sequence>> {
     // As `shaders/choose.wgsl` has them.
-    const STOPPED: u32 = 1;
-    const BAD: u32 = 2;
+    use crate::plan::{BAD, STOPPED};
     let Store::Gpu(slots) = &scratch.inner.store else { return Ok(Vec::new()) };
     let engine = scratch.pool.session().engine()?;
     let rows = super::filled_up(prompts.len());

@@ -8,11 +8,9 @@ use super::readback::taken;
 use crate::device::{DeviceInfo, DeviceKind, DeviceOptions};
 use crate::error::{Error, Result};
 use crate::lock::lock;
-use crate::plan::{Access, Kernel, MAX_REPEAT, MatrixUnits, PlanLimits, Repetition};
+use crate::plan::{Access, Constants, Kernel, MAX_REPEAT, MatrixUnits, PARAMS_SIZE, PlanLimits, Repetition};
 use crate::process::process;
 
-/// Size of `Params` in `shaders/common/params.wgsl`.
-pub const PARAMS_SIZE: u64 = 48;
 /// The Mesa whose compiler has been measured to be quick with long sums (25.0.7 at H 128: 2 s; 22.3.6: 14 s).
 const UNROLLING_MESA: u32 = 25;
 /// Size of the number of a repetition.
@@ -52,7 +50,7 @@ pub(crate) enum Repetitions {
 }
 
 /// Compiled kernels by their constants.
-type Pipelines = HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>;
+type Pipelines = HashMap<(Kernel, Constants), Arc<Pipeline>>;
 
 /// A kernel compiled with its constants.
 #[derive(Debug)]
@@ -313,13 +311,13 @@ impl Context {
     }
 
     /// The pipeline of `kernel` with `constants`, compiled at its first use.
-    pub fn pipeline(&self, kernel: Kernel, constants: &[u32]) -> Arc<Pipeline> {
-        let key = (kernel, constants.to_vec());
+    pub fn pipeline(&self, kernel: Kernel, constants: &Constants) -> Arc<Pipeline> {
+        let key = (kernel, constants.clone());
         let mut pipelines = lock(&self.pipelines);
         pipelines.entry(key).or_insert_with(|| Arc::new(self.compile(kernel, constants))).clone()
     }
 
-    fn compile(&self, kernel: Kernel, constants: &[u32]) -> Pipeline {
+    fn compile(&self, kernel: Kernel, constants: &Constants) -> Pipeline {
         let spec = kernel.spec();
         let label = Some(spec.name.as_str());
         let (repetition, immediate_size) = match &self.repetitions {
@@ -355,12 +353,7 @@ impl Context {
             bind_group_layouts: &layouts,
             immediate_size: if repeats { immediate_size } else { 0 },
         });
-        let constants: Vec<(&str, f64)> = spec
-            .constants
-            .iter()
-            .zip(constants)
-            .map(|(constant, &bits)| (constant.name, constant.value(bits)))
-            .collect();
+        let constants: Vec<(&str, f64)> = constants.iter().map(|(name, value)| (name, value.number())).collect();
         let cache = lock(&self.cache).clone();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
@@ -404,7 +397,7 @@ fn experimental() -> wgpu::ExperimentalFeatures {
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
-/// bound there (`src/plan/build/`), of the data-dependent indices a token id is clamped in the
+/// bound there (`src/plan/builder/`), of the data-dependent indices a token id is clamped in the
 /// shader and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
 /// by a patience that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::input::{Checked, Values};
 use crate::lock::lock;
 use crate::network::Network;
-use crate::plan::{Dispatch, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
+use crate::plan::{Dispatch, Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
 use crate::session::Wish;
 use crate::state::State;
 use crate::tuning::Tuning;
@@ -22,8 +22,6 @@ use crate::tuning::Tuning;
 const MAX_QUERIES: usize = 4096;
 /// Bytes of a timestamp.
 const TIMESTAMP_SIZE: u64 = 8;
-/// Bytes of an exchange that the host reads.
-const EXCHANGE_HEAD: u64 = 8;
 
 /// Where the states of a run come from, and where they go.
 pub(crate) enum Start<'a> {
@@ -364,7 +362,7 @@ fn pieces(plan: &Plan, trace: bool, states: bool) -> Vec<(Target, Slice)> {
         pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
     }
     for exchange in &plan.exchanges {
-        let head = Slice { buffer: exchange.buffer, offset: 0, bytes: EXCHANGE_HEAD };
+        let head = Slice { buffer: exchange.buffer, offset: 0, bytes: Exchange::READ };
         pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));
     }
     pieces

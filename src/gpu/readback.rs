@@ -10,6 +10,7 @@ use super::context::Context;
 use super::engine::Engine;
 use crate::error::Result;
 use crate::lock::lock;
+use crate::plan::Exchange;
 use crate::session::Raw;
 use crate::state::State;
 
@@ -192,8 +193,8 @@ impl Pending<'_> {
                     Target::Hidden { layer, row } => copy_row(&mut raw.state.layers[layer].h, row, bytes),
                     Target::Cell { layer, row } => copy_row(&mut raw.state.layers[layer].c, row, bytes),
                     Target::Exchange { workgroups } => {
-                        let [lost, through]: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
-                        raw.lost_patience |= lost != 0 || through != workgroups;
+                        let words: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
+                        raw.lost_patience |= words[Exchange::TIMED_OUT] != 0 || words[Exchange::FINISHED] != workgroups;
                     }
                     Target::Timestamps => raw.gpu_time = gpu_time(bytes, context.queue.get_timestamp_period()),
                 }

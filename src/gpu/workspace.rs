@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::context::{Context, PARAMS_SIZE, Pipeline};
+use super::context::{Context, Pipeline};
 use super::staging::Staging;
-use crate::plan::{Dispatch, Plan, RunShape, Slice};
+use crate::plan::{Dispatch, PARAMS_SIZE, Plan, RunShape, Slice};
 
 /// Plans that are kept ready.
 const MAX_PREPARED: usize = 128;
@@ -102,7 +102,7 @@ fn table(context: &Context, dispatches: &[Dispatch]) -> wgpu::Buffer {
     let stride = usize::try_from(context.uniform_stride).unwrap_or(usize::MAX);
     let mut table = vec![0; dispatches.len() * stride];
     for (dispatch, entry) in dispatches.iter().zip(table.chunks_exact_mut(stride)) {
-        let params = params(dispatch);
+        let params = dispatch.params().map(|(_, value)| value);
         entry[..size_of_val(&params)].copy_from_slice(bytemuck::bytes_of(&params));
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -121,15 +121,6 @@ pub(super) fn bind(context: &Context, dispatches: &[Dispatch], buffers: &[wgpu::
         (pipeline, group)
     };
     dispatches.iter().zip(0..).map(ready).collect()
-}
-
-/// As `shaders/common/params.wgsl` has them.
-fn params(dispatch: &Dispatch) -> [u32; 12] {
-    let Dispatch { rows, input_row, output_row, steps, batch, .. } = *dispatch;
-    let [done, count, first, stride, end, projected_lane, output_lane] = dispatch
-        .recurrence
-        .map_or([0; 7], |r| [r.done, r.count, r.first, r.stride, r.end, r.projected_lane, r.output_lane]);
-    [rows, input_row, output_row, steps, batch, done, count, first, stride, end, projected_lane, output_lane]
 }
 
 pub(super) fn buffer(context: &Context, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {

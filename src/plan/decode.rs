@@ -1,15 +1,19 @@
 //! What is done with the logits of a run of one timestep: the next token chosen, or candidates listed.
 
-use super::build::{F32, flat_grid};
+use super::builder::{F32, flat_grid};
 use super::constants::size;
 use super::{
-    BufferId, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits, ROW_WORKGROUP,
-    SOFTWARE_LOOP_LIMIT, Slice,
+    BufferId, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits,
+    ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice,
 };
 use crate::error::{Error, Result};
 
 /// Words of the settings of `shaders/choose.wgsl` before the tokens that end a row.
 pub const CHOICE_HEAD: usize = 7;
+/// State of a row of the progress that chose a token that ends it (`shaders/choose.wgsl`).
+pub(crate) const STOPPED: u32 = 1;
+/// State of a row of the progress whose logits are not finite.
+pub(crate) const BAD: u32 = 2;
 
 /// The choice of the next token of every row. Its bindings count on behind [`Plan::buffers`]: the list of slots `[B]`,
 /// settings ([`CHOICE_HEAD`] + E words), progress `[B, 4]` and output `[B, most]`.
@@ -44,7 +48,10 @@ pub fn choose(plan: &Plan, sample: bool, ends: usize, most: usize, limits: &Plan
     let (lanes, lane) = (u64::from(ROW_WORKGROUP), vocabulary.div_ceil(ROW_WORKGROUP.into()));
     // Of a draw: two searches of 25 halvings, two sums and a walk.
     let draw = if sample { 52 * (lane + lanes) + 2 * lane + 50 } else { 0 };
-    let constants = vec![narrow(vocabulary)?, sample.into(), ROW_WORKGROUP];
+    let constants = Constants::default()
+        .with("FEATURES", narrow(vocabulary)?)
+        .with("SAMPLE", sample)
+        .with("WORKGROUP", ROW_WORKGROUP);
     let iterations = 3 * (lane + lanes) + draw + ends as u64;
     row_wise(plan, Kernel::Choose, constants, bindings, iterations, limits)
 }
@@ -58,7 +65,8 @@ pub fn candidates(plan: &Plan, count: usize, limits: &PlanLimits) -> Result<Disp
     let (lanes, lane) = (u64::from(ROW_WORKGROUP), vocabulary.div_ceil(ROW_WORKGROUP.into()));
     let words = plan.batch.saturating_mul(count.saturating_mul(2).saturating_add(2));
     let output = Slice { buffer: plan.buffers.len(), offset: 0, bytes: (words as u64).saturating_mul(F32) };
-    let constants = vec![narrow(vocabulary)?, size(count)?, ROW_WORKGROUP];
+    let constants =
+        Constants::sizes([("COUNT", count)])?.with("FEATURES", narrow(vocabulary)?).with("WORKGROUP", ROW_WORKGROUP);
     let iterations = (count as u64).saturating_add(3).saturating_mul(lane + lanes + 1);
     row_wise(plan, Kernel::Candidates, constants, vec![logits(plan), output], iterations, limits)
 }
@@ -74,7 +82,7 @@ pub fn steps_at_once(plan: &Plan, around: usize) -> usize {
 fn row_wise(
     plan: &Plan,
     kernel: Kernel,
-    constants: Vec<u32>,
+    constants: Constants,
     bindings: Vec<Slice>,
     iterations: u64,
     limits: &PlanLimits,
@@ -89,21 +97,15 @@ fn row_wise(
     }
     Ok(Dispatch {
         stage: plan.stages.len().saturating_sub(1),
-        kernel,
         constants,
         bindings,
         rows: size(plan.batch)?,
-        input_row: 0,
-        output_row: 0,
         steps: 1,
         batch: size(plan.batch)?,
-        recurrence: None,
-        repeat: 1,
-        interleaved: false,
         workgroups: flat_grid(limits, plan.batch as u64 * u64::from(ROW_WORKGROUP), "rows of a choice")?,
         iterations,
         work: plan.batch as u64 * vocabulary(plan),
-        submission: 0,
+        ..Dispatch::empty(kernel)
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a device will be asked to do: buffers and dispatches with their reasons, decided
 //! before anything is allocated. Pure functions; nothing here knows wgpu.
 
-mod build;
+mod builder;
 mod constants;
 mod decode;
 mod kernel;
@@ -12,12 +12,14 @@ mod strategy;
 mod traffic;
 mod weights;
 
-pub use build::plan;
+pub use builder::plan;
+pub use constants::{ConstantValue, Constants};
+#[cfg(feature = "gpu")]
+pub(crate) use decode::{BAD, STOPPED};
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
     Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS,
     MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling,
-    head_of_exchange,
 };
 pub use rounding::{Rounding, StageRounding};
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
@@ -248,14 +250,24 @@ impl StateBuffers {
     }
 }
 
-/// What workgroups that wait for each other hand over. Cleared before a run; read after it:
-/// word 0 is 0 unless one lost patience, word 1 counts those that came through.
+/// What workgroups of a `resident` dispatch hand each other. Cleared before a run; its first words are read after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// Its buffer.
     pub buffer: BufferId,
-    /// How many workgroups come through, all dispatches together.
+    /// Workgroups that finish a run without a time-out, of all dispatches together.
     pub workgroups: u32,
+}
+
+impl Exchange {
+    /// Words before the first h (`shaders/rungs/resident.wgsl`).
+    pub const HEAD: u32 = 64;
+    /// Word that is 0 unless an invocation timed out.
+    pub const TIMED_OUT: usize = 0;
+    /// Word that counts the workgroups that did all their steps.
+    pub const FINISHED: usize = 1;
+    /// Bytes that the host reads after a run.
+    pub const READ: u64 = 8;
 }
 
 /// How the recurrence of some stages is run.
@@ -297,8 +309,8 @@ pub struct Dispatch {
     pub stage: usize,
     /// What runs.
     pub kernel: Kernel,
-    /// A value for each of the kernel's constants, in the table's order; of an `f32` its bits.
-    pub constants: Vec<u32>,
+    /// A value for each of the kernel's constants.
+    pub constants: Constants,
     /// What is bound to each of the kernel's storage bindings, in the table's order.
     pub bindings: Vec<Slice>,
     /// Rows to compute.
@@ -327,12 +339,56 @@ pub struct Dispatch {
     pub submission: usize,
 }
 
+/// Bytes of the uniform that [`Dispatch::params`] fills.
+pub const PARAMS_SIZE: u64 = 12 * 4;
+
 impl Dispatch {
+    /// One repetition of `kernel` in one workgroup, without rows, bindings and constants.
+    pub(crate) fn empty(kernel: Kernel) -> Self {
+        Self {
+            stage: 0,
+            kernel,
+            constants: Constants::default(),
+            bindings: Vec::new(),
+            rows: 0,
+            input_row: 0,
+            output_row: 0,
+            steps: 0,
+            batch: 0,
+            recurrence: None,
+            repeat: 1,
+            interleaved: false,
+            workgroups: [1; 3],
+            iterations: 0,
+            work: 0,
+            submission: 0,
+        }
+    }
+
+    /// The uniform of a dispatch by the names of its fields, in the order of `Params` in `shaders/common/params.wgsl`.
+    #[must_use]
+    pub fn params(&self) -> [(&'static str, u32); 12] {
+        let of_steps = |value: fn(&Steps) -> u32| self.recurrence.as_ref().map_or(0, value);
+        [
+            ("rows", self.rows),
+            ("input_row", self.input_row),
+            ("output_row", self.output_row),
+            ("steps", self.steps),
+            ("batch", self.batch),
+            ("done", of_steps(|steps| steps.done)),
+            ("count", of_steps(|steps| steps.count)),
+            ("first", of_steps(|steps| steps.first)),
+            ("stride", of_steps(|steps| steps.stride)),
+            ("end", of_steps(|steps| steps.end)),
+            ("projected_lane", of_steps(|steps| steps.projected_lane)),
+            ("output_lane", of_steps(|steps| steps.output_lane)),
+        ]
+    }
+
     /// The value of one of its kernel's constants; of an `f32` its bits.
     #[must_use]
     pub fn constant(&self, name: &str) -> Option<u32> {
-        let at = self.kernel.spec().constants.iter().position(|constant| constant.name == name)?;
-        self.constants.get(at).copied()
+        self.constants.get(name).map(ConstantValue::bits)
     }
 }
 

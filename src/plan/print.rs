@@ -73,11 +73,8 @@ impl Display for Plan {
 }
 
 fn constants(dispatch: &Dispatch) -> String {
-    let constants = dispatch.kernel.spec().constants;
-    let pairs: Vec<_> = constants
-        .iter()
-        .zip(&dispatch.constants)
-        .map(|(constant, &bits)| format!("{}={}", constant.name, constant.value(bits)))
-        .collect();
+    let declared = dispatch.kernel.spec().constants;
+    let value = |name| Some(format!("{name}={}", dispatch.constants.get(name)?.number()));
+    let pairs: Vec<_> = declared.iter().filter_map(|constant| value(constant.name)).collect();
     pairs.join(" ")
 }

@@ -1,8 +1,8 @@
 //! A run over the slots of a pool of streams: how states come from their slots and go back.
 
-use super::build::{F32, flat_grid};
+use super::builder::{F32, flat_grid};
 use super::constants::size;
-use super::{BufferId, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
+use super::{BufferId, Constants, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
 use crate::error::{Error, Result};
 
 /// The dispatches around a run that starts from slots and ends in them.
@@ -66,22 +66,16 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
         let first = |slice: Slice| u32::try_from(slice.offset / row_bytes).unwrap_or(u32::MAX);
         let dispatch = |scatter: bool, bindings: [Slice; 3]| -> Result<Dispatch> {
             Ok(Dispatch {
-                stage: 0,
-                kernel: Kernel::Slots,
-                constants: vec![size(width)?, scatter.into(), ROW_WORKGROUP],
+                constants: Constants::sizes([("WIDTH", width)])?
+                    .with("SCATTER", scatter)
+                    .with("WORKGROUP", ROW_WORKGROUP),
                 bindings: bindings.to_vec(),
                 rows: size(plan.batch)?,
                 input_row: if scatter { first(part.end) } else { 0 },
                 output_row: if scatter { 0 } else { first(part.start) },
-                steps: 0,
                 batch: size(plan.batch)?,
-                recurrence: None,
-                repeat: 1,
-                interleaved: false,
                 workgroups: flat_grid(limits, plan.batch as u64 * width as u64, "states of a batch")?,
-                iterations: 0,
-                work: 0,
-                submission: 0,
+                ..Dispatch::empty(Kernel::Slots)
             })
         };
         moves.gather.push(dispatch(false, [list, pool, whole(part.start.buffer)])?);

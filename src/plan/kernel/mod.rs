@@ -2,13 +2,21 @@
 //! it, and a test reflects the WGSL and compares.
 
 mod layers;
+#[cfg(test)]
+mod mirrored;
 mod recurrent;
+mod sizes;
+
+use std::collections::BTreeSet;
 
 use recurrent::matrix_sources;
-pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung, head_of_exchange};
+pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung};
+pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
+pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
+use sizes::{ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE};
 
-use super::constants::LAST_OF_FEW;
-use super::{Arithmetic, MatrixSide};
+use super::constants::{self, LAST_OF_FEW};
+use super::{Arithmetic, ConstantValue, Constants, MatrixSide};
 use crate::network::WeightFormat;
 
 /// A WGSL kernel under `shaders/`.
@@ -67,7 +75,7 @@ impl Tiling {
     pub fn size(self) -> [usize; 2] {
         match self {
             Self::Square => [LINEAR_TILE as usize; 2],
-            Self::Rows => [16, 256],
+            Self::Rows => [ROWS_TILE as usize, ROWS_COLUMNS as usize],
             Self::Matrix(side) => [MATRIX_BLOCKS, MATRIX_STRIPS].map(|n| (n * side.length()) as usize),
         }
     }
@@ -80,7 +88,7 @@ impl Tiling {
             // Per slice 2 loads of 4 lanes and the depth, and 16 results at the end.
             Self::Square => inputs.div_ceil(LINEAR_DEPTH.into()) * (1 + 2 * (1 + 4) + u64::from(LINEAR_DEPTH)) + 16,
             // Per slice of 64 4 loads of 4 lanes; then K, and 64 results.
-            Self::Rows => inputs.div_ceil(64) * (1 + 4 * (1 + 4)) + inputs + 64,
+            Self::Rows => inputs.div_ceil(ROWS_DEPTH.into()) * (1 + 4 * (1 + 4)) + inputs + 64,
             // Per slice both factors and the strip; then the results of each block.
             Self::Matrix(side) => {
                 let [rows, columns] = self.size().map(|n| n as u64);
@@ -118,16 +126,8 @@ pub struct Binding {
 pub struct Constant {
     /// The constant's name in WGSL.
     pub name: &'static str,
-    /// Whether it is an `f32`, given by its bits, instead of a `u32`.
+    /// Whether it is an `f32` instead of a `u32`.
     pub float: bool,
-}
-
-impl Constant {
-    /// The number behind a value of a [`Dispatch`](super::Dispatch).
-    #[must_use]
-    pub fn value(self, bits: u32) -> f64 {
-        if self.float { f32::from_bits(bits).into() } else { bits.into() }
-    }
 }
 
 /// Everything the host must know about a kernel.
@@ -145,6 +145,28 @@ pub struct KernelSpec {
     pub constants: Vec<Constant>,
 }
 
+impl KernelSpec {
+    /// What is wrong with `values`: a constant without a value, an unknown or doubled name, a value of another type.
+    #[must_use]
+    pub fn mismatch(&self, values: &Constants) -> Option<String> {
+        let mut seen = BTreeSet::new();
+        for (name, value) in values.iter() {
+            let Some(declared) = self.constants.iter().find(|constant| constant.name == name) else {
+                return Some(format!("{}: no constant {name}", self.name));
+            };
+            if declared.float != matches!(value, ConstantValue::F32(_)) {
+                let expected = if declared.float { "an f32" } else { "a u32" };
+                return Some(format!("{}: expected {expected} for {name}, got {value:?}", self.name));
+            }
+            if !seen.insert(name) {
+                return Some(format!("{}: two values for {name}", self.name));
+            }
+        }
+        let missing = self.constants.iter().find(|constant| !seen.contains(constant.name))?;
+        Some(format!("{}: no value for {}", self.name, missing.name))
+    }
+}
+
 /// How a kernel learns which repetition of its dispatch it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repetition {
@@ -154,26 +176,14 @@ pub enum Repetition {
     Uniform,
 }
 
-/// Side of the output tile of [`Kernel::Linear`].
-pub const LINEAR_TILE: u32 = 32;
-/// Slice of K that [`Kernel::Linear`] keeps in workgroup memory.
-pub const LINEAR_DEPTH: u32 = 16;
-/// Slice of K that kernels on matrix units keep in workgroup memory.
-pub const MATRIX_SLICE: u32 = 32;
-/// Blocks of rows in a workgroup on matrix units.
-pub const MATRIX_BLOCKS: u32 = 4;
-/// Strips of columns in a workgroup on matrix units, each a subgroup's.
-pub const MATRIX_STRIPS: u32 = 4;
-/// Invocations of one workgroup of the row-wise kernels.
-pub const ROW_WORKGROUP: u32 = 64;
-
 const ACTIVATIONS: &str = include_str!("../../../shaders/common/activations.wgsl");
 const ACTIVATE_FEW: &str = include_str!("../../../shaders/common/activate_few.wgsl");
 const ACTIVATE_ANY: &str = include_str!("../../../shaders/common/activate_any.wgsl");
 const IMMEDIATE: &str = include_str!("../../../shaders/common/repetition_immediate.wgsl");
 const UNIFORM: &str = include_str!("../../../shaders/common/repetition_uniform.wgsl");
 /// Constants that hold the number of an activation.
-const FUNCTIONS: [&str; 4] = ["ACTIVATION", "GATE", "CANDIDATE", "OUTPUT"];
+const FUNCTIONS: [&str; 4] =
+    [constants::ACTIVATION[0], constants::GATE[0], constants::CANDIDATE[0], constants::OUTPUT[0]];
 
 const fn uniform(name: &'static str) -> Binding {
     Binding { name, access: Access::Uniform }
@@ -260,10 +270,10 @@ impl Kernel {
 
     /// The whole WGSL source, with as few functions as `constants` (a value for each) ask for.
     #[must_use]
-    pub fn source(self, constants: &[u32], repetition: Repetition) -> String {
+    pub fn source(self, constants: &Constants, repetition: Repetition) -> String {
         let spec = self.spec();
-        let functions = spec.constants.iter().zip(constants).filter(|(constant, _)| FUNCTIONS.contains(&constant.name));
-        let mut parts = match functions.map(|(_, &number)| number).max() {
+        let functions = FUNCTIONS.iter().filter_map(|name| constants.get(name));
+        let mut parts = match functions.map(ConstantValue::bits).max() {
             None => Vec::new(),
             Some(highest) if highest <= LAST_OF_FEW => vec![ACTIVATIONS, ACTIVATE_FEW],
             Some(_) => vec![ACTIVATIONS, ACTIVATE_ANY],

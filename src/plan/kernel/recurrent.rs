@@ -80,12 +80,6 @@ pub enum Rung {
     Resident,
 }
 
-/// Words in front of what workgroups of [`Rung::Resident`] hand each other.
-#[must_use]
-pub const fn head_of_exchange() -> u64 {
-    64
-}
-
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RECURRENT: &str = include_str!("../../../shaders/common/recurrent.wgsl");
 const STATE: &str = include_str!("../../../shaders/common/state.wgsl");

@@ -51,7 +51,7 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
         let [x, y, z] = dispatch.workgroups.map(u64::from);
         assert!([x, y, z].iter().all(|&n| n >= 1 && n <= limits.max_workgroups.into()), "{dispatch:?}");
         let spec = dispatch.kernel.spec();
-        assert_eq!(dispatch.constants.len(), spec.constants.len(), "{dispatch:?}");
+        assert_eq!(spec.mismatch(&dispatch.constants), None, "{dispatch:?}");
         assert_eq!(dispatch.bindings.len() + 1, spec.bindings.len(), "{dispatch:?}");
         for slice in &dispatch.bindings {
             assert!(slice.offset + slice.bytes <= plan.buffers[slice.buffer].bytes, "{dispatch:?}");
@@ -76,13 +76,14 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
             for row in &mut written[dispatch.output_row as usize..][..dispatch.rows as usize] {
                 *row += 1;
             }
+            let of = |name| dispatch.constant(name).unwrap();
             let [x, y, z] = dispatch.workgroups.map(u64::from);
             let rows = u64::from(dispatch.rows);
             let covered = match dispatch.kernel {
-                Kernel::Embedding => x * y * u64::from(ROW_WORKGROUP) >= rows * u64::from(dispatch.constants[1]),
+                Kernel::Embedding => x * y * u64::from(ROW_WORKGROUP) >= rows * u64::from(of("EMBEDDING_DIM")),
                 Kernel::Linear(product) => {
                     let [tile_rows, tile_columns] = product.tiling.size().map(|n| n as u64);
-                    y * z * tile_rows >= rows && x * tile_columns >= u64::from(dispatch.constants[1])
+                    y * z * tile_rows >= rows && x * tile_columns >= u64::from(of("OUT_FEATURES"))
                 }
                 _ => x * y >= rows,
             };

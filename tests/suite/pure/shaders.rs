@@ -7,8 +7,7 @@ use std::fs;
 use gatefold::network::Activation;
 use gatefold::network::WeightFormat;
 use gatefold::plan::{
-    Access, Arithmetic, Cells, Constant, Held, Kernel, LINEAR_DEPTH, LINEAR_TILE, ProductKernel, RecurrentKernel,
-    Repetition, Rung, Tiling,
+    Access, Arithmetic, Cells, Constant, ConstantValue, Constants, Held, Kernel, RecurrentKernel, Repetition, Rung,
 };
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -17,11 +16,15 @@ use naga::{AddressSpace, Module, ShaderStage, StorageAccess};
 use crate::common::in_repository;
 
 /// Values that a constant may be given; the first stands while another constant varies.
-fn values(constant: Constant) -> Vec<u32> {
+fn values(constant: Constant) -> Vec<ConstantValue> {
     if constant.float {
-        return [0.5f32, 0.0, -1.0].map(f32::to_bits).to_vec();
+        return [0.5f32, 0.0, -1.0].map(ConstantValue::from).to_vec();
     }
-    match constant.name {
+    sizes(constant.name).into_iter().map(ConstantValue::from).collect()
+}
+
+fn sizes(name: &str) -> Vec<u32> {
+    match name {
         "WIDTH" | "STATE" | "DEPTH" | "FEATURES" | "COLUMNS" | "IN_FEATURES" => vec![65, 1, 17],
         "BELOW" => vec![0, 65],
         "LANES" => vec![2, 1, 3],
@@ -58,26 +61,27 @@ const STEP: Kernel = Kernel::Recurrent(RecurrentKernel {
     held: Held::Not,
 });
 
-/// Values for each of the kernel's constants, in the table's order: each constant varied in turn.
+/// Values for each of the kernel's constants: each constant varied in turn.
 /// Formats and arithmetic know nothing of constants, so there the usual ones are enough.
-pub(super) fn permutations(kernel: Kernel) -> Vec<Vec<u32>> {
-    let all: Vec<Vec<u32>> = kernel.spec().constants.iter().map(|&constant| values(constant)).collect();
-    let usual: Vec<u32> = all.iter().map(|values| values[0]).collect();
-    let mut permutations = vec![usual.clone()];
+pub(super) fn permutations(kernel: Kernel) -> Vec<Constants> {
+    let all: Vec<(&'static str, Vec<ConstantValue>)> =
+        kernel.spec().constants.iter().map(|&constant| (constant.name, values(constant))).collect();
+    let usual: Vec<(&'static str, ConstantValue)> = all.iter().map(|(name, values)| (*name, values[0])).collect();
+    let mut permutations = vec![Constants::new(usual.clone())];
     if kernel.recurrent().is_some_and(|k| k.format != WeightFormat::F32 || k.arithmetic == Arithmetic::F16) {
         return permutations;
     }
-    for (at, values) in all.iter().enumerate() {
+    for (at, (_, values)) in all.iter().enumerate() {
         for &value in &values[1..] {
             let mut varied = usual.clone();
-            varied[at] = value;
-            permutations.push(varied);
+            varied[at].1 = value;
+            permutations.push(Constants::new(varied));
         }
     }
     permutations
 }
 
-fn parse(kernel: Kernel, constants: &[u32], repetition: Repetition) -> (Module, ModuleInfo) {
+fn parse(kernel: Kernel, constants: &Constants, repetition: Repetition) -> (Module, ModuleInfo) {
     let source = kernel.source(constants, repetition);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{}", error.emit_to_string_with_path(&source, &kernel.spec().name)));
@@ -86,10 +90,9 @@ fn parse(kernel: Kernel, constants: &[u32], repetition: Repetition) -> (Module, 
     (module, info)
 }
 
-/// The kernel's constants by name, with `values`.
-pub(super) fn pairs(kernel: Kernel, values: &[u32]) -> PipelineConstants {
-    let spec = kernel.spec();
-    spec.constants.iter().zip(values).map(|(constant, &bits)| (constant.name.into(), constant.value(bits))).collect()
+/// The constants as naga takes them.
+pub(super) fn pairs(constants: &Constants) -> PipelineConstants {
+    constants.iter().map(|(name, value)| (name.into(), value.number())).collect()
 }
 
 /// Nothing beyond WebGPU's core but what was asked for.
@@ -188,21 +191,6 @@ fn the_table_is_what_the_shaders_say() {
 }
 
 #[test]
-fn tile_sizes_are_the_plans() {
-    let kernel = Kernel::Linear(ProductKernel { format: WeightFormat::F32, tiling: Tiling::Square });
-    let (module, _) = parse(kernel, &permutations(kernel)[0], Repetition::Uniform);
-    let constant = |wanted: &str| {
-        let (_, constant) =
-            module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(wanted)).unwrap();
-        match module.global_expressions[constant.init] {
-            naga::Expression::Literal(naga::Literal::U32(value)) => value,
-            ref other => panic!("{wanted}: {other:?}"),
-        }
-    };
-    assert_eq!((constant("TILE"), constant("DEPTH")), (LINEAR_TILE, LINEAR_DEPTH));
-}
-
-#[test]
 fn every_permutation_translates_for_every_backend() {
     for kernel in Kernel::all() {
         let name = kernel.spec().entry_point;
@@ -211,7 +199,7 @@ fn every_permutation_translates_for_every_backend() {
         {
             let (module, info) = parse(kernel, &values, repetition);
             let entry = Some((ShaderStage::Compute, name));
-            let (module, info) = process_overrides(&module, &info, entry, &pairs(kernel, &values)).unwrap();
+            let (module, info) = process_overrides(&module, &info, entry, &pairs(&values)).unwrap();
             let group: u32 = module.entry_points[0].workgroup_size.iter().product();
             assert!((1..=256).contains(&group), "{kernel:?} {values:?}: {group} invocations");
             if kernel.arithmetic() == Arithmetic::Matrix {

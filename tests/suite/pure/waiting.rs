@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatefold::plan::{Kernel, Repetition, Rung};
+use gatefold::plan::{Constants, Kernel, Repetition, Rung};
 use naga::ShaderStage;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::spv;
@@ -26,14 +26,14 @@ fn received_one(at: u32) -> f32 {
     var word = atomicLoad(&exchange[at]);
     while word == ABSENT && patience > 0u {
         patience -= 1u;
-        if patience % 256u == 0u && atomicLoad(&exchange[LOST]) != 0u {
+        if patience % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
             patience = 0u;
         }
         word = atomicLoad(&exchange[at]);
     }
     if word == ABSENT {
         patience = 0u;
-        atomicStore(&exchange[LOST], 1u);
+        atomicStore(&exchange[TIMED_OUT], 1u);
     }
     return bitcast<f32>(word ^ KEY);
 }
@@ -99,12 +99,12 @@ fn fault(words: &[u32]) -> Option<String> {
 }
 
 /// `kernel`'s source in SPIR-V.
-fn words(kernel: Kernel, source: &str, constants: &[u32], repetition: Repetition, version: (u8, u8)) -> Vec<u32> {
+fn words(kernel: Kernel, source: &str, constants: &Constants, repetition: Repetition, version: (u8, u8)) -> Vec<u32> {
     let module = naga::front::wgsl::parse_str(source).unwrap();
     let info = validate(&module, capabilities(kernel, repetition)).unwrap();
     let name = kernel.spec().entry_point;
     let entry = Some((ShaderStage::Compute, name));
-    let (module, info) = process_overrides(&module, &info, entry, &pairs(kernel, constants)).unwrap();
+    let (module, info) = process_overrides(&module, &info, entry, &pairs(constants)).unwrap();
     spirv(&module, &info, name, &options(version))
 }
 

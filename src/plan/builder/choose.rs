@@ -4,9 +4,10 @@ use super::lanes::LaneSet;
 use super::{Builder, narrow};
 use crate::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
+use crate::plan::kernel::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 use crate::plan::{
-    Arithmetic, Blocks, Held, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, Rung,
-    SOFTWARE_LOOP_LIMIT, Strategy, head_of_exchange,
+    Arithmetic, Blocks, Exchange, Held, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits,
+    Rung, SOFTWARE_LOOP_LIMIT, Strategy,
 };
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
@@ -23,15 +24,10 @@ const STREAMED: u64 = 320 << 10;
 const STREAMED_SOFTWARE: u64 = 96 << 10;
 /// Steps from which it pays on a software adapter to bring U to private memory first, by time measured on lavapipe.
 const UNROLLED_STEPS: usize = 16;
-/// Words of weights that an invocation keeps in registers, as `shaders/rungs/held.wgsl` says.
-const HELD_WORDS: u64 = 16;
 /// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
 const HELD_WORKGROUP: u32 = 512;
 /// Most rows of [`Strategy::Resident`].
 const RESIDENT_ROWS: usize = 8;
-/// Quads of K, and K, that a workgroup brings to its memory at a time (`step.wgsl`, `tile.wgsl`).
-const STEP_SLICE: u64 = 256;
-const TILE_SLICE: u64 = 64;
 
 /// How a recurrence is run.
 #[derive(Clone, Debug)]
@@ -396,7 +392,7 @@ impl Builder {
         }
         let steps = set.works[0].steps_in as u64;
         let exchanged = steps.saturating_mul(lanes * self.batch as u64 * set.level.state_size() as u64);
-        if exchanged.saturating_add(head_of_exchange()).saturating_mul(super::F32)
+        if exchanged.saturating_add(Exchange::HEAD.into()).saturating_mul(super::F32)
             > self.limits.max_binding.min(256 << 20)
         {
             return Ok(Err("what workgroups hand each other over all steps does not fit a binding".into()));

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::network::{
     Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
 };
-use crate::plan::constants::{activation, combination, size};
+use crate::plan::constants::{ACTIVATION, combination, function};
 use crate::plan::weights::ALIGN;
 use crate::plan::{
-    Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling,
+    Constants, Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling,
 };
 use crate::reference::{Columns, Combine, joining, merging};
 
@@ -18,8 +18,8 @@ pub(super) struct Product {
     /// K and N.
     pub features: [usize; 2],
     pub activation: Activation,
-    /// Constants behind those that every product has.
-    pub more: Vec<u32>,
+    /// Constants beyond those that every product has.
+    pub more: Constants,
     /// x, w, bias, scale and output.
     pub bindings: [Slice; 5],
 }
@@ -47,13 +47,17 @@ impl Builder {
                 let bindings = self.product_bindings(work);
                 let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight), rows));
                 let (features, activation) = ([inputs, outputs], *activation);
-                let product = Product { kernel, features, activation, more: Vec::new(), bindings };
+                let product = Product { kernel, features, activation, more: Constants::default(), bindings };
                 self.product(work, Rows::all(rows), &product)
             }
             StageKind::Conv1d { window, activation, weight, .. } => {
                 let [left, _] = window.padding(work.steps_in);
-                let more =
-                    [inputs, window.stride, window.dilation, left].map(size).into_iter().collect::<Result<_>>()?;
+                let more = Constants::sizes([
+                    ("CHANNELS", inputs),
+                    ("STRIDE", window.stride),
+                    ("DILATION", window.dilation),
+                    ("LEFT", left),
+                ])?;
                 let bindings = self.product_bindings(work);
                 let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight), rows));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
@@ -95,7 +99,8 @@ impl Builder {
         let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
-        let constants = vec![size(num_embeddings)?, size(width)?, ROW_WORKGROUP];
+        let constants = Constants::sizes([("NUM_EMBEDDINGS", num_embeddings), ("EMBEDDING_DIM", width)])?
+            .with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, Rows::all(rows), Kernel::Embedding, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
@@ -120,12 +125,14 @@ impl Builder {
             _ => Tiling::Square,
         };
         let [tile_rows, tile_columns] = tiling.size();
-        let mut constants = vec![size(product.features[0])?, size(product.features[1])?];
-        constants.extend(activation(product.activation));
-        constants.extend(&product.more);
+        let [k, n] = product.features;
+        let mut constants = Constants::sizes([("IN_FEATURES", k), ("OUT_FEATURES", n)])?
+            .and(function(ACTIVATION, product.activation))
+            .and(product.more.iter());
         let subgroup = self.limits.matrix_units.map_or(1, |units| units.subgroup);
         if let Tiling::Matrix(_) = tiling {
-            constants.extend([MATRIX_BLOCKS, MATRIX_STRIPS, subgroup]);
+            constants =
+                constants.with("BLOCKS", MATRIX_BLOCKS).with("STRIPS", MATRIX_STRIPS).with("SUBGROUP", subgroup);
         }
         // Whole tiles of rows, as many as one submission may take.
         let per_row = inputs.saturating_mul(outputs);
@@ -151,13 +158,17 @@ impl Builder {
         let [left, right] = if window.kernel_size == 0 { [0; 2] } else { window.padding(work.steps_in) };
         // A mask counts in means over all time only (Keras).
         let mask = work.mask.filter(|_| window.kernel_size == 0 && pool == Pool::Average);
-        let flags = [pool == Pool::Average, count_pad, mask.is_some()].map(u32::from);
-        let mut constants = [width, window.kernel_size, window.stride, left, right]
-            .map(size)
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
-        constants.extend(flags);
-        constants.push(ROW_WORKGROUP);
+        let constants = Constants::sizes([
+            ("FEATURES", width),
+            ("KERNEL", window.kernel_size),
+            ("STRIDE", window.stride),
+            ("LEFT", left),
+            ("RIGHT", right),
+        ])?
+        .with("AVERAGE", pool == Pool::Average)
+        .with("COUNT_PAD", count_pad)
+        .with("MASKED", mask.is_some())
+        .with("WORKGROUP", ROW_WORKGROUP);
         let mask_slice = mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
         let bindings = vec![work.inputs[0], mask_slice, work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
@@ -173,7 +184,7 @@ impl Builder {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), self.weight(), work.output];
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
-        let constants = vec![size(width)?, eps.to_bits(), ROW_WORKGROUP];
+        let constants = Constants::sizes([("FEATURES", width)])?.with("EPS", eps).with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, Rows::all(rows), Kernel::LayerNorm, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = [x, y, 1];
@@ -185,7 +196,8 @@ impl Builder {
     fn softmax(&mut self, work: &Work<'_>) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
-        self.push(work, Rows::all(rows), Kernel::Softmax, vec![size(width)?, ROW_WORKGROUP], |dispatch| {
+        let constants = Constants::sizes([("FEATURES", width)])?.with("WORKGROUP", ROW_WORKGROUP);
+        self.push(work, Rows::all(rows), Kernel::Softmax, constants, |dispatch| {
             dispatch.bindings = vec![work.inputs[0], work.output];
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
@@ -193,13 +205,13 @@ impl Builder {
         })
     }
 
-    fn channelwise(&mut self, work: &Work<'_>, function: Activation) -> Result<()> {
+    fn channelwise(&mut self, work: &Work<'_>, activation: Activation) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
-        let mut constants = vec![size(width)?];
-        constants.extend(activation(function));
-        constants.push(ROW_WORKGROUP);
+        let constants = Constants::sizes([("FEATURES", width)])?
+            .and(function(ACTIVATION, activation))
+            .with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, Rows::all(rows), Kernel::Channelwise, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
@@ -249,9 +261,17 @@ impl Builder {
     fn combine(&mut self, work: &Work<'_>, rows: Rows, block: Block) -> Result<()> {
         let elements = rows.count as u64 * block.columns as u64;
         let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
-        let sizes = [block.columns, block.from.stride, block.from.offset, block.to.stride, block.to.offset];
-        let mut constants = sizes.map(size).into_iter().collect::<Result<Vec<_>>>()?;
-        constants.extend([combination(block.how), block.scale.to_bits(), block.reversed.into(), ROW_WORKGROUP]);
+        let constants = Constants::sizes([
+            ("COLUMNS", block.columns),
+            ("IN_STRIDE", block.from.stride),
+            ("IN_OFFSET", block.from.offset),
+            ("OUT_STRIDE", block.to.stride),
+            ("OUT_OFFSET", block.to.offset),
+        ])?
+        .with("HOW", combination(block.how))
+        .with("SCALE", block.scale)
+        .with("REVERSED", block.reversed)
+        .with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, rows, Kernel::Combine, constants, |dispatch| {
             dispatch.bindings = vec![block.x, work.output];
             dispatch.workgroups = workgroups;

@@ -5,12 +5,11 @@ use std::ops::Range;
 use super::choose::How;
 use super::{Builder, Work, grid, narrow};
 use crate::error::{Error, Result};
-use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
-use crate::plan::constants::{activation, bound, size};
+use crate::network::{Activation, Cell, RecurrentStage};
+use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function, masked_number};
 use crate::plan::weights::Layout;
 use crate::plan::{
-    Arithmetic, BufferId, Cells, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
-    head_of_exchange,
+    Arithmetic, BufferId, Cells, Constants, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
 };
 
 /// The directions of one level, or several stacked levels of one direction.
@@ -31,7 +30,7 @@ pub(super) struct LaneSet<'a> {
 /// One kernel of a timestep, or of many.
 pub(super) struct Launch {
     pub kernel: Kernel,
-    pub constants: Vec<u32>,
+    pub constants: Constants,
     pub bindings: Vec<Slice>,
     pub workgroups: [u32; 3],
     pub iterations: u64,
@@ -162,7 +161,7 @@ impl Builder {
         let exchange = match how.strategy {
             Strategy::Resident => {
                 let numbers = set.works[0].steps_in.saturating_mul(lanes).saturating_mul(batch).saturating_mul(width);
-                let words = numbers.saturating_add(usize::try_from(head_of_exchange()).unwrap_or(usize::MAX));
+                let words = numbers.saturating_add(Exchange::HEAD as usize);
                 let buffer = self.buffer(format!("{label} exchange [T, lanes, B, H]"), words, 1, 1)?;
                 self.plan.exchanges.push(Exchange { buffer, workgroups: 0 });
                 Some(buffer)
@@ -182,24 +181,44 @@ impl Builder {
         let last = &set.works[set.works.len() - 1];
         let reverse = (0..lanes).filter(|&lane| set.is_reverse(lane)).fold(0, |bits, lane| bits | (1u32 << lane));
         let directions = if set.stacked { 1 } else { level.directions.len() };
-        let sizes = |sizes: &[usize]| sizes.iter().map(|&n| size(n)).collect::<Result<Vec<u32>>>();
-        let masked = match (last.mask, level.masked_output) {
-            (None, _) => 0,
-            (Some(_), MaskedOutput::Zero) => 1,
-            (Some(_), MaskedOutput::Previous) => 2,
-        };
+        let masked = masked_number(last.mask.map(|_| level.masked_output));
         let (units, second) = how.group(width, cell.gates(), self.limits.max_invocations);
-        let mut constants = sizes(&[width, state, depth, below])?;
-        constants.extend([units, narrow(lanes as u64), set.stacked.into(), reverse, (!last.stage.sequence_out).into()]);
-        constants.extend(sizes(&[first, next, further, to_state, set.layout.vector, set.layout.vectors_lane()])?);
-        constants.extend(sizes(&[directions * state, set.directions.start * state])?);
-        constants.extend([masked, partial.into(), second]);
-        match how.rung {
-            Rung::Resident => constants.extend([size(self.batch)?, how.patience]),
-            Rung::TileMatrix(_) => constants.extend([how.strips(units, cell.gates()), how.subgroup]),
-            _ => {}
-        }
-        constants.extend(cell_constants(level, cell, &level.directions[set.directions.start].activations));
+        let sizes = Constants::sizes([
+            ("WIDTH", width),
+            ("STATE", state),
+            ("DEPTH", depth),
+            ("BELOW", below),
+            ("LANES", lanes),
+            ("WEIGHTS_FIRST", first),
+            ("WEIGHTS_NEXT", next),
+            ("WEIGHTS_LANE", further),
+            ("WEIGHTS_BELOW", to_state),
+            ("VECTOR", set.layout.vector),
+            ("VECTORS_LANE", set.layout.vectors_lane()),
+            ("OUTPUT_STRIDE", directions * state),
+            ("OUTPUT_FIRST", set.directions.start * state),
+        ])?;
+        let constants = sizes
+            .with("UNITS", units)
+            .with("STACKED", set.stacked)
+            .with("REVERSE", reverse)
+            .with("LAST", !last.stage.sequence_out)
+            .with("MASKED", masked)
+            .with("PARTIAL", partial);
+        let constants = match how.rung {
+            Rung::Tile => constants.with("QUADS", second),
+            Rung::TileMatrix(_) => constants
+                .with("BLOCKS", second)
+                .with("STRIPS", how.strips(units, cell.gates()))
+                .with("SUBGROUP", how.subgroup),
+            Rung::Resident => constants
+                .and(Constants::sizes([("ROWS", self.batch)])?.iter())
+                .with("SPLIT", second)
+                .with("SPINS", how.patience),
+            Rung::Step | Rung::Sequence | Rung::SequenceRows => constants.with("SPLIT", second),
+        };
+        let functions = &level.directions[set.directions.start].activations;
+        let constants = constants.and(cell_constants(level, cell, functions).iter());
         let vectors = {
             let start = set.layout.vector_of(set.weights[1], set.first_lane, 0).offset;
             let bytes = lanes as u64 * set.layout.vectors_lane() as u64 * super::F32;
@@ -252,19 +271,21 @@ impl Builder {
     }
 }
 
-/// The constants of a cell, in the order of the kernel table.
-fn cell_constants(level: &RecurrentStage, cell: Cells, functions: &[Activation]) -> Vec<u32> {
-    let function = |index: usize| activation(functions[index]);
-    let clip = bound(level.clip);
+/// The constants of a cell.
+fn cell_constants(level: &RecurrentStage, cell: Cells, functions: &[Activation]) -> Constants {
+    // 0 stands for no bound.
+    let clip = Constants::default().with("CLIP_GATES", level.clip.unwrap_or(0.0));
     match cell {
-        Cells::Lstm => {
-            let mut constants = vec![level.peephole.into(), level.coupled.into(), clip, bound(level.cell_clip)];
-            constants.extend([function(0), function(1), function(2)].concat());
-            constants
-        }
-        Cells::Gru => [&[clip][..], &function(0), &function(1)].concat(),
-        Cells::GruGates | Cells::Rnn => [&[clip][..], &function(0)].concat(),
-        Cells::GruCandidate => [&[clip][..], &function(1)].concat(),
-        Cells::Projection => Vec::new(),
+        Cells::Lstm => clip
+            .with("PEEPHOLE", level.peephole)
+            .with("COUPLED", level.coupled)
+            .with("CLIP_CELL", level.cell_clip.unwrap_or(0.0))
+            .and(function(GATE, functions[0]))
+            .and(function(CANDIDATE, functions[1]))
+            .and(function(OUTPUT, functions[2])),
+        Cells::Gru => clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])),
+        Cells::GruGates | Cells::Rnn => clip.and(function(GATE, functions[0])),
+        Cells::GruCandidate => clip.and(function(CANDIDATE, functions[1])),
+        Cells::Projection => Constants::default(),
     }
 }

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use super::weights::{ALIGN, Layout, layouts};
 use super::{
-    Arithmetic, BufferId, BufferSpec, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, MatrixUnits,
-    Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
+    Arithmetic, BufferId, BufferSpec, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK,
+    MatrixUnits, Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize,
+    weight_sizes,
 };
 use crate::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
@@ -321,27 +322,20 @@ impl Builder {
         work: &Work<'_>,
         rows: Rows,
         kernel: Kernel,
-        constants: Vec<u32>,
+        constants: Constants,
         fill: impl FnOnce(&mut Dispatch),
     ) -> Result<()> {
+        debug_assert_eq!(kernel.spec().mismatch(&constants), None, "{kernel:?}");
         let row = |row: usize| u32::try_from(row).map_err(|_| self.too_many_rows(row));
         let mut dispatch = Dispatch {
             stage: work.index,
-            kernel,
             constants,
-            bindings: Vec::new(),
             rows: row(rows.count)?,
             input_row: row(rows.input)?,
             output_row: row(rows.output)?,
             steps: row(work.steps_in)?,
             batch: row(self.batch)?,
-            recurrence: None,
-            repeat: 1,
-            interleaved: false,
-            workgroups: [1; 3],
-            iterations: 0,
-            work: 0,
-            submission: 0,
+            ..Dispatch::empty(kernel)
         };
         fill(&mut dispatch);
         if self.limits.software && dispatch.iterations > SOFTWARE_LOOP_LIMIT {

@@ -7,7 +7,9 @@ use super::{Builder, Rows, Work, narrow};
 use crate::error::Result;
 use crate::network::Activation;
 use crate::plan::weights::{Layout, part};
-use crate::plan::{BufferId, Choice, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print};
+use crate::plan::{
+    BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print,
+};
 
 impl Builder {
     /// The levels of one layout, all at once or one after the other.
@@ -102,7 +104,7 @@ impl Builder {
             kernel: Kernel::Linear(self.product_kernel(set.layout.format, set.works[0].steps_in * self.batch)),
             features: [set.works[0].stage.in_features, set.level.gate_rows()],
             activation: Activation::Linear,
-            more: Vec::new(),
+            more: Constants::default(),
             bindings: [
                 set.works[0].inputs[0],
                 Layout::matrix(matrices, &set.layout.lanes[at].input),
