@@ -3,12 +3,14 @@
 
 mod builder;
 mod constants;
+mod decide;
 mod decode;
 mod kernel;
 mod print;
 mod rounding;
 mod slots;
 mod strategy;
+mod tactic;
 mod traffic;
 mod weights;
 

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::choose::How;
-use super::{Builder, Work, grid, narrow};
+use super::{Builder, Work, grid};
 use crate::error::{Error, Result};
 use crate::network::{Activation, Cell, RecurrentStage};
 use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function, masked_number};
+use crate::plan::decide::{Decision, Problem};
+use crate::plan::tactic::{KernelSize, Tactic, Workgroup, narrow};
 use crate::plan::weights::Layout;
 use crate::plan::{
     Arithmetic, BufferId, Cells, Constants, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
@@ -67,9 +68,21 @@ impl<'a> LaneSet<'a> {
         if self.stacked { 1 } else { self.lanes() }
     }
 
-    /// Gates of a unit.
-    pub fn gates(&self) -> u64 {
-        self.level.cell.gates() as u64
+    /// What is decided upon, for a batch of `batch` rows.
+    pub fn problem(&self, batch: usize) -> Problem {
+        Problem {
+            label: self.label(),
+            steps: self.works[0].steps_in,
+            batch,
+            lanes: self.lanes(),
+            stacked: self.stacked,
+            hidden: self.level.hidden_size,
+            state: self.level.state_size(),
+            gates: self.level.cell.gates() as u64,
+            in_halves: self.in_halves(),
+            state_words: self.layout.lanes[self.first_lane].state.len(),
+            format: self.layout.format,
+        }
     }
 
     pub fn label(&self) -> String {
@@ -117,8 +130,8 @@ impl<'a> LaneSet<'a> {
 
 impl Builder {
     /// The kernels of a step; the buffers of the lanes' state are made here.
-    pub(super) fn launches(&mut self, set: &LaneSet<'_>, how: &How) -> Result<Vec<Launch>> {
-        let places = self.places(set, how)?;
+    pub(super) fn launches(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<Vec<Launch>> {
+        let places = self.places(set, decision.strategy)?;
         let cells: &[Cells] = match (set.level.cell, set.in_halves()) {
             (Cell::Lstm, false) => &[Cells::Lstm],
             (Cell::Lstm, true) => &[Cells::Lstm, Cells::Projection],
@@ -127,10 +140,14 @@ impl Builder {
             (Cell::Rnn, _) => &[Cells::Rnn],
         };
         let partial = |index: usize| index + 1 < cells.len();
-        cells.iter().enumerate().map(|(index, &cell)| self.launch(set, how, &places, cell, partial(index))).collect()
+        cells
+            .iter()
+            .enumerate()
+            .map(|(index, &cell)| self.launch(set, decision.tactic, &places, cell, partial(index)))
+            .collect()
     }
 
-    fn places(&mut self, set: &LaneSet<'_>, how: &How) -> Result<Places> {
+    fn places(&mut self, set: &LaneSet<'_>, strategy: Strategy) -> Result<Places> {
         let (batch, lanes) = (self.batch, set.lanes());
         let (hidden, width) = (set.level.hidden_size, set.level.state_size());
         let label = set.label();
@@ -158,7 +175,7 @@ impl Builder {
                 steps: work.steps_in,
             });
         }
-        let exchange = match how.strategy {
+        let exchange = match strategy {
             Strategy::Resident => {
                 let numbers = set.works[0].steps_in.saturating_mul(lanes).saturating_mul(batch).saturating_mul(width);
                 let words = numbers.saturating_add(Exchange::HEAD as usize);
@@ -171,7 +188,7 @@ impl Builder {
         Ok(Places { h, cell, exchange })
     }
 
-    fn launch(&self, set: &LaneSet<'_>, how: &How, places: &Places, cell: Cells, partial: bool) -> Result<Launch> {
+    fn launch(&self, set: &LaneSet<'_>, tactic: Tactic, places: &Places, cell: Cells, partial: bool) -> Result<Launch> {
         let level = set.level;
         let (hidden, state, lanes) = (level.hidden_size, level.state_size(), set.lanes());
         let [width, depth] = if cell == Cells::Projection { [state, hidden] } else { [hidden, state] };
@@ -182,7 +199,8 @@ impl Builder {
         let reverse = (0..lanes).filter(|&lane| set.is_reverse(lane)).fold(0, |bits, lane| bits | (1u32 << lane));
         let directions = if set.stacked { 1 } else { level.directions.len() };
         let masked = masked_number(last.mask.map(|_| level.masked_output));
-        let (units, second) = how.group(width, cell.gates(), self.limits.max_invocations);
+        let group = tactic.workgroup(width, cell.gates(), self.limits.max_invocations);
+        let Workgroup { units, second } = group;
         let sizes = Constants::sizes([
             ("WIDTH", width),
             ("STATE", state),
@@ -199,24 +217,12 @@ impl Builder {
             ("OUTPUT_FIRST", set.directions.start * state),
         ])?;
         let constants = sizes
-            .with("UNITS", units)
             .with("STACKED", set.stacked)
             .with("REVERSE", reverse)
             .with("LAST", !last.stage.sequence_out)
             .with("MASKED", masked)
             .with("PARTIAL", partial);
-        let constants = match how.rung {
-            Rung::Tile => constants.with("QUADS", second),
-            Rung::TileMatrix(_) => constants
-                .with("BLOCKS", second)
-                .with("STRIPS", how.strips(units, cell.gates()))
-                .with("SUBGROUP", how.subgroup),
-            Rung::Resident => constants
-                .and(Constants::sizes([("ROWS", self.batch)])?.iter())
-                .with("SPLIT", second)
-                .with("SPINS", how.patience),
-            Rung::Step | Rung::Sequence | Rung::SequenceRows => constants.with("SPLIT", second),
-        };
+        let constants = constants.and(tactic.constants(group, cell.gates(), self.batch)?.iter());
         let functions = &level.directions[set.directions.start].activations;
         let constants = constants.and(cell_constants(level, cell, functions).iter());
         let vectors = {
@@ -236,23 +242,24 @@ impl Builder {
             self.plan.whole(places.cell),
         ];
         bindings.extend(places.exchange.map(|exchange| self.plan.whole(exchange)));
+        let rung = tactic.rung();
+        let size = KernelSize { width, depth, below, gates: cell.gates() };
         let kernel = RecurrentKernel {
             cell,
-            rung: how.rung,
+            rung,
             format: set.layout.format,
-            arithmetic: match (how.rung, self.options.arithmetic) {
+            arithmetic: match (rung, self.options.arithmetic) {
                 (Rung::TileMatrix(_), _) => Arithmetic::Matrix,
                 // What matrix units do not do is done in f32.
                 (_, Arithmetic::Matrix) => Arithmetic::F32,
                 (_, arithmetic) => arithmetic,
             },
-            held: how.held,
+            held: tactic.held(),
         };
-        let rows =
-            if how.rung == Rung::Resident { 1 } else { (self.batch as u64).div_ceil(how.rung.rows(second).into()) };
+        let rows = if rung == Rung::Resident { 1 } else { (self.batch as u64).div_ceil(rung.rows(second).into()) };
         let [x, y, z] = grid(&self.limits, (width as u64).div_ceil(units.into()), rows, &set.label())?;
         // One workgroup does all units where it does many steps.
-        let x = if matches!(how.rung, Rung::Sequence | Rung::SequenceRows) { 1 } else { x };
+        let x = if matches!(rung, Rung::Sequence | Rung::SequenceRows) { 1 } else { x };
         let folds = u64::from(z) * lanes as u64;
         if folds > self.limits.max_workgroups.into() {
             return Err(Error::TooLarge {
@@ -263,10 +270,10 @@ impl Builder {
             });
         }
         let workgroups = [x, y, narrow(folds)];
-        let steps = u64::from(how.stride);
+        let steps = u64::from(tactic.stride());
         let products = (depth as u64 + below as u64 * (lanes as u64 - 1) / lanes as u64) * cell.gates();
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
-        let iterations = how.iterations(self.batch, [width, depth, below], cell.gates(), units, second);
+        let iterations = tactic.iterations(self.batch, size, group);
         Ok(Launch { kernel: Kernel::Recurrent(kernel), constants, bindings, workgroups, iterations, work })
     }
 }

@@ -1,12 +1,13 @@
 //! Network and sizes to a plan.
 
-mod choose;
 mod lanes;
 mod layers;
 mod recurrent;
 
 use std::ops::Range;
 
+use super::decide::matrix_units;
+use super::tactic::narrow;
 use super::weights::{ALIGN, Layout, layouts};
 use super::{
     Arithmetic, BufferId, BufferSpec, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK,
@@ -159,7 +160,7 @@ impl Builder {
 
     /// The units that products are to be taken on.
     fn matrix_units(&self) -> Option<MatrixUnits> {
-        self.limits.matrix_units.filter(|_| self.options.arithmetic == Arithmetic::Matrix)
+        matrix_units(&self.limits, &self.options)
     }
 
     /// Levels that share their weights' buffers; a level alone may have one for each direction.
@@ -378,11 +379,6 @@ impl Builder {
             work = work.saturating_add(more);
         }
     }
-}
-
-/// A number that a check has bounded by a `u32`.
-fn narrow(x: u64) -> u32 {
-    u32::try_from(x).unwrap_or(u32::MAX)
 }
 
 /// A grid of `x` workgroups by `y`, the second folded into y and z where one dimension is too short.

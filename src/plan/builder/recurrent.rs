@@ -1,11 +1,12 @@
 //! Recurrent levels: which of them go together, the hoisted projection and the steps.
 
-use super::choose::How;
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
-use super::{Builder, Rows, Work, narrow};
+use super::{Builder, Rows, Work};
 use crate::error::Result;
 use crate::network::Activation;
+use crate::plan::decide::{Decision, decide, decide_diagonal};
+use crate::plan::tactic::narrow;
 use crate::plan::weights::{Layout, part};
 use crate::plan::{
     BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print,
@@ -24,9 +25,9 @@ impl Builder {
         if works.len() > 1
             && outputs_together
             && let Some(set) = LaneSet::new(works, layout, weights, all.clone(), true)
-            && let Some(how) = self.along_the_diagonal(&set)?
+            && let Some(decision) = decide_diagonal(&set.problem(self.batch), &self.limits, &self.options)?
         {
-            return self.run(&set, &how);
+            return self.run(&set, &decision);
         }
         for work in works {
             let Some(level) = work.stage.recurrent() else { continue };
@@ -36,15 +37,15 @@ impl Builder {
             let together = if alike { vec![all.clone()] } else { all.clone().map(|one| one..one + 1).collect() };
             for directions in together {
                 if let Some(set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
-                    let how = self.choose(&set)?;
-                    self.run(&set, &how)?;
+                    let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
+                    self.run(&set, &decision)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn run(&mut self, set: &LaneSet<'_>, how: &How) -> Result<()> {
+    fn run(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<()> {
         let work = &set.works[0];
         let hoisted = set.hoisted();
         let chunk = self.chunk(hoisted * set.level.gate_rows(), work.steps_in);
@@ -59,11 +60,11 @@ impl Builder {
         self.plan.choices.push(Choice {
             stage: work.index,
             stages: set.works.len(),
-            strategy: how.strategy,
-            reason: how.reason.clone(),
+            strategy: decision.strategy,
+            reason: decision.reason.clone(),
         });
         let projected_lane = self.projected_lane(chunk, set.level.hidden_size);
-        let launches = self.launches(set, how)?;
+        let launches = self.launches(set, decision)?;
         // Where the steps of the topmost lane end.
         let behind = if set.stacked { set.lanes() - 1 } else { 0 };
         let mut done = 0;
@@ -81,7 +82,7 @@ impl Builder {
                 done: narrow(done as u64),
                 count: narrow(count as u64),
                 first: narrow(done as u64),
-                stride: how.stride,
+                stride: decision.tactic.stride(),
                 end: narrow(end as u64),
                 projected_lane: narrow(projected_lane as u64),
                 output_lane: narrow(set.output_lane()),

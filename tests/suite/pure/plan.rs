@@ -489,7 +489,8 @@ fn matrix_units_do_what_they_are_asked_for() {
     assert!(!names(&unasked).contains("matrix") && unasked.roundings() == [StageRounding::default(); 4], "{unasked}");
     // No more blocks than there are sums for.
     let error = plan(&network, RunShape::new(3, 48), &limits, &matrix.strategy(planning::Strategy::Tile).split(8));
-    assert!(error.unwrap_err().to_string().contains("split 8"));
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "option split: expected at most 4 blocks of rows on matrix units, got 8");
 }
 
 #[test]

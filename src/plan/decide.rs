@@ -1,0 +1,438 @@
+//! Decides how a recurrence is run: a pure function of the problem, the adapter's limits and the options.
+
+use super::tactic::{KernelSize, Tactic, Workgroup, narrow};
+use super::{
+    Arithmetic, Blocks, Exchange, Held, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, PlanLimits,
+    PlanOptions, SOFTWARE_LOOP_LIMIT, Strategy, print,
+};
+use crate::error::{Error, Result};
+use crate::network::WeightFormat;
+
+/// Invocations that keep a GPU busy; below it, several share one unit's sum.
+const BUSY: u64 = 16_384;
+/// Most invocations that share one unit's sum, where no registers ask for more.
+const MAX_SPLIT: u32 = 16;
+/// Most invocations of a workgroup of a step, WebGPU's guaranteed limit.
+const STEP_WORKGROUP: u32 = 256;
+/// Rows from which a tiled product is faster than a row at a time.
+const TILE_ROWS: usize = 16;
+/// Bytes of U that a workgroup reads in about the time that launching a dispatch takes.
+const STREAMED: u64 = 320 << 10;
+/// The same on a software adapter, measured on lavapipe.
+const STREAMED_SOFTWARE: u64 = 96 << 10;
+/// Steps from which copying U to private memory pays on a software adapter, measured on lavapipe.
+const UNROLLED_STEPS: usize = 16;
+/// Words of weights that an invocation keeps in registers.
+const HELD_WORDS: u64 = super::kernel::HELD_WORDS;
+/// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
+const HELD_WORKGROUP: u32 = 512;
+/// Most rows of [`Strategy::Resident`].
+const RESIDENT_ROWS: usize = 8;
+/// Most bytes of an [`Exchange`]; it is cleared before each run.
+const EXCHANGE_BYTES: u64 = 256 << 20;
+/// Looks after which an invocation of [`Strategy::Resident`] gives up on a software adapter.
+const SPINS_SOFTWARE: u32 = 20_000;
+
+/// A recurrence: lanes that advance together, directions of a level or stacked levels.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// Name for errors.
+    pub label: String,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    pub lanes: usize,
+    /// Whether the lanes are stacked levels.
+    pub stacked: bool,
+    /// H
+    pub hidden: usize,
+    /// Width of h.
+    pub state: usize,
+    pub gates: u64,
+    /// Whether a step takes two kernels.
+    pub in_halves: bool,
+    /// Words of one lane's U as the plan stores it.
+    pub state_words: usize,
+    pub format: WeightFormat,
+}
+
+/// What was decided, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Decision {
+    pub strategy: Strategy,
+    pub tactic: Tactic,
+    pub reason: String,
+}
+
+/// Why a strategy does not run a problem.
+enum Refusal {
+    /// An option is out of its range.
+    Option(Error),
+    /// The adapter or the network does not allow it.
+    Unfit(String),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Option(error)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        Self::Unfit(reason.into())
+    }
+}
+
+/// How one level runs.
+///
+/// # Errors
+/// [`Error::Option`] for an option out of its range, [`Error::Unsupported`] for a strategy that is asked for and does not
+/// run this problem here.
+pub(super) fn decide(problem: &Problem, limits: &PlanLimits, options: &PlanOptions) -> Result<Decision> {
+    Decider { problem, limits, options }.decide()
+}
+
+/// How stacked levels run along the diagonal, `None` where one after the other is better.
+///
+/// # Errors
+/// As [`decide`].
+pub(super) fn decide_diagonal(
+    problem: &Problem,
+    limits: &PlanLimits,
+    options: &PlanOptions,
+) -> Result<Option<Decision>> {
+    Decider { problem, limits, options }.diagonal()
+}
+
+/// The units that products are to be taken on.
+pub(super) fn matrix_units(limits: &PlanLimits, options: &PlanOptions) -> Option<MatrixUnits> {
+    limits.matrix_units.filter(|_| options.arithmetic == Arithmetic::Matrix)
+}
+
+struct Decider<'a> {
+    problem: &'a Problem,
+    limits: &'a PlanLimits,
+    options: &'a PlanOptions,
+}
+
+impl Decider<'_> {
+    fn diagonal(&self) -> Result<Option<Decision>> {
+        match self.options.strategy {
+            Some(Strategy::Wavefront) => self.fit(Strategy::Wavefront, self.requested()).map(Some),
+            Some(_) => Ok(None),
+            None if self.limits.software => Ok(None),
+            // A single level that needs no launch per step is faster still.
+            None if self.streams() => Ok(None),
+            None if self.problem.batch >= self.tile_rows() || self.limits.resident_workgroups > 0 => Ok(None),
+            None => {
+                let levels = self.problem.lanes;
+                let why = format!("{levels} levels, each a step behind the one below: T+{} dispatches", levels - 1);
+                self.fit(Strategy::Wavefront, &why).map(Some)
+            }
+        }
+    }
+
+    fn decide(&self) -> Result<Decision> {
+        if let Some(strategy) = self.options.strategy {
+            return self.fit(strategy, self.requested());
+        }
+        let mut candidates = Vec::new();
+        if self.unrolled().is_some() {
+            candidates.push((Strategy::Sequence, "no launch per step, and U is read once for many".to_owned()));
+        } else if self.streams() {
+            let most = print::bytes(self.streamed());
+            candidates
+                .push((Strategy::Sequence, format!("no launch per step, and U has at most {most} to be read at each")));
+        }
+        if self.limits.resident_workgroups > 0 && self.problem.batch <= RESIDENT_ROWS {
+            let most = self.limits.resident_workgroups;
+            candidates.push((Strategy::Resident, format!("no launch per step, and {most} workgroups run at once")));
+        }
+        if self.problem.batch >= self.tile_rows() {
+            candidates.push((Strategy::Tile, format!("{} rows share the weights that are read", self.problem.batch)));
+        }
+        for (strategy, why) in candidates {
+            if let Ok(decision) = self.fit(strategy, &why) {
+                return Ok(decision);
+            }
+        }
+        self.fit(Strategy::Step, "the strategy that works for every size")
+    }
+
+    /// The reason for a strategy that an option names.
+    fn requested(&self) -> &'static str {
+        if self.options.measured { "measured to be the fastest on this adapter" } else { "asked for" }
+    }
+
+    /// Rows from which a step is a tiled product.
+    fn tile_rows(&self) -> usize {
+        matrix_units(self.limits, self.options).map_or(TILE_ROWS, |units| units.side.length() as usize)
+    }
+
+    fn streamed(&self) -> u64 {
+        if self.limits.software { STREAMED_SOFTWARE } else { STREAMED }
+    }
+
+    /// Whether one workgroup can read all of U at every step.
+    fn streams(&self) -> bool {
+        self.problem.state_words as u64 * super::builder::F32 <= self.streamed()
+    }
+
+    /// `strategy` for this problem, or an error that says why not.
+    fn fit(&self, strategy: Strategy, why: &str) -> Result<Decision> {
+        let problem = self.problem;
+        let tactic = match strategy {
+            Strategy::Wavefront if !problem.stacked && problem.lanes < 2 => {
+                Err("expected several stacked levels of one direction, or two directions".into())
+            }
+            Strategy::Step | Strategy::Wavefront => self.step(),
+            Strategy::Tile => self.tile(),
+            Strategy::Sequence | Strategy::Resident if problem.in_halves => {
+                Err("a projection, or a reset of the state, takes two dispatches per step".into())
+            }
+            Strategy::Sequence => self.sequence(),
+            Strategy::Resident => self.resident(),
+        };
+        let tactic = tactic.map_err(|refusal| match refusal {
+            Refusal::Option(error) => error,
+            Refusal::Unfit(reason) => Error::Unsupported {
+                place: format!("layer `{}`", problem.label),
+                what: format!("strategy {strategy}: {reason}"),
+            },
+        })?;
+        let matrix = match (self.options.arithmetic, tactic) {
+            (Arithmetic::Matrix, Tactic::TileMatrix { .. }) => ", on matrix units",
+            (Arithmetic::Matrix, _) => ", not on matrix units, which only tile can use",
+            _ => "",
+        };
+        let group = tactic.workgroup(problem.hidden, problem.gates, self.limits.max_invocations);
+        let reason = format!("{why} ({}{matrix})", tactic.describe(group));
+        Ok(Decision { strategy, tactic, reason })
+    }
+
+    fn step(&self) -> std::result::Result<Tactic, Refusal> {
+        let Problem { batch, lanes, hidden, .. } = *self.problem;
+        let invocations = (batch as u64 * lanes as u64).saturating_mul(hidden as u64);
+        let split = match self.split()? {
+            Some(split) => split,
+            // A software adapter gains nothing from sharing a sum.
+            None if self.limits.software || invocations >= BUSY => 1,
+            None => narrow(BUSY.div_ceil(invocations).next_power_of_two()).min(MAX_SPLIT),
+        };
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        Ok(Tactic::Step { units: self.units(64).min(most / split).max(1), split })
+    }
+
+    fn tile(&self) -> std::result::Result<Tactic, Refusal> {
+        if let Some(matrix) = matrix_units(self.limits, self.options) {
+            return self.tile_on_matrix_units(matrix);
+        }
+        let quads = self.split()?.unwrap_or(4);
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        Ok(Tactic::Tile { units: self.units(16).min(most / quads).max(1), quads })
+    }
+
+    fn tile_on_matrix_units(&self, matrix: MatrixUnits) -> std::result::Result<Tactic, Refusal> {
+        let side = matrix.side.length();
+        let needed = narrow(self.problem.batch.div_ceil(side as usize) as u64);
+        let blocks = match self.split()? {
+            Some(blocks) if blocks > MATRIX_BLOCKS => {
+                let expected = format!("at most {MATRIX_BLOCKS} blocks of rows on matrix units");
+                return Err(Error::option("split", &expected, &blocks).into());
+            }
+            Some(blocks) => blocks,
+            None => needed.next_power_of_two().min(MATRIX_BLOCKS),
+        };
+        let units = self.options.units.unwrap_or(MATRIX_STRIPS * side);
+        Ok(Tactic::TileMatrix { units, blocks, matrix })
+    }
+
+    /// Refused where a workgroup's memory is too small, or one step too long for the adapter.
+    fn sequence(&self) -> std::result::Result<Tactic, Refusal> {
+        let problem = self.problem;
+        let unrolled = self.unrolled();
+        let four_rows = self.options.four_rows.unwrap_or(match unrolled {
+            Some(_) => false,
+            None if self.limits.software => problem.batch >= 4,
+            None => problem.batch > 64,
+        });
+        let most = self.limits.max_invocations;
+        let units = self.units(narrow(problem.hidden.next_power_of_two() as u64).max(32)).min(most);
+        let split = match self.split()? {
+            Some(split) => split,
+            None if self.limits.software => 1,
+            None => (most / units).clamp(1, MAX_SPLIT),
+        };
+        let units = units.min(most / split).max(1);
+        let held = match unrolled {
+            Some(blocks) => Held::Unrolled(blocks),
+            None => self.in_registers(units, split)?,
+        };
+        let rows = if four_rows { 4 } else { 1 };
+        // Two states of four bytes a number, and partial sums.
+        self.check_workgroup_memory(rows * 32 * self.quads() + self.partial_sums(units * split))?;
+        let of_steps = |steps| Tactic::Sequence { units, split, four_rows, held, steps };
+        self.longest(of_steps, Workgroup { units, second: split }).map(of_steps)
+    }
+
+    /// As many steps in a dispatch as the adapter allows: by submissions' length, on a software adapter by iterations.
+    fn longest(&self, of_steps: impl Fn(u32) -> Tactic, group: Workgroup) -> std::result::Result<u32, Refusal> {
+        let problem = self.problem;
+        let iterations = |steps: u32| of_steps(steps).iterations(problem.batch, self.size(), group);
+        let work = (problem.hidden as u64 * problem.state as u64 * problem.gates)
+            .saturating_mul(problem.batch as u64 * problem.lanes as u64);
+        let steps = narrow(problem.steps as u64);
+        let bounded = narrow(MAX_SUBMISSION_WORK / 4 / work.max(1)).clamp(1, steps);
+        if !self.limits.software {
+            return Ok(bounded);
+        }
+        let each = iterations(2) - iterations(1);
+        let room = SOFTWARE_LOOP_LIMIT.saturating_sub(iterations(1) - each);
+        match narrow(room / each).min(bounded) {
+            0 => Err(Refusal::Unfit(format!(
+                "one step takes {each} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
+            ))),
+            steps => Ok(steps),
+        }
+    }
+
+    fn resident(&self) -> std::result::Result<Tactic, Refusal> {
+        let problem = self.problem;
+        let lanes = problem.lanes as u64;
+        let most = self.limits.max_invocations.min(HELD_WORKGROUP);
+        // Enough invocations for each unit that their registers hold its weights.
+        let holding = narrow((self.quads() * self.words_per_quad()).div_ceil(HELD_WORDS).next_power_of_two()).min(most);
+        let split = match self.split()? {
+            Some(split) => split,
+            None if self.limits.software => 1,
+            None => holding.max(8).min(most),
+        };
+        let requested = self.options.strategy == Some(Strategy::Resident);
+        let at_once = match self.limits.resident_workgroups {
+            0 if requested => u64::from(u32::MAX),
+            at_once => at_once.into(),
+        };
+        let enough = |units: &u32| (problem.hidden as u64).div_ceil((*units).into()) * lanes <= at_once;
+        let units = match self.options.units {
+            Some(units) => units,
+            None if self.limits.software => narrow(problem.hidden.next_power_of_two() as u64).min(most / split).max(1),
+            None => {
+                let mut powers = (0..=10).map(|power| 1u32 << power).filter(|units| units * split <= most);
+                let Some(units) = powers.find(enough) else {
+                    let reason = format!("needs more than the {at_once} workgroups that are known to run at once");
+                    return Err(Refusal::Unfit(reason));
+                };
+                units.max((64 / split).max(1)).min(most / split)
+            }
+        };
+        if units * split > self.limits.max_invocations || !enough(&units) {
+            let reason = format!("{units} x {split} invocations in more than {at_once} workgroups at once");
+            return Err(Refusal::Unfit(reason));
+        }
+        let held = self.in_registers(units.max(narrow(problem.hidden as u64)), split)?;
+        self.check_workgroup_memory(16 * self.quads() * problem.batch as u64 + self.partial_sums(units * split))?;
+        let numbers = (problem.steps as u64).saturating_mul(lanes * problem.batch as u64 * problem.state as u64);
+        let bytes = numbers.saturating_add(Exchange::HEAD.into()).saturating_mul(super::builder::F32);
+        if bytes > self.limits.max_binding.min(EXCHANGE_BYTES) {
+            return Err("what workgroups hand each other over all steps does not fit a binding".into());
+        }
+        let steps = narrow(problem.steps as u64);
+        // A wait takes a few looks; a workgroup that does not run takes all of them.
+        let spins = match self.options.patience {
+            Some(spins) => spins,
+            None if self.limits.software => SPINS_SOFTWARE,
+            None => narrow((1 << 18) + 64 * problem.steps as u64),
+        };
+        let tactic = Tactic::Resident { units, split, held, steps, spins };
+        let iterations = tactic.iterations(problem.batch, self.size(), Workgroup { units, second: split });
+        if self.limits.software && iterations > SOFTWARE_LOOP_LIMIT {
+            return Err(Refusal::Unfit(format!(
+                "{iterations} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
+            )));
+        }
+        Ok(tactic)
+    }
+
+    /// The option `split`, if it is set; `split` and `units` are checked.
+    fn split(&self) -> Result<Option<u32>> {
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        if let Some(split) = self.options.split.filter(|split| !split.is_power_of_two() || *split > most) {
+            return Err(Error::option("split", &format!("a power of two up to {most}"), &split));
+        }
+        let most = self.limits.max_invocations;
+        if let Some(units) = self.options.units.filter(|&units| units == 0 || units > most) {
+            return Err(Error::option("units", &format!("1 to {most} units in a workgroup"), &units));
+        }
+        Ok(self.options.split)
+    }
+
+    /// Units of a workgroup: the option, else no more than `most` and than there are.
+    fn units(&self, most: u32) -> u32 {
+        let widest = narrow(self.problem.hidden.next_power_of_two() as u64);
+        self.options.units.unwrap_or(widest.clamp(8, most.max(8)))
+    }
+
+    /// Quads of a state.
+    fn quads(&self) -> u64 {
+        (self.problem.state as u64).div_ceil(4)
+    }
+
+    /// The kernel of a whole step.
+    fn size(&self) -> KernelSize {
+        let Problem { hidden, state, gates, .. } = *self.problem;
+        KernelSize { width: hidden, depth: state, below: 0, gates }
+    }
+
+    fn words_per_quad(&self) -> u64 {
+        match self.problem.format {
+            WeightFormat::F16 => 2,
+            WeightFormat::Int8 => 1,
+            _ => 4,
+        }
+    }
+
+    /// Whether registers hold the weights of one unit for each invocation; refused where an option asks for it and they
+    /// do not fit.
+    fn in_registers(&self, units: u32, split: u32) -> std::result::Result<Held, Refusal> {
+        let one_block = u64::from(units) >= self.problem.hidden as u64;
+        let fit = one_block && self.quads().div_ceil(split.into()) * self.words_per_quad() <= HELD_WORDS;
+        match self.options.held {
+            Some(true) if !fit => Err("the weights of a unit do not fit the registers".into()),
+            Some(false) => Ok(Held::Not),
+            None if self.limits.software => Ok(Held::Not),
+            _ => Ok(if fit { Held::Registers } else { Held::Not }),
+        }
+    }
+
+    /// The blocks of private memory for the weights of one unit for each invocation of [`Strategy::Sequence`], where a
+    /// software adapter gains from it and no option forbids it.
+    fn unrolled(&self) -> Option<Blocks> {
+        let options = self.options;
+        let most = self.limits.max_invocations;
+        let fits = self.problem.hidden as u64 <= u64::from(options.units.unwrap_or(most).min(most));
+        // Requires full subgroups: a partial one would read from invocations that do not exist.
+        let full = options.units.is_none_or(|units| u64::from(units).is_multiple_of(Blocks::QUADS));
+        let subgroups = full && u64::from(self.limits.subgroup) == Blocks::QUADS && self.limits.software;
+        let unsplit = options.split.is_none_or(|split| split == 1) && options.four_rows != Some(true);
+        let enough = options.held.unwrap_or(self.limits.unrolls && self.problem.steps >= UNROLLED_STEPS);
+        let chosen = subgroups && options.arithmetic == Arithmetic::F32 && fits && unsplit && enough;
+        chosen.then(|| Blocks::for_quads(self.quads())).flatten()
+    }
+
+    /// Bytes of workgroup memory for the partial sums of `invocations`.
+    fn partial_sums(&self, invocations: u32) -> u64 {
+        // Three gates take the room of four.
+        let each = if self.problem.gates == 1 { 4 } else { 16 };
+        each * u64::from(invocations)
+    }
+
+    fn check_workgroup_memory(&self, needed: u64) -> std::result::Result<(), Refusal> {
+        let most = self.limits.max_workgroup_memory;
+        if needed <= most.into() {
+            return Ok(());
+        }
+        Err(Refusal::Unfit(format!("{needed} bytes of workgroup memory, the adapter has {most}")))
+    }
+}
