@@ -58,7 +58,10 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 fn paths(text: &str) -> Vec<&str> {
     let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
     let is_path = |word: &&str| {
-        word.contains('/') && plain(word) && !word.starts_with(['/', '.']) && ENDINGS.iter().any(|end| word.ends_with(end))
+        word.contains('/')
+            && plain(word)
+            && !word.starts_with(['/', '.'])
+            && ENDINGS.iter().any(|end| word.ends_with(end))
     };
     quoted(text).filter(is_path).collect()
 }
@@ -82,7 +85,8 @@ fn every_link_and_path_in_the_documents_exists() {
         seen += links(&prose(&text)).len() + paths(&prose(&text)).len();
     }
     assert!(seen > 100, "{seen}");
-    let wrong = "[here](docs/options.md#keras) [gone](docs/gone.md) `src/lib.rs` `src/gone.rs` `src/gone/` [x](https://x.y)";
+    let wrong =
+        "[here](docs/options.md#keras) [gone](docs/gone.md) `src/lib.rs` `src/gone.rs` `src/gone/` [x](https://x.y)";
     assert_eq!(missing(&in_repository(""), wrong), ["docs/gone.md", "src/gone.rs", "src/gone/"], "the check can fail");
 }
 
@@ -164,7 +168,8 @@ fn faults(rows: &BTreeMap<String, Row>, sources: &BTreeMap<String, String>) -> V
         let unknown = row.needs.iter().filter(|name| !elsewhere.contains(name));
         faults.extend(unknown.map(|name| format!("{file} needs `{name}`, which no other part defines")));
         let calls = called(source).into_iter().map(|name| format!("fn {name}"));
-        let unlisted = calls.filter(|name| elsewhere.contains(name) && !own.contains(name) && !row.needs.contains(name));
+        let unlisted =
+            calls.filter(|name| elsewhere.contains(name) && !own.contains(name) && !row.needs.contains(name));
         faults.extend(unlisted.map(|name| format!("{file} calls `{name}`, which its row does not name")));
     }
     faults
@@ -202,5 +207,9 @@ fn the_table_of_shader_parts_is_true() {
     control("`fn bounded`", "`fn unbounded`", "which no other part defines");
     control("`fn activate`, ", "", "calls `fn activate`");
     control("| [cells/rnn.wgsl](cells/rnn.wgsl)", "| [cells/rnn.wgsl](cells/gone.wgsl)", "cells/rnn.wgsl has no row");
-    control("| [cells/rnn.wgsl](cells/rnn.wgsl)", "| [cells/rnn.wgsl](cells/gone.wgsl)", "cells/gone.wgsl does not exist");
+    control(
+        "| [cells/rnn.wgsl](cells/rnn.wgsl)",
+        "| [cells/rnn.wgsl](cells/gone.wgsl)",
+        "cells/gone.wgsl does not exist",
+    );
 }
