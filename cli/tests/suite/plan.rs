@@ -44,5 +44,5 @@ fn a_kernel_is_printed_as_the_plan_uses_it() {
 #[test]
 fn an_unknown_kernel_lists_those_of_the_plan() {
     refusal(ARGS.iter().chain(&["gru step"]), &["--wgsl", "gru step", "lstm step", "linear", "softmax"]);
-    refusal(&ARGS, &["--wgsl"]);
+    refusal(ARGS, &["--wgsl"]);
 }
