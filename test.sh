@@ -131,7 +131,9 @@ fi
 say "code in the documentation"
 cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
 say "examples"
-[ "$(cargo run --quiet --example hello | tee /dev/stderr | grep -cE '^(positive|negative) ')" = 2 ] || fail "expected two labels"
+labels=$(cargo run --quiet --example hello)
+printf '%s\n' "$labels"
+[ "$(grep -cE '^(positive|negative) ' <<<"$labels")" = 2 ] || fail "expected two labels"
 memory=$(mktemp -d)
 for device in software cpu; do
     cargo run --quiet --example streams -- --streams 200 --seconds 0.5 --device $device
