@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The one test command: everything, on every adapter of this machine.
 #
-# Installs Mesa's software drivers where a backend has no adapter and the system is Debian or
-# Ubuntu. A missing adapter is then an error, not a skip. In CI (CI=true) the optional parts are installed
-# too, and a missing one is an error. The log ends with the adapters' names and the number of tests run.
+# Installs Mesa's software drivers if a backend has no adapter and the system is Debian or Ubuntu.
+# After that a missing adapter is an error. In CI (CI=true) the optional parts are installed too, and
+# a missing part is an error. The log ends with the names of the adapters and the number of tests run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -12,12 +12,12 @@ fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
 
 command -v cargo >/dev/null || fail "expected a Rust toolchain (https://rustup.rs), found no cargo"
 
-# libEGL's Wayland part complains loudly without it.
+# libEGL's Wayland part prints errors if it is unset.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# The command as the tests build it: built alone it would bring a second wgpu, of fewer features.
+# The command as built with the tests. Building it alone would compile wgpu again with fewer features.
 gatefold=${CARGO_TARGET_DIR:-target}/debug/gatefold
 
 # Adapters as "backend name" lines, software ones included.
@@ -44,16 +44,16 @@ install_drivers() {
     install "${packages[@]}"
 }
 
-# In CI, where apt is there to install it.
+# In CI, on a system with apt.
 in_ci() { [ "${CI:-}" = true ] && command -v apt-get >/dev/null; }
 
-# A part that does not run here: an error in CI, so that no part is first run by a user.
+# Reports a part that cannot run here. In CI this is an error, so that every part is run before a release.
 not_run() {
     if in_ci; then fail "expected in CI: $1"; fi
     say "NOT RUN: $1"
 }
 
-# Runs tests, the environment's words first: tests [NAME=VALUE ...] -- [FILTER ...]
+# Runs tests with environment variables: tests [NAME=VALUE ...] -- [FILTER ...]
 tests() {
     local environment=()
     while [ "$1" != -- ]; do environment+=("$1"); shift; done
@@ -63,7 +63,7 @@ tests() {
         [ $# = 0 ] || filter=(-E "$(printf ' | test(%s)' "$@" | cut -c 4-)")
         env "${environment[@]}" cargo nextest run --workspace --all-features --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
     else
-        # One test at a time: drivers misbehave on parallel devices.
+        # One test at a time: some drivers fail with several devices at once.
         env "${environment[@]}" cargo test --workspace --all-features --lib --bins --tests --no-fail-fast -- "$@" --test-threads=1 2>&1 |
             tee -a "$log"
     fi
@@ -104,7 +104,7 @@ for set in avx512 avx2 sse2 neon portable; do
     fi
 done
 
-# Chromium brings SwiftShader, whose limits are close to WebGPU's defaults.
+# Chromium contains SwiftShader, whose limits are close to WebGPU's defaults.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ ! -f $swiftshader ] && in_ci; then install chromium; fi
 if [ -f $swiftshader ]; then
@@ -115,7 +115,7 @@ else
     not_run "SwiftShader, in $swiftshader (Debian: chromium)"
 fi
 
-# Matrix units: the lavapipe of no stable Debian has any, that of Mesa 26 has.
+# Matrix units: the lavapipe of Mesa 26 has them, that of stable Debian releases does not.
 mesa26=${GATEFOLD_MESA26:-${XDG_CACHE_HOME:-$HOME/.cache}/gatefold/mesa26}
 if tests/mesa26.sh "$mesa26" && tests/mesa26.sh "$mesa26" "$gatefold" devices | grep '^matrix units.* 8 x 8' >/dev/null; then
     suite=$(cargo test --workspace --all-features --test suite --no-run --message-format=json 2>/dev/null |
@@ -131,19 +131,22 @@ fi
 say "code in the documentation"
 cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
 say "examples"
+labels=$(cargo run --quiet --example hello)
+printf '%s\n' "$labels"
+[ "$(grep -cE '^(positive|negative) ' <<<"$labels")" = 2 ] || fail "expected two labels"
 memory=$(mktemp -d)
 for device in software cpu; do
     cargo run --quiet --example streams -- --streams 200 --seconds 0.5 --device $device
     rm -f "$memory/talk"
     cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "I hated the first half."
-    # What was kept is read by another process.
+    # Another process reads the stored state.
     cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "A wonderful surprise!" |
         tee -a "$memory/answers"
     cargo run --quiet --example translate -- --device $device --count 300 | tee -a "$memory/dates"
 done
 [ "$(grep -c 'beams: 29[89] of 300 dates exact' "$memory/dates")" = 2 ] || fail "expected two translations"
-[ "$(grep -c '^going on from' "$memory/answers")" = 2 ] || fail "expected two talks that went on"
-# The program of its own takes the adapter that wgpu offers first.
+[ "$(grep -c '^going on from' "$memory/answers")" = 2 ] || fail "expected two conversations that continued"
+# This example uses the first adapter that wgpu offers.
 cargo run --quiet --example own_device
 rm -r "$memory"
 say "benchmarks, once each"

@@ -61,8 +61,8 @@ build() {
         ! packs $part "$@" || [ -n "$(ls "$stage/$part" 2>/dev/null)" ] || fail "cargo built nothing for $part"
     done
 
-    # What the tests read, where they look for it.
-    git ls-files tests docs models shaders src examples README.md | tar -cf - -T - | tar -xf - -C "$stage/repository"
+    # What the tests read, where they look for it; the documents link to everything.
+    git ls-files | tar -cf - -T - | tar -xf - -C "$stage/repository"
     if [ -d ../shared/data ]; then cp -r ../shared/data "$stage/data"; else echo "no ../shared/data: tests over it will not run"; fi
 
     # The peers that need nothing built there: Python's. gatefold's own runner is the measure beside them.

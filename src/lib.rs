@@ -128,7 +128,15 @@ pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};
 
-/// The README's code runs as a doctest.
+/// The code in the README and in `docs/` runs as doctests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+    #[doc = include_str!("../docs/streams.md")]
+    struct Streams;
+    #[doc = include_str!("../docs/generation.md")]
+    struct Generation;
+}

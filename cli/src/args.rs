@@ -10,24 +10,24 @@ use gatefold::{CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, WeightFo
 use crate::Result;
 use crate::bench::{Set, Shape};
 
-/// Recurrent networks on any GPU, and the proof that their numbers are right.
+/// Run recurrent networks (LSTM, GRU, RNN) on any GPU or on the CPU, and check the results
 #[derive(Debug, Parser)]
 #[command(name = "gatefold", version, about, max_term_width = 100)]
 pub struct Args {
     /// Where to compute: auto, cpu, gpu, software, vulkan, metal, dx12, gl, part of an adapter's name, or backend:name
     ///
-    /// auto takes the best GPU, or this CPU when there is none; WGPU_BACKEND and WGPU_ADAPTER_NAME narrow its choice.
+    /// auto takes the best GPU, or this CPU if there is none; WGPU_BACKEND and WGPU_ADAPTER_NAME narrow its choice.
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Vec<DeviceChoice>,
     /// Threads that a run on the CPU may use [default: as many as there are cores]
     ///
-    /// Small runs use one all the same; answers are bit by bit the same for any number.
+    /// Small runs use one thread in any case. The number of threads does not change a bit of the output.
     #[arg(long, global = true, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
-    /// The CPU's instruction set: avx512, avx2, sse2, neon, simd128 or portable [default: the widest there is]
+    /// The CPU's instruction set: avx512, avx2, sse2, neon, simd128 or portable [default: the widest available]
     #[arg(long, global = true, value_name = "SET")]
     pub instruction_set: Option<InstructionSet>,
-    /// Say more on stderr; repeat for still more
+    /// More messages on stderr; repeat for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     #[command(subcommand)]
@@ -35,12 +35,12 @@ pub struct Args {
 }
 
 impl Args {
-    /// Wishes about the CPU.
+    /// Options of the CPU device.
     pub fn cpu(&self) -> CpuOptions {
         CpuOptions { threads: self.threads, instruction_set: self.instruction_set }
     }
 
-    /// What a device is opened with.
+    /// Options for opening a device.
     pub fn device_options(&self) -> DeviceOptions {
         let arithmetic = match &self.command {
             Command::Verify(options) => options.arithmetic,
@@ -52,7 +52,7 @@ impl Args {
         DeviceOptions::default().matrix_units(arithmetic == Arithmetic::Matrix)
     }
 
-    /// The one device, for all subcommands but `bench`.
+    /// The device of every subcommand except `bench`, which may have several.
     pub fn device(&self) -> Result<&DeviceChoice> {
         match self.device.as_slice() {
             [] => Ok(&DeviceChoice::Auto),
@@ -70,36 +70,36 @@ fn threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Label texts with a network that reads text
+    /// Classify texts
     Classify(ClassifyArgs),
-    /// List every graphics adapter and say which one would be taken
+    /// List every graphics adapter and the one that would be used
     Devices(DevicesArgs),
     /// Compare a device with the f64 reference, stage by stage
     Verify(VerifyArgs),
     /// Show what a run will do on the GPU: buffers, dispatches, and why
     Plan(PlanArgs),
-    /// Show what is in a model file
+    /// Show the contents of a model file
     Inspect(InspectArgs),
-    /// Write a network of any readable format as gatefold's own
+    /// Convert a Keras, ONNX or PyTorch file to gatefold's own format
     Convert(ConvertArgs),
-    /// Measure which strategy is fastest for a model on this adapter, and keep it for the other commands
+    /// Measure which strategy is fastest for a model on this adapter, and store it for the other commands
     Tune(TuneArgs),
-    /// Time networks on one or more devices, each answer checked
+    /// Time networks on one or more devices and check every output
     Bench(BenchArgs),
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ClassifyArgs {
-    /// The texts
+    /// Texts to classify
     #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     pub texts: Vec<String>,
     /// Read the texts from a file, one per line; - is standard input
     #[arg(long)]
     pub file: Option<PathBuf>,
-    /// The right labels, one per line: adds accuracy and a confusion matrix
+    /// File of the correct labels, one per line: adds accuracy and a confusion matrix
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// A model that reads text [default: the built-in sentiment model]
+    /// A model with a vocabulary and labels [default: the built-in sentiment model]
     #[arg(long)]
     pub model: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
@@ -128,13 +128,13 @@ pub struct VerifyArgs {
     /// Seed of the random input
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
     /// Check every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,
-    /// The negative control: nudges one weight of the reference by 0.01, so that the check must fail
+    /// Negative control: changes one weight of the reference by 0.01, so that the check must fail
     #[arg(long, hide = true)]
     pub plant_fault: bool,
 }
@@ -149,18 +149,21 @@ pub struct PlanArgs {
     /// Rows
     #[arg(long, value_name = "B", default_value_t = 1)]
     pub batch: usize,
-    /// Memory that the projected inputs of one chunk of time may take
+    /// Memory limit for the projected inputs of one chunk of timesteps
     #[arg(long, value_name = "MIB")]
     pub budget: Option<u64>,
-    /// Invocations that share the sum of one unit, a power of two
+    /// Invocations that share the sum of one unit; a power of two
     #[arg(long, value_name = "N")]
     pub split: Option<u32>,
-    /// How recurrences are run: step, tile, sequence, wavefront or resident [default: the plan chooses]
+    /// Strategy for recurrences: step, tile, sequence, wavefront or resident [default: the plan chooses]
     #[arg(long)]
     pub strategy: Option<Strategy>,
-    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
+    /// Print the WGSL of one kernel of the plan instead, e.g. lstm-step; - or _ stands for a space in its name
+    #[arg(long, value_name = "KERNEL")]
+    pub wgsl: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -177,17 +180,17 @@ pub struct ConvertArgs {
     /// The file to write
     #[arg(value_name = "OUT.safetensors")]
     pub output: PathBuf,
-    /// How the matrices are stored: f32, f16 or int8 [default: as they are]
+    /// Storage format of the matrices: f32, f16 or int8 [default: unchanged]
     #[arg(long, value_name = "FORMAT")]
     pub weights: Option<WeightFormat>,
-    /// Overwrite the file if it is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Hold one record against another: ratios of their times
+    /// Compare two records: ratios of their times
     Compare(CompareArgs),
 }
 
@@ -201,26 +204,26 @@ pub struct TuneArgs {
     /// Rows; repeatable
     #[arg(long, value_name = "B", default_values_t = [1])]
     pub batch: Vec<usize>,
-    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
     /// Timed runs of each candidate
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub runs: usize,
-    /// Where results are kept [default: in the user's cache folder, where every command looks]
+    /// File for the results [default: in the user's cache folder, where every command looks]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct CompareArgs {
-    /// The record to measure by
+    /// The baseline record
     #[arg(value_name = "A")]
     pub before: PathBuf,
-    /// The record that is measured
+    /// The record to compare with it
     #[arg(value_name = "B")]
     pub after: PathBuf,
-    /// Exit with 1 if a time of B, clearly apart from A's, exceeds A's by more than this factor
+    /// Exit with 1 if a time of B is more than this factor above that of A and their quartiles do not overlap
     #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     pub fail_above: Option<f64>,
 }
@@ -238,13 +241,13 @@ pub struct BenchArgs {
     /// A named set of shapes; repeatable, and together with --shape
     #[arg(long = "set", value_enum, value_name = "SET")]
     pub sets: Vec<Set>,
-    /// How to run the recurrence on a GPU; repeatable [default: what the plan chooses]
+    /// Strategy for recurrences on a GPU; repeatable [default: the plan chooses]
     #[arg(long = "strategy", value_name = "STRATEGY")]
     pub strategies: Vec<Strategy>,
-    /// How to store the weights: f32, f16 or int8; repeatable [default: f32]
+    /// Storage format of the weights: f32, f16 or int8; repeatable [default: f32]
     #[arg(long, value_name = "FORMAT")]
     pub weights: Vec<WeightFormat>,
-    /// In which numbers a GPU takes products: f32, f16 or matrix (its matrix units, f16 factors and f32 sums)
+    /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
     /// Compare every adapter, and this CPU
@@ -256,19 +259,19 @@ pub struct BenchArgs {
     /// Untimed runs before them [default: 3, or 1 with --quick]
     #[arg(long, value_name = "N")]
     pub warmup: Option<u32>,
-    /// Fewer runs and shapes, sequences cut to what takes seconds: shows that everything works, not how fast
+    /// Fewer runs and shapes, shorter sequences: a check that everything works, not a measurement
     #[arg(long)]
     pub quick: bool,
-    /// After this long per shape no further run is begun [default: 60, or 5 with --quick]
+    /// Seconds per shape after which no further run is started [default: 60, or 5 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub budget: Option<u32>,
     /// Seed of weights and inputs
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Draw the times per step over H
+    /// Write a plot of the time per step over H
     #[arg(long, value_name = "OUT.svg")]
     pub plot: Option<PathBuf>,
-    /// Keep the run with the machine's facts as DIR/<adapter>/<date>.json [DIR: benches/record]
+    /// Store the results and the machine's properties as DIR/<adapter>/<date>.json [DIR: benches/record]
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "benches/record")]
     pub record: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
@@ -282,7 +285,7 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// How the answer is written.
+    /// Output format.
     pub fn format(&self) -> BenchFormat {
         match (self.json, self.csv) {
             (true, _) => BenchFormat::Json,
@@ -292,7 +295,7 @@ impl BenchArgs {
     }
 }
 
-/// As [`Format`], and for documents.
+/// As [`Format`], and Markdown for documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BenchFormat {
     #[default]
@@ -302,7 +305,7 @@ pub enum BenchFormat {
     Markdown,
 }
 
-/// For people, for programs, for spreadsheets.
+/// Output formats: a table for people, JSON for programs, CSV for spreadsheets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     #[default]
@@ -311,7 +314,7 @@ pub enum Format {
     Csv,
 }
 
-/// For answers that are no single table.
+/// Output formats of subcommands that print more than one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TreeFormat {
     #[default]

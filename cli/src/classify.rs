@@ -15,11 +15,11 @@ use crate::table::{Table, bold, dim, left, right};
 use crate::units::{count, duration, shortened};
 use crate::{Result, reviews};
 
-/// Texts with their answers.
+/// Texts with their predictions.
 struct Answers {
     texts: Vec<String>,
     predictions: Vec<Prediction>,
-    /// The right labels, where they are known.
+    /// The correct labels, if they are known.
     expected: Option<Vec<usize>>,
     confusion: Option<Confusion>,
     labels: Vec<String>,
@@ -29,7 +29,7 @@ struct Answers {
     time: Duration,
 }
 
-/// Labels texts.
+/// Classifies texts.
 pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let both = [&args.file, &args.labels].into_iter().flatten().filter(|path| reviews::is_stdin(path)).count();
     if both > 1 {
@@ -73,7 +73,7 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
     }
 }
 
-/// Says where a text without words stands.
+/// Adds file and line to the error of a text without words.
 fn located(args: &ClassifyArgs, error: Error) -> Box<dyn std::error::Error> {
     let Error::EmptyText { index, got } = error else { return error.into() };
     let place = match &args.file {
@@ -150,7 +150,7 @@ impl Answers {
         })
     }
 
-    /// stdout stays CSV: all else goes to stderr.
+    /// Only CSV goes to stdout; everything else goes to stderr.
     fn csv(&self) -> Result<Report> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut header = vec!["label", "probability", "device", "text"];

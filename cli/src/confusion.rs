@@ -1,11 +1,11 @@
-//! How often which label was taken for which.
+//! Confusion matrix.
 
 use serde::Serialize;
 
 use crate::table::{Table, bold, left, right};
 use crate::units::grouped;
 
-/// Predictions held against the right labels.
+/// Predictions compared with the correct labels.
 #[derive(Debug, Serialize)]
 pub struct Confusion {
     /// Texts.
@@ -14,12 +14,12 @@ pub struct Confusion {
     correct: usize,
     accuracy: f64,
     labels: Vec<String>,
-    /// Row: the right label; column: the predicted one.
+    /// Row: the correct label; column: the predicted one.
     matrix: Vec<Vec<usize>>,
 }
 
 impl Confusion {
-    /// Counts pairs of right and predicted label, at least one.
+    /// Counts pairs of correct and predicted label, at least one.
     pub fn new(labels: &[String], pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut matrix = vec![vec![0; labels.len()]; labels.len()];
         let (mut total, mut correct) = (0, 0);

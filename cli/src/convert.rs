@@ -1,4 +1,4 @@
-//! `gatefold convert`: a network of any readable format as gatefold's own.
+//! `gatefold convert`: converts a file to gatefold's own format.
 
 use std::io::ErrorKind;
 
@@ -9,14 +9,14 @@ use crate::args::ConvertArgs;
 use crate::report::Report;
 use crate::units::{bytes, count};
 
-/// Reads, and writes what reads back as the same network.
+/// Reads the network, writes it, and checks that the file reads back as the same network.
 pub fn run(args: &ConvertArgs) -> Result<Report> {
     let (input, output) = (args.input.display(), args.output.display());
     if args.output.extension().is_none_or(|extension| extension != "safetensors") {
         return Err(format!("{output}: expected a name that ends with .safetensors").into());
     }
     let taken = || format!("{output}: exists already; --force overwrites it");
-    // A link that points nowhere has the name, too.
+    // A dangling symbolic link counts as an existing file.
     if !args.force && args.output.symlink_metadata().is_ok() {
         return Err(taken().into());
     }
@@ -46,7 +46,7 @@ pub fn run(args: &ConvertArgs) -> Result<Report> {
     Ok(Report::new(text))
 }
 
-/// How far the matrices of `format` are from what was read.
+/// The largest difference between the matrices in `format` and those that were read.
 fn rounding(read: &Network, written: &Network, format: WeightFormat) -> String {
     let (mut numbers, mut matrices, mut largest, mut squares) = (0.0f64, 0, 0.0f64, 0.0f64);
     for (name, tensor) in written.tensors().iter().filter(|(_, tensor)| tensor.format() == format) {

@@ -1,4 +1,4 @@
-//! `gatefold devices`: what is there, and what would be taken.
+//! `gatefold devices`: lists adapters and the one that would be used.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ pub fn run(args: &DevicesArgs, choice: &DeviceChoice) -> Result<Report> {
     }
 }
 
-/// Why `choice` led to a device of `kind`.
+/// Why `choice` selected a device of `kind`.
 fn why(choice: &DeviceChoice, kind: DeviceKind, adapters: &[AdapterReport]) -> String {
     let gpus = adapters.iter().filter(|adapter| adapter.info.kind.is_gpu()).count();
     let narrowed: Vec<String> = ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"]
@@ -83,7 +83,7 @@ fn why(choice: &DeviceChoice, kind: DeviceKind, adapters: &[AdapterReport]) -> S
     }
 }
 
-/// What the adapters are, then what they can do.
+/// First the adapters, then their limits and features.
 fn tables(adapters: &[AdapterReport]) -> String {
     let mut names = Table::new([right("#"), left("adapter"), left("backend"), left("type"), left("driver")]);
     for (index, AdapterReport { info, .. }) in adapters.iter().enumerate() {
@@ -119,7 +119,7 @@ fn tables(adapters: &[AdapterReport]) -> String {
     format!("{names}\n{limits}")
 }
 
-/// Sizes in bytes by their names, all others as numbers.
+/// Limits with "size" in their name in bytes, all others as numbers.
 fn limit(name: &str, value: u64) -> String {
     if name.ends_with("Size") {
         bytes(value)

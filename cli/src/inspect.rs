@@ -1,4 +1,4 @@
-//! `gatefold inspect`: what is in a model file.
+//! `gatefold inspect`: the contents of a model file.
 
 use gatefold::Network;
 use gatefold::network::{Axis, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
@@ -58,12 +58,12 @@ fn output(network: &Network) -> String {
     sized(network.output_axes(), network.output_size())
 }
 
-/// Axes in letters, with the number of features in the place of N.
+/// Axes as letters, with the number of features instead of N.
 fn sized(axes: &[Axis], features: usize) -> String {
     letters(axes).replace('N', &features.to_string())
 }
 
-/// The axes of the file's own input and output, where a run has others.
+/// The axes of the file's input and output, if those of a run differ.
 fn file_axes(network: &Network) -> String {
     let Some(file) = network.file_axes() else { return String::new() };
     let mut lines = String::new();
@@ -92,7 +92,7 @@ fn layers(network: &Network) -> Table {
     table
 }
 
-/// The layer as it is stored.
+/// The layer as stored in the file.
 fn stored(layer: &LayerSpec) -> Map<String, Value> {
     match serde_json::to_value(layer) {
         Ok(Value::Object(fields)) => fields,
@@ -100,7 +100,7 @@ fn stored(layer: &LayerSpec) -> Map<String, Value> {
     }
 }
 
-/// Sizes first, then what is worth a word.
+/// Options that the other columns do not show.
 fn options(layer: &LayerSpec) -> String {
     let mut options = Vec::new();
     let mut fields = stored(layer);

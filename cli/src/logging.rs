@@ -1,4 +1,4 @@
-//! The log on stderr: ours by default from `warn`, the graphics stack's only when it fails.
+//! The log on stderr: gatefold's messages from `warn` on, those of wgpu and naga from `error` on.
 
 use env_logger::{Builder, Env};
 

@@ -1,4 +1,4 @@
-//! The command `gatefold`: recurrent networks on any GPU, and the proof that their numbers are right.
+//! The command `gatefold`: runs recurrent networks on any GPU or on the CPU and checks the results.
 //!
 //! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error.
 
@@ -33,7 +33,7 @@ use clap::error::ErrorKind;
 use args::{Args, Command};
 use report::{ERROR, Report};
 
-/// Any error: its text is one line that says what was expected and what came.
+/// Any error. Its text is one line that says what was expected and what was found.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[global_allocator]
@@ -57,15 +57,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Names a runtime folder where there is none (root, containers): asked for adapters, Mesa's part of the Vulkan loader
-/// looks for a Wayland display there, and without a name prints an error that is none. The folder is not there either,
-/// which it takes in silence.
+/// Sets `XDG_RUNTIME_DIR` if it is unset (root, containers). When adapters are listed, Mesa's Vulkan layer looks for a
+/// Wayland display in that folder and prints a misleading error if the variable is unset. It accepts a folder that does
+/// not exist without a message.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the environment is set before any other thread starts")]
 fn quiet_drivers() {
     const RUNTIME: &str = "XDG_RUNTIME_DIR";
     if std::env::var_os(RUNTIME).is_none_or(|path| !std::path::Path::new(&path).is_absolute()) {
-        // SAFETY: the first thing that the command does; no other thread reads the environment yet.
+        // SAFETY: called before any other thread exists, so no other thread reads the environment.
         unsafe { std::env::set_var(RUNTIME, "/nonexistent") };
     }
 }
@@ -86,15 +86,15 @@ fn run(args: &Args) -> Result<Report> {
     }
 }
 
-/// Help that was asked for is printed as it is; what is wrong with the arguments is one line, as every error.
+/// Prints requested help unchanged. An error in the arguments is reduced to one line, like every error.
 fn misused(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // Where stdout is closed, no one reads it.
+        // If stdout is closed, there is nothing to do.
         let _ = error.print();
     } else {
         let message = error.to_string();
         let parts = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-        // A line that announces a list goes on with it.
+        // A line that ends with a colon introduces the next one.
         let parts = parts.replace(":; ", ": ");
         complain(parts.strip_prefix("error: ").unwrap_or(&parts));
     }
@@ -103,6 +103,6 @@ fn misused(error: &clap::Error) -> ExitCode {
 
 /// One line on stderr.
 fn complain(message: &str) {
-    // Where stderr itself is closed, no one can be told.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(std::io::stderr(), "gatefold: {}", terminal::one_line(message));
 }

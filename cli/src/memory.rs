@@ -1,11 +1,11 @@
-//! Where memory runs out: one line on stderr and the exit code of every error, instead of an abort.
+//! Out of memory: one line on stderr and the exit code of every error, instead of an abort.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator.
 pub struct Ending;
 
-/// Ends the process, unless the thread gets on without the memory.
+/// Ends the process, unless the thread can continue without the memory.
 #[cold]
 fn failed(bytes: usize) {
     if !gatefold::asking_for_memory() {
@@ -13,7 +13,7 @@ fn failed(bytes: usize) {
     }
 }
 
-/// Without an allocation, and without the locks of stderr, which this thread may hold.
+/// Does not allocate and does not take the lock of stderr, which this thread may hold.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "std ends a process only with destructors or with a signal")]
 fn end(bytes: usize) {
@@ -21,7 +21,7 @@ fn end(bytes: usize) {
     let mut line = [0; 100];
     let length = line.len();
     let mut rest = &mut line[..];
-    // It fits.
+    // The line is shorter than the buffer.
     let _ = writeln!(rest, "gatefold: out of memory: expected {bytes} bytes more, got none");
     let length = length - rest.len();
     // SAFETY: `length` bytes of `line` have been written, and neither call touches other memory of this process.
@@ -31,11 +31,11 @@ fn end(bytes: usize) {
     }
 }
 
-/// Elsewhere Rust's own message and an abort follow.
+/// On other systems Rust prints its own message and aborts.
 #[cfg(not(unix))]
 fn end(_: usize) {}
 
-// SAFETY: every call is handed to the system's allocator as it is, and so is its answer.
+// SAFETY: every call and its result are passed through to the system's allocator unchanged.
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 unsafe impl GlobalAlloc for Ending {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,7 +1,7 @@
-//! `gatefold plan`: what a run will do, and why.
+//! `gatefold plan`: what a run will dispatch, and why.
 
-use gatefold::plan::{PlanLimits, RunShape, plan};
-use gatefold::{DeviceChoice, PlanOptions, Session};
+use gatefold::plan::{Dispatch, Plan, PlanLimits, Repetition, RunShape, plan};
+use gatefold::{DeviceChoice, PlanOptions, Session, printable};
 
 use crate::Result;
 use crate::args::PlanArgs;
@@ -9,7 +9,10 @@ use crate::report::Report;
 use crate::source;
 use crate::table::bold;
 
-/// Prints the plan for the chosen device, or for WebGPU's limits where that is the CPU.
+/// Most characters of a stage's name in a comment of WGSL.
+const NAME: usize = 100;
+
+/// Prints the plan, or the WGSL of one of its kernels, for the chosen device; on the CPU for WebGPU's default limits.
 pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
     let mut options = PlanOptions::default().arithmetic(args.arithmetic);
@@ -28,9 +31,9 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {
         Some(plan) => {
-            let aside = session.prefers_cpu(args.steps, args.batch);
-            let aside = aside.map_or_else(String::new, |why| format!(", but such runs go to the CPU: {why}"));
-            (format!("{}{aside}", device.info()), plan)
+            let on_cpu = session.prefers_cpu(args.steps, args.batch);
+            let on_cpu = on_cpu.map_or_else(String::new, |why| format!(", but such runs go to the CPU: {why}"));
+            (format!("{}{on_cpu}", device.info()), plan)
         }
         None => {
             let place = source::place(choice, device.info());
@@ -38,5 +41,47 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
             (format!("WebGPU's default limits, since the {place} needs no plan"), plan)
         }
     };
+    if let Some(kernel) = &args.wgsl {
+        return Ok(Report::data(wgsl(&plan, kernel)?));
+    }
     Ok(Report::new(format!("{} on {place}\n\n{plan}", bold(&source::name(args.model.as_deref())))))
+}
+
+/// A kernel's name as it is compared: the command line may have `-` or `_` for a space.
+fn plain(name: &str) -> String {
+    name.replace(['-', '_'], " ").to_lowercase()
+}
+
+/// The joined WGSL of the plan's first dispatch of the kernel `name`, after a comment that gives its constants.
+///
+/// The number of the repetition comes from a uniform, which every adapter can do and every parser of WGSL knows.
+fn wgsl(plan: &Plan, name: &str) -> Result<String> {
+    let mut named = plan.dispatches.iter().map(|dispatch| (dispatch.kernel.spec(), dispatch));
+    let Some((spec, dispatch)) = named.find(|(spec, _)| plain(&spec.name) == plain(name)) else {
+        let mut names: Vec<String> = Vec::new();
+        for dispatch in &plan.dispatches {
+            let name = dispatch.kernel.spec().name;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        return Err(format!("--wgsl: expected a kernel of this plan ({}), got {name:?}", names.join(", ")).into());
+    };
+    let stage = |dispatch: &Dispatch| plan.stages.get(dispatch.stage).map(|stage| printable(stage, NAME));
+    let values = spec.constants.iter().filter_map(|constant| {
+        let bits = dispatch.constant(constant.name)?;
+        Some(format!("{}={}", constant.name, constant.value(bits)))
+    });
+    let others = named.filter(|(_, other)| other.kernel == dispatch.kernel && other.constants != dispatch.constants);
+    let others: Vec<String> = others.filter_map(|(_, other)| stage(other)).collect();
+    let others =
+        if others.is_empty() { String::new() } else { format!("// Other constants in: {}\n", others.join(", ")) };
+    Ok(format!(
+        "// Kernel {} of stage {}, entry point {}.\n// Constants: {}\n{others}\n{}",
+        spec.name,
+        stage(dispatch).unwrap_or_default(),
+        spec.entry_point,
+        values.collect::<Vec<_>>().join(" "),
+        dispatch.kernel.source(&dispatch.constants, Repetition::Uniform)
+    ))
 }

@@ -1,14 +1,14 @@
-//! A bar on stderr for work that people wait for.
+//! A progress bar on stderr.
 
 use std::time::{Duration, Instant};
 
 use gatefold::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Work done sooner needs no bar.
+/// Work that is done sooner shows no bar.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// Appears when the work takes long and stderr is a terminal; leaves nothing behind.
+/// Shown if the work takes long and stderr is a terminal; erased at the end.
 pub struct Progress {
     total: u64,
     done: u64,
@@ -22,7 +22,7 @@ impl Progress {
         Self { total: total as u64, done: 0, start: Instant::now(), bar: None }
     }
 
-    /// `pieces` more are done; `what` is next.
+    /// Counts `pieces` more as done and shows `what`.
     pub fn advance(&mut self, pieces: usize, what: &str) {
         self.done += pieces as u64;
         if self.bar.is_none() && self.start.elapsed() < PATIENCE {
@@ -30,7 +30,7 @@ impl Progress {
         }
         let (total, start) = (self.total, self.start);
         let bar = self.bar.get_or_insert_with(|| {
-            // Hidden by indicatif itself where stderr is no terminal.
+            // indicatif hides it if stderr is not a terminal.
             let bar = ProgressBar::new(total).with_elapsed(start.elapsed());
             match ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {msg}") {
                 Ok(style) => bar.with_style(style),

@@ -1,22 +1,22 @@
-//! What a subcommand answers with. Nothing is printed before all of it is there.
+//! The output of a subcommand. Nothing is printed before it is complete.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use crate::Result;
 use crate::terminal::shown_lines;
 
-/// Exit code when everything is right.
+/// Exit code of success.
 pub const DONE: u8 = 0;
-/// Exit code when a check failed.
+/// Exit code of a failed check.
 pub const FAILED: u8 = 1;
 /// Exit code of every error.
 pub const ERROR: u8 = 2;
 
-/// The answer of a subcommand.
+/// The output of a subcommand.
 pub struct Report {
     /// For stdout.
     pub text: String,
-    /// Whether the text is for programs (JSON, CSV), which get it as it is.
+    /// Whether the text is for programs (JSON, CSV) and is printed unchanged.
     data: bool,
     /// For stderr, after stdout.
     pub notes: String,
@@ -25,7 +25,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// An answer that is no failure.
+    /// A successful output.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), data: false, notes: String::new(), code: DONE }
     }
@@ -35,12 +35,12 @@ impl Report {
         Self { data: true, ..Self::new(text) }
     }
 
-    /// Any value as JSON, ready to be read by people too.
+    /// A value as indented JSON.
     pub fn json(value: &impl serde::Serialize) -> Result<Self> {
         Ok(Self::data(serde_json::to_string_pretty(value)? + "\n"))
     }
 
-    /// Prints everything. A reader that has seen enough (`| head`) is no error.
+    /// Prints everything. A closed pipe (`| head`) is not an error.
     pub fn print(self) -> Result<u8> {
         let mut stdout = std::io::stdout().lock();
         let text = if self.data && !stdout.is_terminal() { self.text } else { shown_lines(&self.text) };

@@ -11,7 +11,7 @@ pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// How the file is called in messages.
+/// The name of the file in messages.
 pub fn name(path: &Path) -> String {
     if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
@@ -34,7 +34,7 @@ pub fn lines(path: &Path) -> Result<Vec<String>> {
     Ok(text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned()).collect())
 }
 
-/// The text without a byte order mark, which is no part of the first line.
+/// The text without a byte order mark.
 fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
@@ -47,7 +47,7 @@ fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// The right answers: for every text the index of its label.
+/// The correct answers: the index of the label of every text.
 pub fn labels(path: &Path, known: &[String], texts: usize) -> Result<Vec<usize>> {
     let name = name(path);
     let lines = lines(path)?;

@@ -1,12 +1,12 @@
-//! Signals that end the command: no temporary file is left behind.
+//! Signals that end the command: temporary files are removed first.
 
-/// Has SIGINT, SIGTERM and the like remove the files of unfinished writes before they do what they always do. Where that
-/// cannot be had, the log says so, and nothing else changes.
+/// Installs handlers for SIGINT, SIGTERM and the like that remove the files of unfinished writes and then run the
+/// default action. If that fails, a message is logged and nothing else changes.
 #[cfg(unix)]
 pub fn start() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     gatefold::files::list_unfinished();
-    // A caller that has a signal ignored (nohup, a shell's background jobs) has its reasons.
+    // A signal that the caller ignores (nohup, background jobs of a shell) stays ignored.
     let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
     let mut signals = match signal_hook::iterator::Signals::new(signals) {
         Ok(signals) => signals,
@@ -15,7 +15,7 @@ pub fn start() {
     let wait = move || {
         for signal in &mut signals {
             gatefold::files::remove_unfinished();
-            // The parent sees which signal it was.
+            // So that the parent process sees which signal it was.
             if signal_hook::low_level::emulate_default_handler(signal).is_err() {
                 std::process::exit(128 + signal);
             }

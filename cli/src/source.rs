@@ -1,4 +1,4 @@
-//! Where a command's model and device come from.
+//! Opens the model and the device of a command.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,30 +16,30 @@ pub fn network(path: Option<&Path>) -> Result<Network> {
     })
 }
 
-/// How the model is called.
+/// The name of the model in the output.
 pub fn name(path: Option<&Path>) -> String {
     path.map_or_else(|| "built-in sentiment model".to_owned(), |path| path.display().to_string())
 }
 
-/// Whether `auto` had to take the CPU.
+/// Whether `auto` fell back to the CPU.
 pub fn fell_back(choice: &DeviceChoice, info: &DeviceInfo) -> bool {
     *choice == DeviceChoice::Auto && info.kind == DeviceKind::Cpu
 }
 
-/// The device an answer was computed on, and plainly so where `auto` had to take the CPU.
+/// The device on which an answer was computed, with a remark if `auto` fell back to the CPU.
 pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
     if fell_back(choice, info) { format!("{info} (no GPU found)") } else { info.to_string() }
 }
 
-/// What the command line says about the CPU, and of what devices are opened with: the same for every device of a command.
+/// Options of the CPU device and for opening devices, from the command line; the same for every device of a command.
 static OPTIONS: OnceLock<(CpuOptions, DeviceOptions)> = OnceLock::new();
 
-/// Keeps what the command line says about devices.
+/// Stores the device options of the command line.
 pub fn set(cpu: CpuOptions, device: DeviceOptions) {
     let _ = OPTIONS.set((cpu, device));
 }
 
-/// Opens the device that `choice` leads to, without what has been measured on it.
+/// Opens the device selected by `choice`, without tuning results.
 pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
     let options = OPTIONS.get();
     let device = Device::open_with(choice, options.map_or_else(DeviceOptions::default, |&(_, device)| device))?;
@@ -49,8 +49,8 @@ pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Opens the device that `choice` leads to, with the kernels that earlier commands compiled and with what
-/// `gatefold tune` has measured on it. A file that does not fit is no reason to stop, unless somebody named it.
+/// Opens the device selected by `choice`, with the kernels that earlier commands compiled and the results of
+/// `gatefold tune`. A tuning file that does not match is ignored, unless the user named it: then it is an error.
 pub fn open(choice: &DeviceChoice) -> Result<Device> {
     let device = untuned(choice)?;
     if let Some(path) = pipelines_path(device.info())
@@ -80,7 +80,7 @@ pub fn named_tuning() -> Option<PathBuf> {
     std::env::var_os("GATEFOLD_TUNING").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// Keeps what `device` has compiled for the next command. Where that cannot be, the answer is right all the same.
+/// Stores the kernels that `device` compiled for the next command. A failure does not affect the answer.
 pub fn keep_pipelines(device: &Device) {
     if let Some(path) = pipelines_path(device.info())
         && let Err(error) = device.save_pipeline_cache(&path)
@@ -89,12 +89,12 @@ pub fn keep_pipelines(device: &Device) {
     }
 }
 
-/// Where what was measured on this adapter is kept.
+/// Path of the tuning results of this adapter.
 pub fn tuning_path(info: &DeviceInfo) -> Option<PathBuf> {
     cache_file(&format!("tuning {} {}", info.name, info.backend), "json")
 }
 
-/// Where what this driver compiled for this adapter is kept.
+/// Path of the kernels compiled by this driver for this adapter.
 fn pipelines_path(info: &DeviceInfo) -> Option<PathBuf> {
     cache_file(&format!("pipelines {} {} {}", info.name, info.backend, info.driver), "bin")
 }
@@ -110,7 +110,7 @@ fn cache_file(name: &str, extension: &str) -> Option<PathBuf> {
     Some(cache.join("gatefold").join(format!("{name}.{extension}")))
 }
 
-/// A choice that leads to this very device.
+/// A choice that selects exactly this device.
 pub fn exactly(info: &DeviceInfo) -> DeviceChoice {
     if info.kind == DeviceKind::Cpu {
         return DeviceChoice::Cpu;
@@ -118,7 +118,7 @@ pub fn exactly(info: &DeviceInfo) -> DeviceChoice {
     DeviceChoice::Adapter { backend: Some(info.backend.clone()), name: Some(info.name.to_ascii_lowercase()) }
 }
 
-/// This CPU and every adapter. Adapters that nothing tells apart stand once: a choice can only reach the first.
+/// This CPU and every adapter. Indistinguishable adapters are listed once, because a choice can only select the first.
 pub fn everywhere() -> Result<Vec<DeviceInfo>> {
     let mut infos = vec![DeviceInfo::clone(untuned(&DeviceChoice::Cpu)?.info())];
     for report in Device::adapters() {

@@ -1,4 +1,4 @@
-//! Order statistics of a few times.
+//! Median and quartiles of a few times.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ pub struct Summary {
     pub count: usize,
     /// Fastest.
     pub min: f64,
-    /// A quarter is faster.
+    /// First quartile.
     pub lower: f64,
-    /// Half is faster.
+    /// Median.
     pub median: f64,
-    /// Three quarters are faster.
+    /// Third quartile.
     pub upper: f64,
 }
 
 impl Summary {
-    /// `None` without samples. Quartiles lie between two samples where they must.
+    /// `None` without samples. A quartile between two samples is interpolated.
     pub fn new(samples: &[Duration]) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.iter().map(microseconds).collect();
         sorted.sort_by(f64::total_cmp);

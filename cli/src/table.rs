@@ -1,4 +1,4 @@
-//! Columns of text: as wide as their content, a dim header, no lines.
+//! Tables of text: columns as wide as their content, a dim header, no rules.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -15,28 +15,28 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// A column of words.
+/// A left-aligned column.
 pub fn left(title: &str) -> (String, Alignment) {
     (title.to_owned(), Alignment::Left)
 }
 
-/// A column of numbers.
+/// A right-aligned column.
 pub fn right(title: &str) -> (String, Alignment) {
     (title.to_owned(), Alignment::Right)
 }
 
 impl Table {
-    /// No rows yet.
+    /// An empty table.
     pub fn new(columns: impl IntoIterator<Item = (String, Alignment)>) -> Self {
         Self { columns: columns.into_iter().map(|(title, at)| (shown(&title, CELL), at)).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; cells may be styled, and what names from files may hold is made fit to be shown.
+    /// Adds a row. Cells may be styled; control characters in names from files are escaped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| shown(&cell, CELL)).collect());
     }
 
-    /// Columns of the terminal that are left for a last column whose content is cut to fit; 60 where stdout is no
+    /// Terminal columns left for the last column, whose content is cut to fit; 60 if stdout is not a
     /// terminal.
     pub fn room_for_last(&self) -> usize {
         const LEAST: usize = 20;
@@ -89,22 +89,22 @@ impl Display for Table {
     }
 }
 
-/// `text` for what people read last.
+/// `text` dimmed, for details.
 pub fn dim(text: &str) -> String {
     style(text).dim().to_string()
 }
 
-/// `text` for what people read first.
+/// `text` in bold.
 pub fn bold(text: &str) -> String {
     style(text).bold().to_string()
 }
 
-/// `text` for what is right.
+/// `text` in the style of success.
 pub fn good(text: &str) -> String {
     style(text).green().to_string()
 }
 
-/// `text` for what is wrong.
+/// `text` in the style of failure.
 pub fn bad(text: &str) -> String {
     style(text).red().bold().to_string()
 }

@@ -1,4 +1,4 @@
-//! What a terminal is shown: our own styles, and of everything else nothing that a terminal obeys.
+//! Text for a terminal: the styles of this command are kept, all other control sequences are escaped.
 
 use gatefold::printable;
 
@@ -10,8 +10,8 @@ pub const CELL: usize = 200;
 /// What [`console`] writes for the styles of this command.
 const STYLES: [&str; 5] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m"];
 
-/// `text` in one line of at most `most` characters. Our own styles are left where they are in use; all else is made
-/// [`printable`].
+/// `text` in one line of at most `most` characters. The styles of this command are kept if styles are in use; all other
+/// text is made [`printable`].
 pub fn shown(text: &str, most: usize) -> String {
     if !console::colors_enabled() || !text.contains('\x1b') {
         return printable(text, most);
@@ -50,7 +50,7 @@ pub fn one_line(message: &str) -> String {
 mod tests {
     use super::*;
 
-    /// One test, since whether styles are in use is a matter of the whole process.
+    /// One test, because styles are turned on for the whole process.
     #[test]
     fn only_our_own_styles_pass() {
         let styled = |text: &str| console::style(text).force_styling(true).bold().to_string();

@@ -1,4 +1,4 @@
-//! `gatefold tune`: measures once which strategy is fastest, and keeps it.
+//! `gatefold tune`: measures which strategy is fastest, and stores it.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    // Whether it can be kept is known before minutes are spent.
+    // Check that the result can be stored before spending minutes on the measurement.
     keep(None)?;
     let mut notes = String::new();
     let mut progress = Progress::new(args.batch.len());
@@ -68,7 +68,7 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     Ok(Report::new(format!("{title} on {info}\n\n{table}\n{notes}kept in {}\n", path.display())))
 }
 
-/// What results are added to: what was found in the file, or nothing. A file that the user named is not replaced.
+/// The results to which new ones are added: those in the file, or none. A file named by the user is not replaced.
 fn begin(found: gatefold::Result<Tuning>, info: &DeviceInfo, named: Option<&PathBuf>) -> Result<Tuning> {
     match (found, named) {
         (Ok(tuning), Some(path)) => match tuning.check(info) {

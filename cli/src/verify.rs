@@ -16,7 +16,7 @@ use crate::table::{Table, bad, bold, good, left, right};
 use crate::terminal::one_line;
 use crate::units::{count, shape};
 
-/// What the planted fault adds to one weight.
+/// Amount that the planted fault adds to one weight.
 const FAULT: f32 = 1e-2;
 
 /// Compares one device, or all of them.
@@ -62,7 +62,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     Ok(report)
 }
 
-/// What the networks run on, and how that is called.
+/// A device and its name in the output.
 fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
@@ -81,8 +81,8 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> 
     Ok((RandomInput::Tokens(tokens, shape), format!("{:?}, T = {steps}, B = 1", crate::units::shortened(text, 40))))
 }
 
-/// The negative control: a check that passes against a reference whose last biased or weighted stage is off by
-/// [`FAULT`] in its first weight proves nothing.
+/// The negative control: adds [`FAULT`] to the first number of the bias (or the weights) of the last dense or recurrent
+/// stage. A check that still passes proves nothing.
 fn with_fault(network: &Network) -> Result<Network> {
     let names = network.stages().iter().rev().find_map(|stage| match &stage.kind {
         StageKind::Dense { weight, bias, .. } => Some([bias.clone(), weight.clone()]),
@@ -104,7 +104,7 @@ fn with_fault(network: &Network) -> Result<Network> {
     Ok(Network::new(network.spec().clone(), tensors)?)
 }
 
-/// How many times as far off as the f32 reference.
+/// Error of the device as a multiple of the error of the f32 reference.
 fn times(error: f64, reference: f64) -> String {
     if error == 0.0 { "0.0".into() } else { format!("{:.1}", error / reference) }
 }

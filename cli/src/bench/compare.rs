@@ -14,7 +14,7 @@ use crate::report::{FAILED, Report};
 use crate::stats::Summary;
 use crate::table::{Table, bad, bold, dim, good, left, right};
 
-/// What a comparison reads of a record.
+/// The parts of a record that a comparison reads.
 #[derive(Deserialize)]
 struct Record {
     results: Vec<Entry>,
@@ -43,7 +43,7 @@ impl Entry {
     }
 }
 
-/// Two times, and whether they are apart.
+/// Two times, and whether they differ.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Same,

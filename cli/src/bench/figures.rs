@@ -1,9 +1,9 @@
-//! What follows from the times of one measurement.
+//! Figures derived from the times of one measurement.
 
 use super::measure::Measurement;
 use crate::stats::Summary;
 
-/// Rates are over the GPU's own median where there is one, else over the wall clock's.
+/// Rates use the median GPU time if there is one, otherwise the median wall time.
 pub struct Figures {
     pub wall: Option<Summary>,
     pub gpu: Option<Summary>,
@@ -13,7 +13,7 @@ pub struct Figures {
     pub gflops: Option<f64>,
     /// 10^9 bytes per second, by the plan's estimate.
     pub gbytes: Option<f64>,
-    /// `gbytes` as a part of the bandwidth that copies reach on the device.
+    /// `gbytes` as a fraction of the measured copy bandwidth of the device.
     pub share: Option<f64>,
     /// Microseconds of host time per dispatch.
     pub encode: Option<f64>,

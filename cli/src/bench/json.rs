@@ -8,9 +8,9 @@ use super::{Results, Shape};
 use crate::source::DeviceJson;
 use crate::stats::{Summary, microseconds};
 
-/// What the file is.
+/// Identifies the file type.
 pub const KIND: &str = "gatefold bench";
-/// Version of its layout.
+/// Version of the layout.
 pub const VERSION: u64 = 1;
 
 /// One object.
@@ -22,14 +22,14 @@ pub struct All<'a> {
     machine: Machine,
     os: &'static str,
     arch: &'static str,
-    /// Whether the command was built with debug assertions, which is no build to time.
+    /// Whether the command was built with debug assertions; such times are not meaningful.
     debug_build: bool,
     seed: u64,
     warmup: u32,
     runs: u32,
     budget_s: u64,
     results: Vec<One<'a>>,
-    /// What was shortened, left out or cut off.
+    /// Notes on shapes that were shortened, left out or stopped early.
     notes: &'a [String],
     failures: &'a [String],
 }
@@ -61,7 +61,7 @@ struct One<'a> {
     right: bool,
 }
 
-/// All of it.
+/// The whole document.
 pub fn all(results: &Results) -> All<'_> {
     let samples = |times: &[std::time::Duration]| times.iter().map(microseconds).collect();
     let one = results.measurements.iter().map(|one| {

@@ -1,4 +1,4 @@
-//! The facts of a machine that its times depend on.
+//! The properties of a machine on which its times depend.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -9,7 +9,7 @@ use sysinfo::System;
 
 use super::measure::Place;
 
-/// What a record says about where it was made.
+/// The machine as described in a record.
 #[derive(Serialize)]
 pub struct Machine {
     cpu: String,
@@ -19,7 +19,7 @@ pub struct Machine {
     kernel: Option<String>,
     adapters: Vec<Adapter>,
     date: String,
-    /// Of the source beside the binary, or `GATEFOLD_COMMIT`.
+    /// Commit of the checkout that contains the binary, or `GATEFOLD_COMMIT`.
     commit: Option<String>,
     command: Vec<String>,
 }
@@ -37,7 +37,7 @@ impl Machine {
     /// This machine, with the adapters among `places`.
     pub fn here(places: &[Place]) -> Self {
         let system = System::new_all();
-        // The CPU alone needs no look for adapters.
+        // No need to list adapters if only the CPU is measured.
         let all_cpu = places.iter().all(|place| place.info.kind == DeviceKind::Cpu);
         let reports = if all_cpu { Vec::new() } else { Device::adapters() };
         let used = reports.into_iter().filter(|report| places.iter().any(|place| place.info == report.info));

@@ -1,4 +1,4 @@
-//! The clock. Every time is that of a run whose answer is in memory, and every answer is checked.
+//! Measurement. Every time includes reading back the output, and every output is checked.
 
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,18 @@ use super::Shape;
 use crate::progress::Progress;
 use crate::{Result, source};
 
-/// How often.
+/// Numbers of runs.
 #[derive(Clone, Copy)]
 pub struct Counts {
     /// Untimed runs.
     pub warmup: u32,
     /// Timed runs.
     pub runs: u32,
-    /// For one shape on all devices; no round is begun later, but one timed round there is.
+    /// Time limit for one shape on all devices. At least one timed round is run; none is started after the limit.
     pub budget: Duration,
 }
 
-/// How a shape is run: what is wished of the plan.
+/// Options of the plan with which a shape is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Variant {
     pub strategy: Option<Strategy>,
@@ -36,7 +36,7 @@ impl Variant {
         self.strategy.map_or(options, |strategy| options.strategy(strategy))
     }
 
-    /// What an answer may be off from the reference of exact factors.
+    /// Tolerance against the reference with unrounded factors.
     fn tolerance(session: &Session, checked: usize) -> Tolerance {
         match session.arithmetic() {
             Arithmetic::F32 => Tolerance::f32(checked),
@@ -45,11 +45,11 @@ impl Variant {
     }
 }
 
-/// A device with what was measured of it once.
+/// A device with its measured bandwidth.
 #[derive(Clone)]
 pub struct Place {
     pub info: DeviceInfo,
-    /// Bytes copied per second, read and written; `None` where the device could not do it.
+    /// Bytes copied per second, read and written; `None` if the measurement failed.
     pub bandwidth: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-/// Multiply-adds that the f64 reference may take; longer sequences are checked on their first steps.
+/// Most multiply-adds of the f64 reference; of longer sequences only the first steps are checked.
 const REFERENCE_WORK: u64 = 1 << 29;
 
 /// One shape on one device.
@@ -75,7 +75,7 @@ pub struct Measurement {
     pub dispatches: u64,
     /// Multiply-adds of a run.
     pub work: u64,
-    /// Bytes moved by a run, as the plan has it.
+    /// Bytes moved by a run, as the plan estimates.
     pub traffic: Traffic,
     /// Timesteps that were checked, from the first.
     pub checked: usize,
@@ -103,7 +103,7 @@ impl Measurement {
         let values = output.values.get(..expected.len()).unwrap_or(&output.values);
         self.keep(compare(values, expected, self.tolerance));
         if self.checked < self.shape.steps {
-            return; // The reference's state is that of an earlier step.
+            return; // The reference stopped at an earlier step, so the states differ.
         }
         for (got, exact) in output.state.layers.iter().zip(&exact.state.layers) {
             self.keep(compare(&got.h, &exact.h, self.tolerance));
@@ -135,7 +135,7 @@ pub fn ideal(network: &Network, shape: &Shape) -> Result<Plan> {
     Ok(plan(network, RunShape::new(shape.steps, shape.batch), &limits, &PlanOptions::default())?)
 }
 
-/// What all runners of a shape share.
+/// Data shared by all runners of a shape.
 struct Problem<'a> {
     shape: &'a Shape,
     network: &'a Network,
@@ -145,10 +145,10 @@ struct Problem<'a> {
     checked: usize,
 }
 
-/// Where, how, and what came of it.
+/// Device, options and result.
 pub type Measured = (DeviceInfo, Variant, Result<Measurement>);
 
-/// Times `shape` on all `places` in turns, so that a machine that slows down slows all of them.
+/// Times `shape` on all `places` in alternation, so that a slowdown of the machine affects all of them.
 pub fn shape(
     shape: &Shape,
     places: &[Place],
@@ -158,7 +158,7 @@ pub fn shape(
     progress: &mut Progress,
 ) -> Result<Vec<Measured>> {
     let start = Instant::now();
-    // The format of the weights is that of all variants: they share the right answer.
+    // All variants have the same weight format and share the expected output.
     let weights = variants.first().map(|variant| variant.weights).unwrap_or_default();
     let network = Network::random(shape.spec(), seed)?.with_weights(weights)?;
     let input = RandomInput::new(&network, shape.steps, shape.batch, seed)?;
@@ -167,7 +167,7 @@ pub fn shape(
     let problem = Problem { shape, network: &network, input: input.as_input(), ideal: &ideal, exact: &exact, checked };
     let mut runners: Vec<(DeviceInfo, Variant, Result<Runner>)> = Vec::new();
     for place in places {
-        // The CPU has nothing to choose from.
+        // The CPU device has only one strategy.
         let variants =
             if place.info.kind == DeviceKind::Cpu { &[Variant { weights, ..Variant::default() }] } else { variants };
         for &variant in variants {
@@ -195,8 +195,8 @@ pub fn shape(
     Ok(runners.into_iter().map(|(info, variant, runner)| (info, variant, measured(runner))).collect())
 }
 
-/// The right answer, of the first steps where all would take the plain loops too long. What runs backwards needs them
-/// all.
+/// The expected output; only of the first steps if the reference would take too long for all. Layers that run backwards
+/// need all steps.
 fn exact(shape: &Shape, network: &Network, input: &RandomInput, work: u64) -> Result<(Forward<f64>, usize)> {
     let reference = Reference::<f64>::new(network);
     let per_step = work / shape.steps as u64;
@@ -210,7 +210,7 @@ fn exact(shape: &Shape, network: &Network, input: &RandomInput, work: u64) -> Re
     }
 }
 
-/// A fresh device, so that nothing compiled for another shape helps this one.
+/// A new device, so that no kernel compiled for another shape is reused.
 fn cold(problem: &Problem<'_>, place: &Place, variant: Variant) -> Result<Runner> {
     let &Problem { shape, network, input, ideal, exact, checked } = problem;
     let device = source::untuned(&source::exactly(&place.info))?;
@@ -263,7 +263,7 @@ fn chosen(plan: &Plan) -> (String, String) {
     (strategies.join("+"), reasons.join("; "))
 }
 
-/// One more run. The GPU's own time comes from a run of its own: reading timestamps back takes time too.
+/// One more run. GPU time is measured in a separate run, because reading timestamps back takes time.
 fn warm(runner: &mut Runner, input: Input<'_>, exact: &Forward<f64>, timed: bool) -> Result<()> {
     let Runner { session, measurement } = runner;
     let output = session.run(input, None)?;
@@ -286,7 +286,7 @@ fn warm(runner: &mut Runner, input: Input<'_>, exact: &Forward<f64>, timed: bool
 mod tests {
     use super::*;
 
-    /// The negative control: a wrong answer must be seen, even when a right one follows.
+    /// The negative control: a wrong output must be detected, even if a correct one follows.
     #[test]
     fn one_wrong_answer_stays_wrong() {
         let shape: Shape = "hidden=3,steps=2".parse().expect("a shape");

@@ -1,4 +1,4 @@
-//! `gatefold bench`: how long networks take, every answer checked.
+//! `gatefold bench`: times networks and checks every output.
 
 mod compare;
 mod csv;
@@ -34,7 +34,7 @@ struct Results {
     places: Vec<Place>,
     /// By shape, then by device, then by variant.
     measurements: Vec<Measurement>,
-    /// What was shortened, left out or cut off.
+    /// Notes on shapes that were shortened, left out or stopped early.
     notes: Vec<String>,
     /// Shapes that a device could not do.
     failures: Vec<String>,
@@ -69,7 +69,7 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     }
     let strategies: Vec<Option<Strategy>> = match args.strategies.as_slice() {
         [] => vec![None],
-        wished => wished.iter().copied().map(Some).collect(),
+        requested => requested.iter().copied().map(Some).collect(),
     };
     let formats = if args.weights.is_empty() { &[WeightFormat::F32][..] } else { &args.weights };
     let rounds = usize::try_from(counts.warmup.saturating_add(counts.runs))?;
@@ -123,14 +123,14 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
 }
 
 impl Results {
-    /// Keeps it, and says what is not as it was asked for.
+    /// Stores a measurement, with a note if it differs from the request.
     fn keep(&mut self, variant: Variant, one: Measurement) {
         let what = format!("{} on {}", one.shape, one.place.info);
-        if let Some(wished) = variant.strategy
+        if let Some(requested) = variant.strategy
             && one.dispatches > 0
-            && !one.strategy.starts_with(&wished.to_string())
+            && !one.strategy.starts_with(&requested.to_string())
         {
-            self.notes.push(format!("{what}: {wished} was asked for, {} was run: {}", one.strategy, one.reason));
+            self.notes.push(format!("{what}: {requested} was asked for, {} was run: {}", one.strategy, one.reason));
         }
         let runs = usize::try_from(self.counts.runs).unwrap_or(usize::MAX);
         if one.wall.len() < runs {
@@ -141,10 +141,10 @@ impl Results {
     }
 }
 
-/// Multiply-adds per second that a CPU is trusted with, by plain loops or a software renderer.
+/// Assumed multiply-adds per second of a CPU, in plain loops or in a software renderer.
 const SLOW_RATE: u64 = 500_000_000;
 
-/// What a quick run makes of `shape`: so many steps that all rounds fit the budget, or nothing.
+/// `shape` with as many steps as fit the budget in all rounds of a quick run, or `None`.
 fn shortened(shape: Shape, places: &[Place], counts: Counts, notes: &mut Vec<String>) -> Result<Option<Shape>> {
     let work = work(&shape)?;
     let rounds = u64::from(counts.warmup) + 2 * u64::from(counts.runs) + 1;
@@ -161,7 +161,7 @@ fn shortened(shape: Shape, places: &[Place], counts: Counts, notes: &mut Vec<Str
     Ok(Some(Shape { steps, ..shape }))
 }
 
-/// The devices that finish one run of `shape` within the budget, as far as one can tell ahead.
+/// The devices that are expected to finish one run of `shape` within the budget.
 fn able(shape: &Shape, results: &mut Results) -> Result<Vec<Place>> {
     let seconds = work(shape)? / SLOW_RATE;
     let budget = results.counts.budget.as_secs();
@@ -194,8 +194,8 @@ fn place(info: DeviceInfo, notes: &mut Vec<String>) -> Result<Place> {
     Ok(Place { info, bandwidth })
 }
 
-/// The devices to compare, each once, and with `--all` those that did not open. Without a wish: what `auto` takes, and
-/// this CPU beside it.
+/// The devices to compare, each once, and with `--all` those that did not open. Default: the device of
+/// `auto`, and this CPU.
 fn devices(all: bool, choices: &[DeviceChoice]) -> Result<(Vec<DeviceInfo>, Vec<String>)> {
     let (mut devices, mut unopened) = (Vec::new(), Vec::new());
     if all {

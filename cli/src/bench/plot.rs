@@ -16,7 +16,7 @@ const HEIGHT: f64 = 400.0;
 /// Between the plot and its legend.
 const FOOT: f64 = 64.0;
 const LINE: f64 = 22.0;
-/// Told apart by people who see colours differently, too (Okabe and Ito).
+/// Colours that are distinguishable with colour vision deficiency (Okabe and Ito).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
 const DASHES: [&str; 3] = ["", "7 4", "2 3"];
 
@@ -39,19 +39,19 @@ struct Log {
 }
 
 impl Log {
-    /// Holds all `values`, with some room.
+    /// An axis that covers all `values`, with a margin.
     fn around(values: impl Iterator<Item = f64> + Clone) -> Self {
         let low = values.clone().fold(f64::INFINITY, f64::min).max(1e-9);
         let high = values.fold(low, f64::max);
         Self { from: low / 1.35, to: high * 1.35 }
     }
 
-    /// From 0 to 1.
+    /// Position of a value on the axis, from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         (value.max(1e-9) / self.from).ln() / (self.to / self.from).ln()
     }
 
-    /// 1, 2 and 5 times the powers of ten, or the powers alone where those are many.
+    /// Ticks: 1, 2 and 5 times the powers of ten, or only the powers if there are many.
     fn ticks(&self) -> Vec<f64> {
         let steps: &[f64] = if self.to / self.from > 3e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let all = (-9..=12).flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
@@ -144,7 +144,7 @@ pub fn svg(results: &Results) -> String {
     text + "</svg>\n"
 }
 
-/// Points that differ in H alone make a line.
+/// Points that differ only in H form a line.
 fn series(results: &Results) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
     for one in &results.measurements {

@@ -1,4 +1,4 @@
-//! Files that keep a run.
+//! Record files.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,9 +9,9 @@ use gatefold::{Error, files};
 use super::measure::Place;
 use crate::Result;
 
-/// A file that can be written, found out before anything is measured.
+/// A file that was found to be writable before the measurement.
 pub enum Target {
-    /// This file, whatever is there.
+    /// This file; an existing one is replaced.
     File(PathBuf),
     /// A new file in this folder, named after the time.
     New(PathBuf),
@@ -36,7 +36,7 @@ impl Target {
         Ok(Self::New(folder))
     }
 
-    /// Writes it, and says where it is.
+    /// Writes the record and prints its path.
     pub fn write(&self, text: &str) -> Result<PathBuf> {
         let folder = match self {
             Self::File(path) => {

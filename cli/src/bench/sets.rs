@@ -1,4 +1,4 @@
-//! Sets of shapes by name, so that numbers can be held against those of others.
+//! Named sets of shapes, for comparisons with published results.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,4 @@
-//! What is timed: one recurrent network and the size of its input.
+//! A benchmark case: one recurrent network and the size of its input.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;

@@ -73,7 +73,7 @@ fn table(results: &Results) -> Table {
     table
 }
 
-/// A line per thing that a title does not say.
+/// The legend: one line for each column that its title does not explain.
 fn legend(results: &Results) -> String {
     let mut text = format!(
         "wall: median of {} from the call to the answer in memory, after {} to warm up, devices in turns\n\

@@ -12,6 +12,7 @@ mod mistakes;
 mod models;
 mod pipelines;
 mod pipes;
+mod plan;
 mod support;
 mod tune;
 mod verify;

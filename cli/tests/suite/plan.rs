@@ -1,0 +1,48 @@
+//! `gatefold plan --wgsl`: the source of one kernel, for an editor.
+
+use std::collections::BTreeSet;
+
+use gatefold::plan::{Kernel, PlanLimits, Repetition, RunShape, Strategy, plan};
+use gatefold::{Network, PlanOptions};
+
+use crate::support::{answer, refusal};
+
+const ARGS: [&str; 8] = ["plan", "--device", "cpu", "--steps", "7", "--strategy", "step", "--wgsl"];
+
+fn wgsl(name: &str) -> String {
+    answer(ARGS.iter().chain(&[name]))
+}
+
+#[test]
+fn a_kernel_is_printed_as_the_plan_uses_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/sentiment/sentiment.safetensors");
+    let network = Network::load(path).unwrap();
+    let options = PlanOptions::default().strategy(Strategy::Step);
+    let plan = plan(&network, RunShape::new(7, 1), &PlanLimits::default(), &options).unwrap();
+    let mut seen = BTreeSet::new();
+    for dispatch in &plan.dispatches {
+        let spec = dispatch.kernel.spec();
+        if !seen.insert(spec.name.clone()) {
+            continue;
+        }
+        let text = wgsl(&spec.name);
+        let source = dispatch.kernel.source(&dispatch.constants, Repetition::Uniform);
+        assert!(text.ends_with(&source) && source.contains(&format!("fn {}(", spec.entry_point)), "{text}");
+        let comment = text.strip_suffix(source.as_str()).unwrap();
+        assert!(comment.lines().all(|line| line.is_empty() || line.starts_with("// ")), "{comment}");
+        for constant in &spec.constants {
+            assert!(comment.contains(&format!(" {}=", constant.name)), "{} in {comment}", constant.name);
+        }
+    }
+    assert!(seen.len() > 3 && seen.contains("lstm step"), "{seen:?}");
+    let lstm = wgsl("lstm step");
+    assert!(lstm.contains(include_str!("../../../shaders/cells/lstm.wgsl")) && lstm.contains("WIDTH=64"), "{lstm}");
+    assert_eq!((wgsl("lstm-step"), wgsl("LSTM_step")), (lstm.clone(), lstm));
+    assert!(Kernel::all().count() > seen.len());
+}
+
+#[test]
+fn an_unknown_kernel_lists_those_of_the_plan() {
+    refusal(ARGS.iter().chain(&["gru step"]), &["--wgsl", "gru step", "lstm step", "linear", "softmax"]);
+    refusal(ARGS, &["--wgsl"]);
+}
