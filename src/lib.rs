@@ -79,51 +79,54 @@
 //! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adapter;
+mod base;
 mod classify;
 pub mod compare;
 mod counters;
 mod cpu;
+mod data;
 mod device;
-mod error;
-pub mod files;
 pub mod formats;
 pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod hash;
-mod input;
-mod lock;
+mod measured;
 #[cfg(feature = "sentiment")]
 pub mod models;
 pub mod network;
 pub mod plan;
-mod printable;
-mod process;
 pub mod reference;
-mod room;
 mod session;
-mod state;
 pub mod streams;
 mod text;
-pub mod tuning;
+mod tune;
 mod verify;
 
+/// Choices that were measured: which strategy is fastest for a network on this very adapter.
+pub mod tuning {
+    pub use crate::measured::{Tuned, Tuning};
+    pub use crate::tune::tune;
+}
+
+pub use adapter::{DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
+pub use base::error::{Error, Result};
+pub use base::files;
+pub use base::printable::printable;
+#[doc(hidden)]
+pub use base::room::asking_for_memory;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
-pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
-pub use error::{Error, Result};
+pub use data::input::Input;
+pub use data::state::{LayerState, State};
+pub use device::Device;
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
-pub use input::Input;
 pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
-pub use printable::printable;
-#[doc(hidden)]
-pub use room::asking_for_memory;
 pub use session::{Output, Session, Timing, Trace};
-pub use state::{LayerState, State};
 pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};

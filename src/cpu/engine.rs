@@ -7,11 +7,11 @@ use super::matrix::Matrix;
 use super::options::Cpu;
 use super::simd::{Wide, on};
 use super::spares::Spares;
-use crate::error::Result;
-use crate::input::Checked;
+use crate::base::error::Result;
+use crate::data::input::Checked;
+use crate::data::state::State;
 use crate::network::{Network, Stage, StageKind};
 use crate::reference::{Forward, Memory, StageWeights, begin, stateless, walk, windows};
-use crate::state::State;
 
 /// A network's weights, packed.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::options::{GenerateOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::reference::{choose, first_bad, log_probability, random};
 #[cfg(feature = "gpu")]
 use crate::streams::Store;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::matrix::{self, matrix_units};
 use super::readback::taken;
-use crate::device::{DeviceInfo, DeviceKind, DeviceOptions};
-use crate::error::{Error, Result};
-use crate::lock::lock;
+use crate::adapter::{DeviceInfo, DeviceKind, DeviceOptions};
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::base::process::process;
 use crate::plan::{Access, Kernel, MAX_REPEAT, MatrixUnits, PlanLimits, Repetition};
-use crate::process::process;
 
 /// Size of `Params` in `shaders/common/params.wgsl`.
 pub const PARAMS_SIZE: u64 = 48;
@@ -404,7 +404,7 @@ fn experimental() -> wgpu::ExperimentalFeatures {
 ///
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
-/// bound there (`src/plan/build/`), of the data-dependent indices a token id is clamped in the
+/// bound there (`src/plan/builder/`), of the data-dependent indices a token id is clamped in the
 /// shader and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
 /// by a patience that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]

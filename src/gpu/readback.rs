@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::engine::Engine;
-use crate::error::Result;
-use crate::lock::lock;
-use crate::session::Raw;
-use crate::state::State;
+use crate::base::error::Result;
+use crate::base::lock::lock;
+use crate::data::run::Raw;
+use crate::data::state::State;
 
 /// A submitted run whose results are being copied into `staging`.
 pub(crate) struct Pending<'a> {

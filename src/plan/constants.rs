@@ -1,8 +1,7 @@
 //! Values of shader constants.
 
-use crate::error::{Error, Result};
-use crate::network::Activation;
-use crate::reference::Combine;
+use crate::base::error::{Error, Result};
+use crate::network::{Activation, Combine};
 
 /// Highest number that `shaders/common/activate_few.wgsl` knows.
 pub(super) const LAST_OF_FEW: u32 = 3;

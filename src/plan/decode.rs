@@ -1,12 +1,12 @@
 //! What is done with the logits of a run of one timestep: the next token chosen, or candidates listed.
 
-use super::build::{F32, flat_grid};
+use super::builder::{F32, flat_grid};
 use super::constants::size;
 use super::{
     BufferId, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits, ROW_WORKGROUP,
     SOFTWARE_LOOP_LIMIT, Slice,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Words of the settings of `shaders/choose.wgsl` before the tokens that end a row.
 pub const CHOICE_HEAD: usize = 7;

@@ -1,7 +1,7 @@
 //! What a device will be asked to do: buffers and dispatches with their reasons, decided
 //! before anything is allocated. Pure functions; nothing here knows wgpu.
 
-mod build;
+mod builder;
 mod constants;
 mod decode;
 mod kernel;
@@ -12,14 +12,14 @@ mod strategy;
 mod traffic;
 mod weights;
 
-pub use build::plan;
+pub use crate::network::{Rounding, StageRounding};
+pub use builder::plan;
 pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
 pub use kernel::{
     Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS,
     MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling,
     head_of_exchange,
 };
-pub use rounding::{Rounding, StageRounding};
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};

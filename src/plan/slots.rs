@@ -1,9 +1,9 @@
 //! A run over the slots of a pool of streams: how states come from their slots and go back.
 
-use super::build::{F32, flat_grid};
+use super::builder::{F32, flat_grid};
 use super::constants::size;
 use super::{BufferId, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use super::recurrent::{LevelShape, factors, level};
 use super::weights::StageWeights;
-use super::{Columns, Combine, Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
-use crate::error::{Error, Result};
-use crate::input::{Checked, Input, Values};
-use crate::network::{Join, MergeMode, Network, Padding, SelectStep, Source, Stage, StageKind, Window};
-use crate::plan::StageRounding;
-use crate::room::room;
-use crate::state::State;
+use super::{Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
+use crate::data::input::{Checked, Input, Values};
+use crate::data::state::State;
+use crate::network::StageRounding;
+use crate::network::{
+    Columns, Combine, Join, Network, Padding, SelectStep, Source, Stage, StageKind, Window, joining, merging,
+};
 
 /// A network prepared for the CPU in `F`.
 #[derive(Clone, Debug)]
@@ -251,27 +253,6 @@ pub(crate) fn stateless<F: Real>(
 /// Timesteps that a stage's input really has.
 fn rows<F>(stage: &Stage, flow: &Flow<'_, F>) -> usize {
     if stage.sequence_in { flow.steps } else { 1 }
-}
-
-/// How the directions of a bidirectional layer meet, and what the result is multiplied by.
-pub(crate) fn merging(mode: MergeMode) -> (Combine, f32) {
-    match mode {
-        MergeMode::Concat => (Combine::Copy, 1.0),
-        MergeMode::Sum => (Combine::Add, 1.0),
-        MergeMode::Ave => (Combine::Add, 0.5),
-        MergeMode::Mul => (Combine::Mul, 1.0),
-    }
-}
-
-/// How joined outputs meet, and what the result is multiplied by.
-pub(crate) fn joining(join: Join, inputs: usize) -> (Combine, f32) {
-    match join {
-        Join::Concat => (Combine::Copy, 1.0),
-        Join::Add => (Combine::Add, 1.0),
-        Join::Mul => (Combine::Mul, 1.0),
-        Join::Max => (Combine::Max, 1.0),
-        Join::Average => (Combine::Add, f32::count(inputs).recip()),
-    }
 }
 
 /// The first part, then each further part met with it; the scale comes last.

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use super::activations::clamp;
 use super::weights::DirectionWeights;
 use super::{Real, gru_step, linear, lstm_step, rnn_step};
-use crate::input::bits;
+use crate::base::bits;
+use crate::data::state::LayerState;
 use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
-use crate::plan::{Rounding, StageRounding};
-use crate::state::LayerState;
+use crate::network::{Rounding, StageRounding};
 
 /// What a step of a recurrence does beyond its sums.
 #[derive(Clone, Copy, Debug)]

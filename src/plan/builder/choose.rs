@@ -2,7 +2,7 @@
 
 use super::lanes::LaneSet;
 use super::{Builder, narrow};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Cell, WeightFormat};
 use crate::plan::{
     Arithmetic, Blocks, Held, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, Rung,

@@ -4,7 +4,7 @@ use super::choose::How;
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
 use super::{Builder, Rows, Work, narrow};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::Activation;
 use crate::plan::weights::{Layout, part};
 use crate::plan::{BufferId, Choice, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::choose::How;
 use super::{Builder, Work, grid, narrow};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
 use crate::plan::constants::{activation, bound, size};
 use crate::plan::weights::Layout;
