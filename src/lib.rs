@@ -36,17 +36,20 @@
 //! | where | what |
 //! | --- | --- |
 //! | `shaders/` | WGSL, one file per layer's kernel; those of recurrences are put together from `cells/` (what a step computes), `rungs/` (how steps are run) and `weights/` (how weights are stored); sizes and switches are `override` constants |
+//! | `base` | errors, numbers, [`files`], memory; uses no other folder |
+//! | `data` | inputs, states, what an engine is asked for and hands back |
 //! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
 //! | [`formats`] | files to networks and back |
 //! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
+//! | `host` | runs stages one after the other, for the reference and the CPU device |
+//! | `adapter`, `device` | what devices are called and which one to take; devices, opened |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
-//! | [`files`] | files that appear whole or not at all |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
-//! | [`tuning`] | strategies measured on an adapter, and kept |
+//! | [`tuning`] | strategies measured on an adapter (`tune`), and kept (`measured`) |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
 //! cut into chunks of time where it would exceed a budget), then the timesteps, which fuse the gate
@@ -91,6 +94,7 @@ pub mod formats;
 pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod host;
 mod measured;
 #[cfg(feature = "sentiment")]
 pub mod models;

@@ -16,11 +16,11 @@ use crate::data::state::State;
 use crate::device::{Device, Kind};
 #[cfg(feature = "gpu")]
 use crate::gpu::Start;
+use crate::host::Forward;
 use crate::network::{Axis, Network};
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
-use crate::reference::Forward;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
 #[derive(Debug)]

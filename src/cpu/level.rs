@@ -14,8 +14,9 @@ use super::worker::{Worker, help};
 use crate::base::bits;
 use crate::base::lock::lock;
 use crate::data::state::LayerState;
+use crate::host::Flow;
 use crate::network::{Cell, Network, RecurrentStage, Stage, gates};
-use crate::reference::{Flow, stands_still};
+use crate::reference::stands_still;
 
 /// One direction's weights.
 #[derive(Debug)]
