@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::error::{Error, Result};
+use crate::data::input::Input;
 use crate::device::Device;
-use crate::error::{Error, Result};
-use crate::input::Input;
 use crate::network::Network;
 use crate::session::Session;
 use crate::text::TextVectorizer;

@@ -36,17 +36,20 @@
 //! | where | what |
 //! | --- | --- |
 //! | `shaders/` | WGSL, one file per layer's kernel; those of recurrences are put together from `cells/` (what a step computes), `rungs/` (how steps are run) and `weights/` (how weights are stored); sizes and switches are `override` constants |
+//! | `base` | errors, numbers, [`files`], memory; uses no other folder |
+//! | `data` | inputs, states, what an engine is asked for and hands back |
 //! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
 //! | [`formats`] | files to networks and back |
 //! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
+//! | `host` | runs stages one after the other, for the reference and the CPU device |
+//! | `adapter`, `device` | what devices are called and which one to take; devices, opened |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
-//! | [`files`] | files that appear whole or not at all |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
-//! | [`tuning`] | strategies measured on an adapter, and kept |
+//! | [`tuning`] | strategies measured on an adapter (`tune`), and kept (`measured`) |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
 //! cut into chunks of time where it would exceed a budget), then the timesteps, which fuse the gate
@@ -79,51 +82,55 @@
 //! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adapter;
+mod base;
 mod classify;
 pub mod compare;
 mod counters;
 mod cpu;
+mod data;
 mod device;
-mod error;
-pub mod files;
 pub mod formats;
 pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod hash;
-mod input;
-mod lock;
+mod host;
+mod measured;
 #[cfg(feature = "sentiment")]
 pub mod models;
 pub mod network;
 pub mod plan;
-mod printable;
-mod process;
 pub mod reference;
-mod room;
 mod session;
-mod state;
 pub mod streams;
 mod text;
-pub mod tuning;
+mod tune;
 mod verify;
 
+/// Choices that were measured: which strategy is fastest for a network on this very adapter.
+pub mod tuning {
+    pub use crate::measured::{Tuned, Tuning};
+    pub use crate::tune::tune;
+}
+
+pub use adapter::{DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
+pub use base::error::{Error, Result};
+pub use base::files;
+pub use base::printable::printable;
+#[doc(hidden)]
+pub use base::room::asking_for_memory;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
-pub use device::{Device, DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
-pub use error::{Error, Result};
+pub use data::input::Input;
+pub use data::state::{LayerState, State};
+pub use device::Device;
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
-pub use input::Input;
 pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{Plan, PlanOptions};
-pub use printable::printable;
-#[doc(hidden)]
-pub use room::asking_for_memory;
 pub use session::{Output, Session, Timing, Trace};
-pub use state::{LayerState, State};
 pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};

@@ -1,6 +1,6 @@
 //! Models that come with the crate.
 
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::Network;
 
 /// The sentiment classifier of `models/sentiment/`: Embedding, LSTM, Dense(softmax), trained on

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::adapter::DeviceInfo;
+use crate::base::error::Result;
+use crate::base::room::room;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
-use crate::device::{Device, DeviceInfo, Kind};
-use crate::error::Result;
+use crate::data::input::{Checked, Input, swap_outer};
+use crate::data::run::{Raw, Wish};
+use crate::data::state::State;
+use crate::device::{Device, Kind};
 #[cfg(feature = "gpu")]
 use crate::gpu::Start;
-use crate::input::{Checked, Input, swap_outer};
+use crate::host::Forward;
 use crate::network::{Axis, Network};
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
 use crate::plan::{Arithmetic, Plan, PlanOptions};
-use crate::reference::Forward;
-use crate::room::room;
-use crate::state::State;
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
 #[derive(Debug)]
@@ -77,31 +79,6 @@ pub struct Trace {
     pub stages: Vec<Vec<f32>>,
     /// State after the last step.
     pub state: State,
-}
-
-/// What a caller wants beside the answer.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Wish {
-    /// The output of every stage, not only of the last.
-    pub trace: bool,
-    /// The time spent on the GPU.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no GPU time"))]
-    pub timestamps: bool,
-}
-
-/// What an engine hands back, time-major.
-#[derive(Default)]
-pub(crate) struct Raw {
-    pub stages: Vec<Vec<f32>>,
-    pub state: State,
-    pub gpu_time: Option<Duration>,
-    /// Time that the host spent recording and submitting.
-    pub encoding: Option<Duration>,
-    /// Whether workgroups waited for each other in vain, so that nothing here is right.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no workgroups"))]
-    pub lost_patience: bool,
-    /// Where it ran, if not on the session's device.
-    pub aside: Option<Arc<DeviceInfo>>,
 }
 
 impl Session {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Split, Standardize, TextSpec};
 
 const UNKNOWN: u32 = 1;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::adapter::DeviceInfo;
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
 use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
-use crate::device::DeviceInfo;
-use crate::error::{Error, Result};
-use crate::input::{Checked, Input};
-use crate::network::{Network, Stage};
-use crate::plan::{Arithmetic, StageRounding};
+use crate::data::input::{Checked, Input};
+use crate::data::state::State;
+use crate::network::{Network, Stage, StageRounding};
+use crate::plan::Arithmetic;
 use crate::reference::Reference;
-use crate::room::room;
 use crate::session::Session;
-use crate::state::State;
 
 /// The result of [`verify`].
 #[derive(Clone, Debug)]

@@ -69,8 +69,8 @@ fn wgsl(plan: &Plan, name: &str) -> Result<String> {
     };
     let stage = |dispatch: &Dispatch| plan.stages.get(dispatch.stage).map(|stage| printable(stage, NAME));
     let values = spec.constants.iter().filter_map(|constant| {
-        let bits = dispatch.constant(constant.name)?;
-        Some(format!("{}={}", constant.name, constant.value(bits)))
+        let value = dispatch.constants.get(constant.name)?;
+        Some(format!("{}={}", constant.name, value.number()))
     });
     let others = named.filter(|(_, other)| other.kernel == dispatch.kernel && other.constants != dispatch.constants);
     let others: Vec<String> = others.filter_map(|(_, other)| stage(other)).collect();

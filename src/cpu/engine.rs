@@ -7,11 +7,12 @@ use super::matrix::Matrix;
 use super::options::Cpu;
 use super::simd::{Wide, on};
 use super::spares::Spares;
-use crate::error::Result;
-use crate::input::Checked;
+use crate::base::error::{Error, Result};
+use crate::data::input::Checked;
+use crate::data::state::State;
+use crate::host::{Forward, Memory, begin, walk};
 use crate::network::{Network, Stage, StageKind};
-use crate::reference::{Forward, Memory, StageWeights, begin, stateless, walk, windows};
-use crate::state::State;
+use crate::reference::{StageWeights, stateless, windows};
 
 /// A network's weights, packed.
 #[derive(Debug)]
@@ -84,7 +85,9 @@ impl Engine {
                     on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));
                 }
                 (Packed::Plain(weights), _) => stateless(stage, weights, flow, output)?,
-                (Packed::Level(_), _) => {}
+                (Packed::Level(_), _) => {
+                    return Err(Error::network(&stage.label, "stage", "a recurrent level", &"another kind"));
+                }
             }
             Ok(())
         })

@@ -122,7 +122,7 @@ fn one_by_one<S: Wide>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
 mod tests {
     use super::super::simd::{Token, on};
     use super::*;
-    use crate::reference::Real;
+    use crate::base::Real;
 
     /// A function, its exact twin, and the largest error: absolute, relative.
     type Case = (&'static str, Option<Activation>, fn(f64) -> f64, [f64; 2]);

@@ -11,11 +11,12 @@ use super::simd::{Wide, lanes};
 use super::spares::Spares;
 use super::threads::{Ahead, Exchange, Share, Shares, Work};
 use super::worker::{Worker, help};
-use crate::input::bits;
-use crate::lock::lock;
+use crate::base::bits;
+use crate::base::lock::lock;
+use crate::data::state::LayerState;
+use crate::host::Flow;
 use crate::network::{Cell, Network, RecurrentStage, Stage, gates};
-use crate::reference::{Flow, stands_still};
-use crate::state::LayerState;
+use crate::reference::stands_still;
 
 /// One direction's weights.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
 use super::spares::Spares;
 use super::threads::{SHARED_ROWS, worth};
-use crate::lock::lock;
+use crate::base::lock::lock;
 use crate::network::{Activation, Network, WeightFormat};
 
 /// `activation(x W^T + b)`.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use super::simd::Token;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Wishes about the CPU device. The default is best for nearly everyone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
 use super::spares::Spares;
-use crate::lock::lock;
-use crate::process::process;
+use crate::base::lock::lock;
+use crate::base::process::process;
 
 /// How often one looks for what it waits for, at first in a hurry, ...
 pub(super) const HURRY: u32 = 1_000;

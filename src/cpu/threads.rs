@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::pool::pause;
 use super::product::GROUP;
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// Multiplications and additions that a thread does in a nanosecond, roughly. It decides whether more
 /// threads are worth calling, nothing else.

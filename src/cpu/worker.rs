@@ -9,8 +9,8 @@ use super::level::{Run, Scratch, State};
 use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
 use super::threads::{Ahead, Exchange, Share};
-use crate::input::bits;
-use crate::lock::lock;
+use crate::base::bits;
+use crate::base::lock::lock;
 use crate::network::{Cell, gates};
 
 /// Rows whose inputs are multiplied together: enough to read the weights seldom, few enough for the

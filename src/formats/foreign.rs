@@ -1,6 +1,6 @@
 //! Files that are not models but lie where one is expected: each is named, with what to do about it.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// An error if `bytes` begin as a file of a known other kind.
 pub(super) fn refuse(name: &str, bytes: &[u8]) -> Result<()> {

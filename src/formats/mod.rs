@@ -12,7 +12,7 @@ mod state;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::Network;
 
 /// How much of a file tells its format.

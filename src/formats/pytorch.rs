@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::safetensors::Contents;
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
 use crate::network::{Cell, FORMAT, LayerSpec, Network, NetworkSpec, RecurrentSpec, Tensor};
 
 const WEIGHT_IH: &str = "weight_ih";

@@ -15,10 +15,10 @@ use safetensors::{SafeTensors, View};
 
 use super::foreign;
 use super::pytorch::{self, Shapes};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::base::room::room;
 use crate::network::{LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
-use crate::room::room;
 
 /// What the name of a tensor of scales adds to that of the tensor.
 const SCALE: &str = ".scale";

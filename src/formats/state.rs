@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::safetensors::Contents;
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::data::state::{self, LayerState, State};
 use crate::network::Network;
-use crate::state::{self, LayerState, State};
 
 /// Version of the file that this crate writes and reads.
 const FORMAT: &str = "1";

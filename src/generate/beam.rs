@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::options::{BeamOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
-use crate::error::Result;
+use crate::base::error::Result;
 #[cfg(feature = "gpu")]
 use crate::reference::NO_SLOT;
 use crate::reference::{candidates, first_bad};

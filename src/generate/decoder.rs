@@ -1,8 +1,8 @@
 //! Which networks generate, and how a decoder takes over an encoder's state.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::data::state::{self, State};
 use crate::network::{Network, StageKind};
-use crate::state::{self, State};
 use crate::streams::{StreamId, StreamPool};
 
 /// V of a network that reads tokens and whose outputs are logits of the next; else an error.

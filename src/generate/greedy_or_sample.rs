@@ -2,7 +2,7 @@
 
 use super::options::{GenerateOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::reference::{choose, first_bad, log_probability, random};
 #[cfg(feature = "gpu")]
 use crate::streams::Store;
@@ -71,8 +71,7 @@ fn on_host(scratch: &mut Scratch<'_>, prompts: &[Prompt<'_>], options: &Generate
 
 #[cfg(feature = "gpu")]
 fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptions) -> Result<Vec<Sequence>> {
-    // As `shaders/choose.wgsl` has them.
-    use crate::plan::{BAD, STOPPED};
+    use crate::plan::{CHOICE_BAD, CHOICE_STOPPED};
     let Store::Gpu(slots) = &scratch.inner.store else { return Ok(Vec::new()) };
     let engine = scratch.pool.session().engine()?;
     let rows = super::filled_up(prompts.len());
@@ -100,11 +99,11 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
     rows.enumerate()
         .map(|(row, (progress, tokens))| {
             let [count, state, what, value] = [progress[0], progress[1], progress[2], progress[3]];
-            if state == BAD {
+            if state == CHOICE_BAD {
                 return Err(scratch.not_finite(prompts, row, what as usize, f32::from_bits(value)));
             }
             let tokens = tokens[..(count as usize).min(most)].to_vec();
-            Ok(Sequence { tokens, log_probability: f32::from_bits(what), stopped: state == STOPPED })
+            Ok(Sequence { tokens, log_probability: f32::from_bits(what), stopped: state == CHOICE_STOPPED })
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! What a caller may wish of a generation, and what it gets.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::reference::Filter;
 
 /// How [`StreamPool::generate`](crate::StreamPool::generate) goes on, in Hugging Face's names.

@@ -3,9 +3,9 @@
 use std::sync::MutexGuard;
 
 use super::decoder;
-use crate::error::{Error, Result};
-use crate::input::{Checked, Input, Values};
-use crate::lock::lock;
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::data::input::{Checked, Input, Values};
 use crate::streams::{Inner, StreamId, StreamPool};
 
 /// A prompt, which its stream has not read yet.

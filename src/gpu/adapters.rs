@@ -1,6 +1,6 @@
 //! The adapters that are there.
 
-use crate::device::{DeviceChoice, DeviceInfo, DeviceKind};
+use crate::adapter::{DeviceChoice, DeviceInfo, DeviceKind};
 use crate::plan::MatrixUnits;
 
 /// An adapter with the limits and features that matter to gatefold.
@@ -57,7 +57,7 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
         if !backends.is_empty() {
             found.extend(on_backends(backends).await);
             let infos: Vec<DeviceInfo> = found.iter().map(|adapter| info(&adapter.get_info())).collect();
-            if matches!(choice.select(&infos), Ok(crate::device::Selected::Adapter(_))) {
+            if matches!(choice.select(&infos), Ok(crate::adapter::choice::Selected::Adapter(_))) {
                 return found;
             }
         }

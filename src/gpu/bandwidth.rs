@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::readback::ended;
 use super::workspace::buffer;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// Buffers far beyond any cache but the largest.
 const BYTES: u64 = 128 << 20;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::matrix::{self, matrix_units};
 use super::readback::taken;
-use crate::device::{DeviceInfo, DeviceKind, DeviceOptions};
-use crate::error::{Error, Result};
-use crate::lock::lock;
+use crate::adapter::{DeviceInfo, DeviceKind, DeviceOptions};
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::base::process::process;
 use crate::plan::{Access, Constants, Kernel, MAX_REPEAT, MatrixUnits, PARAMS_SIZE, PlanLimits, Repetition};
-use crate::process::process;
 
 /// The Mesa whose compiler has been measured to be quick with long sums (25.0.7 at H 128: 2 s; 22.3.6: 14 s).
 const UNROLLING_MESA: u32 = 25;

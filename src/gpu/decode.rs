@@ -6,9 +6,9 @@ use super::engine::Engine;
 use super::readback::{Part, Pending, Target};
 use super::slots::Slots;
 use super::workspace::{Prepared, Ready, bind, buffer};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::data::state::State;
 use crate::plan::{Dispatch, RunShape, candidates, choose, steps_at_once};
-use crate::state::State;
 
 /// Dispatches with what they need.
 type Work = (Vec<Dispatch>, Vec<Ready>);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::slots::{Moves, Slots};
 use super::workspace::{Prepared, buffer};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::plan::{Plan, RunShape};
 
 /// A run with everything made that recording needs. Its buffers hold T steps and B rows.

@@ -8,15 +8,15 @@ use super::context::{Context, Repetitions};
 use super::readback::{Part, Pending, Target};
 use super::slots::Slots;
 use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
 use crate::counters::Meter;
-use crate::error::{Error, Result};
-use crate::input::{Checked, Values};
-use crate::lock::lock;
+use crate::data::input::{Checked, Values};
+use crate::data::run::Wish;
+use crate::data::state::State;
+use crate::measured::Tuning;
 use crate::network::Network;
 use crate::plan::{Dispatch, Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
-use crate::session::Wish;
-use crate::state::State;
-use crate::tuning::Tuning;
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;

@@ -7,7 +7,7 @@ mod decode;
 mod embed;
 mod engine;
 mod matrix;
-mod pipeline_cache;
+pub(crate) mod pipeline_cache;
 mod probe;
 mod readback;
 mod slots;

@@ -4,14 +4,10 @@
 //! says who made it, for which adapter and driver, how long it is and what its bytes hash to. What does not fit is
 //! not used; it only costs the time of compiling again.
 
-use std::path::Path;
-
 use super::context::{Context, driver_cache};
-use crate::device::{Device, DeviceInfo, Kind};
-use crate::error::{Error, Result};
-use crate::files;
-use crate::hash::Fnv;
-use crate::lock::lock;
+use crate::adapter::DeviceInfo;
+use crate::base::hash::Fnv;
+use crate::base::lock::lock;
 
 /// What the data begins with; the last byte is the version of the header.
 const MAGIC: [u8; 8] = *b"gfpipes\x01";
@@ -20,10 +16,10 @@ const WGPU_HEADER: usize = 64;
 /// ... and of the driver's own, which Vulkan defines.
 const DRIVER_HEADER: usize = 32;
 /// More than any network's kernels take. A cache only grows; beyond this it begins anew.
-const MAX_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// Who makes data: only the same reads it again.
-fn origin(info: &DeviceInfo) -> String {
+pub(crate) fn origin(info: &DeviceInfo) -> String {
     format!("gatefold {}, {}, {}, {}", env!("CARGO_PKG_VERSION"), info.name, info.backend, info.driver)
 }
 
@@ -34,7 +30,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// `data` behind our header: magic, then the length of what follows, its checksum, and each part with its length.
-fn sealed(origin: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(origin: &str, data: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(16 + origin.len() + data.len());
     for part in [origin.as_bytes(), data] {
         body.extend((part.len() as u64).to_le_bytes());
@@ -49,7 +45,7 @@ fn sealed(origin: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// What [`sealed`] was given, or why this is not to be used.
-fn opened<'a>(expected: &str, bytes: &'a [u8]) -> Result<&'a [u8], String> {
+pub(crate) fn opened<'a>(expected: &str, bytes: &'a [u8]) -> Result<&'a [u8], String> {
     let number = |bytes: &'a [u8]| {
         let (number, rest) = bytes.split_first_chunk()?;
         Some((usize::try_from(u64::from_le_bytes(*number)).ok()?, rest))
@@ -78,7 +74,7 @@ fn opened<'a>(expected: &str, bytes: &'a [u8]) -> Result<&'a [u8], String> {
 }
 
 /// Whether `now` is what the driver was given and one more header: SwiftShader keeps no kernels, and hands that out.
-fn is_given_back(given: &[u8], now: &[u8]) -> bool {
+pub(crate) fn is_given_back(given: &[u8], now: &[u8]) -> bool {
     given
         .get(WGPU_HEADER..)
         .is_some_and(|given| now.len() == WGPU_HEADER + DRIVER_HEADER + given.len() && now.ends_with(given))
@@ -86,12 +82,12 @@ fn is_given_back(given: &[u8], now: &[u8]) -> bool {
 
 impl Context {
     /// The driver's data, if it keeps any.
-    fn cache_data(&self) -> Option<Vec<u8>> {
+    pub(crate) fn cache_data(&self) -> Option<Vec<u8>> {
         lock(&self.cache).as_ref()?.get_data()
     }
 
     /// Compiles from now on through a cache of the driver's that begins with `data`; whether it took them.
-    fn begin_cache(&self, data: Option<&[u8]>) -> bool {
+    pub(crate) fn begin_cache(&self, data: Option<&[u8]>) -> bool {
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return false;
         }
@@ -103,87 +99,6 @@ impl Context {
         let used = taken.is_some();
         *lock(&self.cache) = taken.or_else(|| begin(None));
         used
-    }
-}
-
-impl Device {
-    fn context(&self) -> Option<&Context> {
-        match self.kind() {
-            Kind::Cpu(_) => None,
-            Kind::Gpu(context) => Some(context),
-        }
-    }
-
-    /// Keeps what the driver compiles from now on ready for [`Device::save_pipeline_cache`], and takes from `path` what
-    /// an earlier process saved there. Call it before the first session; kernels compiled earlier are not in the cache.
-    ///
-    /// `true` if what was there is used. `false` if there was no file, or one of another version, adapter or driver, or
-    /// a damaged one, which the log says; and always where no cache is to be had: on the CPU, on backends other than
-    /// Vulkan, and on a device of the application's own without [`wgpu::Features::PIPELINE_CACHE`].
-    ///
-    /// Only as trustworthy as the file: damage is noticed, intent is not. Keep it where nobody else writes.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is a file that cannot be read; then nothing changes.
-    pub fn load_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
-        let path = path.as_ref();
-        let Some(context) = self.context() else { return Ok(false) };
-        let read = std::fs::metadata(path).and_then(|file| {
-            let small = file.len() <= MAX_BYTES;
-            if small { std::fs::read(path).map(Some) } else { Ok(None) }
-        });
-        let bytes = match read {
-            Ok(bytes) => bytes.ok_or_else(|| format!("expected at most {MAX_BYTES} bytes")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                context.begin_cache(None);
-                return Ok(false);
-            }
-            Err(source) => return Err(Error::Io { path: path.into(), source }),
-        };
-        let origin = origin(self.info());
-        let data = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| opened(&origin, bytes));
-        let data = data.inspect_err(|why| log::info!("{}: not used: {why}", path.display())).ok();
-        Ok(context.begin_cache(data))
-    }
-
-    /// As [`Device::load_pipeline_cache`], from bytes that [`Device::pipeline_cache`] gave; none to begin with.
-    ///
-    /// # Safety
-    /// The driver trusts `bytes`: they must be unchanged from [`Device::pipeline_cache`], of whatever process, adapter
-    /// and version.
-    #[expect(unsafe_code, reason = "the caller vouches for the bytes")]
-    pub unsafe fn use_pipeline_cache(&self, bytes: &[u8]) -> bool {
-        let Some(context) = self.context() else { return false };
-        let data = opened(&origin(self.info()), bytes);
-        let data = data.inspect_err(|why| log::info!("pipeline cache: not used: {why}")).ok();
-        context.begin_cache(data)
-    }
-
-    /// What the driver has compiled since [`Device::load_pipeline_cache`] or [`Device::use_pipeline_cache`], with what it
-    /// was given there; `None` before them, and where no cache is to be had.
-    #[must_use]
-    pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
-        Some(sealed(&origin(self.info()), &self.context()?.cache_data()?))
-    }
-
-    /// Writes [`Device::pipeline_cache`] to `path`, whole or not at all; missing folders are made. `false`, and nothing
-    /// is touched, if there is no cache or the driver has compiled nothing beyond what is there already.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub fn save_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
-        let path = path.as_ref();
-        let Some(data) = self.context().and_then(Context::cache_data) else { return Ok(false) };
-        let origin = origin(self.info());
-        let is_there = |there: &[u8]| there == data || is_given_back(there, &data);
-        if std::fs::read(path).is_ok_and(|bytes| opened(&origin, &bytes).is_ok_and(is_there)) {
-            return Ok(false);
-        }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
-        }
-        files::write(path, &sealed(&origin, &data))?;
-        Ok(true)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::context::{Context, trusted_module};
 use super::readback::ended;
-use crate::error::Result;
+use crate::base::error::Result;
 
 const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
 /// More than any GPU runs at once.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::engine::Engine;
-use crate::error::Result;
-use crate::lock::lock;
+use crate::base::error::Result;
+use crate::base::lock::lock;
+use crate::data::run::Raw;
+use crate::data::state::State;
 use crate::plan::Exchange;
-use crate::session::Raw;
-use crate::state::State;
 
 /// A submitted run whose results are being copied into `staging`.
 pub(crate) struct Pending<'a> {

@@ -6,9 +6,9 @@ use super::context::Context;
 use super::engine::Engine;
 use super::readback::{Part, Pending, Target};
 use super::workspace::{Prepared, Ready, bind, buffer};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::data::state::{PartShape, State};
 use crate::plan::{Dispatch, check_slots, most_slots, slot_moves};
-use crate::state::{PartShape, State};
 
 const F32: u64 = 4;
 

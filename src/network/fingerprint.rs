@@ -1,7 +1,7 @@
 //! A number that tells networks apart.
 
 use super::Network;
-use crate::hash::Fnv;
+use crate::base::hash::Fnv;
 
 impl Network {
     /// A hash of the layers, their options and every weight: the same on every machine, and

@@ -6,7 +6,7 @@ use super::stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source,
 use super::{
     Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, RecurrentOutput, RecurrentSpec,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What flows between two layers.
 #[derive(Clone, Copy)]

@@ -2,12 +2,14 @@
 
 mod activation;
 mod axes;
+mod combine;
 mod expected;
 mod fingerprint;
 pub mod gates;
 mod lower;
 mod random;
 mod recurrent;
+mod rounding;
 mod spec;
 mod stage;
 mod tensor;
@@ -18,8 +20,11 @@ use std::collections::BTreeMap;
 
 pub use activation::Activation;
 pub use axes::{Axis, FileAxes, FileTensor, letters};
+pub use combine::{Columns, Combine};
+pub(crate) use combine::{joining, merging};
 pub use expected::expected_tensors;
 pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub use rounding::{Rounding, StageRounding};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,
     JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec,
@@ -29,7 +34,7 @@ pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, St
 pub use tensor::Tensor;
 pub use weight_format::{WeightFormat, quantize_row};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// No single dimension may exceed this, so that products of two stay far from overflow.
 const MAX_DIMENSION: usize = 1 << 24;

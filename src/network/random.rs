@@ -1,8 +1,8 @@
 //! Networks with random weights, for benchmarks and checks that need no trained ones.
 
 use super::{Network, NetworkSpec, Tensor, expected_tensors};
-use crate::error::{Error, Result};
-use crate::room::room;
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
 
 /// Weights a random network may have; a description alone could ask for petabytes.
 const MAX_WEIGHTS: usize = 1 << 30;

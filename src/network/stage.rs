@@ -1,7 +1,7 @@
 //! The steps of work that a network comes down to, which a device does one after the other.
 
 use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Pool, SelectStep};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// One step of work: a layer, or one level of a stacked recurrent layer.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! A weight tensor in row-major order.
 
 use super::WeightFormat;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Row-major `f32` numbers with a shape.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use super::{
     Activation, Cell, Conv1dSpec, FORMAT, INPUT, LayerSpec, MAX_DIMENSION, MAX_LAYERS, MergeMode, NetworkSpec, Padding,
     RecurrentSpec, Stage, Tensor,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Everything about the options that does not need the neighbour layers.
 pub(super) fn options(spec: &NetworkSpec) -> Result<()> {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use half::f16;
 
 use super::{Network, StageKind, Tensor};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// How a matrix of weights is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,8 +1,7 @@
 //! Values of shader constants, by name.
 
-use crate::error::{Error, Result};
-use crate::network::{Activation, MaskedOutput};
-use crate::reference::Combine;
+use crate::base::error::{Error, Result};
+use crate::network::{Activation, Combine, MaskedOutput};
 
 /// Value of an override constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

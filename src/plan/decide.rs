@@ -5,7 +5,7 @@ use super::{
     Arithmetic, Blocks, Exchange, Held, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, PlanLimits,
     PlanOptions, SOFTWARE_LOOP_LIMIT, Strategy, print,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::WeightFormat;
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.

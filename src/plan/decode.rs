@@ -6,14 +6,14 @@ use super::{
     BufferId, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK, Plan, PlanLimits,
     ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Words of the settings of `shaders/choose.wgsl` before the tokens that end a row.
 pub const CHOICE_HEAD: usize = 7;
 /// State of a row of the progress that chose a token that ends it (`shaders/choose.wgsl`).
-pub(crate) const STOPPED: u32 = 1;
+pub const CHOICE_STOPPED: u32 = 1;
 /// State of a row of the progress whose logits are not finite.
-pub(crate) const BAD: u32 = 2;
+pub const CHOICE_BAD: u32 = 2;
 
 /// The choice of the next token of every row. Its bindings count on behind [`Plan::buffers`]: the list of slots `[B]`,
 /// settings ([`CHOICE_HEAD`] + E words), progress `[B, 4]` and output `[B, most]`.

@@ -14,16 +14,14 @@ mod tactic;
 mod traffic;
 mod weights;
 
+pub use crate::network::{Rounding, StageRounding};
 pub use builder::plan;
 pub use constants::{ConstantValue, Constants};
-#[cfg(feature = "gpu")]
-pub(crate) use decode::{BAD, STOPPED};
-pub use decode::{CHOICE_HEAD, candidates, choose, steps_at_once};
+pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use kernel::{
     Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS,
     MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling,
 };
-pub use rounding::{Rounding, StageRounding};
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};

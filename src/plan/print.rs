@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Dispatch, Plan};
-use crate::printable::printable;
+use crate::base::printable::printable;
 
 /// Most characters of a stage's name: it comes from a file and may have any length.
 const NAME: usize = 100;

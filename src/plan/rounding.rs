@@ -1,27 +1,7 @@
 //! Which factors a plan has rounded to f16, so that the reference can do the same.
 
 use super::{Cells, Kernel, Plan, ProductKernel, RecurrentKernel, Rung, Tiling};
-use crate::network::WeightFormat;
-
-/// What of a product is rounded to f16 before it is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rounding {
-    /// The factor that is no weight.
-    pub numbers: bool,
-    /// The weights: those stored as f32. Numbers of 16 and 8 bits are multiplied as they are.
-    pub weights: bool,
-}
-
-/// The rounding of each product of a stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StageRounding {
-    /// Of the stage's input.
-    pub input: Rounding,
-    /// Of h, or of r∘h.
-    pub state: Rounding,
-    /// Of the h that an LSTM projects.
-    pub projection: Rounding,
-}
+use crate::network::{Rounding, StageRounding, WeightFormat};
 
 impl Plan {
     /// The rounding of every stage. Where no product runs on matrix units it is the default throughout.

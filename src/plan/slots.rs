@@ -3,7 +3,7 @@
 use super::builder::{F32, flat_grid};
 use super::constants::size;
 use super::{BufferId, Constants, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///

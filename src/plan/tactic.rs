@@ -2,7 +2,7 @@
 
 use super::kernel::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 use super::{Blocks, Constants, Held, MATRIX_SLICE, MATRIX_STRIPS, MatrixUnits, Rung};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// How the steps of a recurrence are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

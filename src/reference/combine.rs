@@ -1,28 +1,7 @@
 //! Twin of `shaders/combine.wgsl`.
 
 use super::Real;
-
-/// How a value meets what is already there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Combine {
-    /// It takes the place.
-    Copy,
-    /// Sum.
-    Add,
-    /// Product.
-    Mul,
-    /// The larger of the two.
-    Max,
-}
-
-/// A block of columns of a row-major matrix.
-#[derive(Clone, Copy, Debug)]
-pub struct Columns {
-    /// Width of a row.
-    pub stride: usize,
-    /// First column.
-    pub offset: usize,
-}
+use crate::network::{Columns, Combine};
 
 /// `output[r] = (output[r] op x[r]) * scale` over `width` columns of every row.
 pub fn combine<F: Real>(how: Combine, scale: f32, width: usize, x: &[F], from: Columns, output: &mut [F], to: Columns) {

@@ -18,7 +18,7 @@ use crate::network::gates;
 /// - `new_bias` `[H]`: d, the candidate's recurrent bias; with reset before, part of `projected`
 /// - `h_in`, `h_out` `[H]`
 pub fn gru_step<F: Real>(
-    options: &StepOptions<'_>,
+    options: &StepOptions<2>,
     projected: &[F],
     recurrent: &[F],
     new_bias: &[F],
@@ -26,9 +26,7 @@ pub fn gru_step<F: Real>(
     h_out: &mut [F],
 ) {
     let hidden = h_out.len();
-    let &[of_gates, of_candidate] = options.activations else {
-        return; // The network's validation gives a GRU two.
-    };
+    let [of_gates, of_candidate] = options.activations;
     // U h, and in the end of it U (r∘h) where the reset comes first.
     let mut product = vec![F::default(); projected.len()];
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {

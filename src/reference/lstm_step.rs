@@ -21,7 +21,7 @@ use crate::network::{Activation, gates};
 /// - `cell` `[H]`: c, updated in place
 /// - `h_out` `[H]`: the new h, not projected yet
 pub fn lstm_step<F: Real>(
-    options: &StepOptions<'_>,
+    options: &StepOptions<3>,
     projected: &[F],
     recurrent: &[F],
     peephole: &[F],
@@ -34,9 +34,7 @@ pub fn lstm_step<F: Real>(
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
         accumulate(&mut sums, options.factor(h), weights);
     }
-    let &[of_gates, of_candidate, of_output] = options.activations else {
-        return; // The network's validation gives an LSTM three.
-    };
+    let [of_gates, of_candidate, of_output] = options.activations;
     for unit in 0..hidden {
         let peep = |block: usize, c: F| peephole.get(block * hidden + unit).map_or(F::default(), |&p| p * c);
         let gate = |activation: Activation, block: usize, more: F| {

@@ -1,7 +1,7 @@
 //! Twin of `shaders/pool.wgsl`.
 
 use super::Real;
-use crate::input::bits;
+use crate::base::bits;
 use crate::network::{Pool, Window};
 
 /// The largest or mean value of every window, `[T, B, N]` to `[T', B, N]`.

@@ -5,16 +5,17 @@ use std::borrow::Cow;
 use super::activations::clamp;
 use super::weights::DirectionWeights;
 use super::{Real, gru_step, linear, lstm_step, rnn_step};
-use crate::input::bits;
-use crate::network::{Activation, Cell, MaskedOutput, RecurrentStage};
-use crate::plan::{Rounding, StageRounding};
-use crate::state::LayerState;
+use crate::base::bits;
+use crate::base::error::{Error, Result};
+use crate::data::state::LayerState;
+use crate::network::{Activation, Cell, Direction, MaskedOutput, RecurrentStage};
+use crate::network::{Rounding, StageRounding};
 
-/// What a step of a recurrence does beyond its sums.
+/// What a step of a recurrence does beyond its sums; an LSTM has N = 3 functions, a GRU 2, a plain RNN 1.
 #[derive(Clone, Copy, Debug)]
-pub struct StepOptions<'a> {
-    /// Functions of the gates, the candidate and the output.
-    pub activations: &'a [Activation],
+pub struct StepOptions<const N: usize> {
+    /// Functions of the gates, the candidate and the output, as many as the cell has.
+    pub activations: [Activation; N],
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
     /// Bound of an LSTM's cell state.
@@ -27,7 +28,23 @@ pub struct StepOptions<'a> {
     pub half_state: bool,
 }
 
-impl StepOptions<'_> {
+impl<const N: usize> StepOptions<N> {
+    /// Those of one direction.
+    fn new(shape: LevelShape<'_>, stage: &RecurrentStage, direction: &Direction) -> Result<Self> {
+        let activations = direction.activations.as_slice().try_into().map_err(|_| {
+            let expected = format!("{N} functions of an {}", stage.cell.name());
+            Error::network(shape.label, "activations", expected, &direction.activations.len())
+        })?;
+        Ok(Self {
+            activations,
+            clip: stage.clip,
+            cell_clip: stage.cell_clip,
+            coupled: stage.coupled,
+            reset_after: stage.reset_after,
+            half_state: shape.rounding.state.numbers,
+        })
+    }
+
     /// What of the state is multiplied.
     pub(super) fn factor<F: Real>(&self, x: F) -> F {
         if self.half_state { x.to_half() } else { x }
@@ -45,6 +62,8 @@ pub(super) fn bounded<F: Real>(bound: Option<f32>, x: F) -> F {
 /// Sizes of one run of a level.
 #[derive(Clone, Copy)]
 pub(super) struct LevelShape<'a> {
+    /// Name of the stage, for errors.
+    pub label: &'a str,
     pub steps: usize,
     pub batch: usize,
     pub sequence_out: bool,
@@ -60,21 +79,13 @@ pub(super) fn level<F: Real>(
     weights: &[DirectionWeights<F>],
     input: &[F],
     state: &mut LayerState<F>,
-) -> Vec<F> {
+) -> Result<Vec<F>> {
     let LevelShape { steps, batch, sequence_out, .. } = shape;
     let (hidden, width) = (stage.hidden_size, stage.state_size());
     let stride = stage.directions.len() * width;
     let mut output = vec![F::default(); if sequence_out { steps } else { 1 } * batch * stride];
     let mut raw = vec![F::default(); hidden];
     for (index, (direction, weights)) in stage.directions.iter().zip(weights).enumerate() {
-        let options = StepOptions {
-            activations: &direction.activations,
-            clip: stage.clip,
-            cell_clip: stage.cell_clip,
-            coupled: stage.coupled,
-            reset_after: stage.reset_after,
-            half_state: shape.rounding.state.numbers,
-        };
         let projected =
             linear(&factors(input, shape.rounding.input), &weights.input, &weights.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
@@ -103,10 +114,17 @@ pub(super) fn level<F: Real>(
                 match stage.cell {
                     Cell::Lstm => {
                         let c = &mut c[row * hidden..][..hidden];
+                        let options = StepOptions::new(shape, stage, direction)?;
                         lstm_step(&options, projected, recurrent, extra, h, c, &mut raw);
                     }
-                    Cell::Gru => gru_step(&options, projected, recurrent, extra, h, &mut raw),
-                    Cell::Rnn => rnn_step(&options, projected, recurrent, h, &mut raw),
+                    Cell::Gru => {
+                        let options = StepOptions::new(shape, stage, direction)?;
+                        gru_step(&options, projected, recurrent, extra, h, &mut raw);
+                    }
+                    Cell::Rnn => {
+                        let options = StepOptions::new(shape, stage, direction)?;
+                        rnn_step(&options, projected, recurrent, h, &mut raw);
+                    }
                 }
                 if stage.proj_size == 0 {
                     h.copy_from_slice(&raw);
@@ -119,7 +137,7 @@ pub(super) fn level<F: Real>(
             }
         }
     }
-    output
+    Ok(output)
 }
 
 /// What is multiplied: `numbers`, or what `rounding` makes of them.

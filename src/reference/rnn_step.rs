@@ -8,12 +8,13 @@ use super::{Real, StepOptions, activate, bounded};
 /// - `projected` `[H]`: W x + b of this timestep
 /// - `recurrent` `[H, H]`: U transposed
 /// - `h_in`, `h_out` `[H]`
-pub fn rnn_step<F: Real>(options: &StepOptions<'_>, projected: &[F], recurrent: &[F], h_in: &[F], h_out: &mut [F]) {
+pub fn rnn_step<F: Real>(options: &StepOptions<1>, projected: &[F], recurrent: &[F], h_in: &[F], h_out: &mut [F]) {
     h_out.copy_from_slice(projected);
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
         accumulate(h_out, options.factor(h), weights);
     }
-    for (h, &activation) in h_out.iter_mut().zip(options.activations.iter().cycle()) {
+    let [activation] = options.activations;
+    for h in h_out {
         *h = activate(activation, bounded(options.clip, *h));
     }
 }

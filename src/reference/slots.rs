@@ -1,9 +1,7 @@
 //! Twin of `shaders/slots.wgsl`.
 
 use super::Real;
-
-/// The slot of a row that belongs to nobody: it reads 0 and writes nothing.
-pub const NO_SLOT: u32 = u32::MAX;
+pub use crate::base::bits::NO_SLOT;
 
 /// `rows[r] = pool[slots[r]]`; `pool` is `[S, width]`, `rows` `[B, width]`.
 pub fn gather<F: Real>(pool: &[F], slots: &[u32], width: usize, rows: &mut [F]) {

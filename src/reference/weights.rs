@@ -2,7 +2,7 @@
 
 use super::Real;
 use crate::network::{BatchNorm, Cell, Direction, Network, RecurrentStage, Stage, StageKind, gates};
-use crate::plan::{Rounding, StageRounding};
+use crate::network::{Rounding, StageRounding};
 
 /// The weights of one stage.
 #[derive(Clone, Debug)]

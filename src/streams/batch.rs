@@ -1,8 +1,9 @@
 //! Streams with steps of different number as one batch, and its output taken apart again.
 
 use super::table::{StreamId, Table};
-use crate::error::{Error, Result};
-use crate::input::{Checked, Input, Values, bits, with_history};
+use crate::base::bits;
+use crate::base::error::{Error, Result};
+use crate::data::input::{Checked, Input, Values, with_history};
 use crate::network::Network;
 use crate::reference::NO_SLOT;
 use crate::session::Timing;

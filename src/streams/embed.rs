@@ -2,11 +2,11 @@
 
 use super::pool::{Inner, StreamPool};
 use super::table::StreamId;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::data::state::State;
 use crate::gpu::{DeviceRun, Engine, Slots};
-use crate::lock::lock;
 use crate::session::Session;
-use crate::state::State;
 use crate::streams::store::Store;
 
 /// A run from the network's initial state, ready to be recorded any number of times.

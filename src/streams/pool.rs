@@ -11,13 +11,14 @@ use super::batch::{Advanced, Batch};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
-use crate::error::{Error, Result};
-use crate::input::Input;
-use crate::lock::lock;
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::data::input::Input;
+use crate::data::run::Raw;
 #[cfg(feature = "gpu")]
-use crate::session::Wish;
-use crate::session::{Raw, Session, Timing};
-use crate::state::{self, State};
+use crate::data::run::Wish;
+use crate::data::state::{self, State};
+use crate::session::{Session, Timing};
 
 /// Most slots that a pool can number.
 const MOST_SLOTS: usize = 1 << 30;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::pool::StreamPool;
 use super::table::StreamId;
-use crate::error::{Error, Result};
-use crate::input::Input;
-use crate::lock::lock;
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::base::process::process;
+use crate::data::input::Input;
 use crate::network::Network;
-use crate::process::process;
 
 /// When a batch starts, and how many requests may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

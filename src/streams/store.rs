@@ -1,11 +1,11 @@
 //! Where the states of a pool lie.
 
-use crate::error::{Error, Result};
-use crate::input::Checked;
+use crate::base::error::{Error, Result};
+use crate::data::input::Checked;
+use crate::data::state::{PartShape, State};
 use crate::network::Network;
 use crate::reference::{gather, scatter};
 use crate::session::Session;
-use crate::state::{PartShape, State};
 
 /// A pool's states.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Which networks can be cut anywhere in time.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Network, Padding, SelectStep, Stage, StageKind, Window};
 
 /// An error that names the first layer whose output depends on more than its state and the steps so far.

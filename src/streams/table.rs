@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::error::{Error, Result};
-use crate::room::room;
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
 
 /// A stream of one pool. Once closed it is never valid again, whoever has its slot then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::options::{Options, brief};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::Activation;
 
 /// What stands in an `activation` option.

@@ -6,7 +6,7 @@ use flate2::bufread::DeflateDecoder;
 use rawzip::{CompressionMethod, ZipArchive};
 
 use super::{limit, malformed};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The bytes of the entry called `entry`; `None` if there is none. As Python does, the last of
 /// several entries of one name counts.

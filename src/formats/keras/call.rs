@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::layers::Item;
 use super::malformed;
 use super::options::brief;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What a layer is called with, by the names of other layers.
 #[derive(Default)]

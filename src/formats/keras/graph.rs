@@ -9,7 +9,7 @@ use super::call::Call;
 use super::layers::Item;
 use super::malformed;
 use super::options::brief;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The most layers a model may have; gatefold's networks have no more.
 const MAX_LAYERS: usize = 1024;

@@ -8,10 +8,10 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 
 use super::{limit, malformed};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
 use crate::formats::safetensors::elements;
 use crate::network::Tensor;
-use crate::room::room;
 
 /// First bytes of an HDF5 file.
 pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";

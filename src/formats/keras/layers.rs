@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::activation::{Function, Version, function, layer as activation_layer};
 use super::options::{Options, brief};
 use super::{malformed, recurrent};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec, NormSpec,
     Padding, Pool, Pool1dSpec,

@@ -6,7 +6,7 @@ use super::graph::{Graph, Node};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::Options;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, NetworkSpec,
     RecurrentOutput,

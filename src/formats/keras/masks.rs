@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::graph::{Graph, Node};
 use super::layers::{Item, Shape};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What an operation computes.
 #[derive(Clone, Copy, PartialEq)]

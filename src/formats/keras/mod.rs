@@ -50,8 +50,8 @@ use self::graph::Graph;
 use self::hdf5::Hdf5;
 use self::weights::Weights;
 use super::foreign;
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
 use crate::network::{Network, NetworkSpec};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";

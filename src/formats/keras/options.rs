@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::malformed;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Options that only matter for training, naming or speed.
 const NO_MATTER: [&str; 13] = [

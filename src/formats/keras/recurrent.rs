@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::activation::elementwise;
 use super::layers::{Item, Lowered, Shape};
 use super::options::Options;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{Activation, Cell, LayerSpec, MaskedOutput, MergeMode, NamedSpec, RecurrentOutput, RecurrentSpec};
 
 /// One direction as Keras describes it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::hdf5::Hdf5;
 use super::malformed;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, RecurrentSpec, Tensor};
 
 /// The names that arrays have in legacy files; others belong to no computation of ours.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::proto::TensorProto;
 use super::{external, malformed, unsupported};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::base::room::room;
 use crate::formats::safetensors::elements as each;
-use crate::room::room;
 
 /// A constant.
 #[derive(Clone, Debug, PartialEq)]

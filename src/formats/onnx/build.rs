@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expression::{Expression, Expressions};
 use super::unsupported;
 use super::value::Id;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{
     Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, Network,
     NetworkSpec, NormSpec, Tensor,

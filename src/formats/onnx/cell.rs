@@ -7,7 +7,7 @@ use super::build::{Build, transpose};
 use super::expression::Expression;
 use super::unsupported;
 use super::value::Id;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{Activation, Cell, Join, LayerSpec, RecurrentSpec};
 
 /// `function(z[k H..])`: what a gate is.

@@ -7,7 +7,7 @@ use super::graph::Node;
 use super::shapes::constant;
 use super::value::{Axis, Dim, Of, Tensor, Value};
 use super::walk::Walk;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::Join;
 
 impl Walk<'_> {

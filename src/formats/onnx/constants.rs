@@ -2,7 +2,7 @@
 
 use super::array::{Array, Data};
 use super::graph::Node;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What a dimension of a new shape is.
 pub fn resolve_axis(node: &Node, axis: i64, rank: usize) -> Result<usize> {

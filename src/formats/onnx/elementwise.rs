@@ -6,7 +6,7 @@ use super::expression::Expression;
 use super::graph::Node;
 use super::value::{Axis, Dim, Id, Of, Tensor, Value};
 use super::walk::Walk;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{Activation, Join};
 
 impl Walk<'_> {

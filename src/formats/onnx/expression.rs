@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::array::Array;
 use super::unsupported;
 use super::value::Id;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{Activation, Join};
 
 /// Deeper expressions are refused; a layer's output starts anew.

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::proto::TensorProto;
 use super::{malformed, unsupported};
-use crate::error::Result;
-use crate::room::room;
+use crate::base::error::Result;
+use crate::base::room::room;
 
 /// Where the bytes of a tensor lie.
 struct Place<'a> {

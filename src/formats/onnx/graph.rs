@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::array::{self, Array};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::{malformed, unsupported};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A network of more nodes than this is none that we know of, and would take long to refuse.
 const MAX_NODES: usize = 1 << 16;

@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::graph::Node;
 use super::value::{Axis, Dim, Id, Of, Tensor, Value};
 use super::walk::Walk;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
 
 /// The window of a convolution or a pooling.

@@ -42,8 +42,8 @@ use std::path::Path;
 
 use prost::Message;
 
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
 use crate::network::Network;
 
 /// Reads a network from an ONNX file; tensors may lie in other files in its folder.

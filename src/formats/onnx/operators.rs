@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::graph::{Graph, Node};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// ONNX's numbers of element types.
 const FLOAT: i32 = 1;

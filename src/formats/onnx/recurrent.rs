@@ -4,7 +4,7 @@ use super::array::Array;
 use super::graph::Node;
 use super::value::{Axis, Dim, Of, Part, Row, Tensor, Value};
 use super::walk::Walk;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
 
 /// Where each of gatefold's gates stands among ONNX's.

@@ -8,7 +8,7 @@ use super::graph::Node;
 use super::regroup::regrouped;
 use super::value::{Axis, Dim, Value, product};
 use super::walk::Walk;
-use crate::error::Result;
+use crate::base::error::Result;
 
 impl Walk<'_> {
     /// The operators of this room; `None` for others.

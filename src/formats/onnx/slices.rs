@@ -7,7 +7,7 @@ use super::graph::Node;
 use super::shapes::{constant, dim_to_int};
 use super::value::{Axis, Dim, Of, Tensor, Value};
 use super::walk::Walk;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{LayerSpec, NamedSpec, SelectStep};
 
 /// A gather may not grow a constant beyond this many elements more than it had.

@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::graph::{Graph, GraphInput, Node};
 use super::value::{Axis, Dim, Id, Of, Part, Tensor, Value};
 use super::{malformed, operators, unsupported};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
 
 pub struct Walk<'a> {

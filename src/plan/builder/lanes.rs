@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Builder, Work, grid};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, RecurrentStage};
 use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function, masked_number};
 use crate::plan::decide::{Decision, Problem};

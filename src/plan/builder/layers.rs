@@ -1,16 +1,16 @@
 //! Stages without a recurrence.
 
 use super::{Builder, Rows, Work, flat_grid, grid};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::{
-    Activation, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
+    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
+    joining, merging,
 };
 use crate::plan::constants::{ACTIVATION, combination, function};
 use crate::plan::weights::ALIGN;
 use crate::plan::{
     Constants, Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling,
 };
-use crate::reference::{Columns, Combine, joining, merging};
 
 /// A product of rows: what is read, the weights, and what is written.
 pub(super) struct Product {

@@ -14,7 +14,7 @@ use super::{
     MatrixUnits, Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize,
     weight_sizes,
 };
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
 
 pub(super) const F32: u64 = 4;

@@ -3,7 +3,7 @@
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
 use super::{Builder, Rows, Work};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::network::Activation;
 use crate::plan::decide::{Decision, decide, decide_diagonal};
 use crate::plan::tactic::narrow;

@@ -6,13 +6,15 @@ use super::sizes::{
     HELD_WORDS, LINEAR_DEPTH, LINEAR_TILE, MATRIX_SLICE, ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE, STEP_SLICE, TILE_SLICE,
 };
 use super::{Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling};
-use crate::input::bits;
+use crate::base::bits;
+use crate::network::Combine;
 use crate::network::{Activation, MaskedOutput, WeightFormat};
 use crate::plan::constants::{activation_number, combination, masked_number};
-use crate::plan::decode::{BAD, CHOICE_HEAD, STOPPED};
 use crate::plan::weights::part;
-use crate::plan::{Arithmetic, ConstantValue, Constants, Dispatch, Exchange, MatrixSide, PARAMS_SIZE};
-use crate::reference::{Combine, NO_SLOT};
+use crate::plan::{
+    Arithmetic, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, ConstantValue, Constants, Dispatch, Exchange, MatrixSide,
+    PARAMS_SIZE,
+};
 
 /// `kernel` with the most functions, parsed.
 fn module(kernel: Kernel) -> Module {
@@ -145,13 +147,13 @@ fn words_of_an_exchange() {
 #[test]
 fn words_of_a_choice() {
     let expected = [
-        ("STOPPED", STOPPED.into()),
-        ("BAD", BAD.into()),
-        ("NO_SLOT", NO_SLOT.into()),
+        ("STOPPED", CHOICE_STOPPED.into()),
+        ("BAD", CHOICE_BAD.into()),
+        ("NO_SLOT", bits::NO_SLOT.into()),
         ("ENDS", CHOICE_HEAD as u64 - 1),
     ];
     same(&module(Kernel::Choose), &expected);
-    same(&module(Kernel::Slots), &[("NO_SLOT", NO_SLOT.into())]);
+    same(&module(Kernel::Slots), &[("NO_SLOT", bits::NO_SLOT.into())]);
 }
 
 #[test]

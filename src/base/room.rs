@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Less than this is not asked about.
 const LARGE: u64 = 64 << 20;

@@ -1,24 +1,17 @@
-//! Choices that were measured: which strategy is fastest for a network on this very adapter.
+//! The table of what was measured: which strategy is fastest for a network on one adapter.
 
 use std::path::Path;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Device, DeviceInfo};
-use crate::error::{Error, Result};
-use crate::files::{self, Turn};
+use crate::adapter::DeviceInfo;
+use crate::base::error::{Error, Result};
+use crate::base::files::{self, Turn};
 use crate::network::Network;
-#[cfg(feature = "gpu")]
-use crate::plan::RunShape;
-use crate::plan::{Arithmetic, Plan, PlanOptions, Strategy};
-use crate::session::Session;
-use crate::verify::RandomInput;
+use crate::plan::{Arithmetic, PlanOptions, RunShape, Strategy};
 
 /// The layout of a tuning file.
 const FORMAT: u32 = 2;
-/// Candidates this many times slower than the best after one run are not timed again.
-const HOPELESS: f64 = 3.0;
 
 /// What was measured on one adapter, by one version of gatefold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,7 +172,7 @@ impl Tuning {
     }
 
     /// `options` with the measured choice for this run; a wish of the caller goes before it.
-    #[cfg(feature = "gpu")]
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no plan"))]
     pub(crate) fn apply(&self, network: &Network, shape: RunShape, options: PlanOptions) -> Option<PlanOptions> {
         let wished = options.strategy.is_some()
             || options.split.is_some()
@@ -191,7 +184,6 @@ impl Tuning {
     }
 }
 
-#[cfg(feature = "gpu")]
 impl Tuned {
     fn options(&self, base: PlanOptions) -> PlanOptions {
         PlanOptions {
@@ -212,7 +204,7 @@ fn bucket(steps: usize) -> usize {
 }
 
 /// Everything about a network's recurrences that their speed depends on.
-fn recurrences(network: &Network) -> String {
+pub(crate) fn recurrences(network: &Network) -> String {
     let levels = network.stages().iter().filter_map(|stage| {
         let level = stage.recurrent()?;
         let names = &level.directions.first()?.names;
@@ -228,137 +220,4 @@ fn recurrences(network: &Network) -> String {
         ))
     });
     levels.collect::<Vec<_>>().join(", ")
-}
-
-/// What is worth trying.
-fn candidates(base: PlanOptions) -> Vec<PlanOptions> {
-    let mut all = vec![base];
-    let splits = [None, Some(1), Some(4), Some(16)];
-    for split in splits {
-        for units in [None, Some(32), Some(64)] {
-            all.push(PlanOptions { strategy: Some(Strategy::Step), split, units, ..base });
-        }
-    }
-    for split in [Some(1), Some(4)] {
-        for units in [Some(16), Some(64)] {
-            all.push(PlanOptions { strategy: Some(Strategy::Tile), split, units, ..base });
-        }
-    }
-    for four_rows in [Some(false), Some(true)] {
-        for units in [None, Some(64), Some(256)] {
-            for held in [Some(false), Some(true)] {
-                all.push(PlanOptions { strategy: Some(Strategy::Sequence), units, four_rows, held, ..base });
-            }
-        }
-    }
-    all.push(PlanOptions { strategy: Some(Strategy::Wavefront), ..base });
-    all.push(PlanOptions { strategy: Some(Strategy::Resident), ..base });
-    all
-}
-
-struct Candidate {
-    options: PlanOptions,
-    plan: Plan,
-    session: Session,
-    microseconds: Vec<f64>,
-}
-
-impl Candidate {
-    fn run(&mut self, input: &RandomInput) -> Result<()> {
-        self.microseconds.push(timed(&self.session, input)?);
-        Ok(())
-    }
-
-    fn median(&self) -> f64 {
-        median(&self.microseconds)
-    }
-}
-
-/// Microseconds of a run.
-fn timed(session: &Session, input: &RandomInput) -> Result<f64> {
-    let start = Instant::now();
-    session.run(input.as_input().with_axes(session.network().input_axes()), None)?;
-    Ok(start.elapsed().as_secs_f64() * 1e6)
-}
-
-fn median(numbers: &[f64]) -> f64 {
-    let mut sorted = numbers.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-/// Times every way to run `network` with T `steps` and B `batch` on `device`, products taken in `arithmetic`, `runs` times
-/// each in turns with each other and with the CPU device, and says which is fastest. `None` for a network without a
-/// recurrence, and on the CPU.
-///
-/// # Errors
-/// As [`Session::run`]; [`Error::Unsupported`] for an arithmetic that the device does not have.
-pub fn tune(
-    device: &Device,
-    network: &Network,
-    arithmetic: Arithmetic,
-    steps: usize,
-    batch: usize,
-    runs: usize,
-) -> Result<Option<Tuned>> {
-    if network.recurrent_layers().next().is_none() {
-        return Ok(None);
-    }
-    let input = RandomInput::new(network, steps, batch, 1)?;
-    let mut field: Vec<Candidate> = Vec::new();
-    // What no candidate can do is an error, and not a lack of candidates.
-    Session::with_options(&device.untuned(), network, PlanOptions::default().arithmetic(arithmetic))?;
-    for options in candidates(PlanOptions::default().arithmetic(arithmetic)) {
-        let session = match Session::with_options(&device.untuned(), network, options) {
-            Ok(session) => session,
-            // What cannot run here is no candidate.
-            Err(Error::Unsupported { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        let plan = match session.plan(steps, batch) {
-            Ok(Some(plan)) => plan,
-            Ok(None) => return Ok(None),
-            Err(Error::Unsupported { .. } | Error::TooLarge { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        let waits = plan.choices.iter().any(|choice| choice.strategy == Strategy::Resident);
-        if field.iter().any(|other| other.plan.dispatches == plan.dispatches) || (waits && !device.workgroups_meet()) {
-            continue;
-        }
-        let mut candidate = Candidate { options, plan, session, microseconds: Vec::new() };
-        candidate.run(&input)?;
-        candidate.microseconds.clear();
-        candidate.run(&input)?;
-        field.push(candidate);
-    }
-    let best = field.iter().map(Candidate::median).fold(f64::INFINITY, f64::min);
-    let untuned = field.first().map(|candidate| candidate.plan.clone());
-    field.retain(|candidate| Some(&candidate.plan) == untuned.as_ref() || candidate.median() < HOPELESS * best);
-    let cpu = Session::new(&Device::cpu(), network)?;
-    let mut cpu_microseconds = Vec::new();
-    timed(&cpu, &input)?;
-    for run in 0..runs.max(1) {
-        cpu_microseconds.push(timed(&cpu, &input)?);
-        for candidate in field.iter_mut().filter(|_| run > 0) {
-            candidate.run(&input)?;
-        }
-    }
-    let untuned_microseconds = field.first().map_or(f64::NAN, Candidate::median);
-    let Some(best) = field.iter().min_by(|a, b| a.median().total_cmp(&b.median())) else { return Ok(None) };
-    let strategy = best.plan.choices.first().map_or(Strategy::Step, |choice| choice.strategy);
-    let PlanOptions { split, units, four_rows, held, .. } = best.options;
-    Ok(Some(Tuned {
-        recurrences: recurrences(network),
-        steps,
-        batch,
-        arithmetic,
-        strategy: best.options.strategy.unwrap_or(strategy),
-        split,
-        units,
-        four_rows,
-        held,
-        microseconds: best.median(),
-        untuned_microseconds,
-        cpu_microseconds: median(&cpu_microseconds),
-    }))
 }

@@ -1,9 +1,9 @@
 //! What is carried from run to run.
 
-use crate::error::{Error, Result};
+use crate::base::Real;
+use crate::base::error::{Error, Result};
+use crate::base::room::room;
 use crate::network::{Cell, Network, RecurrentSpec};
-use crate::reference::Real;
-use crate::room::room;
 
 /// The state of every recurrent layer of a network between two runs.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result};
+use super::state::{self, State};
+use crate::base::bits;
+use crate::base::error::{Error, Result};
 use crate::network::{Axis, MaskRule, Network, letters};
-use crate::state::{self, State};
 
 /// The input of a run, in the caller's memory.
 ///
@@ -63,16 +64,6 @@ impl<'a> Input<'a> {
         self.mask = Some(mask);
         self
     }
-}
-
-/// Bits of the mask that devices read, `[T, B]`.
-pub(crate) mod bits {
-    /// The step counts.
-    pub const VALID: u32 = 1;
-    /// An earlier step counts.
-    pub const SEEN_FORWARD: u32 = 2;
-    /// A later step counts.
-    pub const SEEN_REVERSE: u32 = 4;
 }
 
 /// An input that fits its network, time-major.
@@ -320,8 +311,8 @@ fn order(axes: &[Axis], width: Option<usize>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bits::{SEEN_FORWARD, SEEN_REVERSE, VALID};
     use super::*;
+    use crate::base::bits::{SEEN_FORWARD, SEEN_REVERSE, VALID};
 
     #[test]
     fn history_is_per_row_and_per_direction() {

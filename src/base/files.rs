@@ -9,9 +9,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use crate::error::{Error, Result};
-use crate::lock::lock;
-use crate::room::asking;
+use crate::base::error::{Error, Result};
+use crate::base::lock::lock;
+use crate::base::room::asking;
 
 /// Links that are followed to a file, as many as Linux follows.
 const MOST_LINKS: usize = 40;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
-use crate::printable::printable;
+use crate::base::printable::printable;
 
 /// Most characters of a message: names come from files and may have any length.
 const MOST: usize = 1000;

@@ -1,0 +1,13 @@
+//! The ground floor: errors, numbers, files, memory. It uses no other folder of the crate.
+
+pub(crate) mod bits;
+pub(crate) mod error;
+pub mod files;
+pub(crate) mod hash;
+pub(crate) mod lock;
+pub(crate) mod printable;
+pub(crate) mod process;
+mod real;
+pub(crate) mod room;
+
+pub use real::Real;

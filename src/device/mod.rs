@@ -1,0 +1,190 @@
+//! Where networks run: a device, opened.
+
+#[cfg(feature = "gpu")]
+mod on_gpu;
+#[cfg(feature = "gpu")]
+mod pipeline_cache;
+
+use std::sync::Arc;
+
+use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
+use crate::base::error::Result;
+use crate::cpu::{Cpu, CpuOptions};
+use crate::measured::Tuning;
+use crate::plan::MatrixUnits;
+
+/// A place to run networks: a GPU, or this CPU. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Device {
+    info: Arc<DeviceInfo>,
+    kind: Kind,
+    tuning: Option<Arc<Tuning>>,
+    /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
+    #[cfg(feature = "gpu")]
+    chosen_freely: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Cpu(Cpu),
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<crate::gpu::Context>),
+}
+
+impl Device {
+    /// This CPU, with all that it offers.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self::of_cpu(Cpu::best())
+    }
+
+    /// This CPU, as `options` say.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if the CPU has no such instruction set.
+    pub fn cpu_with(options: CpuOptions) -> Result<Self> {
+        Ok(Self::of_cpu(Cpu::new(options)?))
+    }
+
+    fn of_cpu(cpu: Cpu) -> Self {
+        Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, Kind::Cpu(cpu))
+    }
+
+    /// Opens the device that `choice` leads to.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, the driver's own errors.
+    pub fn open(choice: &DeviceChoice) -> Result<Self> {
+        Self::open_with(choice, DeviceOptions::default())
+    }
+
+    /// As [`Device::open`], with more than every run may use.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
+        pollster::block_on(Self::open_with_async(choice, options))
+    }
+
+    /// As [`Device::open`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Self> {
+        Self::open_with_async(choice, DeviceOptions::default()).await
+    }
+
+    /// As [`Device::open_with`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_with_async(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
+        if *choice == DeviceChoice::Cpu {
+            return Ok(Self::cpu());
+        }
+        Self::open_adapter(choice, options).await
+    }
+
+    /// The matrix units that it was opened with.
+    #[must_use]
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        match &self.kind {
+            Kind::Cpu(_) => None,
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => context.matrix_units(),
+        }
+    }
+
+    /// The tuning that may send a run to the CPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tuning_of_free_choice(&self) -> Option<&Arc<Tuning>> {
+        self.tuning.as_ref().filter(|_| self.chosen_freely)
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn info(&self) -> &Arc<DeviceInfo> {
+        &self.info
+    }
+
+    fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
+        Self {
+            info: Arc::new(info),
+            kind,
+            tuning: None,
+            #[cfg(feature = "gpu")]
+            chosen_freely: false,
+        }
+    }
+
+    /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
+    /// [`DeviceChoice::Auto`] leaves to the CPU what was measured to be faster there.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the tuning is another adapter's.
+    pub fn tuned(mut self, tuning: Tuning) -> Result<Self> {
+        tuning.check(&self.info)?;
+        self.tuning = Some(Arc::new(tuning));
+        Ok(self)
+    }
+
+    /// The device without what has been measured.
+    pub(crate) fn untuned(&self) -> Self {
+        Self { tuning: None, ..self.clone() }
+    }
+
+    /// Whether workgroups of one dispatch surely run at the same time, as far as anybody knows.
+    pub(crate) fn workgroups_meet(&self) -> bool {
+        match &self.kind {
+            Kind::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => context.limits().resident_workgroups > 0,
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tuning(&self) -> Option<&Arc<Tuning>> {
+        self.tuning.as_ref()
+    }
+
+    /// Bytes read and written per second when memory is copied on the device: what its kernels can reach at best.
+    /// Takes a fraction of a second and 256 MiB of the device's memory.
+    ///
+    /// # Errors
+    /// The driver's own errors.
+    pub fn measure_bandwidth(&self) -> Result<f64> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(copy_bandwidth()),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(context) => pollster::block_on(crate::gpu::bandwidth(context)),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+}
+
+/// Of this CPU, one thread; the best of five copies.
+fn copy_bandwidth() -> f64 {
+    const NUMBERS: usize = 16 << 20;
+    let (from, mut to) = (vec![1_u32; NUMBERS], vec![0_u32; NUMBERS]);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&mut to);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let moved = (2 * NUMBERS * size_of::<u32>()) as f64;
+    moved / best.max(1e-9)
+}
+
+#[cfg(not(feature = "gpu"))]
+impl Device {
+    #[expect(clippy::unused_async, reason = "the build with a GPU awaits here")]
+    async fn open_adapter(choice: &DeviceChoice, _: DeviceOptions) -> Result<Self> {
+        choice.narrowed(None, None).select(&[]).map(|_| Self::cpu())
+    }
+}

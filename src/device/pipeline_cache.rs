@@ -1,0 +1,90 @@
+//! The pipeline cache of a device: read from a file, given, and written.
+
+use std::path::Path;
+
+use super::{Device, Kind};
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::gpu::Context;
+use crate::gpu::pipeline_cache::{MAX_BYTES, is_given_back, opened, origin, sealed};
+
+impl Device {
+    fn context(&self) -> Option<&Context> {
+        match self.kind() {
+            Kind::Cpu(_) => None,
+            Kind::Gpu(context) => Some(context),
+        }
+    }
+
+    /// Keeps what the driver compiles from now on ready for [`Device::save_pipeline_cache`], and takes from `path` what
+    /// an earlier process saved there. Call it before the first session; kernels compiled earlier are not in the cache.
+    ///
+    /// `true` if what was there is used. `false` if there was no file, or one of another version, adapter or driver, or
+    /// a damaged one, which the log says; and always where no cache is to be had: on the CPU, on backends other than
+    /// Vulkan, and on a device of the application's own without [`wgpu::Features::PIPELINE_CACHE`].
+    ///
+    /// Only as trustworthy as the file: damage is noticed, intent is not. Keep it where nobody else writes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is a file that cannot be read; then nothing changes.
+    pub fn load_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
+        let path = path.as_ref();
+        let Some(context) = self.context() else { return Ok(false) };
+        let read = std::fs::metadata(path).and_then(|file| {
+            let small = file.len() <= MAX_BYTES;
+            if small { std::fs::read(path).map(Some) } else { Ok(None) }
+        });
+        let bytes = match read {
+            Ok(bytes) => bytes.ok_or_else(|| format!("expected at most {MAX_BYTES} bytes")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                context.begin_cache(None);
+                return Ok(false);
+            }
+            Err(source) => return Err(Error::Io { path: path.into(), source }),
+        };
+        let origin = origin(self.info());
+        let data = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| opened(&origin, bytes));
+        let data = data.inspect_err(|why| log::info!("{}: not used: {why}", path.display())).ok();
+        Ok(context.begin_cache(data))
+    }
+
+    /// As [`Device::load_pipeline_cache`], from bytes that [`Device::pipeline_cache`] gave; none to begin with.
+    ///
+    /// # Safety
+    /// The driver trusts `bytes`: they must be unchanged from [`Device::pipeline_cache`], of whatever process, adapter
+    /// and version.
+    #[expect(unsafe_code, reason = "the caller vouches for the bytes")]
+    pub unsafe fn use_pipeline_cache(&self, bytes: &[u8]) -> bool {
+        let Some(context) = self.context() else { return false };
+        let data = opened(&origin(self.info()), bytes);
+        let data = data.inspect_err(|why| log::info!("pipeline cache: not used: {why}")).ok();
+        context.begin_cache(data)
+    }
+
+    /// What the driver has compiled since [`Device::load_pipeline_cache`] or [`Device::use_pipeline_cache`], with what it
+    /// was given there; `None` before them, and where no cache is to be had.
+    #[must_use]
+    pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
+        Some(sealed(&origin(self.info()), &self.context()?.cache_data()?))
+    }
+
+    /// Writes [`Device::pipeline_cache`] to `path`, whole or not at all; missing folders are made. `false`, and nothing
+    /// is touched, if there is no cache or the driver has compiled nothing beyond what is there already.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn save_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
+        let path = path.as_ref();
+        let Some(data) = self.context().and_then(Context::cache_data) else { return Ok(false) };
+        let origin = origin(self.info());
+        let is_there = |there: &[u8]| there == data || is_given_back(there, &data);
+        if std::fs::read(path).is_ok_and(|bytes| opened(&origin, &bytes).is_ok_and(is_there)) {
+            return Ok(false);
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+        }
+        files::write(path, &sealed(&origin, &data))?;
+        Ok(true)
+    }
+}

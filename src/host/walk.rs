@@ -1,0 +1,120 @@
+//! The order of the stages, what each reads, and checks that their outputs fit into memory.
+
+use std::borrow::Cow;
+
+use crate::base::Real;
+use crate::base::error::Result;
+use crate::base::room::room;
+use crate::data::input::{Checked, Values};
+use crate::data::state::State;
+use crate::network::{Network, Source, Stage, StageKind};
+
+/// What [`Reference::forward`](crate::reference::Reference::forward) computed, time-major.
+#[derive(Clone, Debug)]
+pub struct Forward<F> {
+    /// Output of every stage, `[T, B, N]` or `[B, N]`.
+    pub stages: Vec<Vec<F>>,
+    /// Final state of every recurrent layer.
+    pub state: State<F>,
+}
+
+/// What a stage reads.
+pub(crate) struct Flow<'a, F> {
+    /// One or several `[T, B, N]` or `[B, N]`.
+    pub inputs: &'a [&'a [F]],
+    /// The network's tokens `[T, B]`, if it reads any.
+    pub tokens: &'a [u32],
+    /// Timesteps of the input.
+    pub steps: usize,
+    pub batch: usize,
+    /// Bits `[T, B]`, where they fit the input's timesteps.
+    pub mask: Option<&'a [u32]>,
+}
+
+/// What a run computes, and memory for the next.
+#[derive(Debug)]
+pub(crate) struct Memory<F> {
+    pub forward: Forward<F>,
+    /// Timesteps of every stage's output.
+    pub steps: Vec<usize>,
+}
+
+impl<F> Default for Memory<F> {
+    fn default() -> Self {
+        Self { forward: Forward { stages: Vec::new(), state: State { layers: Vec::new() } }, steps: Vec::new() }
+    }
+}
+
+/// Has `run` do every stage in order: its index, itself, what it reads, the state that it moves on, and the output,
+/// which may still hold that of another run. The outputs and their timesteps are left in the two lists.
+///
+/// What can fail fails before `run` is called.
+pub(crate) fn walk<F: Real>(
+    network: &Network,
+    checked: &Checked<'_>,
+    state: &mut State<F>,
+    (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
+    mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
+) -> Result<()> {
+    network.stage_steps_into(checked.steps, steps_out)?;
+    let (features, tokens) = match &checked.values {
+        Values::Features(values) => (F::of_f32(values), &[][..]),
+        Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
+    };
+    stages.resize_with(steps_out.len(), Vec::new);
+    let numbers = |stage: usize| product([steps_out[stage], checked.batch, network.stages()[stage].out_features]);
+    let mut all = 0usize;
+    for (index, stage) in network.stages().iter().enumerate() {
+        let (own, held) = (numbers(index), stages[index].capacity());
+        all = all.saturating_add(own.saturating_sub(held));
+        let shape = if stage.sequence_out { "[T, B, N]" } else { "[B, N]" };
+        room(|| format!("{} output {shape}", stage.label), own.saturating_sub(held), size_of::<F>())?;
+        if let StageKind::Conv1d { window, .. } = &stage.kind {
+            let seen = product([steps_out[index], checked.batch, stage.in_features, window.kernel_size]);
+            room(|| format!("{} windows [T, B, K*I]", stage.label), seen, size_of::<F>())?;
+        }
+    }
+    room(|| format!("outputs of all {} stages", steps_out.len()), all, size_of::<F>())?;
+    for (index, stage) in network.stages().iter().enumerate() {
+        let (before, output) = stages.split_at_mut(index);
+        let read = |source: &Source| match *source {
+            Source::Input => &features[..],
+            Source::Stage(index) => &before[index][..],
+        };
+        let (one, several);
+        let flow = Flow {
+            inputs: if let [source] = &stage.inputs[..] {
+                one = [read(source)];
+                &one
+            } else {
+                several = stage.inputs.iter().map(read).collect::<Vec<_>>();
+                &several
+            },
+            tokens,
+            steps: match stage.inputs[0] {
+                Source::Input => checked.steps,
+                Source::Stage(index) => steps_out[index],
+            },
+            batch: checked.batch,
+            mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
+        };
+        run(index, stage, &flow, state, &mut output[0])?;
+    }
+    Ok(())
+}
+
+/// Saturating: too large is too large.
+pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    sizes.into_iter().fold(1, usize::saturating_mul)
+}
+
+/// What a run of `batch` rows starts from: the given state, of the same shapes, or the network's own.
+pub(crate) fn begin<F: Real>(network: &Network, batch: usize, from: Option<&State>, to: &mut State<F>) {
+    let Some(from) = from else { return to.start(network, batch) };
+    to.shape(network, batch);
+    for (from, to) in from.layers.iter().zip(&mut to.layers) {
+        for (from, to) in [(&from.h, &mut to.h), (&from.c, &mut to.c)] {
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = F::from_f32(from));
+        }
+    }
+}

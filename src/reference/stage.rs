@@ -1,0 +1,103 @@
+//! A stage other than a recurrent level: its twin, and what it is called with.
+
+use super::weights::StageWeights;
+use super::{Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
+use crate::base::error::{Error, Result};
+use crate::host::Flow;
+use crate::network::{Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging};
+
+/// Every stage but recurrent levels.
+pub(crate) fn stateless<F: Real>(
+    stage: &Stage,
+    weights: &StageWeights<F>,
+    flow: &Flow<'_, F>,
+    output: &mut Vec<F>,
+) -> Result<()> {
+    let x = flow.inputs[0];
+    output.clear();
+    let sizes = [flow.steps, flow.batch, stage.in_features];
+    let row_len = flow.batch * stage.in_features;
+    *output = match (&stage.kind, weights) {
+        (StageKind::Embedding { .. }, StageWeights::Embedding(table)) => {
+            embedding(flow.tokens, table, stage.out_features, output);
+            return Ok(());
+        }
+        (StageKind::Softmax, _) => {
+            softmax(x, stage.in_features, output);
+            return Ok(());
+        }
+        (StageKind::Select(which), _) => {
+            let first = if *which == SelectStep::First { 0 } else { x.len() - row_len };
+            output.extend_from_slice(&x[first..][..row_len]);
+            return Ok(());
+        }
+        (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
+            linear(x, weight, bias, *activation)
+        }
+        (StageKind::Conv1d { window, activation, .. }, StageWeights::Matrix { weight, bias }) => {
+            let seen = windows(x, flow.steps, flow.batch, stage.in_features, window);
+            linear(&seen, weight, bias, *activation)
+        }
+        (StageKind::Pool1d { window, pool: how, count_include_pad }, _) => {
+            pool(x, sizes, window, *how, *count_include_pad, None)
+        }
+        (StageKind::GlobalPool(how), _) => {
+            let padding = Padding::default();
+            let window = Window { kernel_size: flow.steps, stride: 1, dilation: 1, padding };
+            pool(x, sizes, &window, *how, false, flow.mask)
+        }
+        (StageKind::LayerNorm { eps, .. }, StageWeights::LayerNorm([weight, bias])) => {
+            layer_norm(x, *eps, weight, bias)
+        }
+        (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
+            channelwise(x, channels, *activation)
+        }
+        (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
+        (StageKind::Merge(mode), _) => {
+            let parts =
+                [0, 1].map(|half| (x, Columns { stride: stage.in_features, offset: half * stage.out_features }));
+            let (how, scale) = merging(*mode);
+            joined(&parts, how, scale, stage.out_features)
+        }
+        (StageKind::Join(Join::Concat), _) => concatenated(flow.inputs, flow.batch * rows(stage, flow)),
+        (StageKind::Join(join), _) => {
+            let columns = Columns { stride: stage.out_features, offset: 0 };
+            let parts: Vec<_> = flow.inputs.iter().map(|&x| (x, columns)).collect();
+            let (how, scale) = joining(*join, parts.len());
+            joined(&parts, how, scale, stage.out_features)
+        }
+        _ => return Err(Error::network(&stage.label, "stage", "weights of its own kind", &"another kind")),
+    };
+    Ok(())
+}
+
+/// Timesteps that a stage's input really has.
+fn rows<F>(stage: &Stage, flow: &Flow<'_, F>) -> usize {
+    if stage.sequence_in { flow.steps } else { 1 }
+}
+
+/// The first part, then each further part met with it; the scale comes last.
+fn joined<F: Real>(parts: &[(&[F], Columns)], how: Combine, scale: f32, width: usize) -> Vec<F> {
+    let rows = parts[0].0.len() / parts[0].1.stride;
+    let mut output = vec![F::default(); rows * width];
+    let to = Columns { stride: width, offset: 0 };
+    for (index, &(x, from)) in parts.iter().enumerate() {
+        let how = if index == 0 { Combine::Copy } else { how };
+        let scale = if index + 1 == parts.len() { scale } else { 1.0 };
+        combine(how, scale, width, x, from, &mut output, to);
+    }
+    output
+}
+
+fn concatenated<F: Real>(inputs: &[&[F]], rows: usize) -> Vec<F> {
+    let stride = inputs.iter().map(|x| x.len() / rows).sum();
+    let mut output = vec![F::default(); rows * stride];
+    let mut offset = 0;
+    for x in inputs {
+        let width = x.len() / rows;
+        let from = Columns { stride: width, offset: 0 };
+        combine(Combine::Copy, 1.0, width, x, from, &mut output, Columns { stride, offset });
+        offset += width;
+    }
+    output
+}

@@ -1,0 +1,174 @@
+//! `src/` has no import circle between its rooms. A room is a folder of `src/`, or a file there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Room to the rooms it uses.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of src") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Code without comments and without what follows the unit tests' `#[cfg(test)]`, which ends a file.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// First names of all paths that begin with `crate::`, those of `crate::{a::b, c}` included.
+fn used(code: &str) -> BTreeSet<String> {
+    let name = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut names = BTreeSet::new();
+    for (at, lead) in code.match_indices("crate::") {
+        let rest = &code[at + lead.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            names.insert(name(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let mut start = true;
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => start = true,
+                _ if start && !c.is_whitespace() => {
+                    names.insert(name(&list[at..]));
+                    start = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    names
+}
+
+/// Names that `lib.rs` gives to items of a room, such as `crate::Error`.
+fn reexports(lib: &str, rooms: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for line in lib.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap_or_default()) {
+        let path = line.trim_start_matches("crate::");
+        let room = path.split("::").next().unwrap_or_default();
+        if rooms.contains(room) {
+            let items = path.rsplit("::").next().unwrap_or_default();
+            let items = path.split_once('{').map_or(items, |(_, list)| list.trim_end_matches('}'));
+            for item in items.split(',') {
+                names.insert(item.trim().to_owned(), room.to_owned());
+            }
+        }
+    }
+    names
+}
+
+fn graph(files: &[(String, String)], lib: &str) -> Graph {
+    let rooms: BTreeSet<String> = files.iter().map(|(room, _)| room.clone()).collect();
+    let names = reexports(lib, &rooms);
+    let mut graph = Graph::new();
+    for (room, text) in files {
+        let edges = graph.entry(room.clone()).or_default();
+        for name in used(&code(text)) {
+            let target = if rooms.contains(&name) { Some(&name) } else { names.get(&name) };
+            // A public facade of `lib.rs`, such as `tuning`, is for users; a macro has no room.
+            if let Some(target) = target.filter(|&target| target != room) {
+                edges.insert(target.clone());
+            }
+        }
+    }
+    graph
+}
+
+/// A circle, its first room named again at the end; `None` if there is none.
+fn circle(graph: &Graph) -> Option<Vec<String>> {
+    fn walk(graph: &Graph, room: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+        if let Some(at) = path.iter().position(|earlier| earlier == room) {
+            return Some(path[at..].iter().cloned().chain([room.to_owned()]).collect());
+        }
+        if done.contains(room) {
+            return None;
+        }
+        path.push(room.to_owned());
+        let found = graph.get(room).and_then(|uses| uses.iter().find_map(|next| walk(graph, next, path, done)));
+        path.pop();
+        done.insert(room.to_owned());
+        found
+    }
+    let mut done = BTreeSet::new();
+    graph.keys().find_map(|room| walk(graph, room, &mut Vec::new(), &mut done))
+}
+
+fn house() -> Graph {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    rust_files(&src, &mut paths);
+    let mut files = Vec::new();
+    for path in paths {
+        let inside = path.strip_prefix(&src).expect("a file of src");
+        let room = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+        let room = room.trim_end_matches(".rs").to_owned();
+        if room != "lib" {
+            files.push((room, std::fs::read_to_string(&path).expect("UTF-8")));
+        }
+    }
+    graph(&files, &std::fs::read_to_string(src.join("lib.rs")).expect("UTF-8"))
+}
+
+#[test]
+fn rooms_have_no_import_circle() {
+    let graph = house();
+    let circle = circle(&graph).map(|circle| circle.join(" -> "));
+    assert!(circle.is_none(), "import circle in src/: {}", circle.unwrap_or_default());
+    assert!(
+        graph["session"].contains("device") && graph["plan"].contains("network"),
+        "imports were not read: {graph:?}"
+    );
+}
+
+/// The lower floors use these rooms only.
+#[test]
+fn lower_floors_stay_low() {
+    let graph = house();
+    for (room, allowed) in [
+        ("base", &[][..]),
+        ("network", &["base"]),
+        ("host", &["base", "data", "network"]),
+        ("reference", &["base", "data", "host", "network"]),
+        ("plan", &["base", "network"]),
+    ] {
+        let uses = graph.get(room).unwrap_or_else(|| panic!("there is no room `{room}`"));
+        let extra: Vec<&String> = uses.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(extra.is_empty(), "`{room}` uses {extra:?}, allowed are {allowed:?}");
+    }
+}
+
+/// The check finds circles: through `use`, through a path in an expression, and through a name of `lib.rs`.
+#[test]
+fn a_made_up_circle_is_found() {
+    let of = |files: &[(&str, &str)], lib: &str| {
+        let files: Vec<_> = files.iter().map(|&(room, text)| (room.to_owned(), text.to_owned())).collect();
+        circle(&graph(&files, lib)).map(|circle| circle.join(" -> "))
+    };
+    let found =
+        of(&[("a", "use crate::b::B;"), ("b", "use crate::{c, d::{x, y}};"), ("c", ""), ("d", "crate::a::f()")], "");
+    assert_eq!(found.as_deref(), Some("a -> b -> d -> a"));
+    let found = of(&[("a", "use crate::b::B;"), ("b", "use crate::A;")], "pub use a::{A, Other};");
+    assert_eq!(found.as_deref(), Some("a -> b -> a"));
+    let fine = [
+        ("a", "use crate::b::B; // crate::c"),
+        ("b", "use crate::c::C;"),
+        ("c", "#[cfg(test)]\nmod tests {\nuse crate::a;"),
+    ];
+    assert_eq!(of(&fine, ""), None);
+    assert_eq!(of(&[("a", "use crate::a::other;")], ""), None, "a room may use itself");
+}
