@@ -41,7 +41,7 @@ impl Device {
     /// This CPU, as `options` say.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if the CPU has no such instruction set.
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) if the CPU has no such instruction set.
     pub fn cpu_with(options: CpuOptions) -> Result<Self> {
         Ok(Self::of_cpu(Cpu::new(options)?))
     }
@@ -53,7 +53,7 @@ impl Device {
     /// Opens the device that `choice` leads to.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if there is none, the driver's own errors.
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) if there is none, the driver's own errors.
     pub fn open(choice: &DeviceChoice) -> Result<Self> {
         Self::open_with(choice, DeviceOptions::default())
     }
@@ -121,7 +121,7 @@ impl Device {
     /// [`DeviceChoice::Auto`] leaves to the CPU what was measured to be faster there.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the tuning is another adapter's.
+    /// [`Error::Malformed`](crate::Error::Malformed) if the tuning is another adapter's.
     pub fn tuned(mut self, tuning: Tuning) -> Result<Self> {
         tuning.check(&self.info)?;
         self.tuning = Some(Arc::new(tuning));
