@@ -22,7 +22,7 @@ fn candidates(
     let write_at = row * (2u + 2u * COUNT);
 
     let bad = first_bad(row_at, live, local);
-    var place = best(row_at, live, local, Place(0.0, NOBODY));
+    var place = best(row_at, live, local, Place(0.0, NO_INDEX));
     let highest = place.value;
     let sum = log_sum(row_at, live, local, highest);
     if live && local == 0u {

@@ -211,7 +211,7 @@ fn choose(
     let row_at = row * FEATURES;
 
     let bad = first_bad(row_at, live, local);
-    let highest = best(row_at, live, local, Place(0.0, NOBODY));
+    let highest = best(row_at, live, local, Place(0.0, NO_INDEX));
     let sum = log_sum(row_at, live, local, highest.value);
     let done = progress[at];
     var token = min(highest.index, FEATURES - 1u);
@@ -222,7 +222,7 @@ fn choose(
     if !live || local != 0u || done >= settings[MOST] {
         return;
     }
-    if bad != NOBODY {
+    if bad != NO_INDEX {
         progress[at + 1u] = BAD;
         progress[at + 2u] = bad;
         progress[at + 3u] = x[row_at + bad];

@@ -2,7 +2,7 @@
 // the first of them finds counted before it leaves is the answer.
 
 override GROUP: u32 = 64u;       // as many invocations as a workgroup may have
-override PATIENCE: u32 = 1u;     // looks before a workgroup leaves
+override MAX_LOOKS: u32 = 1u;     // looks before a workgroup leaves
 
 @group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>; // arrived, and found by the first
 
@@ -13,7 +13,7 @@ fn probe(@builtin(local_invocation_index) index: u32) {
     }
     let arrived = atomicAdd(&counts[0], 1u);
     var found = 0u;
-    for (var look = 0u; look < PATIENCE; look++) {
+    for (var look = 0u; look < MAX_LOOKS; look++) {
         found = atomicLoad(&counts[0]);
     }
     if arrived == 0u {

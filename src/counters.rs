@@ -9,7 +9,7 @@ pub struct Counters {
     /// Runs, the recorded ones included.
     pub runs: u64,
     /// Of the runs, those of a GPU's session that went to the CPU ([`Session::prefers_cpu`](crate::Session::prefers_cpu)).
-    pub runs_aside: u64,
+    pub runs_on_cpu: u64,
     /// Timesteps × batch rows, those that fill up included.
     pub steps: u64,
     /// Dispatches on the device; 0 on the CPU.
@@ -20,7 +20,7 @@ pub struct Counters {
     pub bytes_from_device: u64,
     /// Plans made ready; stands still once every size has been there.
     pub plans: u64,
-    /// Runs that workgroups waited in vain in and that were done again step by step.
+    /// Runs of the strategy `resident` that timed out and were repeated one step at a time.
     pub fall_backs: u64,
     /// Whether the device is known to be lost.
     pub device_lost: bool,
@@ -30,7 +30,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     runs: AtomicU64,
-    runs_aside: AtomicU64,
+    runs_on_cpu: AtomicU64,
     steps: AtomicU64,
     dispatches: AtomicU64,
     bytes_to_device: AtomicU64,
@@ -50,7 +50,7 @@ impl Meter {
     pub fn read(&self, device_lost: bool) -> Counters {
         Counters {
             runs: self.runs.load(Relaxed),
-            runs_aside: self.runs_aside.load(Relaxed),
+            runs_on_cpu: self.runs_on_cpu.load(Relaxed),
             steps: self.steps.load(Relaxed),
             dispatches: self.dispatches.load(Relaxed),
             bytes_to_device: self.bytes_to_device.load(Relaxed),
@@ -60,15 +60,15 @@ impl Meter {
             device_lost,
         }
     }
+
+    /// Of the runs counted, one of a GPU's session was done on the CPU.
+    pub fn on_cpu(&self) {
+        self.runs_on_cpu.fetch_add(1, Relaxed);
+    }
 }
 
 #[cfg(feature = "gpu")]
 impl Meter {
-    /// Of the runs counted, one was not the device's.
-    pub fn aside(&self) {
-        self.runs_aside.fetch_add(1, Relaxed);
-    }
-
     pub fn sent(&self, bytes: u64) {
         self.bytes_to_device.fetch_add(bytes, Relaxed);
     }

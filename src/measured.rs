@@ -171,15 +171,15 @@ impl Tuning {
         })
     }
 
-    /// `options` with the measured choice for this run; a wish of the caller goes before it.
+    /// `options` with the measured choice for this run; an option of the caller takes precedence.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no plan"))]
     pub(crate) fn apply(&self, network: &Network, shape: RunShape, options: PlanOptions) -> Option<PlanOptions> {
-        let wished = options.strategy.is_some()
+        let overridden = options.strategy.is_some()
             || options.split.is_some()
             || options.units.is_some()
             || options.four_rows.is_some()
             || options.held.is_some();
-        let tuned = self.find(network, options.arithmetic, shape.steps, shape.batch).filter(|_| !wished)?;
+        let tuned = self.find(network, options.arithmetic, shape.steps, shape.batch).filter(|_| !overridden)?;
         Some(tuned.options(options))
     }
 }

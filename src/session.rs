@@ -11,12 +11,9 @@ use crate::base::room::room;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
 use crate::data::input::{Checked, Input, swap_outer};
-use crate::data::run::{Raw, Wish};
+use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::device::{Device, Kind};
-#[cfg(feature = "gpu")]
-use crate::gpu::Start;
-use crate::host::Forward;
 use crate::network::{Axis, Network};
 #[cfg(feature = "gpu")]
 use crate::plan::RunShape;
@@ -36,12 +33,20 @@ pub struct Session {
 enum Engine {
     Cpu(cpu::Engine),
     #[cfg(feature = "gpu")]
-    Gpu(Box<crate::gpu::Engine>, Aside),
+    Gpu(Box<crate::gpu::Engine>, Fallback),
 }
 
-/// The same network on this CPU, made when it is first found to be faster there.
+/// CPU fallback, created the first time tuning prefers the CPU.
 #[cfg(feature = "gpu")]
-type Aside = OnceLock<(cpu::Engine, Arc<DeviceInfo>)>;
+type Fallback = OnceLock<(cpu::Engine, Arc<DeviceInfo>)>;
+
+/// Where a run is done.
+enum Place<'a> {
+    /// On this CPU, which is named if it is not the session's device.
+    Cpu(&'a cpu::Engine, Option<&'a Arc<DeviceInfo>>),
+    #[cfg(feature = "gpu")]
+    Gpu(&'a crate::gpu::Engine),
+}
 
 /// The answer of a run.
 #[derive(Clone, Debug)]
@@ -90,7 +95,7 @@ impl Session {
         Self::with_options(device, network, PlanOptions::default())
     }
 
-    /// As [`Session::new`], with wishes about how the work is cut up.
+    /// As [`Session::new`], with options that override the plan.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -114,7 +119,7 @@ impl Session {
                 Box::new(
                     crate::gpu::Engine::new(gpu.clone(), &network, options, device.tuning(), meter.clone()).await?,
                 ),
-                Aside::new(),
+                Fallback::new(),
             ),
         };
         // The CPU has nothing to cut up, and one arithmetic.
@@ -157,7 +162,7 @@ impl Session {
     /// An input or a state of the wrong shape, a token outside the table, sizes beyond the
     /// adapter's limits, a lost device. The session stays usable, but for a lost device.
     pub fn run(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
-        self.run_wish(input, state, Wish::default())
+        self.run_request(input, state, RunRequest::default())
     }
 
     /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, for
@@ -170,18 +175,22 @@ impl Session {
     pub fn run_into(&self, input: Input<'_>, state: Option<&State>, output: &mut Output) -> Result<()> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        let by_cpu = self.by_cpu(&checked, state, |forward, aside| {
+        let (engine, fallback) = match self.place(&checked) {
+            Place::Cpu(engine, fallback) => (engine, fallback),
+            #[cfg(feature = "gpu")]
+            Place::Gpu(_) => {
+                *output = self.run(input, state)?;
+                return Ok(());
+            }
+        };
+        self.count(&checked, fallback);
+        engine.forward(&checked, state, |forward| {
             if let Some(last) = forward.stages.last_mut() {
                 std::mem::swap(last, &mut output.values);
             }
             std::mem::swap(&mut forward.state, &mut output.state);
-            output.device.clone_from(aside.unwrap_or(self.device.info()));
-        });
-        let Some(done) = by_cpu else {
-            *output = self.run(input, state)?;
-            return Ok(());
-        };
-        done?;
+            output.device.clone_from(fallback.unwrap_or(self.device.info()));
+        })?;
         self.put_in_order(&checked, &mut output.values, &mut output.shape);
         output.axes = self.network.output_axes();
         output.timing = Timing { wall: start.elapsed(), gpu: None, encoding: None };
@@ -193,7 +202,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_timed(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
-        self.run_wish(input, state, Wish { timestamps: true, ..Wish::default() })
+        self.run_request(input, state, RunRequest { timestamps: true, ..RunRequest::default() })
     }
 
     /// As [`Session::run`], without blocking the thread while the GPU works. On the CPU device
@@ -204,22 +213,7 @@ impl Session {
     pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        if let Some(raw) = self.on_cpu(&checked, state, Wish::default()) {
-            return Ok(self.output(&checked, raw?, start));
-        }
-        let raw = match &self.engine {
-            Engine::Cpu(_) => Raw::default(),
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine, _) => {
-                let raw = engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?;
-                if raw.lost_patience {
-                    engine.stop_waiting();
-                    engine.submit(&checked, Start::Host(state), Wish::default()).await?.resolve().await?
-                } else {
-                    raw
-                }
-            }
-        };
+        let raw = self.raw(&checked, state, RunRequest::default(), Wait::Await).await?;
         Ok(self.output(&checked, raw, start))
     }
 
@@ -229,7 +223,7 @@ impl Session {
     /// As [`Session::run`].
     pub fn trace(&self, input: Input<'_>, state: Option<&State>) -> Result<Trace> {
         let checked = Checked::new(&self.network, input, state)?;
-        let raw = self.execute(&checked, state, Wish { trace: true, ..Wish::default() })?;
+        let raw = self.execute(&checked, state, RunRequest { trace: true, ..RunRequest::default() })?;
         Ok(Trace { stages: raw.stages, state: raw.state })
     }
 
@@ -258,28 +252,37 @@ impl Session {
         }
     }
 
-    fn run_wish(&self, input: Input<'_>, state: Option<&State>, wish: Wish) -> Result<Output> {
+    fn run_request(&self, input: Input<'_>, state: Option<&State>, request: RunRequest) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        let raw = self.execute(&checked, state, wish)?;
+        let raw = self.execute(&checked, state, request)?;
         Ok(self.output(&checked, raw, start))
     }
 
-    pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Result<Raw> {
-        if let Some(raw) = self.on_cpu(input, state, wish) {
-            return raw;
-        }
-        match &self.engine {
-            Engine::Cpu(_) => Ok(Raw::default()),
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine, _) => {
-                let raw = pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()?;
-                if !raw.lost_patience {
-                    return Ok(raw);
-                }
-                engine.stop_waiting();
-                pollster::block_on(engine.submit(input, Start::Host(state), wish))?.wait()
+    pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest) -> Result<Raw> {
+        pollster::block_on(self.raw(input, state, request, Wait::Block))
+    }
+
+    #[cfg_attr(
+        not(feature = "gpu"),
+        expect(clippy::unused_async, unused_variables, reason = "the CPU device does not wait")
+    )]
+    async fn raw(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest, wait: Wait) -> Result<Raw> {
+        match self.place(input) {
+            Place::Cpu(engine, fallback) => {
+                self.count(input, fallback);
+                engine.forward(input, state, |forward| {
+                    let stages = if request.trace {
+                        std::mem::take(&mut forward.stages)
+                    } else {
+                        forward.stages.last_mut().map(std::mem::take).into_iter().collect()
+                    };
+                    let (state, fallback) = (std::mem::take(&mut forward.state), fallback.cloned());
+                    Raw { stages, state, fallback, ..Raw::default() }
+                })
             }
+            #[cfg(feature = "gpu")]
+            Place::Gpu(engine) => engine.run(input, state, request, wait).await,
         }
     }
 
@@ -301,42 +304,30 @@ impl Session {
         }
     }
 
-    /// The answer of the CPU, if this run is the CPU's.
-    fn on_cpu(&self, input: &Checked<'_>, state: Option<&State>, wish: Wish) -> Option<Result<Raw>> {
-        self.by_cpu(input, state, |forward, aside| {
-            let stages = if wish.trace {
-                std::mem::take(&mut forward.stages)
-            } else {
-                forward.stages.last_mut().map(std::mem::take).into_iter().collect()
-            };
-            Raw { stages, state: std::mem::take(&mut forward.state), aside: aside.cloned(), ..Raw::default() }
-        })
-    }
-
-    /// Has the CPU do a run that is the CPU's, and `take` what it computed; with the CPU's name if that is not the
-    /// session's device. A GPU's engine counts its own runs.
-    fn by_cpu<R>(
-        &self,
-        input: &Checked<'_>,
-        state: Option<&State>,
-        take: impl FnOnce(&mut Forward<f32>, Option<&Arc<DeviceInfo>>) -> R,
-    ) -> Option<Result<R>> {
-        let (engine, aside) = match &self.engine {
-            Engine::Cpu(engine) => (engine, None),
+    /// Where a run is done: on the session's device, or on this CPU where tuning prefers it.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "there is one place"))]
+    fn place(&self, input: &Checked<'_>) -> Place<'_> {
+        match &self.engine {
+            Engine::Cpu(engine) => Place::Cpu(engine, None),
             #[cfg(feature = "gpu")]
-            Engine::Gpu(_, aside) => {
-                let why = self.prefers_cpu(input.steps, input.batch)?;
-                let (engine, info) = aside.get_or_init(|| {
+            Engine::Gpu(engine, fallback) => {
+                let Some(why) = self.prefers_cpu(input.steps, input.batch) else { return Place::Gpu(engine) };
+                let (engine, info) = fallback.get_or_init(|| {
                     log::info!("runs of T = {}, B = {} go to the CPU: {why}", input.steps, input.batch);
                     let device = Device::cpu();
                     (cpu::Engine::new(cpu::Cpu::best(), &self.network), device.info().clone())
                 });
-                self.meter.aside();
-                (engine, Some(info))
+                Place::Cpu(engine, Some(info))
             }
-        };
+        }
+    }
+
+    /// Counts a run on the CPU. A GPU's engine counts its own.
+    fn count(&self, input: &Checked<'_>, fallback: Option<&Arc<DeviceInfo>>) {
+        if fallback.is_some() {
+            self.meter.on_cpu();
+        }
         self.meter.run(input.steps, input.batch, 0);
-        Some(engine.forward(input, state, |forward| take(forward, aside)))
     }
 
     /// A run on the CPU device from and into slots of `state`: row r goes on in its batch row `slots[r]`, no two
@@ -386,7 +377,7 @@ impl Session {
             shape,
             axes: self.network.output_axes(),
             state: raw.state,
-            device: raw.aside.unwrap_or_else(|| self.device.info().clone()),
+            device: raw.fallback.unwrap_or_else(|| self.device.info().clone()),
             timing,
         }
     }

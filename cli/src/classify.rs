@@ -62,8 +62,8 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let fell_back = source::fell_back(choice, &info);
     let mut place = source::place(choice, &info);
     let counted = classifier.session().counters();
-    if counted.runs_aside > 0 {
-        place += &format!("; {} of {} runs on the CPU, measured faster there", counted.runs_aside, counted.runs);
+    if counted.runs_on_cpu > 0 {
+        place += &format!("; {} of {} runs on the CPU, measured faster there", counted.runs_on_cpu, counted.runs);
     }
     let answers = Answers { texts, predictions, expected, confusion, labels, device: info, fell_back, place, time };
     match args.format {

@@ -1,7 +1,7 @@
 // What a row of logits says, read by one workgroup. Who uses it declares `x` (the logits' bits),
 // FEATURES and WORKGROUP, a power of two. Twin: src/reference/logits.rs.
 
-const NOBODY: u32 = 0xffffffffu;
+const NO_INDEX: u32 = 0xffffffffu;
 
 struct Place {
     value: f32,
@@ -25,9 +25,9 @@ fn before(a: Place, b: Place) -> bool {
     return a.value > b.value || (a.value == b.value && a.index < b.index);
 }
 
-// The first logit that is NaN or infinite, else NOBODY.
+// The first logit that is NaN or infinite, else NO_INDEX.
 fn first_bad(row_at: u32, live: bool, local: u32) -> u32 {
-    var first = NOBODY;
+    var first = NO_INDEX;
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
         let k = k0 + local;
         if live && k < FEATURES && !finite(row_at + k) {
@@ -43,14 +43,14 @@ fn first_bad(row_at: u32, live: bool, local: u32) -> u32 {
     return first;
 }
 
-// The best logit behind `last`, or of all where that is NOBODY.
+// The best logit behind `last`, or of all where that is NO_INDEX.
 fn best(row_at: u32, live: bool, local: u32, last: Place) -> Place {
-    var found = Place(0.0, NOBODY);
+    var found = Place(0.0, NO_INDEX);
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
         let k = k0 + local;
         if live && k < FEATURES && finite(row_at + k) {
             let here = Place(logit(row_at + k), k);
-            if (last.index == NOBODY || before(last, here)) && (found.index == NOBODY || before(here, found)) {
+            if (last.index == NO_INDEX || before(last, here)) && (found.index == NO_INDEX || before(here, found)) {
                 found = here;
             }
         }
@@ -62,7 +62,7 @@ fn best(row_at: u32, live: bool, local: u32, last: Place) -> Place {
         workgroupBarrier();
         if local < half {
             let here = Place(values[local + half], indices[local + half]);
-            if here.index != NOBODY && (found.index == NOBODY || before(here, found)) {
+            if here.index != NO_INDEX && (found.index == NO_INDEX || before(here, found)) {
                 found = here;
                 values[local] = here.value;
                 indices[local] = here.index;

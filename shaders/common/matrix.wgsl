@@ -1,7 +1,7 @@
 // A tile of a matrix product on matrix units, for kernels that bring the factors.
 //
 // A workgroup makes BLOCKS blocks of SIDE rows by STRIPS strips of SIDE columns, a subgroup one
-// strip of all blocks. Nobody knows how large a subgroup is before it runs: a workgroup has room
+// strip of all blocks. The size of a subgroup is not known before it runs: a workgroup has room
 // for STRIPS of the largest. Where they are smaller, those beyond only bring factors.
 
 override STRIPS: u32 = 4u;

@@ -3,12 +3,12 @@
 //
 // Every h is stored there once, coded so that no h is 0; consumers spin until what they need is
 // no longer 0. The value itself is the message, so no order between memory operations is needed.
-// Nothing promises that workgroups run at the same time: every invocation's patience is bounded,
-// and once it is lost, nobody waits any longer and the host, which reads `exchange[0]` and the
-// number of workgroups that came through, runs the steps one by one instead.
+// WebGPU does not promise that workgroups run concurrently. So the looks of every invocation are
+// bounded: if one times out, all stop waiting, and the host, which reads `exchange[TIMED_OUT]` and
+// `exchange[FINISHED]`, repeats the run one step at a time.
 
 override ROWS: u32 = 1u;      // B
-override SPINS: u32 = 1u;     // patience of an invocation, in looks at four numbers, for the whole dispatch
+override SPINS: u32 = 1u;     // looks at four numbers after which an invocation times out, of the whole dispatch
 override STATE_QUADS: u32 = (STATE + 3u) / 4u;
 override STATES: u32 = ROWS * ((STATE + 3u) / 4u);
 override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
@@ -16,7 +16,7 @@ override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
 @group(0) @binding(8) var<storage, read_write> exchange: array<atomic<u32>>; // [HEAD], then [T, LANES, B, STATE]
 
 var<workgroup> state: array<vec4<f32>, STATES>;   // [B, K] h(t-1)
-var<private> patience: u32;
+var<private> looks_left: u32;
 
 const HEAD: u32 = 64u;
 const TIMED_OUT: u32 = 0u;         // 1 once an invocation timed out
@@ -61,13 +61,13 @@ fn received(at: vec4<u32>) -> vec4<f32> {
             words = look;
             break;
         }
-        if patience == 0u {
+        if looks_left == 0u {
             atomicStore(&exchange[TIMED_OUT], 1u);
             break;
         }
-        patience -= 1u;
-        if patience % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
-            patience = 0u;
+        looks_left -= 1u;
+        if looks_left % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
+            looks_left = 0u;
         }
     }
     return bitcast<vec4<f32>>(words ^ vec4<u32>(KEY));
@@ -82,7 +82,7 @@ fn recurrent_resident(
     let index = local.y * UNITS + local.x;
     let unit = group.x * UNITS + local.x;
     let base = weights_of(lane);
-    patience = SPINS;
+    looks_left = SPINS;
     hold(base, unit, local.y);
     var step = params.first;
     for (; step < params.end; step++) {
@@ -137,7 +137,7 @@ fn recurrent_resident(
             workgroupBarrier();
         }
     }
-    if index == 0u && step == params.end && patience > 0u {
+    if index == 0u && step == params.end && looks_left > 0u {
         atomicAdd(&exchange[FINISHED], 1u);
     }
 }

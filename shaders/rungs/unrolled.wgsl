@@ -7,7 +7,7 @@
 const BLOCK: u32 = 8u;      // quads of k that a subgroup fetches at once: its invocations
 
 var<private> held: array<array<array<Product, 4>, BLOCK>, BLOCKS>;    // 0 past the last quad
-var<private> brought: array<vec4<f32>, BLOCKS>;                       // this invocation's quads of h(t-1)
+var<private> fetched: array<vec4<f32>, BLOCKS>;                       // this invocation's quads of h(t-1)
 
 // The loops that fetch count from a number that no compiler knows: unrolled, their branches would take it seconds.
 fn hold(base: u32, unit: u32, first: u32) {
@@ -22,12 +22,12 @@ fn bring() {
     let position = subgroupExclusiveAdd(1u);
     for (var i = params.first; i < params.first + (STATE_QUADS + BLOCK - 1u) / BLOCK; i++) {
         let block = i - params.first;
-        brought[block] = state[min(block * BLOCK + position, STATE_QUADS - 1u)];
+        fetched[block] = state[min(block * BLOCK + position, STATE_QUADS - 1u)];
     }
 }
 
 fn of_block(block: u32) -> Gates {
-    let mine = brought[block];
+    let mine = fetched[block];
     var sum = product(subgroupBroadcast(mine, 0u), held[block][0]);
     sum += product(subgroupBroadcast(mine, 1u), held[block][1]);
     sum += product(subgroupBroadcast(mine, 2u), held[block][2]);
@@ -42,7 +42,7 @@ fn of_block(block: u32) -> Gates {
 fn summed(base: u32, unit: u32, y: u32) -> Gates {
     bring();
     var sum = Gates();
-    // Always so. Without it LLVM moves the additions behind the branch of whoever asked, and the products to the stack.
+    // Always so. Without it LLVM moves the additions behind the branch that uses them, and the products to the stack.
     if params.steps > 0u {
         sum = of_block(0u);
         if BLOCKS > 1u {

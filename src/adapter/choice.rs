@@ -87,9 +87,9 @@ pub(crate) enum Selected {
 }
 
 impl DeviceChoice {
-    /// The choice with [`DeviceChoice::Auto`] narrowed by the environment's wishes.
+    /// The choice with [`DeviceChoice::Auto`] narrowed by the environment.
     pub(crate) fn narrowed(&self, backend: Option<String>, name: Option<String>) -> Self {
-        let filled = |wish: Option<String>| wish.map(|w| w.trim().to_ascii_lowercase()).filter(|w| !w.is_empty());
+        let filled = |request: Option<String>| request.map(|w| w.trim().to_ascii_lowercase()).filter(|w| !w.is_empty());
         match (self, filled(backend), filled(name)) {
             (Self::Auto, None, None) => Self::Auto,
             (Self::Auto, backend, name) => Self::Adapter { backend, name },
@@ -105,17 +105,17 @@ impl DeviceChoice {
             Self::Software => info.kind == DeviceKind::Software,
             Self::Adapter { backend, name } => {
                 // WGPU_BACKEND may list several, and spells some in its own way.
-                let same = |wish: &str| match wish.trim() {
+                let same = |request: &str| match request.trim() {
                     "opengl" | "gles" => info.backend == "gl",
                     "vk" => info.backend == "vulkan",
                     "mtl" => info.backend == "metal",
                     "d3d12" => info.backend == "dx12",
-                    wish => info.backend == wish,
+                    request => info.backend == request,
                 };
-                backend.as_ref().is_none_or(|wish| wish.split(',').any(same))
+                backend.as_ref().is_none_or(|request| request.split(',').any(same))
                     && name
                         .as_ref()
-                        .is_none_or(|wish| info.name.to_ascii_lowercase().contains(&wish.to_ascii_lowercase()))
+                        .is_none_or(|request| info.name.to_ascii_lowercase().contains(&request.to_ascii_lowercase()))
             }
         };
         // GL is the slowest road to a GPU that another backend reaches too.
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_wish_is_granted_or_refused() {
         let machine = machine();
-        for (wish, index) in [
+        for (request, index) in [
             ("gpu", 4),
             ("software", 0),
             ("vulkan", 4),
@@ -183,12 +183,12 @@ mod tests {
             ("vulkan:LLVMpipe", 0),
             ("llvmpipe", 0),
         ] {
-            assert_eq!(select(wish, &machine).ok(), Some(Selected::Adapter(index)), "{wish}");
+            assert_eq!(select(request, &machine).ok(), Some(Selected::Adapter(index)), "{request}");
         }
         assert_eq!(select("cpu", &machine).ok(), Some(Selected::Cpu));
-        for wish in ["metal", "arc", "gl:arc"] {
-            let error = select(wish, &machine).expect_err(wish).to_string();
-            assert!(error.starts_with(&format!("no adapter for `{wish}`; present: llvmpipe")), "{error}");
+        for request in ["metal", "arc", "gl:arc"] {
+            let error = select(request, &machine).expect_err(request).to_string();
+            assert!(error.starts_with(&format!("no adapter for `{request}`; present: llvmpipe")), "{error}");
         }
         assert!(select("gpu", &machine[..1]).is_err());
         assert!(select("software", &machine[1..]).is_err());
@@ -197,15 +197,15 @@ mod tests {
 
     #[test]
     fn the_environment_narrows_auto_only() {
-        let wish = |text: &str| Some(text.to_owned());
+        let request = |text: &str| Some(text.to_owned());
         let narrowed = |choice: &str, backend, name| {
             choice.parse::<DeviceChoice>().expect("valid").narrowed(backend, name).select(&machine()).ok()
         };
-        assert_eq!(narrowed("auto", wish("gl"), None), Some(Selected::Adapter(3)));
-        assert_eq!(narrowed("auto", wish("opengl"), wish("Radeon")), Some(Selected::Adapter(1)));
-        assert_eq!(narrowed("auto", wish("metal,vk"), wish("LLVM")), Some(Selected::Adapter(0)));
-        assert_eq!(narrowed("auto", wish("metal"), None), None, "an unfulfilled wish is an error");
-        assert_eq!(narrowed("auto", wish(""), None), Some(Selected::Adapter(4)));
-        assert_eq!(narrowed("cpu", wish("gl"), None), Some(Selected::Cpu));
+        assert_eq!(narrowed("auto", request("gl"), None), Some(Selected::Adapter(3)));
+        assert_eq!(narrowed("auto", request("opengl"), request("Radeon")), Some(Selected::Adapter(1)));
+        assert_eq!(narrowed("auto", request("metal,vk"), request("LLVM")), Some(Selected::Adapter(0)));
+        assert_eq!(narrowed("auto", request("metal"), None), None, "a request that no adapter meets is an error");
+        assert_eq!(narrowed("auto", request(""), None), Some(Selected::Adapter(4)));
+        assert_eq!(narrowed("cpu", request("gl"), None), Some(Selected::Cpu));
     }
 }

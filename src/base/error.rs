@@ -149,9 +149,9 @@ pub enum Error {
         /// Who sets the limit.
         limit_name: String,
     },
-    /// No adapter answers to the wish.
+    /// No adapter matches the request.
     NoAdapter {
-        /// The wish.
+        /// The request.
         wanted: String,
         /// The adapters that are there.
         present: Vec<String>,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::simd::Token;
 use crate::base::error::{Error, Result};
 
-/// Wishes about the CPU device. The default is best for nearly everyone.
+/// Options of the CPU device. The defaults suit nearly all uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
     /// Threads that a run may use, its caller's among them; by default as many as the system
@@ -92,7 +92,7 @@ impl FromStr for InstructionSet {
     }
 }
 
-/// The CPU device, its wishes granted.
+/// The CPU device with its options resolved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cpu {
     pub(super) token: Token,

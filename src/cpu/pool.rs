@@ -17,7 +17,7 @@ use crate::base::process::process;
 pub(super) const HURRY: u32 = 1_000;
 /// ... then leaving the core to others in between, before it sleeps: some 20 and 200 µs. To be woken takes as long on
 /// a virtual machine, and the next call of a stream often comes sooner.
-pub(super) const PATIENCE: u32 = HURRY + 500;
+pub(super) const MAX_LOOKS: u32 = HURRY + 500;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -152,11 +152,11 @@ impl Seat {
     }
 }
 
-/// Waits, at last asleep: whoever makes it true unparks this thread.
+/// Waits, first spinning, then parked: the thread that makes it true unparks this one.
 fn until(condition: impl Fn() -> bool) {
     let mut looks = 0;
     while !condition() {
-        if looks < PATIENCE { pause(&mut looks, HURRY) } else { thread::park() }
+        if looks < MAX_LOOKS { pause(&mut looks, HURRY) } else { thread::park() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::pool::{HURRY, PATIENCE, pause};
+use super::pool::{HURRY, MAX_LOOKS, pause};
 
 /// Things that one thread uses at a time and keeps for the next.
 ///
@@ -22,7 +22,7 @@ impl<T> Spares<T> {
     /// Keeps `one` for the next.
     pub fn put(&self, one: T) {
         let mut looks = 0;
-        while looks <= PATIENCE {
+        while looks <= MAX_LOOKS {
             if let Some(mut list) = self.lists.iter().find_map(free) {
                 list.push(one);
                 return;
@@ -36,7 +36,7 @@ impl<T: Default> Spares<T> {
     /// One that was kept, else a new one.
     pub fn take(&self) -> T {
         let mut looks = 0;
-        while looks <= PATIENCE {
+        while looks <= MAX_LOOKS {
             let mut all_seen = true;
             for list in &self.lists {
                 match free(list).map(|mut list| list.pop()) {

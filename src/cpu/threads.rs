@@ -120,7 +120,7 @@ pub(super) struct Exchange {
     numbers: [Vec<AtomicU32>; 2],
     arrived: AtomicUsize,
     meeting: AtomicUsize,
-    /// Whether a thread has died, so that nobody waits for it.
+    /// Whether a thread has died, so that the others stop waiting.
     broken: AtomicBool,
 }
 
@@ -191,7 +191,7 @@ fn until(condition: impl Fn() -> bool) {
 
 /// Where one thread leaves projections for the one that takes the steps, chunk by chunk.
 ///
-/// Whoever comes first claims a chunk, so that a thread that is late delays nobody.
+/// The first thread to arrive claims a chunk, so that a late thread does not delay the others.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     /// Of even and of odd chunks.
@@ -238,7 +238,7 @@ impl Ahead {
         }
     }
 
-    /// The next chunk, computed here if nobody has begun it.
+    /// The next chunk, computed here if no other thread has begun it.
     pub fn take(&self, chunk: usize, into: &mut Vec<f32>, compute: impl FnOnce(&mut Vec<f32>)) {
         if self.claim(chunk) {
             compute(into);
@@ -277,7 +277,7 @@ mod tests {
         });
     }
 
-    /// Every chunk comes once and in order, whoever computes it.
+    /// Every chunk comes once and in order, whichever thread computes it.
     #[test]
     fn chunks_are_taken_in_order() {
         let (mut ahead, chunks) = (Ahead::default(), 500u16);

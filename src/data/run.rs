@@ -6,9 +6,18 @@ use std::time::Duration;
 use super::state::State;
 use crate::adapter::DeviceInfo;
 
+/// How the caller of a run waits for the GPU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// Its thread blocks.
+    Block,
+    /// The future is pending.
+    Await,
+}
+
 /// What a caller wants beside the answer.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Wish {
+pub(crate) struct RunRequest {
     /// The output of every stage, not only of the last.
     pub trace: bool,
     /// The time spent on the GPU.
@@ -24,9 +33,9 @@ pub(crate) struct Raw {
     pub gpu_time: Option<Duration>,
     /// Time that the host spent recording and submitting.
     pub encoding: Option<Duration>,
-    /// Whether workgroups waited for each other in vain, so that nothing here is right.
+    /// Whether a `resident` run timed out, so that its numbers are not valid.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no workgroups"))]
-    pub lost_patience: bool,
+    pub timed_out: bool,
     /// Where it ran, if not on the session's device.
-    pub aside: Option<Arc<DeviceInfo>>,
+    pub fallback: Option<Arc<DeviceInfo>>,
 }

@@ -133,7 +133,7 @@ impl Device {
         Self { tuning: None, ..self.clone() }
     }
 
-    /// Whether workgroups of one dispatch surely run at the same time, as far as anybody knows.
+    /// Whether workgroups of one dispatch are known to run concurrently.
     pub(crate) fn workgroups_meet(&self) -> bool {
         match &self.kind {
             Kind::Cpu(_) => false,

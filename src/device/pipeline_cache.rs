@@ -23,7 +23,7 @@ impl Device {
     /// a damaged one, which the log says; and always where no cache is to be had: on the CPU, on backends other than
     /// Vulkan, and on a device of the application's own without [`wgpu::Features::PIPELINE_CACHE`].
     ///
-    /// Only as trustworthy as the file: damage is noticed, intent is not. Keep it where nobody else writes.
+    /// Only as trustworthy as the file: damage is noticed, intent is not. Keep it where no other user can write.
     ///
     /// # Errors
     /// [`Error::Io`] if there is a file that cannot be read; then nothing changes.

@@ -1,4 +1,4 @@
-//! What a caller may wish of a generation, and what it gets.
+//! Options of a generation, and its result.
 
 use crate::base::error::{Error, Result};
 use crate::reference::Filter;

@@ -97,7 +97,7 @@ impl<'a> Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
-            // They are open: nobody else knows them.
+            // They are open: no other caller has their ids.
             let _ = self.inner.table.close(id);
         }
     }

@@ -62,7 +62,7 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
             }
         }
     }
-    // Who wished for something else is told what there is.
+    // The error of another request lists what there is.
     if wanted == wgpu::Backends::all() { found } else { on_backends(wgpu::Backends::all()).await }
 }
 

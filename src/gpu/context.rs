@@ -22,7 +22,7 @@ pub(crate) struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     limits: PlanLimits,
-    /// Workgroups that surely run at once, once somebody has asked.
+    /// Workgroups known to run concurrently, once it has been measured.
     resident: OnceLock<u32>,
     /// Distance between two entries of a table of uniforms.
     pub uniform_stride: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     /// Why the device is gone, once it is. Only heard of for devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
-    /// The driver's own, once somebody wants it kept.
+    /// The driver's own, once a caller wants it kept.
     pub(super) cache: Mutex<Option<wgpu::PipelineCache>>,
 }
 
@@ -273,7 +273,7 @@ impl Context {
         if self.answers() { Ok(()) } else { Err(self.failed(what, &"the device does not answer")) }
     }
 
-    /// Submits what nobody will read the result of. An error if the device is gone.
+    /// Submits work whose result is not read back. An error if the device is gone.
     pub fn submit_unread(&self, what: &str, encoder: wgpu::CommandEncoder) -> Result<()> {
         let submission = self.queue.submit([encoder.finish()]);
         if taken(&self.device, submission) { Ok(()) } else { Err(self.failed(what, &"the device takes no work")) }
@@ -399,7 +399,7 @@ fn experimental() -> wgpu::ExperimentalFeatures {
 /// every index in our kernels is below a size that the plan has checked against the buffer
 /// bound there (`src/plan/builder/`), of the data-dependent indices a token id is clamped in the
 /// shader and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
-/// by a patience that only falls (`rungs/resident.wgsl`).
+/// by a number of looks that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
 pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {
     let descriptor =

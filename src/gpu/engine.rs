@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::counters::Meter;
 use crate::data::input::{Checked, Values};
-use crate::data::run::Wish;
+use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
@@ -41,8 +41,8 @@ pub(crate) struct Engine {
     weights: Vec<wgpu::Buffer>,
     workspace: Mutex<Workspace>,
     pub(super) meter: Arc<Meter>,
-    /// Set once workgroups waited for each other in vain.
-    nobody_waits: AtomicBool,
+    /// True after a `resident` run timed out; from then on the strategy is not used.
+    no_waiting: AtomicBool,
 }
 
 impl Engine {
@@ -73,7 +73,7 @@ impl Engine {
         let weights = context.scoped(WHAT, upload).await?;
         let (network, workspace) = (network.clone(), Mutex::default());
         let tuning = tuning.cloned();
-        Ok(Self { network, options, tuning, weights, workspace, meter, nobody_waits: AtomicBool::new(false), context })
+        Ok(Self { network, options, tuning, weights, workspace, meter, no_waiting: AtomicBool::new(false), context })
     }
 
     /// An error if the device is known to be gone.
@@ -96,7 +96,7 @@ impl Engine {
 
     fn plan_for(&self, Key { shape, waits }: Key) -> Result<Plan> {
         let (mut limits, mut options) = (self.context.limits(), self.options);
-        let waits = waits && !self.nobody_waits.load(Ordering::Relaxed);
+        let waits = waits && !self.no_waiting.load(Ordering::Relaxed);
         let allowed = |strategy: Option<Strategy>| strategy.filter(|&strategy| waits || strategy != Strategy::Resident);
         if !waits {
             limits = PlanLimits { resident_workgroups: 0, ..limits };
@@ -113,26 +113,49 @@ impl Engine {
         plan(&self.network, shape, &limits, &options)
     }
 
+    /// Runs and reads back. A `resident` run that timed out is repeated one step at a time.
+    pub async fn run(
+        &self,
+        input: &Checked<'_>,
+        state: Option<&State>,
+        request: RunRequest,
+        wait: Wait,
+    ) -> Result<Raw> {
+        let once = async || {
+            let pending = self.submit(input, Start::Host(state), request).await?;
+            match wait {
+                Wait::Block => pending.wait(),
+                Wait::Await => pending.resolve().await,
+            }
+        };
+        let raw = once().await?;
+        if !raw.timed_out {
+            return Ok(raw);
+        }
+        self.stop_waiting();
+        once().await
+    }
+
     /// From now on no workgroup waits for another.
-    pub fn stop_waiting(&self) {
-        log::warn!("{}: workgroups waited in vain for each other; running step by step", self.context.name());
+    fn stop_waiting(&self) {
+        log::warn!("{}: a resident run timed out; running one step per dispatch from now on", self.context.name());
         self.meter.fall_back();
-        self.nobody_waits.store(true, Ordering::Relaxed);
+        self.no_waiting.store(true, Ordering::Relaxed);
         lock(&self.workspace).clear();
     }
 
     /// Submits a run; the results follow through [`Pending`].
-    pub async fn submit(&self, input: &Checked<'_>, start: Start<'_>, wish: Wish) -> Result<Pending<'_>> {
+    pub async fn submit(&self, input: &Checked<'_>, start: Start<'_>, request: RunRequest) -> Result<Pending<'_>> {
         self.context.check()?;
         let submitted = self
             .context
             .scoped("running the network", || {
                 let mut workspace = lock(&self.workspace);
                 let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
-                // A pool's slots are overwritten before anybody could look whether a wait was in vain.
+                // A pool's slots are overwritten before the host can see whether the run timed out.
                 let key = Key { shape, waits: matches!(start, Start::Host(_)) };
                 let prepared = self.prepared(&mut workspace, key)?;
-                self.encode(&mut workspace, &prepared, input, start, wish)
+                self.encode(&mut workspace, &prepared, input, start, request)
             })
             .await;
         if matches!(submitted, Err(Error::Gpu { .. } | Error::DeviceLost { .. })) {
@@ -152,7 +175,7 @@ impl Engine {
         Ok(workspace.prepare(&self.context, &self.weights, plan, key))
     }
 
-    /// As [`Engine::prepared`], of a run that nobody looks at.
+    /// As [`Engine::prepared`], of a run whose result is not read.
     pub(super) fn prepared_alone(&self, shape: RunShape) -> Result<Arc<Prepared>> {
         self.prepared(&mut lock(&self.workspace), Key { shape, waits: false })
     }
@@ -181,7 +204,7 @@ impl Engine {
         prepared: &Arc<Prepared>,
         input: &Checked<'_>,
         start: Start<'_>,
-        wish: Wish,
+        request: RunRequest,
     ) -> Result<Pending<'_>> {
         let Context { device, queue, .. } = &*self.context;
         let plan = &prepared.plan;
@@ -198,7 +221,7 @@ impl Engine {
         }
 
         let submissions = plan.submissions();
-        let queries = (wish.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES)
+        let queries = (request.timestamps && self.context.timestamps && 2 * submissions <= MAX_QUERIES)
             .then(|| workspace.queries(&self.context, narrow(2 * submissions)));
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let moves = match start {
@@ -245,7 +268,7 @@ impl Engine {
             rest = later;
         }
         let state = if moves.is_none() { State::zeros(&self.network, plan.batch)? } else { State::default() };
-        let pieces = pieces(plan, wish.trace, moves.is_none());
+        let pieces = pieces(plan, request.trace, moves.is_none());
         let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
     }

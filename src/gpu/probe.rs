@@ -8,7 +8,7 @@ const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
 /// More than any GPU runs at once.
 const WORKGROUPS: u32 = 4096;
 /// Looks of a workgroup before it leaves: some milliseconds, in which all that can start have.
-const PATIENCE: u32 = 10_000;
+const MAX_LOOKS: u32 = 10_000;
 
 /// Workgroups of the largest size that ran together.
 pub(super) fn workgroups_at_once(context: &Context) -> Result<u32> {
@@ -26,7 +26,7 @@ fn count(context: &Context) -> Result<u32> {
         module: &module,
         entry_point: Some("probe"),
         compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &[("GROUP", group), ("PATIENCE", PATIENCE.into())],
+            constants: &[("GROUP", group), ("MAX_LOOKS", MAX_LOOKS.into())],
             zero_initialize_workgroup_memory: false,
         },
         cache: None,

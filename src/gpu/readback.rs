@@ -19,7 +19,7 @@ pub(crate) struct Pending<'a> {
     pub engine: &'a Engine,
     pub staging: wgpu::Buffer,
     pub parts: Vec<Part>,
-    /// The last of the run: nobody waits for what others have submitted since.
+    /// The last submission of the run: later ones of other runs are not waited for.
     pub submission: wgpu::SubmissionIndex,
     pub state: State,
     /// Time the host spent recording and submitting.
@@ -113,7 +113,7 @@ impl Pending<'_> {
         let mapping = self.map();
         let (device, submission, heard) = (self.context().device.clone(), self.submission.clone(), mapping.clone());
         let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
-            // Nobody else would say so: a mapping on a lost device may never be heard of.
+            // Checked here, because a mapping on a lost device may never call back.
             if let Err(error) = ended(&device, submission) {
                 heard.hear(Err(error));
             }
@@ -176,8 +176,8 @@ impl Pending<'_> {
             state: self.state,
             gpu_time: None,
             encoding: Some(self.encoding),
-            lost_patience: false,
-            aside: None,
+            timed_out: false,
+            fallback: None,
         };
         {
             let context = &self.engine.context;
@@ -194,7 +194,7 @@ impl Pending<'_> {
                     Target::Cell { layer, row } => copy_row(&mut raw.state.layers[layer].c, row, bytes),
                     Target::Exchange { workgroups } => {
                         let words: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
-                        raw.lost_patience |= words[Exchange::TIMED_OUT] != 0 || words[Exchange::FINISHED] != workgroups;
+                        raw.timed_out |= words[Exchange::TIMED_OUT] != 0 || words[Exchange::FINISHED] != workgroups;
                     }
                     Target::Timestamps => raw.gpu_time = gpu_time(bytes, context.queue.get_timestamp_period()),
                 }
@@ -256,7 +256,7 @@ fn gpu_time(bytes: &[u8], period_ns: f32) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// A device that is lost while somebody waits for it is an error, not the end of the program.
+    /// A device that is lost during a wait is an error, not an abort.
     #[test]
     fn a_loss_while_waiting_is_an_error() {
         let lost = |_: Option<u64>| -> std::result::Result<(), wgpu::PollError> {

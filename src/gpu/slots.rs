@@ -193,7 +193,7 @@ impl Slots {
             return Ok(moves.clone());
         }
         let moves = Arc::new(self.moves_by(context, prepared, &self.list)?);
-        // Plans that nobody holds any more will never run again.
+        // Plans without an owner will not run again.
         self.ready.retain(|(plan, _)| plan.strong_count() > 0);
         self.ready.push((Arc::downgrade(prepared), moves.clone()));
         Ok(moves)

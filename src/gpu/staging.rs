@@ -57,7 +57,7 @@ mod tests {
         let mut staging = Staging::default();
         assert_eq!(round(&mut staging, &[8, 8, 8, 8]), 4);
         assert_eq!(round(&mut staging, &[8, 8, 8, 8]), 0);
-        // Small ones that came first are in nobody's way.
+        // Small ones may stay: they take little room.
         assert_eq!(round(&mut staging, &[100]), 1);
         assert_eq!(round(&mut staging, &[100]), 0);
         assert_eq!(round(&mut staging, &[8, 100, 8, 8]), 0, "a small run leaves the large buffer alone");

@@ -39,7 +39,7 @@ pub(super) type Ready = (Arc<Pipeline>, wgpu::BindGroup);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub shape: RunShape,
-    /// Whether workgroups may wait for each other in vain, since somebody looks at the result.
+    /// Whether a time-out is allowed, because the host reads whether one happened.
     pub waits: bool,
 }
 

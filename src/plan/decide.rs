@@ -340,7 +340,7 @@ impl Decider<'_> {
         }
         let steps = narrow(problem.steps as u64);
         // A wait takes a few looks; a workgroup that does not run takes all of them.
-        let spins = match self.options.patience {
+        let spins = match self.options.spins {
             Some(spins) => spins,
             None if self.limits.software => SPINS_SOFTWARE,
             None => narrow((1 << 18) + 64 * problem.steps as u64),

@@ -53,7 +53,7 @@ pub struct PlanLimits {
     pub max_invocations: u32,
     /// Memory of one workgroup, bytes.
     pub max_workgroup_memory: u32,
-    /// Workgroups of any size that surely run at the same time; 0 where nobody knows.
+    /// Number of workgroups, of any size, known to run concurrently; 0 if unknown.
     pub resident_workgroups: u32,
     /// Whether shaders may compute in f16.
     pub f16: bool,
@@ -105,7 +105,7 @@ impl RunShape {
     }
 }
 
-/// Wishes about how the work is cut up. What is `None` the plan chooses by shape and adapter.
+/// Options that override the plan. What is `None` the plan chooses by shape and adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanOptions {
@@ -124,8 +124,8 @@ pub struct PlanOptions {
     pub four_rows: Option<bool>,
     /// Whether weights stay in registers, on a software adapter in private memory, where a dispatch runs many steps.
     pub held: Option<bool>,
-    /// How often an invocation of [`Strategy::Resident`] looks for what it waits for, in all.
-    pub patience: Option<u32>,
+    /// Looks at missing values after which an invocation of [`Strategy::Resident`] times out, of a whole dispatch.
+    pub spins: Option<u32>,
     /// Whether the choice comes from measuring, so that plans can say so.
     pub measured: bool,
 }
@@ -140,7 +140,7 @@ impl Default for PlanOptions {
             units: None,
             four_rows: None,
             held: None,
-            patience: None,
+            spins: None,
             measured: false,
         }
     }
@@ -196,10 +196,10 @@ impl PlanOptions {
         self
     }
 
-    /// Sets [`PlanOptions::patience`].
+    /// Sets [`PlanOptions::spins`].
     #[must_use]
-    pub fn patience(mut self, patience: u32) -> Self {
-        self.patience = Some(patience);
+    pub fn spins(mut self, spins: u32) -> Self {
+        self.spins = Some(spins);
         self
     }
 }

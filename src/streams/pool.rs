@@ -16,7 +16,7 @@ use crate::base::lock::lock;
 use crate::data::input::Input;
 use crate::data::run::Raw;
 #[cfg(feature = "gpu")]
-use crate::data::run::Wish;
+use crate::data::run::RunRequest;
 use crate::data::state::{self, State};
 use crate::session::{Session, Timing};
 
@@ -164,7 +164,7 @@ impl StreamPool {
         let mut inner = lock(&self.inner);
         let (id, used) = self.take_slot(&mut inner)?;
         let stored = self.session.network().recurrent_layers().any(|(_, layer)| layer.initial_state);
-        // A slot that nobody has had is 0, which is most networks' initial state.
+        // A slot that no stream has used is 0, which is most networks' initial state.
         if used || stored {
             self.put(&mut inner, id, &State::initial(self.session.network(), 1)?)?;
         }
@@ -291,7 +291,11 @@ impl StreamPool {
             #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
                 let start = crate::gpu::Start::Slots(slots, &batch.list);
-                Begun::Sent(pollster::block_on(self.session.engine()?.submit(&batch.input, start, Wish::default()))?)
+                Begun::Sent(pollster::block_on(self.session.engine()?.submit(
+                    &batch.input,
+                    start,
+                    RunRequest::default(),
+                ))?)
             }
         };
         *features = batch.take_memory();
@@ -304,7 +308,7 @@ impl StreamPool {
         Ok((batch, begun))
     }
 
-    /// As [`StreamPool::advance`] of a pool that is held, where nobody wants the answer.
+    /// As [`StreamPool::advance`] of a pool that is held, without reading the answer back.
     pub(crate) fn advance_unread(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<()> {
         match self.begin(inner, streams)?.1 {
             Begun::Done(..) => {}

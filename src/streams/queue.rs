@@ -98,7 +98,7 @@ struct Request {
     reply: Reply,
 }
 
-/// The worker's end of a ticket. Dropped unused, it says that nobody will answer.
+/// The worker's end of a ticket. Dropped unused, it tells the caller that no answer will come.
 #[derive(Debug)]
 struct Reply(Arc<Slot>);
 
@@ -309,7 +309,7 @@ impl Shared {
     }
 }
 
-/// However the worker ends, nobody waits for it any longer.
+/// However the worker ends, no caller waits for it any longer.
 struct End<'a>(&'a Shared);
 
 impl Drop for End<'_> {

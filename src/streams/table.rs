@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
 
-/// A stream of one pool. Once closed it is never valid again, whoever has its slot then.
+/// A stream of one pool. Once closed it is never valid again, even when another stream has its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
     pool: u64,

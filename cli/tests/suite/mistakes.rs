@@ -129,7 +129,7 @@ fn usage_errors_have_the_same_exit_code() {
 
 /// What was expected of the CPU's options is said, not how numbers are parsed.
 #[test]
-fn wishes_about_the_cpu_that_cannot_be_are_refused() {
+fn options_of_the_cpu_that_cannot_be_are_refused() {
     let sets = ["avx2", "neon", "portable"];
     for (option, value, words) in [
         ("--threads", "0", &["at least 1"][..]),
@@ -157,5 +157,5 @@ fn sizes_that_cannot_be_are_refused() {
     refusal(["plan", "--device", "cpu", "--batch", "0"], &["at least 1"]);
     refusal(["plan", "--device", "cpu", "--steps", &huge], &[&huge, "limit"]);
     refusal(["plan", "--device", "cpu", "--budget", &huge], &["MiB", &huge]);
-    refusal(["plan", "--device", "cpu", "--split", "3"], &["split 3"]);
+    refusal(["plan", "--device", "cpu", "--split", "3"], &["option split", "power of two", "got 3"]);
 }

@@ -1,4 +1,4 @@
-//! The options of one Keras layer. Each must be asked for by name: what nobody asked for and
+//! The options of one Keras layer. Each must be asked for by name: an option that no reader asked for and
 //! what is not known to leave inference alone is an error.
 
 use std::cell::RefCell;
@@ -133,7 +133,7 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    /// Demands that the numbers are of a kind that is read, and that nothing is left that nobody asked for.
+    /// Demands that the numbers are of a kind that is read, and that no option is left unread.
     pub(super) fn finish(&self) -> Result<()> {
         if let Some(policy) = self.get("dtype") {
             let name = policy.pointer("/config/name").unwrap_or(policy);
@@ -144,7 +144,7 @@ impl<'a> Options<'a> {
         self.nothing_left()
     }
 
-    /// Demands that nothing is left that nobody asked for.
+    /// Demands that no option is left unread.
     pub(super) fn nothing_left(&self) -> Result<()> {
         let asked = self.asked.borrow();
         let known = |key: &str| {

@@ -116,7 +116,7 @@ fn graph_input(name: String, input: &ValueInfoProto) -> Result<(GraphInput, i32)
     Ok((GraphInput { name, integers, shape }, kind))
 }
 
-/// Nodes in topological order (Kahn), which also finds cycles and values that nobody makes.
+/// Nodes in topological order (Kahn), which also finds cycles and values that no node makes.
 fn sorted(
     graph: GraphProto,
     opset: i64,

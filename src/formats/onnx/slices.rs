@@ -165,11 +165,11 @@ impl Walk<'_> {
 
     /// A timestep, 0 or -1, whose axis goes.
     fn step_of(&mut self, node: &Node, mut tensor: Tensor, axis: usize, step: i64) -> Result<Tensor> {
-        let wish = if step == 0 { SelectStep::First } else { SelectStep::Last };
+        let step_name = if step == 0 { SelectStep::First } else { SelectStep::Last };
         let id = self.settle(node, &tensor)?;
         let width = self.build.expressions.facts(id).width;
         let read = self.build.emit(id)?;
-        tensor.of = Of::Expression(self.select(&read, width, wish)?);
+        tensor.of = Of::Expression(self.select(&read, width, step_name)?);
         tensor.axes.remove(axis);
         Ok(tensor)
     }

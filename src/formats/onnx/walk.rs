@@ -279,11 +279,11 @@ impl Walk<'_> {
 
     /// One timestep of a layer's output.
     pub fn select(&mut self, input: &str, width: usize, step: SelectStep) -> Result<Id> {
-        let wish = match step {
+        let step_name = match step {
             SelectStep::First => "first",
             SelectStep::Last => "last",
         };
-        let name = self.build.unique(&format!("{input}.{wish}"));
+        let name = self.build.unique(&format!("{input}.{step_name}"));
         let layer = LayerSpec::Select(SelectSpec { name: name.clone(), step });
         self.build.layer(input, &name, layer, width, false)
     }

@@ -23,7 +23,7 @@ pub(super) const F32: u64 = 4;
 ///
 /// # Errors
 /// [`Error::TooLarge`] if a buffer or a dispatch exceeds `limits`, [`Error::Shape`] if T or B is 0
-/// or T is less than a layer needs, [`Error::Unsupported`] for a wish that cannot be granted: a
+/// or T is less than a layer needs, [`Error::Unsupported`] for an option that cannot be met: a
 /// strategy that does not run this network here, a split that its kernel cannot do.
 pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Plan> {
     let RunShape { steps, batch, masked } = shape;
@@ -136,7 +136,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Whether products can be taken as wished.
+    /// Whether the adapter has the arithmetic that the options ask for.
     fn check_arithmetic(&mut self) -> Result<()> {
         let refuse = |what: &str| Err(Error::Unsupported { place: "plan".into(), what: what.into() });
         match self.options.arithmetic {

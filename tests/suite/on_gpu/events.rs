@@ -49,7 +49,7 @@ fn plans_fall_backs_and_losses_are_heard_of() {
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 64))]), 3).unwrap();
     let input = RandomInput::new(&network, 30, 2, 4).unwrap();
 
-    let resident = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
+    let resident = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).spins(1);
     for (options, falls_back) in [(resident, true), (PlanOptions::default().strategy(Strategy::Step), false)] {
         let session = Session::with_options(device, &network, options).unwrap();
         let run = || drop(session.run(input.as_input(), None).unwrap());

@@ -181,7 +181,7 @@ fn unrolled_agrees() {
     }
 }
 
-/// As much patience as a software adapter allows: some stop a shader at 65,535 loop iterations.
+/// As many looks as a software adapter allows: some stop a shader at 65,535 loop iterations.
 const PATIENCE: u32 = 60_000;
 
 fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
@@ -217,7 +217,7 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     let device = device_or_return!();
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
-        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).patience(PATIENCE);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).spins(PATIENCE);
         let input = RandomInput::new(&network, STEPS, 1, 2).unwrap();
         let start = Instant::now();
         let met = (0..).take_while(|_| start.elapsed() < LIMIT).position(|_| {
@@ -230,13 +230,13 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     }
 }
 
-/// Workgroups that lose patience at once: the run is done again step by step, and is right.
+/// Workgroups that time out at once: the run is repeated one step at a time, and is right.
 #[test]
-fn lost_patience_falls_back_and_is_right() {
+fn a_timed_out_run_is_repeated_and_right() {
     let device = device_or_return!();
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         let network = one(cell, 64, 3);
-        let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).patience(1);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).spins(1);
         let session = Session::with_options(device, &network, options).unwrap();
         let input = RandomInput::new(&network, 30, 2, 4).unwrap();
         let state = random_state(&network, 2, 5);
@@ -321,19 +321,21 @@ fn a_nudged_weight_of_any_format_is_seen() {
 }
 
 #[test]
-fn impossible_wishes_are_refused() {
+fn impossible_options_are_refused() {
     let device = device_or_return!();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
-    let wish = PlanOptions::default();
-    for (options, word) in [
-        (wish.split(0), "split 0"),
-        (wish.split(3), "split 3"),
-        (wish.split(512), "split 512"),
-        (wish.units(0), "0 units"),
-        (wish.units(1 << 20), "1048576 units"),
-        (wish.strategy(Strategy::Wavefront), "strategy wavefront"),
+    let default = PlanOptions::default();
+    for (options, option, got) in [
+        (default.split(0), "split", "0"),
+        (default.split(3), "split", "3"),
+        (default.split(512), "split", "512"),
+        (default.units(0), "units", "0"),
+        (default.units(1 << 20), "units", "1048576"),
     ] {
         let error = Session::with_options(device, &network, options).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains(word), "{error}");
+        let Error::Option { option: named, got: shown, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((named.as_str(), shown.as_str()), (option, got));
     }
+    let error = Session::with_options(device, &network, default.strategy(Strategy::Wavefront)).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("strategy wavefront"), "{error}");
 }

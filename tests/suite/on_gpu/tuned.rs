@@ -97,7 +97,7 @@ fn what_is_faster_on_the_cpu_goes_there() {
     let chosen = Session::new(&device.clone().tuned(tuning.clone()).unwrap(), &network).unwrap();
     assert_eq!(chosen.prefers_cpu(8, 1), None, "somebody chose this device");
     assert_eq!(&chosen.run(input.as_input(), None).unwrap().device, device.info());
-    assert_eq!(chosen.counters().runs_aside, 0);
+    assert_eq!(chosen.counters().runs_on_cpu, 0);
     // The device that `auto` takes, if it is the one under test.
     let free = gatefold::Device::open(&gatefold::DeviceChoice::Auto).unwrap();
     if free.info() != device.info() {
@@ -106,7 +106,7 @@ fn what_is_faster_on_the_cpu_goes_there() {
     }
     let session = Session::new(&free.tuned(tuning).unwrap(), &network).unwrap();
     let output = session.run(input.as_input(), None).unwrap();
-    assert_eq!((output.device.to_string().as_str(), session.counters().runs_aside), ("CPU", 1));
+    assert_eq!((output.device.to_string().as_str(), session.counters().runs_on_cpu), ("CPU", 1));
     measured.microseconds = 0.5 * measured.cpu_microseconds;
     assert_eq!(measured.prefers_cpu(), None);
 }

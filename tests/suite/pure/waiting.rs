@@ -24,15 +24,15 @@ const LOOK: usize = 4;
 const BEFORE: &str = "
 fn received_one(at: u32) -> f32 {
     var word = atomicLoad(&exchange[at]);
-    while word == ABSENT && patience > 0u {
-        patience -= 1u;
-        if patience % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
-            patience = 0u;
+    while word == ABSENT && looks_left > 0u {
+        looks_left -= 1u;
+        if looks_left % 256u == 0u && atomicLoad(&exchange[TIMED_OUT]) != 0u {
+            looks_left = 0u;
         }
         word = atomicLoad(&exchange[at]);
     }
     if word == ABSENT {
-        patience = 0u;
+        looks_left = 0u;
         atomicStore(&exchange[TIMED_OUT], 1u);
     }
     return bitcast<f32>(word ^ KEY);
@@ -109,7 +109,7 @@ fn words(kernel: Kernel, source: &str, constants: &Constants, repetition: Repeti
 }
 
 /// Compilers of SPIR-V (Mesa's among them) merge a load before a loop with the same load in it; the loop then counts
-/// its patience down without reading.
+/// its looks_left down without reading.
 #[test]
 fn every_round_of_a_wait_reads_again() {
     let resident = |kernel: &Kernel| kernel.recurrent().is_some_and(|kernel| kernel.rung == Rung::Resident);
