@@ -57,11 +57,7 @@ fn main() -> Result<()> {
 /// Weights as PyTorch initializes them, uniform in ±1/sqrt(H).
 fn network(cell: Cell, hidden: usize) -> Result<Network> {
     let layer = RecurrentSpec::new("cell", hidden, hidden);
-    let layer = match cell {
-        Cell::Lstm => LayerSpec::Lstm(layer),
-        Cell::Gru => LayerSpec::Gru(layer),
-        Cell::Rnn => LayerSpec::Rnn(layer),
-    };
+    let layer = LayerSpec::of_cell(cell, layer);
     Ok(Network::random(NetworkSpec { format: 1, layers: vec![layer], text: None, labels: Vec::new() }, 7)?)
 }
 

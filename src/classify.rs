@@ -22,6 +22,7 @@ pub struct Classifier {
 
 /// The answer to one text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Prediction {
     /// Index of the most probable label.
     pub class: usize,

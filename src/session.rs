@@ -50,6 +50,7 @@ enum Place<'a> {
 
 /// The answer of a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Output {
     /// Row-major numbers.
     pub values: Vec<f32>,
@@ -68,6 +69,7 @@ pub struct Output {
 
 /// How long a run took.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Timing {
     /// From the call to the answer in memory.
     pub wall: Duration,
@@ -79,6 +81,7 @@ pub struct Timing {
 
 /// Every intermediate result of a run, time-major, for comparisons stage by stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Trace {
     /// Output of every [`Stage`](crate::network::Stage), `[T, B, N]` or `[B, N]`.
     pub stages: Vec<Vec<f32>>,

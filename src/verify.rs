@@ -15,6 +15,7 @@ use crate::session::Session;
 
 /// The result of [`verify`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Verification {
     /// The device that was checked.
     pub device: Arc<DeviceInfo>,
@@ -28,6 +29,7 @@ pub struct Verification {
 
 /// One compared tensor.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Check {
     /// The stage, or the recurrent layer with `h_n` or `c_n`.
     pub label: String,

@@ -140,7 +140,7 @@ pub struct DeviceJson {
 
 impl From<&DeviceInfo> for DeviceJson {
     fn from(info: &DeviceInfo) -> Self {
-        let DeviceInfo { name, backend, kind, driver } = info.clone();
+        let DeviceInfo { name, backend, kind, driver, .. } = info.clone();
         Self { name, backend, kind: kind.to_string(), driver }
     }
 }

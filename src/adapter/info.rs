@@ -22,6 +22,7 @@ impl DeviceOptions {
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeviceInfo {
     /// The adapter's name.
     pub name: String,
@@ -35,6 +36,7 @@ pub struct DeviceInfo {
 
 /// Kinds of devices, in the order in which the default choice prefers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// A GPU with its own memory.
     Discrete,

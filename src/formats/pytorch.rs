@@ -137,11 +137,7 @@ fn network(module: &Module, contents: &Contents<'_>) -> Result<Network> {
     let (cell, spec) = layer(module, &contents.shapes())?;
     let tensors: Result<BTreeMap<String, Tensor>> =
         module.tensors.iter().map(|(part, name)| Ok((part.canonical(&spec.name), contents.tensor(name)?))).collect();
-    let layer = match cell {
-        Cell::Lstm => LayerSpec::Lstm(spec),
-        Cell::Gru => LayerSpec::Gru(spec),
-        Cell::Rnn => LayerSpec::Rnn(spec),
-    };
+    let layer = LayerSpec::of_cell(cell, spec);
     let spec = NetworkSpec { format: FORMAT, layers: vec![layer], text: None, labels: Vec::new() };
     let named = |expected: String| {
         module

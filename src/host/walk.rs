@@ -11,6 +11,7 @@ use crate::network::{Network, Source, Stage, StageKind};
 
 /// What [`Reference::forward`](crate::reference::Reference::forward) computed, time-major.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Forward<F> {
     /// Output of every stage, `[T, B, N]` or `[B, N]`.
     pub stages: Vec<Vec<F>>,

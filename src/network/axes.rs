@@ -58,6 +58,7 @@ pub fn letters(axes: &[Axis]) -> String {
 /// An input or an output of the file that a network was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct FileTensor {
     /// Its name in the file.
     pub name: String,
@@ -68,6 +69,7 @@ pub struct FileTensor {
 /// The input and the output as the file orders them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct FileAxes {
     /// What a run reads.
     pub input: FileTensor,

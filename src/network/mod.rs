@@ -42,6 +42,7 @@ const MAX_LAYERS: usize = 1024;
 
 /// Which steps of its input a network masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum MaskRule {
     /// Token id 0.
     TokenZero,

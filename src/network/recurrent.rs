@@ -7,6 +7,7 @@ use super::spec::{is_default, one, yes};
 
 /// The recurrence of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cell {
     /// Gates i, f, g, o (Hochreiter & Schmidhuber 1997).
     Lstm,

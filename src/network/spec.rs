@@ -73,6 +73,16 @@ pub enum LayerSpec {
 }
 
 impl LayerSpec {
+    /// The recurrent layer of `cell`.
+    #[must_use]
+    pub fn of_cell(cell: Cell, spec: RecurrentSpec) -> Self {
+        match cell {
+            Cell::Lstm => Self::Lstm(spec),
+            Cell::Gru => Self::Gru(spec),
+            Cell::Rnn => Self::Rnn(spec),
+        }
+    }
+
     /// The layer's name; empty for those that have none.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -5,6 +5,7 @@ use crate::network::{Activation, Combine, MaskedOutput};
 
 /// Value of an override constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConstantValue {
     /// A `u32`.
     U32(u32),

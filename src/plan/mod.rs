@@ -209,6 +209,7 @@ pub type BufferId = usize;
 
 /// A buffer on the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BufferSpec {
     /// What it holds, with its shape in letters.
     pub label: String,
@@ -229,6 +230,7 @@ pub struct Slice {
 
 /// Where the state of one direction of one recurrent level lies, each part `[B, H]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StateBuffers {
     /// Position of the layer among the network's recurrent layers.
     pub layer: usize,
@@ -252,6 +254,7 @@ impl StateBuffers {
 
 /// What workgroups of a `resident` dispatch hand each other. Cleared before a run; its first words are read after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exchange {
     /// Its buffer.
     pub buffer: BufferId,
@@ -272,6 +275,7 @@ impl Exchange {
 
 /// How the recurrence of some stages is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Choice {
     /// Position of the first stage.
     pub stage: usize,
@@ -285,6 +289,7 @@ pub struct Choice {
 
 /// The timesteps of a dispatch of a recurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Steps {
     /// Steps before the projected chunk.
     pub done: u32,
@@ -304,6 +309,7 @@ pub struct Steps {
 
 /// A kernel run once, or `repeat` times with advancing timesteps.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dispatch {
     /// The [`Stage`](crate::network::Stage) it belongs to, the first of several.
     pub stage: usize,
@@ -394,6 +400,7 @@ impl Dispatch {
 
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Plan {
     /// T
     pub steps: usize,

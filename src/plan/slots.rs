@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 /// Their bindings count on behind [`Plan::buffers`]: first the list of slots `[B]`, then a buffer
 /// `[S, H]` for each part of the state, in the order of [`parts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SlotMoves {
     /// Slots to the plan's states, before the first step.
     pub gather: Vec<Dispatch>,
@@ -19,6 +20,7 @@ pub struct SlotMoves {
 
 /// A part of the state of one stream, h or c of one direction of one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StatePart {
     /// Position of the layer among the network's recurrent layers.
     pub layer: usize,

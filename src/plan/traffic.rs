@@ -14,6 +14,7 @@ const F32: u64 = 4;
 /// once for each kernel that reads or writes them. Not counted: parameters, what workgroups hand each other, and copies
 /// to and from the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// Weights read.
     pub weights: u64,

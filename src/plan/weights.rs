@@ -21,6 +21,7 @@ const WORD: u64 = 4;
 
 /// One weight buffer's contents.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PackedWeight {
     /// What it holds, with its shape.
     pub label: String,
@@ -199,6 +200,7 @@ fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
 
 /// A weight buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WeightSize {
     /// What it holds, with its shape.
     pub label: String,

@@ -45,6 +45,7 @@ pub enum Chunk {
 
 /// What a request is answered with.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Answer {
     /// `[T, N]`, or `[N]` where the network's output has no time dimension.
     pub values: Vec<f32>,

@@ -139,11 +139,7 @@ fn functions(direction: &Direction) -> Vec<Activation> {
 }
 
 fn layer(cell: Cell, spec: RecurrentSpec) -> LayerSpec {
-    match cell {
-        Cell::Lstm => LayerSpec::Lstm(spec),
-        Cell::Gru => LayerSpec::Gru(spec),
-        Cell::Rnn => LayerSpec::Rnn(spec),
-    }
+    LayerSpec::of_cell(cell, spec)
 }
 
 fn row(spec: &RecurrentSpec) -> Shape {

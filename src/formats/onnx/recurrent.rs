@@ -119,11 +119,7 @@ impl Walk<'_> {
 
         let sequence = self.used(node, 0);
         spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
-        let layer = match cell {
-            Cell::Lstm => LayerSpec::Lstm(spec),
-            Cell::Gru => LayerSpec::Gru(spec),
-            Cell::Rnn => LayerSpec::Rnn(spec),
-        };
+        let layer = LayerSpec::of_cell(cell, spec);
         let read = self.build.emit(input)?;
         self.build.layer(&read, &name, layer, directions * hidden_size, sequence)?;
         let index = self.build.layers.len() - 1;

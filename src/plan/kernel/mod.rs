@@ -60,6 +60,7 @@ pub struct ProductKernel {
 
 /// Which part of a product's output a workgroup makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Tiling {
     /// 32 rows and columns, 4 of each in an invocation.
     Square,
@@ -103,6 +104,7 @@ impl Tiling {
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Uniform buffer.
     Uniform,
@@ -114,6 +116,7 @@ pub enum Access {
 
 /// One binding of a kernel in group 0; its number is its position in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Binding {
     /// The variable's name in WGSL.
     pub name: &'static str,
@@ -123,6 +126,7 @@ pub struct Binding {
 
 /// An override constant of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Constant {
     /// The constant's name in WGSL.
     pub name: &'static str,
@@ -132,6 +136,7 @@ pub struct Constant {
 
 /// Everything the host must know about a kernel.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct KernelSpec {
     /// What it is called in plans.
     pub name: String,
@@ -169,6 +174,7 @@ impl KernelSpec {
 
 /// How a kernel learns which repetition of its dispatch it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Repetition {
     /// Four bytes of immediates.
     Immediate,

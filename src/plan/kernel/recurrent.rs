@@ -21,6 +21,7 @@ pub struct RecurrentKernel {
 
 /// Where the weights of a dispatch that runs many steps stay between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Held {
     /// In the buffer that they are read from at every step.
     Not,
@@ -33,6 +34,7 @@ pub enum Held {
 
 /// Blocks of [`Blocks::QUADS`] quads of k that [`Held::Unrolled`] has room for; a file under `shaders/rungs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Blocks {
     /// K up to 32.
     One,
@@ -48,6 +50,7 @@ pub enum Blocks {
 
 /// What a step computes; a file under `shaders/cells/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Cells {
     /// An LSTM, or its part before a projection.
     Lstm,
@@ -65,6 +68,7 @@ pub enum Cells {
 
 /// How steps are run; a file under `shaders/rungs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Rung {
     /// A dispatch per step.
     Step,

@@ -35,6 +35,7 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         }
         Cell::Gru => layer.reset_after = rng.bool(),
         Cell::Rnn => {}
+        other => panic!("no options for {other:?}"),
     }
     if rng.bool() {
         let sets = if rng.bool() { layer.directions() } else { 1 };
@@ -46,11 +47,7 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
 
 pub fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
     let layer = layer.clone();
-    let layer = match cell {
-        Cell::Lstm => LayerSpec::Lstm(layer),
-        Cell::Gru => LayerSpec::Gru(layer),
-        Cell::Rnn => LayerSpec::Rnn(layer),
-    };
+    let layer = LayerSpec::of_cell(cell, layer);
     Network::random(spec(vec![layer]), seed).unwrap()
 }
 

@@ -55,10 +55,10 @@ fn plans_fall_backs_and_losses_are_heard_of() {
         let run = || drop(session.run(input.as_input(), None).unwrap());
         let events = during(run);
         assert!(said(&events, Level::Debug, "plan for T = 30, B = 2"), "{events:?}");
-        assert_eq!(said(&events, Level::Warn, "waited in vain"), falls_back, "{events:?}");
+        assert_eq!(said(&events, Level::Warn, "a resident run timed out"), falls_back, "{events:?}");
         let counters = session.counters();
         assert_eq!((counters.fall_backs, counters.runs), if falls_back { (1, 2) } else { (0, 1) });
-        // The plan is ready, and nobody waits again.
+        // The plan is ready, and no workgroup waits again.
         let events = during(run);
         assert!(events.is_empty(), "{events:?}");
         assert_eq!(session.counters().fall_backs, counters.fall_backs);

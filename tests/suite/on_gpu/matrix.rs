@@ -75,11 +75,7 @@ fn worst(
 }
 
 fn one(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
-    let layer = match cell {
-        Cell::Lstm => LayerSpec::Lstm(layer),
-        Cell::Gru => LayerSpec::Gru(layer),
-        Cell::Rnn => LayerSpec::Rnn(layer),
-    };
+    let layer = LayerSpec::of_cell(cell, layer);
     Network::random(spec(vec![layer]), seed).unwrap()
 }
 

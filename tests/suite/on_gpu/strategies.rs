@@ -11,11 +11,7 @@ use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify
 use crate::common::{changed, device_or_return, lstm, random_state, spec};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
-    let layer = match cell {
-        Cell::Lstm => LayerSpec::Lstm(layer),
-        Cell::Gru => LayerSpec::Gru(layer),
-        Cell::Rnn => LayerSpec::Rnn(layer),
-    };
+    let layer = LayerSpec::of_cell(cell, layer);
     Network::random(spec(vec![layer]), seed).unwrap()
 }
 

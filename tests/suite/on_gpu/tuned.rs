@@ -69,7 +69,8 @@ fn files_that_do_not_fit_are_refused() {
     let older = text.replace(&format!("\"{version}\""), "\"0.0.9\"");
     assert_ne!(older, text);
     assert!(refused(&older).contains("format 2 of gatefold 0.0.9"));
-    let elsewhere = DeviceInfo { name: "another GPU".into(), ..DeviceInfo::clone(device.info()) };
+    let mut elsewhere = DeviceInfo::clone(device.info());
+    elsewhere.name = "another GPU".into();
     let error = device.clone().tuned(Tuning::new(&elsewhere)).unwrap_err().to_string();
     assert!(error.contains("another GPU") && error.contains(&device.info().name), "{error}");
 }
