@@ -68,10 +68,6 @@ fn wgsl(plan: &Plan, name: &str) -> Result<String> {
         return Err(format!("--wgsl: expected a kernel of this plan ({}), got {name:?}", names.join(", ")).into());
     };
     let stage = |dispatch: &Dispatch| plan.stages.get(dispatch.stage).map(|stage| printable(stage, NAME));
-    let values = spec.constants.iter().filter_map(|constant| {
-        let value = dispatch.constants.get(constant.name)?;
-        Some(format!("{}={}", constant.name, value.number()))
-    });
     let others = named.filter(|(_, other)| other.kernel == dispatch.kernel && other.constants != dispatch.constants);
     let others: Vec<String> = others.filter_map(|(_, other)| stage(other)).collect();
     let others =
@@ -81,7 +77,7 @@ fn wgsl(plan: &Plan, name: &str) -> Result<String> {
         spec.name,
         stage(dispatch).unwrap_or_default(),
         spec.entry_point,
-        values.collect::<Vec<_>>().join(" "),
+        dispatch.constants_text(),
         dispatch.kernel.source(&dispatch.constants, Repetition::Uniform)
     ))
 }

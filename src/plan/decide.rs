@@ -1,5 +1,6 @@
 //! Decides how a recurrence is run: a pure function of the problem, the adapter's limits and the options.
 
+use super::kernel::HELD_WORDS;
 use super::tactic::{KernelSize, Tactic, Workgroup, narrow};
 use super::{
     Arithmetic, Blocks, Exchange, Held, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, MatrixUnits, PlanLimits,
@@ -22,8 +23,6 @@ const STREAMED: u64 = 320 << 10;
 const STREAMED_SOFTWARE: u64 = 96 << 10;
 /// Steps from which copying U to private memory pays on a software adapter, measured on lavapipe.
 const UNROLLED_STEPS: usize = 16;
-/// Words of weights that an invocation keeps in registers.
-const HELD_WORDS: u64 = super::kernel::HELD_WORDS;
 /// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
 const HELD_WORKGROUP: u32 = 512;
 /// Most rows of [`Strategy::Resident`].

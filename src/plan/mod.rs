@@ -391,6 +391,15 @@ impl Dispatch {
         ]
     }
 
+    /// Its constants as `NAME=value`, in the order of the kernel's table.
+    #[must_use]
+    pub fn constants_text(&self) -> String {
+        let declared = self.kernel.spec().constants;
+        let value = |name| Some(format!("{name}={}", self.constants.get(name)?.number()));
+        let pairs: Vec<String> = declared.iter().filter_map(|constant| value(constant.name)).collect();
+        pairs.join(" ")
+    }
+
     /// The value of one of its kernel's constants; of an `f32` its bits.
     #[must_use]
     pub fn constant(&self, name: &str) -> Option<u32> {

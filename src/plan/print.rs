@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Dispatch, Plan};
+use super::Plan;
 use crate::base::printable::printable;
 
 /// Most characters of a stage's name: it comes from a file and may have any length.
@@ -60,7 +60,7 @@ impl Display for Plan {
                 format!("x{}", dispatch.repeat),
                 dispatch.workgroups.map(|n| n.to_string()).join(" x "),
                 dispatch.iterations,
-                constants(dispatch)
+                dispatch.constants_text()
             )?;
         }
         let of_weights: u64 = self.buffers[..self.weights].iter().map(|buffer| buffer.bytes).sum();
@@ -70,11 +70,4 @@ impl Display for Plan {
         }
         Ok(())
     }
-}
-
-fn constants(dispatch: &Dispatch) -> String {
-    let declared = dispatch.kernel.spec().constants;
-    let value = |name| Some(format!("{name}={}", dispatch.constants.get(name)?.number()));
-    let pairs: Vec<_> = declared.iter().filter_map(|constant| value(constant.name)).collect();
-    pairs.join(" ")
 }

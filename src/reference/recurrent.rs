@@ -32,7 +32,7 @@ impl<const N: usize> StepOptions<N> {
     /// Those of one direction.
     fn new(shape: LevelShape<'_>, stage: &RecurrentStage, direction: &Direction) -> Result<Self> {
         let activations = direction.activations.as_slice().try_into().map_err(|_| {
-            let expected = format!("{N} functions of an {}", stage.cell.name());
+            let expected = format!("{N} functions ({})", stage.cell.name());
             Error::network(shape.label, "activations", expected, &direction.activations.len())
         })?;
         Ok(Self {
