@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::DeviceInfo;
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, Turn};
-use crate::network::Network;
+use crate::network::{Network, Recurrence, Role};
 use crate::plan::{Arithmetic, PlanOptions, RunShape, Strategy};
 
 /// The layout of a tuning file.
@@ -207,15 +207,14 @@ fn bucket(steps: usize) -> usize {
 pub(crate) fn recurrences(network: &Network) -> String {
     let levels = network.stages().iter().filter_map(|stage| {
         let level = stage.recurrent()?;
-        let names = &level.directions.first()?.names;
-        let format = network.weight_format(&names.weight_hh);
-        let reset = if level.reset_after { "" } else { " reset before" };
+        let format = network.param_format(stage, 0, Role::WeightHh);
+        let reset = if level.recurrence == (Recurrence::Gru { reset_after: false }) { " reset before" } else { "" };
         Some(format!(
             "{}{reset} I{} H{} P{} D{} {format}",
-            level.cell.name(),
+            level.cell().name(),
             stage.in_features,
             level.hidden_size,
-            level.proj_size,
+            level.recurrence.proj_size(),
             level.directions.len()
         ))
     });

@@ -1,7 +1,7 @@
 //! `gatefold verify`: a device's numbers against the f64 reference.
 
 use gatefold::compare::{REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN};
-use gatefold::network::StageKind;
+use gatefold::network::{Role, StageKind};
 use gatefold::plan::Arithmetic;
 use gatefold::{
     DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer, Verdict,
@@ -84,16 +84,14 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> 
 /// The negative control: adds [`FAULT`] to the first number of the bias (or the weights) of the last dense or recurrent
 /// stage. A check that still passes proves nothing.
 fn with_fault(network: &Network) -> Result<Network> {
-    let names = network.stages().iter().rev().find_map(|stage| match &stage.kind {
-        StageKind::Dense { weight, bias, .. } => Some([bias.clone(), weight.clone()]),
-        StageKind::Recurrent(level) => {
-            level.directions.first().map(|d| [d.names.bias_ih.clone(), d.names.weight_ih.clone()])
-        }
+    let params = network.stages().iter().rev().find_map(|stage| match &stage.kind {
+        StageKind::Dense { .. } => Some([stage.param(0, Role::Bias), stage.param(0, Role::Weight)]),
+        StageKind::Recurrent(_) => Some([stage.param(0, Role::BiasIh), stage.param(0, Role::WeightIh)]),
         _ => None,
     });
     let mut tensors = network.tensors().clone();
-    let name = names.into_iter().flatten().find(|name| tensors.contains_key(name));
-    let Some((name, tensor)) = name.and_then(|name| tensors.remove_entry(&name)) else {
+    let param = params.into_iter().flatten().flatten().next();
+    let Some((name, tensor)) = param.and_then(|param| tensors.remove_entry(&param.name)) else {
         return Err("--plant-fault: expected a network with a dense or a recurrent layer, got one without".into());
     };
     let mut data = tensor.data().to_vec();

@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 
 use super::functions::{apply, clamp, sigmoid, sigmoid_tanh};
 use super::simd::Wide;
-use crate::network::{Activation, Direction, RecurrentStage, gates};
+use crate::network::{Activation, Direction, Recurrence, RecurrentStage, gates};
 
 /// The options of a step that are the same in all of a direction.
 #[derive(Clone, Debug)]
@@ -14,7 +14,9 @@ pub(super) struct Options {
     /// Gates, candidate, output; as many as the cell has.
     pub activations: [Activation; 3],
     pub clip: Option<f32>,
+    /// Bound of an LSTM's c.
     pub cell_clip: Option<f32>,
+    /// Whether an LSTM's forget gate is `1 - i`.
     pub coupled: bool,
     /// Sigmoid, tanh, tanh and nothing coupled, as most LSTMs have it.
     usual: bool,
@@ -22,14 +24,18 @@ pub(super) struct Options {
 
 impl Options {
     pub fn new(direction: &Direction, stage: &RecurrentStage) -> Self {
+        let (coupled, cell_clip) = match stage.recurrence {
+            Recurrence::Lstm { coupled, cell_clip, .. } => (coupled, cell_clip),
+            _ => (false, None),
+        };
         let mut activations = [Activation::Linear; 3];
         activations.iter_mut().zip(&direction.activations).for_each(|(to, &from)| *to = from);
         Self {
             activations,
             clip: stage.clip,
-            cell_clip: stage.cell_clip,
-            coupled: stage.coupled,
-            usual: !stage.coupled && activations == [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+            cell_clip,
+            coupled,
+            usual: !coupled && activations == [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
         }
     }
 

@@ -95,30 +95,11 @@ impl Engine {
 }
 
 fn pack<S: Wide>(_: S, network: &Network, stage: &Stage) -> Packed {
-    let (inputs, outputs) = (stage.in_features, stage.out_features);
     match &stage.kind {
         StageKind::Recurrent(recurrent) => Packed::Level(Level::new::<S>(network, stage, recurrent)),
-        StageKind::Dense { activation, weight, bias } => {
-            let matrix = (network.weight(weight), network.weight_format(weight));
-            Packed::Matrix(Matrix::new::<S>(network, matrix, bias, [inputs, outputs], *activation))
-        }
-        StageKind::Conv1d { window, groups, activation, weight, bias } => {
-            let matrix = filters(network.weight(weight), inputs, outputs, window.kernel_size, *groups);
-            let matrix = (&matrix[..], network.weight_format(weight));
-            let sizes = [inputs * window.kernel_size, outputs];
-            Packed::Matrix(Matrix::new::<S>(network, matrix, bias, sizes, *activation))
+        StageKind::Dense { activation } | StageKind::Conv1d { activation, .. } => {
+            Packed::Matrix(Matrix::new::<S>(network, stage, *activation))
         }
         _ => Packed::Plain(StageWeights::new(network, stage)),
     }
-}
-
-/// `[N, I/groups, K]` as `[N, K*I]`, 0 where an output does not see an input.
-fn filters(weight: &[f32], inputs: usize, outputs: usize, kernel: usize, groups: usize) -> Vec<f32> {
-    let mut matrix = vec![0.0; outputs * kernel * inputs];
-    let (of_inputs, of_outputs) = (inputs / groups, outputs / groups);
-    for (at, &weight) in weight.iter().enumerate() {
-        let (output, input, k) = (at / kernel / of_inputs, at / kernel % of_inputs, at % kernel);
-        matrix[(output * kernel + k) * inputs + output / of_outputs * of_inputs + input] = weight;
-    }
-    matrix
 }

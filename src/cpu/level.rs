@@ -15,7 +15,8 @@ use crate::base::bits;
 use crate::base::lock::lock;
 use crate::data::state::LayerState;
 use crate::host::Flow;
-use crate::network::{Cell, Network, RecurrentStage, Stage, gates};
+use crate::network::fold::{self, Biases};
+use crate::network::{Cell, Network, Recurrence, RecurrentStage, Role, Stage, gates};
 use crate::reference::stands_still;
 
 /// One direction's weights.
@@ -130,12 +131,12 @@ impl Level {
     pub fn new<S: Wide>(network: &Network, stage: &Stage, recurrent: &RecurrentStage) -> Self {
         let lanes = lanes::<S>();
         let hidden = recurrent.hidden_size;
-        let layout = match recurrent.cell {
+        let layout = match recurrent.cell() {
             Cell::Rnn => Layout::plain(lanes, hidden),
-            Cell::Lstm | Cell::Gru => Layout::gates(lanes, 0, recurrent.cell.gates(), hidden),
+            Cell::Lstm | Cell::Gru => Layout::gates(lanes, 0, recurrent.cell().gates(), hidden),
         };
-        let units = if recurrent.cell == Cell::Rnn { layout.block_len() } else { lanes };
-        let h_stride = match recurrent.proj_size {
+        let units = if recurrent.cell() == Cell::Rnn { layout.block_len() } else { lanes };
+        let h_stride = match recurrent.recurrence.proj_size() {
             0 => layout.blocks * units,
             size => {
                 let layout = Layout::plain(lanes, size);
@@ -143,7 +144,7 @@ impl Level {
             }
         };
         let directions =
-            (0..recurrent.directions.len()).map(|d| direction::<S>(network, recurrent, d, stage.in_features, layout));
+            (0..recurrent.directions.len()).map(|index| direction::<S>(network, stage, recurrent, index, layout));
         Self {
             stage: recurrent.clone(),
             directions: directions.collect(),
@@ -178,9 +179,10 @@ impl Level {
             let row = self.stage.level * count + index;
             let kept = state.h_shape[1];
             let h = &mut state.h[row * kept * width..][..kept * width];
-            let c = match self.stage.cell {
-                Cell::Lstm => &mut state.c[row * kept * hidden..][..kept * hidden],
-                Cell::Gru | Cell::Rnn => &mut [],
+            let c = if self.stage.cell().keeps_c() {
+                &mut state.c[row * kept * hidden..][..kept * hidden]
+            } else {
+                &mut []
             };
             let of_input = self.stage.gate_rows() * direction.input.inputs;
             let of_row = self.stage.gate_rows() * width + of_input;
@@ -289,42 +291,31 @@ impl Level {
 
 fn direction<S: Wide>(
     network: &Network,
-    stage: &RecurrentStage,
+    stage: &Stage,
+    level: &RecurrentStage,
     index: usize,
-    inputs: usize,
     layout: Layout,
 ) -> Direction {
-    let direction = &stage.directions[index];
-    let names = &direction.names;
-    let (lanes, hidden, width) = (lanes::<S>(), stage.hidden_size, stage.state_size());
-    let resets_first = stage.cell == Cell::Gru && !stage.reset_after;
-    let matrix = |name: &str, inputs, layout| Panels::new(network, name, inputs, layout, S::DOTS);
-    let number = |name: &str, row: usize| network.weight(name).get(row).copied().unwrap_or_default();
-    let bias = layout.spread(|row| {
-        // With reset after, the candidate's recurrent bias is multiplied too, so it stays apart.
-        let apart = stage.cell == Cell::Gru && stage.reset_after && row >= gates::NEW * hidden;
-        number(&names.bias_ih, row) + if apart { 0.0 } else { number(&names.bias_hh, row) }
-    });
-    let extra = match stage.cell {
-        Cell::Lstm if stage.peephole => {
-            Layout::gates(lanes, 0, gates::PEEPHOLES, hidden).spread(|row| number(&names.weight_p, row))
-        }
-        Cell::Gru if stage.reset_after => {
-            Layout::gates(lanes, gates::NEW, 1, hidden).spread(|row| number(&names.bias_hh, row))
-        }
-        _ => Vec::new(),
+    let direction = &level.directions[index];
+    let (lanes, hidden, width) = (lanes::<S>(), level.hidden_size, level.state_size());
+    let resets_first = level.recurrence == Recurrence::Gru { reset_after: false };
+    let matrix = |role, inputs, layout| {
+        let format = network.param_format(stage, index, role);
+        Panels::new(network.param(stage, index, role), format, inputs, layout, S::DOTS)
     };
+    let Biases { bias, extra } = fold::biases::<f32>(network, stage, level, index);
+    let extra_gates = Layout::gates(lanes, 0, extra.len() / hidden, hidden);
     let gates_alone = Layout::gates(lanes, 0, gates::NEW, hidden);
     let candidate = Layout::gates(lanes, gates::NEW, 1, hidden);
     Direction {
         reverse: direction.reverse,
-        options: Options::new(direction, stage),
-        input: matrix(&names.weight_ih, inputs, layout),
-        bias,
-        recurrent: matrix(&names.weight_hh, width, if resets_first { gates_alone } else { layout }),
-        candidate: resets_first.then(|| matrix(&names.weight_hh, width, candidate)),
-        extra,
-        projection: (stage.proj_size > 0)
-            .then(|| matrix(&names.weight_hr, hidden, Layout::plain(lanes, stage.proj_size))),
+        options: Options::new(direction, level),
+        input: matrix(Role::WeightIh, stage.in_features, layout),
+        bias: layout.spread(|row| bias[row]),
+        recurrent: matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
+        candidate: resets_first.then(|| matrix(Role::WeightHh, width, candidate)),
+        extra: extra_gates.spread(|row| extra[row]),
+        projection: (level.recurrence.proj_size() > 0)
+            .then(|| matrix(Role::WeightHr, hidden, Layout::plain(lanes, level.recurrence.proj_size()))),
     }
 }

@@ -12,7 +12,7 @@ use super::simd::{Wide, lanes};
 use super::spares::Spares;
 use super::threads::{SHARED_ROWS, worth};
 use crate::base::lock::lock;
-use crate::network::{Activation, Network, WeightFormat};
+use crate::network::{Activation, Network, Role, Stage, fold};
 
 /// `activation(x W^T + b)`.
 #[derive(Debug)]
@@ -27,20 +27,15 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix `[N, K]` with a bias `[N]`, or an empty one.
-    pub fn new<S: Wide>(
-        network: &Network,
-        (matrix, format): (&[f32], WeightFormat),
-        bias: &str,
-        [inputs, outputs]: [usize; 2],
-        activation: Activation,
-    ) -> Self {
+    /// The matrix of `stage`, a dense layer or a convolution.
+    pub fn new<S: Wide>(network: &Network, stage: &Stage, activation: Activation) -> Self {
+        let outputs = stage.out_features;
         let layout = Layout::plain(lanes::<S>(), outputs);
-        let of_row = network.weight(bias);
-        let bias = layout.spread(|row| of_row.get(row).copied().unwrap_or_default());
+        let (matrix, bias) = (fold::matrix(network, stage), fold::bias::<f32>(network, stage));
+        let (format, inputs) = (network.param_format(stage, 0, Role::Weight), matrix.len() / outputs);
         Self {
-            panels: Panels::pack(matrix, format, inputs, layout, S::DOTS),
-            bias,
+            panels: Panels::new(&matrix, format, inputs, layout, S::DOTS),
+            bias: layout.spread(|row| bias[row]),
             activation,
             outputs,
             kept: Spares::new(),

@@ -9,7 +9,7 @@ use std::fmt::{self, Debug, Formatter};
 
 use half::f16;
 
-use crate::network::{Network, WeightFormat, quantize_row};
+use crate::network::{WeightFormat, quantize_row};
 
 /// Bytes of a cache line, on which every block begins.
 const LINE: usize = 64;
@@ -126,14 +126,8 @@ impl Layout {
 }
 
 impl Panels {
-    /// Packs the matrix `name` `[N, inputs]`, in its own format; `dots` if the CPU multiplies
-    /// 8-bit integers.
-    pub fn new(network: &Network, name: &str, inputs: usize, layout: Layout, dots: bool) -> Self {
-        Self::pack(network.weight(name), network.weight_format(name), inputs, layout, dots)
-    }
-
-    /// As [`Panels::new`], of a matrix that is not a tensor of its own.
-    pub fn pack(matrix: &[f32], format: WeightFormat, inputs: usize, layout: Layout, dots: bool) -> Self {
+    /// Packs a matrix `[N, inputs]`; `dots` if the CPU multiplies 8-bit integers.
+    pub fn new(matrix: &[f32], format: WeightFormat, inputs: usize, layout: Layout, dots: bool) -> Self {
         let mut scale = Vec::new();
         let row_of = |place| layout.row(place).map(|row| &matrix[row * inputs..][..inputs]);
         let numbers = match format {

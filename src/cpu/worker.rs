@@ -197,7 +197,7 @@ impl<'a, 's> Worker<'a, 's> {
         let own = self.share.blocks.clone();
         let own_units = own.start * level.units..own.end * level.units;
         let c_stride = level.blocks * level.units;
-        match (level.stage.cell, direction.input.vectors) {
+        match (level.stage.cell(), direction.input.vectors) {
             (Cell::Lstm, _) => lstm(simd, run, &own, &mut self.scratch, &place),
             (Cell::Gru, _) if direction.candidate.is_none() => gru(simd, run, &own, &mut self.scratch, &place),
             (Cell::Gru, _) => {
@@ -291,7 +291,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut S
     let c_stride = level.blocks * level.units;
     let (to, to_stride) = if direction.projection.is_some() { (raw, c_stride) } else { (next, level.h_stride) };
     let x = Rows::even(h, level.h_stride);
-    let peephole = level.stage.peephole;
+    let peephole = !direction.extra.is_empty();
     simd.vectorize(
         #[inline(always)]
         || {

@@ -169,7 +169,7 @@ impl PartShape {
 /// Shapes of h and c.
 fn shapes(cell: Cell, layer: &RecurrentSpec, batch: usize) -> [[usize; 3]; 2] {
     let rows = layer.num_layers * layer.directions();
-    let cell_size = if cell == Cell::Lstm { layer.hidden_size } else { 0 };
+    let cell_size = if cell.keeps_c() { layer.hidden_size } else { 0 };
     [[rows, batch, layer.state_size()], [rows, batch, cell_size]]
 }
 

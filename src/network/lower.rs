@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
+use super::stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
 use super::{
-    Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, RecurrentOutput, RecurrentSpec,
+    Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, Recurrence, RecurrentOutput,
+    RecurrentSpec, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -43,7 +44,11 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
     let named = BTreeMap::from([(INPUT.to_owned(), input)]);
     let mut lowering = Lowering { stages: Vec::new(), named, flow: input, recurrent_layers: 0 };
     for (index, layer) in spec.layers.iter().enumerate() {
+        let first = lowering.stages.len();
         lowering.layer(index, layer)?;
+        for (stage, params) in lowering.stages[first..].iter_mut().zip(params::of_layer(layer)) {
+            stage.params = params;
+        }
         if !layer.name().is_empty() {
             lowering.named.insert(layer.name().to_owned(), lowering.flow);
         }
@@ -65,10 +70,8 @@ impl Lowering {
                 if index > 0 {
                     return Err(Error::network(&e.name, "position", "the first layer", &"a later one"));
                 }
-                let weight = format!("{}.weight", e.name);
-                let kind = StageKind::Embedding { num_embeddings: e.num_embeddings, weight };
                 let change = Change {
-                    kind,
+                    kind: StageKind::Embedding { num_embeddings: e.num_embeddings },
                     in_features: 1,
                     out_features: e.embedding_dim,
                     sequence_out: true,
@@ -82,23 +85,17 @@ impl Lowering {
             }
             // The mask is made where the input comes in.
             LayerSpec::Masking(_) => Ok(()),
-            LayerSpec::Lstm(l) => self.recurrent(Cell::Lstm, l),
-            LayerSpec::Gru(l) => self.recurrent(Cell::Gru, l),
-            LayerSpec::Rnn(l) => self.recurrent(Cell::Rnn, l),
             LayerSpec::Dense(d) => {
                 self.fits(d.in_features, &d.name, "in_features")?;
-                let [weight, bias] = names(&d.name);
-                let kind = StageKind::Dense { activation: d.activation, weight, bias };
-                self.rowwise(&d.name, kind, d.out_features)
+                self.rowwise(&d.name, StageKind::Dense { activation: d.activation }, d.out_features)
             }
             LayerSpec::Conv1d(c) => {
                 self.fits(c.in_channels, &c.name, "in_channels")?;
                 self.sequence(&c.name)?;
-                let [weight, bias] = names(&c.name);
                 let (groups, activation) = (c.groups, c.activation);
                 let (kernel_size, stride, dilation, padding) = (c.kernel_size, c.stride, c.dilation, c.padding);
                 let window = Window { kernel_size, stride, dilation, padding };
-                let kind = StageKind::Conv1d { window, groups, activation, weight, bias };
+                let kind = StageKind::Conv1d { window, groups, activation };
                 let change = Change {
                     kind,
                     in_features: c.in_channels,
@@ -120,20 +117,16 @@ impl Lowering {
             LayerSpec::Reverse(r) => self.over_time(&r.name, StageKind::Reverse, true, true),
             LayerSpec::LayerNorm(n) => {
                 self.fits(n.num_features, &n.name, "num_features")?;
-                self.rowwise(&n.name, StageKind::LayerNorm { eps: n.eps, names: names(&n.name) }, n.num_features)
+                self.rowwise(&n.name, StageKind::LayerNorm { eps: n.eps }, n.num_features)
             }
             LayerSpec::BatchNorm(n) => {
                 self.fits(n.num_features, &n.name, "num_features")?;
-                let [weight, bias] = names(&n.name);
-                let running = |what: &str| format!("{}.running_{what}", n.name);
-                let (running_mean, running_var) = (running("mean"), running("var"));
-                let norm = BatchNorm { eps: n.eps, weight, bias, running_mean, running_var };
-                let kind = StageKind::Channelwise { activation: Activation::Linear, norm: Some(norm) };
+                let kind = StageKind::Channelwise { activation: Activation::Linear, eps: Some(n.eps) };
                 self.rowwise(&n.name, kind, n.num_features)
             }
             LayerSpec::Activation(a) => {
                 let width = self.width(&a.name)?;
-                self.rowwise(&a.name, StageKind::Channelwise { activation: a.activation, norm: None }, width)
+                self.rowwise(&a.name, StageKind::Channelwise { activation: a.activation, eps: None }, width)
             }
             LayerSpec::Softmax => {
                 let width = self.width("softmax")?;
@@ -144,6 +137,10 @@ impl Lowering {
                 Ok(())
             }
             LayerSpec::Join(j) => self.join(j),
+            _ => match layer.recurrent() {
+                Some((cell, spec)) => self.recurrent(cell, spec),
+                None => Err(Error::network(layer.name(), "type", "a layer with stages", &"one without")),
+            },
         }
     }
 
@@ -155,7 +152,6 @@ impl Lowering {
         for level in 0..spec.num_layers {
             let directions = (0..spec.directions()).map(|direction| Direction {
                 reverse: spec.reverse || direction == 1,
-                names: DirectionNames::new(&spec.name, level, direction),
                 activations: match spec.activations.len() {
                     0 => cell.default_activations().to_vec(),
                     one if one == functions => spec.activations.clone(),
@@ -164,17 +160,12 @@ impl Lowering {
             });
             let kind = StageKind::Recurrent(RecurrentStage {
                 layer: self.recurrent_layers,
-                cell,
+                recurrence: Recurrence::new(cell, spec),
                 level,
                 hidden_size: spec.hidden_size,
-                proj_size: spec.proj_size,
                 directions: directions.collect(),
                 masked_output: spec.masked_output,
-                peephole: spec.peephole,
-                coupled: spec.coupled,
-                reset_after: spec.reset_after,
                 clip: spec.clip,
-                cell_clip: spec.cell_clip,
             });
             let change = Change {
                 kind,
@@ -214,6 +205,7 @@ impl Lowering {
         self.stages.push(Stage {
             label: spec.name.clone(),
             kind: StageKind::Join(spec.join),
+            params: Vec::new(),
             inputs: flows.iter().map(|flow| flow.source).collect(),
             in_features: widths[0],
             out_features,
@@ -247,6 +239,7 @@ impl Lowering {
         self.stages.push(Stage {
             label: label.to_owned(),
             kind,
+            params: Vec::new(),
             inputs: vec![self.flow.source],
             in_features,
             out_features,
@@ -301,9 +294,4 @@ impl Lowering {
             Some(got) => Err(Error::network(layer, option, format!("{got}, the width of its input"), &width)),
         }
     }
-}
-
-/// Names of the tensors `weight` and `bias` of `layer`.
-fn names(layer: &str) -> [String; 2] {
-    ["weight", "bias"].map(|tensor| format!("{layer}.{tensor}"))
 }

@@ -2,11 +2,13 @@
 
 mod activation;
 mod axes;
+mod cell;
 mod combine;
-mod expected;
 mod fingerprint;
+pub(crate) mod fold;
 pub mod gates;
 mod lower;
+mod params;
 mod random;
 mod recurrent;
 mod rounding;
@@ -20,17 +22,19 @@ use std::collections::BTreeMap;
 
 pub use activation::Activation;
 pub use axes::{Axis, FileAxes, FileTensor, letters};
+pub use cell::{Cell, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
-pub use expected::expected_tensors;
-pub use recurrent::{Cell, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub use fold::{Biases, unfold_biases, unfold_channels, unfold_filters};
+pub use params::{Param, Role, expected_tensors};
+pub use recurrent::{MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,
     JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec,
     SelectStep, Split, Standardize, TextSpec,
 };
-pub use stage::{BatchNorm, Direction, DirectionNames, RecurrentStage, Source, Stage, StageKind, Window};
+pub use stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
 pub use weight_format::{WeightFormat, quantize_row};
 
@@ -118,6 +122,11 @@ impl Network {
     /// The weight `name`, which [`Network::new`] has seen; empty for an option left out (bias).
     pub(crate) fn weight(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Tensor::data)
+    }
+
+    /// The numbers of a parameter of `stage`; empty where an option leaves it out.
+    pub(crate) fn param(&self, stage: &Stage, direction: usize, role: Role) -> &[f32] {
+        stage.param(direction, role).map_or(&[], |param| self.weight(&param.name))
     }
 
     /// Whether the caller's arrays are batch-major, `[B, T, ..]`.

@@ -5,50 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::spec::{is_default, one, yes};
 
-/// The recurrence of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Cell {
-    /// Gates i, f, g, o (Hochreiter & Schmidhuber 1997).
-    Lstm,
-    /// Gates r, z, n (Cho et al. 2014).
-    Gru,
-    /// One gate (Elman 1990).
-    Rnn,
-}
-
-impl Cell {
-    /// Number of gates, blocks of H rows in its weights.
-    #[must_use]
-    pub fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-            Self::Gru => 3,
-            Self::Rnn => 1,
-        }
-    }
-
-    /// The functions of one direction when [`RecurrentSpec::activations`] is empty.
-    #[must_use]
-    pub fn default_activations(self) -> &'static [Activation] {
-        match self {
-            Self::Lstm => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
-            Self::Gru => &[Activation::Sigmoid, Activation::Tanh],
-            Self::Rnn => &[Activation::Tanh],
-        }
-    }
-
-    /// `lstm`, `gru` or `rnn`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
-            Self::Rnn => "rnn",
-        }
-    }
-}
-
 /// Options of a recurrent layer (`torch.nn.LSTM`, `GRU`, `RNN`; ONNX and Keras options beside).
 ///
 /// An option that its cell does not have is an error, not ignored.
@@ -150,6 +106,18 @@ impl RecurrentSpec {
     #[must_use]
     pub fn directions(&self) -> usize {
         if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// The options that not all cells have, and whether each is set.
+    pub(super) fn cell_options(&self) -> [(&'static str, bool); 6] {
+        [
+            ("proj_size", self.proj_size > 0),
+            ("peephole", self.peephole),
+            ("coupled", self.coupled),
+            ("cell_clip", self.cell_clip.is_some()),
+            ("reset_after", !self.reset_after),
+            ("clip", self.clip.is_some()),
+        ]
     }
 
     /// Width of h: P with a projection, else H.

@@ -1,6 +1,6 @@
 //! The steps of work that a network comes down to, which a device does one after the other.
 
-use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Pool, SelectStep};
+use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep};
 use crate::base::error::{Error, Result};
 
 /// One step of work: a layer, or one level of a stacked recurrent layer.
@@ -10,6 +10,8 @@ pub struct Stage {
     pub label: String,
     /// What is computed.
     pub kind: StageKind,
+    /// Its parameters, in file order.
+    pub params: Vec<Param>,
     /// What is read; several for a join, else one.
     pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
@@ -41,8 +43,6 @@ pub enum StageKind {
     Embedding {
         /// V, rows of the table.
         num_embeddings: usize,
-        /// Name of the table.
-        weight: String,
     },
     /// One level of a recurrent layer, `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
     Recurrent(RecurrentStage),
@@ -52,10 +52,6 @@ pub enum StageKind {
     Dense {
         /// Applied to every output element.
         activation: Activation,
-        /// Name of the matrix `[N, K]`.
-        weight: String,
-        /// Name of the bias `[N]`; without a bias no such tensor exists.
-        bias: String,
     },
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
     Conv1d {
@@ -65,10 +61,6 @@ pub enum StageKind {
         groups: usize,
         /// Applied to every output element.
         activation: Activation,
-        /// Name of the filters `[N, I/groups, K]`.
-        weight: String,
-        /// Name of the bias `[N]`; without a bias no such tensor exists.
-        bias: String,
     },
     /// Pooling over windows of time.
     Pool1d {
@@ -85,15 +77,13 @@ pub enum StageKind {
     LayerNorm {
         /// Added to the variance.
         eps: f32,
-        /// Names of the scale and the offset `[N]`, which may be absent.
-        names: [String; 2],
     },
     /// `activation(x * scale + offset)` with a scale and an offset for each channel.
     Channelwise {
         /// Applied last.
         activation: Activation,
-        /// Where scale and offset come from; 1 and 0 without.
-        norm: Option<BatchNorm>,
+        /// Of a batch normalization, what is added to its variance; else scale and offset are 1 and 0.
+        eps: Option<f32>,
     },
     /// Softmax over the last dimension.
     Softmax,
@@ -110,41 +100,40 @@ pub enum StageKind {
 pub struct RecurrentStage {
     /// Position of the layer among the network's recurrent layers.
     pub layer: usize,
-    /// The recurrence.
-    pub cell: Cell,
+    /// The cell and its options.
+    pub recurrence: Recurrence,
     /// Level in the stack, from 0.
     pub level: usize,
     /// H.
     pub hidden_size: usize,
-    /// P, or 0 without a projection.
-    pub proj_size: usize,
     /// Its directions, D of them.
     pub directions: Vec<Direction>,
     /// What the output is where the mask is off.
     pub masked_output: MaskedOutput,
-    /// Whether the gates see the cell state.
-    pub peephole: bool,
-    /// Whether the forget gate is `1 - i`.
-    pub coupled: bool,
-    /// Whether a GRU resets the recurrent product instead of the hidden state.
-    pub reset_after: bool,
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
-    /// Bound of the cell state.
-    pub cell_clip: Option<f32>,
 }
 
 impl RecurrentStage {
     /// Width of h: P with a projection, else H.
     #[must_use]
     pub fn state_size(&self) -> usize {
-        if self.proj_size == 0 { self.hidden_size } else { self.proj_size }
+        match self.recurrence.proj_size() {
+            0 => self.hidden_size,
+            size => size,
+        }
+    }
+
+    /// The cell.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        self.recurrence.cell()
     }
 
     /// G*H, rows of the weights.
     #[must_use]
     pub fn gate_rows(&self) -> usize {
-        self.cell.gates() * self.hidden_size
+        self.cell().gates() * self.hidden_size
     }
 }
 
@@ -153,57 +142,8 @@ impl RecurrentStage {
 pub struct Direction {
     /// Whether it reads the sequence from its end.
     pub reverse: bool,
-    /// Its tensors.
-    pub names: DirectionNames,
     /// Its functions: gates, candidate, output (an LSTM's f, g, h; a GRU has two, an RNN one).
     pub activations: Vec<Activation>,
-}
-
-/// PyTorch's names of the tensors of one direction of one level.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectionNames {
-    /// `[G*H, I]`
-    pub weight_ih: String,
-    /// `[G*H, H]`, `[G*H, P]` with a projection
-    pub weight_hh: String,
-    /// `[G*H]`, absent without bias
-    pub bias_ih: String,
-    /// `[G*H]`, absent without bias
-    pub bias_hh: String,
-    /// `[P, H]`, absent without projection
-    pub weight_hr: String,
-    /// `[3H]`, absent without peepholes
-    pub weight_p: String,
-}
-
-impl DirectionNames {
-    pub(super) fn new(layer: &str, level: usize, direction: usize) -> Self {
-        let suffix = if direction == 1 { "_reverse" } else { "" };
-        let name = |tensor: &str| format!("{layer}.{tensor}_l{level}{suffix}");
-        Self {
-            weight_ih: name("weight_ih"),
-            weight_hh: name("weight_hh"),
-            bias_ih: name("bias_ih"),
-            bias_hh: name("bias_hh"),
-            weight_hr: name("weight_hr"),
-            weight_p: name("weight_p"),
-        }
-    }
-}
-
-/// The stored statistics of a batch normalization.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchNorm {
-    /// Added to the variance.
-    pub eps: f32,
-    /// Name of the scale, which may be absent.
-    pub weight: String,
-    /// Name of the offset, which may be absent.
-    pub bias: String,
-    /// Name of the mean.
-    pub running_mean: String,
-    /// Name of the variance.
-    pub running_var: String,
 }
 
 /// Timesteps that one output sees: `t*stride + k*dilation - left` for k below `kernel_size`.
@@ -268,6 +208,12 @@ impl Stage {
             _ if self.sequence_out => Ok(steps),
             _ => Ok(1),
         }
+    }
+
+    /// The parameter of a direction with a role, if the stage has it; the direction is 0 where there is none.
+    #[must_use]
+    pub fn param(&self, direction: usize, role: Role) -> Option<&Param> {
+        self.params.iter().find(|param| param.role == role && param.direction == direction)
     }
 
     /// The recurrent level, if it is one.

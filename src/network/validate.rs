@@ -63,12 +63,12 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
 
 /// The options of `layer` that count something, none of which may be 0.
 fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
+    if let Some((_, r)) = layer.recurrent() {
+        return vec![("input_size", r.input_size), ("hidden_size", r.hidden_size), ("num_layers", r.num_layers)];
+    }
     match layer {
         LayerSpec::Input(i) => vec![("input_size", i.input_size)],
         LayerSpec::Embedding(e) => vec![("num_embeddings", e.num_embeddings), ("embedding_dim", e.embedding_dim)],
-        LayerSpec::Lstm(r) | LayerSpec::Gru(r) | LayerSpec::Rnn(r) => {
-            vec![("input_size", r.input_size), ("hidden_size", r.hidden_size), ("num_layers", r.num_layers)]
-        }
         LayerSpec::Dense(d) => vec![("in_features", d.in_features), ("out_features", d.out_features)],
         LayerSpec::Conv1d(c) => vec![
             ("in_channels", c.in_channels),
@@ -88,19 +88,10 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     let name = &spec.name;
     let fail =
         |what: &str, expected: String, got: &dyn std::fmt::Display| Err(Error::network(name, what, expected, got));
-    let lstm_only = [
-        ("proj_size", spec.proj_size > 0),
-        ("peephole", spec.peephole),
-        ("coupled", spec.coupled),
-        ("cell_clip", spec.cell_clip.is_some()),
-    ];
-    for (option, set) in lstm_only {
-        if set && cell != Cell::Lstm {
-            return fail(option, "it only on an LSTM".into(), &cell.name());
+    for (option, set) in spec.cell_options() {
+        if set && !cell.has_option(option) {
+            return fail(option, format!("it only on {}", Cell::with_option(option)), &cell.name());
         }
-    }
-    if !spec.reset_after && cell != Cell::Gru {
-        return fail("reset_after", "it only on a GRU".into(), &cell.name());
     }
     if spec.proj_size >= spec.hidden_size && spec.proj_size > 0 {
         return fail("proj_size", format!("less than hidden_size, {}", spec.hidden_size), &spec.proj_size);

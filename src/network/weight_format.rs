@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use half::f16;
 
-use super::{Network, StageKind, Tensor};
+use super::{Network, Role, Stage, Tensor};
 use crate::base::error::{Error, Result};
 
 /// How a matrix of weights is stored.
@@ -136,21 +136,14 @@ impl Network {
 
     /// Names of the matrices that products read.
     fn matrices(&self) -> impl Iterator<Item = &str> {
-        self.stages.iter().flat_map(|stage| -> Vec<&str> {
-            match &stage.kind {
-                StageKind::Recurrent(level) => {
-                    let names = level.directions.iter().map(|direction| &direction.names);
-                    names.flat_map(|n| [n.weight_ih.as_str(), &n.weight_hh, &n.weight_hr]).collect()
-                }
-                StageKind::Dense { weight, .. } | StageKind::Conv1d { weight, .. } => vec![weight],
-                _ => Vec::new(),
-            }
-        })
+        let params = self.stages.iter().flat_map(|stage| &stage.params);
+        params.filter(|param| param.is_matrix).map(|param| param.name.as_str())
     }
 
-    /// How the weight `name` is stored.
-    pub(crate) fn weight_format(&self, name: &str) -> WeightFormat {
-        self.tensors.get(name).map(Tensor::format).unwrap_or_default()
+    /// How a parameter of `stage` is stored.
+    pub(crate) fn param_format(&self, stage: &Stage, direction: usize, role: Role) -> WeightFormat {
+        let tensor = stage.param(direction, role).and_then(|param| self.tensors.get(&param.name));
+        tensor.map(Tensor::format).unwrap_or_default()
     }
 }
 

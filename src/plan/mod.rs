@@ -7,6 +7,7 @@ mod decide;
 mod decode;
 mod kernel;
 mod print;
+mod program;
 mod rounding;
 mod slots;
 mod strategy;

@@ -8,11 +8,10 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::program::Program;
 use super::{PlanLimits, Slice};
-use crate::network::gates::{NEW, PEEPHOLES};
-use crate::network::{
-    BatchNorm, Cell, Direction, Network, RecurrentStage, Source, Stage, StageKind, WeightFormat, quantize_row,
-};
+use crate::network::fold::{self, Biases};
+use crate::network::{Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row};
 
 /// Numbers to which parts of a buffer are aligned, so that each can be bound: 256 bytes.
 pub(super) const ALIGN: usize = 64;
@@ -68,7 +67,7 @@ impl LaneLayout {
     fn new(start: usize, stage: &RecurrentStage, inputs: usize, format: WeightFormat) -> Self {
         let input = start..start + matrix_words(inputs, stage.gate_rows(), format);
         let state = input.end..input.end + matrix_words(stage.state_size(), stage.gate_rows(), format);
-        let projected = matrix_words(stage.hidden_size, stage.proj_size, format);
+        let projected = matrix_words(stage.hidden_size, stage.recurrence.proj_size(), format);
         let projection = state.end..state.end + projected;
         Self { input, state, projection }
     }
@@ -79,14 +78,14 @@ impl Layout {
         let levels: Vec<(&Stage, &RecurrentStage)> =
             network.stages()[stages.clone()].iter().filter_map(|stage| Some((stage, stage.recurrent()?))).collect();
         let (_, first) = *levels.first()?;
-        let mut formats = levels.iter().flat_map(|(_, level)| &level.directions).flat_map(|direction| {
-            let names = &direction.names;
-            let projection = (first.proj_size > 0).then_some(&names.weight_hr);
-            [&names.weight_ih, &names.weight_hh].into_iter().chain(projection)
-        });
+        let formats = |(stage, _): &(&Stage, &RecurrentStage)| {
+            let matrices = stage.params.iter().filter(|param| param.is_matrix);
+            matrices.map(|param| network.param_format(stage, param.direction, param.role)).collect::<Vec<_>>()
+        };
+        let mut formats = levels.iter().flat_map(formats);
         // Matrices that are stored differently meet as f32, which holds them all.
-        let format = formats.next().map(|name| network.weight_format(name)).unwrap_or_default();
-        let format = if formats.all(|name| network.weight_format(name) == format) { format } else { WeightFormat::F32 };
+        let format = formats.next().unwrap_or_default();
+        let format = if formats.all(|other| other == format) { format } else { WeightFormat::F32 };
         let mut lanes = Vec::<LaneLayout>::new();
         for (stage, level) in &levels {
             for _ in directions.clone() {
@@ -180,16 +179,13 @@ pub(super) fn layouts(network: &Network, limits: &PlanLimits) -> Vec<Layout> {
 /// Whether `above` is a level that may run a step behind `below`, at position `index`.
 fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
     let (Some(a), Some(b)) = (below.recurrent(), above.recurrent()) else { return false };
-    let alike = a.cell == b.cell
+    let alike = a.recurrence == b.recurrence
         && a.hidden_size == b.hidden_size
-        && [a.proj_size, b.proj_size] == [0, 0]
         && a.masked_output == b.masked_output
-        && [a.peephole, a.coupled, a.reset_after] == [b.peephole, b.coupled, b.reset_after]
-        && a.clip == b.clip
-        && a.cell_clip == b.cell_clip;
+        && a.clip == b.clip;
     let [from, to] = [&a.directions[..], &b.directions[..]];
     let one_way = matches!((from, to), ([x], [y]) if x.reverse == y.reverse && x.activations == y.activations);
-    let whole_steps = a.cell != Cell::Gru || a.reset_after;
+    let whole_steps = Program::of(a).is_whole();
     alike
         && one_way
         && whole_steps
@@ -235,15 +231,15 @@ fn largest_binding(limits: &PlanLimits) -> u64 {
 
 fn stage_sizes(network: &Network, layouts: &[Layout], index: usize, stage: &Stage) -> Vec<(String, usize)> {
     let (label, inputs, outputs) = (&stage.label, stage.in_features, stage.out_features);
-    let product = |k: usize, name: &str| {
-        let format = network.weight_format(name);
+    let product = |k: usize| {
+        let format = network.param_format(stage, 0, Role::Weight);
         vec![
             (format!("{label} W [K, N] {format}"), matrix_words(k, outputs, format)),
             (format!("{label} bias, scale [2, N]"), 2 * outputs.next_multiple_of(ALIGN)),
         ]
     };
     match &stage.kind {
-        StageKind::Embedding { num_embeddings, .. } => {
+        StageKind::Embedding { num_embeddings } => {
             vec![(format!("{label} table [V, E]"), num_embeddings * outputs)]
         }
         StageKind::Recurrent(_) => layouts
@@ -256,8 +252,8 @@ fn stage_sizes(network: &Network, layouts: &[Layout], index: usize, stage: &Stag
                 [(matrices, layout.words()), (format!("{of} bias, scales [lanes, parts, H, G]"), vectors)]
             })
             .collect(),
-        StageKind::Dense { weight, .. } => product(inputs, weight),
-        StageKind::Conv1d { window, weight, .. } => product(window.kernel_size * inputs, weight),
+        StageKind::Dense { .. } => product(inputs),
+        StageKind::Conv1d { window, .. } => product(window.kernel_size * inputs),
         StageKind::LayerNorm { .. } => {
             vec![(format!("{label} weight [N]"), outputs), (format!("{label} bias [N]"), outputs)]
         }
@@ -281,11 +277,6 @@ fn label_of(network: &Network, layout: &Layout) -> String {
     }
 }
 
-/// Whether the candidate's recurrent bias stays apart, since the reset gate multiplies it.
-fn has_new_bias(stage: &RecurrentStage) -> bool {
-    stage.cell == Cell::Gru && stage.reset_after
-}
-
 /// The contents of all weight buffers of `network`, in the order of [`weight_sizes`].
 #[must_use]
 pub fn pack(network: &Network, limits: &PlanLimits) -> Vec<PackedWeight> {
@@ -300,25 +291,17 @@ pub fn pack(network: &Network, limits: &PlanLimits) -> Vec<PackedWeight> {
 }
 
 fn stage_data(network: &Network, layouts: &[Layout], index: usize, stage: &Stage) -> Vec<Vec<u32>> {
-    let (inputs, outputs) = (stage.in_features, stage.out_features);
     match &stage.kind {
-        StageKind::Embedding { weight, .. } => vec![bits(network.weight(weight))],
+        StageKind::Embedding { .. } => vec![bits(network.param(stage, 0, Role::Weight))],
         StageKind::Recurrent(_) => {
             let here = layouts.iter().filter(|layout| layout.stages.start == index);
             here.flat_map(|layout| recurrent_data(network, layout)).collect()
         }
-        StageKind::Dense { weight, bias, .. } => {
-            product_data(network, network.weight(weight), weight, network.weight(bias), [inputs, outputs])
+        StageKind::Dense { .. } | StageKind::Conv1d { .. } => product_data(network, stage),
+        StageKind::LayerNorm { .. } => {
+            fold::scale_and_offset(network, stage).iter().map(|numbers| bits(numbers)).collect()
         }
-        StageKind::Conv1d { window, groups, weight, bias, .. } => {
-            let matrix = filters(network.weight(weight), [inputs, outputs, window.kernel_size], *groups);
-            product_data(network, &matrix, weight, network.weight(bias), [window.kernel_size * inputs, outputs])
-        }
-        StageKind::LayerNorm { names: [weight, bias], .. } => vec![
-            bits(&or_fill(network.weight(weight), outputs, 1.0)),
-            bits(&or_fill(network.weight(bias), outputs, 0.0)),
-        ],
-        StageKind::Channelwise { norm, .. } => vec![bits(&channels(network, norm.as_ref(), outputs))],
+        StageKind::Channelwise { eps, .. } => vec![bits(&fold::channels(network, stage, *eps))],
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
@@ -330,13 +313,16 @@ fn stage_data(network: &Network, layouts: &[Layout], index: usize, stage: &Stage
 }
 
 /// A matrix `[N, K]` with its bias and scale.
-fn product_data(network: &Network, matrix: &[f32], name: &str, bias: &[f32], [k, n]: [usize; 2]) -> Vec<Vec<u32>> {
-    let format = network.weight_format(name);
+fn product_data(network: &Network, stage: &Stage) -> Vec<Vec<u32>> {
+    let n = stage.out_features;
+    let format = network.param_format(stage, 0, Role::Weight);
+    let matrix = fold::matrix(network, stage);
+    let k = matrix.len() / n;
     let mut words = vec![0; matrix_words(k, n, format)];
     let mut vectors = vec![0; 2 * n.next_multiple_of(ALIGN)];
-    let (of_bias, scales) = vectors.split_at_mut(n.next_multiple_of(ALIGN));
-    pack_matrix(matrix, k, format, |row| row, &mut words, scales);
-    put(of_bias, bias);
+    let (bias, scales) = vectors.split_at_mut(n.next_multiple_of(ALIGN));
+    pack_matrix(&matrix, k, format, |row| row, &mut words, scales);
+    put(bias, &fold::bias(network, stage));
     vec![words, vectors]
 }
 
@@ -344,52 +330,32 @@ fn recurrent_data(network: &Network, layout: &Layout) -> [Vec<u32>; 2] {
     let mut words = vec![0; layout.words()];
     let mut vectors = vec![0; layout.lanes.len() * layout.vectors_lane()];
     let levels = network.stages()[layout.stages.clone()].iter();
-    let lanes = levels.filter_map(|stage| Some((stage, stage.recurrent()?))).flat_map(|(stage, level)| {
-        level.directions[layout.directions.clone()].iter().map(move |direction| (stage.in_features, level, direction))
-    });
-    for ((lane, place), (inputs, level, direction)) in layout.lanes.iter().enumerate().zip(lanes) {
+    let lanes = levels.filter_map(|stage| Some((stage, stage.recurrent()?)));
+    let lanes = lanes.flat_map(|(stage, level)| layout.directions.clone().map(move |index| (stage, level, index)));
+    for ((lane, place), (stage, level, direction)) in layout.lanes.iter().enumerate().zip(lanes) {
         let mut parts: Vec<&mut [u32]> =
             vectors[lane * layout.vectors_lane()..][..layout.vectors_lane()].chunks_exact_mut(layout.vector).collect();
-        lane_vectors(network, level, direction, &mut parts);
-        let names = &direction.names;
-        let (gates, hidden) = (level.cell.gates(), level.hidden_size);
+        let (gates, hidden) = (level.cell().gates(), level.hidden_size);
         // The gates of a unit lie together.
         let unit_first = |row: usize| row % hidden * gates + row / hidden;
-        let matrices = [
-            (&names.weight_ih, inputs, &place.input, part::SCALE_BELOW),
-            (&names.weight_hh, level.state_size(), &place.state, part::SCALE),
-        ];
-        for (name, k, at, scale) in matrices {
-            let words = &mut words[at.clone()];
-            pack_matrix(network.weight(name), k, layout.format, unit_first, words, parts[scale]);
+        let Biases { bias, extra } = fold::biases::<f32>(network, stage, level, direction);
+        for (row, bias) in bias.into_iter().enumerate() {
+            parts[part::BIAS][unit_first(row)] = bias.to_bits();
         }
-        if level.proj_size > 0 {
-            let matrix = network.weight(&names.weight_hr);
-            let words = &mut words[place.projection.clone()];
-            pack_matrix(matrix, hidden, layout.format, |row| row, words, parts[part::SCALE_PROJECTION]);
+        put(parts[part::EXTRA], &extra);
+        for Param { role, .. } in stage.params.iter().filter(|param| param.direction == direction) {
+            let (k, at, scale) = match role {
+                Role::WeightIh => (stage.in_features, &place.input, part::SCALE_BELOW),
+                Role::WeightHh => (level.state_size(), &place.state, part::SCALE),
+                Role::WeightHr => (hidden, &place.projection, part::SCALE_PROJECTION),
+                _ => continue,
+            };
+            let column = |row| if *role == Role::WeightHr { row } else { unit_first(row) };
+            let matrix = network.param(stage, direction, *role);
+            pack_matrix(matrix, k, layout.format, column, &mut words[at.clone()], parts[scale]);
         }
     }
     [words, vectors]
-}
-
-/// Bias, and what a cell has beyond it.
-fn lane_vectors(network: &Network, level: &RecurrentStage, direction: &Direction, parts: &mut [&mut [u32]]) {
-    let (names, hidden, gates) = (&direction.names, level.hidden_size, level.cell.gates());
-    let mut bias = or_fill(network.weight(&names.bias_ih), level.gate_rows(), 0.0);
-    let mut of_state = or_fill(network.weight(&names.bias_hh), level.gate_rows(), 0.0);
-    if has_new_bias(level) {
-        put(parts[part::EXTRA], &of_state.split_off(NEW * hidden));
-    }
-    for (bias, of_state) in bias.iter_mut().zip(of_state) {
-        *bias += of_state;
-    }
-    for (row, bias) in bias.into_iter().enumerate() {
-        parts[part::BIAS][row % hidden * gates + row / hidden] = bias.to_bits();
-    }
-    if level.peephole {
-        debug_assert_eq!(network.weight(&names.weight_p).len(), PEEPHOLES * hidden);
-        put(parts[part::EXTRA], network.weight(&names.weight_p));
-    }
 }
 
 /// `[N, K]` as `[K, N]` in words of `format`, row r of it as column `place(r)`. Of 8-bit weights
@@ -438,39 +404,6 @@ fn put(to: &mut [u32], numbers: &[f32]) {
     }
 }
 
-/// `[N, I/groups, K]` as `[N, K*I]`, 0 where an output does not see an input.
-fn filters(weight: &[f32], [inputs, outputs, kernel]: [usize; 3], groups: usize) -> Vec<f32> {
-    let (of_inputs, of_outputs) = (inputs / groups, outputs / groups);
-    let mut matrix = vec![0.0; kernel * inputs * outputs];
-    for (output, filter) in weight.chunks_exact(of_inputs * kernel).enumerate() {
-        let group = output / of_outputs;
-        for (input, taps) in filter.chunks_exact(kernel).enumerate() {
-            for (k, &tap) in taps.iter().enumerate() {
-                matrix[output * kernel * inputs + k * inputs + group * of_inputs + input] = tap;
-            }
-        }
-    }
-    matrix
-}
-
-/// Mean, scale and offset of every channel, `[3, N]`.
-fn channels(network: &Network, norm: Option<&BatchNorm>, width: usize) -> Vec<f32> {
-    let Some(norm) = norm else {
-        return [0.0, 1.0, 0.0].into_iter().flat_map(|x| std::iter::repeat_n(x, width)).collect();
-    };
-    let weight = or_fill(network.weight(&norm.weight), width, 1.0);
-    let variance = network.weight(&norm.running_var);
-    let mut channels = network.weight(&norm.running_mean).to_vec();
-    channels.extend(weight.iter().zip(variance).map(|(weight, variance)| weight / (variance + norm.eps).sqrt()));
-    channels.extend(or_fill(network.weight(&norm.bias), width, 0.0));
-    channels
-}
-
-/// The tensor, or `value` throughout where an option leaves it out (which makes it empty).
-fn or_fill(tensor: &[f32], len: usize, value: f32) -> Vec<f32> {
-    if tensor.is_empty() { vec![value; len] } else { tensor.to_vec() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -510,13 +443,5 @@ mod tests {
         for (byte, expected) in bytes.into_iter().zip([110.0f32, 111.0, 112.0, 0.0]) {
             assert!((f32::from(byte) * scale - expected).abs() <= scale / 2.0, "{byte} for {expected}");
         }
-    }
-
-    #[test]
-    fn a_group_sees_its_own_channels_only() {
-        // Two groups of one input and one output each, two taps.
-        let matrix = filters(&[1.0, 2.0, 3.0, 4.0], [2, 2, 2], 2);
-        // output x [tap, input]
-        assert_eq!(matrix, [1.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0, 4.0]);
     }
 }

@@ -13,12 +13,14 @@ use crate::network::gates;
 
 /// One timestep of one batch row of a GRU.
 ///
+/// - `reset_after`: whether the reset gate acts on the recurrent product instead of on h
 /// - `projected` `[3H]`: W x + b of this timestep, gates in the order r, z, n
 /// - `recurrent` `[H, 3H]`: U transposed
 /// - `new_bias` `[H]`: d, the candidate's recurrent bias; with reset before, part of `projected`
 /// - `h_in`, `h_out` `[H]`
 pub fn gru_step<F: Real>(
     options: &StepOptions<2>,
+    reset_after: bool,
     projected: &[F],
     recurrent: &[F],
     new_bias: &[F],
@@ -39,7 +41,7 @@ pub fn gru_step<F: Real>(
     let reset: Vec<F> = (0..hidden).map(|unit| gate(gates::RESET, unit)).collect();
     let update: Vec<F> = (0..hidden).map(|unit| gate(gates::UPDATE, unit)).collect();
     let new = gates::NEW * hidden;
-    if options.reset_after {
+    if reset_after {
         for unit in 0..hidden {
             product[new + unit] = reset[unit] * (product[new + unit] + new_bias[unit]);
         }

@@ -12,6 +12,17 @@ use super::linear::accumulate;
 use super::{Real, StepOptions, activate, bounded};
 use crate::network::{Activation, gates};
 
+/// The options of an LSTM's step.
+#[derive(Clone, Copy, Debug)]
+pub struct LstmOptions {
+    /// Functions of the gates, the candidate and the output, and what every cell has.
+    pub step: StepOptions<3>,
+    /// Whether the forget gate is `1 - i`.
+    pub coupled: bool,
+    /// Bound of c.
+    pub cell_clip: Option<f32>,
+}
+
 /// One timestep of one batch row of an LSTM.
 ///
 /// - `projected` `[4H]`: W x + b of this timestep, gates in the order i, f, g, o
@@ -21,7 +32,7 @@ use crate::network::{Activation, gates};
 /// - `cell` `[H]`: c, updated in place
 /// - `h_out` `[H]`: the new h, not projected yet
 pub fn lstm_step<F: Real>(
-    options: &StepOptions<3>,
+    options: &LstmOptions,
     projected: &[F],
     recurrent: &[F],
     peephole: &[F],
@@ -29,6 +40,7 @@ pub fn lstm_step<F: Real>(
     cell: &mut [F],
     h_out: &mut [F],
 ) {
+    let &LstmOptions { step: options, coupled, cell_clip } = options;
     let hidden = h_out.len();
     let mut sums = projected.to_vec();
     for (&h, weights) in h_in.iter().zip(recurrent.chunks_exact(projected.len())) {
@@ -42,9 +54,9 @@ pub fn lstm_step<F: Real>(
         };
         let c = cell[unit];
         let input = gate(of_gates, gates::INPUT, peep(0, c));
-        let forget = if options.coupled { F::ONE - input } else { gate(of_gates, gates::FORGET, peep(1, c)) };
+        let forget = if coupled { F::ONE - input } else { gate(of_gates, gates::FORGET, peep(1, c)) };
         let candidate = gate(of_candidate, gates::CANDIDATE, F::default());
-        let c = bounded(options.cell_clip, forget * c + input * candidate);
+        let c = bounded(cell_clip, forget * c + input * candidate);
         let output = gate(of_gates, gates::OUTPUT, peep(2, c));
         cell[unit] = c;
         h_out[unit] = output * activate(of_output, c);

@@ -39,7 +39,7 @@ pub use gru_step::gru_step;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use logits::{best, first_bad, log_probability};
-pub use lstm_step::lstm_step;
+pub use lstm_step::{LstmOptions, lstm_step};
 pub use pool::pool;
 pub use recurrent::StepOptions;
 use recurrent::bounded;

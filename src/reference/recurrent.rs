@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use super::activations::clamp;
 use super::weights::DirectionWeights;
-use super::{Real, gru_step, linear, lstm_step, rnn_step};
+use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::data::state::LayerState;
-use crate::network::{Activation, Cell, Direction, MaskedOutput, RecurrentStage};
-use crate::network::{Rounding, StageRounding};
+use crate::network::{Activation, Direction, MaskedOutput, Recurrence, RecurrentStage, Rounding, StageRounding};
 
 /// What a step of a recurrence does beyond its sums; an LSTM has N = 3 functions, a GRU 2, a plain RNN 1.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +17,6 @@ pub struct StepOptions<const N: usize> {
     pub activations: [Activation; N],
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
-    /// Bound of an LSTM's cell state.
-    pub cell_clip: Option<f32>,
-    /// Whether an LSTM's forget gate is `1 - i`.
-    pub coupled: bool,
-    /// Whether a GRU resets the recurrent product.
-    pub reset_after: bool,
     /// Whether h is rounded to f16 for the product with U.
     pub half_state: bool,
 }
@@ -32,17 +25,10 @@ impl<const N: usize> StepOptions<N> {
     /// Those of one direction.
     fn new(shape: LevelShape<'_>, stage: &RecurrentStage, direction: &Direction) -> Result<Self> {
         let activations = direction.activations.as_slice().try_into().map_err(|_| {
-            let expected = format!("{N} functions ({})", stage.cell.name());
+            let expected = format!("{N} functions ({})", stage.cell().name());
             Error::network(shape.label, "activations", expected, &direction.activations.len())
         })?;
-        Ok(Self {
-            activations,
-            clip: stage.clip,
-            cell_clip: stage.cell_clip,
-            coupled: stage.coupled,
-            reset_after: stage.reset_after,
-            half_state: shape.rounding.state.numbers,
-        })
+        Ok(Self { activations, clip: stage.clip, half_state: shape.rounding.state.numbers })
     }
 
     /// What of the state is multiplied.
@@ -87,12 +73,13 @@ pub(super) fn level<F: Real>(
     let mut raw = vec![F::default(); hidden];
     for (index, (direction, weights)) in stage.directions.iter().zip(weights).enumerate() {
         let projected =
-            linear(&factors(input, shape.rounding.input), &weights.input, &weights.bias, Activation::Linear);
+            linear(&factors(input, shape.rounding.input), &weights.input, &weights.biases.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
         let h = &mut state.h[row_of_state * batch * width..][..batch * width];
-        let c = match stage.cell {
-            Cell::Lstm => &mut state.c[row_of_state * batch * hidden..][..batch * hidden],
-            Cell::Gru | Cell::Rnn => &mut [],
+        let c = if stage.cell().keeps_c() {
+            &mut state.c[row_of_state * batch * hidden..][..batch * hidden]
+        } else {
+            &mut []
         };
         for step in 0..steps {
             let t = if direction.reverse { steps - 1 - step } else { step };
@@ -110,23 +97,24 @@ pub(super) fn level<F: Real>(
                     continue;
                 }
                 let projected = &projected[at * stage.gate_rows()..][..stage.gate_rows()];
-                let (recurrent, extra) = (&weights.recurrent, &weights.extra);
-                match stage.cell {
-                    Cell::Lstm => {
+                let (recurrent, extra) = (&weights.recurrent, &weights.biases.extra);
+                match stage.recurrence {
+                    Recurrence::Lstm { coupled, cell_clip, .. } => {
                         let c = &mut c[row * hidden..][..hidden];
-                        let options = StepOptions::new(shape, stage, direction)?;
+                        let options =
+                            LstmOptions { step: StepOptions::new(shape, stage, direction)?, coupled, cell_clip };
                         lstm_step(&options, projected, recurrent, extra, h, c, &mut raw);
                     }
-                    Cell::Gru => {
+                    Recurrence::Gru { reset_after } => {
                         let options = StepOptions::new(shape, stage, direction)?;
-                        gru_step(&options, projected, recurrent, extra, h, &mut raw);
+                        gru_step(&options, reset_after, projected, recurrent, extra, h, &mut raw);
                     }
-                    Cell::Rnn => {
+                    Recurrence::Rnn => {
                         let options = StepOptions::new(shape, stage, direction)?;
                         rnn_step(&options, projected, recurrent, h, &mut raw);
                     }
                 }
-                if stage.proj_size == 0 {
+                if stage.recurrence.proj_size() == 0 {
                     h.copy_from_slice(&raw);
                 } else {
                     let none = vec![F::default(); width];

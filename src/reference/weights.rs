@@ -1,8 +1,8 @@
 //! Weights in the order in which the CPU reads them.
 
 use super::Real;
-use crate::network::{BatchNorm, Cell, Direction, Network, RecurrentStage, Stage, StageKind, gates};
-use crate::network::{Rounding, StageRounding};
+use crate::network::fold::{self, Biases};
+use crate::network::{Network, RecurrentStage, Role, Rounding, Stage, StageKind, StageRounding};
 
 /// The weights of one stage.
 #[derive(Clone, Debug)]
@@ -29,10 +29,7 @@ pub(crate) struct DirectionWeights<F> {
     pub input: Vec<F>,
     /// `[K, G*H]`
     pub recurrent: Vec<F>,
-    /// `[G*H]`, what is added before the steps
-    pub bias: Vec<F>,
-    /// An LSTM's peepholes `[3H]` or a GRU's recurrent bias of the candidate `[H]`, or empty
-    pub extra: Vec<F>,
+    pub biases: Biases<F>,
     /// `[H, P]`, or empty
     pub projection: Vec<F>,
 }
@@ -56,25 +53,21 @@ impl<F: Real> StageWeights<F> {
     }
 
     pub fn new(network: &Network, stage: &Stage) -> Self {
-        let width = stage.out_features;
         match &stage.kind {
-            StageKind::Embedding { weight, .. } => Self::Embedding(convert(network.weight(weight))),
-            StageKind::Recurrent(recurrent) => Self::Recurrent(
-                recurrent.directions.iter().map(|d| direction(network, recurrent, d, stage.in_features)).collect(),
-            ),
-            StageKind::Dense { weight, bias, .. } => Self::Matrix {
-                weight: transposed(network.weight(weight), stage.in_features),
-                bias: or_fill(network.weight(bias), width, F::default()),
-            },
-            StageKind::Conv1d { window, groups, weight, bias, .. } => Self::Matrix {
-                weight: filters(network.weight(weight), stage.in_features, width, window.kernel_size, *groups),
-                bias: or_fill(network.weight(bias), width, F::default()),
-            },
-            StageKind::LayerNorm { names: [weight, bias], .. } => Self::LayerNorm([
-                or_fill(network.weight(weight), width, F::ONE),
-                or_fill(network.weight(bias), width, F::default()),
-            ]),
-            StageKind::Channelwise { norm, .. } => Self::Channels(channels(network, norm.as_ref(), width)),
+            StageKind::Embedding { .. } => {
+                Self::Embedding(F::of_f32(network.param(stage, 0, Role::Weight)).into_owned())
+            }
+            StageKind::Recurrent(level) => {
+                let directions = 0..level.directions.len();
+                Self::Recurrent(directions.map(|index| direction(network, stage, level, index)).collect())
+            }
+            StageKind::Dense { .. } | StageKind::Conv1d { .. } => {
+                let matrix = fold::matrix(network, stage);
+                let inputs = matrix.len() / stage.out_features;
+                Self::Matrix { weight: transposed(&matrix, inputs), bias: fold::bias(network, stage) }
+            }
+            StageKind::LayerNorm { .. } => Self::LayerNorm(fold::scale_and_offset(network, stage)),
+            StageKind::Channelwise { eps, .. } => Self::Channels(fold::channels(network, stage, *eps)),
             StageKind::Merge(_)
             | StageKind::Pool1d { .. }
             | StageKind::GlobalPool(_)
@@ -86,58 +79,14 @@ impl<F: Real> StageWeights<F> {
     }
 }
 
-fn direction<F: Real>(
-    network: &Network,
-    stage: &RecurrentStage,
-    direction: &Direction,
-    inputs: usize,
-) -> DirectionWeights<F> {
-    let names = &direction.names;
-    let mut bias: Vec<F> = or_fill(network.weight(&names.bias_ih), stage.gate_rows(), F::default());
-    let mut of_state: Vec<F> = or_fill(network.weight(&names.bias_hh), stage.gate_rows(), F::default());
-    let mut extra = convert(network.weight(&names.weight_p));
-    if stage.cell == Cell::Gru && stage.reset_after {
-        // The reset gate multiplies this one, so it stays apart.
-        extra = of_state.split_off(gates::NEW * stage.hidden_size);
-    }
-    for (bias, of_state) in bias.iter_mut().zip(of_state) {
-        *bias += of_state;
-    }
+fn direction<F: Real>(network: &Network, stage: &Stage, level: &RecurrentStage, index: usize) -> DirectionWeights<F> {
+    let matrix = |role, inputs| transposed(network.param(stage, index, role), inputs);
     DirectionWeights {
-        input: transposed(network.weight(&names.weight_ih), inputs),
-        recurrent: transposed(network.weight(&names.weight_hh), stage.state_size()),
-        bias,
-        extra,
-        projection: transposed(network.weight(&names.weight_hr), stage.hidden_size),
+        input: matrix(Role::WeightIh, stage.in_features),
+        recurrent: matrix(Role::WeightHh, level.state_size()),
+        biases: fold::biases(network, stage, level, index),
+        projection: matrix(Role::WeightHr, level.hidden_size),
     }
-}
-
-fn channels<F: Real>(network: &Network, norm: Option<&BatchNorm>, width: usize) -> Vec<F> {
-    let Some(norm) = norm else {
-        return [F::default(), F::ONE, F::default()].into_iter().flat_map(|x| std::iter::repeat_n(x, width)).collect();
-    };
-    let mut channels = convert(network.weight(&norm.running_mean));
-    let variance: Vec<F> = convert(network.weight(&norm.running_var));
-    let weight = or_fill(network.weight(&norm.weight), width, F::ONE);
-    channels.extend(variance.iter().zip(weight).map(|(&var, weight)| weight / (var + F::from_f32(norm.eps)).sqrt()));
-    channels.extend(or_fill::<F>(network.weight(&norm.bias), width, F::default()));
-    channels
-}
-
-/// `[N, I/groups, K]` as `[K*I, N]`, 0 where an output does not see an input.
-fn filters<F: Real>(weight: &[f32], inputs: usize, outputs: usize, kernel: usize, groups: usize) -> Vec<F> {
-    let mut matrix = vec![F::default(); kernel * inputs * outputs];
-    let (of_inputs, of_outputs) = (inputs / groups, outputs / groups);
-    for (at, &weight) in weight.iter().enumerate() {
-        let (output, input, k) = (at / kernel / of_inputs, at / kernel % of_inputs, at % kernel);
-        let channel = output / of_outputs * of_inputs + input;
-        matrix[(k * inputs + channel) * outputs + output] = F::from_f32(weight);
-    }
-    matrix
-}
-
-pub(super) fn convert<F: Real>(numbers: &[f32]) -> Vec<F> {
-    numbers.iter().map(|&x| F::from_f32(x)).collect()
 }
 
 /// `[N, K]` as `[K, N]`.
@@ -149,9 +98,4 @@ fn round<F: Real>(weights: &mut [F], rounding: Rounding) {
     if rounding.weights {
         weights.iter_mut().for_each(|weight| *weight = weight.to_half());
     }
-}
-
-/// The tensor, or `value` throughout where an option leaves it out (which makes it empty).
-fn or_fill<F: Real>(tensor: &[f32], len: usize, value: F) -> Vec<F> {
-    if tensor.is_empty() { vec![value; len] } else { convert(tensor) }
 }

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::{Builder, Work, grid};
 use crate::base::error::{Error, Result};
-use crate::network::{Activation, Cell, RecurrentStage};
-use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function, masked_number};
+use crate::network::RecurrentStage;
+use crate::plan::constants::masked_number;
 use crate::plan::decide::{Decision, Problem};
+use crate::plan::program::{self, Program};
 use crate::plan::tactic::{KernelSize, Tactic, Workgroup, narrow};
 use crate::plan::weights::Layout;
 use crate::plan::{
@@ -78,8 +79,8 @@ impl<'a> LaneSet<'a> {
             stacked: self.stacked,
             hidden: self.level.hidden_size,
             state: self.level.state_size(),
-            gates: self.level.cell.gates() as u64,
-            in_halves: self.in_halves(),
+            gates: self.level.cell().gates() as u64,
+            in_halves: !Program::of(self.level).is_whole(),
             state_words: self.layout.lanes[self.first_lane].state.len(),
             format: self.layout.format,
         }
@@ -96,11 +97,6 @@ impl<'a> LaneSet<'a> {
     pub fn is_reverse(&self, lane: usize) -> bool {
         let direction = if self.stacked { 0 } else { self.directions.start + lane };
         self.level.directions[direction].reverse
-    }
-
-    /// Whether a step takes two kernels.
-    pub fn in_halves(&self) -> bool {
-        self.level.proj_size > 0 || (self.level.cell == Cell::Gru && !self.level.reset_after)
     }
 
     /// Numbers between the outputs of two lanes.
@@ -132,13 +128,7 @@ impl Builder {
     /// The kernels of a step; the buffers of the lanes' state are made here.
     pub(super) fn launches(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<Vec<Launch>> {
         let places = self.places(set, decision.strategy)?;
-        let cells: &[Cells] = match (set.level.cell, set.in_halves()) {
-            (Cell::Lstm, false) => &[Cells::Lstm],
-            (Cell::Lstm, true) => &[Cells::Lstm, Cells::Projection],
-            (Cell::Gru, false) => &[Cells::Gru],
-            (Cell::Gru, true) => &[Cells::GruGates, Cells::GruCandidate],
-            (Cell::Rnn, _) => &[Cells::Rnn],
-        };
+        let cells = Program::of(set.level).kernels;
         let partial = |index: usize| index + 1 < cells.len();
         cells
             .iter()
@@ -152,12 +142,11 @@ impl Builder {
         let (hidden, width) = (set.level.hidden_size, set.level.state_size());
         let label = set.label();
         let h = self.buffer(format!("{label} h [2, lanes, B, H]"), 2 * lanes, batch, width)?;
-        let cell = match (set.level.cell, set.in_halves()) {
-            (Cell::Lstm, false) => self.buffer(format!("{label} c [lanes, B, H]"), lanes, batch, hidden)?,
-            (Cell::Lstm, true) => self.buffer(format!("{label} c, h' [2, lanes, B, H]"), 2 * lanes, batch, hidden)?,
-            (Cell::Gru, true) => self.buffer(format!("{label} r*h, z [2, lanes, B, H]"), 2 * lanes, batch, hidden)?,
+        let Program { kept, label: of_kept, .. } = Program::of(set.level);
+        let cell = match kept {
             // Something must be bound; nothing reads it.
-            _ => self.buffer(format!("{label} no c"), 1, 1, 1)?,
+            0 => self.buffer(format!("{label} {of_kept}"), 1, 1, 1)?,
+            _ => self.buffer(format!("{label} {of_kept}"), kept * lanes, batch, hidden)?,
         };
         let part = |buffer, index: usize, width: usize| {
             let bytes = (batch * width) as u64 * super::F32;
@@ -171,7 +160,7 @@ impl Builder {
                 layer: level.layer,
                 row: level.level * level.directions.len() + direction,
                 h: [part(h, lane, width), part(h, lanes + lane, width)],
-                c: (level.cell == Cell::Lstm).then(|| part(cell, lane, hidden)),
+                c: level.cell().keeps_c().then(|| part(cell, lane, hidden)),
                 steps: work.steps_in,
             });
         }
@@ -224,7 +213,7 @@ impl Builder {
             .with("PARTIAL", partial);
         let constants = constants.and(tactic.constants(group, cell.gates(), self.batch)?.iter());
         let functions = &level.directions[set.directions.start].activations;
-        let constants = constants.and(cell_constants(level, cell, functions).iter());
+        let constants = constants.and(program::constants(cell, level, functions).iter());
         let vectors = {
             let start = set.layout.vector_of(set.weights[1], set.first_lane, 0).offset;
             let bytes = lanes as u64 * set.layout.vectors_lane() as u64 * super::F32;
@@ -275,24 +264,5 @@ impl Builder {
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
         let iterations = tactic.iterations(self.batch, size, group);
         Ok(Launch { kernel: Kernel::Recurrent(kernel), constants, bindings, workgroups, iterations, work })
-    }
-}
-
-/// The constants of a cell.
-fn cell_constants(level: &RecurrentStage, cell: Cells, functions: &[Activation]) -> Constants {
-    // 0 stands for no bound.
-    let clip = Constants::default().with("CLIP_GATES", level.clip.unwrap_or(0.0));
-    match cell {
-        Cells::Lstm => clip
-            .with("PEEPHOLE", level.peephole)
-            .with("COUPLED", level.coupled)
-            .with("CLIP_CELL", level.cell_clip.unwrap_or(0.0))
-            .and(function(GATE, functions[0]))
-            .and(function(CANDIDATE, functions[1]))
-            .and(function(OUTPUT, functions[2])),
-        Cells::Gru => clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])),
-        Cells::GruGates | Cells::Rnn => clip.and(function(GATE, functions[0])),
-        Cells::GruCandidate => clip.and(function(CANDIDATE, functions[1])),
-        Cells::Projection => Constants::default(),
     }
 }

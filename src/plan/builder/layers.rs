@@ -3,8 +3,8 @@
 use super::{Builder, Rows, Work, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::{
-    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, SelectStep, StageKind, WeightFormat, Window,
-    joining, merging,
+    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, Role, SelectStep, StageKind, WeightFormat,
+    Window, joining, merging,
 };
 use crate::plan::constants::{ACTIVATION, combination, function};
 use crate::plan::weights::ALIGN;
@@ -42,15 +42,16 @@ impl Builder {
         let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
         let rows = work.steps_out * self.batch;
         match &work.stage.kind {
-            StageKind::Embedding { num_embeddings, .. } => self.embedding(work, *num_embeddings),
-            StageKind::Dense { activation, weight, .. } => {
+            StageKind::Embedding { num_embeddings } => self.embedding(work, *num_embeddings),
+            StageKind::Dense { activation } => {
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Linear(self.product_kernel(network.weight_format(weight), rows));
+                let kernel =
+                    Kernel::Linear(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
                 let (features, activation) = ([inputs, outputs], *activation);
                 let product = Product { kernel, features, activation, more: Constants::default(), bindings };
                 self.product(work, Rows::all(rows), &product)
             }
-            StageKind::Conv1d { window, activation, weight, .. } => {
+            StageKind::Conv1d { window, activation, .. } => {
                 let [left, _] = window.padding(work.steps_in);
                 let more = Constants::sizes([
                     ("CHANNELS", inputs),
@@ -59,7 +60,8 @@ impl Builder {
                     ("LEFT", left),
                 ])?;
                 let bindings = self.product_bindings(work);
-                let kernel = Kernel::Conv1d(self.product_kernel(network.weight_format(weight), rows));
+                let kernel =
+                    Kernel::Conv1d(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
                 let product = Product { kernel, features, activation, more, bindings };
                 self.product(work, Rows::all(rows), &product)

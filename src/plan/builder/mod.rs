@@ -252,7 +252,7 @@ impl Builder {
                 // Directions go together or apart.
                 for lanes in [1, layout.directions.len()] {
                     let chunk = self.chunk(lanes * level.gate_rows(), steps);
-                    let numbers = lanes * self.projected_lane(chunk, level.hidden_size) * level.cell.gates();
+                    let numbers = lanes * self.projected_lane(chunk, level.hidden_size) * level.cell().gates();
                     largest = largest.max(Some(numbers));
                 }
             }

@@ -97,7 +97,7 @@ impl Builder {
     fn input_product(&self, set: &LaneSet<'_>, lane: usize, projected_lane: usize) -> Product {
         let at = set.first_lane + lane;
         let [matrices, vectors] = set.weights;
-        let gates = set.level.cell.gates() as u64;
+        let gates = set.level.cell().gates() as u64;
         let each = projected_lane as u64 * gates * super::F32;
         let vector = |part| set.layout.vector_of(vectors, at, part);
         let projected = Slice { buffer: self.projected, offset: lane as u64 * each, bytes: each };

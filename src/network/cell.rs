@@ -1,0 +1,170 @@
+//! The cells: a row for each with what all code but the cell's own step needs to know, and the options of each.
+
+use super::{Activation, RecurrentSpec};
+
+/// The recurrence of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cell {
+    /// Gates i, f, g, o (Hochreiter & Schmidhuber 1997).
+    Lstm,
+    /// Gates r, z, n (Cho et al. 2014).
+    Gru,
+    /// One gate (Elman 1990).
+    Rnn,
+}
+
+/// What is known of a cell outside its step.
+struct Row {
+    /// Its layer's `type` in a description.
+    name: &'static str,
+    /// Its name in a sentence, with an article.
+    title: &'static str,
+    /// Blocks of H rows in its weights.
+    gates: usize,
+    /// Functions of one direction where none are given.
+    activations: &'static [Activation],
+    /// Whether it has a cell state c beside h.
+    keeps_c: bool,
+    /// The options of [`RecurrentSpec`] that not all cells have and this one has.
+    options: &'static [&'static str],
+}
+
+impl Cell {
+    /// Every cell.
+    pub const ALL: [Self; 3] = [Self::Lstm, Self::Gru, Self::Rnn];
+
+    const fn row(self) -> Row {
+        match self {
+            Self::Lstm => Row {
+                name: "lstm",
+                title: "an LSTM",
+                gates: 4,
+                activations: &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+                keeps_c: true,
+                options: &["proj_size", "peephole", "coupled", "cell_clip", "clip"],
+            },
+            Self::Gru => Row {
+                name: "gru",
+                title: "a GRU",
+                gates: 3,
+                activations: &[Activation::Sigmoid, Activation::Tanh],
+                keeps_c: false,
+                options: &["reset_after", "clip"],
+            },
+            Self::Rnn => Row {
+                name: "rnn",
+                title: "an RNN",
+                gates: 1,
+                activations: &[Activation::Tanh],
+                keeps_c: false,
+                options: &["clip"],
+            },
+        }
+    }
+
+    /// G, number of gates: blocks of H rows in its weights.
+    #[must_use]
+    pub fn gates(self) -> usize {
+        self.row().gates
+    }
+
+    /// The functions of one direction when [`RecurrentSpec::activations`] is empty.
+    #[must_use]
+    pub fn default_activations(self) -> &'static [Activation] {
+        self.row().activations
+    }
+
+    /// The `type` of its layer in a description: `lstm`, `gru`, `rnn`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Whether its state has a cell state c `[H]` beside h.
+    #[must_use]
+    pub fn keeps_c(self) -> bool {
+        self.row().keeps_c
+    }
+
+    /// Whether it has the option `option`.
+    pub(super) fn has_option(self, option: &str) -> bool {
+        self.row().options.contains(&option)
+    }
+
+    /// The cells that have `option`, as a sentence names them.
+    pub(super) fn with_option(option: &str) -> String {
+        let titles = Self::ALL.into_iter().filter(|cell| cell.has_option(option)).map(|cell| cell.row().title);
+        titles.collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// A cell with the options that it alone has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Recurrence {
+    /// [`Cell::Lstm`]
+    Lstm {
+        /// P, width of the projected h, or 0 without a projection.
+        proj_size: usize,
+        /// Whether the gates see the cell state.
+        peephole: bool,
+        /// Whether the forget gate is `1 - i`.
+        coupled: bool,
+        /// Bound of the cell state.
+        cell_clip: Option<f32>,
+    },
+    /// [`Cell::Gru`]
+    Gru {
+        /// Whether the reset gate acts on the recurrent product instead of on h.
+        reset_after: bool,
+    },
+    /// [`Cell::Rnn`]
+    Rnn,
+}
+
+impl Recurrence {
+    /// The cell with its options of `spec`.
+    pub(super) fn new(cell: Cell, spec: &RecurrentSpec) -> Self {
+        match cell {
+            Cell::Lstm => Self::Lstm {
+                proj_size: spec.proj_size,
+                peephole: spec.peephole,
+                coupled: spec.coupled,
+                cell_clip: spec.cell_clip,
+            },
+            Cell::Gru => Self::Gru { reset_after: spec.reset_after },
+            Cell::Rnn => Self::Rnn,
+        }
+    }
+
+    /// Its cell.
+    #[must_use]
+    pub fn cell(self) -> Cell {
+        match self {
+            Self::Lstm { .. } => Cell::Lstm,
+            Self::Gru { .. } => Cell::Gru,
+            Self::Rnn => Cell::Rnn,
+        }
+    }
+
+    /// P, or 0 without a projection.
+    #[must_use]
+    pub fn proj_size(self) -> usize {
+        match self {
+            Self::Lstm { proj_size, .. } => proj_size,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_options_cells_are_named() {
+        assert_eq!(Cell::with_option("peephole"), "an LSTM");
+        assert_eq!(Cell::with_option("clip"), "an LSTM or a GRU or an RNN");
+    }
+}

@@ -1,0 +1,144 @@
+//! The parameters of every layer: what each is for, its name and its shape. Loading, checking, random weights, the
+//! reference and both devices take them from here.
+
+use super::gates::PEEPHOLES;
+use super::{Cell, LayerSpec, NetworkSpec, RecurrentSpec};
+
+/// What a parameter is for; a tensor's name ends in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// A table, a matrix, filters, or the scale of a normalization.
+    Weight,
+    /// What is added last.
+    Bias,
+    /// The mean of a batch normalization.
+    RunningMean,
+    /// Its variance.
+    RunningVar,
+    /// W of a recurrence, `[G*H, I]`.
+    WeightIh,
+    /// U of a recurrence, `[G*H, H]`, `[G*H, P]` with a projection.
+    WeightHh,
+    /// `[G*H]`, added to W x.
+    BiasIh,
+    /// `[G*H]`, added to U h.
+    BiasHh,
+    /// The projection of an LSTM, `[P, H]`.
+    WeightHr,
+    /// The peepholes of an LSTM, `[3H]`.
+    WeightP,
+    /// The h that a layer starts from, `[L*D, H]` or `[L*D, P]`.
+    InitialH,
+    /// The c that a layer starts from, `[L*D, H]`.
+    InitialC,
+}
+
+impl Role {
+    /// PyTorch's name, without a level's suffix.
+    fn tensor(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+            Self::RunningMean => "running_mean",
+            Self::RunningVar => "running_var",
+            Self::WeightIh => "weight_ih",
+            Self::WeightHh => "weight_hh",
+            Self::BiasIh => "bias_ih",
+            Self::BiasHh => "bias_hh",
+            Self::WeightHr => "weight_hr",
+            Self::WeightP => "weight_p",
+            Self::InitialH => "initial_h",
+            Self::InitialC => "initial_c",
+        }
+    }
+}
+
+/// A parameter of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// What it is for.
+    pub role: Role,
+    /// The direction of a recurrent level that it belongs to, else 0.
+    pub direction: usize,
+    /// Name of its tensor.
+    pub name: String,
+    /// Shape of its tensor.
+    pub shape: Vec<usize>,
+    /// Whether products read it, so that it may be stored in another [`WeightFormat`](super::WeightFormat).
+    pub is_matrix: bool,
+}
+
+/// Names and shapes of the tensors that `spec` needs, in file order.
+#[must_use]
+pub fn expected_tensors(spec: &NetworkSpec) -> Vec<(String, Vec<usize>)> {
+    let params = spec.layers.iter().flat_map(of_layer).flatten();
+    params.map(|param| (param.name, param.shape)).collect()
+}
+
+/// The parameters of each stage of `layer`, in file order; stages behind those that are listed have none.
+pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
+    if let Some((cell, spec)) = layer.recurrent() {
+        return (0..spec.num_layers).map(|level| of_level(cell, spec, level)).collect();
+    }
+    let own = |role: Role, shape: &[usize], is_matrix: bool| {
+        let name = format!("{}.{}", layer.name(), role.tensor());
+        Param { role, direction: 0, name, shape: shape.to_vec(), is_matrix }
+    };
+    let matrix = |shape: &[usize], bias: bool| {
+        let bias = bias.then(|| own(Role::Bias, &shape[..1], false));
+        vec![Some(own(Role::Weight, shape, true)).into_iter().chain(bias).collect()]
+    };
+    match layer {
+        LayerSpec::Embedding(e) => vec![vec![own(Role::Weight, &[e.num_embeddings, e.embedding_dim], false)]],
+        LayerSpec::Dense(d) => matrix(&[d.out_features, d.in_features], d.bias),
+        LayerSpec::Conv1d(c) => matrix(&[c.out_channels, c.in_channels / c.groups.max(1), c.kernel_size], c.bias),
+        LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => {
+            let statistics = matches!(layer, LayerSpec::BatchNorm(_));
+            let all = [
+                (n.weight, Role::Weight),
+                (n.bias, Role::Bias),
+                (statistics, Role::RunningMean),
+                (statistics, Role::RunningVar),
+            ];
+            let kept = all.into_iter().filter(|(kept, _)| *kept);
+            vec![kept.map(|(_, role)| own(role, &[n.num_features], false)).collect()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The parameters of one level, and with the last those of the whole layer.
+fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
+    let (hidden, width) = (spec.hidden_size, spec.state_size());
+    let rows = cell.gates() * hidden;
+    let inputs = if level == 0 { spec.input_size } else { spec.level_size() };
+    let mut params = Vec::new();
+    for direction in 0..spec.directions() {
+        let suffix = if direction == 1 { "_reverse" } else { "" };
+        let mut add = |wanted: bool, role: Role, shape: &[usize]| {
+            if wanted {
+                let name = format!("{}.{}_l{level}{suffix}", spec.name, role.tensor());
+                params.push(Param { role, direction, name, shape: shape.to_vec(), is_matrix: shape.len() == 2 });
+            }
+        };
+        add(true, Role::WeightIh, &[rows, inputs]);
+        add(true, Role::WeightHh, &[rows, width]);
+        add(spec.bias, Role::BiasIh, &[rows]);
+        add(spec.bias, Role::BiasHh, &[rows]);
+        add(spec.proj_size > 0, Role::WeightHr, &[spec.proj_size, hidden]);
+        add(spec.peephole, Role::WeightP, &[PEEPHOLES * hidden]);
+    }
+    if spec.initial_state && level + 1 == spec.num_layers {
+        let rows = spec.num_layers * spec.directions();
+        let mut add = |role: Role, width: usize| {
+            let name = format!("{}.{}", spec.name, role.tensor());
+            params.push(Param { role, direction: 0, name, shape: vec![rows, width], is_matrix: false });
+        };
+        add(Role::InitialH, width);
+        if cell.keeps_c() {
+            add(Role::InitialC, hidden);
+        }
+    }
+    params
+}

@@ -1,0 +1,55 @@
+//! What one timestep of a level takes on a GPU: its kernels, the memory that they keep beside h, their constants.
+
+use super::constants::{CANDIDATE, GATE, OUTPUT, function};
+use super::{Cells, Constants};
+use crate::network::{Activation, Recurrence, RecurrentStage};
+
+/// The kernels of a timestep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program {
+    /// In the order in which they run.
+    pub kernels: &'static [Cells],
+    /// Arrays `[lanes, B, H]` that they keep beside h; the first is c where the cell has one.
+    pub kept: usize,
+    /// What these arrays are.
+    pub label: &'static str,
+}
+
+impl Program {
+    /// The one of a level.
+    pub fn of(level: &RecurrentStage) -> Self {
+        let (kernels, kept, label): (&[Cells], usize, &str) = match level.recurrence {
+            Recurrence::Lstm { proj_size: 0, .. } => (&[Cells::Lstm], 1, "c [lanes, B, H]"),
+            Recurrence::Lstm { .. } => (&[Cells::Lstm, Cells::Projection], 2, "c, h' [2, lanes, B, H]"),
+            Recurrence::Gru { reset_after: true } => (&[Cells::Gru], 0, "no c"),
+            Recurrence::Gru { .. } => (&[Cells::GruGates, Cells::GruCandidate], 2, "r*h, z [2, lanes, B, H]"),
+            Recurrence::Rnn => (&[Cells::Rnn], 0, "no c"),
+        };
+        Self { kernels, kept, label }
+    }
+
+    /// Whether one kernel is a whole step, so that one dispatch may run many.
+    pub fn is_whole(&self) -> bool {
+        self.kernels.len() == 1
+    }
+}
+
+/// The constants of a cell's kernel, with the `functions` of its direction.
+pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Activation]) -> Constants {
+    // 0 stands for no bound.
+    let clip = Constants::default().with("CLIP_GATES", level.clip.unwrap_or(0.0));
+    match (kernel, level.recurrence) {
+        (Cells::Lstm, Recurrence::Lstm { peephole, coupled, cell_clip, .. }) => clip
+            .with("PEEPHOLE", peephole)
+            .with("COUPLED", coupled)
+            .with("CLIP_CELL", cell_clip.unwrap_or(0.0))
+            .and(function(GATE, functions[0]))
+            .and(function(CANDIDATE, functions[1]))
+            .and(function(OUTPUT, functions[2])),
+        (Cells::Gru, _) => clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])),
+        (Cells::GruGates | Cells::Rnn, _) => clip.and(function(GATE, functions[0])),
+        (Cells::GruCandidate, _) => clip.and(function(CANDIDATE, functions[1])),
+        // A kernel's missing constants fail where it is planned.
+        (Cells::Projection | Cells::Lstm, _) => Constants::default(),
+    }
+}
