@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::cells::Options;
+use super::normalized::Norms;
 use super::packed::{Layout, Panels};
 use super::pool::together;
 use super::product::Kept;
@@ -35,6 +36,8 @@ pub(super) struct Direction {
     /// `[blocks, 3, lanes]`, an LSTM's peepholes, or `[blocks, lanes]`, a GRU's recurrent bias of
     /// the candidate; or empty.
     pub extra: Vec<f32>,
+    /// Of a layer-normalized cell.
+    pub norms: Option<Norms>,
     /// `[H, P]`
     pub projection: Option<Panels>,
 }
@@ -73,6 +76,10 @@ pub(super) struct Scratch {
     pub c: Vec<f32>,
     /// `[rows, blocks, units]`, what is not projected or not multiplied yet.
     pub raw: Vec<f32>,
+    /// `[rows, blocks, Q, lanes]`, the sums of a layer-normalized cell.
+    pub sums: Vec<f32>,
+    /// `[blocks, Q, lanes]`, the same of one row, normalized.
+    pub normalized: Vec<f32>,
     pub kept: Kept,
 }
 
@@ -133,7 +140,7 @@ impl Level {
         let hidden = recurrent.hidden_size;
         let layout = match recurrent.cell() {
             Cell::Rnn => Layout::plain(lanes, hidden),
-            Cell::Lstm | Cell::Gru => Layout::gates(lanes, 0, recurrent.cell().gates(), hidden),
+            cell => Layout::gates(lanes, 0, cell.gates(), hidden),
         };
         let units = if recurrent.cell() == Cell::Rnn { layout.block_len() } else { lanes };
         let h_stride = match recurrent.recurrence.proj_size() {
@@ -186,7 +193,14 @@ impl Level {
             };
             let of_input = self.stage.gate_rows() * direction.input.inputs;
             let of_row = self.stage.gate_rows() * width + of_input;
-            let work = Work { steps, rows: batch, blocks: self.blocks, of_row, of_input };
+            let work = Work {
+                steps,
+                rows: batch,
+                blocks: self.blocks,
+                of_row,
+                of_input,
+                whole_rows: direction.norms.is_some(),
+            };
             let shares = work.shares(threads);
             let run = Run {
                 level: self,
@@ -315,6 +329,7 @@ fn direction<S: Wide>(
         recurrent: matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
         candidate: resets_first.then(|| matrix(Role::WeightHh, width, candidate)),
         extra: extra_gates.spread(|row| extra[row]),
+        norms: fold::norms::<f32>(network, stage, level, index).map(|norms| Norms::new(&norms, layout, hidden)),
         projection: (level.recurrence.proj_size() > 0)
             .then(|| matrix(Role::WeightHr, hidden, Layout::plain(lanes, level.recurrence.proj_size()))),
     }

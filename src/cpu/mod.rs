@@ -15,6 +15,7 @@ mod engine;
 mod functions;
 mod level;
 mod matrix;
+mod normalized;
 mod options;
 mod packed;
 mod pool;

@@ -67,15 +67,17 @@ pub(super) struct Work {
     pub of_row: usize,
     /// ... and those of them that do not wait for the step before.
     pub of_input: usize,
+    /// Whether a unit's step needs the sums of all others, so that threads cannot share the units of a row.
+    pub whole_rows: bool,
 }
 
 impl Work {
     /// How up to `threads` threads share it.
     pub fn shares(&self, threads: usize) -> Shares {
-        let Self { steps, rows, blocks, of_row, of_input } = *self;
+        let Self { steps, rows, blocks, of_row, of_input, whole_rows } = *self;
         let threads = threads.min(worth(steps * rows * of_row));
         let meeting = threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_MEETING_NS);
-        if meeting > 1 && rows < 2 * threads {
+        if !whole_rows && meeting > 1 && rows < 2 * threads {
             return Shares::Blocks(meeting);
         }
         let groups = rows.div_ceil(SHARED_ROWS);
@@ -310,7 +312,7 @@ mod tests {
     fn work_is_cut_where_it_is_worth_it() {
         let shares = |steps, rows, hidden: usize, threads| {
             let of_input = 4 * hidden * hidden;
-            Work { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input }.shares(threads)
+            Work { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input, whole_rows: false }.shares(threads)
         };
         assert_eq!(shares(10, 1, 64, 2), Shares::Caller, "a small one");
         assert_eq!(shares(100, 1, 128, 2), Shares::Ahead, "a longer one");
@@ -323,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_row_and_block_belongs_to_one_share() {
-        let work = Work { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1 };
+        let work = Work { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1, whole_rows: false };
         for threads in 1..6 {
             let rows = (0..threads).map(|thread| work.share(Shares::Rows(threads), thread).rows);
             assert_eq!(rows.flatten().collect::<Vec<_>>(), (0..37).collect::<Vec<_>>());

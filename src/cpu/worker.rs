@@ -6,6 +6,8 @@ use fearless_simd::prelude::*;
 
 use super::cells;
 use super::level::{Run, Scratch, State};
+use super::normalized::normalized;
+use super::packed::Panels;
 use super::product::{Kept, Rows};
 use super::simd::{Wide, lanes};
 use super::threads::{Ahead, Exchange, Share};
@@ -211,6 +213,7 @@ impl<'a, 's> Worker<'a, 's> {
             (Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
             (Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
             (Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),
+            _ => normalized(simd, run, &mut self.scratch, &place),
         }
         let mut own_columns = own_units.clone();
         if let Some(projection) = &direction.projection {
@@ -244,11 +247,11 @@ impl<'a, 's> Worker<'a, 's> {
 }
 
 /// Where a step is.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// Projected rows of the chunk before it.
     at: usize,
     chunk_rows: usize,
-    backwards: bool,
+    pub backwards: bool,
     /// Bits of the rows.
     mask: Option<&'a [u32]>,
 }
@@ -256,7 +259,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// Whether a row's state stands still.
     #[inline(always)]
-    fn stands(&self, row: usize) -> bool {
+    pub fn stands(&self, row: usize) -> bool {
         self.mask.is_some_and(|mask| mask[row] & bits::VALID == 0)
     }
 }
@@ -274,7 +277,7 @@ fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [
 
 /// The projected vectors of a block and a row.
 #[inline(always)]
-fn projected_of<S: Wide, const Q: usize>(
+pub(super) fn projected_of<S: Wide, const Q: usize>(
     simd: S,
     projected: &[f32],
     place: &Place<'_>,
@@ -286,7 +289,7 @@ fn projected_of<S: Wide, const Q: usize>(
 
 fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, kept } = scratch;
+    let Scratch { projected, h, next, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let c_stride = level.blocks * level.units;
     let (to, to_stride) = if direction.projection.is_some() { (raw, c_stride) } else { (next, level.h_stride) };
@@ -323,6 +326,37 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut S
     );
 }
 
+/// The products of rows with `panels`, `to` `[rows, stride]`: blocks of Q vectors, one after the other.
+pub(super) fn store_product<S: Wide, const Q: usize>(
+    simd: S,
+    panels: &Panels,
+    x: (Rows<'_>, usize),
+    blocks: Range<usize>,
+    backwards: bool,
+    kept: &mut Kept,
+    (to, stride): (&mut [f32], usize),
+) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            panels.product::<S, Q>(
+                simd,
+                x,
+                blocks,
+                backwards,
+                kept,
+                #[inline(always)]
+                |block: usize, row: usize, sums: &[S::f32s; Q]| {
+                    let to = &mut to[row * stride + block * Q * lanes::<S>()..][..Q * lanes::<S>()];
+                    for (to, sum) in to.chunks_exact_mut(lanes::<S>()).zip(sums) {
+                        sum.store_slice(to);
+                    }
+                },
+            );
+        },
+    );
+}
+
 /// P of an LSTM: `next = raw W^T`.
 fn project_h<S: Wide, const Q: usize>(
     simd: S,
@@ -333,28 +367,9 @@ fn project_h<S: Wide, const Q: usize>(
 ) {
     let level = run.level;
     let Scratch { h, next, raw, kept, .. } = scratch;
-    let rows = h.len() / level.h_stride;
-    let x = Rows::even(raw, level.blocks * level.units);
+    let x = (Rows::even(raw, level.blocks * level.units), h.len() / level.h_stride);
     let Some(projection) = &run.direction.projection else { return };
-    simd.vectorize(
-        #[inline(always)]
-        || {
-            projection.product::<S, Q>(
-                simd,
-                (x, rows),
-                blocks,
-                place.backwards,
-                kept,
-                #[inline(always)]
-                |block: usize, row: usize, sums: &[S::f32s; Q]| {
-                    let to = &mut next[row * level.h_stride + block * Q * lanes::<S>()..][..Q * lanes::<S>()];
-                    for (to, sum) in to.chunks_exact_mut(lanes::<S>()).zip(sums) {
-                        sum.store_slice(to);
-                    }
-                },
-            );
-        },
-    );
+    store_product::<S, Q>(simd, projection, x, blocks, place.backwards, kept, (next, level.h_stride));
 }
 
 fn gru<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
@@ -422,7 +437,7 @@ fn gru_gates<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &
 /// Of a GRU that resets first: the candidate and h.
 fn gru_candidate<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, kept } = scratch;
+    let Scratch { projected, h, next, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let x = Rows::even(raw, level.h_stride);
     let Some(candidate) = &direction.candidate else { return };

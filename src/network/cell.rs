@@ -1,6 +1,6 @@
 //! The cells: a row for each with what all code but the cell's own step needs to know, and the options of each.
 
-use super::{Activation, RecurrentSpec};
+use super::{Activation, CellNorm, GateNorm, RecurrentSpec};
 
 /// The recurrence of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +12,8 @@ pub enum Cell {
     Gru,
     /// One gate (Elman 1990).
     Rnn,
+    /// An LSTM whose sums are normalized over each row (Ba, Kiros & Hinton 2016).
+    LayerNormLstm,
 }
 
 /// What is known of a cell outside its step.
@@ -32,7 +34,7 @@ struct Row {
 
 impl Cell {
     /// Every cell.
-    pub const ALL: [Self; 3] = [Self::Lstm, Self::Gru, Self::Rnn];
+    pub const ALL: [Self; 4] = [Self::Lstm, Self::Gru, Self::Rnn, Self::LayerNormLstm];
 
     const fn row(self) -> Row {
         match self {
@@ -60,6 +62,12 @@ impl Cell {
                 keeps_c: false,
                 options: &["clip"],
             },
+            Self::LayerNormLstm => Row {
+                name: "layer_norm_lstm",
+                title: "a layer-normalized LSTM",
+                options: &["gate_norm", "cell_norm", "layer_norm_eps"],
+                ..Self::Lstm.row()
+            },
         }
     }
 
@@ -75,7 +83,7 @@ impl Cell {
         self.row().activations
     }
 
-    /// The `type` of its layer in a description: `lstm`, `gru`, `rnn`.
+    /// The `type` of its layer in a description: `lstm`, `layer_norm_lstm`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().name
@@ -121,11 +129,26 @@ pub enum Recurrence {
     },
     /// [`Cell::Rnn`]
     Rnn,
+    /// [`Cell::LayerNormLstm`]
+    LayerNormLstm(Normalization),
+}
+
+/// What a layer-normalized cell normalizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Normalization {
+    /// The sums.
+    pub gate_norm: GateNorm,
+    /// The cell state; [`CellNorm::None`] for a cell that keeps none.
+    pub cell_norm: CellNorm,
+    /// Added to the variances.
+    pub eps: f32,
 }
 
 impl Recurrence {
     /// The cell with its options of `spec`.
     pub(super) fn new(cell: Cell, spec: &RecurrentSpec) -> Self {
+        let (gate_norm, eps) = (spec.gate_norm, spec.layer_norm_eps);
         match cell {
             Cell::Lstm => Self::Lstm {
                 proj_size: spec.proj_size,
@@ -135,6 +158,7 @@ impl Recurrence {
             },
             Cell::Gru => Self::Gru { reset_after: spec.reset_after },
             Cell::Rnn => Self::Rnn,
+            Cell::LayerNormLstm => Self::LayerNormLstm(Normalization { gate_norm, cell_norm: spec.cell_norm, eps }),
         }
     }
 
@@ -145,6 +169,16 @@ impl Recurrence {
             Self::Lstm { .. } => Cell::Lstm,
             Self::Gru { .. } => Cell::Gru,
             Self::Rnn => Cell::Rnn,
+            Self::LayerNormLstm(_) => Cell::LayerNormLstm,
+        }
+    }
+
+    /// What it normalizes, if it is a layer-normalized cell.
+    #[must_use]
+    pub fn normalization(self) -> Option<Normalization> {
+        match self {
+            Self::LayerNormLstm(normalization) => Some(normalization),
+            _ => None,
         }
     }
 

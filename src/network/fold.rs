@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Network, Recurrence, RecurrentStage, Role, Stage, StageKind, gates};
+use super::{GateNorm, Network, Normalization, Recurrence, RecurrentStage, Role, Stage, StageKind, gates};
 use crate::base::Real;
 
 /// What is added to the sums of one direction of a level.
@@ -45,6 +45,42 @@ pub fn unfold_biases<F: Real>(level: &RecurrentStage, folded: &Biases<F>) -> [Ve
         Some(at) => [bias.clone(), [&bias[..at], extra].concat(), Vec::new()],
         None => [bias.clone(), bias.clone(), extra.clone()],
     }
+}
+
+/// Scale and offset `[N]` of a normalization.
+pub type Affine<F> = [Vec<F>; 2];
+
+/// The normalizations of one direction of a layer-normalized level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norms<F> {
+    /// What is normalized.
+    pub how: Normalization,
+    /// Of `W x + U h`, or of `W x` where the parts are normalized apart, `[G*H]`.
+    pub input: Affine<F>,
+    /// Of `U h` `[G*H]`, or empty.
+    pub state: Affine<F>,
+    /// Of c `[H]`, or empty.
+    pub c: Affine<F>,
+}
+
+/// The normalizations of one direction of `stage`, which is the recurrent level `level`, if it has any.
+pub(crate) fn norms<F: Real>(
+    network: &Network,
+    stage: &Stage,
+    level: &RecurrentStage,
+    direction: usize,
+) -> Option<Norms<F>> {
+    let how = level.recurrence.normalization()?;
+    let affine = |weight: Role, bias: Role| {
+        let weight = F::of_f32(network.param(stage, direction, weight)).into_owned();
+        let bias = or_fill(network.param(stage, direction, bias), weight.len(), F::default());
+        [weight, bias]
+    };
+    let [input, state] = match how.gate_norm {
+        GateNorm::Sum => [affine(Role::NormWeight, Role::NormBias), Default::default()],
+        GateNorm::Parts => [affine(Role::NormIhWeight, Role::NormIhBias), affine(Role::NormHhWeight, Role::NormHhBias)],
+    };
+    Some(Norms { how, input, state, c: affine(Role::NormCWeight, Role::NormCBias) })
 }
 
 /// The matrix `[N, K]` of a dense layer or a convolution, whose inputs are `[K, I]` there.

@@ -22,12 +22,12 @@ use std::collections::BTreeMap;
 
 pub use activation::Activation;
 pub use axes::{Axis, FileAxes, FileTensor, letters};
-pub use cell::{Cell, Recurrence};
+pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
-pub use fold::{Biases, unfold_biases, unfold_channels, unfold_filters};
+pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use params::{Param, Role, expected_tensors};
-pub use recurrent::{MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,

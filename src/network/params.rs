@@ -2,7 +2,7 @@
 //! reference and both devices take them from here.
 
 use super::gates::PEEPHOLES;
-use super::{Cell, LayerSpec, NetworkSpec, RecurrentSpec};
+use super::{Cell, CellNorm, GateNorm, LayerSpec, NetworkSpec, Recurrence, RecurrentSpec};
 
 /// What a parameter is for; a tensor's name ends in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,22 @@ pub enum Role {
     WeightHr,
     /// The peepholes of an LSTM, `[3H]`.
     WeightP,
+    /// Of a layer-normalized cell, the scale of `W x + U h`, `[G*H]`.
+    NormWeight,
+    /// Its offset.
+    NormBias,
+    /// The scale of `W x`, `[G*H]`.
+    NormIhWeight,
+    /// Its offset.
+    NormIhBias,
+    /// The scale of `U h`, `[G*H]`.
+    NormHhWeight,
+    /// Its offset.
+    NormHhBias,
+    /// The scale of c, `[H]`.
+    NormCWeight,
+    /// Its offset.
+    NormCBias,
     /// The h that a layer starts from, `[L*D, H]` or `[L*D, P]`.
     InitialH,
     /// The c that a layer starts from, `[L*D, H]`.
@@ -48,6 +64,14 @@ impl Role {
             Self::BiasHh => "bias_hh",
             Self::WeightHr => "weight_hr",
             Self::WeightP => "weight_p",
+            Self::NormWeight => "norm_weight",
+            Self::NormBias => "norm_bias",
+            Self::NormIhWeight => "norm_ih_weight",
+            Self::NormIhBias => "norm_ih_bias",
+            Self::NormHhWeight => "norm_hh_weight",
+            Self::NormHhBias => "norm_hh_bias",
+            Self::NormCWeight => "norm_c_weight",
+            Self::NormCBias => "norm_c_bias",
             Self::InitialH => "initial_h",
             Self::InitialC => "initial_c",
         }
@@ -124,8 +148,25 @@ fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
         };
         add(true, Role::WeightIh, &[rows, inputs]);
         add(true, Role::WeightHh, &[rows, width]);
-        add(spec.bias, Role::BiasIh, &[rows]);
-        add(spec.bias, Role::BiasHh, &[rows]);
+        match Recurrence::new(cell, spec).normalization() {
+            None => {
+                add(spec.bias, Role::BiasIh, &[rows]);
+                add(spec.bias, Role::BiasHh, &[rows]);
+            }
+            Some(how) => {
+                let [sum, parts] = [GateNorm::Sum, GateNorm::Parts].map(|norm| how.gate_norm == norm);
+                let norms = [
+                    (sum, Role::NormWeight, Role::NormBias, rows),
+                    (parts, Role::NormIhWeight, Role::NormIhBias, rows),
+                    (parts, Role::NormHhWeight, Role::NormHhBias, rows),
+                    (how.cell_norm != CellNorm::None, Role::NormCWeight, Role::NormCBias, hidden),
+                ];
+                for (wanted, weight, bias, width) in norms {
+                    add(wanted, weight, &[width]);
+                    add(wanted && spec.bias, bias, &[width]);
+                }
+            }
+        }
         add(spec.proj_size > 0, Role::WeightHr, &[spec.proj_size, hidden]);
         add(spec.peephole, Role::WeightP, &[PEEPHOLES * hidden]);
     }

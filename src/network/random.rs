@@ -36,7 +36,9 @@ impl Network {
             let bound = (*shape.last().unwrap_or(&1) as f32).sqrt().recip();
             let elements = shape.iter().product();
             let uniform = |_| generator.f32() * 2.0 - 1.0;
-            let data = match name.ends_with(".running_var") {
+            // Numbers around 1, not around 0.
+            let is_scale = name.ends_with(".running_var") || name.contains(".norm_") && name.contains("weight");
+            let data = match is_scale {
                 true => (0..elements).map(uniform).map(|x| 1.0 + x / 2.0).collect(),
                 false => (0..elements).map(uniform).map(|x| x * bound).collect(),
             };

@@ -73,6 +73,15 @@ pub struct RecurrentSpec {
     /// Bound of an LSTM's cell state (TensorFlow and Burn `cell_clip`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell_clip: Option<f32>,
+    /// Which sums a layer-normalized cell normalizes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gate_norm: GateNorm,
+    /// What becomes of the normalized c of a layer-normalized LSTM.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cell_norm: CellNorm,
+    /// Added to the variances of a layer-normalized cell.
+    #[serde(default = "layer_norm_eps", skip_serializing_if = "is_layer_norm_eps")]
+    pub layer_norm_eps: f32,
 }
 
 impl RecurrentSpec {
@@ -99,6 +108,9 @@ impl RecurrentSpec {
             activations: Vec::new(),
             clip: None,
             cell_clip: None,
+            gate_norm: GateNorm::Sum,
+            cell_norm: CellNorm::State,
+            layer_norm_eps: LAYER_NORM_EPS,
         }
     }
 
@@ -109,7 +121,7 @@ impl RecurrentSpec {
     }
 
     /// The options that not all cells have, and whether each is set.
-    pub(super) fn cell_options(&self) -> [(&'static str, bool); 6] {
+    pub(super) fn cell_options(&self) -> [(&'static str, bool); 9] {
         [
             ("proj_size", self.proj_size > 0),
             ("peephole", self.peephole),
@@ -117,6 +129,9 @@ impl RecurrentSpec {
             ("cell_clip", self.cell_clip.is_some()),
             ("reset_after", !self.reset_after),
             ("clip", self.clip.is_some()),
+            ("gate_norm", self.gate_norm != GateNorm::default()),
+            ("cell_norm", self.cell_norm != CellNorm::default()),
+            ("layer_norm_eps", !is_layer_norm_eps(&self.layer_norm_eps)),
         ]
     }
 
@@ -177,6 +192,42 @@ pub enum MaskedOutput {
     Zero,
     /// The output of the last step that was not masked, 0 before the first (Keras).
     Previous,
+}
+
+/// Which sums of a layer-normalized cell are normalized, over all G*H of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateNorm {
+    /// `LN(W x + U h)` (torchaudio's RNN-T, the GRU of Dreamer).
+    #[default]
+    Sum,
+    /// `LN(W x) + LN(U h)` (Ba, Kiros & Hinton 2016; haste, `TensorFlow` Addons, PyTorch's `custom_lstms`).
+    Parts,
+}
+
+/// What becomes of the normalized c of a layer-normalized LSTM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellNorm {
+    /// It is the new c: `c' = LN(f∘c + i∘g)`, `h' = o∘tanh(c')` (PyTorch's `custom_lstms`, torchaudio, `TensorFlow` Addons).
+    #[default]
+    State,
+    /// The output alone sees it: `c' = f∘c + i∘g`, `h' = o∘tanh(LN(c'))` (Ba, Kiros & Hinton 2016; haste).
+    Output,
+    /// c is not normalized.
+    None,
+}
+
+/// PyTorch's default.
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+fn layer_norm_eps() -> f32 {
+    LAYER_NORM_EPS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_layer_norm_eps(value: &f32) -> bool {
+    value.to_bits() == LAYER_NORM_EPS.to_bits()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

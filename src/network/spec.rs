@@ -46,6 +46,8 @@ pub enum LayerSpec {
     Gru(RecurrentSpec),
     /// A stack of plain RNN layers; shapes as of an LSTM.
     Rnn(RecurrentSpec),
+    /// A stack of LSTM layers that normalize their sums; shapes as of an LSTM.
+    LayerNormLstm(RecurrentSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
@@ -80,16 +82,19 @@ impl LayerSpec {
             Cell::Lstm => Self::Lstm(spec),
             Cell::Gru => Self::Gru(spec),
             Cell::Rnn => Self::Rnn(spec),
+            Cell::LayerNormLstm => Self::LayerNormLstm(spec),
         }
     }
 
     /// The layer's name; empty for those that have none.
     #[must_use]
     pub fn name(&self) -> &str {
+        if let Some((_, spec)) = self.recurrent() {
+            return &spec.name;
+        }
         match self {
             Self::Embedding(l) => &l.name,
             Self::Masking(l) => &l.name,
-            Self::Lstm(l) | Self::Gru(l) | Self::Rnn(l) => &l.name,
             Self::Dense(l) => &l.name,
             Self::Conv1d(l) => &l.name,
             Self::Pool1d(l) => &l.name,
@@ -99,7 +104,7 @@ impl LayerSpec {
             Self::Select(l) => &l.name,
             Self::Reverse(l) => &l.name,
             Self::Join(l) => &l.name,
-            Self::Input(_) | Self::Softmax | Self::From(_) => "",
+            _ => "",
         }
     }
 
@@ -110,6 +115,7 @@ impl LayerSpec {
             Self::Lstm(l) => Some((Cell::Lstm, l)),
             Self::Gru(l) => Some((Cell::Gru, l)),
             Self::Rnn(l) => Some((Cell::Rnn, l)),
+            Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             _ => None,
         }
     }

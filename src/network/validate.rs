@@ -112,6 +112,9 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     for &function in &spec.activations {
         activation(name, function)?;
     }
+    if !(spec.layer_norm_eps >= 0.0 && spec.layer_norm_eps.is_finite()) {
+        return fail("layer_norm_eps", "a number from 0".into(), &spec.layer_norm_eps);
+    }
     for (option, bound) in [("clip", spec.clip), ("cell_clip", spec.cell_clip)] {
         if let Some(bound) = bound.filter(|&bound| !(bound > 0.0 && bound.is_finite())) {
             return fail(option, "a number above 0".into(), &bound);

@@ -51,6 +51,8 @@ pub(super) struct Problem {
     pub gates: u64,
     /// Whether a step takes two kernels.
     pub in_halves: bool,
+    /// Whether a step's sums are normalized over each row.
+    pub normalizes: bool,
     /// Words of one lane's U as the plan stores it.
     pub state_words: usize,
     pub format: WeightFormat,
@@ -191,6 +193,9 @@ impl Decider<'_> {
             Strategy::Sequence | Strategy::Resident if problem.in_halves => {
                 Err("a projection, or a reset of the state, takes two dispatches per step".into())
             }
+            Strategy::Resident if problem.normalizes => {
+                Err("a layer-normalized cell needs all sums of a row in one workgroup".into())
+            }
             Strategy::Sequence => self.sequence(),
             Strategy::Resident => self.resident(),
         };
@@ -253,10 +258,14 @@ impl Decider<'_> {
         let problem = self.problem;
         let unrolled = self.unrolled();
         let four_rows = self.options.four_rows.unwrap_or(match unrolled {
+            _ if problem.normalizes => false,
             Some(_) => false,
             None if self.limits.software => problem.batch >= 4,
             None => problem.batch > 64,
         });
+        if four_rows && problem.normalizes {
+            return Err("a layer-normalized cell runs one row in a workgroup, not four".into());
+        }
         let most = self.limits.max_invocations;
         let units = self.units(narrow(problem.hidden.next_power_of_two() as u64).max(32)).min(most);
         let split = match self.split()? {
@@ -271,7 +280,10 @@ impl Decider<'_> {
         };
         let rows = if four_rows { 4 } else { 1 };
         // Two states of four bytes a number, and partial sums.
-        self.check_workgroup_memory(rows * 32 * self.quads() + self.partial_sums(units * split))?;
+        // The sums of all units of a row, and two numbers of each invocation.
+        let normalizing =
+            if problem.normalizes { 16 * problem.hidden as u64 + 8 * u64::from(units * split) } else { 0 };
+        self.check_workgroup_memory(rows * 32 * self.quads() + self.partial_sums(units * split) + normalizing)?;
         let of_steps = |steps| Tactic::Sequence { units, split, four_rows, held, steps };
         self.longest(of_steps, Workgroup { units, second: split }).map(of_steps)
     }
@@ -380,8 +392,8 @@ impl Decider<'_> {
 
     /// The kernel of a whole step.
     fn size(&self) -> KernelSize {
-        let Problem { hidden, state, gates, .. } = *self.problem;
-        KernelSize { width: hidden, depth: state, below: 0, gates }
+        let Problem { hidden, state, gates, normalizes, .. } = *self.problem;
+        KernelSize { width: hidden, depth: state, below: 0, gates, normalizes }
     }
 
     fn words_per_quad(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::constants::{CANDIDATE, GATE, OUTPUT, function};
 use super::{Cells, Constants};
-use crate::network::{Activation, Recurrence, RecurrentStage};
+use crate::network::{Activation, CellNorm, GateNorm, Normalization, Recurrence, RecurrentStage};
 
 /// The kernels of a timestep.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Program {
     pub kept: usize,
     /// What these arrays are.
     pub label: &'static str,
+    /// Whether a step ends in [`Rung::Normalize`](super::Rung::Normalize) of its kernel, unless one dispatch runs many.
+    pub normalizes: bool,
 }
 
 impl Program {
@@ -24,13 +26,14 @@ impl Program {
             Recurrence::Gru { reset_after: true } => (&[Cells::Gru], 0, "no c"),
             Recurrence::Gru { .. } => (&[Cells::GruGates, Cells::GruCandidate], 2, "r*h, z [2, lanes, B, H]"),
             Recurrence::Rnn => (&[Cells::Rnn], 0, "no c"),
+            Recurrence::LayerNormLstm(_) => (&[Cells::LayerNormLstm], 5, "c, sums [5, lanes, B, H]"),
         };
-        Self { kernels, kept, label }
+        Self { kernels, kept, label, normalizes: level.recurrence.normalization().is_some() }
     }
 
-    /// Whether one kernel is a whole step, so that one dispatch may run many.
+    /// Whether a step can be one dispatch.
     pub fn is_whole(&self) -> bool {
-        self.kernels.len() == 1
+        self.kernels.len() == 1 && !self.normalizes
     }
 }
 
@@ -49,7 +52,28 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
         (Cells::Gru, _) => clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])),
         (Cells::GruGates | Cells::Rnn, _) => clip.and(function(GATE, functions[0])),
         (Cells::GruCandidate, _) => clip.and(function(CANDIDATE, functions[1])),
+        (Cells::LayerNormLstm, Recurrence::LayerNormLstm(how)) => normalization(how)
+            .and(function(GATE, functions[0]))
+            .and(function(CANDIDATE, functions[1]))
+            .and(function(OUTPUT, functions[2])),
         // A kernel's missing constants fail where it is planned.
-        (Cells::Projection | Cells::Lstm, _) => Constants::default(),
+        (Cells::Projection | Cells::Lstm | Cells::LayerNormLstm, _) => Constants::default(),
+    }
+}
+
+/// What a layer-normalized cell normalizes.
+fn normalization(how: Normalization) -> Constants {
+    Constants::default()
+        .with("NORM_PARTS", how.gate_norm == GateNorm::Parts)
+        .with("NORM_CELL", cell_norm_number(how.cell_norm))
+        .with("EPS", how.eps)
+}
+
+/// The number of a [`CellNorm`] in `shaders/common/norms.wgsl`.
+pub(super) fn cell_norm_number(norm: CellNorm) -> u32 {
+    match norm {
+        CellNorm::None => 0,
+        CellNorm::State => 1,
+        CellNorm::Output => 2,
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Tactic {
     Sequence { units: u32, split: u32, four_rows: bool, held: Held, steps: u32 },
     /// All steps in one dispatch across workgroups; an invocation that waits gives up after `spins` looks.
     Resident { units: u32, split: u32, held: Held, steps: u32, spins: u32 },
+    /// What follows the sums of a step of a layer-normalized cell, a dispatch per step; a workgroup takes one row.
+    Normalize { units: u32 },
 }
 
 /// The size of the kernel of a step, or of a part of one.
@@ -29,6 +31,17 @@ pub(super) struct KernelSize {
     /// K of the sum over the level below.
     pub below: usize,
     pub gates: u64,
+    /// Whether its sums are normalized.
+    pub normalizes: bool,
+}
+
+impl KernelSize {
+    /// Loop iterations of an invocation that normalizes a row with `invocations` others.
+    fn normalizing(&self, invocations: u64) -> u64 {
+        let halvings = u64::from(invocations.next_power_of_two().ilog2());
+        // Mean, variance, c, its variance, h; four sums over the workgroup.
+        5 * (self.width as u64).div_ceil(invocations) + 4 * (1 + halvings)
+    }
 }
 
 /// The workgroup of a kernel.
@@ -49,6 +62,7 @@ impl Tactic {
             Self::Sequence { four_rows: false, .. } => Rung::Sequence,
             Self::Sequence { four_rows: true, .. } => Rung::SequenceRows,
             Self::Resident { .. } => Rung::Resident,
+            Self::Normalize { .. } => Rung::Normalize,
         }
     }
 
@@ -79,6 +93,7 @@ impl Tactic {
                 return Workgroup { units, second: blocks };
             }
             Self::Tile { units, quads } => (units, quads),
+            Self::Normalize { units } => (units, 1),
             Self::Step { units, split } | Self::Sequence { units, split, .. } | Self::Resident { units, split, .. } => {
                 (units, split)
             }
@@ -93,7 +108,7 @@ impl Tactic {
         let Workgroup { units, second } = group;
         let constants = Constants::default().with("UNITS", units);
         Ok(match self {
-            Self::Step { .. } | Self::Sequence { .. } => constants.with("SPLIT", second),
+            Self::Step { .. } | Self::Sequence { .. } | Self::Normalize { .. } => constants.with("SPLIT", second),
             Self::Tile { .. } => constants.with("QUADS", second),
             Self::TileMatrix { matrix, .. } => constants
                 .with("BLOCKS", second)
@@ -145,7 +160,8 @@ impl Tactic {
                     Held::Unrolled(_) => quads.div_ceil(Blocks::QUADS),
                     _ => turns,
                 };
-                let step = 1 + blocks * (1 + sum + halvings) + over;
+                let rest = if size.normalizes { size.normalizing(invocations) } else { 0 };
+                let step = 1 + blocks * (1 + sum + halvings) + over + rest;
                 let around = (4 * quads).div_ceil(invocations) + over + depth.div_ceil(invocations);
                 holding(held) + around + u64::from(steps) * step
             }
@@ -160,6 +176,7 @@ impl Tactic {
                 let step = 1 + 2 * (batch * quads).div_ceil(invocations) + batch * (1 + turns + halvings);
                 holding(held) + u64::from(steps) * step + u64::from(spins)
             }
+            Self::Normalize { .. } => size.normalizing(invocations),
         }
     }
 

@@ -28,14 +28,23 @@ pub struct PackedWeight {
     pub words: Vec<u32>,
 }
 
-/// Parts of a lane's vectors, as `shaders/common/recurrent.wgsl` numbers them.
+/// Parts of a lane's vectors, as `shaders/common/recurrent.wgsl` and `shaders/common/norms.wgsl` number them.
 pub(super) mod part {
     pub const BIAS: usize = 0;
     pub const SCALE_BELOW: usize = 1;
     pub const SCALE: usize = 2;
     pub const EXTRA: usize = 3;
     pub const SCALE_PROJECTION: usize = 4;
+    /// How many every lane has.
     pub const ALL: usize = 5;
+    pub const NORM_INPUT_WEIGHT: usize = 5;
+    pub const NORM_INPUT_BIAS: usize = 6;
+    pub const NORM_STATE_WEIGHT: usize = 7;
+    pub const NORM_STATE_BIAS: usize = 8;
+    pub const NORM_C_WEIGHT: usize = 9;
+    pub const NORM_C_BIAS: usize = 10;
+    /// How many the lane of a layer-normalized cell has.
+    pub const ALL_NORMALIZED: usize = 11;
 }
 
 /// How the weights of one level, or of several stacked ones, lie in their two buffers.
@@ -48,6 +57,8 @@ pub(super) struct Layout {
     pub format: WeightFormat,
     /// Numbers of one vector: G*H and padding.
     pub vector: usize,
+    /// Vectors of one lane.
+    parts: usize,
     /// Stage by stage, then direction by direction.
     pub lanes: Vec<LaneLayout>,
 }
@@ -93,7 +104,11 @@ impl Layout {
                 lanes.push(LaneLayout::new(start, level, stage.in_features, format));
             }
         }
-        Some(Self { stages, directions, format, vector: first.gate_rows().next_multiple_of(ALIGN), lanes })
+        let parts = match first.recurrence.normalization() {
+            Some(_) => part::ALL_NORMALIZED,
+            None => part::ALL,
+        };
+        Some(Self { stages, directions, format, parts, vector: first.gate_rows().next_multiple_of(ALIGN), lanes })
     }
 
     fn words(&self) -> usize {
@@ -108,7 +123,7 @@ impl Layout {
 
     /// Numbers from one lane's vectors to the next.
     pub fn vectors_lane(&self) -> usize {
-        part::ALL * self.vector
+        self.parts * self.vector
     }
 
     /// One of a lane's matrices in `buffer`.
@@ -343,6 +358,19 @@ fn recurrent_data(network: &Network, layout: &Layout) -> [Vec<u32>; 2] {
             parts[part::BIAS][unit_first(row)] = bias.to_bits();
         }
         put(parts[part::EXTRA], &extra);
+        if let Some(norms) = fold::norms::<f32>(network, stage, level, direction) {
+            let gates = [
+                (part::NORM_INPUT_WEIGHT, &norms.input[0]),
+                (part::NORM_INPUT_BIAS, &norms.input[1]),
+                (part::NORM_STATE_WEIGHT, &norms.state[0]),
+                (part::NORM_STATE_BIAS, &norms.state[1]),
+            ];
+            for (part, numbers) in gates {
+                numbers.iter().enumerate().for_each(|(row, x)| parts[part][unit_first(row)] = x.to_bits());
+            }
+            put(parts[part::NORM_C_WEIGHT], &norms.c[0]);
+            put(parts[part::NORM_C_BIAS], &norms.c[1]);
+        }
         for Param { role, .. } in stage.params.iter().filter(|param| param.direction == direction) {
             let (k, at, scale) = match role {
                 Role::WeightIh => (stage.in_features, &place.input, part::SCALE_BELOW),

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::activations::clamp;
+use super::normalized::layer_norm_lstm_step;
 use super::weights::DirectionWeights;
 use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::data::state::LayerState;
-use crate::network::{Activation, Direction, MaskedOutput, Recurrence, RecurrentStage, Rounding, StageRounding};
+use crate::network::{Activation, Direction, MaskedOutput, Norms, Recurrence, RecurrentStage, Rounding, StageRounding};
 
 /// What a step of a recurrence does beyond its sums; an LSTM has N = 3 functions, a GRU 2, a plain RNN 1.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +110,11 @@ pub(super) fn level<F: Real>(
                         let options = StepOptions::new(shape, stage, direction)?;
                         gru_step(&options, reset_after, projected, recurrent, extra, h, &mut raw);
                     }
+                    Recurrence::LayerNormLstm(_) => {
+                        let c = &mut c[row * hidden..][..hidden];
+                        let options = StepOptions::new(shape, stage, direction)?;
+                        layer_norm_lstm_step(&options, weights.norms(shape)?, projected, recurrent, h, c, &mut raw);
+                    }
                     Recurrence::Rnn => {
                         let options = StepOptions::new(shape, stage, direction)?;
                         rnn_step(&options, projected, recurrent, h, &mut raw);
@@ -126,6 +132,13 @@ pub(super) fn level<F: Real>(
         }
     }
     Ok(output)
+}
+
+impl<F> DirectionWeights<F> {
+    /// The normalizations, which a layer-normalized cell has.
+    fn norms(&self, shape: LevelShape<'_>) -> Result<&Norms<F>> {
+        self.norms.as_ref().ok_or_else(|| Error::network(shape.label, "cell", "weights with normalizations", &"none"))
+    }
 }
 
 /// What is multiplied: `numbers`, or what `rounding` makes of them.

@@ -2,7 +2,7 @@
 
 use super::Real;
 use crate::network::fold::{self, Biases};
-use crate::network::{Network, RecurrentStage, Role, Rounding, Stage, StageKind, StageRounding};
+use crate::network::{Network, Norms, RecurrentStage, Role, Rounding, Stage, StageKind, StageRounding};
 
 /// The weights of one stage.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct DirectionWeights<F> {
     /// `[K, G*H]`
     pub recurrent: Vec<F>,
     pub biases: Biases<F>,
+    /// Of a layer-normalized cell.
+    pub norms: Option<Norms<F>>,
     /// `[H, P]`, or empty
     pub projection: Vec<F>,
 }
@@ -84,6 +86,7 @@ fn direction<F: Real>(network: &Network, stage: &Stage, level: &RecurrentStage, 
     DirectionWeights {
         input: matrix(Role::WeightIh, stage.in_features),
         recurrent: matrix(Role::WeightHh, level.state_size()),
+        norms: fold::norms(network, stage, level, index),
         biases: fold::biases(network, stage, level, index),
         projection: matrix(Role::WeightHr, level.hidden_size),
     }

@@ -107,14 +107,12 @@ fn direction(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: usize) -
     spec.bias = options.flag("use_bias", true)?;
     options.present("activation")?;
     let activation = elementwise(options, "activation", item.version)?;
-    if cell != Cell::Rnn {
+    // The function of the gates, then Keras' one for all else.
+    spec.activations = vec![activation; cell.default_activations().len()];
+    if spec.activations.len() > 1 {
         options.present("recurrent_activation")?;
+        spec.activations[0] = elementwise(options, "recurrent_activation", item.version)?;
     }
-    spec.activations = match cell {
-        Cell::Rnn => vec![activation],
-        Cell::Gru => vec![elementwise(options, "recurrent_activation", item.version)?, activation],
-        Cell::Lstm => vec![elementwise(options, "recurrent_activation", item.version)?, activation, activation],
-    };
     if spec.activations == cell.default_activations() {
         spec.activations.clear();
     }

@@ -250,9 +250,8 @@ fn reversed_axes(array: &Tensor) -> Result<Tensor> {
 fn in_our_order(cell: Cell, array: &Tensor) -> Result<Tensor> {
     // An LSTM's i, f, c, o are i, f, g, o; a GRU's z, r, h become r, z, n.
     let order: &[usize] = match cell {
-        Cell::Lstm => &[0, 1, 2, 3],
         Cell::Gru => &[1, 0, 2],
-        Cell::Rnn => &[0],
+        _ => &[0, 1, 2, 3][..cell.gates()],
     };
     let block = array.data().len() / order.len();
     let data = order.iter().flat_map(|gate| &array.data()[gate * block..][..block]).copied().collect();

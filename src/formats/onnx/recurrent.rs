@@ -12,7 +12,7 @@ fn gate_order(cell: Cell) -> &'static [usize] {
     match cell {
         Cell::Lstm => &[0, 2, 3, 1], // i, f, g, o out of i, o, f, c
         Cell::Gru => &[1, 0, 2],     // r, z, n out of z, r, h
-        Cell::Rnn => &[0],
+        _ => &[0, 1, 2, 3][..cell.gates()],
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Builder, Work, grid};
 use crate::base::error::{Error, Result};
-use crate::network::RecurrentStage;
+use crate::network::{RecurrentStage, WeightFormat};
 use crate::plan::constants::masked_number;
 use crate::plan::decide::{Decision, Problem};
 use crate::plan::program::{self, Program};
@@ -13,6 +13,9 @@ use crate::plan::weights::Layout;
 use crate::plan::{
     Arithmetic, BufferId, Cells, Constants, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
 };
+
+/// Most invocations of a workgroup that normalizes a row: WebGPU's guaranteed limit.
+const NORMALIZE_WORKGROUP: u32 = 256;
 
 /// The directions of one level, or several stacked levels of one direction.
 pub(super) struct LaneSet<'a> {
@@ -80,7 +83,8 @@ impl<'a> LaneSet<'a> {
             hidden: self.level.hidden_size,
             state: self.level.state_size(),
             gates: self.level.cell().gates() as u64,
-            in_halves: !Program::of(self.level).is_whole(),
+            in_halves: Program::of(self.level).kernels.len() > 1,
+            normalizes: Program::of(self.level).normalizes,
             state_words: self.layout.lanes[self.first_lane].state.len(),
             format: self.layout.format,
         }
@@ -128,13 +132,15 @@ impl Builder {
     /// The kernels of a step; the buffers of the lanes' state are made here.
     pub(super) fn launches(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<Vec<Launch>> {
         let places = self.places(set, decision.strategy)?;
-        let cells = Program::of(set.level).kernels;
-        let partial = |index: usize| index + 1 < cells.len();
-        cells
-            .iter()
-            .enumerate()
-            .map(|(index, &cell)| self.launch(set, decision.tactic, &places, cell, partial(index)))
-            .collect()
+        let Program { kernels, normalizes, .. } = Program::of(set.level);
+        let mut parts: Vec<(Cells, Tactic)> = kernels.iter().map(|&cell| (cell, decision.tactic)).collect();
+        if normalizes && !decision.tactic.rung().is_long() {
+            let most = self.limits.max_invocations.min(NORMALIZE_WORKGROUP);
+            parts.extend(kernels.last().map(|&cell| (cell, Tactic::Normalize { units: most })));
+        }
+        let last = parts.len() - 1;
+        let launch = |(index, &(cell, tactic))| self.launch(set, tactic, &places, cell, index < last);
+        parts.iter().enumerate().map(launch).collect()
     }
 
     fn places(&mut self, set: &LaneSet<'_>, strategy: Strategy) -> Result<Places> {
@@ -232,12 +238,14 @@ impl Builder {
         ];
         bindings.extend(places.exchange.map(|exchange| self.plan.whole(exchange)));
         let rung = tactic.rung();
-        let size = KernelSize { width, depth, below, gates: cell.gates() };
+        let size = KernelSize { width, depth, below, gates: cell.gates(), normalizes: cell.normalizes() };
         let kernel = RecurrentKernel {
             cell,
             rung,
-            format: set.layout.format,
+            // A kernel that takes no products reads no weights.
+            format: if rung == Rung::Normalize { WeightFormat::F32 } else { set.layout.format },
             arithmetic: match (rung, self.options.arithmetic) {
+                (Rung::Normalize, _) => Arithmetic::F32,
                 (Rung::TileMatrix(_), _) => Arithmetic::Matrix,
                 // What matrix units do not do is done in f32.
                 (_, Arithmetic::Matrix) => Arithmetic::F32,
@@ -247,8 +255,8 @@ impl Builder {
         };
         let rows = if rung == Rung::Resident { 1 } else { (self.batch as u64).div_ceil(rung.rows(second).into()) };
         let [x, y, z] = grid(&self.limits, (width as u64).div_ceil(units.into()), rows, &set.label())?;
-        // One workgroup does all units where it does many steps.
-        let x = if matches!(rung, Rung::Sequence | Rung::SequenceRows) { 1 } else { x };
+        // One workgroup does all units where it does many steps, or normalizes them.
+        let x = if matches!(rung, Rung::Sequence | Rung::SequenceRows | Rung::Normalize) { 1 } else { x };
         let folds = u64::from(z) * lanes as u64;
         if folds > self.limits.max_workgroups.into() {
             return Err(Error::TooLarge {
@@ -260,6 +268,7 @@ impl Builder {
         }
         let workgroups = [x, y, narrow(folds)];
         let steps = u64::from(tactic.stride());
+        let depth = if rung == Rung::Normalize { 1 } else { depth };
         let products = (depth as u64 + below as u64 * (lanes as u64 - 1) / lanes as u64) * cell.gates();
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
         let iterations = tactic.iterations(self.batch, size, group);

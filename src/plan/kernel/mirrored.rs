@@ -7,9 +7,9 @@ use super::sizes::{
 };
 use super::{Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling};
 use crate::base::bits;
-use crate::network::Combine;
-use crate::network::{Activation, MaskedOutput, WeightFormat};
+use crate::network::{Activation, CellNorm, Combine, MaskedOutput, WeightFormat};
 use crate::plan::constants::{activation_number, combination, masked_number};
+use crate::plan::program::cell_norm_number;
 use crate::plan::weights::part;
 use crate::plan::{
     Arithmetic, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, ConstantValue, Constants, Dispatch, Exchange, MatrixSide,
@@ -59,6 +59,24 @@ fn differences(module: &Module, expected: &[(&str, u64)]) -> Vec<String> {
 fn same(module: &Module, expected: &[(&str, u64)]) {
     let differences = differences(module, expected);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn parts_of_the_vectors_of_normalized_cells() {
+    same(
+        &recurrent(Cells::LayerNormLstm, Rung::Normalize, WeightFormat::F32, Held::Not),
+        &[
+            ("NORM_INPUT_WEIGHT", part::NORM_INPUT_WEIGHT as u64),
+            ("NORM_INPUT_BIAS", part::NORM_INPUT_BIAS as u64),
+            ("NORM_STATE_WEIGHT", part::NORM_STATE_WEIGHT as u64),
+            ("NORM_STATE_BIAS", part::NORM_STATE_BIAS as u64),
+            ("NORM_C_WEIGHT", part::NORM_C_WEIGHT as u64),
+            ("NORM_C_BIAS", part::NORM_C_BIAS as u64),
+            ("NORM_NONE", cell_norm_number(CellNorm::None).into()),
+            ("NORM_STATE", cell_norm_number(CellNorm::State).into()),
+            ("NORM_OUTPUT", cell_norm_number(CellNorm::Output).into()),
+        ],
+    );
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub enum Cells {
     GruCandidate,
     /// The projection behind an LSTM.
     Projection,
+    /// A layer-normalized LSTM.
+    LayerNormLstm,
 }
 
 /// How steps are run; a file under `shaders/rungs/`.
@@ -82,12 +84,17 @@ pub enum Rung {
     SequenceRows,
     /// All steps in one dispatch, across workgroups.
     Resident,
+    /// The rest of a step of a layer-normalized cell behind its sums, a row in a workgroup.
+    Normalize,
 }
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RECURRENT: &str = include_str!("../../../shaders/common/recurrent.wgsl");
 const STATE: &str = include_str!("../../../shaders/common/state.wgsl");
 const SPLIT: &str = include_str!("../../../shaders/common/split.wgsl");
+const NORMS: &str = include_str!("../../../shaders/common/norms.wgsl");
+const NORMALIZED: &str = include_str!("../../../shaders/common/normalized.wgsl");
+const SEQUENCE_STATE: &str = include_str!("../../../shaders/rungs/sequence_state.wgsl");
 const FINISH: &str = include_str!("../../../shaders/common/finish.wgsl");
 
 impl Arithmetic {
@@ -110,17 +117,37 @@ pub(super) fn matrix_sources(side: MatrixSide) -> [&'static str; 2] {
 }
 
 impl Cells {
+    /// Every one.
+    const ALL: [Self; 7] =
+        [Self::Lstm, Self::Gru, Self::Rnn, Self::GruGates, Self::GruCandidate, Self::Projection, Self::LayerNormLstm];
+
     /// Whether a step takes another kernel beside it, which only a dispatch per step allows.
     #[must_use]
     pub fn is_half(self) -> bool {
         matches!(self, Self::GruGates | Self::GruCandidate | Self::Projection)
     }
 
+    /// Whether it normalizes its sums, so that its steps end in [`Rung::Normalize`] or in a sequence of their own.
+    #[must_use]
+    pub fn normalizes(self) -> bool {
+        matches!(self, Self::LayerNormLstm)
+    }
+
+    /// Whether `rung` runs it.
+    fn runs_on(self, rung: Rung) -> bool {
+        match rung {
+            Rung::Normalize => self.normalizes(),
+            Rung::Sequence => !self.is_half(),
+            Rung::SequenceRows | Rung::Resident => !self.is_half() && !self.normalizes(),
+            Rung::Step | Rung::Tile | Rung::TileMatrix(_) => true,
+        }
+    }
+
     /// Gates whose products it takes.
     #[must_use]
     pub fn gates(self) -> u64 {
         match self {
-            Self::Lstm => 4,
+            Self::Lstm | Self::LayerNormLstm => 4,
             Self::Gru => 3,
             Self::GruGates => 2,
             Self::Rnn | Self::GruCandidate | Self::Projection => 1,
@@ -135,6 +162,7 @@ impl Cells {
             Self::GruGates => "gru_gates",
             Self::GruCandidate => "gru_candidate",
             Self::Projection => "projection",
+            Self::LayerNormLstm => "layer_norm_lstm",
         }
     }
 
@@ -146,6 +174,7 @@ impl Cells {
             Self::GruGates => include_str!("../../../shaders/cells/gru_gates.wgsl"),
             Self::GruCandidate => include_str!("../../../shaders/cells/gru_candidate.wgsl"),
             Self::Projection => include_str!("../../../shaders/cells/projection.wgsl"),
+            Self::LayerNormLstm => include_str!("../../../shaders/cells/layer_norm_lstm.wgsl"),
         }
     }
 
@@ -168,12 +197,27 @@ impl Cells {
         ];
         const GRU: [Constant; 7] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9]];
         const CANDIDATE: [Constant; 4] = [ALL[2], ALL[7], ALL[8], ALL[9]];
+        const NORMALIZED_LSTM: [Constant; 12] = [
+            u("NORM_PARTS"),
+            u("NORM_CELL"),
+            f("EPS"),
+            ALL[4],
+            ALL[5],
+            ALL[6],
+            ALL[7],
+            ALL[8],
+            ALL[9],
+            ALL[10],
+            ALL[11],
+            ALL[12],
+        ];
         match self {
             Self::Lstm => &ALL,
             Self::Gru => &GRU,
             Self::Rnn | Self::GruGates => &GRU[..4],
             Self::GruCandidate => &CANDIDATE,
             Self::Projection => &[],
+            Self::LayerNormLstm => &NORMALIZED_LSTM,
         }
     }
 }
@@ -242,7 +286,7 @@ impl Rung {
     #[must_use]
     pub fn rows(self, split: u32) -> u32 {
         match self {
-            Self::Step | Self::Sequence => 1,
+            Self::Step | Self::Sequence | Self::Normalize => 1,
             Self::Tile => 4 * split,
             Self::TileMatrix(side) => side.length() * split,
             Self::SequenceRows => 4,
@@ -251,10 +295,20 @@ impl Rung {
         }
     }
 
+    /// The formats of weights that its kernels differ in.
+    fn formats(self) -> &'static [WeightFormat] {
+        match self {
+            // It reads no weights.
+            Self::Normalize => &[WeightFormat::F32],
+            _ => &WeightFormat::ALL,
+        }
+    }
+
     /// In which numbers it can take products.
     fn arithmetics(self) -> &'static [Arithmetic] {
         match self {
             Self::TileMatrix(_) => &[Arithmetic::Matrix],
+            Self::Normalize => &[Arithmetic::F32],
             _ => &[Arithmetic::F32, Arithmetic::F16],
         }
     }
@@ -268,6 +322,7 @@ impl Rung {
             Self::Sequence => "sequence",
             Self::SequenceRows => "sequence x4",
             Self::Resident => "resident",
+            Self::Normalize => "normalize",
         }
     }
 
@@ -279,18 +334,25 @@ impl Rung {
             Self::Sequence => "recurrent_sequence",
             Self::SequenceRows => "recurrent_sequence_rows",
             Self::Resident => "recurrent_resident",
+            Self::Normalize => "recurrent_normalize",
         }
     }
 
-    fn sources(self, held: Held) -> Vec<&'static str> {
+    /// Its parts, for a cell that normalizes or for one that does not.
+    fn sources(self, held: Held, normalizes: bool) -> Vec<&'static str> {
         let mut sources = match self {
+            Self::Sequence if normalizes => {
+                let rung = include_str!("../../../shaders/rungs/sequence_normalized.wgsl");
+                vec![SPLIT, NORMALIZED, SEQUENCE_STATE, rung]
+            }
+            Self::Normalize => vec![SPLIT, NORMALIZED, include_str!("../../../shaders/rungs/normalize.wgsl")],
             Self::Step => vec![SPLIT, FINISH, include_str!("../../../shaders/rungs/step.wgsl")],
             Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
             Self::TileMatrix(side) => {
                 let [squares, matrix] = matrix_sources(side);
                 vec![FINISH, squares, matrix, include_str!("../../../shaders/rungs/tile_matrix.wgsl")]
             }
-            Self::Sequence => vec![SPLIT, include_str!("../../../shaders/rungs/sequence.wgsl")],
+            Self::Sequence => vec![SPLIT, SEQUENCE_STATE, include_str!("../../../shaders/rungs/sequence.wgsl")],
             Self::SequenceRows => vec![SPLIT, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
             Self::Resident => vec![SPLIT, include_str!("../../../shaders/rungs/resident.wgsl")],
         };
@@ -353,9 +415,7 @@ const BINDINGS: [Binding; 8] = [
 impl RecurrentKernel {
     /// All that a plan may ask for.
     pub fn all() -> impl Iterator<Item = Self> {
-        const CELLS: [Cells; 6] =
-            [Cells::Lstm, Cells::Gru, Cells::Rnn, Cells::GruGates, Cells::GruCandidate, Cells::Projection];
-        const RUNGS: [Rung; 7] = [
+        const RUNGS: [Rung; 8] = [
             Rung::Step,
             Rung::Tile,
             Rung::TileMatrix(MatrixSide::Eight),
@@ -363,11 +423,12 @@ impl RecurrentKernel {
             Rung::Sequence,
             Rung::SequenceRows,
             Rung::Resident,
+            Rung::Normalize,
         ];
-        CELLS.into_iter().flat_map(|cell| {
-            let rungs = RUNGS.into_iter().filter(move |rung| !cell.is_half() || !rung.is_long());
+        Cells::ALL.into_iter().flat_map(|cell| {
+            let rungs = RUNGS.into_iter().filter(move |&rung| cell.runs_on(rung));
             rungs.flat_map(move |rung| {
-                WeightFormat::ALL.into_iter().flat_map(move |format| {
+                rung.formats().iter().flat_map(move |&format| {
                     rung.arithmetics().iter().flat_map(move |&arithmetic| {
                         Held::all(rung, arithmetic).map(move |held| Self { cell, rung, format, arithmetic, held })
                     })
@@ -402,7 +463,10 @@ impl RecurrentKernel {
                 _ => include_str!("../../../shaders/common/columns_1.wgsl"),
             });
         }
-        sources.extend(self.rung.sources(self.held));
+        if self.cell.normalizes() {
+            sources.push(NORMS);
+        }
+        sources.extend(self.rung.sources(self.held, self.cell.normalizes()));
         let mut bindings = BINDINGS.to_vec();
         if self.rung == Rung::Resident {
             bindings.push(read_write("exchange"));

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
-use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
-use gatefold::plan::{Arithmetic, Blocks, Held, Strategy};
+use gatefold::network::{
+    Activation, Cell, CellNorm, GateNorm, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat,
+};
+use gatefold::plan::{Arithmetic, Blocks, Held, Rung, Strategy};
 use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{changed, device_or_return, lstm, random_state, spec};
+use crate::on_device::cells::normalizes;
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = LayerSpec::of_cell(cell, layer);
@@ -19,6 +22,8 @@ fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
 fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     let mut layer = RecurrentSpec::new("cell", rng.usize(1..=19), rng.usize(1..=70));
     match strategy {
+        // Its levels do not stack; its directions go together.
+        Strategy::Wavefront if normalizes(cell) => layer.bidirectional = true,
         Strategy::Wavefront => layer.num_layers = rng.usize(2..=4),
         _ => {
             layer.num_layers = rng.usize(1..=2);
@@ -30,6 +35,13 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     layer.masked_output = [MaskedOutput::Zero, MaskedOutput::Previous][rng.usize(0..2)];
     layer.bias = rng.u8(0..4) > 0;
     layer.clip = rng.bool().then(|| 0.2 + rng.f32());
+    if normalizes(cell) {
+        layer.clip = None;
+        layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
+        if cell == Cell::LayerNormLstm {
+            layer.cell_norm = [CellNorm::State, CellNorm::Output, CellNorm::None][rng.usize(0..3)];
+        }
+    }
     if cell == Cell::Lstm {
         layer.peephole = rng.bool();
         layer.coupled = rng.bool();
@@ -57,7 +69,8 @@ fn battery(strategy: Strategy, cases: u64) {
 /// Random networks of every cell and format with random shapes, states, masks and cuts against the reference.
 pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, cases: u64) {
     let on_units = arithmetic == Arithmetic::Matrix;
-    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+    let several = |cell: Cell| !normalizes(cell) || strategy != Strategy::Resident;
+    for cell in Cell::ALL.into_iter().filter(|&cell| several(cell)) {
         for seed in 0..cases {
             let mut rng = Rng::with_seed(seed);
             let layer = layer(cell, strategy, &mut rng);
@@ -86,7 +99,7 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
                 options = options.units(1 << rng.u32(3..=5));
             }
             if strategy == Strategy::Sequence {
-                options = options.four_rows(rng.bool());
+                options = options.four_rows(rng.bool() && !normalizes(cell));
             }
             if rng.bool() {
                 // A few timesteps at a time.
@@ -97,7 +110,8 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
             let session = Session::with_options(device, &network, options).unwrap_or_else(|e| panic!("{e}\n{what}"));
             let plan = session.plan(steps, batch).unwrap().unwrap();
             assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
-            let formats = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|k| k.format);
+            let kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+            let formats = kernels.filter(|kernel| kernel.rung != Rung::Normalize).map(|kernel| kernel.format);
             assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
             let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
@@ -140,10 +154,10 @@ fn unrolled_agrees() {
     let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
     let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
     let wide = [(129, Blocks::Eight), (256, Blocks::Eight), (257, Blocks::Sixteen)];
-    let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
+    let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn, Cell::LayerNormLstm];
     for (index, (hidden_size, blocks)) in narrow.into_iter().chain(wide).enumerate() {
         for (turn, format) in WeightFormat::ALL.into_iter().enumerate() {
-            let cell = cells[(index + turn) % 3];
+            let cell = cells[(index + turn) % cells.len()];
             let layer = RecurrentSpec { bidirectional: index % 2 == 0, ..RecurrentSpec::new("cell", 5, hidden_size) };
             let network = network(cell, layer, 21).with_weights(format).unwrap();
             let (steps, batch) = (17, 1 + index % 3);
@@ -248,12 +262,13 @@ fn a_timed_out_run_is_repeated_and_right() {
 #[test]
 fn strategies_agree_with_each_other() {
     let device = device_or_return!();
-    for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3)] {
+    for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3), (Cell::LayerNormLstm, 1)] {
         let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
         let input = RandomInput::new(&network, 12, 3, 7).unwrap();
         let mut first: Option<Vec<f64>> = None;
         for strategy in Strategy::ALL {
-            if strategy == Strategy::Wavefront && num_layers == 1 {
+            if strategy == Strategy::Wavefront && num_layers == 1 || strategy == Strategy::Resident && normalizes(cell)
+            {
                 continue;
             }
             let session = Session::with_options(device, &network, PlanOptions::default().strategy(strategy)).unwrap();
@@ -273,13 +288,18 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
     let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
+    let all = all.chain([(Strategy::Sequence, Cell::LayerNormLstm), (Strategy::Tile, Cell::LayerNormLstm)]);
     for (index, (strategy, cell)) in all.enumerate() {
         cases += 1;
         // Every strategy and every cell meets every format.
         let format = WeightFormat::ALL[(index / 3 + index) % 3];
         // Stacked levels are what a wavefront is for.
         let num_layers = if strategy == Strategy::Wavefront { 2 } else { 1 };
-        let layer = RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 9, 65) };
+        let mut layer = RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 9, 65) };
+        if normalizes(cell) {
+            // With less, a small variance multiplies what f16 rounds.
+            layer.layer_norm_eps = 0.5;
+        }
         let network = network(cell, layer, cases).with_weights(format).unwrap();
         let options = PlanOptions::default().strategy(strategy).arithmetic(Arithmetic::F16);
         let session = match Session::with_options(device, &network, options) {
@@ -334,4 +354,19 @@ fn impossible_options_are_refused() {
     }
     let error = Session::with_options(device, &network, default.strategy(Strategy::Wavefront)).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("strategy wavefront"), "{error}");
+}
+
+/// What a layer-normalized cell cannot be run with says why.
+#[test]
+fn strategies_that_a_normalized_cell_lacks_are_refused() {
+    let device = device_or_return!();
+    let network = one(Cell::LayerNormLstm, 20, 1);
+    let default = PlanOptions::default();
+    for (options, reason) in [
+        (default.strategy(Strategy::Resident), "all sums of a row in one workgroup"),
+        (default.strategy(Strategy::Sequence).four_rows(true), "one row in a workgroup, not four"),
+    ] {
+        let error = Session::with_options(device, &network, options).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }

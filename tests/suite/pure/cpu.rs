@@ -6,10 +6,10 @@ use fastrand::Rng;
 use gatefold::network::{Activation, Cell, DenseSpec, LayerSpec, RecurrentOutput, RecurrentSpec, WeightFormat};
 use gatefold::{CpuOptions, Device, Input, InstructionSet, Network, Output, PlanOptions, RandomInput, Session, State};
 
-use crate::common::{assert_right, changed, random_state, spec};
-use crate::on_device::cells::{layer, network};
+use crate::common::{assert_right, assert_right_as_f32, changed, random_state, spec};
+use crate::on_device::cells::{layer, network, normalizes};
 
-const CELLS: [Cell; 3] = [Cell::Lstm, Cell::Gru, Cell::Rnn];
+const CELLS: [Cell; 4] = Cell::ALL;
 
 fn with(set: InstructionSet, threads: usize) -> Device {
     let options = CpuOptions { threads: NonZeroUsize::new(threads), instruction_set: Some(set) };
@@ -39,7 +39,11 @@ fn every_instruction_set_is_right_with_every_format() {
                     let (steps, batch) = (rng.usize(1..=9), rng.usize(1..=9));
                     let input = RandomInput::new(&network, steps, batch, seed).unwrap();
                     let state = random_state(&network, batch, seed);
-                    assert_right(&device, &network, PlanOptions::default(), input.as_input(), Some(&state));
+                    if normalizes(cell) {
+                        assert_right_as_f32(&device, &network, input.as_input(), Some(&state));
+                    } else {
+                        assert_right(&device, &network, PlanOptions::default(), input.as_input(), Some(&state));
+                    }
                 }
             }
         }
@@ -88,6 +92,8 @@ fn large() -> Vec<(&'static str, Network, usize, usize)> {
     let of = |cell, layer: RecurrentSpec| network(cell, &layer, 7);
     let plain = || RecurrentSpec::new("cell", 40, 230);
     let long = || RecurrentSpec::new("cell", 150, 90);
+    // With less, small variances multiply rounding errors from step to step.
+    let normalized = |layer| RecurrentSpec { layer_norm_eps: 0.1, ..layer };
     let backwards = RecurrentSpec { bidirectional: true, output: RecurrentOutput::Last, ..plain() };
     vec![
         ("units of an LSTM", of(Cell::Lstm, plain()), 60, 1),
@@ -97,6 +103,9 @@ fn large() -> Vec<(&'static str, Network, usize, usize)> {
         ("units of a GRU", of(Cell::Gru, plain()), 60, 1),
         ("reset first", of(Cell::Gru, RecurrentSpec { reset_after: false, ..plain() }), 60, 1),
         ("units of an RNN", of(Cell::Rnn, RecurrentSpec::new("cell", 40, 700)), 60, 1),
+        ("a row that is normalized", of(Cell::LayerNormLstm, normalized(plain())), 60, 1),
+        ("rows that are normalized", of(Cell::LayerNormLstm, normalized(plain())), 9, 21),
+        ("projections of normalized rows", of(Cell::LayerNormLstm, normalized(long())), 203, 1),
         ("projections", of(Cell::Lstm, long()), 203, 1),
         ("projections of a GRU backwards", of(Cell::Gru, RecurrentSpec { bidirectional: true, ..long() }), 203, 1),
         ("rows", of(Cell::Lstm, plain()), 9, 21),

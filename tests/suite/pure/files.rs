@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use gatefold::network::{Activation, DenseSpec, LayerSpec};
+use gatefold::network::{Activation, Cell, DenseSpec, LayerSpec};
 use gatefold::{Error, Network, Tensor};
 use proptest::prelude::*;
 
@@ -39,6 +39,13 @@ fn a_network_survives_the_round_trip() {
         let network = Network::load(in_repository(path)).unwrap();
         let bytes = network.to_bytes().unwrap();
         assert_eq!(Network::from_bytes(&bytes).unwrap(), network);
+    }
+    for cell in Cell::ALL {
+        for seed in 0..8 {
+            let options = crate::on_device::cells::layer(cell, &mut fastrand::Rng::with_seed(seed));
+            let network = Network::random(spec(vec![LayerSpec::of_cell(cell, options)]), seed).unwrap();
+            assert_eq!(Network::from_bytes(&network.to_bytes().unwrap()).unwrap(), network);
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");

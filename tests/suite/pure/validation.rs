@@ -1,7 +1,7 @@
 //! Layers that contradict themselves or each other.
 
 use gatefold::network::{
-    Activation, DenseSpec, EmbeddingSpec, FromSpec, Join, JoinSpec, LayerSpec, MergeMode, RecurrentOutput,
+    Activation, DenseSpec, EmbeddingSpec, FromSpec, GateNorm, Join, JoinSpec, LayerSpec, MergeMode, RecurrentOutput,
     RecurrentSpec, Split, Standardize, TextSpec,
 };
 use gatefold::{Network, NetworkSpec, TextVectorizer};
@@ -81,6 +81,18 @@ fn options_of_recurrent_layers_must_fit() {
         (
             LayerSpec::Lstm(RecurrentSpec { reset_after: false, ..layer() }),
             "reset_after: expected it only on a GRU, got lstm",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { gate_norm: GateNorm::Parts, ..layer() }),
+            "gate_norm: expected it only on a layer-normalized LSTM, got lstm",
+        ),
+        (
+            LayerSpec::LayerNormLstm(RecurrentSpec { clip: Some(1.0), ..layer() }),
+            "clip: expected it only on an LSTM or a GRU or an RNN, got layer_norm_lstm",
+        ),
+        (
+            LayerSpec::LayerNormLstm(RecurrentSpec { layer_norm_eps: -1.0, ..layer() }),
+            "layer_norm_eps: expected a number from 0, got -1",
         ),
         (
             LayerSpec::Lstm(RecurrentSpec { proj_size: 5, ..layer() }),
