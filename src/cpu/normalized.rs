@@ -10,7 +10,7 @@ use super::packed::Layout;
 use super::product::Rows;
 use super::simd::{Wide, lanes};
 use super::worker::{Place, projected_of, store_product};
-use crate::network::{self, Affine, CellNorm, GateNorm, Normalization, gates};
+use crate::network::{self, Affine, Cell, CellNorm, GateNorm, Normalization, gates};
 
 /// Scale and offset of a normalization as the sums lie, 0 where there is no unit.
 #[derive(Debug)]
@@ -133,7 +133,41 @@ fn step<S: Wide, const Q: usize>(
 /// One step of all rows of a layer-normalized cell.
 pub(super) fn normalized<S: Wide>(simd: S, run: &Run<'_, '_>, scratch: &mut Scratch, place: &Place<'_>) {
     let Some(norms) = &run.direction.norms else { return };
-    lstm(simd, (run, norms), scratch, place);
+    match run.level.stage.cell() {
+        Cell::LayerNormGru => gru(simd, (run, norms), scratch, place),
+        _ => lstm(simd, (run, norms), scratch, place),
+    }
+}
+
+fn gru<S: Wide>(simd: S, of: (&Run<'_, '_>, &Norms), scratch: &mut Scratch, place: &Place<'_>) {
+    let [of_gates, of_candidate, _] = of.0.direction.options.activations;
+    let width = lanes::<S>();
+    let vector = |numbers: &[f32]| S::f32s::from_slice(simd, &numbers[..width]);
+    let together = of.1.how.gate_norm == GateNorm::Sum;
+    step::<S, 3>(
+        simd,
+        of,
+        scratch,
+        place,
+        #[inline(always)]
+        |input, state, _, before, h| {
+            for (block, (h, before)) in h.chunks_exact_mut(width).zip(before.chunks_exact(width)).enumerate() {
+                let of = |gate: usize| {
+                    let at = (block * 3 + gate) * width;
+                    [vector(&input[at..]), vector(&state[at..])]
+                };
+                let [reset, update] = [gates::RESET, gates::UPDATE].map(|gate| {
+                    let [input, state] = of(gate);
+                    apply(simd, of_gates, input + state)
+                });
+                let [input, state] = of(gates::NEW);
+                let candidate = if together { reset * input } else { reset.mul_add(state, input) };
+                let candidate = apply(simd, of_candidate, candidate);
+                let after = (S::f32s::splat(simd, 1.0) - update).mul_add(candidate, update * vector(before));
+                after.store_slice(h);
+            }
+        },
+    );
 }
 
 fn lstm<S: Wide>(simd: S, of: (&Run<'_, '_>, &Norms), scratch: &mut Scratch, place: &Place<'_>) {

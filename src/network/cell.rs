@@ -14,6 +14,8 @@ pub enum Cell {
     Rnn,
     /// An LSTM whose sums are normalized over each row (Ba, Kiros & Hinton 2016).
     LayerNormLstm,
+    /// A GRU whose sums are normalized over each row (Ba, Kiros & Hinton 2016).
+    LayerNormGru,
 }
 
 /// What is known of a cell outside its step.
@@ -34,7 +36,7 @@ struct Row {
 
 impl Cell {
     /// Every cell.
-    pub const ALL: [Self; 4] = [Self::Lstm, Self::Gru, Self::Rnn, Self::LayerNormLstm];
+    pub const ALL: [Self; 5] = [Self::Lstm, Self::Gru, Self::Rnn, Self::LayerNormLstm, Self::LayerNormGru];
 
     const fn row(self) -> Row {
         match self {
@@ -67,6 +69,12 @@ impl Cell {
                 title: "a layer-normalized LSTM",
                 options: &["gate_norm", "cell_norm", "layer_norm_eps"],
                 ..Self::Lstm.row()
+            },
+            Self::LayerNormGru => Row {
+                name: "layer_norm_gru",
+                title: "a layer-normalized GRU",
+                options: &["gate_norm", "layer_norm_eps"],
+                ..Self::Gru.row()
             },
         }
     }
@@ -131,6 +139,8 @@ pub enum Recurrence {
     Rnn,
     /// [`Cell::LayerNormLstm`]
     LayerNormLstm(Normalization),
+    /// [`Cell::LayerNormGru`]
+    LayerNormGru(Normalization),
 }
 
 /// What a layer-normalized cell normalizes.
@@ -159,6 +169,7 @@ impl Recurrence {
             Cell::Gru => Self::Gru { reset_after: spec.reset_after },
             Cell::Rnn => Self::Rnn,
             Cell::LayerNormLstm => Self::LayerNormLstm(Normalization { gate_norm, cell_norm: spec.cell_norm, eps }),
+            Cell::LayerNormGru => Self::LayerNormGru(Normalization { gate_norm, cell_norm: CellNorm::None, eps }),
         }
     }
 
@@ -170,6 +181,7 @@ impl Recurrence {
             Self::Gru { .. } => Cell::Gru,
             Self::Rnn => Cell::Rnn,
             Self::LayerNormLstm(_) => Cell::LayerNormLstm,
+            Self::LayerNormGru(_) => Cell::LayerNormGru,
         }
     }
 
@@ -177,7 +189,7 @@ impl Recurrence {
     #[must_use]
     pub fn normalization(self) -> Option<Normalization> {
         match self {
-            Self::LayerNormLstm(normalization) => Some(normalization),
+            Self::LayerNormLstm(normalization) | Self::LayerNormGru(normalization) => Some(normalization),
             _ => None,
         }
     }

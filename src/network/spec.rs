@@ -48,6 +48,8 @@ pub enum LayerSpec {
     Rnn(RecurrentSpec),
     /// A stack of LSTM layers that normalize their sums; shapes as of an LSTM.
     LayerNormLstm(RecurrentSpec),
+    /// A stack of GRU layers that normalize their sums; shapes as of an LSTM.
+    LayerNormGru(RecurrentSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
@@ -83,6 +85,7 @@ impl LayerSpec {
             Cell::Gru => Self::Gru(spec),
             Cell::Rnn => Self::Rnn(spec),
             Cell::LayerNormLstm => Self::LayerNormLstm(spec),
+            Cell::LayerNormGru => Self::LayerNormGru(spec),
         }
     }
 
@@ -116,6 +119,7 @@ impl LayerSpec {
             Self::Gru(l) => Some((Cell::Gru, l)),
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
+            Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
             _ => None,
         }
     }

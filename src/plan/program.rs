@@ -27,6 +27,7 @@ impl Program {
             Recurrence::Gru { .. } => (&[Cells::GruGates, Cells::GruCandidate], 2, "r*h, z [2, lanes, B, H]"),
             Recurrence::Rnn => (&[Cells::Rnn], 0, "no c"),
             Recurrence::LayerNormLstm(_) => (&[Cells::LayerNormLstm], 5, "c, sums [5, lanes, B, H]"),
+            Recurrence::LayerNormGru(_) => (&[Cells::LayerNormGru], 3, "sums [3, lanes, B, H]"),
         };
         Self { kernels, kept, label, normalizes: level.recurrence.normalization().is_some() }
     }
@@ -56,8 +57,11 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
             .and(function(GATE, functions[0]))
             .and(function(CANDIDATE, functions[1]))
             .and(function(OUTPUT, functions[2])),
+        (Cells::LayerNormGru, Recurrence::LayerNormGru(how)) => {
+            normalization(how).and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1]))
+        }
         // A kernel's missing constants fail where it is planned.
-        (Cells::Projection | Cells::Lstm | Cells::LayerNormLstm, _) => Constants::default(),
+        (Cells::Projection | Cells::Lstm | Cells::LayerNormLstm | Cells::LayerNormGru, _) => Constants::default(),
     }
 }
 

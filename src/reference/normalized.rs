@@ -81,3 +81,40 @@ pub fn layer_norm_lstm_step<F: Real>(
         *h = activate(of_gates, sum(gates::OUTPUT, unit)) * activate(of_output, c);
     }
 }
+
+/// One timestep of one batch row of a layer-normalized GRU. Twin of `shaders/cells/layer_norm_gru.wgsl`.
+///
+/// ```text
+/// (r, z, n) = LN(W x + U h):      n' = tanh(σ(r)∘n)
+/// (r, z, n), (s, y, m) = LN(W x), LN(U h), with r + s, z + y:  n' = tanh(n + σ(r + s)∘m)
+/// h' = (1 - σ(z))∘n' + σ(z)∘h
+/// ```
+/// The first is Dreamer's (Hafner et al. 2020), the second haste's.
+///
+/// - `projected` `[3H]`: W x of this timestep, gates in the order r, z, n
+/// - `recurrent` `[H, 3H]`: U transposed
+/// - `h_in`, `h_out` `[H]`
+pub fn layer_norm_gru_step<F: Real>(
+    options: &StepOptions<2>,
+    norms: &Norms<F>,
+    projected: &[F],
+    recurrent: &[F],
+    h_in: &[F],
+    h_out: &mut [F],
+) {
+    let hidden = h_out.len();
+    let [of_gates, of_candidate] = options.activations;
+    let Normalized { input, state } = normalized(options, norms, projected, recurrent, h_in);
+    for (unit, h) in h_out.iter_mut().enumerate() {
+        let [reset, update] = [gates::RESET, gates::UPDATE].map(|block| {
+            let at = block * hidden + unit;
+            activate(of_gates, input[at] + state[at])
+        });
+        let at = gates::NEW * hidden + unit;
+        let candidate = match norms.how.gate_norm {
+            GateNorm::Sum => reset * input[at],
+            GateNorm::Parts => input[at] + reset * state[at],
+        };
+        *h = (F::ONE - update) * activate(of_candidate, candidate) + update * h_in[unit];
+    }
+}

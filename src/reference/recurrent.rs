@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::activations::clamp;
-use super::normalized::layer_norm_lstm_step;
+use super::normalized::{layer_norm_gru_step, layer_norm_lstm_step};
 use super::weights::DirectionWeights;
 use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
 use crate::base::bits;
@@ -114,6 +114,10 @@ pub(super) fn level<F: Real>(
                         let c = &mut c[row * hidden..][..hidden];
                         let options = StepOptions::new(shape, stage, direction)?;
                         layer_norm_lstm_step(&options, weights.norms(shape)?, projected, recurrent, h, c, &mut raw);
+                    }
+                    Recurrence::LayerNormGru(_) => {
+                        let options = StepOptions::new(shape, stage, direction)?;
+                        layer_norm_gru_step(&options, weights.norms(shape)?, projected, recurrent, h, &mut raw);
                     }
                     Recurrence::Rnn => {
                         let options = StepOptions::new(shape, stage, direction)?;

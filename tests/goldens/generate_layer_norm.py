@@ -38,7 +38,7 @@ class Weights:
 
 
 def blocks(array, order):
-    """`[G*H, ..]` with its G blocks in another order."""
+    """`[G*H, ..]` with its G blocks in another order: block k is the given array's block `order[k]`."""
     parts = np.split(array, len(order))
     return np.concatenate([parts[at] for at in order])
 
@@ -110,10 +110,58 @@ def haste_lstm(name, inputs, hidden):
     return step, 2, options, tensors
 
 
+def dreamer_gru(name, inputs, hidden):
+    """Dreamer's: one product of (x, h), normalized; gates reset, cand, update; `update - 1` weighs the candidate."""
+    w = Weights(name)
+    kernel, weight, bias = w(inputs + hidden, 3 * hidden), w(3 * hidden, around=1), w(3 * hidden)
+
+    def step(x, state):
+        (h,) = state
+        parts = norm(np.concatenate([x, h], -1) @ kernel, weight, bias)
+        reset, cand, update = np.split(parts, 3, axis=-1)
+        cand, update = np.tanh(sigmoid(reset) * cand), sigmoid(update - 1)
+        return [update * cand + (1 - update) * h]
+
+    # gatefold's z weighs h: 1 - σ(u - 1) = σ(1 - u).
+    order, sign = [0, 2, 1], np.repeat([1.0, -1.0, 1.0], hidden).astype(np.float32)
+    shift = np.repeat([0.0, 1.0, 0.0], hidden).astype(np.float32)
+    options = {"gate_norm": "sum"}
+    tensors = {
+        "weight_ih": blocks(kernel[:inputs].T, order), "weight_hh": blocks(kernel[inputs:].T, order),
+        "norm_weight": sign * blocks(weight, order), "norm_bias": shift + sign * blocks(bias, order),
+    }  # fmt: skip
+    return step, 1, options, tensors
+
+
+def haste_gru(name, inputs, hidden):
+    """haste's: `gamma` `[2, 3H]`, a bias for each part; gates z, r, g."""
+    w = Weights(name)
+    kernel, recurrent = w(inputs, 3 * hidden), w(hidden, 3 * hidden)
+    bias, recurrent_bias, gamma = w(3 * hidden), w(3 * hidden), w(2, 3 * hidden, around=1)
+
+    def step(x, state):
+        (h,) = state
+        of_x = np.split(norm(x @ kernel, gamma[0]) + bias, 3, axis=-1)
+        of_h = np.split(norm(h @ recurrent, gamma[1]) + recurrent_bias, 3, axis=-1)
+        z, r = sigmoid(of_x[0] + of_h[0]), sigmoid(of_x[1] + of_h[1])
+        return [z * h + (1 - z) * np.tanh(of_x[2] + r * of_h[2])]
+
+    order = [1, 0, 2]
+    options = {"gate_norm": "parts"}
+    tensors = {
+        "weight_ih": blocks(kernel.T, order), "weight_hh": blocks(recurrent.T, order),
+        "norm_ih_weight": blocks(gamma[0], order), "norm_ih_bias": blocks(bias, order),
+        "norm_hh_weight": blocks(gamma[1], order), "norm_hh_bias": blocks(recurrent_bias, order),
+    }  # fmt: skip
+    return step, 1, options, tensors
+
+
 CASES = [
     ("layer_norm_lstm_torchaudio", "layer_norm_lstm", torchaudio_lstm),
     ("layer_norm_lstm_custom", "layer_norm_lstm", custom_lstm),
     ("layer_norm_lstm_haste", "layer_norm_lstm", haste_lstm),
+    ("layer_norm_gru_dreamer", "layer_norm_gru", dreamer_gru),
+    ("layer_norm_gru_haste", "layer_norm_gru", haste_gru),
 ]
 
 if __name__ == "__main__":

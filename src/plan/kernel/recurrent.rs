@@ -66,6 +66,8 @@ pub enum Cells {
     Projection,
     /// A layer-normalized LSTM.
     LayerNormLstm,
+    /// A layer-normalized GRU.
+    LayerNormGru,
 }
 
 /// How steps are run; a file under `shaders/rungs/`.
@@ -118,8 +120,16 @@ pub(super) fn matrix_sources(side: MatrixSide) -> [&'static str; 2] {
 
 impl Cells {
     /// Every one.
-    const ALL: [Self; 7] =
-        [Self::Lstm, Self::Gru, Self::Rnn, Self::GruGates, Self::GruCandidate, Self::Projection, Self::LayerNormLstm];
+    const ALL: [Self; 8] = [
+        Self::Lstm,
+        Self::Gru,
+        Self::Rnn,
+        Self::GruGates,
+        Self::GruCandidate,
+        Self::Projection,
+        Self::LayerNormLstm,
+        Self::LayerNormGru,
+    ];
 
     /// Whether a step takes another kernel beside it, which only a dispatch per step allows.
     #[must_use]
@@ -130,7 +140,7 @@ impl Cells {
     /// Whether it normalizes its sums, so that its steps end in [`Rung::Normalize`] or in a sequence of their own.
     #[must_use]
     pub fn normalizes(self) -> bool {
-        matches!(self, Self::LayerNormLstm)
+        matches!(self, Self::LayerNormLstm | Self::LayerNormGru)
     }
 
     /// Whether `rung` runs it.
@@ -148,7 +158,7 @@ impl Cells {
     pub fn gates(self) -> u64 {
         match self {
             Self::Lstm | Self::LayerNormLstm => 4,
-            Self::Gru => 3,
+            Self::Gru | Self::LayerNormGru => 3,
             Self::GruGates => 2,
             Self::Rnn | Self::GruCandidate | Self::Projection => 1,
         }
@@ -163,6 +173,7 @@ impl Cells {
             Self::GruCandidate => "gru_candidate",
             Self::Projection => "projection",
             Self::LayerNormLstm => "layer_norm_lstm",
+            Self::LayerNormGru => "layer_norm_gru",
         }
     }
 
@@ -175,6 +186,7 @@ impl Cells {
             Self::GruCandidate => include_str!("../../../shaders/cells/gru_candidate.wgsl"),
             Self::Projection => include_str!("../../../shaders/cells/projection.wgsl"),
             Self::LayerNormLstm => include_str!("../../../shaders/cells/layer_norm_lstm.wgsl"),
+            Self::LayerNormGru => include_str!("../../../shaders/cells/layer_norm_gru.wgsl"),
         }
     }
 
@@ -197,7 +209,7 @@ impl Cells {
         ];
         const GRU: [Constant; 7] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9]];
         const CANDIDATE: [Constant; 4] = [ALL[2], ALL[7], ALL[8], ALL[9]];
-        const NORMALIZED_LSTM: [Constant; 12] = [
+        const NORMALIZED: [Constant; 12] = [
             u("NORM_PARTS"),
             u("NORM_CELL"),
             f("EPS"),
@@ -217,7 +229,8 @@ impl Cells {
             Self::Rnn | Self::GruGates => &GRU[..4],
             Self::GruCandidate => &CANDIDATE,
             Self::Projection => &[],
-            Self::LayerNormLstm => &NORMALIZED_LSTM,
+            Self::LayerNormLstm => &NORMALIZED,
+            Self::LayerNormGru => &NORMALIZED[..9],
         }
     }
 }

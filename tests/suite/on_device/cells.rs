@@ -42,10 +42,12 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         }
         Cell::Gru => layer.reset_after = rng.bool(),
         Cell::Rnn => {}
-        Cell::LayerNormLstm => {
+        Cell::LayerNormLstm | Cell::LayerNormGru => {
             layer.clip = None;
             layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
-            layer.cell_norm = [CellNorm::State, CellNorm::Output, CellNorm::None][rng.usize(0..3)];
+            if cell == Cell::LayerNormLstm {
+                layer.cell_norm = [CellNorm::State, CellNorm::Output, CellNorm::None][rng.usize(0..3)];
+            }
             layer.layer_norm_eps = [1e-5, 1e-3, 0.1][rng.usize(0..3)];
         }
         other => panic!("no options for {other:?}"),
@@ -125,6 +127,11 @@ fn every_layer_normalized_lstm_agrees() {
     battery(Cell::LayerNormLstm, 60);
 }
 
+#[test]
+fn every_layer_normalized_gru_agrees() {
+    battery(Cell::LayerNormGru, 40);
+}
+
 /// Sizes around the seams of workgroups, for the kernels that the LSTM's own battery does not reach.
 #[test]
 fn sizes_at_the_seams_agree() {
@@ -136,6 +143,7 @@ fn sizes_at_the_seams_agree() {
             (Cell::Rnn, true, 0),
             (Cell::Lstm, true, hidden_size / 2),
             (Cell::LayerNormLstm, true, 0),
+            (Cell::LayerNormGru, true, 0),
         ] {
             let layer = RecurrentSpec {
                 reset_after,
@@ -200,6 +208,8 @@ fn nudges_are_seen() {
         (Cell::Gru, RecurrentSpec { reset_after: false, initial_state: true, ..RecurrentSpec::new("cell", 4, 9) }),
         (Cell::Gru, RecurrentSpec::new("cell", 4, 9)),
         (Cell::Rnn, RecurrentSpec { reverse: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::LayerNormGru, RecurrentSpec { initial_state: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::LayerNormGru, RecurrentSpec { gate_norm: GateNorm::Parts, ..RecurrentSpec::new("cell", 4, 9) }),
         (Cell::LayerNormLstm, RecurrentSpec { initial_state: true, ..RecurrentSpec::new("cell", 4, 9) }),
         (
             Cell::LayerNormLstm,

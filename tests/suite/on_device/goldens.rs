@@ -86,7 +86,10 @@ fn misses(device: &Device, network: &Network, golden: &Golden) -> Vec<String> {
             let what = format!("{}.{part}", layer.name);
             let (expected, shape) = numbers(&file, &what).unwrap_or_else(|| panic!("{}: no {what}", golden.name));
             assert_eq!(got_shape.to_vec(), shape, "{} {what}", golden.name);
-            check(what, got, &expected);
+            // A cell without c has nothing there to compare.
+            if !expected.is_empty() {
+                check(what, got, &expected);
+            }
         }
     }
     missed
@@ -94,7 +97,7 @@ fn misses(device: &Device, network: &Network, golden: &Golden) -> Vec<String> {
 
 fn all_agree(device: &Device) {
     let goldens = goldens();
-    assert!(goldens.len() >= 31, "goldens are missing: {}", goldens.len());
+    assert!(goldens.len() >= 33, "goldens are missing: {}", goldens.len());
     let missed: Vec<String> = goldens.iter().flat_map(|golden| misses(device, &golden.network, golden)).collect();
     assert!(missed.is_empty(), "{}: {missed:#?}", device.info());
 }

@@ -42,6 +42,7 @@ fn networks() -> Vec<(&'static str, Network)> {
     let started = RecurrentSpec { initial_state: true, ..lstm(5, 6) };
     // With less, small variances multiply rounding errors from step to step.
     let normalized = RecurrentSpec { layer_norm_eps: 0.1, ..lstm(5, 9) };
+    let normalized_gru = RecurrentSpec { layer_norm_eps: 0.1, ..RecurrentSpec::new("gru", 5, 9) };
     let all = vec![
         ("lstm", vec![LayerSpec::Lstm(lstm(5, 16)), dense(16, 3)]),
         ("stacked", vec![LayerSpec::Lstm(deep)]),
@@ -54,6 +55,7 @@ fn networks() -> Vec<(&'static str, Network)> {
         ("masked tokens, stored state", vec![embedding(true), LayerSpec::Lstm(started)]),
         ("select last", vec![LayerSpec::Lstm(lstm(5, 7)), dense(7, 4), select]),
         ("normalized", vec![LayerSpec::LayerNormLstm(normalized)]),
+        ("normalized gru", vec![LayerSpec::LayerNormGru(normalized_gru)]),
     ];
     all.into_iter().map(|(name, layers)| (name, Network::random(spec(layers), 3).unwrap())).collect()
 }

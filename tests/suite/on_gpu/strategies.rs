@@ -8,7 +8,7 @@ use gatefold::network::{
     Activation, Cell, CellNorm, GateNorm, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat,
 };
 use gatefold::plan::{Arithmetic, Blocks, Held, Rung, Strategy};
-use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Check, Device, Error, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{changed, device_or_return, lstm, random_state, spec};
 use crate::on_device::cells::normalizes;
@@ -54,7 +54,9 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
         layer.reset_after = rng.bool();
     }
     if rng.u8(0..3) == 0 {
-        let sets = if rng.bool() { layer.directions() } else { 1 };
+        // Directions with functions of their own do not go together.
+        let together = strategy == Strategy::Wavefront && normalizes(cell);
+        let sets = if rng.bool() && !together { layer.directions() } else { 1 };
         let count = sets * cell.default_activations().len();
         layer.activations = (0..count).map(|_| Activation::ALL[rng.usize(1..12)]).collect();
     }
@@ -114,7 +116,9 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
             let formats = kernels.filter(|kernel| kernel.rung != Rung::Normalize).map(|kernel| kernel.format);
             assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
-            let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
+            // A small variance multiplies rounding errors: there the f32 reference says how much is right.
+            let right = |check: &Check| if normalizes(cell) { check.passed() } else { check.comparison.passed };
+            let failures: Vec<_> = verification.checks.iter().filter(|check| !right(check)).collect();
             assert!(failures.is_empty(), "{what}\n{failures:#?}");
         }
     }
@@ -154,7 +158,7 @@ fn unrolled_agrees() {
     let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
     let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
     let wide = [(129, Blocks::Eight), (256, Blocks::Eight), (257, Blocks::Sixteen)];
-    let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn, Cell::LayerNormLstm];
+    let cells = Cell::ALL;
     for (index, (hidden_size, blocks)) in narrow.into_iter().chain(wide).enumerate() {
         for (turn, format) in WeightFormat::ALL.into_iter().enumerate() {
             let cell = cells[(index + turn) % cells.len()];
@@ -262,7 +266,9 @@ fn a_timed_out_run_is_repeated_and_right() {
 #[test]
 fn strategies_agree_with_each_other() {
     let device = device_or_return!();
-    for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3), (Cell::LayerNormLstm, 1)] {
+    for (cell, num_layers) in
+        [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3), (Cell::LayerNormLstm, 1), (Cell::LayerNormGru, 1)]
+    {
         let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
         let input = RandomInput::new(&network, 12, 3, 7).unwrap();
         let mut first: Option<Vec<f64>> = None;
@@ -288,7 +294,11 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
     let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
-    let all = all.chain([(Strategy::Sequence, Cell::LayerNormLstm), (Strategy::Tile, Cell::LayerNormLstm)]);
+    let all = all.chain([
+        (Strategy::Sequence, Cell::LayerNormLstm),
+        (Strategy::Tile, Cell::LayerNormLstm),
+        (Strategy::Sequence, Cell::LayerNormGru),
+    ]);
     for (index, (strategy, cell)) in all.enumerate() {
         cases += 1;
         // Every strategy and every cell meets every format.
@@ -360,13 +370,14 @@ fn impossible_options_are_refused() {
 #[test]
 fn strategies_that_a_normalized_cell_lacks_are_refused() {
     let device = device_or_return!();
-    let network = one(Cell::LayerNormLstm, 20, 1);
     let default = PlanOptions::default();
-    for (options, reason) in [
-        (default.strategy(Strategy::Resident), "all sums of a row in one workgroup"),
-        (default.strategy(Strategy::Sequence).four_rows(true), "one row in a workgroup, not four"),
-    ] {
-        let error = Session::with_options(device, &network, options).unwrap_err().to_string();
-        assert!(error.contains(reason), "{error}");
+    for cell in [Cell::LayerNormLstm, Cell::LayerNormGru] {
+        for (options, reason) in [
+            (default.strategy(Strategy::Resident), "all sums of a row in one workgroup"),
+            (default.strategy(Strategy::Sequence).four_rows(true), "one row in a workgroup, not four"),
+        ] {
+            let error = Session::with_options(device, &one(cell, 20, 1), options).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 }

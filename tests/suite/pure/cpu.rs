@@ -9,7 +9,7 @@ use gatefold::{CpuOptions, Device, Input, InstructionSet, Network, Output, PlanO
 use crate::common::{assert_right, assert_right_as_f32, changed, random_state, spec};
 use crate::on_device::cells::{layer, network, normalizes};
 
-const CELLS: [Cell; 4] = Cell::ALL;
+const CELLS: [Cell; 5] = Cell::ALL;
 
 fn with(set: InstructionSet, threads: usize) -> Device {
     let options = CpuOptions { threads: NonZeroUsize::new(threads), instruction_set: Some(set) };
@@ -105,6 +105,7 @@ fn large() -> Vec<(&'static str, Network, usize, usize)> {
         ("units of an RNN", of(Cell::Rnn, RecurrentSpec::new("cell", 40, 700)), 60, 1),
         ("a row that is normalized", of(Cell::LayerNormLstm, normalized(plain())), 60, 1),
         ("rows that are normalized", of(Cell::LayerNormLstm, normalized(plain())), 9, 21),
+        ("rows of a normalized GRU", of(Cell::LayerNormGru, normalized(plain())), 9, 21),
         ("projections of normalized rows", of(Cell::LayerNormLstm, normalized(long())), 203, 1),
         ("projections", of(Cell::Lstm, long()), 203, 1),
         ("projections of a GRU backwards", of(Cell::Gru, RecurrentSpec { bidirectional: true, ..long() }), 203, 1),

@@ -1,8 +1,8 @@
 //! Layers that contradict themselves or each other.
 
 use gatefold::network::{
-    Activation, DenseSpec, EmbeddingSpec, FromSpec, GateNorm, Join, JoinSpec, LayerSpec, MergeMode, RecurrentOutput,
-    RecurrentSpec, Split, Standardize, TextSpec,
+    Activation, CellNorm, DenseSpec, EmbeddingSpec, FromSpec, GateNorm, Join, JoinSpec, LayerSpec, MergeMode,
+    RecurrentOutput, RecurrentSpec, Split, Standardize, TextSpec,
 };
 use gatefold::{Network, NetworkSpec, TextVectorizer};
 
@@ -84,11 +84,15 @@ fn options_of_recurrent_layers_must_fit() {
         ),
         (
             LayerSpec::Lstm(RecurrentSpec { gate_norm: GateNorm::Parts, ..layer() }),
-            "gate_norm: expected it only on a layer-normalized LSTM, got lstm",
+            "gate_norm: expected it only on a layer-normalized LSTM or a layer-normalized GRU, got lstm",
         ),
         (
             LayerSpec::LayerNormLstm(RecurrentSpec { clip: Some(1.0), ..layer() }),
             "clip: expected it only on an LSTM or a GRU or an RNN, got layer_norm_lstm",
+        ),
+        (
+            LayerSpec::LayerNormGru(RecurrentSpec { cell_norm: CellNorm::Output, ..layer() }),
+            "cell_norm: expected it only on a layer-normalized LSTM, got layer_norm_gru",
         ),
         (
             LayerSpec::LayerNormLstm(RecurrentSpec { layer_norm_eps: -1.0, ..layer() }),
