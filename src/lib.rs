@@ -92,7 +92,7 @@ mod data;
 mod device;
 pub mod formats;
 pub mod generate;
-#[cfg(feature = "gpu")]
+#[cfg_attr(not(feature = "gpu"), path = "gpu/stub.rs")]
 mod gpu;
 mod host;
 mod measured;

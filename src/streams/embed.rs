@@ -1,11 +1,11 @@
 //! Networks inside an application's own submission: from its buffer to its buffer, in its encoder.
 
-use super::pool::{Inner, StreamPool};
+use super::pool::StreamPool;
 use super::table::StreamId;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::state::State;
-use crate::gpu::{DeviceRun, Engine, Slots};
+use crate::gpu::{DeviceRun, Slots};
 use crate::session::Session;
 use crate::streams::store::Store;
 
@@ -79,40 +79,9 @@ impl Session {
     ) -> Result<()> {
         self.engine()?.record_run(&run.0, encoder, input, output)
     }
-
-    pub(crate) fn engine(&self) -> Result<&Engine> {
-        self.gpu().ok_or_else(|| no_gpu(self))
-    }
-}
-
-fn no_gpu(session: &Session) -> Error {
-    Error::Unsupported { place: session.device().info().to_string(), what: "a run in a GPU's command encoder".into() }
 }
 
 impl StreamPool {
-    /// Copies states of another pool's streams to streams of this one, part by part in order, which have the same sizes;
-    /// says whether both are on one GPU, where that is possible.
-    pub(crate) fn copy_between(&self, other: &Self, from: &[StreamId], to: &[StreamId]) -> Result<bool> {
-        let (Ok(engine), Ok(others)) = (self.session().engine(), other.session().engine()) else { return Ok(false) };
-        if !engine.same_device(others) || std::ptr::eq(self, other) {
-            return Ok(false);
-        }
-        // The same order for everybody, so that no two calls wait for each other.
-        let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
-            let ours = lock(&self.inner);
-            (ours, lock(&other.inner))
-        } else {
-            let theirs = lock(&other.inner);
-            (lock(&self.inner), theirs)
-        };
-        let slots = |inner: &Inner, ids: &[StreamId]| ids.iter().map(|&id| inner.table.slot(id)).collect::<Result<_>>();
-        let (from, to): (Vec<u32>, Vec<u32>) = (slots(&theirs, from)?, slots(&ours, to)?);
-        let (Store::Gpu(source), Store::Gpu(target)) = (&theirs.store, &ours.store) else { return Ok(false) };
-        target.copy_from(engine, source, &from, &to)?;
-        to.into_iter().for_each(|slot| ours.table.at(slot).seen = true);
-        Ok(true)
-    }
-
     /// Makes everything that [`StreamPool::encode`] needs to advance these streams by T `steps` each.
     ///
     /// # Errors
@@ -123,7 +92,7 @@ impl StreamPool {
         let engine = self.session().engine()?;
         let run = match &inner.store {
             Store::Gpu(slots) => engine.device_run(slots, &list, steps, true)?,
-            Store::Host(_) => return Err(no_gpu(self.session())),
+            Store::Host(_) => return Err(self.session().no_gpu()),
         };
         Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
     }
