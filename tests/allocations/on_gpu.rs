@@ -136,7 +136,7 @@ impl Bare {
 
 #[test]
 fn a_timestep_more_costs_one_more_dispatch_and_nothing_of_ours() {
-    let Some(device) = support::device_under_test() else { return };
+    let device = support::device_under_test();
     let bare = Bare::new(device.info());
     let wgpus = bare.count(MANY) - bare.count(FEW);
     let counts = [FEW, MANY].map(|steps| ours(&device, steps, |_| {}));

@@ -8,7 +8,7 @@ use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutp
 use gatefold::plan::{Arithmetic, Blocks, Held, Strategy};
 use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify};
 
-use crate::common::{changed, device_or_return, lstm, random_state, spec};
+use crate::common::{changed, device, lstm, random_state, spec};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = LayerSpec::of_cell(cell, layer);
@@ -50,7 +50,7 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
 }
 
 fn battery(strategy: Strategy, cases: u64) {
-    let device = device_or_return!();
+    let device = device();
     battery_in(device, Arithmetic::F32, strategy, cases);
 }
 
@@ -135,7 +135,7 @@ fn resident_agrees() {
 /// same networks run with weights in registers, where these hold them.
 #[test]
 fn unrolled_agrees() {
-    let device = device_or_return!();
+    let device = device();
     let lavapipe = device.info().backend == "vulkan" && device.info().name.contains("llvmpipe");
     let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
     let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
@@ -192,7 +192,7 @@ fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> 
 /// One workgroup waits for nobody but itself, on any adapter.
 #[test]
 fn a_lone_workgroup_does_not_fall_back() {
-    let device = device_or_return!();
+    let device = device();
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         let network = one(cell, 30, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(32).split(2);
@@ -210,7 +210,7 @@ fn a_lone_workgroup_does_not_fall_back() {
 fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     const LIMIT: Duration = Duration::from_secs(60);
     const STEPS: usize = 60;
-    let device = device_or_return!();
+    let device = device();
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).spins(PATIENCE);
@@ -229,7 +229,7 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
 /// Workgroups that time out at once: the run is repeated one step at a time, and is right.
 #[test]
 fn a_timed_out_run_is_repeated_and_right() {
-    let device = device_or_return!();
+    let device = device();
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         let network = one(cell, 64, 3);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).spins(1);
@@ -247,7 +247,7 @@ fn a_timed_out_run_is_repeated_and_right() {
 /// The same numbers from every strategy, to the tolerance table, and the same bits from one twice.
 #[test]
 fn strategies_agree_with_each_other() {
-    let device = device_or_return!();
+    let device = device();
     for (cell, num_layers) in [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3)] {
         let network = network(cell, RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 20, 48) }, 6);
         let input = RandomInput::new(&network, 12, 3, 7).unwrap();
@@ -269,7 +269,7 @@ fn strategies_agree_with_each_other() {
 /// Products in f16: within their own table, and not by accident within that of f32.
 #[test]
 fn half_arithmetic_agrees_within_its_own_tolerance() {
-    let device = device_or_return!();
+    let device = device();
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
     let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
@@ -303,7 +303,7 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
 /// Negative control: a weight in each format nudged is seen.
 #[test]
 fn a_nudged_weight_of_any_format_is_seen() {
-    let device = device_or_return!();
+    let device = device();
     for format in WeightFormat::ALL {
         let network = one(Cell::Lstm, 40, 11).with_weights(format).unwrap();
         let session = Session::new(device, &network).unwrap();
@@ -318,7 +318,7 @@ fn a_nudged_weight_of_any_format_is_seen() {
 
 #[test]
 fn impossible_options_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     let default = PlanOptions::default();
     for (options, option, got) in [
