@@ -50,8 +50,8 @@ impl Session {
     /// Makes everything that [`Session::encode`] needs for T `steps` and B `batch` rows.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on the CPU device and for a network that masks steps by their
-    /// content; [`Error::TooLarge`]; a lost device.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) on the CPU device and for a network that masks steps by their
+    /// content; [`Error::TooLarge`](crate::Error::TooLarge); a lost device.
     pub fn prepare(&self, steps: usize, batch: usize) -> Result<PreparedRun> {
         let engine = self.engine()?;
         // Every row starts from the one slot, and none goes back to it.
@@ -68,7 +68,7 @@ impl Session {
     /// GPU object. The work is one submission: choose T so that no operating system takes it for a hang.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
+    /// [`Error::Shape`](crate::Error::Shape) for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
     /// the application, which submits, is the first to learn of it.
     pub fn encode(
         &self,
@@ -85,7 +85,7 @@ impl StreamPool {
     /// Makes everything that [`StreamPool::encode`] needs to advance these streams by T `steps` each.
     ///
     /// # Errors
-    /// As [`Session::prepare`]; [`Error::Stream`] for a stream that is not open or that comes twice.
+    /// As [`Session::prepare`]; [`Error::Stream`](crate::Error::Stream) for a stream that is not open or that comes twice.
     pub fn prepare(&self, streams: &[StreamId], steps: usize) -> Result<StreamRun> {
         let mut inner = lock(&self.inner);
         let list = inner.table.batch(streams.iter().copied())?;
@@ -104,7 +104,7 @@ impl StreamPool {
     /// What is recorded must be submitted before the next call on this pool: a slot may be another's by then.
     ///
     /// # Errors
-    /// As [`Session::encode`]; [`Error::Stream`] if a stream has been closed.
+    /// As [`Session::encode`]; [`Error::Stream`](crate::Error::Stream) if a stream has been closed.
     pub fn encode(
         &self,
         run: &mut StreamRun,

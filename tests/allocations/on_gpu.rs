@@ -1,8 +1,7 @@
 //! A timestep more costs the host what wgpu takes for one more dispatch, and nothing of ours.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, DeviceInfo, PlanOptions, RandomInput, Session};
+use gatefold::{Device, DeviceInfo, PlanOptions, RandomInput, Session, Strategy};
 
 use crate::{allocations, network, support};
 

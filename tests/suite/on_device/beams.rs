@@ -1,6 +1,6 @@
 //! Beam search against an exhaustive search, and against the textbook's.
 
-use gatefold::reference::{Real, log_probability};
+use gatefold::unstable::reference::{Real, log_probability};
 use gatefold::{BeamOptions, Device, GenerateOptions, Network, Sequence, State};
 
 use super::generate::{PROMPTS, assert_same, decoder, logits, open};

@@ -1,7 +1,7 @@
 //! Generation: greedy, drawn and by beam search, each against a way of its own to the same answer.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
-use gatefold::reference::{Real, Reference, log_probability};
+use gatefold::unstable::reference::{Real, Reference, log_probability};
 use gatefold::{
     BeamOptions, Device, Error, GenerateOptions, Input, Network, Sampling, Sequence, Session, State, StreamId,
     StreamPool,

@@ -2,7 +2,7 @@
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec};
-use gatefold::reference::softmax;
+use gatefold::unstable::reference::softmax;
 use gatefold::{Device, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{assert_right, changed, device, spec};

@@ -3,13 +3,13 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use gatefold::Strategy as Rung;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{
     DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NamedSpec, Pool, RecurrentOutput, RecurrentSpec, SelectSpec,
     SelectStep,
 };
-use gatefold::plan::Strategy as Rung;
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{
     Advanced, Device, Error, Input, Network, PlanOptions, RandomInput, Session, State, StreamId, StreamPool,
 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{EmbeddingSpec, LayerSpec, RecurrentSpec};
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{Device, Error, Input, Network, RandomInput, Session, State, StreamId, StreamPool};
 
 use crate::common::{device, lstm, own_device, random_state, spec};

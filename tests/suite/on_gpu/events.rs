@@ -3,8 +3,7 @@
 use std::sync::{Mutex, OnceLock};
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, StreamPool};
+use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, StreamPool};
 use log::{Level, Log, Metadata, Record};
 
 use crate::common::{device, lstm, own_device, spec};

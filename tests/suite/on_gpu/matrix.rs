@@ -5,10 +5,13 @@ use std::sync::OnceLock;
 
 use fastrand::Rng;
 use gatefold::compare::{Comparison, Tolerance, compare};
+use gatefold::network::StageRounding;
 use gatefold::network::{Activation, Cell, Conv1dSpec, DenseSpec, LayerSpec, Padding, RecurrentSpec, WeightFormat};
-use gatefold::plan::{Arithmetic, Kernel, Rung, StageRounding, Strategy, Tiling};
-use gatefold::reference::Reference;
-use gatefold::{Device, DeviceOptions, Network, PlanOptions, RandomInput, Session, State, verify};
+use gatefold::unstable::plan::{Kernel, PlanParts, Rung, Tiling};
+use gatefold::unstable::reference::Reference;
+use gatefold::{
+    Arithmetic, Device, DeviceOptions, Network, PlanOptions, RandomInput, Session, State, Strategy, verify,
+};
 
 use super::strategies::battery_in;
 use crate::common::{changed, device_with, own_adapter, random_state, spec};
@@ -102,7 +105,7 @@ fn a_step_is_as_exact_as_f32() {
         let state = random_state(&network, batch, seed);
         let found = worst(&session, &network, &plan.roundings(), &input, Some(&state), Tolerance::f32(1));
         assert!(found.passed, "case {seed}, {cell:?} {format}, B = {batch}: {found:?}\n{plan}");
-        let rungs = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+        let rungs = PlanParts::of(&plan).dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
         assert!(rungs.into_iter().all(|kernel| matches!(kernel.rung, Rung::TileMatrix(_))), "{plan}");
         on_units += usize::from(plan.roundings()[0].input.numbers);
     }
@@ -149,7 +152,7 @@ fn a_layer_is_as_exact_as_f32() {
             Kernel::Linear(product) | Kernel::Conv1d(product) => matches!(product.tiling, Tiling::Matrix(_)),
             _ => false,
         };
-        assert!(plan.dispatches.iter().any(|dispatch| on_units(dispatch.kernel)), "{plan}");
+        assert!(PlanParts::of(&plan).dispatches.iter().any(|dispatch| on_units(dispatch.kernel)), "{plan}");
         let input = RandomInput::new(&network, steps, batch, seed).unwrap();
         let found = worst(&session, &network, &plan.roundings(), &input, None, Tolerance::f32(1));
         assert!(found.passed, "case {seed}: {found:?}\n{plan}");

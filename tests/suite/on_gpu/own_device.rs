@@ -1,8 +1,7 @@
 //! A device that the application owns, and the plan of a session.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Network, PlanOptions, RandomInput, Session};
+use gatefold::{Device, Network, PlanOptions, RandomInput, Session, Strategy};
 
 use crate::common::{assert_right, device, lstm, own_device, spec};
 

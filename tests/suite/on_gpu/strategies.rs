@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, Cell, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat};
-use gatefold::plan::{Arithmetic, Blocks, Held, Strategy};
-use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::unstable::plan::{Blocks, Held, PlanParts};
+use gatefold::{Arithmetic, Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
 use crate::common::{changed, device, lstm, random_state, spec};
 
@@ -97,7 +97,11 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
             let session = Session::with_options(device, &network, options).unwrap_or_else(|e| panic!("{e}\n{what}"));
             let plan = session.plan(steps, batch).unwrap().unwrap();
             assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
-            let formats = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|k| k.format);
+            let formats = PlanParts::of(&plan)
+                .dispatches
+                .iter()
+                .filter_map(|dispatch| dispatch.kernel.recurrent())
+                .map(|k| k.format);
             assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
             let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
@@ -149,7 +153,8 @@ fn unrolled_agrees() {
             let (steps, batch) = (17, 1 + index % 3);
             let unrolled = |session: &Session| {
                 let plan = session.plan(steps, batch).unwrap().unwrap();
-                let mut kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+                let mut kernels =
+                    PlanParts::of(&plan).dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
                 kernels.all(|kernel| kernel.held == Held::Unrolled(blocks))
             };
             let usual = Session::new(device, &network).unwrap();

@@ -1,9 +1,8 @@
 //! Measured choices: made, kept, applied, refused on another adapter.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::{Arithmetic, Strategy};
 use gatefold::tuning::{Tuning, tune};
-use gatefold::{DeviceInfo, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Arithmetic, DeviceInfo, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
 use crate::common::{device, lstm, spec};
 
