@@ -53,18 +53,21 @@ not_run() {
     say "NOT RUN: $1"
 }
 
-# Runs tests with environment variables: tests [NAME=VALUE ...] -- [FILTER ...]
+# Runs tests with environment variables: tests [--ignored] [NAME=VALUE ...] -- [FILTER ...]
+# With a filter also those that are ignored because they are slow; with --ignored those alone.
 tests() {
-    local environment=()
+    local environment=() nextest=() libtest=()
+    if [ "$1" = --ignored ]; then nextest=(--run-ignored only) libtest=(--ignored); shift; fi
     while [ "$1" != -- ]; do environment+=("$1"); shift; done
     shift
+    if [ $# != 0 ] && [ ${#libtest[@]} = 0 ]; then nextest=(--run-ignored all) libtest=(--include-ignored); fi
     if cargo nextest --version >/dev/null 2>&1; then
         local filter=()
         [ $# = 0 ] || filter=(-E "$(printf ' | test(%s)' "$@" | cut -c 4-)")
-        env "${environment[@]}" cargo nextest run --workspace --all-features --no-fail-fast "${filter[@]}" 2>&1 | tee -a "$log"
+        env "${environment[@]}" cargo nextest run --workspace --all-features --no-fail-fast "${nextest[@]}" "${filter[@]}" 2>&1 | tee -a "$log"
     else
         # One test at a time: some drivers fail with several devices at once.
-        env "${environment[@]}" cargo test --workspace --all-features --lib --bins --tests --no-fail-fast -- "$@" --test-threads=1 2>&1 |
+        env "${environment[@]}" cargo test --workspace --all-features --lib --bins --tests --no-fail-fast -- "$@" "${libtest[@]}" --test-threads=1 2>&1 |
             tee -a "$log"
     fi
 }
@@ -72,7 +75,6 @@ tests() {
 say "build"
 cargo test --workspace --all-features --no-run
 if [ "$(uname -s)" = Linux ] && ! { has vulkan && has gl; }; then install_drivers; fi
-export GATEFOLD_REQUIRE_ADAPTER=1
 if [ -d ../shared/data ]; then
     export GATEFOLD_REQUIRE_DATA=1
 else
@@ -88,6 +90,7 @@ for backend in vulkan gl metal dx12; do
     if [ $everything = yes ]; then
         say "every test; on the device: $name ($backend)"
         tests GATEFOLD_TEST_DEVICE=$backend --
+        tests --ignored GATEFOLD_TEST_DEVICE=$backend -- on_device::
         everything=no
     else
         say "tests on the device: $name ($backend)"

@@ -96,13 +96,16 @@ if command -v nvidia-smi >/dev/null; then nvidia-smi; fi
 "$gatefold" devices --device "$device" || { say "FAILED   everything: no such device"; exit 1; }
 
 if wanted tests; then
-    export GATEFOLD_TEST_DEVICE=$device GATEFOLD_REQUIRE_ADAPTER=1
+    export GATEFOLD_TEST_DEVICE=$device
     [ ! -d "$work/shared/data" ] || export GATEFOLD_REQUIRE_DATA=1
     cd "$work/repository" || exit 1
     # The suite first: it is what nobody has seen on this machine.
     for test in suite $(cd "$work/tests" && ls | grep -vx suite); do
         # One at a time: drivers misbehave on parallel devices.
         part "tests: $test" "$limit" "$work/tests/$test" --test-threads=1
+        case $test in
+        keras | onnx | pytorch) part "tests: $test, the long ones" "$limit" "$work/tests/$test" --test-threads=1 --ignored on_device:: ;;
+        esac
     done
     cd "$work" || exit 1
 fi

@@ -8,8 +8,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gatefold::plan::Strategy;
-use gatefold::{Device, DeviceChoice, Error, Network, PlanOptions, RandomInput, Session, WeightFormat, verify};
+use gatefold::{
+    Device, DeviceChoice, Error, Network, PlanOptions, RandomInput, Session, Strategy, WeightFormat, verify,
+};
 
 fn device() -> Device {
     let choice = std::env::var("GATEFOLD_BENCH_DEVICE").map_or(DeviceChoice::Auto, |text| text.parse().unwrap());

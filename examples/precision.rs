@@ -4,10 +4,10 @@
 //! network before rounding. f16 arithmetic and matrix units run on the device, if it can.
 
 use gatefold::network::{Cell, LayerSpec, RecurrentSpec};
-use gatefold::plan::{Arithmetic, Strategy};
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{
-    Device, DeviceChoice, DeviceOptions, Network, NetworkSpec, PlanOptions, RandomInput, Session, WeightFormat,
+    Arithmetic, Device, DeviceChoice, DeviceOptions, Network, NetworkSpec, PlanOptions, RandomInput, Session, Strategy,
+    WeightFormat,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -40,23 +40,24 @@
 //! | `data` | inputs, states, what an engine is asked for and hands back |
 //! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
 //! | [`formats`] | files to networks and back |
-//! | [`plan`](mod@plan) | network, sizes and limits to buffers and dispatches, with reasons; the table of kernels; packed weights |
+//! | `plan` | network, sizes and limits to buffers and dispatches, with reasons ([`Plan`]); the table of kernels; packed weights |
 //! | `host` | runs stages one after the other, for the reference and the CPU device |
 //! | `adapter`, `device` | what devices are called and which one to take; devices, opened |
 //! | `gpu` | the only place that knows wgpu; obeys the plan |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
-//! | [`reference`](mod@reference) | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
+//! | `reference` | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
 //! | [`tuning`] | strategies measured on an adapter (`tune`), and kept (`measured`) |
+//! | [`unstable`] | the one door to the insides of `plan` and `reference`, which any release may change |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
 //! cut into chunks of time where it would exceed a budget), then the timesteps, which fuse the gate
 //! products and the cell update: one dispatch for each (`rungs/step.wgsl`, `tile.wgsl`; two with a
 //! projection, or where a GRU resets its state before the product), one for many
 //! (`sequence.wgsl`), one for all across workgroups (`resident.wgsl`), or stacked levels along the
-//! diagonal. The [`plan::Strategy`] is the plan's choice. Options are pipeline constants: what is
+//! diagonal. The [`Strategy`] is the plan's choice. Options are pipeline constants: what is
 //! off costs nothing. All dispatches of a run are recorded into few submissions, each short enough
 //! for an operating system's watchdog.
 //!
@@ -92,19 +93,20 @@ mod data;
 mod device;
 pub mod formats;
 pub mod generate;
-#[cfg(feature = "gpu")]
+#[cfg_attr(not(feature = "gpu"), path = "gpu/stub.rs")]
 mod gpu;
 mod host;
 mod measured;
 #[cfg(feature = "sentiment")]
 pub mod models;
 pub mod network;
-pub mod plan;
-pub mod reference;
+mod plan;
+mod reference;
 mod session;
 pub mod streams;
 mod text;
 mod tune;
+pub mod unstable;
 mod verify;
 
 /// Choices that were measured: which strategy is fastest for a network on this very adapter.
@@ -129,7 +131,9 @@ pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
 pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
-pub use plan::{Plan, PlanOptions};
+pub use plan::{
+    Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,
+};
 pub use session::{Output, Session, Timing, Trace};
 pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;

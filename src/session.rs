@@ -1,12 +1,11 @@
 //! What a user holds: a network on a device, ready to run.
 
 use std::sync::Arc;
-#[cfg(feature = "gpu")]
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::adapter::DeviceInfo;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::room::room;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
@@ -14,10 +13,9 @@ use crate::data::input::{Checked, Input, swap_outer};
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::device::{Device, Kind};
+use crate::gpu;
 use crate::network::{Axis, Network};
-#[cfg(feature = "gpu")]
-use crate::plan::RunShape;
-use crate::plan::{Arithmetic, Plan, PlanOptions};
+use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
 
 /// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
 #[derive(Debug)]
@@ -32,20 +30,17 @@ pub struct Session {
 #[derive(Debug)]
 enum Engine {
     Cpu(cpu::Engine),
-    #[cfg(feature = "gpu")]
-    Gpu(Box<crate::gpu::Engine>, Fallback),
+    Gpu(Box<gpu::Engine>, Fallback),
 }
 
 /// CPU fallback, created the first time tuning prefers the CPU.
-#[cfg(feature = "gpu")]
 type Fallback = OnceLock<(cpu::Engine, Arc<DeviceInfo>)>;
 
 /// Where a run is done.
 enum Place<'a> {
     /// On this CPU, which is named if it is not the session's device.
     Cpu(&'a cpu::Engine, Option<&'a Arc<DeviceInfo>>),
-    #[cfg(feature = "gpu")]
-    Gpu(&'a crate::gpu::Engine),
+    Gpu(&'a gpu::Engine),
 }
 
 /// The answer of a run.
@@ -117,11 +112,8 @@ impl Session {
         let network = Arc::new(network.clone());
         let engine = match device.kind() {
             Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, &network)),
-            #[cfg(feature = "gpu")]
-            Kind::Gpu(gpu) => Engine::Gpu(
-                Box::new(
-                    crate::gpu::Engine::new(gpu.clone(), &network, options, device.tuning(), meter.clone()).await?,
-                ),
+            Kind::Gpu(context) => Engine::Gpu(
+                Box::new(gpu::Engine::new(context.clone(), &network, options, device.tuning(), meter.clone()).await?),
                 Fallback::new(),
             ),
         };
@@ -153,7 +145,6 @@ impl Session {
     pub fn counters(&self) -> Counters {
         let lost = match &self.engine {
             Engine::Cpu(_) => false,
-            #[cfg(feature = "gpu")]
             Engine::Gpu(engine, _) => engine.check().is_err(),
         };
         self.meter.read(lost)
@@ -180,7 +171,6 @@ impl Session {
         let checked = Checked::new(&self.network, input, state)?;
         let (engine, fallback) = match self.place(&checked) {
             Place::Cpu(engine, fallback) => (engine, fallback),
-            #[cfg(feature = "gpu")]
             Place::Gpu(_) => {
                 *output = self.run(input, state)?;
                 return Ok(());
@@ -237,22 +227,27 @@ impl Session {
     /// [`Error::TooLarge`](crate::Error::TooLarge) if the adapter cannot do it.
     pub fn plan(&self, steps: usize, batch: usize) -> Result<Option<Plan>> {
         match &self.engine {
-            Engine::Cpu(_) => {
-                let _ = (steps, batch);
-                Ok(None)
-            }
-            #[cfg(feature = "gpu")]
+            Engine::Cpu(_) => Ok(None),
             Engine::Gpu(engine, _) => engine.plan(RunShape::new(steps, batch)).map(Some),
         }
     }
 
     /// The engine, on a GPU.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn gpu(&self) -> Option<&crate::gpu::Engine> {
+    pub(crate) fn gpu(&self) -> Option<&gpu::Engine> {
         match &self.engine {
             Engine::Cpu(_) => None,
             Engine::Gpu(engine, _) => Some(engine),
         }
+    }
+
+    /// As [`Session::gpu`], for what the CPU cannot do.
+    pub(crate) fn engine(&self) -> Result<&gpu::Engine> {
+        self.gpu().ok_or_else(|| self.no_gpu())
+    }
+
+    /// The error of what the CPU cannot do.
+    pub(crate) fn no_gpu(&self) -> Error {
+        Error::Unsupported { place: self.device.info().to_string(), what: "a run in a GPU's command encoder".into() }
     }
 
     fn run_request(&self, input: Input<'_>, state: Option<&State>, request: RunRequest) -> Result<Output> {
@@ -266,10 +261,6 @@ impl Session {
         pollster::block_on(self.raw(input, state, request, Wait::Block))
     }
 
-    #[cfg_attr(
-        not(feature = "gpu"),
-        expect(clippy::unused_async, unused_variables, reason = "the CPU device does not wait")
-    )]
     async fn raw(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest, wait: Wait) -> Result<Raw> {
         match self.place(input) {
             Place::Cpu(engine, fallback) => {
@@ -284,7 +275,6 @@ impl Session {
                     Raw { stages, state, fallback, ..Raw::default() }
                 })
             }
-            #[cfg(feature = "gpu")]
             Place::Gpu(engine) => engine.run(input, state, request, wait).await,
         }
     }
@@ -296,11 +286,7 @@ impl Session {
     #[must_use]
     pub fn prefers_cpu(&self, steps: usize, batch: usize) -> Option<String> {
         match &self.engine {
-            Engine::Cpu(_) => {
-                let _ = (steps, batch);
-                None
-            }
-            #[cfg(feature = "gpu")]
+            Engine::Cpu(_) => None,
             Engine::Gpu(..) => {
                 self.device.tuning_of_free_choice()?.find(&self.network, self.arithmetic, steps, batch)?.prefers_cpu()
             }
@@ -308,11 +294,9 @@ impl Session {
     }
 
     /// Where a run is done: on the session's device, or on this CPU where tuning prefers it.
-    #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "there is one place"))]
     fn place(&self, input: &Checked<'_>) -> Place<'_> {
         match &self.engine {
             Engine::Cpu(engine) => Place::Cpu(engine, None),
-            #[cfg(feature = "gpu")]
             Engine::Gpu(engine, fallback) => {
                 let Some(why) = self.prefers_cpu(input.steps, input.batch) else { return Place::Gpu(engine) };
                 let (engine, info) = fallback.get_or_init(|| {
@@ -346,7 +330,6 @@ impl Session {
                 self.meter.run(input.steps, input.batch, 0);
                 Some(engine.advance(input, state, slots))
             }
-            #[cfg(feature = "gpu")]
             Engine::Gpu(..) => None,
         }
     }

@@ -1,4 +1,5 @@
-//! `src/` has no import circle between its rooms. A room is a folder of `src/`, or a file there.
+//! `src/` has no import circle between its rooms. A room is a folder of `src/`, or a file there. Few of its places know
+//! whether there are GPUs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,10 +109,15 @@ fn circle(graph: &Graph) -> Option<Vec<String>> {
     graph.keys().find_map(|room| walk(graph, room, &mut Vec::new(), &mut done))
 }
 
-fn house() -> Graph {
+fn src() -> (PathBuf, Vec<PathBuf>) {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     rust_files(&src, &mut paths);
+    (src, paths)
+}
+
+fn house() -> Graph {
+    let (src, paths) = src();
     let mut files = Vec::new();
     for path in paths {
         let inside = path.strip_prefix(&src).expect("a file of src");
@@ -150,6 +156,34 @@ fn lower_floors_stay_low() {
         let extra: Vec<&String> = uses.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
         assert!(extra.is_empty(), "`{room}` uses {extra:?}, allowed are {allowed:?}");
     }
+}
+
+/// Most places of `src/` that ask whether the feature `gpu` is on; all others are one text for both builds, see
+/// `src/gpu/stub.rs`.
+const MOST_FORKS: usize = 20;
+
+/// Places that ask for the feature `gpu`, in whatever words.
+fn forks(text: &str) -> usize {
+    text.lines().map(|line| line.replace(' ', "").matches("feature=\"gpu\"").count()).sum()
+}
+
+#[test]
+fn few_places_ask_for_the_feature_gpu() {
+    let all: Vec<(usize, PathBuf)> = src()
+        .1
+        .into_iter()
+        .map(|path| (forks(&std::fs::read_to_string(&path).expect("UTF-8")), path))
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    let count: usize = all.iter().map(|(count, _)| count).sum();
+    assert!((1..=MOST_FORKS).contains(&count), "{count} places ask for the feature `gpu`: {all:?}");
+}
+
+#[test]
+fn made_up_forks_are_counted() {
+    let text = "#[cfg(feature = \"gpu\")]\nmod a;\n#[cfg_attr(not(feature=\"gpu\"), path = \"x\")]\nmod b;\nlet gpu = \"gpu\";";
+    assert_eq!(forks(text), 2);
+    assert_eq!(forks("#[cfg(feature = \"keras\")]"), 0);
 }
 
 /// The check finds circles: through `use`, through a path in an expression, and through a name of `lib.rs`.

@@ -4,8 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use gatefold::plan::{Arithmetic, Strategy};
-use gatefold::{CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, WeightFormat};
+use gatefold::{Arithmetic, CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, Strategy, WeightFormat};
 
 use crate::Result;
 use crate::bench::{Set, Shape};

@@ -1,7 +1,7 @@
 //! `gatefold plan`: what a run will dispatch, and why.
 
-use gatefold::plan::{Dispatch, Plan, PlanLimits, Repetition, RunShape, plan};
-use gatefold::{DeviceChoice, PlanOptions, Session, printable};
+use gatefold::unstable::plan::{Dispatch, PlanParts, Repetition};
+use gatefold::{DeviceChoice, Plan, PlanLimits, PlanOptions, RunShape, Session, printable};
 
 use crate::Result;
 use crate::args::PlanArgs;
@@ -37,7 +37,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         }
         None => {
             let place = source::place(choice, device.info());
-            let plan = plan(&network, RunShape::new(args.steps, args.batch), &PlanLimits::default(), &options)?;
+            let plan = Plan::new(&network, RunShape::new(args.steps, args.batch), &PlanLimits::default(), &options)?;
             (format!("WebGPU's default limits, since the {place} needs no plan"), plan)
         }
     };
@@ -56,10 +56,10 @@ fn plain(name: &str) -> String {
 ///
 /// The number of the repetition comes from a uniform, which every adapter can do and every parser of WGSL knows.
 fn wgsl(plan: &Plan, name: &str) -> Result<String> {
-    let mut named = plan.dispatches.iter().map(|dispatch| (dispatch.kernel.spec(), dispatch));
+    let mut named = PlanParts::of(plan).dispatches.iter().map(|dispatch| (dispatch.kernel.spec(), dispatch));
     let Some((spec, dispatch)) = named.find(|(spec, _)| plain(&spec.name) == plain(name)) else {
         let mut names: Vec<String> = Vec::new();
-        for dispatch in &plan.dispatches {
+        for dispatch in PlanParts::of(plan).dispatches {
             let name = dispatch.kernel.spec().name;
             if !names.contains(&name) {
                 names.push(name);

@@ -2,10 +2,9 @@
 
 use gatefold::compare::{REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN};
 use gatefold::network::{Role, StageKind};
-use gatefold::plan::Arithmetic;
 use gatefold::{
-    DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer, Verdict,
-    Verification, verify,
+    Arithmetic, DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer,
+    Verdict, Verification, verify,
 };
 
 use crate::Result;

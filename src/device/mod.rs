@@ -2,14 +2,13 @@
 
 #[cfg(feature = "gpu")]
 mod on_gpu;
-#[cfg(feature = "gpu")]
-mod pipeline_cache;
 
 use std::sync::Arc;
 
 use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
 use crate::base::error::Result;
 use crate::cpu::{Cpu, CpuOptions};
+use crate::gpu;
 use crate::measured::Tuning;
 use crate::plan::MatrixUnits;
 
@@ -20,15 +19,13 @@ pub struct Device {
     kind: Kind,
     tuning: Option<Arc<Tuning>>,
     /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
-    #[cfg(feature = "gpu")]
     chosen_freely: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Cpu(Cpu),
-    #[cfg(feature = "gpu")]
-    Gpu(Arc<crate::gpu::Context>),
+    Gpu(Arc<gpu::Context>),
 }
 
 impl Device {
@@ -82,7 +79,9 @@ impl Device {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
-        Self::open_adapter(choice, options).await
+        let Some((info, context)) = gpu::open(choice, options).await? else { return Ok(Self::cpu()) };
+        let device = Self::from_kind(info, Kind::Gpu(Arc::new(context)));
+        Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
     }
 
     /// The matrix units that it was opened with.
@@ -90,13 +89,11 @@ impl Device {
     pub fn matrix_units(&self) -> Option<MatrixUnits> {
         match &self.kind {
             Kind::Cpu(_) => None,
-            #[cfg(feature = "gpu")]
             Kind::Gpu(context) => context.matrix_units(),
         }
     }
 
     /// The tuning that may send a run to the CPU.
-    #[cfg(feature = "gpu")]
     pub(crate) fn tuning_of_free_choice(&self) -> Option<&Arc<Tuning>> {
         self.tuning.as_ref().filter(|_| self.chosen_freely)
     }
@@ -108,13 +105,7 @@ impl Device {
     }
 
     fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
-        Self {
-            info: Arc::new(info),
-            kind,
-            tuning: None,
-            #[cfg(feature = "gpu")]
-            chosen_freely: false,
-        }
+        Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
     }
 
     /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
@@ -137,12 +128,10 @@ impl Device {
     pub(crate) fn workgroups_meet(&self) -> bool {
         match &self.kind {
             Kind::Cpu(_) => false,
-            #[cfg(feature = "gpu")]
             Kind::Gpu(context) => context.limits().resident_workgroups > 0,
         }
     }
 
-    #[cfg(feature = "gpu")]
     pub(crate) fn tuning(&self) -> Option<&Arc<Tuning>> {
         self.tuning.as_ref()
     }
@@ -155,8 +144,7 @@ impl Device {
     pub fn measure_bandwidth(&self) -> Result<f64> {
         match &self.kind {
             Kind::Cpu(_) => Ok(copy_bandwidth()),
-            #[cfg(feature = "gpu")]
-            Kind::Gpu(context) => pollster::block_on(crate::gpu::bandwidth(context)),
+            Kind::Gpu(context) => pollster::block_on(gpu::bandwidth(context)),
         }
     }
 
@@ -179,12 +167,4 @@ fn copy_bandwidth() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
     let moved = (2 * NUMBERS * size_of::<u32>()) as f64;
     moved / best.max(1e-9)
-}
-
-#[cfg(not(feature = "gpu"))]
-impl Device {
-    #[expect(clippy::unused_async, reason = "the build with a GPU awaits here")]
-    async fn open_adapter(choice: &DeviceChoice, _: DeviceOptions) -> Result<Self> {
-        choice.narrowed(None, None).select(&[]).map(|_| Self::cpu())
-    }
 }

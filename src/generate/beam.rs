@@ -6,12 +6,9 @@ use std::cmp::Ordering;
 use super::options::{BeamOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
 use crate::base::error::Result;
-#[cfg(feature = "gpu")]
-use crate::reference::NO_SLOT;
-use crate::reference::{candidates, first_bad};
-#[cfg(feature = "gpu")]
-use crate::streams::Store;
-use crate::streams::{StreamId, StreamPool};
+use crate::gpu;
+use crate::reference::{NO_SLOT, candidates, first_bad};
+use crate::streams::{Store, StreamId, StreamPool};
 
 impl StreamPool {
     /// Searches the most probable continuations of each stream behind its prompt: up to `num_beams` each, the best first.
@@ -158,15 +155,13 @@ impl Rows {
 /// Where candidates come from.
 struct Lister {
     count: usize,
-    #[cfg(feature = "gpu")]
-    gpu: Option<(crate::gpu::Lister, usize)>,
+    gpu: Option<(gpu::Lister, usize)>,
 }
 
 impl Lister {
     fn new(scratch: &Scratch<'_>, prompts: usize, options: &BeamOptions) -> Result<Self> {
         // Of each beam alone so many that `num_beams` do not end it.
         let count = options.num_beams.saturating_add(options.eos.len()).min(scratch.vocabulary);
-        #[cfg(feature = "gpu")]
         let gpu = match &scratch.inner.store {
             Store::Host(_) => None,
             Store::Gpu(slots) => {
@@ -174,12 +169,7 @@ impl Lister {
                 Some((scratch.pool.session().engine()?.lister(slots, rows, count)?, rows))
             }
         };
-        let _ = prompts;
-        Ok(Self {
-            count,
-            #[cfg(feature = "gpu")]
-            gpu,
-        })
+        Ok(Self { count, gpu })
     }
 
     /// Goes on by one step and lists each row's most probable tokens with their log-probabilities.
@@ -189,7 +179,6 @@ impl Lister {
         rows: &Rows,
         prompts: &[Prompt<'_>],
     ) -> Result<Vec<Vec<(u32, f32)>>> {
-        #[cfg(feature = "gpu")]
         if let Some((lister, size)) = &self.gpu {
             let [mut from, mut to, mut tokens] = [&rows.from, &rows.to, &rows.tokens].map(Clone::clone);
             from.resize(*size, NO_SLOT);

@@ -64,7 +64,6 @@ impl StreamPool {
     }
 
     fn take_over(&self, encoder: &Self, from: &[StreamId], to: &[StreamId]) -> Result<()> {
-        #[cfg(feature = "gpu")]
         if self.copy_between(encoder, from, to)? {
             return Ok(());
         }

@@ -3,10 +3,10 @@
 use super::options::{GenerateOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
 use crate::base::error::Result;
-use crate::reference::{choose, first_bad, log_probability, random};
-#[cfg(feature = "gpu")]
-use crate::streams::Store;
-use crate::streams::{StreamId, StreamPool};
+use crate::gpu;
+use crate::plan::{CHOICE_BAD, CHOICE_STOPPED};
+use crate::reference::{NO_SLOT, choose, first_bad, log_probability, random};
+use crate::streams::{Store, StreamId, StreamPool};
 
 impl StreamPool {
     /// Continues each stream behind its prompt, greedily or by [`Sampling`](crate::Sampling), all in one batch.
@@ -28,13 +28,10 @@ impl StreamPool {
             return Ok(Vec::new());
         }
         let mut scratch = Scratch::new(self, prompts, 1)?;
-        #[cfg(feature = "gpu")]
         let sequences = match scratch.inner.store {
             Store::Host(_) => on_host(&mut scratch, prompts, options)?,
             Store::Gpu(_) => on_gpu(&scratch, prompts, options)?,
         };
-        #[cfg(not(feature = "gpu"))]
-        let sequences = on_host(&mut scratch, prompts, options)?;
         scratch.keep()?;
         scratch.inner.count(prompts.len(), sequences.iter().map(|sequence| sequence.tokens.len()).sum());
         Ok(sequences)
@@ -69,20 +66,18 @@ fn on_host(scratch: &mut Scratch<'_>, prompts: &[Prompt<'_>], options: &Generate
     Ok(sequences)
 }
 
-#[cfg(feature = "gpu")]
 fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptions) -> Result<Vec<Sequence>> {
-    use crate::plan::{CHOICE_BAD, CHOICE_STOPPED};
     let Store::Gpu(slots) = &scratch.inner.store else { return Ok(Vec::new()) };
     let engine = scratch.pool.session().engine()?;
     let rows = super::filled_up(prompts.len());
     let most = options.max_new_tokens;
     let mut list = scratch.slots.clone();
-    list.resize(rows, crate::reference::NO_SLOT);
+    list.resize(rows, NO_SLOT);
     let mut tokens: Vec<u32> = prompts.iter().filter_map(|prompt| prompt.1.last().copied()).collect();
     tokens.resize(rows, 0);
     // Rows that fill up have stopped before they begin.
     let progress: Vec<u32> = (0..rows).flat_map(|row| [0, u32::from(row >= prompts.len()), 0, 0]).collect();
-    let start = crate::gpu::Rows { slots: &list, tokens: &tokens, progress: &progress };
+    let start = gpu::Rows { slots: &list, tokens: &tokens, progress: &progress };
     let chooser = engine.chooser(slots, &start, &settings(options), options.eos.len(), most)?;
     let mut progress = Vec::new();
     let mut done = 0;
@@ -109,7 +104,6 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
 }
 
 /// As `shaders/choose.wgsl` has them.
-#[cfg(feature = "gpu")]
 fn settings(options: &GenerateOptions) -> Vec<u32> {
     let [scale, top_k, top_p] = options.sampling.map_or([0; 3], |sampling| {
         let filter = sampling.filter();

@@ -53,7 +53,6 @@ pub use options::{BeamOptions, GenerateOptions, Sampling, Sequence};
 use crate::streams::StreamPool;
 
 /// B filled up to one of few sizes, so that plans are found ready.
-#[cfg(feature = "gpu")]
 fn filled_up(rows: usize) -> usize {
     crate::streams::rounded(rows, 3)
 }

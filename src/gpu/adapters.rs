@@ -1,6 +1,9 @@
 //! The adapters that are there.
 
-use crate::adapter::{DeviceChoice, DeviceInfo, DeviceKind};
+use super::context::Context;
+use crate::adapter::choice::Selected;
+use crate::adapter::{DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
+use crate::base::error::Result;
 use crate::plan::MatrixUnits;
 
 /// An adapter with the limits and features that matter to gatefold.
@@ -41,8 +44,27 @@ pub(crate) fn info(info: &wgpu::AdapterInfo) -> DeviceInfo {
     }
 }
 
+/// Opens the adapter that `choice` leads to; `None` if that is the CPU.
+pub(crate) async fn open(choice: &DeviceChoice, options: DeviceOptions) -> Result<Option<(DeviceInfo, Context)>> {
+    let env = |name: &str| std::env::var(name).ok();
+    let choice = choice.narrowed(env("WGPU_BACKEND"), env("WGPU_ADAPTER_NAME"));
+    let adapters = adapters(&choice).await;
+    let infos: Vec<DeviceInfo> = adapters.iter().map(|adapter| info(&adapter.get_info())).collect();
+    match choice.select(&infos)? {
+        Selected::Cpu => {
+            log::info!("no hardware GPU among {} adapters: running on the CPU", infos.len());
+            Ok(None)
+        }
+        Selected::Adapter(index) => {
+            let info = &infos[index];
+            log::info!("running on {info}");
+            Ok(Some((info.clone(), Context::open(&adapters[index], info, options).await?)))
+        }
+    }
+}
+
 /// The adapters among which `choice` may find its own; all of them where it finds none.
-pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
+async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
     if *choice == DeviceChoice::Auto && !may_have_gpu() {
         return Vec::new();
     }
@@ -57,7 +79,7 @@ pub(crate) async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
         if !backends.is_empty() {
             found.extend(on_backends(backends).await);
             let infos: Vec<DeviceInfo> = found.iter().map(|adapter| info(&adapter.get_info())).collect();
-            if matches!(choice.select(&infos), Ok(crate::adapter::choice::Selected::Adapter(_))) {
+            if matches!(choice.select(&infos), Ok(Selected::Adapter(_))) {
                 return found;
             }
         }

@@ -16,7 +16,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
-use crate::plan::{Dispatch, Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, plan};
+use crate::plan::{Dispatch, Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
@@ -56,7 +56,7 @@ impl Engine {
         const WHAT: &str = "uploading the weights";
         context.check_by_asking(WHAT)?;
         // The smallest plan checks every weight against the adapter's limits.
-        plan(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
+        Plan::new(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
         let upload = || {
             let weights = pack(network, &context.limits());
             Ok(weights
@@ -104,13 +104,13 @@ impl Engine {
         }
         let tuned = self.tuning.as_ref().and_then(|tuning| tuning.apply(&self.network, shape, options));
         if let Some(tuned) = tuned.filter(|tuned| allowed(tuned.strategy) == tuned.strategy) {
-            match plan(&self.network, shape, &limits, &tuned) {
+            match Plan::new(&self.network, shape, &limits, &tuned) {
                 Ok(plan) => return Ok(plan),
                 // Measured at another T, it may not fit this one.
                 Err(error) => log::info!("what was measured does not run here: {error}"),
             }
         }
-        plan(&self.network, shape, &limits, &options)
+        Plan::new(&self.network, shape, &limits, &options)
     }
 
     /// Runs and reads back. A `resident` run that timed out is repeated one step at a time.

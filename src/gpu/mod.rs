@@ -15,7 +15,7 @@ mod staging;
 mod workspace;
 
 pub use adapters::AdapterReport;
-pub(crate) use adapters::{adapters, info, reports};
+pub(crate) use adapters::{info, open, reports};
 pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
 pub(crate) use decode::{Lister, Rows};

@@ -15,8 +15,8 @@ mod tactic;
 mod traffic;
 mod weights;
 
-pub use crate::network::{Rounding, StageRounding};
-pub use builder::plan;
+use crate::base::error::Result;
+use crate::network::Network;
 pub use constants::{ConstantValue, Constants};
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use kernel::{
@@ -205,7 +205,7 @@ impl PlanOptions {
     }
 }
 
-/// Position of a buffer in [`Plan::buffers`]. The weights come first, in the order of [`pack`].
+/// Position of a buffer in [`PlanParts::buffers`]. The weights come first, in the order of [`pack`].
 pub type BufferId = usize;
 
 /// A buffer on the device.
@@ -408,7 +408,8 @@ impl Dispatch {
     }
 }
 
-/// Everything a run will do.
+/// Everything a run will do, to be read or printed ([`Display`](std::fmt::Display)); its parts are
+/// [unstable](crate::unstable::plan::PlanParts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
@@ -425,7 +426,29 @@ pub struct Plan {
     /// Names of the stages.
     pub stages: Vec<String>,
     /// Buffers on the device.
-    pub buffers: Vec<BufferSpec>,
+    pub(crate) buffers: Vec<BufferSpec>,
+    /// How many of the buffers, from the first, are weights.
+    pub(crate) weights: usize,
+    /// The caller's input, time-major.
+    pub(crate) input: BufferId,
+    /// Which steps count, if steps may be masked.
+    pub(crate) mask: Option<BufferId>,
+    /// Output of each stage, time-major.
+    pub(crate) outputs: Vec<Slice>,
+    /// State of each direction of each level.
+    pub(crate) states: Vec<StateBuffers>,
+    /// What workgroups hand each other, of each recurrence that is run so.
+    pub(crate) exchanges: Vec<Exchange>,
+    /// The work, in order.
+    pub(crate) dispatches: Vec<Dispatch>,
+}
+
+/// What of a [`Plan`] is no part of its promise: everything that a device is told.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PlanParts<'a> {
+    /// Buffers on the device.
+    pub buffers: &'a [BufferSpec],
     /// How many of the buffers, from the first, are weights.
     pub weights: usize,
     /// The caller's input, time-major.
@@ -433,16 +456,40 @@ pub struct Plan {
     /// Which steps count, if steps may be masked.
     pub mask: Option<BufferId>,
     /// Output of each stage, time-major.
-    pub outputs: Vec<Slice>,
+    pub outputs: &'a [Slice],
     /// State of each direction of each level.
-    pub states: Vec<StateBuffers>,
+    pub states: &'a [StateBuffers],
     /// What workgroups hand each other, of each recurrence that is run so.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: &'a [Exchange],
     /// The work, in order.
-    pub dispatches: Vec<Dispatch>,
+    pub dispatches: &'a [Dispatch],
+}
+
+impl<'a> PlanParts<'a> {
+    /// Of `plan`.
+    #[must_use]
+    pub fn of(plan: &'a Plan) -> Self {
+        let Plan { buffers, weights, input, mask, outputs, states, exchanges, dispatches, .. } = plan;
+        Self { buffers, weights: *weights, input: *input, mask: *mask, outputs, states, exchanges, dispatches }
+    }
+
+    /// The whole of a buffer.
+    #[must_use]
+    pub fn whole(&self, buffer: BufferId) -> Slice {
+        Slice { buffer, offset: 0, bytes: self.buffers[buffer].bytes }
+    }
 }
 
 impl Plan {
+    /// Plans a run of `network`: pure, of the sizes and limits alone.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge) and [`Error::Unsupported`](crate::Error::Unsupported) for what an adapter
+    /// of these limits cannot do.
+    pub fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
+        builder::plan(network, shape, limits, options)
+    }
+
     /// Bytes of all buffers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -478,8 +525,7 @@ impl Plan {
     }
 
     /// The whole of a buffer.
-    #[must_use]
-    pub fn whole(&self, buffer: BufferId) -> Slice {
-        Slice { buffer, offset: 0, bytes: self.buffers[buffer].bytes }
+    pub(crate) fn whole(&self, buffer: BufferId) -> Slice {
+        PlanParts::of(self).whole(buffer)
     }
 }

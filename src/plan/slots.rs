@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///
-/// Their bindings count on behind [`Plan::buffers`]: first the list of slots `[B]`, then a buffer
+/// Their bindings count on behind [`PlanParts::buffers`](super::PlanParts::buffers): first the list of slots `[B]`, then a buffer
 /// `[S, H]` for each part of the state, in the order of [`parts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -93,14 +93,14 @@ impl Traffic {
 mod tests {
     use super::*;
     use crate::network::{FORMAT, LayerSpec, RecurrentSpec};
-    use crate::plan::{PlanLimits, PlanOptions, RunShape, Strategy, plan};
+    use crate::plan::{PlanLimits, PlanOptions, RunShape, Strategy};
     use crate::{Network, NetworkSpec};
 
     fn lstm(steps: usize, options: &PlanOptions) -> (Plan, Traffic) {
         let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 8, 16))];
         let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).expect("a network");
-        let plan = plan(&network, RunShape::new(steps, 3), &PlanLimits::default(), options).expect("a plan");
+        let plan = Plan::new(&network, RunShape::new(steps, 3), &PlanLimits::default(), options).expect("a plan");
         let traffic = Traffic::of(&plan);
         (plan, traffic)
     }

@@ -1,11 +1,11 @@
 //! Networks inside an application's own submission: from its buffer to its buffer, in its encoder.
 
-use super::pool::{Inner, StreamPool};
+use super::pool::StreamPool;
 use super::table::StreamId;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::state::State;
-use crate::gpu::{DeviceRun, Engine, Slots};
+use crate::gpu::{DeviceRun, Slots};
 use crate::session::Session;
 use crate::streams::store::Store;
 
@@ -50,8 +50,8 @@ impl Session {
     /// Makes everything that [`Session::encode`] needs for T `steps` and B `batch` rows.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on the CPU device and for a network that masks steps by their
-    /// content; [`Error::TooLarge`]; a lost device.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) on the CPU device and for a network that masks steps by their
+    /// content; [`Error::TooLarge`](crate::Error::TooLarge); a lost device.
     pub fn prepare(&self, steps: usize, batch: usize) -> Result<PreparedRun> {
         let engine = self.engine()?;
         // Every row starts from the one slot, and none goes back to it.
@@ -68,7 +68,7 @@ impl Session {
     /// GPU object. The work is one submission: choose T so that no operating system takes it for a hang.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
+    /// [`Error::Shape`](crate::Error::Shape) for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
     /// the application, which submits, is the first to learn of it.
     pub fn encode(
         &self,
@@ -79,51 +79,20 @@ impl Session {
     ) -> Result<()> {
         self.engine()?.record_run(&run.0, encoder, input, output)
     }
-
-    pub(crate) fn engine(&self) -> Result<&Engine> {
-        self.gpu().ok_or_else(|| no_gpu(self))
-    }
-}
-
-fn no_gpu(session: &Session) -> Error {
-    Error::Unsupported { place: session.device().info().to_string(), what: "a run in a GPU's command encoder".into() }
 }
 
 impl StreamPool {
-    /// Copies states of another pool's streams to streams of this one, part by part in order, which have the same sizes;
-    /// says whether both are on one GPU, where that is possible.
-    pub(crate) fn copy_between(&self, other: &Self, from: &[StreamId], to: &[StreamId]) -> Result<bool> {
-        let (Ok(engine), Ok(others)) = (self.session().engine(), other.session().engine()) else { return Ok(false) };
-        if !engine.same_device(others) || std::ptr::eq(self, other) {
-            return Ok(false);
-        }
-        // The same order for everybody, so that no two calls wait for each other.
-        let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
-            let ours = lock(&self.inner);
-            (ours, lock(&other.inner))
-        } else {
-            let theirs = lock(&other.inner);
-            (lock(&self.inner), theirs)
-        };
-        let slots = |inner: &Inner, ids: &[StreamId]| ids.iter().map(|&id| inner.table.slot(id)).collect::<Result<_>>();
-        let (from, to): (Vec<u32>, Vec<u32>) = (slots(&theirs, from)?, slots(&ours, to)?);
-        let (Store::Gpu(source), Store::Gpu(target)) = (&theirs.store, &ours.store) else { return Ok(false) };
-        target.copy_from(engine, source, &from, &to)?;
-        to.into_iter().for_each(|slot| ours.table.at(slot).seen = true);
-        Ok(true)
-    }
-
     /// Makes everything that [`StreamPool::encode`] needs to advance these streams by T `steps` each.
     ///
     /// # Errors
-    /// As [`Session::prepare`]; [`Error::Stream`] for a stream that is not open or that comes twice.
+    /// As [`Session::prepare`]; [`Error::Stream`](crate::Error::Stream) for a stream that is not open or that comes twice.
     pub fn prepare(&self, streams: &[StreamId], steps: usize) -> Result<StreamRun> {
         let mut inner = lock(&self.inner);
         let list = inner.table.batch(streams.iter().copied())?;
         let engine = self.session().engine()?;
         let run = match &inner.store {
             Store::Gpu(slots) => engine.device_run(slots, &list, steps, true)?,
-            Store::Host(_) => return Err(no_gpu(self.session())),
+            Store::Host(_) => return Err(self.session().no_gpu()),
         };
         Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
     }
@@ -135,7 +104,7 @@ impl StreamPool {
     /// What is recorded must be submitted before the next call on this pool: a slot may be another's by then.
     ///
     /// # Errors
-    /// As [`Session::encode`]; [`Error::Stream`] if a stream has been closed.
+    /// As [`Session::encode`]; [`Error::Stream`](crate::Error::Stream) if a stream has been closed.
     pub fn encode(
         &self,
         run: &mut StreamRun,

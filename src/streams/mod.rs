@@ -41,13 +41,11 @@ mod streamable;
 mod table;
 
 pub use batch::Advanced;
-#[cfg(feature = "gpu")]
 pub(crate) use batch::rounded;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
 pub(crate) use pool::Inner;
 pub use pool::{PoolCounters, StreamPool};
 pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
-#[cfg(feature = "gpu")]
 pub(crate) use store::Store;
 pub use table::StreamId;

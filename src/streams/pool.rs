@@ -5,19 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-#[cfg(feature = "gpu")]
-use super::batch::rounded;
-use super::batch::{Advanced, Batch};
+use super::batch::{Advanced, Batch, rounded};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::data::input::Input;
-use crate::data::run::Raw;
-#[cfg(feature = "gpu")]
-use crate::data::run::RunRequest;
+use crate::data::run::{Raw, RunRequest};
 use crate::data::state::{self, State};
+use crate::gpu;
 use crate::session::{Session, Timing};
 
 /// Most slots that a pool can number.
@@ -67,8 +64,7 @@ pub struct PoolCounters {
 /// A batch whose answer is there, or on its way.
 enum Begun<'a> {
     Done(Raw, PhantomData<&'a Session>),
-    #[cfg(feature = "gpu")]
-    Sent(crate::gpu::Pending<'a>),
+    Sent(gpu::Pending<'a>),
 }
 
 impl Inner {
@@ -200,7 +196,6 @@ impl StreamPool {
         let slot = inner.table.slot(id)?;
         match &inner.store {
             Store::Host(slots) => slots.gather(self.session.network(), &[slot]),
-            #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
                 let pending = slots.read(self.session.engine()?, slot)?;
                 drop(inner);
@@ -253,7 +248,6 @@ impl StreamPool {
         let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
             Begun::Done(raw, _) => raw,
-            #[cfg(feature = "gpu")]
             Begun::Sent(pending) => pending.wait()?,
         };
         Ok(self.answer(&batch, raw, start))
@@ -269,7 +263,6 @@ impl StreamPool {
         let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
             Begun::Done(raw, _) => raw,
-            #[cfg(feature = "gpu")]
             Begun::Sent(pending) => pending.resolve().await?,
         };
         Ok(self.answer(&batch, raw, start))
@@ -288,9 +281,8 @@ impl StreamPool {
                 let output = slots.advance(&self.session, &batch.input, &batch.list)?;
                 Begun::Done(Raw { stages: vec![output], ..Raw::default() }, PhantomData)
             }
-            #[cfg(feature = "gpu")]
             Store::Gpu(slots) => {
-                let start = crate::gpu::Start::Slots(slots, &batch.list);
+                let start = gpu::Start::Slots(slots, &batch.list);
                 Begun::Sent(pollster::block_on(self.session.engine()?.submit(
                     &batch.input,
                     start,
@@ -312,7 +304,6 @@ impl StreamPool {
     pub(crate) fn advance_unread(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<()> {
         match self.begin(inner, streams)?.1 {
             Begun::Done(..) => {}
-            #[cfg(feature = "gpu")]
             Begun::Sent(pending) => pending.forget(),
         }
         Ok(())
@@ -327,9 +318,31 @@ impl StreamPool {
                 slots.scatter(&state, &to);
                 Ok(())
             }
-            #[cfg(feature = "gpu")]
             Store::Gpu(slots) => slots.copy(self.session.engine()?, copies),
         }
+    }
+
+    /// Copies states of another pool's streams to streams of this one, part by part in order, which have the same sizes;
+    /// says whether both are on one GPU, where that is possible.
+    pub(crate) fn copy_between(&self, other: &Self, from: &[StreamId], to: &[StreamId]) -> Result<bool> {
+        let (Ok(engine), Ok(others)) = (self.session().engine(), other.session().engine()) else { return Ok(false) };
+        if !engine.same_device(others) || std::ptr::eq(self, other) {
+            return Ok(false);
+        }
+        // The same order for everybody, so that no two calls wait for each other.
+        let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
+            let ours = lock(&self.inner);
+            (ours, lock(&other.inner))
+        } else {
+            let theirs = lock(&other.inner);
+            (lock(&self.inner), theirs)
+        };
+        let slots = |inner: &Inner, ids: &[StreamId]| ids.iter().map(|&id| inner.table.slot(id)).collect::<Result<_>>();
+        let (from, to): (Vec<u32>, Vec<u32>) = (slots(&theirs, from)?, slots(&ours, to)?);
+        let (Store::Gpu(source), Store::Gpu(target)) = (&theirs.store, &ours.store) else { return Ok(false) };
+        target.copy_from(engine, source, &from, &to)?;
+        to.into_iter().for_each(|slot| ours.table.at(slot).seen = true);
+        Ok(true)
     }
 
     /// An error if so many more streams are beyond what the pool may hold.
@@ -349,8 +362,7 @@ impl StreamPool {
 
     /// A slot for one more stream, and whether it holds the state of an earlier one.
     pub(crate) fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
-        #[cfg(feature = "gpu")]
-        self.session.gpu().map_or(Ok(()), crate::gpu::Engine::check)?;
+        self.session.gpu().map_or(Ok(()), gpu::Engine::check)?;
         if inner.table.is_full() {
             self.grow(inner)?;
         }
@@ -367,7 +379,6 @@ impl StreamPool {
         let capacity = now.saturating_mul(2).min(self.limit).min(most);
         match &mut inner.store {
             Store::Host(slots) => slots.grow(self.session.network(), capacity)?,
-            #[cfg(feature = "gpu")]
             Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }
         inner.table.grow(capacity)?;
@@ -392,28 +403,21 @@ impl StreamPool {
                 slots.scatter(state, &[slot]);
                 Ok(())
             }
-            #[cfg(feature = "gpu")]
             Store::Gpu(slots) => slots.write(self.session.engine()?, slot, state),
         }
     }
 }
 
 fn make_store(session: &Session, capacity: usize) -> Result<Store> {
-    #[cfg(feature = "gpu")]
-    if let Some(engine) = session.gpu() {
-        return crate::gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu);
+    match session.gpu() {
+        Some(engine) => gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu),
+        None => HostSlots::new(session.network(), capacity).map(Store::Host),
     }
-    HostSlots::new(session.network(), capacity).map(Store::Host)
 }
 
 /// Most slots that the device can bind.
 fn most_slots(session: &Session) -> usize {
-    #[cfg(feature = "gpu")]
-    if let Some(engine) = session.gpu() {
-        return crate::gpu::Slots::most(engine);
-    }
-    let _ = session;
-    MOST_SLOTS
+    session.gpu().map_or(MOST_SLOTS, gpu::Slots::most)
 }
 
 fn too_many(needed: usize, limit: usize) -> Error {

@@ -3,6 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::{PartShape, State};
+use crate::gpu;
 use crate::network::Network;
 use crate::reference::{gather, scatter};
 use crate::session::Session;
@@ -12,8 +13,7 @@ use crate::session::Session;
 pub(crate) enum Store {
     /// In the host's memory, for the CPU device.
     Host(HostSlots),
-    #[cfg(feature = "gpu")]
-    Gpu(crate::gpu::Slots),
+    Gpu(gpu::Slots),
 }
 
 /// States in the host's memory: one of S batch rows, each a slot.
@@ -79,7 +79,6 @@ impl Store {
     pub fn host(&mut self) -> Option<&mut HostSlots> {
         match self {
             Self::Host(slots) => Some(slots),
-            #[cfg(feature = "gpu")]
             Self::Gpu(_) => None,
         }
     }
@@ -87,7 +86,6 @@ impl Store {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Host(slots) => slots.bytes(),
-            #[cfg(feature = "gpu")]
             Self::Gpu(slots) => slots.bytes(),
         }
     }

@@ -1,5 +1,5 @@
 //! Runs into memory that is there take none, counted by an allocator of their own.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts")]
 
 #[cfg(feature = "gpu")]

@@ -9,57 +9,31 @@ use gatefold::{
     verify,
 };
 
+use crate::device_under_test::{choice, opened};
 pub use crate::repository::in_repository;
 
-/// Set where a missing adapter must fail the run (CI, `test.sh`).
-const REQUIRE_ADAPTER: &str = "GATEFOLD_REQUIRE_ADAPTER";
-/// Which device to test, as `--device` reads it; any adapter when unset.
-const TEST_DEVICE: &str = "GATEFOLD_TEST_DEVICE";
 /// Which instruction set to test on the CPU device; the widest when unset.
 const TEST_INSTRUCTIONS: &str = "GATEFOLD_TEST_INSTRUCTIONS";
 
-/// Which device is under test.
-fn choice() -> DeviceChoice {
-    std::env::var(TEST_DEVICE).map_or_else(|_| best(), |text| text.parse().unwrap())
-}
-
 /// The device under test, opened with more than usual.
 pub fn device_with(options: DeviceOptions) -> Device {
-    Device::open_with(&choice(), options).unwrap()
+    opened(Device::open_with(&choice(), options))
 }
 
 /// The device under test; one per process, as drivers like it.
-pub fn device() -> Option<&'static Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| {
+pub fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| {
         let choice = choice();
-        let opened = match std::env::var(TEST_INSTRUCTIONS) {
+        let device = opened(match std::env::var(TEST_INSTRUCTIONS) {
             Ok(set) if choice == DeviceChoice::Cpu => {
                 Device::cpu_with(CpuOptions { instruction_set: Some(set.parse().unwrap()), ..CpuOptions::default() })
             }
             _ => Device::open(&choice),
-        };
-        match opened {
-            Ok(device) => {
-                eprintln!("device under test: {} {}", device.info(), device.info().driver);
-                Some(device)
-            }
-            Err(error) if std::env::var_os(REQUIRE_ADAPTER).is_some() => {
-                panic!("{REQUIRE_ADAPTER} is set, but {error}")
-            }
-            Err(error) => {
-                eprintln!("NOT RUN, no adapter: {error}");
-                None
-            }
-        }
-    });
-    device.as_ref()
-}
-
-/// A real GPU if there is one, else a software adapter.
-fn best() -> DeviceChoice {
-    let real = Device::adapters().iter().any(|adapter| adapter.info.kind.is_gpu());
-    if real { DeviceChoice::Gpu } else { DeviceChoice::Software }
+        });
+        eprintln!("device under test: {} {}", device.info(), device.info().driver);
+        device
+    })
 }
 
 /// The adapter under test as an application finds it.
@@ -82,17 +56,6 @@ pub fn own_device(info: &gatefold::DeviceInfo) -> (wgpu::Instance, wgpu::Device,
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     (instance, device, queue)
 }
-
-/// The device under test, or the end of the test.
-macro_rules! device_or_return {
-    () => {
-        match $crate::common::device() {
-            Some(device) => device,
-            None => return,
-        }
-    };
-}
-pub(crate) use device_or_return;
 
 /// A network of these layers without text.
 pub fn spec(layers: Vec<LayerSpec>) -> NetworkSpec {

@@ -6,6 +6,8 @@
 mod common;
 #[path = "../../examples/dates/mod.rs"]
 mod dates;
+#[path = "../support/device.rs"]
+mod device_under_test;
 mod on_device;
 mod on_gpu;
 mod pure;

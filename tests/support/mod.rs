@@ -1,6 +1,8 @@
 //! Bundles of goldens, and the devices they are run on.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+#[cfg(feature = "gpu")]
+mod device;
 mod repository;
 
 use std::collections::BTreeMap;
@@ -124,15 +126,8 @@ pub fn cpu() -> Device {
     Device::open(&DeviceChoice::Cpu).unwrap()
 }
 
-/// The device of `GATEFOLD_TEST_DEVICE`; `None`, said loudly, where it is not set.
+/// The device under test; the test fails without it.
 #[cfg(feature = "gpu")]
-pub fn device_under_test() -> Option<Device> {
-    match std::env::var("GATEFOLD_TEST_DEVICE") {
-        Ok(choice) => Some(Device::open(&choice.parse().unwrap()).unwrap()),
-        Err(_) => {
-            assert!(std::env::var_os("GATEFOLD_REQUIRE_ADAPTER").is_none(), "GATEFOLD_TEST_DEVICE is not set");
-            eprintln!("NOT RUN: GATEFOLD_TEST_DEVICE is not set");
-            None
-        }
-    }
+pub fn device_under_test() -> Device {
+    device::opened(Device::open(&device::choice()))
 }

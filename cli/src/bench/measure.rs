@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use gatefold::compare::{Comparison, Tolerance, compare};
-use gatefold::plan::{Arithmetic, PlanLimits, RunShape, Strategy, Traffic, plan};
-use gatefold::reference::{Forward, Reference};
-use gatefold::{DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanOptions, RandomInput, Session, WeightFormat};
+use gatefold::unstable::reference::{Forward, Reference};
+use gatefold::{
+    Arithmetic, DeviceInfo, DeviceKind, Input, Network, Output, Plan, PlanLimits, PlanOptions, RandomInput, RunShape,
+    Session, Strategy, Traffic, WeightFormat,
+};
 
 use super::Shape;
 use crate::progress::Progress;
@@ -132,7 +134,7 @@ struct Runner {
 /// Multiply-adds of a run and the bytes it moves at one dispatch per timestep, whatever the device.
 pub fn ideal(network: &Network, shape: &Shape) -> Result<Plan> {
     let limits = PlanLimits { max_binding: u64::MAX, max_buffer: u64::MAX, ..PlanLimits::default() };
-    Ok(plan(network, RunShape::new(shape.steps, shape.batch), &limits, &PlanOptions::default())?)
+    Ok(Plan::new(network, RunShape::new(shape.steps, shape.batch), &limits, &PlanOptions::default())?)
 }
 
 /// Data shared by all runners of a shape.

@@ -14,8 +14,7 @@ mod table;
 
 use std::time::Duration;
 
-use gatefold::plan::Strategy;
-use gatefold::{DeviceChoice, DeviceInfo, Network, WeightFormat};
+use gatefold::{DeviceChoice, DeviceInfo, Network, Strategy, WeightFormat};
 
 use crate::args::{BenchArgs, BenchCommand, BenchFormat};
 use crate::progress::Progress;

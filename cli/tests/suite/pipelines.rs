@@ -20,7 +20,7 @@ fn classified(cache: &str) -> (serde_json::Value, Run) {
 
 #[test]
 fn kernels_are_kept_and_damage_is_mended() {
-    let Some(_) = on_software(&ARGS[..2]) else { return };
+    on_software(&ARGS[..2]);
     let folder = Folder::new("pipelines");
     let cache = folder.path("cache");
     let _ = std::fs::remove_dir_all(&cache);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use gatefold::plan::{Kernel, PlanLimits, Repetition, RunShape, Strategy, plan};
-use gatefold::{Network, PlanOptions};
+use gatefold::unstable::plan::{Kernel, PlanParts, Repetition};
+use gatefold::{Network, Plan, PlanLimits, PlanOptions, RunShape, Strategy};
 
 use crate::support::{answer, refusal};
 
@@ -18,9 +18,9 @@ fn a_kernel_is_printed_as_the_plan_uses_it() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/sentiment/sentiment.safetensors");
     let network = Network::load(path).unwrap();
     let options = PlanOptions::default().strategy(Strategy::Step);
-    let plan = plan(&network, RunShape::new(7, 1), &PlanLimits::default(), &options).unwrap();
+    let plan = Plan::new(&network, RunShape::new(7, 1), &PlanLimits::default(), &options).unwrap();
     let mut seen = BTreeSet::new();
-    for dispatch in &plan.dispatches {
+    for dispatch in PlanParts::of(&plan).dispatches {
         let spec = dispatch.kernel.spec();
         if !seen.insert(spec.name.clone()) {
             continue;

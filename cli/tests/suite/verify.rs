@@ -32,10 +32,10 @@ fn a_planted_fault_is_found() {
 
 #[test]
 fn a_software_adapter_passes_and_its_fault_is_found() {
-    let Some(right) = on_software(&["verify"]) else { return };
+    let right = on_software(&["verify"]);
     assert_eq!(right.code, 0, "{right:?}");
     assert!(right.stdout.contains("software renderer"), "{right:?}");
-    let wrong = on_software(&["verify", "--plant-fault"]).expect("the adapter was there a moment ago");
+    let wrong = on_software(&["verify", "--plant-fault"]);
     assert_eq!(wrong.code, 1, "{wrong:?}");
 }
 
@@ -45,7 +45,7 @@ fn matrix_units_pass_or_are_refused() {
     let cpu = answer(["verify", "--device", "cpu", "--arithmetic", "matrix"]);
     assert!(cpu.contains("this CPU takes products in f32"), "{cpu}");
     let asked = ["verify", "--arithmetic", "matrix", "--batch", "9"];
-    let Some(run) = on_software(&asked) else { return };
+    let run = on_software(&asked);
     let adapters = json(&answer(["devices", "--format", "json"]));
     // The one that `software` takes first; GL has none.
     let mut software = adapters["adapters"].as_array().expect("adapters").iter();
@@ -53,7 +53,7 @@ fn matrix_units_pass_or_are_refused() {
     match taken.and_then(|adapter| adapter["matrix_units"].as_u64()) {
         Some(8 | 16) => {
             assert_eq!(run.code, 0, "{run:?}");
-            let wrong = on_software(&[&asked[..], &["--plant-fault"]].concat()).expect("it was there a moment ago");
+            let wrong = on_software(&[&asked[..], &["--plant-fault"]].concat());
             assert_eq!(wrong.code, 1, "{wrong:?}");
         }
         _ => assert!(run.code == 2 && run.stderr.contains("no matrix units"), "{run:?}"),

@@ -4,7 +4,7 @@ use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::streams::{Chunk, QueueOptions, StreamQueue};
 use gatefold::{Device, Input, Network, RandomInput, Session, StreamPool};
 
-use crate::common::{device_or_return, lstm, random_state, spec};
+use crate::common::{device, lstm, random_state, spec};
 
 fn network() -> Network {
     Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
@@ -22,7 +22,7 @@ fn a_session_can_be_shared_between_threads() {
     shared::<gatefold::streams::PreparedRun>();
     shared::<gatefold::streams::StreamRun>();
     shared::<gatefold::State>();
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let session = Session::new(device, &network).unwrap();
     let inputs: Vec<RandomInput> =
@@ -45,7 +45,7 @@ fn async_gives_the_same_answer() {
     fn sendable<T: Send>(future: T) -> T {
         future
     }
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let session = Session::new(device, &network).unwrap();
     let input = RandomInput::new(&network, 9, 2, 1).unwrap();
@@ -67,7 +67,7 @@ fn async_gives_the_same_answer() {
 /// A sequence in pieces, each from the state of the one before, gives the whole sequence's answer.
 #[test]
 fn state_carries_over() {
-    let device = device_or_return!();
+    let device = device();
     for device in [device, &Device::cpu()] {
         let network = network();
         let session = Session::new(device, &network).unwrap();
@@ -96,7 +96,7 @@ fn state_carries_over() {
 
 #[test]
 fn the_answer_says_where_and_how_long() {
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let input = RandomInput::new(&network, 8, 3, 2).unwrap();
     let session = Session::new(device, &network).unwrap();

@@ -5,7 +5,7 @@ use gatefold::{Network, PlanOptions, RandomInput, Session, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{assert_right, changed, device_or_return, lstm, random_state, spec};
+use crate::common::{assert_right, changed, device, lstm, random_state, spec};
 
 /// One case of the battery.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ fn problems() -> impl Strategy<Value = Problem> {
 
 #[test]
 fn any_size_agrees_with_the_reference() {
-    let device = device_or_return!();
+    let device = device();
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
     // A fixed seed: CI must not find on a Friday what nobody can run again.
     let mut runner = TestRunner::new_with_rng(
@@ -78,7 +78,7 @@ fn any_size_agrees_with_the_reference() {
 /// Sizes around the seams: tiles of 32, workgroups of 64, slices of 16, ping-pong parity.
 #[test]
 fn sizes_at_the_seams_agree() {
-    let device = device_or_return!();
+    let device = device();
     for hidden_size in [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
         for (steps, batch) in [(1, 1), (2, 5), (3, 33)] {
             let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..lstm(17, hidden_size) };
@@ -92,7 +92,7 @@ fn sizes_at_the_seams_agree() {
 /// Every way to split the sum gives the same numbers, also where a workgroup is not full.
 #[test]
 fn every_split_agrees() {
-    let device = device_or_return!();
+    let device = device();
     for hidden_size in [5, 64, 100] {
         let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, hidden_size))]), 3).unwrap();
         let input = RandomInput::new(&network, 6, 3, 4).unwrap();
@@ -105,7 +105,7 @@ fn every_split_agrees() {
 /// Gates driven to ±50, ±100 and ±1e4 saturate; nothing overflows.
 #[test]
 fn saturated_gates_agree() {
-    let device = device_or_return!();
+    let device = device();
     for drive in [50.0f32, 100.0, 1e4] {
         let mut network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 20))]), 5).unwrap();
         // Every sign of every gate occurs.
@@ -132,7 +132,7 @@ fn saturated_gates_agree() {
 /// one table of parameters does not hold all steps.
 #[test]
 fn a_long_sequence_agrees() {
-    let device = device_or_return!();
+    let device = device();
     let network =
         Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { bidirectional: true, ..lstm(2, 3) })]), 1).unwrap();
     let input = RandomInput::new(&network, 5000, 2, 2).unwrap();
@@ -142,7 +142,7 @@ fn a_long_sequence_agrees() {
 
 #[test]
 fn two_runs_give_the_same_bits() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(33, 65))]), 1).unwrap();
     let input = RandomInput::new(&network, 20, 3, 2).unwrap();
     let session = Session::new(device, &network).unwrap();
@@ -157,7 +157,7 @@ fn two_runs_give_the_same_bits() {
 /// Negative control: one weight of thousands nudged by 1e-3.
 #[test]
 fn a_nudged_weight_is_seen() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 40))]), 11).unwrap();
     let input = RandomInput::new(&network, 12, 3, 12).unwrap();
     let session = Session::new(device, &network).unwrap();

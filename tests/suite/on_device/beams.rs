@@ -1,11 +1,11 @@
 //! Beam search against an exhaustive search, and against the textbook's.
 
-use gatefold::reference::{Real, log_probability};
+use gatefold::unstable::reference::{Real, log_probability};
 use gatefold::{BeamOptions, Device, GenerateOptions, Network, Sequence, State};
 
 use super::generate::{PROMPTS, assert_same, decoder, logits, open};
 use super::streams::{devices, pool};
-use crate::common::{changed, device_or_return};
+use crate::common::{changed, device};
 
 /// Every continuation of up to `most` tokens that ends in `eos` or is that long, the best first.
 fn exhaustive(network: &Network, start: &State, prompt: &[u32], options: &BeamOptions) -> Vec<Sequence> {
@@ -52,7 +52,7 @@ fn search(device: &Device, options: &BeamOptions, fault: impl Fn(&Network) -> Ne
 /// With as many beams as there are continuations a beam search is exhaustive.
 #[test]
 fn wide_beams_are_an_exhaustive_search() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for (eos, length_penalty) in [(vec![0], 1.0), (vec![0], 0.0), (vec![1, 3], 0.6), (vec![], 1.0), (vec![2], -0.5)]
         {
@@ -65,7 +65,7 @@ fn wide_beams_are_an_exhaustive_search() {
 /// Negative control: a decoder a little off gives other continuations.
 #[test]
 fn another_search_is_noticed() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let options = BeamOptions { num_beams: 64, max_new_tokens: 3, eos: vec![0], length_penalty: 1.0 };
         let nudge = |network: &Network| changed(network, "dense.bias", |bias| bias[1] += 0.05);
@@ -101,7 +101,7 @@ fn narrow(network: &Network, start: &State, prompt: &[u32], options: &BeamOption
 /// A search that ends early ends with what it would have ended with, its best before all.
 #[test]
 fn narrow_beams_are_the_textbooks() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for num_beams in [1, 2, 3, 5] {
             let network = decoder(7, 3);

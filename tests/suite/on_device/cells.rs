@@ -7,7 +7,7 @@ use gatefold::network::{
 };
 use gatefold::{Check, Input, Network, PlanOptions, RandomInput, Session, State, verify};
 
-use crate::common::{changed, device_or_return, random_state, spec};
+use crate::common::{changed, device, random_state, spec};
 
 /// ONNX's functions of a recurrence.
 const FUNCTIONS: std::ops::Range<usize> = 1..12;
@@ -68,7 +68,7 @@ pub fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
 
 /// Runs `cases` random cases of `cell`.
 fn battery(cell: Cell, cases: u64) {
-    let device = device_or_return!();
+    let device = device();
     let mut masked = 0;
     for seed in 0..cases {
         let mut rng = Rng::with_seed(seed);
@@ -135,7 +135,7 @@ fn every_layer_normalized_gru_agrees() {
 /// Sizes around the seams of workgroups, for the kernels that the LSTM's own battery does not reach.
 #[test]
 fn sizes_at_the_seams_agree() {
-    let device = device_or_return!();
+    let device = device();
     for hidden_size in [1, 2, 8, 9, 63, 64, 65, 129] {
         for (cell, reset_after, proj_size) in [
             (Cell::Gru, true, 0),
@@ -162,7 +162,7 @@ fn sizes_at_the_seams_agree() {
 /// directions, and the numbers behind its length do not matter.
 #[test]
 fn a_short_row_is_as_if_alone() {
-    let device = device_or_return!();
+    let device = device();
     let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..RecurrentSpec::new("cell", 3, 6) };
     for cell in Cell::ALL {
         let network = network(cell, &layer, 5);
@@ -199,7 +199,7 @@ fn a_short_row_is_as_if_alone() {
 /// Negative controls: for each cell a nudge of any tensor, and a length that is off by one.
 #[test]
 fn nudges_are_seen() {
-    let device = device_or_return!();
+    let device = device();
     let cases = [
         (
             Cell::Lstm,
@@ -237,7 +237,7 @@ fn nudges_are_seen() {
 
 #[test]
 fn lengths_and_masks_that_do_not_fit_are_named() {
-    let device = device_or_return!();
+    let device = device();
     let network = network(Cell::Gru, &RecurrentSpec::new("cell", 2, 3), 1);
     let session = Session::new(device, &network).unwrap();
     let values = [0.0; 12];

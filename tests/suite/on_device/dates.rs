@@ -2,7 +2,7 @@
 
 use gatefold::{Device, Network};
 
-use crate::common::{changed, device_or_return, in_repository};
+use crate::common::{changed, device, in_repository};
 use crate::dates::Translator;
 
 /// Texts, the right dates, and PyTorch's answers.
@@ -38,7 +38,7 @@ fn answers_agree(device: &Device) {
 
 #[test]
 fn dates_agree_with_pytorch_on_the_device() {
-    answers_agree(device_or_return!());
+    answers_agree(device());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn dates_agree_with_pytorch_on_the_cpu() {
 /// Negative control: weights that are a little off give other answers.
 #[test]
 fn another_translator_is_noticed() {
-    let device = device_or_return!();
+    let device = device();
     let [texts, _, pytorch] = held_out();
     let [encoder, decoder] = networks();
     let file = std::fs::read_to_string(in_repository("models/dates/vocabulary.json")).unwrap();

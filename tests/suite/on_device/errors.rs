@@ -3,7 +3,7 @@
 use gatefold::network::{EmbeddingSpec, LayerSpec};
 use gatefold::{Device, Error, Input, Network, Session, State};
 
-use crate::common::{device_or_return, lstm, random_state, spec};
+use crate::common::{device, lstm, random_state, spec};
 
 fn both(device: &Device, network: &Network, check: impl Fn(&Session)) {
     for device in [device, &Device::cpu()] {
@@ -17,7 +17,7 @@ fn message(result: Result<gatefold::Output, Error>) -> String {
 
 #[test]
 fn inputs_that_do_not_fit_are_named() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     both(device, &network, |session| {
         let run = |values: &[f32], shape| message(session.run(Input::features(values, shape), None));
@@ -41,7 +41,7 @@ fn inputs_that_do_not_fit_are_named() {
 
 #[test]
 fn tokens_out_of_range_are_named() {
-    let device = device_or_return!();
+    let device = device();
     let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 5, embedding_dim: 3, mask_zero: false };
     let network = Network::random(spec(vec![LayerSpec::Embedding(embedding), LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     both(device, &network, |session| {
@@ -54,7 +54,7 @@ fn tokens_out_of_range_are_named() {
 
 #[test]
 fn states_that_do_not_fit_are_named() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     both(device, &network, |session| {
         let run = |state: &State| message(session.run(Input::features(&[0.0; 6], [1, 2, 3]), Some(state)));
@@ -73,7 +73,7 @@ fn states_that_do_not_fit_are_named() {
 /// A batch beyond the adapter's largest binding is refused before anything is allocated.
 #[test]
 fn sizes_beyond_the_adapter_are_named() {
-    let device = device_or_return!();
+    let device = device();
     let embedding =
         EmbeddingSpec { name: "embedding".into(), num_embeddings: 2, embedding_dim: 1 << 20, mask_zero: false };
     let network = Network::random(spec(vec![LayerSpec::Embedding(embedding)]), 1).unwrap();

@@ -1,14 +1,14 @@
 //! Generation: greedy, drawn and by beam search, each against a way of its own to the same answer.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
-use gatefold::reference::{Real, Reference, log_probability};
+use gatefold::unstable::reference::{Real, Reference, log_probability};
 use gatefold::{
     BeamOptions, Device, Error, GenerateOptions, Input, Network, Sampling, Sequence, Session, State, StreamId,
     StreamPool,
 };
 
 use super::streams::{devices, pool};
-use crate::common::{changed, device_or_return, lstm, random_state, spec};
+use crate::common::{changed, device, lstm, random_state, spec};
 
 fn embedding(num_embeddings: usize, embedding_dim: usize, mask_zero: bool) -> LayerSpec {
     LayerSpec::Embedding(EmbeddingSpec { name: "embedding".into(), num_embeddings, embedding_dim, mask_zero })
@@ -129,14 +129,14 @@ fn greedy(device: &Device, fault: impl Fn(&Network) -> Network) {
 
 #[test]
 fn greedy_is_argmax_by_hand() {
-    let device = device_or_return!();
+    let device = device();
     devices(device).iter().for_each(|device| greedy(device, Network::clone));
 }
 
 /// Negative control: a decoder whose head is a little off is noticed.
 #[test]
 fn another_head_is_noticed() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let nudge = |network: &Network| changed(network, "dense.bias", |bias| bias[1] += 0.05);
         let nudged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| greedy(&device, nudge)));
@@ -147,7 +147,7 @@ fn another_head_is_noticed() {
 /// A stream goes on behind what it generated as if it had been told.
 #[test]
 fn streams_go_on_behind_their_sequence() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
         let pool = pool(&device, &network, 2);
@@ -206,7 +206,7 @@ fn samplings() -> Vec<Sampling> {
 /// From equal logits every device draws equal tokens; another seed draws others.
 #[test]
 fn draws_are_seeded_and_the_same_everywhere() {
-    let device = device_or_return!();
+    let device = device();
     for vocabulary in [1, 2, 12, 64, 65, 200] {
         let logits = uneven(vocabulary);
         for sampling in samplings() {
@@ -256,7 +256,7 @@ const APART: [f32; 8] = [0.3, 1.7, -0.4, 1.1, 0.9, -1.5, 2.0, 0.0];
 
 #[test]
 fn draws_have_their_distribution() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for sampling in samplings().into_iter().filter(|sampling| sampling.temperature > 0.1) {
             let exact = exact(&APART, sampling);
@@ -283,7 +283,7 @@ fn draws_have_their_distribution() {
 /// Negative control: a distribution that is a little off is noticed, and so is a filter that is left out.
 #[test]
 fn another_distribution_is_noticed() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let sampling = Sampling { seed: 3, ..Sampling::default() };
         let warm = drawn(&device, &APART, Sampling { temperature: 1.15, ..sampling }, 100);
@@ -297,7 +297,7 @@ fn another_distribution_is_noticed() {
 /// Of equals the lowest token is taken, first and in order.
 #[test]
 fn the_lowest_of_equals_is_taken() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for vocabulary in [3usize, 64, 131] {
             let mut logits = vec![0.5; vocabulary];
@@ -316,7 +316,7 @@ fn the_lowest_of_equals_is_taken() {
 /// What is generated from a fork is nothing to the stream it was forked from, nor to other streams.
 #[test]
 fn forks_generate_apart() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
         let pool = pool(&device, &network, 4);
@@ -336,7 +336,7 @@ fn forks_generate_apart() {
 /// An encoder's final state starts a decoder's streams, whatever the layers are called.
 #[test]
 fn a_decoder_starts_from_its_encoder() {
-    let device = device_or_return!();
+    let device = device();
     let reads = RecurrentSpec { num_layers: 2, ..RecurrentSpec::new("reads", 6, 10) };
     let writes = RecurrentSpec { num_layers: 2, ..RecurrentSpec::new("writes", 6, 10) };
     let encoder = Network::random(spec(vec![embedding(11, 6, false), LayerSpec::Lstm(reads)]), 8).unwrap();
@@ -406,7 +406,7 @@ fn a_decoder_starts_from_its_encoder() {
 
 #[test]
 fn options_out_of_range_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
         let session = Session::new(&device, &network).unwrap();
@@ -476,7 +476,7 @@ fn options_out_of_range_are_refused() {
 /// Logits that are no numbers are an error that names the stream, and every stream is as it was.
 #[test]
 fn logits_that_are_no_numbers_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
         let pool = pool(&device, &network, 2);
@@ -512,7 +512,7 @@ fn logits_that_are_no_numbers_are_refused() {
 
 #[test]
 fn what_is_no_decoder_is_refused() {
-    let device = device_or_return!();
+    let device = device();
     let lstm = || LayerSpec::Lstm(lstm(6, 10));
     for (layers, word) in [
         (vec![lstm(), dense(10, 6)], "reads vectors"),

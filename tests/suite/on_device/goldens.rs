@@ -5,7 +5,7 @@ use gatefold::{Device, Input, LayerState, Network, Session, State};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
-use crate::common::{device_or_return, in_repository};
+use crate::common::{device, in_repository};
 
 struct Golden {
     name: String,
@@ -104,7 +104,7 @@ fn all_agree(device: &Device) {
 
 #[test]
 fn agree_on_the_device() {
-    all_agree(device_or_return!());
+    all_agree(device());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn agree_on_the_cpu() {
 /// Negative control: two gates swapped must be seen in every golden with an LSTM.
 #[test]
 fn swapped_gates_are_seen() {
-    let device = device_or_return!();
+    let device = device();
     let mut seen = 0;
     for golden in goldens() {
         // A saturated or a tiny network may hide some of it; these do not.

@@ -2,10 +2,10 @@
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec};
-use gatefold::reference::softmax;
+use gatefold::unstable::reference::softmax;
 use gatefold::{Device, Network, PlanOptions, RandomInput, Session, verify};
 
-use crate::common::{assert_right, changed, device_or_return, spec};
+use crate::common::{assert_right, changed, device, spec};
 
 fn dense(in_features: usize, out_features: usize, bias: bool, activation: Activation) -> LayerSpec {
     LayerSpec::Dense(DenseSpec { name: "dense".into(), in_features, out_features, bias, activation })
@@ -21,7 +21,7 @@ const SIZES: [(usize, usize); 5] = [(1, 1), (13, 1), (1, 7), (5, 3), (37, 2)];
 
 #[test]
 fn embedding_agrees() {
-    let device = device_or_return!();
+    let device = device();
     for (num_embeddings, embedding_dim) in [(1, 1), (2, 3), (101, 64), (1009, 65)] {
         for (steps, batch) in SIZES {
             let layer = EmbeddingSpec { name: "embedding".into(), num_embeddings, embedding_dim, mask_zero: false };
@@ -37,7 +37,7 @@ fn followed() -> impl Iterator<Item = &'static Activation> {
 
 #[test]
 fn linear_agrees_with_every_activation() {
-    let device = device_or_return!();
+    let device = device();
     for (inputs, outputs) in [(1, 1), (3, 2), (16, 32), (17, 33), (64, 31), (131, 67)] {
         for (index, &activation) in followed().enumerate() {
             let (steps, batch) = SIZES[(inputs + index) % SIZES.len()];
@@ -49,7 +49,7 @@ fn linear_agrees_with_every_activation() {
 
 #[test]
 fn softmax_agrees() {
-    let device = device_or_return!();
+    let device = device();
     for features in [1, 2, 63, 64, 65, 257] {
         for (steps, batch) in SIZES {
             check(device, vec![dense(3, features, true, Activation::Linear), LayerSpec::Softmax], steps, batch);
@@ -70,7 +70,7 @@ fn driven(drive: f32, activation: Activation, behind: Vec<LayerSpec>) -> Network
 
 #[test]
 fn activations_agree_at_extremes() {
-    let device = device_or_return!();
+    let device = device();
     for drive in [50.0f32, 100.0, 1e4] {
         for &activation in followed() {
             let network = driven(drive, activation, Vec::new());
@@ -84,7 +84,7 @@ fn activations_agree_at_extremes() {
 /// would hide the kernel's error, so the reference reads the device's logits.
 #[test]
 fn softmax_agrees_at_extremes() {
-    let device = device_or_return!();
+    let device = device();
     for drive in [50.0f32, 100.0, 1e4, 1e30] {
         let network = driven(drive, Activation::Linear, vec![LayerSpec::Softmax]);
         let input = RandomInput::new(&network, 5, 3, 24).unwrap();
@@ -100,7 +100,7 @@ fn softmax_agrees_at_extremes() {
 /// Around 0 and around the seam between the series and the exponential form, tanh keeps its digits.
 #[test]
 fn tanh_keeps_its_digits() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![dense(1, 1, false, Activation::Tanh)]), 1).unwrap();
     let network = changed(&network, "dense.weight", |weight| weight[0] = 1.0);
     let values: Vec<f32> = (-4000i16..=4000).map(|i| f32::from(i) / 4000.0 * 1.2).chain([1e-30, -1e-6, 1e-4]).collect();
@@ -116,7 +116,7 @@ fn tanh_keeps_its_digits() {
 /// Negative control for each kernel: a changed weight must be seen.
 #[test]
 fn a_changed_weight_is_seen() {
-    let device = device_or_return!();
+    let device = device();
     let embedding = EmbeddingSpec { name: "embedding".into(), num_embeddings: 4, embedding_dim: 8, mask_zero: false };
     let layers = vec![LayerSpec::Embedding(embedding), dense(8, 5, true, Activation::Tanh), LayerSpec::Softmax];
     let network = Network::random(spec(layers), 31).unwrap();

@@ -7,7 +7,7 @@ use gatefold::network::{
 };
 use gatefold::{Input, Network, PlanOptions, RandomInput, Session, verify};
 
-use crate::common::{assert_right, changed, device_or_return, spec};
+use crate::common::{assert_right, changed, device, spec};
 
 fn dense(name: &str, in_features: usize, out_features: usize) -> LayerSpec {
     let (bias, activation) = (true, Activation::Linear);
@@ -34,7 +34,7 @@ fn random(layers: Vec<LayerSpec>) -> Network {
 }
 
 fn agrees(layers: Vec<LayerSpec>, steps: usize, batch: usize) {
-    let device = device_or_return!();
+    let device = device();
     let network = random(layers);
     let input = RandomInput::new(&network, steps, batch, 12).unwrap();
     assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
@@ -43,7 +43,7 @@ fn agrees(layers: Vec<LayerSpec>, steps: usize, batch: usize) {
 /// Every function over the range in which f32 can follow it.
 #[test]
 fn every_activation_agrees() {
-    let device = device_or_return!();
+    let device = device();
     for activation in Activation::ALL {
         let (low, high): (f32, f32) = match activation {
             Activation::Exp => (-20.0, 20.0),
@@ -95,7 +95,7 @@ fn convolutions_agree() {
 
 #[test]
 fn a_sequence_shorter_than_its_window_is_named() {
-    let device = device_or_return!();
+    let device = device();
     let network = random(vec![LayerSpec::Conv1d(Conv1dSpec { dilation: 2, ..conv("conv", 1, 1, 3) })]);
     let session = Session::new(device, &network).unwrap();
     let error = session.run(Input::features(&[0.0; 4], [4, 1, 1]), None).unwrap_err().to_string();
@@ -119,7 +119,7 @@ fn pooling_agrees() {
         let layer = GlobalPoolSpec { name: "pool".into(), pool };
         agrees(vec![dense("dense", 3, 70), LayerSpec::GlobalPool(layer.clone())], 13, 2);
         // A masked mean counts the steps that are on.
-        let device = device_or_return!();
+        let device = device();
         let network = random(vec![dense("dense", 3, 5), LayerSpec::GlobalPool(layer)]);
         let input = RandomInput::new(&network, 7, 4, 3).unwrap();
         let lengths = [7, 0, 1, 4];
@@ -197,7 +197,7 @@ fn a_branching_network_agrees() {
 /// What a network masks itself is what the caller could have masked.
 #[test]
 fn masks_of_the_network_are_masks() {
-    let device = device_or_return!();
+    let device = device();
     let lstm = |input: usize| {
         let masked_output = MaskedOutput::Previous;
         LayerSpec::Lstm(RecurrentSpec { bidirectional: true, masked_output, ..RecurrentSpec::new("lstm", input, 5) })
@@ -227,7 +227,7 @@ fn masks_of_the_network_are_masks() {
 
 #[test]
 fn lengths_behind_a_convolution_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     let network = random(vec![
         LayerSpec::Conv1d(Conv1dSpec { stride: 2, ..conv("conv", 1, 4, 2) }),
         LayerSpec::Gru(RecurrentSpec::new("gru", 4, 3)),
@@ -240,7 +240,7 @@ fn lengths_behind_a_convolution_are_refused() {
 /// Negative control: a nudge of any tensor is seen, at its own stage first.
 #[test]
 fn nudges_are_seen() {
-    let device = device_or_return!();
+    let device = device();
     let network = random(vec![
         LayerSpec::Conv1d(conv("conv", 3, 8, 3)),
         LayerSpec::BatchNorm(NormSpec { name: "batch".into(), num_features: 8, eps: 1e-3, weight: true, bias: true }),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gatefold::{Classifier, Device, Network};
 use serde_json::Value;
 
-use crate::common::{device_or_return, in_repository};
+use crate::common::{device, in_repository};
 
 /// Largest difference from Keras' probabilities.
 const TOLERANCE: f64 = 1e-5;
@@ -57,7 +57,7 @@ fn texts_agree(device: &Device) {
 
 #[test]
 fn texts_agree_with_keras_on_the_device() {
-    texts_agree(device_or_return!());
+    texts_agree(device());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn test_split_agrees(device: &Device) {
 
 #[test]
 fn test_split_agrees_with_keras_on_the_device() {
-    test_split_agrees(device_or_return!());
+    test_split_agrees(device());
 }
 
 #[test]

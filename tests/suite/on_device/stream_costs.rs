@@ -4,12 +4,12 @@ use gatefold::network::LayerSpec;
 use gatefold::{Input, Network, StreamId};
 
 use super::streams::{devices, pool};
-use crate::common::{device_or_return, lstm, spec};
+use crate::common::{device, lstm, spec};
 
 /// What is counted is what was done; the state of a stream is not among the bytes.
 #[test]
 fn counters_count() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 64))]), 1).unwrap();
         let pool = pool(&device, &network, 1);
@@ -41,7 +41,7 @@ fn counters_count() {
 /// are; the example `streams` prints the ratio.
 #[test]
 fn a_thousand_streams_cost_little_more_than_a_dense_batch() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(32, 64))]), 1).unwrap();
     let pool = pool(device, &network, 1000);
     let ids: Vec<StreamId> = (0..1000).map(|_| pool.open().unwrap()).collect();

@@ -10,7 +10,7 @@ use gatefold::network::LayerSpec;
 use gatefold::streams::{Chunk, QueueOptions, StreamQueue};
 use gatefold::{Device, Error, Input, Network, Session, StreamId, StreamPool};
 
-use crate::common::{device_or_return, lstm, spec};
+use crate::common::{device, lstm, spec};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -35,7 +35,7 @@ fn both(device: &Device, check: impl Fn(&Device)) {
 /// A full batch starts at once; a stream's second request is in the next.
 #[test]
 fn batches_are_full_and_fair() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         let options = QueueOptions { deadline: LONG, max_batch: 3, capacity: 100 };
         let (queue, ids) = queue(device, 4, options);
@@ -61,7 +61,7 @@ fn batches_are_full_and_fair() {
 /// A lone request is served when its time has come, and not before.
 #[test]
 fn the_deadline_is_kept() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         let deadline = Duration::from_millis(50);
         let (queue, ids) = queue(device, 1, QueueOptions { deadline, ..QueueOptions::default() });
@@ -74,7 +74,7 @@ fn the_deadline_is_kept() {
 
 #[test]
 fn a_full_queue_holds_back() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         let options = QueueOptions { deadline: Duration::from_millis(300), max_batch: 100, capacity: 2 };
         let (queue, ids) = queue(device, 3, options);
@@ -95,7 +95,7 @@ fn a_full_queue_holds_back() {
 /// Callers that may not block await room, also many of them in one thread.
 #[test]
 fn a_full_queue_is_awaited() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         let options = QueueOptions { deadline: Duration::from_millis(50), max_batch: 100, capacity: 2 };
         let (queue, ids) = queue(device, 3, options);
@@ -136,7 +136,7 @@ fn a_full_queue_is_awaited() {
 /// A request that cannot be done is answered with its error, and the rest of its batch as if it had not been there.
 #[test]
 fn mistakes_stay_with_their_request() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         let options = QueueOptions { deadline: LONG, max_batch: 5, capacity: 100 };
         let (queue, ids) = queue(device, 5, options);
@@ -186,14 +186,14 @@ fn callers(device: &Device, order: [usize; 4], streams: [usize; 8]) -> [bool; 8]
 
 #[test]
 fn many_callers_share_batches() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| assert_eq!(callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [true; 8]));
 }
 
 /// Negative control: chunks out of order, and two callers that meet in one stream, are noticed, and nobody else is harmed.
 #[test]
 fn mixed_up_callers_are_noticed() {
-    let device = device_or_return!();
+    let device = device();
     both(device, |device| {
         assert_eq!(callers(device, [0, 2, 1, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [false; 8]);
         let met = callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 0]);

@@ -3,20 +3,20 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use gatefold::Strategy as Rung;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{
     DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NamedSpec, Pool, RecurrentOutput, RecurrentSpec, SelectSpec,
     SelectStep,
 };
-use gatefold::plan::Strategy as Rung;
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{
     Advanced, Device, Error, Input, Network, PlanOptions, RandomInput, Session, State, StreamId, StreamPool,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{device_or_return, lstm, random_state, spec};
+use crate::common::{device, lstm, random_state, spec};
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -146,7 +146,7 @@ impl Follower {
 /// However a sequence is cut, the answers are those of the whole.
 #[test]
 fn cuts_change_nothing() {
-    let device = device_or_return!();
+    let device = device();
     let cuts = proptest::collection::vec(1usize..=9, 1..=7);
     for device in devices(device) {
         for (name, network) in networks() {
@@ -233,7 +233,7 @@ fn play(device: &Device, network: &Network, events: &[Event], seed: u64, swapped
 
 #[test]
 fn joins_leaves_and_raggedness_change_nothing() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for (_, network) in networks() {
             runner(4)
@@ -249,7 +249,7 @@ fn joins_leaves_and_raggedness_change_nothing() {
 /// Negative control: a swapped slot is noticed by the battery above.
 #[test]
 fn swapped_streams_are_noticed() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = &networks()[0].1;
         let events = [Event::Join, Event::Join, Event::Advance(vec![2, 2]), Event::Advance(vec![3, 1])];
@@ -264,7 +264,7 @@ fn swapped_streams_are_noticed() {
 /// Every way to run a recurrence keeps the slots right.
 #[test]
 fn every_strategy_keeps_its_slots() {
-    let device = device_or_return!();
+    let device = device();
     let network =
         Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 1).unwrap();
     for strategy in [Rung::Step, Rung::Tile, Rung::Sequence, Rung::Wavefront] {
@@ -321,7 +321,7 @@ fn fork_apart(device: &Device, name: &str, network: &Network, fork: impl Fn(&Str
 
 #[test]
 fn forks_are_independent() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         for (name, network) in networks() {
             fork_apart(&device, name, &network, |pool, id| pool.fork(id).unwrap());
@@ -333,7 +333,7 @@ fn forks_are_independent() {
 #[test]
 fn forks_that_are_none_are_noticed() {
     type Fork = fn(&StreamPool, StreamId) -> StreamId;
-    let device = device_or_return!();
+    let device = device();
     let forgets = |pool: &StreamPool, _| pool.open().unwrap();
     let off = |pool: &StreamPool, id| {
         let fork = pool.fork(id).unwrap();
@@ -358,7 +358,7 @@ fn forks_that_are_none_are_noticed() {
 /// A NaN stays where it came in: the other streams are exact to the bit.
 #[test]
 fn nan_stays_in_its_stream() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = &networks()[0].1;
         let run = |poison: Option<f32>| {
@@ -394,7 +394,7 @@ fn nan_stays_in_its_stream() {
 /// A mistake in one stream of a batch: a typed error, and every stream as it was.
 #[test]
 fn mistakes_leave_every_stream_as_it_was() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = &networks()[0].1;
         let pool = pool(&device, network, 2);
@@ -441,7 +441,7 @@ fn mistakes_leave_every_stream_as_it_was() {
 /// What depends on later steps, or on earlier ones that no state holds, is refused by its layer's name.
 #[test]
 fn what_cannot_be_cut_is_refused() {
-    let device = device_or_return!();
+    let device = device();
     let both = RecurrentSpec { bidirectional: true, ..lstm(3, 4) };
     let pooled = LayerSpec::GlobalPool(GlobalPoolSpec { name: "mean".into(), pool: Pool::Average });
     let first = LayerSpec::Select(SelectSpec { name: "first".into(), step: SelectStep::First });
@@ -473,7 +473,7 @@ fn what_cannot_be_cut_is_refused() {
 /// The pool grows with every stream in its place, up to its limit, which is an error.
 #[test]
 fn pools_grow_up_to_their_limit() {
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = &networks()[0].1;
         let session = Arc::new(Session::new(&device, network).unwrap());
@@ -508,7 +508,7 @@ fn pools_grow_up_to_their_limit() {
 #[test]
 fn concurrent_callers_do_not_meet() {
     fn shared<T: Send + Sync>(_: &T) {}
-    let device = device_or_return!();
+    let device = device();
     for device in devices(device) {
         let network = &networks()[1].1;
         let pool = pool(&device, network, 1);
@@ -543,7 +543,7 @@ fn concurrent_callers_do_not_meet() {
 /// A chunk so long that it takes several submissions, beside a short one.
 #[test]
 fn long_chunks_keep_their_slots() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 3))]), 1).unwrap();
     let session = Session::with_options(device, &network, PlanOptions::default().strategy(Rung::Step)).unwrap();
     let plan = session.plan(5120, 2).unwrap();
@@ -587,7 +587,7 @@ fn go_on_elsewhere([from, to]: [&Device; 2], name: &str, network: &Network, faul
 
 #[test]
 fn a_saved_stream_goes_on_elsewhere() {
-    let device = device_or_return!();
+    let device = device();
     for (name, network) in networks() {
         for way in [[device, &Device::cpu()], [&Device::cpu(), device]] {
             go_on_elsewhere(way, name, &network, |_| {});
@@ -598,7 +598,7 @@ fn a_saved_stream_goes_on_elsewhere() {
 /// Negative control: of every kind of network, a state that loses a part on its way is noticed.
 #[test]
 fn a_part_lost_on_the_way_is_noticed() {
-    let device = device_or_return!();
+    let device = device();
     for (name, network) in networks() {
         for way in [[device, &Device::cpu()], [&Device::cpu(), device]] {
             let lost = |state: &mut State| state.layers[0].h.fill(0.0);

@@ -3,7 +3,7 @@
 use gatefold::network::{Activation, DenseSpec, LayerSpec, RecurrentSpec};
 use gatefold::{Input, Network, PlanOptions, Session, Tensor, Verdict, verify};
 
-use crate::common::{changed, device_or_return, spec};
+use crate::common::{changed, device, spec};
 
 /// T and B.
 const SIZE: [usize; 2] = [20, 3];
@@ -52,7 +52,7 @@ fn verdicts(session: &Session, reference: &Network) -> Vec<Verdict> {
 
 #[test]
 fn right_answers_of_large_weights_pass() {
-    let device = device_or_return!();
+    let device = device();
     let mut as_f32 = 0;
     for (name, network) in networks() {
         let session = Session::with_options(device, &network, PlanOptions::default()).unwrap();
@@ -67,7 +67,7 @@ fn right_answers_of_large_weights_pass() {
 /// Negative control: faults that the wider judgement must not cover.
 #[test]
 fn wrong_networks_of_large_weights_fail() {
-    let device = device_or_return!();
+    let device = device();
     for (name, network) in networks() {
         let session = Session::with_options(device, &network, PlanOptions::default()).unwrap();
         for tensor in ["core.weight_ih_l0", "core.weight_hh_l0"] {

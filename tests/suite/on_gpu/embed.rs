@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{EmbeddingSpec, LayerSpec, RecurrentSpec};
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{Device, Error, Input, Network, RandomInput, Session, State, StreamId, StreamPool};
 
-use crate::common::{device_or_return, lstm, own_device, random_state, spec};
+use crate::common::{device, lstm, own_device, random_state, spec};
 
 const WIDTH: usize = 6;
 
@@ -113,7 +113,7 @@ fn assert_near(got: &[f32], exact: &[f64], steps: usize) {
 
 #[test]
 fn a_run_goes_into_the_applications_submission() {
-    let device = device_or_return!();
+    let device = device();
     let (instance, own, queue) = own_device(device.info());
     let network = network();
     let session = Session::new(&Device::from_wgpu(own.clone(), queue.clone()), &network).unwrap();
@@ -137,7 +137,7 @@ fn a_run_goes_into_the_applications_submission() {
 /// Streams advanced by the application's submissions and by the pool's own, in turns, with the pool growing.
 #[test]
 fn streams_go_on_in_the_applications_submission() {
-    let device = device_or_return!();
+    let device = device();
     let (_instance, own, queue) = own_device(device.info());
     let network = network();
     let session = Session::new(&Device::from_wgpu(own.clone(), queue.clone()), &network).unwrap();
@@ -180,7 +180,7 @@ fn streams_go_on_in_the_applications_submission() {
 
 #[test]
 fn what_cannot_be_encoded_is_refused() {
-    let device = device_or_return!();
+    let device = device();
     let (_instance, own, queue) = own_device(device.info());
     let network = network();
     let session = Session::new(&Device::from_wgpu(own.clone(), queue.clone()), &network).unwrap();
@@ -214,7 +214,7 @@ fn what_cannot_be_encoded_is_refused() {
 /// (lavapipe itself may wait for the first when the second is submitted, so only the first is timed.)
 #[test]
 fn runs_in_flight_do_not_block() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
     let inputs = [1, 2, 3].map(|seed| RandomInput::new(&network, 400, 4, seed).unwrap());
@@ -249,7 +249,7 @@ fn runs_in_flight_do_not_block() {
 /// A run is there as soon as it is done, however much has been submitted behind it.
 #[test]
 fn nobody_waits_for_later_runs() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
     let [short, long] = [1, 400].map(|steps| RandomInput::new(&network, steps, 4, 1).unwrap());
@@ -274,7 +274,7 @@ fn nobody_waits_for_later_runs() {
 /// The same through a pool: each batch continues the one before, which is still on its way.
 #[test]
 fn batches_in_flight_follow_each_other() {
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let pool = StreamPool::new(Session::new(device, &network).unwrap(), 1).unwrap();
     let id = pool.open().unwrap();
@@ -302,7 +302,7 @@ fn batches_in_flight_follow_each_other() {
 #[test]
 fn every_call_on_a_dead_device_says_so() {
     type Call = fn(&StreamPool, StreamId, &State) -> Result<(), Error>;
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let calls: [(&str, Call); 9] = [
         ("reset", |pool, id, _| pool.reset(id)),
@@ -337,7 +337,7 @@ fn every_call_on_a_dead_device_says_so() {
 /// A device destroyed in the middle says so, and another continues from the last snapshots.
 #[test]
 fn a_destroyed_device_loses_nothing_that_was_kept() {
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let input = RandomInput::new(&network, 10, 1, 5).unwrap();
     let values = features(&input);

@@ -3,11 +3,10 @@
 use std::sync::{Mutex, OnceLock};
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, StreamPool};
+use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, StreamPool};
 use log::{Level, Log, Metadata, Record};
 
-use crate::common::{device_or_return, lstm, own_device, spec};
+use crate::common::{device, lstm, own_device, spec};
 
 /// Keeps what this crate says.
 #[derive(Default)]
@@ -45,7 +44,7 @@ fn said(events: &[(Level, String)], level: Level, words: &str) -> bool {
 
 #[test]
 fn plans_fall_backs_and_losses_are_heard_of() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 64))]), 3).unwrap();
     let input = RandomInput::new(&network, 30, 2, 4).unwrap();
 

@@ -2,14 +2,14 @@
 
 use gatefold::GenerateOptions;
 
-use crate::common::device_or_return;
+use crate::common::device;
 use crate::on_device::generate::{decoder, open};
 use crate::on_device::streams::pool;
 
 /// A step costs no GPU object and, between two looks, no readback.
 #[test]
 fn steps_are_read_back_every_so_often() {
-    let device = device_or_return!();
+    let device = device();
     let network = decoder(7, 3);
     let pool = pool(device, &network, 8);
     let streams = open(&pool, &network, 4);

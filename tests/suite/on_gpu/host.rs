@@ -2,11 +2,11 @@
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::reference::Reference;
-use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session};
+use gatefold::unstable::plan::PlanParts;
+use gatefold::unstable::reference::Reference;
+use gatefold::{Device, Input, Network, PlanOptions, RandomInput, Session, Strategy};
 
-use crate::common::{device_or_return, lstm, own_device, spec};
+use crate::common::{device, lstm, own_device, spec};
 
 fn network(hidden_size: usize, num_layers: usize) -> Network {
     let layer = RecurrentSpec { num_layers, ..lstm(hidden_size, hidden_size) };
@@ -30,7 +30,7 @@ fn objects(instance: &wgpu::Instance) -> [usize; 7] {
 /// After the first call, runs of one size make nothing that stays.
 #[test]
 fn later_runs_make_no_objects() {
-    let device = device_or_return!();
+    let device = device();
     let (instance, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own, queue);
     for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Wavefront] {
@@ -52,7 +52,7 @@ fn later_runs_make_no_objects() {
 /// What the plan counts is what the device gives, within 5 %.
 #[test]
 fn the_plan_knows_its_memory() {
-    let device = device_or_return!();
+    let device = device();
     let (_, own, queue) = own_device(device.info());
     let allocated = || own.generate_allocator_report().map(|report| report.total_allocated_bytes);
     let Some(before) = allocated() else {
@@ -78,7 +78,7 @@ fn the_plan_knows_its_memory() {
 /// A hundred thousand steps run in bounded memory: what grows with T is the input and the output.
 #[test]
 fn long_sequences_stay_within_their_budget() {
-    let device = device_or_return!();
+    let device = device();
     let (_, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);
     let network = network(128, 1);
@@ -87,7 +87,8 @@ fn long_sequences_stay_within_their_budget() {
         let options = PlanOptions::default().projection_budget(budget);
         let session = Session::with_options(&device, &network, options).unwrap();
         let plan = session.plan(steps, 1).unwrap().unwrap();
-        let weights: u64 = plan.buffers[..plan.weights].iter().map(|buffer| buffer.bytes).sum();
+        let parts = PlanParts::of(&plan);
+        let weights: u64 = parts.buffers[..parts.weights].iter().map(|buffer| buffer.bytes).sum();
         assert!(plan.bytes() <= 2 * sequence(steps) + weights + budget + (1 << 20), "{plan}");
         assert!(plan.bytes() > 2 * sequence(steps), "input and output are there: {plan}");
         (session, plan, steps)

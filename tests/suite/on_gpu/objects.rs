@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gatefold::network::LayerSpec;
 use gatefold::{Device, Input, Network, Session, StreamId, StreamPool};
 
-use crate::common::{device_or_return, lstm, own_device, spec};
+use crate::common::{device, lstm, own_device, spec};
 use crate::on_device::streams::pool;
 
 /// Bytes of this process in memory, where the system tells.
@@ -18,7 +18,7 @@ fn resident() -> Option<u64> {
 /// nothing that grows on the host.
 #[test]
 fn long_lives_make_no_objects() {
-    let device = device_or_return!();
+    let device = device();
     let (instance, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 4))]), 1).unwrap();
@@ -77,7 +77,7 @@ fn long_lives_make_no_objects() {
 /// However many sizes batches come in, only so many are kept ready, also with several pools on one session.
 #[test]
 fn endless_sizes_take_bounded_room() {
-    let device = device_or_return!();
+    let device = device();
     let (instance, own, queue) = own_device(device.info());
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(1, 2))]), 1).unwrap();
     let session = Arc::new(Session::new(&Device::from_wgpu(own, queue), &network).unwrap());

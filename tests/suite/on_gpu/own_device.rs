@@ -1,10 +1,9 @@
 //! A device that the application owns, and the plan of a session.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::Strategy;
-use gatefold::{Device, Network, PlanOptions, RandomInput, Session};
+use gatefold::{Device, Network, PlanOptions, RandomInput, Session, Strategy};
 
-use crate::common::{assert_right, device_or_return, lstm, own_device, spec};
+use crate::common::{assert_right, device, lstm, own_device, spec};
 
 fn network() -> Network {
     Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 24) })]), 41).unwrap()
@@ -12,7 +11,7 @@ fn network() -> Network {
 
 #[test]
 fn an_applications_own_device_works() {
-    let Some(device) = crate::common::device() else { return };
+    let device = device();
     let (_, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);
     let network = network();
@@ -27,7 +26,7 @@ fn an_applications_own_device_works() {
 
 #[test]
 fn the_plan_of_a_session_is_its_devices() {
-    let device = device_or_return!();
+    let device = device();
     let options = PlanOptions::default().strategy(Strategy::Step);
     let session = Session::with_options(device, &network(), options).unwrap();
     let plan = session.plan(10, 2).unwrap().expect("a GPU has a plan");

@@ -6,7 +6,7 @@ use std::path::Path;
 use gatefold::network::LayerSpec;
 use gatefold::{Device, Error, Input, Network, Session};
 
-use crate::common::{device_or_return, lstm, own_device, spec};
+use crate::common::{device, lstm, own_device, spec};
 
 /// The device under test opened anew: what is compiled there is compiled again.
 fn anew(device: &Device) -> Device {
@@ -30,7 +30,7 @@ fn round(device: &Device, path: &Path) -> (bool, bool) {
 
 #[test]
 fn what_was_compiled_is_used_again() {
-    let device = device_or_return!();
+    let device = device();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a folder/of its own/pipelines.bin");
     if device.info().backend != "vulkan" {
@@ -71,7 +71,7 @@ fn what_was_compiled_is_used_again() {
 
 #[test]
 fn where_no_cache_can_be_it_is_said() {
-    let device = device_or_return!();
+    let device = device();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipelines.bin");
     // The CPU and a device opened without the feature have none.

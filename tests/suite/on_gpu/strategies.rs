@@ -7,10 +7,10 @@ use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{
     Activation, Cell, CellNorm, GateNorm, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat,
 };
-use gatefold::plan::{Arithmetic, Blocks, Held, Rung, Strategy};
-use gatefold::{Check, Device, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::unstable::plan::{Blocks, Held, PlanParts, Rung};
+use gatefold::{Arithmetic, Check, Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
-use crate::common::{changed, device_or_return, lstm, random_state, spec};
+use crate::common::{changed, device, lstm, random_state, spec};
 use crate::on_device::cells::normalizes;
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
@@ -64,7 +64,7 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
 }
 
 fn battery(strategy: Strategy, cases: u64) {
-    let device = device_or_return!();
+    let device = device();
     battery_in(device, Arithmetic::F32, strategy, cases);
 }
 
@@ -112,7 +112,8 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
             let session = Session::with_options(device, &network, options).unwrap_or_else(|e| panic!("{e}\n{what}"));
             let plan = session.plan(steps, batch).unwrap().unwrap();
             assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
-            let kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+            let parts = PlanParts::of(&plan);
+            let kernels = parts.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
             let formats = kernels.filter(|kernel| kernel.rung != Rung::Normalize).map(|kernel| kernel.format);
             assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
@@ -153,7 +154,7 @@ fn resident_agrees() {
 /// same networks run with weights in registers, where these hold them.
 #[test]
 fn unrolled_agrees() {
-    let device = device_or_return!();
+    let device = device();
     let lavapipe = device.info().backend == "vulkan" && device.info().name.contains("llvmpipe");
     let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
     let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
@@ -167,7 +168,8 @@ fn unrolled_agrees() {
             let (steps, batch) = (17, 1 + index % 3);
             let unrolled = |session: &Session| {
                 let plan = session.plan(steps, batch).unwrap().unwrap();
-                let mut kernels = plan.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+                let mut kernels =
+                    PlanParts::of(&plan).dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
                 kernels.all(|kernel| kernel.held == Held::Unrolled(blocks))
             };
             let usual = Session::new(device, &network).unwrap();
@@ -210,7 +212,7 @@ fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> 
 /// One workgroup waits for nobody but itself, on any adapter.
 #[test]
 fn a_lone_workgroup_does_not_fall_back() {
-    let device = device_or_return!();
+    let device = device();
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         let network = one(cell, 30, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(32).split(2);
@@ -228,7 +230,7 @@ fn a_lone_workgroup_does_not_fall_back() {
 fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     const LIMIT: Duration = Duration::from_secs(60);
     const STEPS: usize = 60;
-    let device = device_or_return!();
+    let device = device();
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).spins(PATIENCE);
@@ -247,7 +249,7 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
 /// Workgroups that time out at once: the run is repeated one step at a time, and is right.
 #[test]
 fn a_timed_out_run_is_repeated_and_right() {
-    let device = device_or_return!();
+    let device = device();
     for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
         let network = one(cell, 64, 3);
         let options = PlanOptions::default().strategy(Strategy::Resident).units(8).split(1).spins(1);
@@ -265,7 +267,7 @@ fn a_timed_out_run_is_repeated_and_right() {
 /// The same numbers from every strategy, to the tolerance table, and the same bits from one twice.
 #[test]
 fn strategies_agree_with_each_other() {
-    let device = device_or_return!();
+    let device = device();
     for (cell, num_layers) in
         [(Cell::Lstm, 1), (Cell::Gru, 2), (Cell::Rnn, 3), (Cell::LayerNormLstm, 1), (Cell::LayerNormGru, 1)]
     {
@@ -290,7 +292,7 @@ fn strategies_agree_with_each_other() {
 /// Products in f16: within their own table, and not by accident within that of f32.
 #[test]
 fn half_arithmetic_agrees_within_its_own_tolerance() {
-    let device = device_or_return!();
+    let device = device();
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
     let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
@@ -333,7 +335,7 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
 /// Negative control: a weight in each format nudged is seen.
 #[test]
 fn a_nudged_weight_of_any_format_is_seen() {
-    let device = device_or_return!();
+    let device = device();
     for format in WeightFormat::ALL {
         let network = one(Cell::Lstm, 40, 11).with_weights(format).unwrap();
         let session = Session::new(device, &network).unwrap();
@@ -348,7 +350,7 @@ fn a_nudged_weight_of_any_format_is_seen() {
 
 #[test]
 fn impossible_options_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(3, 4))]), 1).unwrap();
     let default = PlanOptions::default();
     for (options, option, got) in [
@@ -369,7 +371,7 @@ fn impossible_options_are_refused() {
 /// What a layer-normalized cell cannot be run with says why.
 #[test]
 fn strategies_that_a_normalized_cell_lacks_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     let default = PlanOptions::default();
     for cell in [Cell::LayerNormLstm, Cell::LayerNormGru] {
         for (options, reason) in [

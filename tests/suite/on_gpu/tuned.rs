@@ -1,11 +1,10 @@
 //! Measured choices: made, kept, applied, refused on another adapter.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::{Arithmetic, Strategy};
 use gatefold::tuning::{Tuning, tune};
-use gatefold::{DeviceInfo, Error, Network, PlanOptions, RandomInput, Session, verify};
+use gatefold::{Arithmetic, DeviceInfo, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
-use crate::common::{device_or_return, lstm, spec};
+use crate::common::{device, lstm, spec};
 
 fn network() -> Network {
     Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec { num_layers: 2, ..lstm(6, 12) })]), 3).unwrap()
@@ -13,7 +12,7 @@ fn network() -> Network {
 
 #[test]
 fn what_was_measured_is_what_runs() {
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let measured = tune(device, &network, Arithmetic::F32, 20, 2, 2).unwrap().expect("a GPU has choices");
     assert!(measured.microseconds > 0.0 && measured.microseconds <= measured.untuned_microseconds);
@@ -52,7 +51,7 @@ fn what_was_measured_is_what_runs() {
 
 #[test]
 fn files_that_do_not_fit_are_refused() {
-    let device = device_or_return!();
+    let device = device();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuning.json");
     let error = Tuning::load(&path).unwrap_err();
@@ -77,7 +76,7 @@ fn files_that_do_not_fit_are_refused() {
 
 #[test]
 fn some_workgroup_runs() {
-    let device = device_or_return!();
+    let device = device();
     let count = device.workgroups_at_once().unwrap().expect("a GPU has workgroups");
     eprintln!("{count} workgroups at once");
     assert!((1..=4096).contains(&count), "{count}");
@@ -87,7 +86,7 @@ fn some_workgroup_runs() {
 /// A run goes to the CPU where that was measured to be faster and the choice was free, and only there.
 #[test]
 fn what_is_faster_on_the_cpu_goes_there() {
-    let device = device_or_return!();
+    let device = device();
     let network = network();
     let mut measured = tune(device, &network, Arithmetic::F32, 8, 1, 1).unwrap().expect("a GPU has choices");
     measured.microseconds = 2.0 * measured.cpu_microseconds;

@@ -1,9 +1,9 @@
 //! What is planned behind a step of generation, and the twins of its kernels.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec};
-use gatefold::plan::{CHOICE_HEAD, Kernel, Plan, PlanLimits, RunShape, candidates, choose, plan, steps_at_once};
-use gatefold::reference;
-use gatefold::{Error, Network, PlanOptions};
+use gatefold::unstable::plan::{CHOICE_HEAD, Kernel, PlanParts, candidates, choose, steps_at_once};
+use gatefold::unstable::reference;
+use gatefold::{Error, Network, Plan, PlanLimits, PlanOptions, RunShape};
 
 use crate::common::{lstm, spec};
 
@@ -25,7 +25,7 @@ fn planned(vocabulary: usize, batch: usize) -> Plan {
         }),
     ];
     let network = Network::random(spec(layers), 1).unwrap();
-    plan(&network, RunShape::new(1, batch), &PlanLimits::default(), &PlanOptions::default()).unwrap()
+    Plan::new(&network, RunShape::new(1, batch), &PlanLimits::default(), &PlanOptions::default()).unwrap()
 }
 
 /// What a kernel reaches lies within what is bound, and a workgroup is there for every row.
@@ -34,7 +34,8 @@ fn choices_stay_within_their_buffers() {
     let limits = PlanLimits::default();
     for (vocabulary, batch) in [(1, 1), (65, 7), (3, 70_000)] {
         let run = planned(vocabulary, batch);
-        let (rows, own) = (batch as u64, run.buffers.len());
+        let parts = PlanParts::of(&run);
+        let (rows, own) = (batch as u64, parts.buffers.len());
         let dispatch = choose(&run, true, 3, 5, &limits).unwrap();
         assert_eq!(dispatch.kernel, Kernel::Choose);
         assert_eq!(
@@ -42,8 +43,8 @@ fn choices_stay_within_their_buffers() {
             (u32::try_from(vocabulary).ok(), Some(1))
         );
         let bound: Vec<(usize, u64)> = dispatch.bindings.iter().map(|slice| (slice.buffer, slice.bytes)).collect();
-        let logits = (run.outputs.last().unwrap().buffer, 4 * rows * vocabulary as u64);
-        let own_buffers = [(own + 1, 4 * (CHOICE_HEAD as u64 + 3)), (run.input, 4 * rows), (own, 4 * rows)];
+        let logits = (parts.outputs.last().unwrap().buffer, 4 * rows * vocabulary as u64);
+        let own_buffers = [(own + 1, 4 * (CHOICE_HEAD as u64 + 3)), (parts.input, 4 * rows), (own, 4 * rows)];
         assert_eq!(bound, [&[logits], &own_buffers[..], &[(own + 2, 16 * rows), (own + 3, 20 * rows)]].concat());
         let list = candidates(&run, 6, &limits).unwrap();
         assert_eq!((list.kernel, list.constant("COUNT")), (Kernel::Candidates, Some(6)));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::reference::Reference;
+use gatefold::unstable::reference::Reference;
 use gatefold::{Error, Network, RandomInput, WeightFormat};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use gatefold::network::{Activation, Conv1dSpec, EmbeddingSpec, LayerSpec, Padding, RecurrentSpec};
-use gatefold::plan::{PlanLimits, RunShape, plan};
 use gatefold::{
-    BeamOptions, Device, Error, Input, Network, PlanOptions, RandomInput, Session, State, StreamPool, printable,
+    BeamOptions, Device, Error, Input, Network, Plan, PlanLimits, PlanOptions, RandomInput, RunShape, Session, State,
+    StreamPool, printable,
 };
 
 use crate::common::{lstm, spec};
@@ -96,7 +96,7 @@ fn outputs_that_no_memory_holds_are_refused() {
         |name: &str| EmbeddingSpec { name: name.into(), num_embeddings: 2, embedding_dim: 1 << 20, mask_zero: false };
     let network = Network::random(spec(vec![LayerSpec::Embedding(embedding("e"))]), 1).unwrap();
     let tokens = vec![0; 1 << 20];
-    let error = gatefold::reference::Reference::<f64>::new(&network)
+    let error = gatefold::unstable::reference::Reference::<f64>::new(&network)
         .forward(Input::tokens(&tokens, [1 << 20, 1]), None)
         .unwrap_err();
     assert!(matches!(&error, Error::TooLarge { needed, .. } if *needed == 1 << 43), "{error}");
@@ -107,7 +107,7 @@ fn outputs_that_no_memory_holds_are_refused() {
 fn plans_of_any_name_are_shown() {
     let name = HOSTILE.repeat(5_000);
     let network = Network::random(spec(vec![LayerSpec::Lstm(RecurrentSpec::new(name, 2, 3))]), 1).unwrap();
-    let plan = plan(&network, RunShape::new(3, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let plan = Plan::new(&network, RunShape::new(3, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     for line in plan.to_string().lines() {
         assert!(line.chars().count() < 10_000 && !line.chars().any(char::is_control), "{line}");
     }

@@ -1,16 +1,17 @@
 //! Plans without a GPU: complete, within every limit, and true to what they say.
 
 use gatefold::network::{
-    Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, WeightFormat,
+    Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, StageRounding, WeightFormat,
 };
-use gatefold::plan::Tiling;
-use gatefold::plan::{
-    self as planning, Arithmetic, Blocks, Choice, Dispatch, Held, Kernel, MAX_REPEAT, MatrixSide, MatrixUnits, Plan,
-    PlanLimits, ROW_WORKGROUP, RecurrentKernel, RunShape, Rung, SOFTWARE_LOOP_LIMIT, StageRounding, pack, plan,
-    weight_sizes,
+use gatefold::unstable::plan::{
+    Blocks, Dispatch, Held, Kernel, MAX_REPEAT, PlanParts, ROW_WORKGROUP, RecurrentKernel, Rung, SOFTWARE_LOOP_LIMIT,
+    Tiling, pack, weight_sizes,
 };
-use gatefold::{Error, Network, PlanOptions};
+use gatefold::{
+    Arithmetic, Choice, Error, MatrixSide, MatrixUnits, Network, Plan, PlanLimits, PlanOptions, RunShape, Strategy,
+};
 use proptest::prelude::*;
+use proptest::strategy::Strategy as Generator;
 
 use crate::common::{lstm, spec};
 
@@ -44,17 +45,21 @@ fn around(recurrent: LayerSpec) -> Network {
 /// Every timestep of every lane is run exactly once, in order, with its input projected before;
 /// every row that another kernel must compute is computed once; all within bounds.
 fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
+    assert_parts_complete(plan, &PlanParts::of(plan), network, limits);
+}
+
+fn assert_parts_complete(plan: &Plan, parts: &PlanParts<'_>, network: &Network, limits: &PlanLimits) {
     for choice in &plan.choices {
-        assert_recurrence(plan, network, choice);
+        assert_recurrence(plan, parts, network, choice);
     }
-    for dispatch in &plan.dispatches {
+    for dispatch in parts.dispatches {
         let [x, y, z] = dispatch.workgroups.map(u64::from);
         assert!([x, y, z].iter().all(|&n| n >= 1 && n <= limits.max_workgroups.into()), "{dispatch:?}");
         let spec = dispatch.kernel.spec();
         assert_eq!(spec.mismatch(&dispatch.constants), None, "{dispatch:?}");
         assert_eq!(dispatch.bindings.len() + 1, spec.bindings.len(), "{dispatch:?}");
         for slice in &dispatch.bindings {
-            assert!(slice.offset + slice.bytes <= plan.buffers[slice.buffer].bytes, "{dispatch:?}");
+            assert!(slice.offset + slice.bytes <= parts.buffers[slice.buffer].bytes, "{dispatch:?}");
             assert!(slice.offset % 256 == 0 && slice.bytes > 0 && slice.bytes <= limits.max_binding, "{dispatch:?}");
         }
         let of = |name| dispatch.constant(name).unwrap_or(1);
@@ -72,7 +77,7 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
     for (index, stage) in network.stages().iter().enumerate().filter(|(_, stage)| stage.recurrent().is_none()) {
         let rows = if stage.sequence_out { plan.steps * plan.batch } else { plan.batch };
         let mut written = vec![0u32; rows];
-        for dispatch in plan.dispatches.iter().filter(|dispatch| dispatch.stage == index) {
+        for dispatch in parts.dispatches.iter().filter(|dispatch| dispatch.stage == index) {
             for row in &mut written[dispatch.output_row as usize..][..dispatch.rows as usize] {
                 *row += 1;
             }
@@ -92,26 +97,26 @@ fn assert_complete(plan: &Plan, network: &Network, limits: &PlanLimits) {
         assert!(written.iter().all(|&n| n == 1), "{}: {written:?}", stage.label);
     }
     let mut submission = 0;
-    for dispatch in &plan.dispatches {
+    for dispatch in parts.dispatches {
         assert!(dispatch.submission == submission || dispatch.submission == submission + 1);
         submission = dispatch.submission;
     }
     assert!(plan.longest_submission() <= 4096 + MAX_REPEAT as u64);
-    for (index, buffer) in plan.buffers.iter().enumerate() {
+    for (index, buffer) in parts.buffers.iter().enumerate() {
         // Of weights, parts may be bound.
-        let most = if index < plan.weights { limits.max_buffer } else { limits.max_binding };
+        let most = if index < parts.weights { limits.max_buffer } else { limits.max_binding };
         assert!(buffer.bytes <= most && buffer.bytes > 0, "{buffer:?}");
     }
 }
 
 /// The dispatches of one choice; several choices may share a stage, one for each direction.
-fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
+fn assert_recurrence(plan: &Plan, parts: &PlanParts<'_>, network: &Network, choice: &Choice) {
     let stage = &network.stages()[choice.stage];
     let [steps, batch, stages] = [plan.steps, plan.batch, choice.stages].map(|n| u32::try_from(n).unwrap());
     let behind = stages - 1;
     let of_stage = |dispatch: &&Dispatch| dispatch.stage == choice.stage;
     let apart = plan.choices.iter().filter(|other| other.stage == choice.stage).count();
-    let all: Vec<&Dispatch> = plan.dispatches.iter().filter(of_stage).collect();
+    let all: Vec<&Dispatch> = parts.dispatches.iter().filter(of_stage).collect();
     let kernels: std::collections::BTreeSet<_> =
         all.iter().filter_map(|dispatch| dispatch.kernel.recurrent()).map(|kernel| kernel.cell).collect();
     let lanes = all.iter().find_map(|dispatch| dispatch.constant("LANES")).unwrap();
@@ -156,7 +161,7 @@ fn assert_recurrence(plan: &Plan, network: &Network, choice: &Choice) {
     }
 }
 
-fn layers() -> impl Strategy<Value = LayerSpec> {
+fn layers() -> impl Generator<Value = LayerSpec> {
     (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>(), 0..6).prop_map(
         |(i, h, num_layers, bidirectional, last, kind)| {
             let output = if last { RecurrentOutput::Last } else { RecurrentOutput::Sequence };
@@ -180,7 +185,7 @@ proptest! {
         layer in layers(), masked in any::<bool>(), steps in 1usize..3000, batch in 1usize..9, budget in 0u64..200_000,
         software in any::<bool>(), max_workgroups in prop::sample::select(vec![7u32, 100, 65_535]),
         resident_workgroups in prop::sample::select(vec![0u32, 16, 132]), unrolls in any::<bool>(),
-        strategy in prop::option::of(prop::sample::select(planning::Strategy::ALL.to_vec())),
+        strategy in prop::option::of(prop::sample::select(Strategy::ALL.to_vec())),
         matrix in prop::option::of((prop::sample::select(MatrixSide::ALL.to_vec()), prop::sample::select(vec![8, 64]))),
     ) {
         let network = around(layer);
@@ -193,13 +198,13 @@ proptest! {
         // Batches that fill the units, and some that do not.
         let batch = if units.is_some() { 5 * batch } else { batch };
         options.arithmetic = if units.is_some() { Arithmetic::Matrix } else { Arithmetic::F32 };
-        match plan(&network, RunShape { steps, batch, masked }, &limits, &options) {
+        match Plan::new(&network, RunShape { steps, batch, masked }, &limits, &options) {
             Ok(plan) => {
                 assert_complete(&plan, &network, &limits);
-                for dispatch in &plan.dispatches {
+                for dispatch in PlanParts::of(&plan).dispatches {
                     prop_assert!(!software || dispatch.iterations <= SOFTWARE_LOOP_LIMIT);
                     let tiled = plan.choices.iter().any(|choice| {
-                        choice.stage == dispatch.stage && choice.strategy == planning::Strategy::Tile
+                        choice.stage == dispatch.stage && choice.strategy == Strategy::Tile
                     });
                     if dispatch.recurrence.is_some() {
                         prop_assert_eq!(dispatch.kernel.arithmetic() == Arithmetic::Matrix, tiled && units.is_some());
@@ -222,10 +227,13 @@ proptest! {
 fn a_missing_step_is_seen() {
     let network = network(lstm(3, 4));
     let limits = PlanLimits::default();
-    let mut plan = plan(&network, RunShape::new(10, 2), &limits, &PlanOptions::default()).unwrap();
-    let step = plan.dispatches.iter_mut().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
+    let plan = Plan::new(&network, RunShape::new(10, 2), &limits, &PlanOptions::default()).unwrap();
+    let mut parts = PlanParts::of(&plan);
+    let mut dispatches = parts.dispatches.to_vec();
+    let step = dispatches.iter_mut().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
     step.recurrence.as_mut().unwrap().end -= 1;
-    assert_complete(&plan, &network, &limits);
+    parts.dispatches = &dispatches;
+    assert_parts_complete(&plan, &parts, &network, &limits);
 }
 
 #[test]
@@ -246,10 +254,10 @@ fn weights_are_packed_at_the_sizes_the_plan_counts() {
 fn packed_as_counted(network: &Network) {
     let sizes = weight_sizes(network, &PlanLimits::default());
     let packed = pack(network, &PlanLimits::default());
-    let plan = plan(network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let plan = Plan::new(network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     assert_eq!(packed.len(), sizes.len());
-    assert_eq!(plan.weights, sizes.len());
-    for ((packed, size), buffer) in packed.iter().zip(&sizes).zip(&plan.buffers) {
+    assert_eq!(PlanParts::of(&plan).weights, sizes.len());
+    for ((packed, size), buffer) in packed.iter().zip(&sizes).zip(PlanParts::of(&plan).buffers) {
         assert_eq!((&packed.label, packed.words.len()), (&size.label, size.words));
         assert_eq!((&buffer.label, buffer.bytes), (&size.label, 4 * size.words as u64));
     }
@@ -261,16 +269,16 @@ fn weights_come_apart_where_they_must() {
     let network = network(RecurrentSpec { bidirectional: true, ..lstm(64, 64) });
     let buffers = |max_binding| {
         let limits = PlanLimits { max_binding, ..PlanLimits::default() };
-        let plan = plan(&network, RunShape::new(3, 2), &limits, &PlanOptions::default()).unwrap();
+        let plan = Plan::new(&network, RunShape::new(3, 2), &limits, &PlanOptions::default()).unwrap();
         assert_complete(&plan, &network, &limits);
-        plan.buffers.iter().filter(|buffer| buffer.label.contains("W, U")).count()
+        PlanParts::of(&plan).buffers.iter().filter(|buffer| buffer.label.contains("W, U")).count()
     };
     // Each of W and U takes 64 KiB, for each direction.
     assert_eq!(buffers(256 << 10), 1);
     assert_eq!(buffers(255 << 10), 2);
     assert_eq!(buffers(64 << 10), 2);
     let limits = PlanLimits { max_binding: 63 << 10, ..PlanLimits::default() };
-    let error = plan(&network, RunShape::new(3, 2), &limits, &PlanOptions::default()).unwrap_err();
+    let error = Plan::new(&network, RunShape::new(3, 2), &limits, &PlanOptions::default()).unwrap_err();
     assert!(error.to_string().contains("lstm.l0 W, U"), "{error}");
 }
 
@@ -280,32 +288,32 @@ fn the_iterations_counted_are_the_loops_written() {
     let limits = PlanLimits { software: true, ..PlanLimits::default() };
     let iterations = |strategy, found: fn(&Kernel) -> bool| {
         let options = PlanOptions::default().strategy(strategy).four_rows(false).units(64);
-        let plan = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
-        plan.dispatches.iter().find(|dispatch| found(&dispatch.kernel)).unwrap().iterations
+        let plan = Plan::new(&network, RunShape::new(3, 2), &limits, &options).unwrap();
+        PlanParts::of(&plan).dispatches.iter().find(|dispatch| found(&dispatch.kernel)).unwrap().iterations
     };
     let step = |strategy| iterations(strategy, |kernel| kernel.recurrent().is_some());
     // K = 100 in two slices with 20 loading iterations, 100 sums, 64 results.
-    let linear = iterations(planning::Strategy::Step, |kernel| matches!(kernel, Kernel::Linear(_)));
+    let linear = iterations(Strategy::Step, |kernel| matches!(kernel, Kernel::Linear(_)));
     assert_eq!(linear, 2 * 21 + 100 + 64);
     // In slices of 16, each one outer, 10 loading and 16 summing iterations, then 16 results.
     assert_eq!(Tiling::Square.iterations(100, 1), 7 * 27 + 16);
     // 100 in slices of 32, for each 32 rows and 32 columns brought by 32 invocations, 4 products; then 4 blocks of 8 rows.
     assert_eq!(Tiling::Matrix(MatrixSide::Eight).iterations(100, 8), 4 * (1 + 32 + 32 + 4) + 4 * (1 + 8));
     // 18 quads in one slice: a loading iteration or two (one is counted for luck) with 4 numbers, 18 sums, 1 spare.
-    assert_eq!(step(planning::Strategy::Step), 1 + 5 * 2 + 18 + 1);
+    assert_eq!(step(Strategy::Step), 1 + 5 * 2 + 18 + 1);
     // 70 in slices of 64: 4 rounds of loading 4 rows for 16 invocations, 16 quads; then 4 rows.
-    assert_eq!(step(planning::Strategy::Tile), 2 * (1 + 5 + 16) + 4);
+    assert_eq!(step(Strategy::Tile), 2 * (1 + 5 + 16) + 4);
     // Bringing h in, 3 steps of two blocks of 18 quads and a turn, taking h out.
-    assert_eq!(step(planning::Strategy::Sequence), 2 + 1 + 3 * (1 + 2 * (1 + 18) + 1) + 2);
+    assert_eq!(step(Strategy::Sequence), 2 + 1 + 3 * (1 + 2 * (1 + 18) + 1) + 2);
     // The same unrolled: 18 quads of weights are brought, and three quads of h at each step; nothing else is a loop.
     let limits = PlanLimits { subgroup: 8, ..limits };
-    let options = PlanOptions::default().strategy(planning::Strategy::Sequence).held(true);
-    let unrolled = plan(&network, RunShape::new(3, 2), &limits, &options).unwrap();
-    let unrolled = unrolled.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
+    let options = PlanOptions::default().strategy(Strategy::Sequence).held(true);
+    let unrolled = Plan::new(&network, RunShape::new(3, 2), &limits, &options).unwrap();
+    let unrolled = PlanParts::of(&unrolled).dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
     assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled(Blocks::Four));
     assert_eq!(unrolled.iterations, 18 + 1 + 1 + 3 * (1 + (1 + 3) + 1) + 1);
     // Three passes over 5 columns by 64 invocations, two reductions.
-    assert_eq!(iterations(planning::Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
+    assert_eq!(iterations(Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
 }
 
 /// On a software adapter no dispatch may reach the silent stop; on hardware there is none.
@@ -320,28 +328,30 @@ fn the_loop_limit_binds_software_only() {
     };
     let network = Network::random(spec(vec![LayerSpec::Dense(dense)]), 1).unwrap();
     let software = PlanLimits { software: true, ..PlanLimits::default() };
-    let error = plan(&network, RunShape::new(1, 1), &software, &PlanOptions::default()).unwrap_err();
+    let error = Plan::new(&network, RunShape::new(1, 1), &software, &PlanOptions::default()).unwrap_err();
     let Error::TooLarge { what, needed, limit, .. } = error else { panic!("{error}") };
     assert_eq!(
         (what.as_str(), needed, limit),
         ("dense: loop iterations of one invocation", 93_038, SOFTWARE_LOOP_LIMIT)
     );
-    assert!(plan(&network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).is_ok());
+    assert!(Plan::new(&network, RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).is_ok());
 }
 
 #[test]
 fn the_projection_is_cut_where_it_would_not_fit() {
     let network = network(lstm(8, 64));
     let of = |steps, limits: &PlanLimits, options: &PlanOptions| {
-        plan(&network, RunShape::new(steps, 4), limits, options).unwrap()
+        Plan::new(&network, RunShape::new(steps, 4), limits, options).unwrap()
     };
     let whole = of(100, &PlanLimits::default(), &PlanOptions::default());
     assert!(!whole.reasons.iter().any(|reason| reason.contains("at a time")));
     // One step takes 4 rows of 256 numbers of 4 bytes.
     let cut = of(100, &PlanLimits::default(), &PlanOptions::default().projection_budget(30 * 4096));
     assert!(cut.reasons.iter().any(|reason| reason.contains("30 of 100 timesteps at a time")), "{cut}");
-    let projections =
-        cut.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Linear(_)) && cut.stages[d.stage] == "lstm.l0");
+    let projections = PlanParts::of(&cut)
+        .dispatches
+        .iter()
+        .filter(|d| matches!(d.kernel, Kernel::Linear(_)) && cut.stages[d.stage] == "lstm.l0");
     assert_eq!(projections.map(|dispatch| dispatch.rows).collect::<Vec<_>>(), [120, 120, 120, 40]);
     let small = PlanLimits { max_binding: 114_688, ..PlanLimits::default() };
     assert!(of(100, &small, &PlanOptions::default()).reasons.iter().any(|r| r.contains("26 of 100")));
@@ -350,10 +360,10 @@ fn the_projection_is_cut_where_it_would_not_fit() {
 #[test]
 fn work_is_cut_into_submissions() {
     let network = network(lstm(64, 1024));
-    let plan = plan(&network, RunShape::new(500, 16), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let plan = Plan::new(&network, RunShape::new(500, 16), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     assert!(plan.submissions() > 4);
     let mut work = vec![0u64; plan.submissions()];
-    for dispatch in &plan.dispatches {
+    for dispatch in PlanParts::of(&plan).dispatches {
         work[dispatch.submission] += dispatch.work * u64::from(dispatch.repeat);
     }
     assert!(work.iter().all(|&work| work <= 4 << 30), "{work:?}");
@@ -363,18 +373,18 @@ fn work_is_cut_into_submissions() {
 #[test]
 fn the_plan_chooses_and_says_why() {
     let chosen = |layer: LayerSpec, batch: usize, limits: PlanLimits| {
-        let plan = plan(&around(layer), RunShape::new(20, batch), &limits, &PlanOptions::default()).unwrap();
+        let plan = Plan::new(&around(layer), RunShape::new(20, batch), &limits, &PlanOptions::default()).unwrap();
         let choice = &plan.choices[0];
         (choice.strategy, choice.stages, choice.reason.clone())
     };
     let one = |hidden, batch, limits| chosen(LayerSpec::Lstm(lstm(8, hidden)), batch, limits);
     let (hardware, software) = (PlanLimits::default(), PlanLimits { software: true, ..PlanLimits::default() });
     let (strategy, _, reason) = one(64, 1, hardware);
-    assert_eq!(strategy, planning::Strategy::Sequence);
+    assert_eq!(strategy, Strategy::Sequence);
     assert!(reason.starts_with("no launch per step, and U has at most 320.0 KiB to be read at each"), "{reason}");
-    assert_eq!(one(1024, 1, hardware).0, planning::Strategy::Step);
-    assert_eq!(one(1024, 64, hardware).0, planning::Strategy::Tile);
-    assert_eq!(one(64, 1, software).0, planning::Strategy::Sequence);
+    assert_eq!(one(1024, 1, hardware).0, Strategy::Step);
+    assert_eq!(one(1024, 64, hardware).0, Strategy::Tile);
+    assert_eq!(one(64, 1, software).0, Strategy::Sequence);
     // Where a software adapter can, U is brought to private memory.
     let unrolls = PlanLimits { subgroup: 8, unrolls: true, ..software };
     let lavapipe = PlanLimits { max_invocations: 1024, max_workgroup_memory: 32 << 10, ..unrolls };
@@ -395,15 +405,15 @@ fn the_plan_chooses_and_says_why() {
     let many =
         PlanLimits { resident_workgroups: 132, max_invocations: 1024, max_workgroup_memory: 48 << 10, ..hardware };
     let (strategy, _, reason) = one(1024, 1, many);
-    assert_eq!(strategy, planning::Strategy::Resident);
+    assert_eq!(strategy, Strategy::Resident);
     assert!(reason.contains("132 workgroups run at once") && reason.contains("weights in registers"), "{reason}");
     let stacked = LayerSpec::Lstm(RecurrentSpec { num_layers: 3, ..lstm(8, 512) });
     let (strategy, stages, reason) = chosen(stacked, 1, hardware);
-    assert_eq!((strategy, stages), (planning::Strategy::Wavefront, 3));
+    assert_eq!((strategy, stages), (Strategy::Wavefront, 3));
     assert!(reason.contains("T+2 dispatches"), "{reason}");
     // A projection takes two kernels a step, which only the step has.
     let projected = LayerSpec::Lstm(RecurrentSpec { proj_size: 5, ..lstm(8, 64) });
-    assert_eq!(chosen(projected, 1, many).0, planning::Strategy::Step);
+    assert_eq!(chosen(projected, 1, many).0, Strategy::Step);
 }
 
 /// Dispatches that the strategies promise, projections aside.
@@ -412,11 +422,11 @@ fn dispatches_are_as_few_as_promised() {
     let count = |layer: RecurrentSpec, strategy| {
         let limits = PlanLimits { resident_workgroups: 64, ..PlanLimits::default() };
         let options = PlanOptions::default().strategy(strategy);
-        let plan = plan(&network(layer), RunShape::new(100, 2), &limits, &options).unwrap();
-        let steps = plan.dispatches.iter().filter(|dispatch| dispatch.recurrence.is_some());
+        let plan = Plan::new(&network(layer), RunShape::new(100, 2), &limits, &options).unwrap();
+        let steps = PlanParts::of(&plan).dispatches.iter().filter(|dispatch| dispatch.recurrence.is_some());
         steps.map(|dispatch| dispatch.repeat).sum::<u32>()
     };
-    use planning::Strategy::{Resident, Sequence, Step, Tile, Wavefront};
+    use Strategy::{Resident, Sequence, Step, Tile, Wavefront};
     assert_eq!(count(lstm(8, 64), Step), 100);
     assert_eq!(count(lstm(8, 64), Tile), 100);
     assert_eq!(count(lstm(8, 64), Sequence), 1);
@@ -428,24 +438,24 @@ fn dispatches_are_as_few_as_promised() {
 #[test]
 fn a_strategy_that_cannot_run_says_why() {
     let refused = |layer: LayerSpec, limits: PlanLimits, options: PlanOptions| {
-        let error = plan(&around(layer), RunShape::new(9, 2), &limits, &options).unwrap_err();
+        let error = Plan::new(&around(layer), RunShape::new(9, 2), &limits, &options).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         error.to_string()
     };
     let forced = |strategy| PlanOptions::default().strategy(strategy);
     let limits = PlanLimits::default();
     let projected = LayerSpec::Lstm(RecurrentSpec { proj_size: 5, ..lstm(8, 64) });
-    let error = refused(projected, limits, forced(planning::Strategy::Sequence));
+    let error = refused(projected, limits, forced(Strategy::Sequence));
     assert!(
         error.contains("lstm.l0") && error.contains("strategy sequence") && error.contains("two dispatches"),
         "{error}"
     );
-    let error = refused(LayerSpec::Lstm(lstm(8, 64)), limits, forced(planning::Strategy::Wavefront));
+    let error = refused(LayerSpec::Lstm(lstm(8, 64)), limits, forced(Strategy::Wavefront));
     assert!(error.contains("stacked levels"), "{error}");
-    let error = refused(LayerSpec::Lstm(lstm(8, 2000)), limits, forced(planning::Strategy::Sequence));
+    let error = refused(LayerSpec::Lstm(lstm(8, 2000)), limits, forced(Strategy::Sequence));
     assert!(error.contains("workgroup memory"), "{error}");
     let few = PlanLimits { resident_workgroups: 2, ..limits };
-    let error = refused(LayerSpec::Lstm(lstm(8, 2000)), few, forced(planning::Strategy::Resident));
+    let error = refused(LayerSpec::Lstm(lstm(8, 2000)), few, forced(Strategy::Resident));
     assert!(error.contains("2 workgroups"), "{error}");
     for (arithmetic, word) in [(Arithmetic::F16, "SHADER_F16"), (Arithmetic::Matrix, "no matrix units")] {
         let error = refused(LayerSpec::Lstm(lstm(8, 64)), limits, PlanOptions::default().arithmetic(arithmetic));
@@ -462,18 +472,19 @@ fn matrix_units_do_what_they_are_asked_for() {
     };
     let matrix = PlanOptions::default().arithmetic(Arithmetic::Matrix);
     let network = network(RecurrentSpec { output: RecurrentOutput::Last, ..lstm(40, 300) });
-    let planned = |steps, batch, options| plan(&network, RunShape::new(steps, batch), &limits, &options).unwrap();
-    let names =
-        |plan: &Plan| plan.dispatches.iter().map(|dispatch| dispatch.kernel.spec().name).collect::<Vec<_>>().join(", ");
+    let planned = |steps, batch, options| Plan::new(&network, RunShape::new(steps, batch), &limits, &options).unwrap();
+    let names = |plan: &Plan| {
+        PlanParts::of(plan).dispatches.iter().map(|dispatch| dispatch.kernel.spec().name).collect::<Vec<_>>().join(", ")
+    };
     let large = planned(3, 48, matrix);
     assert_eq!(names(&large), "embedding, linear matrix 16, lstm tile matrix 16, linear matrix 16, softmax");
-    let tile = large.dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
+    let tile = PlanParts::of(&large).dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
     let constants = ["UNITS", "STRIPS", "BLOCKS", "SUBGROUP"].map(|name| tile.constant(name));
     // 16 units of 4 gates are 4 strips; 48 rows are 3 blocks.
     assert_eq!((constants, tile.workgroups), ([16, 4, 4, 32].map(Some), [19, 1, 1]));
     assert!(large.choices[0].reason.contains("on matrix units") && large.reasons[0].contains("16 x 16"), "{large}");
     // Two rows fill no unit; all timesteps of them, projected at once, do.
-    let small = planned(20, 2, matrix.strategy(planning::Strategy::Step));
+    let small = planned(20, 2, matrix.strategy(Strategy::Step));
     assert_eq!(names(&small), "embedding, linear matrix 16, lstm step, linear, softmax");
     assert!(small.choices[0].reason.contains("not on matrix units"), "{small}");
     let rounded =
@@ -488,7 +499,7 @@ fn matrix_units_do_what_they_are_asked_for() {
     let unasked = planned(3, 48, PlanOptions::default());
     assert!(!names(&unasked).contains("matrix") && unasked.roundings() == [StageRounding::default(); 4], "{unasked}");
     // No more blocks than there are sums for.
-    let error = plan(&network, RunShape::new(3, 48), &limits, &matrix.strategy(planning::Strategy::Tile).split(8));
+    let error = Plan::new(&network, RunShape::new(3, 48), &limits, &matrix.strategy(Strategy::Tile).split(8));
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "option split: expected at most 4 blocks of rows on matrix units, got 8");
 }
@@ -496,8 +507,9 @@ fn matrix_units_do_what_they_are_asked_for() {
 #[test]
 fn nothing_and_too_much_are_refused() {
     let network = network(lstm(8, 64));
-    let plan =
-        |steps, batch| plan(&network, RunShape::new(steps, batch), &PlanLimits::default(), &PlanOptions::default());
+    let plan = |steps, batch| {
+        Plan::new(&network, RunShape::new(steps, batch), &PlanLimits::default(), &PlanOptions::default())
+    };
     assert!(matches!(plan(0, 1), Err(Error::Shape { .. })));
     assert!(matches!(plan(1, 0), Err(Error::Shape { .. })));
     let error = plan(1 << 20, 1 << 20).unwrap_err();

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use gatefold::Arithmetic;
 use gatefold::network::Activation;
 use gatefold::network::WeightFormat;
-use gatefold::plan::{
-    Access, Arithmetic, Cells, Constant, ConstantValue, Constants, Held, Kernel, RecurrentKernel, Repetition, Rung,
+use gatefold::unstable::plan::{
+    Access, Cells, Constant, ConstantValue, Constants, Held, Kernel, RecurrentKernel, Repetition, Rung,
 };
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

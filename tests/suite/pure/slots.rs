@@ -1,9 +1,9 @@
 //! How states come from their slots and go back: the plan's moves, and the kernel's twin.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::plan::{Kernel, PlanLimits, ROW_WORKGROUP, RunShape, parts, plan, slot_moves};
-use gatefold::reference::{NO_SLOT, gather, scatter};
-use gatefold::{Error, Network, PlanOptions};
+use gatefold::unstable::plan::{Kernel, PlanParts, ROW_WORKGROUP, parts, slot_moves};
+use gatefold::unstable::reference::{NO_SLOT, gather, scatter};
+use gatefold::{Error, Network, Plan, PlanLimits, PlanOptions, RunShape};
 
 use crate::common::{lstm, spec};
 
@@ -18,14 +18,15 @@ fn network() -> Network {
 fn moves_stay_within_their_buffers() {
     let network = network();
     for (steps, batch, slots) in [(1, 1, 1), (2, 7, 100), (5, 1000, 1000), (6, 64, 9)] {
-        let run = plan(&network, RunShape::new(steps, batch), &PlanLimits::default(), &PlanOptions::default()).unwrap();
-        let all = parts(&run);
+        let run =
+            Plan::new(&network, RunShape::new(steps, batch), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+        let (all, inside) = (parts(&run), PlanParts::of(&run));
         assert_eq!(all.len(), 3 * 2 + 1, "h and c of three levels, h of the GRU");
         let moves = slot_moves(&run, slots, &PlanLimits::default()).unwrap();
         assert_eq!((moves.gather.len(), moves.scatter.len()), (all.len(), all.len()));
         for (index, part) in all.iter().enumerate() {
             let (gather, scatter) = (&moves.gather[index], &moves.scatter[index]);
-            let pool = run.buffers.len() + 1 + index;
+            let pool = inside.buffers.len() + 1 + index;
             for (dispatch, dense, first, slice) in
                 [(gather, 2, gather.output_row, part.start), (scatter, 1, scatter.input_row, part.end)]
             {
@@ -34,7 +35,7 @@ fn moves_stay_within_their_buffers() {
                 let row = u64::from(first);
                 assert_eq!(row * width * 4, slice.offset, "the first row is where the slice begins");
                 assert!((row + batch as u64) * width * 4 <= dispatch.bindings[dense].bytes);
-                assert_eq!(dispatch.bindings[dense], run.whole(slice.buffer));
+                assert_eq!(dispatch.bindings[dense], inside.whole(slice.buffer));
                 assert_eq!(dispatch.bindings[3 - dense], planned_pool(pool, slots as u64 * width * 4));
                 assert_eq!(dispatch.bindings[0].bytes, 4 * batch as u64);
                 let [x, y, z] = dispatch.workgroups.map(u64::from);
@@ -46,13 +47,13 @@ fn moves_stay_within_their_buffers() {
     }
 }
 
-fn planned_pool(buffer: usize, bytes: u64) -> gatefold::plan::Slice {
-    gatefold::plan::Slice { buffer, offset: 0, bytes }
+fn planned_pool(buffer: usize, bytes: u64) -> gatefold::unstable::plan::Slice {
+    gatefold::unstable::plan::Slice { buffer, offset: 0, bytes }
 }
 
 #[test]
 fn more_slots_than_can_be_bound_are_refused() {
-    let run = plan(&network(), RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let run = Plan::new(&network(), RunShape::new(1, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
     // The widest part is the GRU's h of 70 numbers.
     let most = usize::try_from(PlanLimits::default().max_binding / (70 * 4)).unwrap();
     slot_moves(&run, most, &PlanLimits::default()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatefold::plan::{Constants, Kernel, Repetition, Rung};
+use gatefold::unstable::plan::{Constants, Kernel, Repetition, Rung};
 use naga::ShaderStage;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::spv;

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use gatefold::network::LayerSpec;
-use gatefold::plan::{Arithmetic, Strategy};
 use gatefold::tuning::{Tuned, Tuning};
-use gatefold::{DeviceInfo, Error, Network, State, files};
+use gatefold::{Arithmetic, DeviceInfo, Error, Network, State, Strategy, files};
 
 use crate::common::{lstm, spec};
 

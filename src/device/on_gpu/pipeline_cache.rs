@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Device, Kind};
 use crate::base::error::{Error, Result};
 use crate::base::files;
+use crate::device::{Device, Kind};
 use crate::gpu::Context;
 use crate::gpu::pipeline_cache::{MAX_BYTES, is_given_back, opened, origin, sealed};
 

@@ -1,0 +1,48 @@
+//! What a device can do with the feature `gpu` alone: devices of the application taken over, adapters listed, what the
+//! driver compiled kept.
+
+mod pipeline_cache;
+
+use std::sync::Arc;
+
+use super::{Device, Kind};
+use crate::base::error::Result;
+use crate::gpu;
+
+impl Device {
+    /// Runs on a device that the application owns; its error and loss handlers stay untouched.
+    #[must_use]
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let info = gpu::info(&device.adapter_info());
+        let context = gpu::Context::from_parts(device, queue, &info, None);
+        Self::from_kind(info, Kind::Gpu(Arc::new(context)))
+    }
+
+    /// As [`Device::from_wgpu`], with the adapter that the device was opened from. It says what the matrix units of a
+    /// device with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP` multiply.
+    #[must_use]
+    pub fn from_wgpu_adapter(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let info = gpu::info(&adapter.get_info());
+        let units = gpu::matrix_units(adapter, device.features(), &device.limits());
+        let context = gpu::Context::from_parts(device, queue, &info, units);
+        Self::from_kind(info, Kind::Gpu(Arc::new(context)))
+    }
+
+    /// Measures how many of the largest workgroups run at the same time; `None` on the CPU. On a
+    /// GPU the plan asks by itself before workgroups wait for each other.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn workgroups_at_once(&self) -> Result<Option<u32>> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(None),
+            Kind::Gpu(context) => context.workgroups_at_once().map(Some),
+        }
+    }
+
+    /// Every adapter on every backend, with what matters to gatefold.
+    #[must_use]
+    pub fn adapters() -> Vec<gpu::AdapterReport> {
+        pollster::block_on(gpu::reports())
+    }
+}

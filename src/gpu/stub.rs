@@ -1,0 +1,163 @@
+//! What stands in for `gpu` in a build without the feature: the same names, and nothing that could ever exist. So the
+//! rooms above have one text for both builds, and the compiler drops what would go on with a GPU.
+#![allow(dead_code, reason = "nothing here is ever made or read")]
+
+use std::sync::Arc;
+
+use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
+use crate::base::error::Result;
+use crate::counters::Meter;
+use crate::data::input::Checked;
+use crate::data::run::{Raw, RunRequest, Wait};
+use crate::data::state::State;
+use crate::measured::Tuning;
+use crate::network::Network;
+use crate::plan::{MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape};
+
+/// Has no value, nor has what holds it.
+#[derive(Debug)]
+enum Never {}
+
+#[derive(Debug)]
+pub(crate) struct Context(Never);
+
+#[derive(Debug)]
+pub(crate) struct Engine(Never);
+
+#[derive(Debug)]
+pub(crate) struct Slots(Never);
+
+pub(crate) struct Chooser(Never);
+
+pub(crate) struct Lister(Never);
+
+pub(crate) struct Pending<'a>(&'a Engine);
+
+pub(crate) enum Start<'a> {
+    Slots(&'a mut Slots, &'a [u32]),
+}
+
+pub(crate) struct Rows<'a> {
+    pub slots: &'a [u32],
+    pub tokens: &'a [u32],
+    pub progress: &'a [u32],
+}
+
+/// Every choice leads to the CPU, or nowhere.
+pub(crate) async fn open(choice: &DeviceChoice, _: DeviceOptions) -> Result<Option<(DeviceInfo, Context)>> {
+    choice.narrowed(None, None).select(&[]).map(|_| None)
+}
+
+pub(crate) async fn bandwidth(context: &Context) -> Result<f64> {
+    match context.0 {}
+}
+
+impl Context {
+    pub fn limits(&self) -> PlanLimits {
+        match self.0 {}
+    }
+
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        match self.0 {}
+    }
+}
+
+impl Engine {
+    pub async fn new(
+        context: Arc<Context>,
+        _: &Network,
+        _: PlanOptions,
+        _: Option<&Arc<Tuning>>,
+        _: Arc<Meter>,
+    ) -> Result<Self> {
+        match context.0 {}
+    }
+
+    pub fn check(&self) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn same_device(&self, _: &Self) -> bool {
+        match self.0 {}
+    }
+
+    pub fn plan(&self, _: RunShape) -> Result<Plan> {
+        match self.0 {}
+    }
+
+    pub async fn run(&self, _: &Checked<'_>, _: Option<&State>, _: RunRequest, _: Wait) -> Result<Raw> {
+        match self.0 {}
+    }
+
+    pub async fn submit(&self, _: &Checked<'_>, _: Start<'_>, _: RunRequest) -> Result<Pending<'_>> {
+        match self.0 {}
+    }
+
+    pub fn chooser(&self, _: &Slots, _: &Rows<'_>, _: &[u32], _: usize, _: usize) -> Result<Chooser> {
+        match self.0 {}
+    }
+
+    pub fn choose(&self, _: &Chooser, _: usize) -> Result<Vec<u32>> {
+        match self.0 {}
+    }
+
+    pub fn chosen(&self, _: &Chooser) -> Result<Vec<u32>> {
+        match self.0 {}
+    }
+
+    pub fn lister(&self, _: &Slots, _: usize, _: usize) -> Result<Lister> {
+        match self.0 {}
+    }
+
+    pub fn list(&self, _: &Lister, _: &[u32], _: &[u32], _: &[u32]) -> Result<Vec<u32>> {
+        match self.0 {}
+    }
+}
+
+impl Slots {
+    pub fn new(engine: &Engine, _: usize, _: usize) -> Result<Self> {
+        match engine.0 {}
+    }
+
+    pub fn most(engine: &Engine) -> usize {
+        match engine.0 {}
+    }
+
+    pub fn bytes(&self) -> u64 {
+        match self.0 {}
+    }
+
+    pub fn grown(&self, _: &Engine, _: usize, _: usize) -> Result<Self> {
+        match self.0 {}
+    }
+
+    pub fn write(&self, _: &Engine, _: u32, _: &State) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn copy(&self, _: &Engine, _: &[(u32, u32)]) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn copy_from(&self, _: &Engine, _: &Self, _: &[u32], _: &[u32]) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn read<'a>(&self, _: &'a Engine, _: u32) -> Result<Pending<'a>> {
+        match self.0 {}
+    }
+}
+
+impl Pending<'_> {
+    pub fn wait(self) -> Result<Raw> {
+        match self.0.0 {}
+    }
+
+    pub async fn resolve(self) -> Result<Raw> {
+        match self.0.0 {}
+    }
+
+    pub fn forget(self) {
+        match self.0.0 {}
+    }
+}

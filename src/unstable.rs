@@ -1,0 +1,34 @@
+//! What gatefold is made of, for its own command, tests and benchmarks, and for those who want to look. **Any release may
+//! change or remove anything here**, also one that changes nothing else: there is no promise of a version behind this
+//! door. Everything outside it keeps to semantic versioning.
+
+/// What a device is told to do: the parts of a [`Plan`](crate::Plan), the table of kernels, packed weights.
+///
+/// ```
+/// use gatefold::network::{LayerSpec, RecurrentSpec};
+/// use gatefold::unstable::plan::PlanParts;
+/// use gatefold::{Network, NetworkSpec, Plan, PlanLimits, PlanOptions, RunShape};
+///
+/// let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 8))];
+/// let network = Network::random(NetworkSpec { format: 1, layers, text: None, labels: vec![] }, 1)?;
+/// let plan = Plan::new(&network, RunShape::new(5, 1), &PlanLimits::default(), &PlanOptions::default())?;
+/// println!("{plan}"); // stable: what will be done, and why
+/// let parts = PlanParts::of(&plan); // not stable
+/// assert_eq!(parts.dispatches.iter().map(|one| u64::from(one.repeat)).sum::<u64>(), plan.dispatch_count());
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+pub mod plan {
+    pub use crate::plan::{
+        Access, Binding, Blocks, BufferId, BufferSpec, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells, Constant,
+        ConstantValue, Constants, Dispatch, Exchange, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,
+        MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_REPEAT, PARAMS_SIZE, PackedWeight, PlanParts, ProductKernel,
+        ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, SOFTWARE_LOOP_LIMIT, Slice, SlotMoves, StateBuffers,
+        StatePart, Steps, Tiling, WeightSize, candidates, choose, pack, parts, slot_moves, steps_at_once, weight_sizes,
+    };
+}
+
+/// The plain twin of every kernel, in f32 and f64: what is right. Stems as in `shaders/`. [`verify()`](crate::verify())
+/// compares a device with it.
+pub mod reference {
+    pub use crate::reference::*;
+}
