@@ -8,9 +8,9 @@ use crate::base::room::room;
 use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
+use crate::host::Reference;
 use crate::network::{Network, Stage, StageRounding};
 use crate::plan::Arithmetic;
-use crate::reference::Reference;
 use crate::session::Session;
 
 /// The result of [`verify`].

@@ -15,9 +15,9 @@ use super::worker::{Worker, help};
 use crate::base::bits;
 use crate::base::lock::lock;
 use crate::data::state::LayerState;
-use crate::host::Flow;
 use crate::network::fold::{self, Biases};
 use crate::network::{Cell, Network, Recurrence, RecurrentStage, Role, Stage, gates};
+use crate::reference::Flow;
 use crate::reference::stands_still;
 
 /// One direction's weights.

@@ -1,7 +1,9 @@
-//! Runs the stages of a network on the host, one after the other. The caller, the reference or the CPU device,
-//! passes the function that computes a stage.
+//! Runs the stages of a network on the host, one after the other. [`Reference`] and the CPU device pass the function
+//! that computes a stage.
 
+mod forward;
 mod walk;
 
+pub use forward::Reference;
 pub use walk::Forward;
-pub(crate) use walk::{Flow, Memory, begin, product, walk};
+pub(crate) use walk::{Memory, begin, product, walk};

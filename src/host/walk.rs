@@ -8,8 +8,9 @@ use crate::base::room::room;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Source, Stage, StageKind};
+use crate::reference::Flow;
 
-/// What [`Reference::forward`](crate::reference::Reference::forward) computed, time-major.
+/// What [`Reference::forward`](super::Reference::forward) computed, time-major.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Forward<F> {
@@ -17,19 +18,6 @@ pub struct Forward<F> {
     pub stages: Vec<Vec<F>>,
     /// Final state of every recurrent layer.
     pub state: State<F>,
-}
-
-/// What a stage reads.
-pub(crate) struct Flow<'a, F> {
-    /// One or several `[T, B, N]` or `[B, N]`.
-    pub inputs: &'a [&'a [F]],
-    /// The network's tokens `[T, B]`, if it reads any.
-    pub tokens: &'a [u32],
-    /// Timesteps of the input.
-    pub steps: usize,
-    pub batch: usize,
-    /// Bits `[T, B]`, where they fit the input's timesteps.
-    pub mask: Option<&'a [u32]>,
 }
 
 /// What a run computes, and memory for the next.

@@ -8,7 +8,6 @@ use super::weights::DirectionWeights;
 use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
-use crate::data::state::LayerState;
 use crate::network::{Activation, Direction, MaskedOutput, Norms, Recurrence, RecurrentStage, Rounding, StageRounding};
 
 /// What a step of a recurrence does beyond its sums; an LSTM has N = 3 functions, a GRU 2, a plain RNN 1.
@@ -48,7 +47,7 @@ pub(super) fn bounded<F: Real>(bound: Option<f32>, x: F) -> F {
 
 /// Sizes of one run of a level.
 #[derive(Clone, Copy)]
-pub(super) struct LevelShape<'a> {
+pub(crate) struct LevelShape<'a> {
     /// Name of the stage, for errors.
     pub label: &'a str,
     pub steps: usize,
@@ -59,13 +58,14 @@ pub(super) struct LevelShape<'a> {
     pub rounding: StageRounding,
 }
 
-/// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`.
-pub(super) fn level<F: Real>(
+/// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`, with its layer's h and c
+/// `[L*D, B, H]`, c empty where the cell has none.
+pub(crate) fn level<F: Real>(
     shape: LevelShape<'_>,
     stage: &RecurrentStage,
     weights: &[DirectionWeights<F>],
     input: &[F],
-    state: &mut LayerState<F>,
+    (state_h, state_c): (&mut [F], &mut [F]),
 ) -> Result<Vec<F>> {
     let LevelShape { steps, batch, sequence_out, .. } = shape;
     let (hidden, width) = (stage.hidden_size, stage.state_size());
@@ -76,9 +76,9 @@ pub(super) fn level<F: Real>(
         let projected =
             linear(&factors(input, shape.rounding.input), &weights.input, &weights.biases.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
-        let h = &mut state.h[row_of_state * batch * width..][..batch * width];
+        let h = &mut state_h[row_of_state * batch * width..][..batch * width];
         let c = if stage.cell().keeps_c() {
-            &mut state.c[row_of_state * batch * hidden..][..batch * hidden]
+            &mut state_c[row_of_state * batch * hidden..][..batch * hidden]
         } else {
             &mut []
         };
@@ -146,7 +146,7 @@ impl<F> DirectionWeights<F> {
 }
 
 /// What is multiplied: `numbers`, or what `rounding` makes of them.
-pub(super) fn factors<F: Real>(numbers: &[F], rounding: Rounding) -> Cow<'_, [F]> {
+pub(crate) fn factors<F: Real>(numbers: &[F], rounding: Rounding) -> Cow<'_, [F]> {
     if rounding.numbers { numbers.iter().map(|x| x.to_half()).collect() } else { Cow::Borrowed(numbers) }
 }
 

@@ -3,8 +3,20 @@
 use super::weights::StageWeights;
 use super::{Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
 use crate::base::error::{Error, Result};
-use crate::host::Flow;
 use crate::network::{Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging};
+
+/// What a stage reads.
+pub(crate) struct Flow<'a, F> {
+    /// One or several `[T, B, N]` or `[B, N]`.
+    pub inputs: &'a [&'a [F]],
+    /// The network's tokens `[T, B]`, if it reads any.
+    pub tokens: &'a [u32],
+    /// Timesteps of the input.
+    pub steps: usize,
+    pub batch: usize,
+    /// Bits `[T, B]`, where they fit the input's timesteps.
+    pub mask: Option<&'a [u32]>,
+}
 
 /// Every stage but recurrent levels.
 pub(crate) fn stateless<F: Real>(

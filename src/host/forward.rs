@@ -1,15 +1,13 @@
-//! A whole network, by the twins of its stages.
+//! A whole network by the reference: the twins of its stages, one after the other.
 
-use super::Real;
-use super::recurrent::{LevelShape, factors, level};
-use super::stage::stateless;
-use super::weights::StageWeights;
+use super::{Forward, Memory, begin, product, walk};
+use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
-use crate::host::{Flow, Forward, Memory, begin, product, walk};
 use crate::network::{Network, StageKind, StageRounding};
+use crate::reference::{Flow, LevelShape, StageWeights, factors, level, stateless};
 
 /// A network prepared for the CPU in `F`.
 #[derive(Clone, Debug)]
@@ -75,7 +73,7 @@ impl<F: Real> Reference<F> {
                         rounding,
                     };
                     let state = &mut state.layers[recurrent.layer];
-                    *output = level(shape, recurrent, directions, flow.inputs[0], state)?;
+                    *output = level(shape, recurrent, directions, flow.inputs[0], (&mut state.h, &mut state.c))?;
                     Ok(())
                 }
                 (_, weights @ StageWeights::Matrix { .. }) => {
