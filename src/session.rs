@@ -12,7 +12,7 @@ use crate::cpu;
 use crate::data::input::{Checked, Input, swap_outer};
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
-use crate::device::{Device, Kind};
+use crate::device::{Device, DeviceHandle};
 use crate::gpu;
 use crate::network::{Axis, Network};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
@@ -29,18 +29,18 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Engine {
-    Cpu(cpu::Engine),
-    Gpu(Box<gpu::Engine>, Fallback),
+    Cpu(cpu::CpuEngine),
+    Gpu(Box<gpu::GpuEngine>, Fallback),
 }
 
 /// CPU fallback, created the first time tuning prefers the CPU.
-type Fallback = OnceLock<(cpu::Engine, Arc<DeviceInfo>)>;
+type Fallback = OnceLock<(cpu::CpuEngine, Arc<DeviceInfo>)>;
 
 /// Where a run is done.
-enum Place<'a> {
+enum RunTarget<'a> {
     /// On this CPU, which is named if it is not the session's device.
-    Cpu(&'a cpu::Engine, Option<&'a Arc<DeviceInfo>>),
-    Gpu(&'a gpu::Engine),
+    Cpu(&'a cpu::CpuEngine, Option<&'a Arc<DeviceInfo>>),
+    Gpu(&'a gpu::GpuEngine),
 }
 
 /// The answer of a run.
@@ -111,9 +111,11 @@ impl Session {
         room(|| "weights on a device".into(), network.parameters().saturating_mul(2), size_of::<f32>())?;
         let network = Arc::new(network.clone());
         let engine = match device.kind() {
-            Kind::Cpu(cpu) => Engine::Cpu(cpu::Engine::new(*cpu, &network)),
-            Kind::Gpu(context) => Engine::Gpu(
-                Box::new(gpu::Engine::new(context.clone(), &network, options, device.tuning(), meter.clone()).await?),
+            DeviceHandle::Cpu(cpu) => Engine::Cpu(cpu::CpuEngine::new(*cpu, &network)),
+            DeviceHandle::Gpu(context) => Engine::Gpu(
+                Box::new(
+                    gpu::GpuEngine::new(context.clone(), &network, options, device.tuning(), meter.clone()).await?,
+                ),
                 Fallback::new(),
             ),
         };
@@ -170,8 +172,8 @@ impl Session {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
         let (engine, fallback) = match self.place(&checked) {
-            Place::Cpu(engine, fallback) => (engine, fallback),
-            Place::Gpu(_) => {
+            RunTarget::Cpu(engine, fallback) => (engine, fallback),
+            RunTarget::Gpu(_) => {
                 *output = self.run(input, state)?;
                 return Ok(());
             }
@@ -233,7 +235,7 @@ impl Session {
     }
 
     /// The engine, on a GPU.
-    pub(crate) fn gpu(&self) -> Option<&gpu::Engine> {
+    pub(crate) fn gpu(&self) -> Option<&gpu::GpuEngine> {
         match &self.engine {
             Engine::Cpu(_) => None,
             Engine::Gpu(engine, _) => Some(engine),
@@ -241,7 +243,7 @@ impl Session {
     }
 
     /// As [`Session::gpu`], for what the CPU cannot do.
-    pub(crate) fn engine(&self) -> Result<&gpu::Engine> {
+    pub(crate) fn engine(&self) -> Result<&gpu::GpuEngine> {
         self.gpu().ok_or_else(|| self.no_gpu())
     }
 
@@ -263,7 +265,7 @@ impl Session {
 
     async fn raw(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest, wait: Wait) -> Result<Raw> {
         match self.place(input) {
-            Place::Cpu(engine, fallback) => {
+            RunTarget::Cpu(engine, fallback) => {
                 self.count(input, fallback);
                 engine.forward(input, state, |forward| {
                     let stages = if request.trace {
@@ -275,7 +277,7 @@ impl Session {
                     Raw { stages, state, fallback, ..Raw::default() }
                 })
             }
-            Place::Gpu(engine) => engine.run(input, state, request, wait).await,
+            RunTarget::Gpu(engine) => engine.run(input, state, request, wait).await,
         }
     }
 
@@ -294,17 +296,17 @@ impl Session {
     }
 
     /// Where a run is done: on the session's device, or on this CPU where tuning prefers it.
-    fn place(&self, input: &Checked<'_>) -> Place<'_> {
+    fn place(&self, input: &Checked<'_>) -> RunTarget<'_> {
         match &self.engine {
-            Engine::Cpu(engine) => Place::Cpu(engine, None),
+            Engine::Cpu(engine) => RunTarget::Cpu(engine, None),
             Engine::Gpu(engine, fallback) => {
-                let Some(why) = self.prefers_cpu(input.steps, input.batch) else { return Place::Gpu(engine) };
+                let Some(why) = self.prefers_cpu(input.steps, input.batch) else { return RunTarget::Gpu(engine) };
                 let (engine, info) = fallback.get_or_init(|| {
                     log::info!("runs of T = {}, B = {} go to the CPU: {why}", input.steps, input.batch);
                     let device = Device::cpu();
-                    (cpu::Engine::new(cpu::Cpu::best(), &self.network), device.info().clone())
+                    (cpu::CpuEngine::new(cpu::Cpu::best(), &self.network), device.info().clone())
                 });
-                Place::Cpu(engine, Some(info))
+                RunTarget::Cpu(engine, Some(info))
             }
         }
     }

@@ -28,8 +28,8 @@ const MOST_NAMES: usize = 100;
 /// [`Error::Io`] with `path`.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = match place(path) {
-        Ok(Place::Direct) => fs::write(path, bytes),
-        Ok(Place::File(target)) => {
+        Ok(WriteTarget::Direct) => fs::write(path, bytes),
+        Ok(WriteTarget::File(target)) => {
             Temporary::beside(&target).and_then(|temporary| temporary.fill(bytes)?.replace(&target))
         }
         Err(error) => Err(error),
@@ -70,37 +70,37 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 /// [`Error::Io`] with `path`.
 pub fn check(path: &Path) -> Result<()> {
     let checked = match place(path) {
-        Ok(Place::Direct) => Ok(()),
-        Ok(Place::File(target)) if target.is_dir() => Err(ErrorKind::IsADirectory.into()),
-        Ok(Place::File(target)) => Temporary::beside(&target).map(drop),
+        Ok(WriteTarget::Direct) => Ok(()),
+        Ok(WriteTarget::File(target)) if target.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(WriteTarget::File(target)) => Temporary::beside(&target).map(drop),
         Err(error) => Err(error),
     };
     checked.map_err(|source| Error::Io { path: path.into(), source })
 }
 
 /// Where the bytes for a path go.
-enum Place {
+enum WriteTarget {
     /// Into the device or pipe that is there.
     Direct,
     /// Into a regular file of this name, which is no link.
     File(PathBuf),
 }
 
-fn place(path: &Path) -> io::Result<Place> {
+fn place(path: &Path) -> io::Result<WriteTarget> {
     match fs::metadata(path) {
-        Ok(there) if !there.is_file() && !there.is_dir() => return Ok(Place::Direct),
+        Ok(there) if !there.is_file() && !there.is_dir() => return Ok(WriteTarget::Direct),
         _ => {}
     }
     let mut target = path.to_owned();
     for _ in 0..MOST_LINKS {
         // Links of /proc, such as /dev/stdout leads to, stand for open files.
         if target.starts_with("/proc") {
-            return Ok(Place::Direct);
+            return Ok(WriteTarget::Direct);
         }
         match fs::read_link(&target) {
             Ok(link) => target = folder(&target).join(link),
             // Not a link, or nothing there: other errors are found when the file is written.
-            Err(_) => return Ok(Place::File(target)),
+            Err(_) => return Ok(WriteTarget::File(target)),
         }
     }
     Err(io::Error::other(format!("expected at most {MOST_LINKS} symbolic links to a file")))
@@ -278,7 +278,7 @@ impl Turn {
     pub fn wait(path: &Path) -> Result<Self> {
         // A link and the file that it points at have one lock.
         let place = place(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        let mut name = if let Place::File(target) = place { target } else { path.into() }.into_os_string();
+        let mut name = if let WriteTarget::File(target) = place { target } else { path.into() }.into_os_string();
         name.push(".lock");
         let lock = PathBuf::from(name);
         let failed = |source| Error::Io { path: lock.clone(), source };

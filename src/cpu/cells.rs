@@ -10,7 +10,7 @@ use crate::network::{Activation, Direction, Recurrence, RecurrentStage, gates};
 
 /// The options of a step that are the same in all of a direction.
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(super) struct CellOptions {
     /// Gates, candidate, output; as many as the cell has.
     pub activations: [Activation; 3],
     pub clip: Option<f32>,
@@ -22,7 +22,7 @@ pub(super) struct Options {
     usual: bool,
 }
 
-impl Options {
+impl CellOptions {
     pub fn new(direction: &Direction, stage: &RecurrentStage) -> Self {
         let (coupled, cell_clip) = match stage.recurrence {
             Recurrence::Lstm { coupled, cell_clip, .. } => (coupled, cell_clip),
@@ -69,7 +69,7 @@ fn peep<S: Wide>(peepholes: Option<[S::f32s; 3]>, which: usize, sum: S::f32s, c:
 #[inline(always)]
 pub(super) fn lstm<S: Wide>(
     simd: S,
-    options: &Options,
+    options: &CellOptions,
     sums: [S::f32s; 4],
     peepholes: Option<[S::f32s; 3]>,
     c: S::f32s,
@@ -94,19 +94,19 @@ pub(super) fn lstm<S: Wide>(
 
 /// A gate of a GRU, reset or update, from its pre-activation.
 #[inline(always)]
-pub(super) fn gate<S: Wide>(simd: S, options: &Options, sum: S::f32s) -> S::f32s {
+pub(super) fn gate<S: Wide>(simd: S, options: &CellOptions, sum: S::f32s) -> S::f32s {
     options.activate(simd, GATES, sum)
 }
 
 /// New h of a GRU from its update gate and its candidate's pre-activation.
 #[inline(always)]
-pub(super) fn gru<S: Wide>(simd: S, options: &Options, update: S::f32s, candidate: S::f32s, h: S::f32s) -> S::f32s {
+pub(super) fn gru<S: Wide>(simd: S, options: &CellOptions, update: S::f32s, candidate: S::f32s, h: S::f32s) -> S::f32s {
     let candidate = options.activate(simd, CANDIDATE, candidate);
     (S::f32s::splat(simd, 1.0) - update).mul_add(candidate, update * h)
 }
 
 /// New h of a plain RNN.
 #[inline(always)]
-pub(super) fn rnn<S: Wide>(simd: S, options: &Options, sum: S::f32s) -> S::f32s {
+pub(super) fn rnn<S: Wide>(simd: S, options: &CellOptions, sum: S::f32s) -> S::f32s {
     options.activate(simd, GATES, sum)
 }

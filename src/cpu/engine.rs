@@ -16,23 +16,23 @@ use crate::reference::{StageWeights, stateless, windows};
 
 /// A network's weights, packed.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct CpuEngine {
     cpu: Cpu,
     network: Arc<Network>,
-    stages: Vec<Packed>,
+    stages: Vec<PackedStage>,
     /// Memory of every run at once, kept between them.
     memory: Spares<Memory<f32>>,
 }
 
 #[derive(Debug)]
-enum Packed {
+enum PackedStage {
     Level(Level),
     Matrix(Matrix),
     /// What the reference does fast enough.
     Plain(StageWeights<f32>),
 }
 
-impl Engine {
+impl CpuEngine {
     pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
         Self { cpu, network: network.clone(), stages: stages.collect(), memory: Spares::new() }
@@ -73,19 +73,19 @@ impl Engine {
         let Cpu { token, threads } = self.cpu;
         walk(&self.network, checked, state, outputs, |index, stage, flow, state, output| {
             match (&self.stages[index], &stage.kind) {
-                (Packed::Level(level), StageKind::Recurrent(recurrent)) => {
+                (PackedStage::Level(level), StageKind::Recurrent(recurrent)) => {
                     let state = &mut state.layers[recurrent.layer];
                     on!(token, simd => level.run(simd, threads, flow, (state, slots), output));
                 }
-                (Packed::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
+                (PackedStage::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
                     let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, window);
                     on!(token, simd => matrix.run(simd, threads, &seen, output));
                 }
-                (Packed::Matrix(matrix), _) => {
+                (PackedStage::Matrix(matrix), _) => {
                     on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));
                 }
-                (Packed::Plain(weights), _) => stateless(stage, weights, flow, output)?,
-                (Packed::Level(_), _) => {
+                (PackedStage::Plain(weights), _) => stateless(stage, weights, flow, output)?,
+                (PackedStage::Level(_), _) => {
                     return Err(Error::network(&stage.label, "stage", "a recurrent level", &"another kind"));
                 }
             }
@@ -94,12 +94,12 @@ impl Engine {
     }
 }
 
-fn pack<S: Wide>(_: S, network: &Network, stage: &Stage) -> Packed {
+fn pack<S: Wide>(_: S, network: &Network, stage: &Stage) -> PackedStage {
     match &stage.kind {
-        StageKind::Recurrent(recurrent) => Packed::Level(Level::new::<S>(network, stage, recurrent)),
+        StageKind::Recurrent(recurrent) => PackedStage::Level(Level::new::<S>(network, stage, recurrent)),
         StageKind::Dense { activation } | StageKind::Conv1d { activation, .. } => {
-            Packed::Matrix(Matrix::new::<S>(network, stage, *activation))
+            PackedStage::Matrix(Matrix::new::<S>(network, stage, *activation))
         }
-        _ => Packed::Plain(StageWeights::new(network, stage)),
+        _ => PackedStage::Plain(StageWeights::new(network, stage)),
     }
 }

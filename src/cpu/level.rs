@@ -3,28 +3,28 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::cells::Options;
-use super::normalized::Norms;
-use super::packed::{Layout, Panels};
+use super::cells::CellOptions;
+use super::normalized::PackedNorms;
+use super::packed::{PanelLayout, Panels};
 use super::pool::together;
 use super::product::Kept;
 use super::simd::{Wide, lanes};
 use super::spares::Spares;
-use super::threads::{Ahead, Exchange, Share, Shares, Work};
+use super::threads::{Ahead, Share, Shares, ThreadExchange, WorkSize};
 use super::worker::{Worker, help};
 use crate::base::bits;
 use crate::base::lock::lock;
 use crate::data::state::LayerState;
 use crate::network::fold::{self, Biases};
 use crate::network::{Cell, Network, Recurrence, RecurrentStage, Role, Stage, gates};
-use crate::reference::Flow;
+use crate::reference::StageInput;
 use crate::reference::stands_still;
 
 /// One direction's weights.
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(super) struct DirectionPanels {
     pub reverse: bool,
-    pub options: Options,
+    pub options: CellOptions,
     /// `[I, G*H]`
     pub input: Panels,
     /// `[blocks, Q, lanes]`, what is added before the steps.
@@ -37,7 +37,7 @@ pub(super) struct Direction {
     /// the candidate; or empty.
     pub extra: Vec<f32>,
     /// Of a layer-normalized cell.
-    pub norms: Option<Norms>,
+    pub norms: Option<PackedNorms>,
     /// `[H, P]`
     pub projection: Option<Panels>,
 }
@@ -46,27 +46,27 @@ pub(super) struct Direction {
 #[derive(Debug)]
 pub(super) struct Level {
     pub stage: RecurrentStage,
-    pub directions: Vec<Direction>,
+    pub directions: Vec<DirectionPanels>,
     /// Units of a block.
     pub units: usize,
     pub blocks: usize,
     /// Numbers from a row of h to the next, while the level runs.
     pub h_stride: usize,
     sequence_out: bool,
-    scratch: Spares<Scratch>,
+    scratch: Spares<ThreadScratch>,
     meetings: Spares<Meeting>,
 }
 
 /// Where the threads of a run meet, kept between runs.
 #[derive(Debug, Default)]
 struct Meeting {
-    exchange: Exchange,
+    exchange: ThreadExchange,
     ahead: Ahead,
 }
 
 /// Memory of one thread, kept between runs.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(super) struct ThreadScratch {
     /// `[blocks of the share, rows of the chunk, Q, lanes]`
     pub projected: Vec<f32>,
     /// `[rows, h_stride]`, before and behind a step.
@@ -96,7 +96,7 @@ impl To {
 }
 
 /// A direction's state, before a run and behind it.
-pub(super) struct State<'a> {
+pub(super) struct DirectionState<'a> {
     /// `[B, H]` or `[B, P]`, of slots as many as there are
     pub h: &'a mut [f32],
     /// `[B, H]`, or empty
@@ -107,18 +107,18 @@ pub(super) struct State<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a, 's> {
     pub level: &'a Level,
-    pub direction: &'a Direction,
+    pub direction: &'a DirectionPanels,
     /// `[T, B, I]`
     pub input: &'a [f32],
     pub steps: usize,
     pub batch: usize,
     /// Bits `[T, B]`
     pub mask: Option<&'a [u32]>,
-    pub state: &'a Mutex<State<'s>>,
+    pub state: &'a Mutex<DirectionState<'s>>,
     /// Where in the state each row's own is, if not in their order.
     pub slots: Option<&'a [u32]>,
     /// Where the threads that share the units meet.
-    pub exchange: Option<&'a Exchange>,
+    pub exchange: Option<&'a ThreadExchange>,
     /// What is projected by another thread.
     pub ahead: Option<&'a Ahead>,
 }
@@ -139,14 +139,14 @@ impl Level {
         let lanes = lanes::<S>();
         let hidden = recurrent.hidden_size;
         let layout = match recurrent.cell() {
-            Cell::Rnn => Layout::plain(lanes, hidden),
-            cell => Layout::gates(lanes, 0, cell.gates(), hidden),
+            Cell::Rnn => PanelLayout::plain(lanes, hidden),
+            cell => PanelLayout::gates(lanes, 0, cell.gates(), hidden),
         };
         let units = if recurrent.cell() == Cell::Rnn { layout.block_len() } else { lanes };
         let h_stride = match recurrent.recurrence.proj_size() {
             0 => layout.blocks * units,
             size => {
-                let layout = Layout::plain(lanes, size);
+                let layout = PanelLayout::plain(lanes, size);
                 layout.blocks * layout.block_len()
             }
         };
@@ -169,14 +169,14 @@ impl Level {
         &self,
         simd: S,
         threads: usize,
-        flow: &Flow<'_, f32>,
+        flow: &StageInput<'_, f32>,
         (state, slots): (&mut LayerState<f32>, Option<&[u32]>),
         output: &mut Vec<f32>,
     ) {
         let (hidden, width) = (self.stage.hidden_size, self.stage.state_size());
         let count = self.directions.len();
         let stride = count * width;
-        let &Flow { steps, batch, mask, .. } = flow;
+        let &StageInput { steps, batch, mask, .. } = flow;
         if mask.is_some() {
             output.clear(); // The rows of masked steps are 0.
         }
@@ -193,7 +193,7 @@ impl Level {
             };
             let of_input = self.stage.gate_rows() * direction.input.inputs;
             let of_row = self.stage.gate_rows() * width + of_input;
-            let work = Work {
+            let work = WorkSize {
                 steps,
                 rows: batch,
                 blocks: self.blocks,
@@ -209,7 +209,7 @@ impl Level {
                 steps,
                 batch,
                 mask,
-                state: &Mutex::new(State { h, c }),
+                state: &Mutex::new(DirectionState { h, c }),
                 slots,
                 exchange: None,
                 ahead: None,
@@ -278,11 +278,11 @@ impl Level {
         self.keep(self.worker(run, share).run(simd, &mut emit));
     }
 
-    fn scratch(&self) -> Scratch {
+    fn scratch(&self) -> ThreadScratch {
         self.scratch.take()
     }
 
-    fn keep(&self, scratch: Scratch) {
+    fn keep(&self, scratch: ThreadScratch) {
         self.scratch.put(scratch);
     }
 
@@ -308,8 +308,8 @@ fn direction<S: Wide>(
     stage: &Stage,
     level: &RecurrentStage,
     index: usize,
-    layout: Layout,
-) -> Direction {
+    layout: PanelLayout,
+) -> DirectionPanels {
     let direction = &level.directions[index];
     let (lanes, hidden, width) = (lanes::<S>(), level.hidden_size, level.state_size());
     let resets_first = level.recurrence == Recurrence::Gru { reset_after: false };
@@ -318,19 +318,19 @@ fn direction<S: Wide>(
         Panels::new(network.param(stage, index, role), format, inputs, layout, S::DOTS)
     };
     let Biases { bias, extra } = fold::biases::<f32>(network, stage, level, index);
-    let extra_gates = Layout::gates(lanes, 0, extra.len() / hidden, hidden);
-    let gates_alone = Layout::gates(lanes, 0, gates::NEW, hidden);
-    let candidate = Layout::gates(lanes, gates::NEW, 1, hidden);
-    Direction {
+    let extra_gates = PanelLayout::gates(lanes, 0, extra.len() / hidden, hidden);
+    let gates_alone = PanelLayout::gates(lanes, 0, gates::NEW, hidden);
+    let candidate = PanelLayout::gates(lanes, gates::NEW, 1, hidden);
+    DirectionPanels {
         reverse: direction.reverse,
-        options: Options::new(direction, level),
+        options: CellOptions::new(direction, level),
         input: matrix(Role::WeightIh, stage.in_features, layout),
         bias: layout.spread(|row| bias[row]),
         recurrent: matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
         candidate: resets_first.then(|| matrix(Role::WeightHh, width, candidate)),
         extra: extra_gates.spread(|row| extra[row]),
-        norms: fold::norms::<f32>(network, stage, level, index).map(|norms| Norms::new(&norms, layout, hidden)),
+        norms: fold::norms::<f32>(network, stage, level, index).map(|norms| PackedNorms::new(&norms, layout, hidden)),
         projection: (level.recurrence.proj_size() > 0)
-            .then(|| matrix(Role::WeightHr, hidden, Layout::plain(lanes, level.recurrence.proj_size()))),
+            .then(|| matrix(Role::WeightHr, hidden, PanelLayout::plain(lanes, level.recurrence.proj_size()))),
     }
 }

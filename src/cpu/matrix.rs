@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use fearless_simd::prelude::*;
 
 use super::functions::apply;
-use super::packed::{Layout, Panels};
+use super::packed::{PanelLayout, Panels};
 use super::pool::together;
-use super::product::{Kept, Rows};
+use super::product::{InputRows, Kept};
 use super::simd::{Wide, lanes};
 use super::spares::Spares;
 use super::threads::{SHARED_ROWS, worth};
@@ -30,7 +30,7 @@ impl Matrix {
     /// The matrix of `stage`, a dense layer or a convolution.
     pub fn new<S: Wide>(network: &Network, stage: &Stage, activation: Activation) -> Self {
         let outputs = stage.out_features;
-        let layout = Layout::plain(lanes::<S>(), outputs);
+        let layout = PanelLayout::plain(lanes::<S>(), outputs);
         let (matrix, bias) = (fold::matrix(network, stage), fold::bias::<f32>(network, stage));
         let (format, inputs) = (network.param_format(stage, 0, Role::Weight), matrix.len() / outputs);
         Self {
@@ -83,7 +83,7 @@ impl Matrix {
             || {
                 self.panels.product::<S, Q>(
                     simd,
-                    (Rows::even(x, inputs), rows),
+                    (InputRows::even(x, inputs), rows),
                     0..self.panels.blocks,
                     false,
                     kept,

@@ -25,6 +25,6 @@ mod spares;
 mod threads;
 mod worker;
 
-pub(crate) use engine::Engine;
+pub(crate) use engine::CpuEngine;
 pub(crate) use options::Cpu;
 pub use options::{CpuOptions, InstructionSet};

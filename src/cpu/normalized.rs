@@ -5,22 +5,22 @@
 use fearless_simd::prelude::*;
 
 use super::functions::apply;
-use super::level::{Run, Scratch};
-use super::packed::Layout;
-use super::product::Rows;
+use super::level::{Run, ThreadScratch};
+use super::packed::PanelLayout;
+use super::product::InputRows;
 use super::simd::{Wide, lanes};
-use super::worker::{Place, projected_of, store_product};
+use super::worker::{StepPlace, projected_of, store_product};
 use crate::network::{self, Affine, Cell, CellNorm, GateNorm, Normalization, gates};
 
 /// Scale and offset of a normalization as the sums lie, 0 where there is no unit.
 #[derive(Debug)]
-struct Packed {
+struct PackedAffine {
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
-impl Packed {
-    fn new([weight, bias]: &Affine<f32>, layout: Layout) -> Self {
+impl PackedAffine {
+    fn new([weight, bias]: &Affine<f32>, layout: PanelLayout) -> Self {
         let of = |numbers: &[f32]| layout.spread(|row| numbers.get(row).copied().unwrap_or_default());
         Self { weight: of(weight), bias: of(bias) }
     }
@@ -28,13 +28,13 @@ impl Packed {
 
 /// The normalizations of a direction.
 #[derive(Debug)]
-pub(super) struct Norms {
+pub(super) struct PackedNorms {
     pub how: Normalization,
     /// `[blocks, Q, lanes]`
-    input: Packed,
-    state: Packed,
+    input: PackedAffine,
+    state: PackedAffine,
     /// `[blocks, lanes]`
-    c: Packed,
+    c: PackedAffine,
     /// 1 for each of the sums, 0 for padding.
     sums: Vec<f32>,
     /// The same for units.
@@ -42,15 +42,15 @@ pub(super) struct Norms {
     hidden: usize,
 }
 
-impl Norms {
+impl PackedNorms {
     /// Of a cell whose sums lie in `layout`.
-    pub fn new(norms: &network::Norms<f32>, layout: Layout, hidden: usize) -> Self {
-        let units = Layout::gates(layout.lanes, 0, 1, hidden);
+    pub fn new(norms: &network::Norms<f32>, layout: PanelLayout, hidden: usize) -> Self {
+        let units = PanelLayout::gates(layout.lanes, 0, 1, hidden);
         Self {
             how: norms.how,
-            input: Packed::new(&norms.input, layout),
-            state: Packed::new(&norms.state, layout),
-            c: Packed::new(&norms.c, units),
+            input: PackedAffine::new(&norms.input, layout),
+            state: PackedAffine::new(&norms.state, layout),
+            c: PackedAffine::new(&norms.c, units),
             sums: layout.spread(|_| 1.0),
             units: units.spread(|_| 1.0),
             hidden,
@@ -60,7 +60,7 @@ impl Norms {
 
 /// Normalizes `x` over its `count` numbers, which `real` marks with 1; what lies between them may be anything.
 #[inline(always)]
-fn layer_norm<S: Wide>(simd: S, x: &mut [f32], real: &[f32], count: usize, eps: f32, to: &Packed) {
+fn layer_norm<S: Wide>(simd: S, x: &mut [f32], real: &[f32], count: usize, eps: f32, to: &PackedAffine) {
     let width = lanes::<S>();
     #[expect(clippy::cast_precision_loss, reason = "a width is below 2^24")]
     let mean_of = |sum: S::f32s| {
@@ -89,19 +89,19 @@ fn layer_norm<S: Wide>(simd: S, x: &mut [f32], real: &[f32], count: usize, eps: 
 #[inline(always)]
 fn step<S: Wide, const Q: usize>(
     simd: S,
-    (run, norms): (&Run<'_, '_>, &Norms),
-    scratch: &mut Scratch,
-    place: &Place<'_>,
+    (run, norms): (&Run<'_, '_>, &PackedNorms),
+    scratch: &mut ThreadScratch,
+    place: &StepPlace<'_>,
     finish: impl Fn(&[f32], &[f32], &mut [f32], &[f32], &mut [f32]),
 ) {
     let (level, direction) = (run.level, run.direction);
     let of_row = level.blocks * Q * lanes::<S>();
     let (h_stride, c_stride) = (level.h_stride, level.blocks * level.units);
     let rows = scratch.h.len() / h_stride;
-    let Scratch { projected, h, next, c, kept, sums, normalized, .. } = scratch;
+    let ThreadScratch { projected, h, next, c, kept, sums, normalized, .. } = scratch;
     sums.resize(rows * of_row, 0.0);
     normalized.resize(of_row, 0.0);
-    let x = (Rows::even(h, h_stride), rows);
+    let x = (InputRows::even(h, h_stride), rows);
     store_product::<S, Q>(simd, &direction.recurrent, x, 0..level.blocks, place.backwards, kept, (sums, of_row));
     simd.vectorize(
         #[inline(always)]
@@ -131,7 +131,7 @@ fn step<S: Wide, const Q: usize>(
 }
 
 /// One step of all rows of a layer-normalized cell.
-pub(super) fn normalized<S: Wide>(simd: S, run: &Run<'_, '_>, scratch: &mut Scratch, place: &Place<'_>) {
+pub(super) fn normalized<S: Wide>(simd: S, run: &Run<'_, '_>, scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let Some(norms) = &run.direction.norms else { return };
     match run.level.stage.cell() {
         Cell::LayerNormGru => gru(simd, (run, norms), scratch, place),
@@ -139,7 +139,7 @@ pub(super) fn normalized<S: Wide>(simd: S, run: &Run<'_, '_>, scratch: &mut Scra
     }
 }
 
-fn gru<S: Wide>(simd: S, of: (&Run<'_, '_>, &Norms), scratch: &mut Scratch, place: &Place<'_>) {
+fn gru<S: Wide>(simd: S, of: (&Run<'_, '_>, &PackedNorms), scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let [of_gates, of_candidate, _] = of.0.direction.options.activations;
     let width = lanes::<S>();
     let vector = |numbers: &[f32]| S::f32s::from_slice(simd, &numbers[..width]);
@@ -170,7 +170,7 @@ fn gru<S: Wide>(simd: S, of: (&Run<'_, '_>, &Norms), scratch: &mut Scratch, plac
     );
 }
 
-fn lstm<S: Wide>(simd: S, of: (&Run<'_, '_>, &Norms), scratch: &mut Scratch, place: &Place<'_>) {
+fn lstm<S: Wide>(simd: S, of: (&Run<'_, '_>, &PackedNorms), scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let norms = of.1;
     let [of_gates, of_candidate, of_output] = of.0.direction.options.activations;
     let width = lanes::<S>();

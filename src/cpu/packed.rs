@@ -2,7 +2,7 @@
 //!
 //! A matrix `[N, K]` is cut into blocks of Q vectors of outputs, the Q gates of a vector of units or
 //! Q vectors of a plain layer's outputs. A block is read from its first number to its last:
-//! `[blocks, K, Q, lanes]`, with inputs in groups of four for [`Numbers::Dots`],
+//! `[blocks, K, Q, lanes]`, with inputs in groups of four for [`PackedNumbers::Dots`],
 //! `[blocks, K/4, Q, lanes, 4]`.
 
 use std::fmt::{self, Debug, Formatter};
@@ -48,7 +48,7 @@ impl<T: Copy + Default> Aligned<T> {
 
 /// The numbers of a matrix as they are stored.
 #[derive(Debug)]
-pub(super) enum Numbers {
+pub(super) enum PackedNumbers {
     F32(Aligned<f32>),
     /// Bits of f16.
     F16(Aligned<u16>),
@@ -62,7 +62,7 @@ pub(super) enum Numbers {
 /// A packed matrix.
 #[derive(Debug)]
 pub(super) struct Panels {
-    pub numbers: Numbers,
+    pub numbers: PackedNumbers,
     /// K
     pub inputs: usize,
     pub blocks: usize,
@@ -74,7 +74,7 @@ pub(super) struct Panels {
 
 /// How the outputs of a matrix lie in blocks.
 #[derive(Clone, Copy)]
-pub(super) struct Layout {
+pub(super) struct PanelLayout {
     pub lanes: usize,
     /// Q
     pub vectors: usize,
@@ -87,7 +87,7 @@ pub(super) struct Layout {
     outputs: usize,
 }
 
-impl Layout {
+impl PanelLayout {
     /// Gates `first..first+vectors` of `hidden` units each.
     pub fn gates(lanes: usize, first: usize, vectors: usize, hidden: usize) -> Self {
         let blocks = hidden.div_ceil(lanes);
@@ -127,12 +127,12 @@ impl Layout {
 
 impl Panels {
     /// Packs a matrix `[N, inputs]`; `dots` if the CPU multiplies 8-bit integers.
-    pub fn new(matrix: &[f32], format: WeightFormat, inputs: usize, layout: Layout, dots: bool) -> Self {
+    pub fn new(matrix: &[f32], format: WeightFormat, inputs: usize, layout: PanelLayout, dots: bool) -> Self {
         let mut scale = Vec::new();
         let row_of = |place| layout.row(place).map(|row| &matrix[row * inputs..][..inputs]);
         let numbers = match format {
-            WeightFormat::F32 => Numbers::F32(place(layout, inputs, row_of, |row| row.to_vec())),
-            WeightFormat::F16 => Numbers::F16(place(layout, inputs, row_of, |row| {
+            WeightFormat::F32 => PackedNumbers::F32(place(layout, inputs, row_of, |row| row.to_vec())),
+            WeightFormat::F16 => PackedNumbers::F16(place(layout, inputs, row_of, |row| {
                 row.iter().map(|&x| f16::from_f32(x).to_bits()).collect()
             })),
             WeightFormat::Int8 => {
@@ -142,9 +142,9 @@ impl Panels {
                     let sums = layout.spread(|row| {
                         integers(&matrix[row * inputs..][..inputs]).into_iter().map(i32::from).sum::<i32>()
                     });
-                    Numbers::Dots(place_in_fours(layout, inputs, row_of, integers), sums)
+                    PackedNumbers::Dots(place_in_fours(layout, inputs, row_of, integers), sums)
                 } else {
-                    Numbers::Int8(place(layout, inputs, row_of, integers))
+                    PackedNumbers::Int8(place(layout, inputs, row_of, integers))
                 }
             }
         };
@@ -154,7 +154,7 @@ impl Panels {
 
 /// `[blocks, K, Q, lanes]`
 fn place<'a, T: Copy + Default>(
-    layout: Layout,
+    layout: PanelLayout,
     inputs: usize,
     row_of: impl Fn(usize) -> Option<&'a [f32]>,
     stored: impl Fn(&[f32]) -> Vec<T>,
@@ -172,7 +172,7 @@ fn place<'a, T: Copy + Default>(
 
 /// `[blocks, K/4, Q, lanes, 4]`
 fn place_in_fours<'a>(
-    layout: Layout,
+    layout: PanelLayout,
     inputs: usize,
     row_of: impl Fn(usize) -> Option<&'a [f32]>,
     stored: impl Fn(&[f32]) -> Vec<i8>,

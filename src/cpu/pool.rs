@@ -19,11 +19,11 @@ pub(super) const HURRY: u32 = 1_000;
 /// a virtual machine, and the next call of a stream often comes sooner.
 pub(super) const MAX_LOOKS: u32 = HURRY + 500;
 
-type Work<'a> = dyn Fn(usize) + Sync + 'a;
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// What a thread is asked to do.
 struct Job {
-    work: &'static Work<'static>,
+    work: &'static Task<'static>,
     index: usize,
     caller: Thread,
 }
@@ -59,7 +59,7 @@ static TEAMS: Spares<Team> = Spares::new();
 /// # Panics
 ///
 /// If one of them panics, when all have ended.
-pub(super) fn together(count: usize, work: &Work<'_>) -> bool {
+pub(super) fn together(count: usize, work: &Task<'_>) -> bool {
     let mut team = Team::take();
     let others = count.saturating_sub(1);
     while team.helpers.len() < others {
@@ -75,7 +75,7 @@ pub(super) fn together(count: usize, work: &Work<'_>) -> bool {
     // SAFETY: only the helpers use the reference, until they say that their job has ended. That is waited for below,
     // and between here and there nothing returns or unwinds: the caller's own part is caught.
     #[expect(unsafe_code, reason = "std has no scope for threads that are kept")]
-    let kept = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
+    let kept = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(work) };
     for (helper, index) in team.helpers[..others].iter().zip(1..) {
         helper.call(Job { work: kept, index, caller: thread::current() });
     }

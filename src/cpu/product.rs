@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fearless_simd::prelude::*;
 
-use super::packed::{Numbers, Panels};
+use super::packed::{PackedNumbers, Panels};
 use super::simd::{Wide, lanes};
 
 /// Batch rows that a kernel takes together at most.
@@ -12,7 +12,7 @@ pub(super) const GROUP: usize = 6;
 
 /// Rows `[rows, K]` somewhere in a larger array.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(super) struct InputRows<'a> {
     pub data: &'a [f32],
     /// From a row to the next.
     pub stride: usize,
@@ -22,7 +22,7 @@ pub(super) struct Rows<'a> {
     pub group_stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> InputRows<'a> {
     /// Rows at one distance from each other.
     pub fn even(data: &'a [f32], stride: usize) -> Self {
         Self { data, stride, group: usize::MAX, group_stride: 0 }
@@ -40,7 +40,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows as fixed-point numbers of 24 bits, in three planes of bytes; see [`Numbers::Dots`].
+/// Rows as fixed-point numbers of 24 bits, in three planes of bytes; see [`PackedNumbers::Dots`].
 ///
 /// A number x is `scale (b2 2^16 + b1 2^8 + b0 - 2^23)`, with a scale for each row: one part in
 /// 2^24 of the row's largest number, as good as f32 in a sum.
@@ -70,7 +70,7 @@ const TOP: f32 = BIAS - 4.0;
 
 impl Digits {
     #[inline(always)]
-    fn fill<S: Wide>(&mut self, simd: S, x: &Rows<'_>, rows: usize, inputs: usize) {
+    fn fill<S: Wide>(&mut self, simd: S, x: &InputRows<'_>, rows: usize, inputs: usize) {
         self.padded = inputs.next_multiple_of(4);
         self.planes.resize(rows * 3 * self.padded, 0);
         self.scale.resize(rows, 0.0);
@@ -118,25 +118,25 @@ fn split(x: &[f32], planes: &mut [u8], padded: usize) -> f32 {
 }
 
 /// A type of stored weights.
-trait Stored: Copy {
+trait StoredNumber: Copy {
     fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s;
 }
 
-impl Stored for f32 {
+impl StoredNumber for f32 {
     #[inline(always)]
     fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
         S::f32s::from_slice(simd, numbers)
     }
 }
 
-impl Stored for u16 {
+impl StoredNumber for u16 {
     #[inline(always)]
     fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
         simd.half(numbers)
     }
 }
 
-impl Stored for i8 {
+impl StoredNumber for i8 {
     #[inline(always)]
     fn load<S: Wide>(simd: S, numbers: &[Self]) -> S::f32s {
         simd.byte(numbers)
@@ -144,7 +144,7 @@ impl Stored for i8 {
 }
 
 #[inline(always)]
-fn load_all<S: Wide, T: Stored>(simd: S, from: &[T], to: &mut [f32]) {
+fn load_all<S: Wide, T: StoredNumber>(simd: S, from: &[T], to: &mut [f32]) {
     for (from, to) in from.chunks_exact(lanes::<S>()).zip(to.chunks_exact_mut(lanes::<S>())) {
         T::load(simd, from).store_slice(to);
     }
@@ -185,7 +185,7 @@ impl Panels {
     pub fn product<S: Wide, const Q: usize>(
         &self,
         simd: S,
-        (x, rows): (Rows<'_>, usize),
+        (x, rows): (InputRows<'_>, usize),
         blocks: Range<usize>,
         backwards: bool,
         kept: &mut Kept,
@@ -193,14 +193,14 @@ impl Panels {
     ) {
         debug_assert_eq!(self.vectors, Q);
         let decoded = match &self.numbers {
-            Numbers::F32(_) => false,
-            Numbers::F16(_) | Numbers::Int8(_) => !S::DECODES && rows >= ROWS_WORTH_DECODING,
-            Numbers::Dots(..) => {
+            PackedNumbers::F32(_) => false,
+            PackedNumbers::F16(_) | PackedNumbers::Int8(_) => !S::DECODES && rows >= ROWS_WORTH_DECODING,
+            PackedNumbers::Dots(..) => {
                 kept.digits.fill(simd, &x, rows, self.inputs);
                 false
             }
         };
-        let as_they_are = decoded || matches!(self.numbers, Numbers::F32(_));
+        let as_they_are = decoded || matches!(self.numbers, PackedNumbers::F32(_));
         // One row has too few sums at a time to hide how long an addition takes, and what is done with them.
         // Where weights are read as they are, memory is slower than that, and slower still with two places at once.
         let in_pairs = rows == 1 && !as_they_are;
@@ -236,9 +236,9 @@ impl Panels {
         simd.vectorize(
             #[inline(always)]
             || match &self.numbers {
-                Numbers::F16(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
-                Numbers::Int8(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
-                Numbers::F32(_) | Numbers::Dots(..) => {}
+                PackedNumbers::F16(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                PackedNumbers::Int8(numbers) => load_all(simd, &numbers.as_slice()[at], panel),
+                PackedNumbers::F32(_) | PackedNumbers::Dots(..) => {}
             },
         );
     }
@@ -249,7 +249,7 @@ impl Panels {
     fn tile<S: Wide, const Q: usize>(
         &self,
         simd: S,
-        x: &Rows<'_>,
+        x: &InputRows<'_>,
         tile: &Tile,
         decoded: bool,
         kept: &Kept,
@@ -259,17 +259,17 @@ impl Panels {
             #[inline(always)]
             || match &self.numbers {
                 _ if decoded => self.sums::<S, f32, Q>(simd, &kept.panel, x, &Tile { block: 0, ..*tile }, sums),
-                Numbers::F32(w) => self.sums::<S, f32, Q>(simd, w.as_slice(), x, tile, sums),
-                Numbers::F16(w) => self.sums::<S, u16, Q>(simd, w.as_slice(), x, tile, sums),
-                Numbers::Int8(w) => self.sums::<S, i8, Q>(simd, w.as_slice(), x, tile, sums),
-                Numbers::Dots(w, totals) => {
+                PackedNumbers::F32(w) => self.sums::<S, f32, Q>(simd, w.as_slice(), x, tile, sums),
+                PackedNumbers::F16(w) => self.sums::<S, u16, Q>(simd, w.as_slice(), x, tile, sums),
+                PackedNumbers::Int8(w) => self.sums::<S, i8, Q>(simd, w.as_slice(), x, tile, sums),
+                PackedNumbers::Dots(w, totals) => {
                     for (next, sums) in sums[..tile.len()].iter_mut().enumerate() {
                         self.dots::<S, Q>(simd, w.as_slice(), totals, &kept.digits, tile.place(next), sums);
                     }
                 }
             },
         );
-        if let Numbers::Int8(_) = self.numbers {
+        if let PackedNumbers::Int8(_) = self.numbers {
             simd.vectorize(
                 #[inline(always)]
                 || {
@@ -295,11 +295,11 @@ impl Panels {
     }
 
     #[inline(always)]
-    fn sums<S: Wide, T: Stored, const Q: usize>(
+    fn sums<S: Wide, T: StoredNumber, const Q: usize>(
         &self,
         simd: S,
         weights: &[T],
-        x: &Rows<'_>,
+        x: &InputRows<'_>,
         tile: &Tile,
         sums: &mut Sums<S::f32s, Q>,
     ) {
@@ -370,11 +370,11 @@ fn height<S: Wide, const Q: usize>(rows: usize, as_they_are: bool) -> usize {
 
 /// R rows with one block.
 #[inline(always)]
-fn of_rows<S: Wide, T: Stored, const Q: usize, const R: usize>(
+fn of_rows<S: Wide, T: StoredNumber, const Q: usize, const R: usize>(
     simd: S,
     panel: &[T],
     inputs: usize,
-    x: &Rows<'_>,
+    x: &InputRows<'_>,
     row: usize,
     sums: &mut Sums<S::f32s, Q>,
 ) {
@@ -402,7 +402,7 @@ fn of_rows<S: Wide, T: Stored, const Q: usize, const R: usize>(
 
 /// One row with N blocks that follow each other.
 #[inline(always)]
-fn of_blocks<S: Wide, T: Stored, const Q: usize, const N: usize>(
+fn of_blocks<S: Wide, T: StoredNumber, const Q: usize, const N: usize>(
     simd: S,
     panels: &[T],
     x: &[f32],

@@ -59,7 +59,7 @@ pub(super) enum Shares {
 
 /// What there is to share.
 #[derive(Clone, Copy)]
-pub(super) struct Work {
+pub(super) struct WorkSize {
     pub steps: usize,
     pub rows: usize,
     pub blocks: usize,
@@ -71,7 +71,7 @@ pub(super) struct Work {
     pub whole_rows: bool,
 }
 
-impl Work {
+impl WorkSize {
     /// How up to `threads` threads share it.
     pub fn shares(&self, threads: usize) -> Shares {
         let Self { steps, rows, blocks, of_row, of_input, whole_rows } = *self;
@@ -116,7 +116,7 @@ fn part(total: usize, threads: usize, thread: usize) -> Range<usize> {
 
 /// Where the threads of one recurrence leave what they computed and take what the others did.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
+pub(super) struct ThreadExchange {
     threads: usize,
     /// Numbers as bits, in two halves that take turns: a thread may be one meeting ahead.
     numbers: [Vec<AtomicU32>; 2],
@@ -126,7 +126,7 @@ pub(super) struct Exchange {
     broken: AtomicBool,
 }
 
-impl Exchange {
+impl ThreadExchange {
     /// Makes it ready for a run.
     pub fn begin(&mut self, threads: usize, len: usize) {
         self.threads = threads;
@@ -265,7 +265,7 @@ mod tests {
     /// What a thread leaves reaches the others, meeting after meeting.
     #[test]
     fn threads_exchange_what_they_leave() {
-        let mut exchange = Exchange::default();
+        let mut exchange = ThreadExchange::default();
         exchange.begin(3, 6);
         together(3, &|thread: usize| {
             let mut numbers = [0.0f32; 6];
@@ -312,7 +312,8 @@ mod tests {
     fn work_is_cut_where_it_is_worth_it() {
         let shares = |steps, rows, hidden: usize, threads| {
             let of_input = 4 * hidden * hidden;
-            Work { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input, whole_rows: false }.shares(threads)
+            WorkSize { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input, whole_rows: false }
+                .shares(threads)
         };
         assert_eq!(shares(10, 1, 64, 2), Shares::Caller, "a small one");
         assert_eq!(shares(100, 1, 128, 2), Shares::Ahead, "a longer one");
@@ -325,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_row_and_block_belongs_to_one_share() {
-        let work = Work { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1, whole_rows: false };
+        let work = WorkSize { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1, whole_rows: false };
         for threads in 1..6 {
             let rows = (0..threads).map(|thread| work.share(Shares::Rows(threads), thread).rows);
             assert_eq!(rows.flatten().collect::<Vec<_>>(), (0..37).collect::<Vec<_>>());

@@ -5,12 +5,12 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::cells;
-use super::level::{Run, Scratch, State};
+use super::level::{DirectionState, Run, ThreadScratch};
 use super::normalized::normalized;
 use super::packed::Panels;
-use super::product::{Kept, Rows};
+use super::product::{InputRows, Kept};
 use super::simd::{Wide, lanes};
-use super::threads::{Ahead, Exchange, Share};
+use super::threads::{Ahead, Share, ThreadExchange};
 use crate::base::bits;
 use crate::base::lock::lock;
 use crate::network::{Cell, gates};
@@ -24,7 +24,7 @@ const CHUNK_ROWS_AHEAD: usize = 16;
 pub(super) struct Worker<'a, 's> {
     run: &'a Run<'a, 's>,
     share: Share,
-    scratch: Scratch,
+    scratch: ThreadScratch,
     /// Meetings so far.
     turn: usize,
 }
@@ -92,9 +92,9 @@ impl Projection<'_, '_> {
         let block_len = Q * lanes::<S>();
         projected.resize(share.blocks.len() * all * block_len, 0.0);
         let inputs = direction.input.inputs;
-        let x = Rows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
+        let x = InputRows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
         // Of some rows only, each timestep's begin behind those of all rows.
-        let x = if rows < batch { Rows { group: rows, group_stride: batch * inputs, ..x } } else { x };
+        let x = if rows < batch { InputRows { group: rows, group_stride: batch * inputs, ..x } } else { x };
         let own = share.blocks.clone();
         simd.vectorize(
             #[inline(always)]
@@ -120,7 +120,7 @@ impl Projection<'_, '_> {
 }
 
 impl<'a, 's> Worker<'a, 's> {
-    pub fn new(run: &'a Run<'a, 's>, share: Share, mut scratch: Scratch) -> Self {
+    pub fn new(run: &'a Run<'a, 's>, share: Share, mut scratch: ThreadScratch) -> Self {
         let level = run.level;
         let c_stride = level.blocks * level.units;
         let rows = share.rows.len();
@@ -146,15 +146,15 @@ impl<'a, 's> Worker<'a, 's> {
     }
 
     /// Runs all steps, writes the final state down and hands the memory back.
-    pub fn run<S: Wide>(mut self, simd: S, emit: &mut Emit<'_>) -> Scratch {
-        let _exchange = self.run.exchange.map(Exchange::guard);
+    pub fn run<S: Wide>(mut self, simd: S, emit: &mut Emit<'_>) -> ThreadScratch {
+        let _exchange = self.run.exchange.map(ThreadExchange::guard);
         let _ahead = self.run.ahead.map(Ahead::guard);
         let rows = self.share.rows.len();
         let chunks = Chunks::new(self.run, rows);
         let mut backwards = false;
         for chunk in 0..chunks.count() {
             let steps = chunks.range(chunk);
-            let Scratch { projected, kept, .. } = &mut self.scratch;
+            let ThreadScratch { projected, kept, .. } = &mut self.scratch;
             let projection = Projection { run: self.run, share: &self.share, steps: steps.clone() };
             match self.run.ahead {
                 Some(ahead) => ahead.take(chunk, projected, |to| projection.compute(simd, to, kept)),
@@ -176,7 +176,7 @@ impl<'a, 's> Worker<'a, 's> {
         let (level, scratch) = (self.run.level, &self.scratch);
         let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
         let mut state = lock(self.run.state);
-        let State { h, c } = &mut *state;
+        let DirectionState { h, c } = &mut *state;
         for (local, row) in self.share.rows.clone().enumerate() {
             let row = self.run.slot(row);
             h[row * width..][..width].copy_from_slice(&scratch.h[local * level.h_stride..][..width]);
@@ -195,7 +195,7 @@ impl<'a, 's> Worker<'a, 's> {
         let exchange = run.exchange;
         let (level, direction) = (run.level, run.direction);
         let mask = run.mask.map(|mask| &mask[t * run.batch..][self.share.rows.clone()]);
-        let place = Place { at, chunk_rows, backwards, mask };
+        let place = StepPlace { at, chunk_rows, backwards, mask };
         let own = self.share.blocks.clone();
         let own_units = own.start * level.units..own.end * level.units;
         let c_stride = level.blocks * level.units;
@@ -231,7 +231,7 @@ impl<'a, 's> Worker<'a, 's> {
                 _ => project_h::<S, 4>(simd, run, blocks, &mut self.scratch, &place),
             }
         }
-        let Scratch { h, next, .. } = &mut self.scratch;
+        let ThreadScratch { h, next, .. } = &mut self.scratch;
         if mask.is_some() {
             for local in (0..self.share.rows.len()).filter(|&local| place.stands(local)) {
                 let row = local * level.h_stride..(local + 1) * level.h_stride;
@@ -247,7 +247,7 @@ impl<'a, 's> Worker<'a, 's> {
 }
 
 /// Where a step is.
-pub(super) struct Place<'a> {
+pub(super) struct StepPlace<'a> {
     /// Projected rows of the chunk before it.
     at: usize,
     chunk_rows: usize,
@@ -256,7 +256,7 @@ pub(super) struct Place<'a> {
     mask: Option<&'a [u32]>,
 }
 
-impl Place<'_> {
+impl StepPlace<'_> {
     /// Whether a row's state stands still.
     #[inline(always)]
     pub fn stands(&self, row: usize) -> bool {
@@ -280,20 +280,20 @@ fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [
 pub(super) fn projected_of<S: Wide, const Q: usize>(
     simd: S,
     projected: &[f32],
-    place: &Place<'_>,
+    place: &StepPlace<'_>,
     block: usize,
     row: usize,
 ) -> [S::f32s; Q] {
     vectors::<S, Q>(simd, projected, block * place.chunk_rows + place.at + row)
 }
 
-fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, kept, .. } = scratch;
+    let ThreadScratch { projected, h, next, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
     let c_stride = level.blocks * level.units;
     let (to, to_stride) = if direction.projection.is_some() { (raw, c_stride) } else { (next, level.h_stride) };
-    let x = Rows::even(h, level.h_stride);
+    let x = InputRows::even(h, level.h_stride);
     let peephole = !direction.extra.is_empty();
     simd.vectorize(
         #[inline(always)]
@@ -330,7 +330,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut S
 pub(super) fn store_product<S: Wide, const Q: usize>(
     simd: S,
     panels: &Panels,
-    x: (Rows<'_>, usize),
+    x: (InputRows<'_>, usize),
     blocks: Range<usize>,
     backwards: bool,
     kept: &mut Kept,
@@ -362,21 +362,21 @@ fn project_h<S: Wide, const Q: usize>(
     simd: S,
     run: &Run<'_, '_>,
     blocks: Range<usize>,
-    scratch: &mut Scratch,
-    place: &Place<'_>,
+    scratch: &mut ThreadScratch,
+    place: &StepPlace<'_>,
 ) {
     let level = run.level;
-    let Scratch { h, next, raw, kept, .. } = scratch;
-    let x = (Rows::even(raw, level.blocks * level.units), h.len() / level.h_stride);
+    let ThreadScratch { h, next, raw, kept, .. } = scratch;
+    let x = (InputRows::even(raw, level.blocks * level.units), h.len() / level.h_stride);
     let Some(projection) = &run.direction.projection else { return };
     store_product::<S, Q>(simd, projection, x, blocks, place.backwards, kept, (next, level.h_stride));
 }
 
-fn gru<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, kept, .. } = scratch;
+    let ThreadScratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
-    let x = Rows::even(h, level.h_stride);
+    let x = InputRows::even(h, level.h_stride);
     simd.vectorize(
         #[inline(always)]
         || {
@@ -404,11 +404,17 @@ fn gru<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Sc
 }
 
 /// Of a GRU that resets first: the update gate into `c`, r∘h into `raw`.
-fn gru_gates<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru_gates<S: Wide>(
+    simd: S,
+    run: &Run<'_, '_>,
+    own: &Range<usize>,
+    scratch: &mut ThreadScratch,
+    place: &StepPlace<'_>,
+) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, c, raw, kept, .. } = scratch;
+    let ThreadScratch { projected, h, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
-    let x = Rows::even(h, level.h_stride);
+    let x = InputRows::even(h, level.h_stride);
     simd.vectorize(
         #[inline(always)]
         || {
@@ -435,11 +441,17 @@ fn gru_gates<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &
 }
 
 /// Of a GRU that resets first: the candidate and h.
-fn gru_candidate<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut Scratch, place: &Place<'_>) {
+fn gru_candidate<S: Wide>(
+    simd: S,
+    run: &Run<'_, '_>,
+    own: &Range<usize>,
+    scratch: &mut ThreadScratch,
+    place: &StepPlace<'_>,
+) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, c, raw, kept, .. } = scratch;
+    let ThreadScratch { projected, h, next, c, raw, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
-    let x = Rows::even(raw, level.h_stride);
+    let x = InputRows::even(raw, level.h_stride);
     let Some(candidate) = &direction.candidate else { return };
     simd.vectorize(
         #[inline(always)]
@@ -468,13 +480,13 @@ fn rnn<S: Wide, const Q: usize>(
     simd: S,
     run: &Run<'_, '_>,
     own: &Range<usize>,
-    scratch: &mut Scratch,
-    place: &Place<'_>,
+    scratch: &mut ThreadScratch,
+    place: &StepPlace<'_>,
 ) {
     let (level, direction) = (run.level, run.direction);
-    let Scratch { projected, h, next, kept, .. } = scratch;
+    let ThreadScratch { projected, h, next, kept, .. } = scratch;
     let rows = h.len() / level.h_stride;
-    let x = Rows::even(h, level.h_stride);
+    let x = InputRows::even(h, level.h_stride);
     simd.vectorize(
         #[inline(always)]
         || {

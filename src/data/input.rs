@@ -12,14 +12,14 @@ use crate::network::{Axis, MaskRule, Network, letters};
 /// Shapes are time-major; a network with `batch_first` reads `[B, T]` and `[B, T, I]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    numbers: Numbers<'a>,
+    numbers: InputData<'a>,
     axes: Option<&'a [Axis]>,
     lengths: Option<&'a [usize]>,
     mask: Option<&'a [bool]>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Numbers<'a> {
+enum InputData<'a> {
     Tokens { ids: &'a [u32], shape: [usize; 2] },
     Features { values: &'a [f32], shape: [usize; 3] },
 }
@@ -29,13 +29,13 @@ impl<'a> Input<'a> {
     /// an embedding.
     #[must_use]
     pub fn tokens(ids: &'a [u32], shape: [usize; 2]) -> Self {
-        Self { numbers: Numbers::Tokens { ids, shape }, axes: None, lengths: None, mask: None }
+        Self { numbers: InputData::Tokens { ids, shape }, axes: None, lengths: None, mask: None }
     }
 
     /// Vectors of shape `[T, B, I]` (`[B, T, I]` with `batch_first`), for every other network.
     #[must_use]
     pub fn features(values: &'a [f32], shape: [usize; 3]) -> Self {
-        Self { numbers: Numbers::Features { values, shape }, axes: None, lengths: None, mask: None }
+        Self { numbers: InputData::Features { values, shape }, axes: None, lengths: None, mask: None }
     }
 
     /// Says what the axes of the given shape are, in any order of time, batch and feature; without it they are
@@ -91,7 +91,7 @@ impl<'a> Checked<'a> {
         let axes = input.axes.unwrap_or(network.input_axes());
         let width = network.input_size();
         let (steps, batch, values) = match (input.numbers, network.num_embeddings()) {
-            (Numbers::Tokens { ids, shape }, Some(num_embeddings)) => {
+            (InputData::Tokens { ids, shape }, Some(num_embeddings)) => {
                 let (steps, batch) = check_shape("tokens", axes, &shape, None, ids.len())?;
                 let tokens = time_major(ids, axes, &shape);
                 if let Some(at) = tokens.iter().position(|&id| id as usize >= num_embeddings) {
@@ -100,16 +100,16 @@ impl<'a> Checked<'a> {
                 }
                 (steps, batch, Values::Tokens(tokens))
             }
-            (Numbers::Features { values, shape }, None) => {
+            (InputData::Features { values, shape }, None) => {
                 let (steps, batch) = check_shape("input", axes, &shape, Some(width), values.len())
                     .map_err(|error| or_of_the_file(network, &input, error))?;
                 one_order(network, &input, shape)?;
                 (steps, batch, Values::Features(time_major(values, axes, &shape)))
             }
-            (Numbers::Tokens { shape, .. }, None) => {
+            (InputData::Tokens { shape, .. }, None) => {
                 return Err(Error::shape("input", order(axes, Some(width)), format!("token ids {shape:?}")));
             }
-            (Numbers::Features { shape, .. }, Some(_)) => {
+            (InputData::Features { shape, .. }, Some(_)) => {
                 let expected = format!("token ids {}", order(axes, None));
                 return Err(Error::shape("input", expected, format!("vectors {shape:?}")));
             }

@@ -16,14 +16,14 @@ use crate::plan::MatrixUnits;
 #[derive(Clone, Debug)]
 pub struct Device {
     info: Arc<DeviceInfo>,
-    kind: Kind,
+    kind: DeviceHandle,
     tuning: Option<Arc<Tuning>>,
     /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
     chosen_freely: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum DeviceHandle {
     Cpu(Cpu),
     Gpu(Arc<gpu::Context>),
 }
@@ -44,7 +44,7 @@ impl Device {
     }
 
     fn of_cpu(cpu: Cpu) -> Self {
-        Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, Kind::Cpu(cpu))
+        Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, DeviceHandle::Cpu(cpu))
     }
 
     /// Opens the device that `choice` leads to.
@@ -80,7 +80,7 @@ impl Device {
             return Ok(Self::cpu());
         }
         let Some((info, context)) = gpu::open(choice, options).await? else { return Ok(Self::cpu()) };
-        let device = Self::from_kind(info, Kind::Gpu(Arc::new(context)));
+        let device = Self::from_kind(info, DeviceHandle::Gpu(Arc::new(context)));
         Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
     }
 
@@ -88,8 +88,8 @@ impl Device {
     #[must_use]
     pub fn matrix_units(&self) -> Option<MatrixUnits> {
         match &self.kind {
-            Kind::Cpu(_) => None,
-            Kind::Gpu(context) => context.matrix_units(),
+            DeviceHandle::Cpu(_) => None,
+            DeviceHandle::Gpu(context) => context.matrix_units(),
         }
     }
 
@@ -104,7 +104,7 @@ impl Device {
         &self.info
     }
 
-    fn from_kind(info: DeviceInfo, kind: Kind) -> Self {
+    fn from_kind(info: DeviceInfo, kind: DeviceHandle) -> Self {
         Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
     }
 
@@ -127,8 +127,8 @@ impl Device {
     /// Whether workgroups of one dispatch are known to run concurrently.
     pub(crate) fn workgroups_meet(&self) -> bool {
         match &self.kind {
-            Kind::Cpu(_) => false,
-            Kind::Gpu(context) => context.limits().resident_workgroups > 0,
+            DeviceHandle::Cpu(_) => false,
+            DeviceHandle::Gpu(context) => context.limits().resident_workgroups > 0,
         }
     }
 
@@ -143,12 +143,12 @@ impl Device {
     /// The driver's own errors.
     pub fn measure_bandwidth(&self) -> Result<f64> {
         match &self.kind {
-            Kind::Cpu(_) => Ok(copy_bandwidth()),
-            Kind::Gpu(context) => pollster::block_on(gpu::bandwidth(context)),
+            DeviceHandle::Cpu(_) => Ok(copy_bandwidth()),
+            DeviceHandle::Gpu(context) => pollster::block_on(gpu::bandwidth(context)),
         }
     }
 
-    pub(crate) fn kind(&self) -> &Kind {
+    pub(crate) fn kind(&self) -> &DeviceHandle {
         &self.kind
     }
 }

@@ -76,18 +76,18 @@ pub(super) fn renamed(spec: &NetworkSpec, shapes: &Shapes) -> BTreeMap<String, S
 struct Module {
     prefix: String,
     /// Names in the file.
-    tensors: BTreeMap<Part, String>,
+    tensors: BTreeMap<ModuleTensor, String>,
 }
 
 /// A tensor's place in its module.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
+struct ModuleTensor {
     tensor: &'static str,
     level: usize,
     reverse: bool,
 }
 
-impl Part {
+impl ModuleTensor {
     /// `weight_ih_l0_reverse`, or `weight_ih` of a Cell module.
     fn parse(leaf: &str) -> Option<Self> {
         let tensor = TENSORS.into_iter().find(|tensor| leaf.starts_with(tensor))?;
@@ -109,10 +109,10 @@ impl Part {
 }
 
 fn modules(shapes: &Shapes) -> Vec<Module> {
-    let mut modules: BTreeMap<&str, BTreeMap<Part, String>> = BTreeMap::new();
+    let mut modules: BTreeMap<&str, BTreeMap<ModuleTensor, String>> = BTreeMap::new();
     for name in shapes.keys() {
         let (prefix, leaf) = name.rsplit_once('.').unwrap_or(("", name));
-        if let Some(part) = Part::parse(leaf) {
+        if let Some(part) = ModuleTensor::parse(leaf) {
             modules.entry(prefix).or_default().insert(part, name.clone());
         }
     }
@@ -156,7 +156,7 @@ fn network(module: &Module, contents: &Contents<'_>) -> Result<Network> {
 /// Cell and options by names and shapes.
 fn layer(module: &Module, shapes: &Shapes) -> Result<(Cell, RecurrentSpec)> {
     let matrix = |tensor: &'static str| {
-        let part = Part { tensor, level: 0, reverse: false };
+        let part = ModuleTensor { tensor, level: 0, reverse: false };
         let name = module.tensors.get(&part).ok_or_else(|| Error::MissingTensor {
             name: part.canonical(&module.prefix),
             shape: Vec::new(),
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_pytorch_writes_them() {
-        let part = |leaf| Part::parse(leaf).map(|part| part.canonical("x"));
+        let part = |leaf| ModuleTensor::parse(leaf).map(|part| part.canonical("x"));
         assert_eq!(part("weight_ih").as_deref(), Some("x.weight_ih_l0"));
         assert_eq!(part("bias_hh_l12_reverse").as_deref(), Some("x.bias_hh_l12_reverse"));
         assert_eq!(part("weight_hr_l0").as_deref(), Some("x.weight_hr_l0"));

@@ -85,7 +85,7 @@ impl Network {
         if let Some(axes) = self.file_axes() {
             metadata.insert(AXES_KEY.to_owned(), serde_json::to_string(axes).map_err(|e| failed(&e))?);
         }
-        let stored = self.tensors().iter().flat_map(|(name, tensor)| Stored::all(name, tensor));
+        let stored = self.tensors().iter().flat_map(|(name, tensor)| StoredTensor::all(name, tensor));
         safetensors::serialize(stored, Some(metadata)).map_err(|e| failed(&e))
     }
 
@@ -262,13 +262,13 @@ pub(super) fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -
 }
 
 /// A tensor as it lies in a file.
-struct Stored {
+struct StoredTensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Stored {
+impl StoredTensor {
     /// The tensor in its format, and its scales if it has any.
     fn all(name: &str, tensor: &Tensor) -> Vec<(String, Self)> {
         let bytes = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -292,7 +292,7 @@ impl Stored {
     }
 }
 
-impl View for Stored {
+impl View for StoredTensor {
     fn dtype(&self) -> Dtype {
         self.dtype
     }

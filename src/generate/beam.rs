@@ -28,10 +28,10 @@ impl StreamPool {
         }
         let mut scratch = Scratch::new(self, prompts, options.num_beams)?;
         let mut groups: Vec<Group> = (0..prompts.len()).map(|_| Group::new()).collect();
-        let mut lister = Lister::new(&scratch, prompts.len(), options)?;
+        let mut lister = CandidateSource::new(&scratch, prompts.len(), options)?;
         let mut steps = 0;
         for _ in 0..options.max_new_tokens {
-            let rows = Rows::new(&groups, &scratch.slots, prompts, options.num_beams);
+            let rows = BeamRows::new(&groups, &scratch.slots, prompts, options.num_beams);
             if rows.tokens.is_empty() {
                 break;
             }
@@ -127,7 +127,7 @@ fn sort(sequences: &mut [Sequence], options: &BeamOptions) {
 }
 
 /// The beams of all prompts as rows of one batch.
-struct Rows {
+struct BeamRows {
     tokens: Vec<u32>,
     /// Slots of the parents' states.
     from: Vec<u32>,
@@ -137,7 +137,7 @@ struct Rows {
     prompts: Vec<usize>,
 }
 
-impl Rows {
+impl BeamRows {
     fn new(groups: &[Group], slots: &[u32], prompts: &[Prompt<'_>], num_beams: usize) -> Self {
         let mut rows = Self { tokens: Vec::new(), from: Vec::new(), to: Vec::new(), prompts: Vec::new() };
         for (prompt, (group, slots)) in groups.iter().zip(slots.chunks_exact(num_beams)).enumerate() {
@@ -153,12 +153,12 @@ impl Rows {
 }
 
 /// Where candidates come from.
-struct Lister {
+struct CandidateSource {
     count: usize,
     gpu: Option<(gpu::Lister, usize)>,
 }
 
-impl Lister {
+impl CandidateSource {
     fn new(scratch: &Scratch<'_>, prompts: usize, options: &BeamOptions) -> Result<Self> {
         // Of each beam alone so many that `num_beams` do not end it.
         let count = options.num_beams.saturating_add(options.eos.len()).min(scratch.vocabulary);
@@ -176,7 +176,7 @@ impl Lister {
     fn candidates(
         &mut self,
         scratch: &mut Scratch<'_>,
-        rows: &Rows,
+        rows: &BeamRows,
         prompts: &[Prompt<'_>],
     ) -> Result<Vec<Vec<(u32, f32)>>> {
         if let Some((lister, size)) = &self.gpu {

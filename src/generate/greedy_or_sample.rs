@@ -77,7 +77,7 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
     tokens.resize(rows, 0);
     // Rows that fill up have stopped before they begin.
     let progress: Vec<u32> = (0..rows).flat_map(|row| [0, u32::from(row >= prompts.len()), 0, 0]).collect();
-    let start = gpu::Rows { slots: &list, tokens: &tokens, progress: &progress };
+    let start = gpu::ChooserInput { slots: &list, tokens: &tokens, progress: &progress };
     let chooser = engine.chooser(slots, &start, &settings(options), options.eos.len(), most)?;
     let mut progress = Vec::new();
     let mut done = 0;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::engine::Engine;
-use super::readback::{Part, Pending, Target};
+use super::engine::GpuEngine;
+use super::readback::{Pending, StagedPart, Target};
 use super::slots::Slots;
 use super::workspace::{Prepared, Ready, bind, buffer};
 use crate::base::error::Result;
@@ -11,15 +11,15 @@ use crate::data::state::State;
 use crate::plan::{Dispatch, RunShape, candidates, choose, steps_at_once};
 
 /// Dispatches with what they need.
-type Work = (Vec<Dispatch>, Vec<Ready>);
+type PreparedDispatches = (Vec<Dispatch>, Vec<Ready>);
 
 /// One timestep of B rows, what is before and behind it, and the tokens `[B]` it reads, which no other run
 /// of the session touches.
 struct Timestep {
     prepared: Arc<Prepared>,
-    gather: Work,
-    scatter: Work,
-    choice: Work,
+    gather: PreparedDispatches,
+    scatter: PreparedDispatches,
+    choice: PreparedDispatches,
     tokens: wgpu::Buffer,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Lister {
 }
 
 /// What a [`Chooser`] starts from; all lists have B numbers.
-pub(crate) struct Rows<'a> {
+pub(crate) struct ChooserInput<'a> {
     /// Slots of the states.
     pub slots: &'a [u32],
     /// What the first step reads.
@@ -48,13 +48,13 @@ pub(crate) struct Rows<'a> {
     pub progress: &'a [u32],
 }
 
-impl Engine {
+impl GpuEngine {
     /// Everything that choosing up to `most` tokens for these rows needs; `settings` as `shaders/choose.wgsl` has them,
     /// `ends` of them tokens that end a row.
     pub fn chooser(
         &self,
         slots: &Slots,
-        rows: &Rows<'_>,
+        rows: &ChooserInput<'_>,
         settings: &[u32],
         ends: usize,
         most: usize,
@@ -148,7 +148,7 @@ impl Engine {
             encoder.copy_buffer_to_buffer(wanted, 0, &staging, 0, bytes);
             let submission = self.context.queue.submit([encoder.finish()]);
             self.meter.fetched(bytes);
-            let parts = vec![Part { target: Target::Stage, offset: 0, bytes }];
+            let parts = vec![StagedPart { target: Target::Stage, offset: 0, bytes }];
             let (state, encoding) = (State::default(), std::time::Duration::ZERO);
             Ok(Pending { engine: self, staging, parts, submission, state, encoding })
         };
@@ -158,7 +158,7 @@ impl Engine {
         Ok(bytemuck::cast_vec(words))
     }
 
-    fn behind(&self, prepared: &Prepared, dispatch: Dispatch, own: &[wgpu::Buffer]) -> Work {
+    fn behind(&self, prepared: &Prepared, dispatch: Dispatch, own: &[wgpu::Buffer]) -> PreparedDispatches {
         let buffers: Vec<wgpu::Buffer> = prepared.buffers.iter().chain(own).cloned().collect();
         let dispatches = vec![dispatch];
         let ready = bind(&self.context, &dispatches, &buffers);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::engine::Engine;
+use super::engine::GpuEngine;
 use super::slots::{Moves, Slots};
 use super::workspace::{Prepared, buffer};
 use crate::base::error::{Error, Result};
@@ -17,7 +17,7 @@ pub(crate) struct DeviceRun {
     keep: bool,
 }
 
-impl Engine {
+impl GpuEngine {
     /// Prepares a run of `steps` timesteps of these slots.
     pub fn device_run(&self, slots: &Slots, list: &[u32], steps: usize, keep: bool) -> Result<DeviceRun> {
         const WHAT: &str = "preparing a run";

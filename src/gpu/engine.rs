@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::context::{Context, Repetitions};
-use super::readback::{Part, Pending, Target};
+use super::readback::{Pending, StagedPart, Target};
 use super::slots::Slots;
 use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
 use crate::base::error::{Error, Result};
@@ -33,7 +33,7 @@ pub(crate) enum Start<'a> {
 
 /// A network whose weights lie on a GPU.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct GpuEngine {
     pub(super) context: Arc<Context>,
     network: Network,
     options: PlanOptions,
@@ -45,7 +45,7 @@ pub(crate) struct Engine {
     no_waiting: AtomicBool,
 }
 
-impl Engine {
+impl GpuEngine {
     pub async fn new(
         context: Arc<Context>,
         network: &Network,
@@ -175,7 +175,7 @@ impl Engine {
         Ok(workspace.prepare(&self.context, &self.weights, plan, key))
     }
 
-    /// As [`Engine::prepared`], of a run whose result is not read.
+    /// As [`GpuEngine::prepared`], of a run whose result is not read.
     pub(super) fn prepared_alone(&self, shape: RunShape) -> Result<Arc<Prepared>> {
         self.prepared(&mut lock(&self.workspace), Key { shape, waits: false })
     }
@@ -343,19 +343,19 @@ impl Engine {
         pieces: &[(Target, Slice)],
         queries: Option<&wgpu::QuerySet>,
         mut encoder: wgpu::CommandEncoder,
-    ) -> (wgpu::Buffer, Vec<Part>, wgpu::SubmissionIndex) {
+    ) -> (wgpu::Buffer, Vec<StagedPart>, wgpu::SubmissionIndex) {
         let plan = &prepared.plan;
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         let mut bytes = 0;
         for &(target, place) in pieces {
-            parts.push(Part { target, offset: bytes, bytes: place.bytes });
+            parts.push(StagedPart { target, offset: bytes, bytes: place.bytes });
             bytes += place.bytes;
         }
         // Timestamps are 8 bytes.
         let stamps = queries.map(|queries| {
             let offset = bytes.next_multiple_of(8);
             let len = 2 * plan.submissions() as u64 * TIMESTAMP_SIZE;
-            parts.push(Part { target: Target::Timestamps, offset, bytes: len });
+            parts.push(StagedPart { target: Target::Timestamps, offset, bytes: len });
             bytes = offset + len;
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
             (queries, buffer(&self.context, "timestamps", len, usage), offset)

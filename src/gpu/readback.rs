@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::engine::Engine;
+use super::engine::GpuEngine;
 use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::run::Raw;
@@ -16,9 +16,9 @@ use crate::plan::Exchange;
 
 /// A submitted run whose results are being copied into `staging`.
 pub(crate) struct Pending<'a> {
-    pub engine: &'a Engine,
+    pub engine: &'a GpuEngine,
     pub staging: wgpu::Buffer,
-    pub parts: Vec<Part>,
+    pub parts: Vec<StagedPart>,
     /// The last submission of the run: later ones of other runs are not waited for.
     pub submission: wgpu::SubmissionIndex,
     pub state: State,
@@ -27,7 +27,7 @@ pub(crate) struct Pending<'a> {
 }
 
 /// A piece of the staging buffer.
-pub(crate) struct Part {
+pub(crate) struct StagedPart {
     pub target: Target,
     pub offset: u64,
     pub bytes: u64,
@@ -61,12 +61,12 @@ type Heard = std::result::Result<(), String>;
 
 #[derive(Default)]
 struct Mapping {
-    answer: Mutex<Answer>,
+    answer: Mutex<MappingState>,
     came: Condvar,
 }
 
 #[derive(Default)]
-struct Answer {
+struct MappingState {
     heard: bool,
     result: Option<Heard>,
     waker: Option<Waker>,

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use super::context::Context;
-use super::engine::Engine;
-use super::readback::{Part, Pending, Target};
+use super::engine::GpuEngine;
+use super::readback::{Pending, StagedPart, Target};
 use super::workspace::{Prepared, Ready, bind, buffer};
 use crate::base::error::Result;
 use crate::data::state::{PartShape, State};
@@ -51,7 +51,7 @@ pub(super) struct Moves {
 
 impl Slots {
     /// Room for `count` streams and batches of up to `rows` rows.
-    pub fn new(engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+    pub fn new(engine: &GpuEngine, count: usize, rows: usize) -> Result<Self> {
         const WHAT: &str = "making room for streams";
         let context = &engine.context;
         context.check_by_asking(WHAT)?;
@@ -76,7 +76,7 @@ impl Slots {
     }
 
     /// Most slots that the adapter can bind.
-    pub fn most(engine: &Engine) -> usize {
+    pub fn most(engine: &GpuEngine) -> usize {
         let widest = PartShape::all(engine.network()).into_iter().map(row_bytes).max().unwrap_or(F32);
         usize::try_from(most_slots(widest, &engine.context.limits())).unwrap_or(usize::MAX)
     }
@@ -87,7 +87,7 @@ impl Slots {
     }
 
     /// A larger pool with the same streams in the same slots.
-    pub fn grown(&self, engine: &Engine, count: usize, rows: usize) -> Result<Self> {
+    pub fn grown(&self, engine: &GpuEngine, count: usize, rows: usize) -> Result<Self> {
         const WHAT: &str = "moving streams to a larger pool";
         let larger = Self::new(engine, count, rows)?;
         let copy = || {
@@ -102,7 +102,7 @@ impl Slots {
     }
 
     /// Puts a state of one row into a slot.
-    pub fn write(&self, engine: &Engine, slot: u32, state: &State) -> Result<()> {
+    pub fn write(&self, engine: &GpuEngine, slot: u32, state: &State) -> Result<()> {
         const WHAT: &str = "writing a state";
         let Context { queue, .. } = &*engine.context;
         engine.context.check()?;
@@ -123,7 +123,7 @@ impl Slots {
     }
 
     /// Copies states from slot to slot, one after the other.
-    pub fn copy(&self, engine: &Engine, copies: &[(u32, u32)]) -> Result<()> {
+    pub fn copy(&self, engine: &GpuEngine, copies: &[(u32, u32)]) -> Result<()> {
         const WHAT: &str = "copying states";
         engine.context.check()?;
         let copy = || {
@@ -139,7 +139,7 @@ impl Slots {
     }
 
     /// Copies states from slots of another pool whose parts have the same sizes.
-    pub fn copy_from(&self, engine: &Engine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
+    pub fn copy_from(&self, engine: &GpuEngine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
         const WHAT: &str = "handing states over";
         engine.context.check()?;
         let copy = || {
@@ -157,7 +157,7 @@ impl Slots {
     }
 
     /// Starts reading the state of a slot.
-    pub fn read<'a>(&self, engine: &'a Engine, slot: u32) -> Result<Pending<'a>> {
+    pub fn read<'a>(&self, engine: &'a GpuEngine, slot: u32) -> Result<Pending<'a>> {
         engine.context.check()?;
         let read = || {
             let mut parts = Vec::with_capacity(self.parts.len());
@@ -165,7 +165,7 @@ impl Slots {
             for part in &self.parts {
                 let PartShape { layer, row, cell, .. } = part.shape;
                 let target = if cell { Target::Cell { layer, row } } else { Target::Hidden { layer, row } };
-                parts.push(Part { target, offset: bytes, bytes: part.row_bytes() });
+                parts.push(StagedPart { target, offset: bytes, bytes: part.row_bytes() });
                 bytes += part.row_bytes();
             }
             let staging = engine.staging(bytes);

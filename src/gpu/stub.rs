@@ -22,7 +22,7 @@ enum Never {}
 pub(crate) struct Context(Never);
 
 #[derive(Debug)]
-pub(crate) struct Engine(Never);
+pub(crate) struct GpuEngine(Never);
 
 #[derive(Debug)]
 pub(crate) struct Slots(Never);
@@ -31,13 +31,13 @@ pub(crate) struct Chooser(Never);
 
 pub(crate) struct Lister(Never);
 
-pub(crate) struct Pending<'a>(&'a Engine);
+pub(crate) struct Pending<'a>(&'a GpuEngine);
 
 pub(crate) enum Start<'a> {
     Slots(&'a mut Slots, &'a [u32]),
 }
 
-pub(crate) struct Rows<'a> {
+pub(crate) struct ChooserInput<'a> {
     pub slots: &'a [u32],
     pub tokens: &'a [u32],
     pub progress: &'a [u32],
@@ -62,7 +62,7 @@ impl Context {
     }
 }
 
-impl Engine {
+impl GpuEngine {
     pub async fn new(
         context: Arc<Context>,
         _: &Network,
@@ -93,7 +93,7 @@ impl Engine {
         match self.0 {}
     }
 
-    pub fn chooser(&self, _: &Slots, _: &Rows<'_>, _: &[u32], _: usize, _: usize) -> Result<Chooser> {
+    pub fn chooser(&self, _: &Slots, _: &ChooserInput<'_>, _: &[u32], _: usize, _: usize) -> Result<Chooser> {
         match self.0 {}
     }
 
@@ -115,11 +115,11 @@ impl Engine {
 }
 
 impl Slots {
-    pub fn new(engine: &Engine, _: usize, _: usize) -> Result<Self> {
+    pub fn new(engine: &GpuEngine, _: usize, _: usize) -> Result<Self> {
         match engine.0 {}
     }
 
-    pub fn most(engine: &Engine) -> usize {
+    pub fn most(engine: &GpuEngine) -> usize {
         match engine.0 {}
     }
 
@@ -127,23 +127,23 @@ impl Slots {
         match self.0 {}
     }
 
-    pub fn grown(&self, _: &Engine, _: usize, _: usize) -> Result<Self> {
+    pub fn grown(&self, _: &GpuEngine, _: usize, _: usize) -> Result<Self> {
         match self.0 {}
     }
 
-    pub fn write(&self, _: &Engine, _: u32, _: &State) -> Result<()> {
+    pub fn write(&self, _: &GpuEngine, _: u32, _: &State) -> Result<()> {
         match self.0 {}
     }
 
-    pub fn copy(&self, _: &Engine, _: &[(u32, u32)]) -> Result<()> {
+    pub fn copy(&self, _: &GpuEngine, _: &[(u32, u32)]) -> Result<()> {
         match self.0 {}
     }
 
-    pub fn copy_from(&self, _: &Engine, _: &Self, _: &[u32], _: &[u32]) -> Result<()> {
+    pub fn copy_from(&self, _: &GpuEngine, _: &Self, _: &[u32], _: &[u32]) -> Result<()> {
         match self.0 {}
     }
 
-    pub fn read<'a>(&self, _: &'a Engine, _: u32) -> Result<Pending<'a>> {
+    pub fn read<'a>(&self, _: &'a GpuEngine, _: u32) -> Result<Pending<'a>> {
         match self.0 {}
     }
 }

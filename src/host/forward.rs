@@ -7,7 +7,7 @@ use crate::base::room::room;
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
 use crate::network::{Network, StageKind, StageRounding};
-use crate::reference::{Flow, LevelShape, StageWeights, factors, level, stateless};
+use crate::reference::{LevelShape, StageInput, StageWeights, factors, level, stateless};
 
 /// A network prepared for the CPU in `F`.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl<F: Real> Reference<F> {
             let rounding = self.roundings[index];
             match (&stage.kind, &self.weights[index]) {
                 (StageKind::Recurrent(recurrent), StageWeights::Recurrent(directions)) => {
-                    let &Flow { steps, batch, mask, .. } = flow;
+                    let &StageInput { steps, batch, mask, .. } = flow;
                     let projected = product([steps, batch, recurrent.gate_rows()]);
                     room(|| format!("{} projected inputs [T, B, G*H]", stage.label), projected, size_of::<F>())?;
                     let shape = LevelShape {
@@ -79,7 +79,7 @@ impl<F: Real> Reference<F> {
                 (_, weights @ StageWeights::Matrix { .. }) => {
                     // Padding is 0, rounded or not: a convolution may be rounded before its windows are cut.
                     let x = factors(flow.inputs[0], rounding.input);
-                    stateless(stage, weights, &Flow { inputs: &[&x], ..*flow }, output)
+                    stateless(stage, weights, &StageInput { inputs: &[&x], ..*flow }, output)
                 }
                 (_, weights) => stateless(stage, weights, flow, output),
             }

@@ -8,7 +8,7 @@ use crate::base::room::room;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Source, Stage, StageKind};
-use crate::reference::Flow;
+use crate::reference::StageInput;
 
 /// What [`Reference::forward`](super::Reference::forward) computed, time-major.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) fn walk<F: Real>(
     checked: &Checked<'_>,
     state: &mut State<F>,
     (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
-    mut run: impl FnMut(usize, &Stage, &Flow<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
+    mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
     network.stage_steps_into(checked.steps, steps_out)?;
     let (features, tokens) = match &checked.values {
@@ -71,7 +71,7 @@ pub(crate) fn walk<F: Real>(
             Source::Stage(index) => &before[index][..],
         };
         let (one, several);
-        let flow = Flow {
+        let flow = StageInput {
             inputs: if let [source] = &stage.inputs[..] {
                 one = [read(source)];
                 &one

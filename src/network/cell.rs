@@ -19,7 +19,7 @@ pub enum Cell {
 }
 
 /// What is known of a cell outside its step.
-struct Row {
+struct CellFacts {
     /// Its layer's `type` in a description.
     name: &'static str,
     /// Its name in a sentence, with an article.
@@ -38,9 +38,9 @@ impl Cell {
     /// Every cell.
     pub const ALL: [Self; 5] = [Self::Lstm, Self::Gru, Self::Rnn, Self::LayerNormLstm, Self::LayerNormGru];
 
-    const fn row(self) -> Row {
+    const fn row(self) -> CellFacts {
         match self {
-            Self::Lstm => Row {
+            Self::Lstm => CellFacts {
                 name: "lstm",
                 title: "an LSTM",
                 gates: 4,
@@ -48,7 +48,7 @@ impl Cell {
                 keeps_c: true,
                 options: &["proj_size", "peephole", "coupled", "cell_clip", "clip"],
             },
-            Self::Gru => Row {
+            Self::Gru => CellFacts {
                 name: "gru",
                 title: "a GRU",
                 gates: 3,
@@ -56,7 +56,7 @@ impl Cell {
                 keeps_c: false,
                 options: &["reset_after", "clip"],
             },
-            Self::Rnn => Row {
+            Self::Rnn => CellFacts {
                 name: "rnn",
                 title: "an RNN",
                 gates: 1,
@@ -64,13 +64,13 @@ impl Cell {
                 keeps_c: false,
                 options: &["clip"],
             },
-            Self::LayerNormLstm => Row {
+            Self::LayerNormLstm => CellFacts {
                 name: "layer_norm_lstm",
                 title: "a layer-normalized LSTM",
                 options: &["gate_norm", "cell_norm", "layer_norm_eps"],
                 ..Self::Lstm.row()
             },
-            Self::LayerNormGru => Row {
+            Self::LayerNormGru => CellFacts {
                 name: "layer_norm_gru",
                 title: "a layer-normalized GRU",
                 options: &["gate_norm", "layer_norm_eps"],

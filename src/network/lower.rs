@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 
 /// What flows between two layers.
 #[derive(Clone, Copy)]
-struct Flow {
+struct LayerOutput {
     source: Source,
     /// Width of its vectors; not known before the first layer that says so.
     width: Option<usize>,
@@ -23,8 +23,8 @@ struct Flow {
 struct Lowering {
     stages: Vec<Stage>,
     /// Outputs by the names of their layers.
-    named: BTreeMap<String, Flow>,
-    flow: Flow,
+    named: BTreeMap<String, LayerOutput>,
+    flow: LayerOutput,
     recurrent_layers: usize,
 }
 
@@ -40,7 +40,7 @@ struct Change {
 /// Breaks `spec` down and checks that neighbours fit.
 pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
     let tokens = matches!(spec.layers.first(), Some(LayerSpec::Embedding(_)));
-    let input = Flow { source: Source::Input, width: None, tokens, sequence: true, mask_reaches: true };
+    let input = LayerOutput { source: Source::Input, width: None, tokens, sequence: true, mask_reaches: true };
     let named = BTreeMap::from([(INPUT.to_owned(), input)]);
     let mut lowering = Lowering { stages: Vec::new(), named, flow: input, recurrent_layers: 0 };
     for (index, layer) in spec.layers.iter().enumerate() {
@@ -214,7 +214,7 @@ impl Lowering {
             mask_reaches,
         });
         let source = Source::Stage(self.stages.len() - 1);
-        self.flow = Flow { source, width: Some(out_features), tokens: false, sequence, mask_reaches };
+        self.flow = LayerOutput { source, width: Some(out_features), tokens: false, sequence, mask_reaches };
         Ok(())
     }
 
@@ -247,7 +247,7 @@ impl Lowering {
             sequence_out,
             mask_reaches,
         });
-        self.flow = Flow {
+        self.flow = LayerOutput {
             source: Source::Stage(self.stages.len() - 1),
             width: Some(out_features),
             tokens: false,
@@ -256,7 +256,7 @@ impl Lowering {
         };
     }
 
-    fn find(&self, name: &str, layer: &str) -> Result<Flow> {
+    fn find(&self, name: &str, layer: &str) -> Result<LayerOutput> {
         let known = || self.named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         self.named
             .get(name)

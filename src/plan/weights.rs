@@ -49,7 +49,7 @@ pub(super) mod part {
 
 /// How the weights of one level, or of several stacked ones, lie in their two buffers.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct WeightLayout {
     /// Positions of the stages.
     pub stages: Range<usize>,
     /// The directions of each that are here.
@@ -84,7 +84,7 @@ impl LaneLayout {
     }
 }
 
-impl Layout {
+impl WeightLayout {
     fn new(network: &Network, stages: Range<usize>, directions: Range<usize>) -> Option<Self> {
         let levels: Vec<(&Stage, &RecurrentStage)> =
             network.stages()[stages.clone()].iter().filter_map(|stage| Some((stage, stage.recurrent()?))).collect();
@@ -153,7 +153,7 @@ fn per_word(format: WeightFormat) -> usize {
 
 /// The layouts of all recurrent levels, in order. Levels that can advance along a diagonal share
 /// one if a binding may be as large; directions of a level do, unless only apart they can be bound.
-pub(super) fn layouts(network: &Network, limits: &PlanLimits) -> Vec<Layout> {
+pub(super) fn layouts(network: &Network, limits: &PlanLimits) -> Vec<WeightLayout> {
     let stages = network.stages();
     let most = largest_binding(limits);
     let mut layouts = Vec::new();
@@ -168,21 +168,20 @@ pub(super) fn layouts(network: &Network, limits: &PlanLimits) -> Vec<Layout> {
             end += 1;
         }
         let directions = 0..level.directions.len();
-        let fits = |layout: &Layout| layout.words() as u64 <= most;
-        let stacked = Layout::new(network, first..end, directions.clone()).filter(fits);
+        let fits = |layout: &WeightLayout| layout.words() as u64 <= most;
+        let stacked = WeightLayout::new(network, first..end, directions.clone()).filter(fits);
         match stacked {
             Some(layout) => {
                 layouts.push(layout);
                 first = end;
             }
             None => {
-                let whole = Layout::new(network, first..first + 1, directions.clone()).filter(fits);
+                let whole = WeightLayout::new(network, first..first + 1, directions.clone()).filter(fits);
                 match whole {
                     Some(layout) => layouts.push(layout),
-                    None => layouts.extend(
-                        directions
-                            .filter_map(|direction| Layout::new(network, first..first + 1, direction..direction + 1)),
-                    ),
+                    None => layouts.extend(directions.filter_map(|direction| {
+                        WeightLayout::new(network, first..first + 1, direction..direction + 1)
+                    })),
                 }
                 first += 1;
             }
@@ -227,9 +226,9 @@ pub fn weight_sizes(network: &Network, limits: &PlanLimits) -> Vec<WeightSize> {
     let layouts = layouts(network, limits);
     let most = largest_binding(limits);
     let sizes = network.stages().iter().enumerate().flat_map(|(index, stage)| {
-        let matrices = |layout: &&Layout| layout.stages.start == index && layout.words() as u64 > most;
+        let matrices = |layout: &&WeightLayout| layout.stages.start == index && layout.words() as u64 > most;
         // Only a lane's own matrices are too large together.
-        let apart: Vec<usize> = layouts.iter().filter(matrices).map(Layout::largest).collect();
+        let apart: Vec<usize> = layouts.iter().filter(matrices).map(WeightLayout::largest).collect();
         let mut apart = apart.into_iter();
         stage_sizes(network, &layouts, index, stage).into_iter().map(move |(label, words)| {
             let bound = if words as u64 > most { apart.next().unwrap_or(words) } else { words };
@@ -244,7 +243,7 @@ fn largest_binding(limits: &PlanLimits) -> u64 {
     limits.max_binding.min(limits.max_buffer) / WORD
 }
 
-fn stage_sizes(network: &Network, layouts: &[Layout], index: usize, stage: &Stage) -> Vec<(String, usize)> {
+fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage: &Stage) -> Vec<(String, usize)> {
     let (label, inputs, outputs) = (&stage.label, stage.in_features, stage.out_features);
     let product = |k: usize| {
         let format = network.param_format(stage, 0, Role::Weight);
@@ -283,7 +282,7 @@ fn stage_sizes(network: &Network, layouts: &[Layout], index: usize, stage: &Stag
     }
 }
 
-fn label_of(network: &Network, layout: &Layout) -> String {
+fn label_of(network: &Network, layout: &WeightLayout) -> String {
     let labels: Vec<&str> = network.stages()[layout.stages.clone()].iter().map(|stage| stage.label.as_str()).collect();
     let end = if layout.directions.start > 0 { " reverse" } else { "" };
     match labels.as_slice() {
@@ -305,7 +304,7 @@ pub fn pack(network: &Network, limits: &PlanLimits) -> Vec<PackedWeight> {
     packed
 }
 
-fn stage_data(network: &Network, layouts: &[Layout], index: usize, stage: &Stage) -> Vec<Vec<u32>> {
+fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: &Stage) -> Vec<Vec<u32>> {
     match &stage.kind {
         StageKind::Embedding { .. } => vec![bits(network.param(stage, 0, Role::Weight))],
         StageKind::Recurrent(_) => {
@@ -341,7 +340,7 @@ fn product_data(network: &Network, stage: &Stage) -> Vec<Vec<u32>> {
     vec![words, vectors]
 }
 
-fn recurrent_data(network: &Network, layout: &Layout) -> [Vec<u32>; 2] {
+fn recurrent_data(network: &Network, layout: &WeightLayout) -> [Vec<u32>; 2] {
     let mut words = vec![0; layout.words()];
     let mut vectors = vec![0; layout.lanes.len() * layout.vectors_lane()];
     let levels = network.stages()[layout.stages.clone()].iter();

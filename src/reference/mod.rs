@@ -46,5 +46,5 @@ pub(crate) use recurrent::{LevelShape, factors, level, stands_still};
 pub use rnn_step::rnn_step;
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::softmax;
-pub(crate) use stage::{Flow, stateless};
+pub(crate) use stage::{StageInput, stateless};
 pub(crate) use weights::StageWeights;

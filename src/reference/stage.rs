@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::network::{Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging};
 
 /// What a stage reads.
-pub(crate) struct Flow<'a, F> {
+pub(crate) struct StageInput<'a, F> {
     /// One or several `[T, B, N]` or `[B, N]`.
     pub inputs: &'a [&'a [F]],
     /// The network's tokens `[T, B]`, if it reads any.
@@ -22,7 +22,7 @@ pub(crate) struct Flow<'a, F> {
 pub(crate) fn stateless<F: Real>(
     stage: &Stage,
     weights: &StageWeights<F>,
-    flow: &Flow<'_, F>,
+    flow: &StageInput<'_, F>,
     output: &mut Vec<F>,
 ) -> Result<()> {
     let x = flow.inputs[0];
@@ -84,7 +84,7 @@ pub(crate) fn stateless<F: Real>(
 }
 
 /// Timesteps that a stage's input really has.
-fn rows<F>(stage: &Stage, flow: &Flow<'_, F>) -> usize {
+fn rows<F>(stage: &Stage, flow: &StageInput<'_, F>) -> usize {
     if stage.sequence_in { flow.steps } else { 1 }
 }
 

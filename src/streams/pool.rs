@@ -362,7 +362,7 @@ impl StreamPool {
 
     /// A slot for one more stream, and whether it holds the state of an earlier one.
     pub(crate) fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
-        self.session.gpu().map_or(Ok(()), gpu::Engine::check)?;
+        self.session.gpu().map_or(Ok(()), gpu::GpuEngine::check)?;
         if inner.table.is_full() {
             self.grow(inner)?;
         }

@@ -101,23 +101,23 @@ struct Request {
 
 /// The worker's end of a ticket. Dropped unused, it tells the caller that no answer will come.
 #[derive(Debug)]
-struct Reply(Arc<Slot>);
+struct Reply(Arc<TicketSlot>);
 
 /// A request on its way. Wait for the answer with [`Ticket::wait`], or await it.
 #[derive(Debug)]
 #[must_use = "the answer comes through it"]
-pub struct Ticket(Arc<Slot>);
+pub struct Ticket(Arc<TicketSlot>);
 
 #[derive(Debug)]
-struct Slot {
+struct TicketSlot {
     /// Who is to answer.
     process: u32,
-    state: Mutex<SlotState>,
+    state: Mutex<TicketState>,
     came: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct SlotState {
+struct TicketState {
     answer: Option<Result<Answer>>,
     answered: bool,
     waker: Option<Waker>,
@@ -216,7 +216,7 @@ impl StreamQueue {
             // The worker is gone.
             return Ticket::closed();
         }
-        let slot = Arc::new(Slot::new(self.shared.process));
+        let slot = Arc::new(TicketSlot::new(self.shared.process));
         *waiting.streams.entry(stream).or_default() += 1;
         let reply = Reply(slot.clone());
         waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
@@ -383,7 +383,7 @@ impl Drop for Reply {
     }
 }
 
-impl Slot {
+impl TicketSlot {
     /// To be answered by a thread of `process`.
     fn new(process: u32) -> Self {
         Self { process, state: Mutex::default(), came: Condvar::new() }
@@ -401,7 +401,7 @@ impl Slot {
 impl Ticket {
     /// Of a request that no worker will see; the reply says so as it goes.
     fn closed() -> Self {
-        let slot = Arc::new(Slot::new(process()));
+        let slot = Arc::new(TicketSlot::new(process()));
         drop(Reply(slot.clone()));
         Self(slot)
     }

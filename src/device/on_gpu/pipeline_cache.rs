@@ -4,15 +4,15 @@ use std::path::Path;
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::device::{Device, Kind};
+use crate::device::{Device, DeviceHandle};
 use crate::gpu::Context;
 use crate::gpu::pipeline_cache::{MAX_BYTES, is_given_back, opened, origin, sealed};
 
 impl Device {
     fn context(&self) -> Option<&Context> {
         match self.kind() {
-            Kind::Cpu(_) => None,
-            Kind::Gpu(context) => Some(context),
+            DeviceHandle::Cpu(_) => None,
+            DeviceHandle::Gpu(context) => Some(context),
         }
     }
 

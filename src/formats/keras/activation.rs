@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::options::{Options, brief};
+use super::options::{LayerOptions, brief};
 use crate::base::error::Result;
 use crate::network::Activation;
 
@@ -33,14 +33,14 @@ impl Version {
 }
 
 /// The function of option `key`; linear where there is none.
-pub(super) fn function(options: &Options<'_>, key: &'static str, version: Version) -> Result<Function> {
+pub(super) fn function(options: &LayerOptions<'_>, key: &'static str, version: Version) -> Result<Function> {
     let Some(value) = options.get(key) else { return Ok(Function::Elementwise(Activation::Linear)) };
     let unsupported = || options.unsupported(&format!("{key} {}", brief(value)));
     let Some(name) = value.as_str() else {
         // A layer in the place of a function.
         let class = value.get("class_name").and_then(Value::as_str).ok_or_else(unsupported)?;
         let config = value.get("config").and_then(Value::as_object).ok_or_else(unsupported)?;
-        let own = Options::new(options.layer, class, config);
+        let own = LayerOptions::new(options.layer, class, config);
         let activation = layer(&own)?.ok_or_else(unsupported)?;
         own.finish()?;
         return Ok(Function::Elementwise(activation));
@@ -72,7 +72,7 @@ pub(super) fn function(options: &Options<'_>, key: &'static str, version: Versio
 }
 
 /// The function of option `key`, which must be elementwise.
-pub(super) fn elementwise(options: &Options<'_>, key: &'static str, version: Version) -> Result<Activation> {
+pub(super) fn elementwise(options: &LayerOptions<'_>, key: &'static str, version: Version) -> Result<Activation> {
     match function(options, key, version)? {
         Function::Elementwise(activation) => Ok(activation),
         Function::Softmax => Err(options.unsupported(&format!("{key} softmax"))),
@@ -80,7 +80,7 @@ pub(super) fn elementwise(options: &Options<'_>, key: &'static str, version: Ver
 }
 
 /// The function that a layer of the class `ReLU`, `LeakyReLU` or `ELU` is; `None` for other classes.
-pub(super) fn layer(options: &Options<'_>) -> Result<Option<Activation>> {
+pub(super) fn layer(options: &LayerOptions<'_>) -> Result<Option<Activation>> {
     Ok(Some(match options.class {
         "ReLU" => {
             let threshold = options.number("threshold", 0.0)?;

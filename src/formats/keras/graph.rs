@@ -15,15 +15,15 @@ use crate::base::error::{Error, Result};
 const MAX_LAYERS: usize = 1024;
 
 /// A model: its layers, and who reads whom.
-pub(super) struct Graph<'a> {
-    pub nodes: Vec<Node<'a>>,
+pub(super) struct KerasGraph<'a> {
+    pub nodes: Vec<KerasNode<'a>>,
     /// The node whose output is the model's.
     pub output: usize,
     /// The shape of the input, with the batch, if a layer states it.
     pub input_shape: Option<&'a Value>,
 }
 
-pub(super) struct Node<'a> {
+pub(super) struct KerasNode<'a> {
     pub item: Item<'a>,
     /// The nodes it reads; none for the input.
     pub inputs: Vec<usize>,
@@ -31,7 +31,7 @@ pub(super) struct Node<'a> {
     pub mask: Option<usize>,
 }
 
-impl<'a> Graph<'a> {
+impl<'a> KerasGraph<'a> {
     /// From the configuration of a whole model.
     pub(super) fn new(model: &'a Value, version: Version) -> Result<Self> {
         let item = model.get("class_name").and_then(Value::as_str);
@@ -59,7 +59,7 @@ impl<'a> Graph<'a> {
     pub(super) fn groups(&self) -> BTreeMap<String, String> {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut groups = BTreeMap::new();
-        for Node { item, .. } in self.nodes.iter().filter(|node| !node.item.is_operation()) {
+        for KerasNode { item, .. } in self.nodes.iter().filter(|node| !node.item.is_operation()) {
             let count = seen.entry(item.class).and_modify(|count| *count += 1).or_insert(0);
             let class = snake_case(item.class);
             let group = if *count == 0 { class } else { format!("{class}_{count}") };
@@ -92,7 +92,7 @@ impl<'a> Graph<'a> {
                 }
                 Mark::New => {
                     marks[node] = Mark::Open;
-                    let Node { inputs, mask, .. } = &self.nodes[node];
+                    let KerasNode { inputs, mask, .. } = &self.nodes[node];
                     for &input in inputs.iter().chain(mask).rev() {
                         match marks[input] {
                             Mark::New => stack.push(input),
@@ -117,15 +117,15 @@ impl<'a> Graph<'a> {
         };
         let input_shape =
             first.input_shape().or_else(|| model.get("build_input_shape").filter(|_| first.class != "InputLayer"));
-        let nodes: Vec<Node<'_>> = items
+        let nodes: Vec<KerasNode<'_>> = items
             .iter()
             .enumerate()
-            .map(|(index, &item)| Node { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
+            .map(|(index, &item)| KerasNode { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
             .collect();
         if let Some(later) = nodes.iter().skip(1).find(|node| node.item.class == "InputLayer") {
             return Err(later.item.unsupported("InputLayer behind another layer"));
         }
-        let states = |node: &&Node<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
+        let states = |node: &&KerasNode<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
         if let Some(node) = nodes.iter().find(states) {
             return Err(node
                 .item
@@ -157,7 +157,7 @@ impl<'a> Graph<'a> {
             }
             let call = Call::new(&item)?;
             let inputs = call.inputs.into_iter().map(find).collect::<Result<Vec<_>>>()?;
-            nodes.push(Node { item, inputs, mask: call.mask.map(find).transpose()? });
+            nodes.push(KerasNode { item, inputs, mask: call.mask.map(find).transpose()? });
         }
         let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, output };
         for index in graph.order()? {

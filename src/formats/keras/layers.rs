@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::activation::{Function, Version, function, layer as activation_layer};
-use super::options::{Options, brief};
+use super::options::{LayerOptions, brief};
 use super::{malformed, recurrent};
 use crate::base::error::{Error, Result};
 use crate::network::{
@@ -61,7 +61,7 @@ impl<'a> Item<'a> {
     }
 
     /// The layer inside a wrapper; its weights go by the wrapper's name.
-    pub(super) fn nested(outer: &Self, options: &Options<'_>, value: &'a Value) -> Result<Self> {
+    pub(super) fn nested(outer: &Self, options: &LayerOptions<'_>, value: &'a Value) -> Result<Self> {
         let inner = Self::new(value, outer.version).map_err(|error| options.unsupported(&error.to_string()))?;
         Ok(Self { name: outer.name, ..inner })
     }
@@ -107,13 +107,13 @@ impl Shape {
 
 /// What `item` makes of an input of `shape`.
 pub(super) fn lower(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
-    let options = Options::new(item.name, item.class, item.config);
+    let options = LayerOptions::new(item.name, item.class, item.config);
     let lowered = by_class(item, &options, shape)?;
     options.finish()?;
     Ok(lowered)
 }
 
-fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     let name = || item.name.to_owned();
     let one = |layer: LayerSpec, shape: Shape| Ok(Lowered { layers: vec![layer], shape });
     if let Some(cell) = recurrent::cell(item.class) {
@@ -193,7 +193,7 @@ fn by_class(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowe
     }
 }
 
-fn time_distributed(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     const EACH_STEP: [&str; 13] = [
         "Dense",
         "Activation",
@@ -224,7 +224,7 @@ fn time_distributed(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Res
     Ok(Lowered { shape, ..lowered })
 }
 
-fn conv1d(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowered> {
+fn conv1d(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     let in_channels = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
     options.none_of(&["lora_rank", "quantization_config"])?;
@@ -256,7 +256,7 @@ fn conv1d(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<Lowere
     with_softmax(LayerSpec::Conv1d(spec), function, shape)
 }
 
-fn pool1d(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
+fn pool1d(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
     sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
     options.present("pool_size")?;
@@ -272,7 +272,7 @@ fn pool1d(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Resu
     Ok(Lowered { layers: vec![LayerSpec::Pool1d(spec)], shape })
 }
 
-fn global_pool(options: &Options<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
+fn global_pool(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
     let width = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
     if options.flag("keepdims", false)? {
@@ -282,7 +282,7 @@ fn global_pool(options: &Options<'_>, name: String, pool: Pool, shape: Shape) ->
     Ok(Lowered { layers: vec![LayerSpec::GlobalPool(spec)], shape: Shape::Row(width) })
 }
 
-fn norm(item: &Item<'_>, options: &Options<'_>, shape: Shape) -> Result<(NormSpec, Shape)> {
+fn norm(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<(NormSpec, Shape)> {
     // Keras builds the layer for a number of axes and takes no other.
     if let Some(Value::Array(built)) = item.value.pointer("/build_config/input_shape")
         && i64::try_from(built.len()) != Ok(dimensions(shape))
@@ -324,7 +324,7 @@ fn with_function(mut layers: Vec<LayerSpec>, name: String, function: Function, s
 }
 
 /// Width of a sequence, which the layer needs.
-fn sequence(options: &Options<'_>, shape: Shape) -> Result<usize> {
+fn sequence(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
         Shape::Sequence(width) => Ok(width),
         other => Err(options.unsupported(&format!("an input that is not a sequence [B, T, N], {other:?}"))),
@@ -332,14 +332,14 @@ fn sequence(options: &Options<'_>, shape: Shape) -> Result<usize> {
 }
 
 /// Width of vectors, with or without time.
-fn width(options: &Options<'_>, shape: Shape) -> Result<usize> {
+fn width(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
         Shape::Sequence(width) | Shape::Row(width) => Ok(width),
         Shape::Tokens => Err(options.unsupported("a network input without a time dimension, or token ids")),
     }
 }
 
-fn vectors(options: &Options<'_>, shape: Shape) -> Result<Shape> {
+fn vectors(options: &LayerOptions<'_>, shape: Shape) -> Result<Shape> {
     width(options, shape).map(|_| shape)
 }
 

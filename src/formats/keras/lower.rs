@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::graph::{Graph, Node};
+use super::graph::{KerasGraph, KerasNode};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
-use super::options::Options;
+use super::options::LayerOptions;
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, NetworkSpec,
@@ -14,7 +14,7 @@ use crate::network::{
 
 /// Something that flows: the output of a node, or of the one whose output a node hands on.
 #[derive(Clone, Copy)]
-struct Value {
+struct NodeOutput {
     /// The node that computed it.
     source: usize,
     shape: Shape,
@@ -22,7 +22,7 @@ struct Value {
     masked: bool,
 }
 
-struct Lowering {
+struct KerasLowering {
     layers: Vec<LayerSpec>,
     /// What the next layer reads unless told otherwise.
     current: usize,
@@ -35,12 +35,12 @@ struct Lowering {
 }
 
 /// The description of the network that `graph` is.
-pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
+pub(super) fn network(graph: &KerasGraph<'_>) -> Result<NetworkSpec> {
     let order = graph.order()?;
-    let mut values: BTreeMap<usize, Value> = BTreeMap::new();
+    let mut values: BTreeMap<usize, NodeOutput> = BTreeMap::new();
     // A Sequential model may leave its input layer out.
     let outside = graph.nodes.len();
-    let mut lowering = Lowering {
+    let mut lowering = KerasLowering {
         layers: Vec::new(),
         current: outside,
         names: BTreeMap::from([(outside, INPUT.to_owned())]),
@@ -50,18 +50,18 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
     let mut readers_of_input = BTreeSet::new();
     let mut masks = Masks::new(graph);
     for index in order {
-        let Node { item, inputs, mask } = &graph.nodes[index];
+        let KerasNode { item, inputs, mask } = &graph.nodes[index];
         if item.is_operation() {
             masks.operation(index)?;
             continue;
         }
-        let input = || -> Result<Value> {
+        let input = || -> Result<NodeOutput> {
             let Some(shape) = graph.input_shape else {
                 return Err(item.unsupported("a model whose input has no stated shape"));
             };
-            Ok(Value { source: outside, shape: Shape::from_keras(item.name, shape)?, masked: false })
+            Ok(NodeOutput { source: outside, shape: Shape::from_keras(item.name, shape)?, masked: false })
         };
-        let read: Vec<Value> = match inputs.as_slice() {
+        let read: Vec<NodeOutput> = match inputs.as_slice() {
             [] => vec![input()?],
             _ => inputs.iter().filter_map(|input| values.get(input).copied()).collect(),
         };
@@ -90,7 +90,7 @@ pub(super) fn network(graph: &Graph<'_>) -> Result<NetworkSpec> {
     if let Some(&masking) = masking.filter(|_| readers_of_input.len() > 1) {
         return Err(graph.nodes[masking].item.unsupported("Masking beside other layers that read the input"));
     }
-    let Lowering { mut layers, name_bearers, .. } = lowering;
+    let KerasLowering { mut layers, name_bearers, .. } = lowering;
     for (place, name) in name_bearers.into_iter().rev() {
         layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
     }
@@ -118,9 +118,9 @@ fn states_width(layer: &LayerSpec) -> bool {
         )
 }
 
-impl Lowering {
+impl KerasLowering {
     /// Sees to it that the last layer's output is the network's.
-    fn end_with(&mut self, output: Option<&Value>, item: &Item<'_>) {
+    fn end_with(&mut self, output: Option<&NodeOutput>, item: &Item<'_>) {
         let Some(output) = output.filter(|output| output.source != self.current) else { return };
         let layer = self.name(output.source);
         let name = format!("{}_output", item.name);
@@ -128,16 +128,16 @@ impl Lowering {
         self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
     }
 
-    fn single(&mut self, index: usize, item: &Item<'_>, input: Value) -> Result<Value> {
+    fn single(&mut self, index: usize, item: &Item<'_>, input: NodeOutput) -> Result<NodeOutput> {
         let Lowered { layers, shape } = lower(item, input.shape)?;
         let masked = mask_behind(item, &layers, input.masked)?;
         if layers.is_empty() {
-            return Ok(Value { shape, masked, ..input });
+            return Ok(NodeOutput { shape, masked, ..input });
         }
         if matches!(layers[0], LayerSpec::Masking(_)) {
             // It acts where the input comes in; what lies behind it is the network's input.
             self.layers.extend(layers);
-            return Ok(Value { masked, ..input });
+            return Ok(NodeOutput { masked, ..input });
         }
         if input.source != self.current {
             let layer = self.name(input.source);
@@ -147,8 +147,8 @@ impl Lowering {
         Ok(self.value(index, item, shape, masked))
     }
 
-    fn join(&mut self, index: usize, item: &Item<'_>, inputs: &[Value]) -> Result<Value> {
-        let options = Options::new(item.name, item.class, item.config);
+    fn join(&mut self, index: usize, item: &Item<'_>, inputs: &[NodeOutput]) -> Result<NodeOutput> {
+        let options = LayerOptions::new(item.name, item.class, item.config);
         let join = match item.class {
             "Concatenate" => Join::Concat,
             "Add" => Join::Add,
@@ -188,7 +188,7 @@ impl Lowering {
     }
 
     /// Takes note of what the last layer hands on.
-    fn value(&mut self, index: usize, item: &Item<'_>, shape: Shape, masked: bool) -> Value {
+    fn value(&mut self, index: usize, item: &Item<'_>, shape: Shape, masked: bool) -> NodeOutput {
         self.current = index;
         match self.layers.last().map(LayerSpec::name) {
             Some("") => {
@@ -199,7 +199,7 @@ impl Lowering {
                 self.names.insert(index, last.unwrap_or(item.name).to_owned());
             }
         }
-        Value { source: index, shape, masked }
+        NodeOutput { source: index, shape, masked }
     }
 
     /// The name by which a later layer refers to what node `source` computed.
@@ -231,7 +231,7 @@ fn mask_behind(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<bo
 }
 
 fn input_layer(item: &Item<'_>) -> Result<()> {
-    let options = Options::new(item.name, item.class, item.config);
+    let options = LayerOptions::new(item.name, item.class, item.config);
     // Any number type; the shape is read with the graph.
     for key in ["dtype", "batch_shape", "optional", "batch_size"] {
         options.get(key);

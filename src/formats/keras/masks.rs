@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::graph::{Graph, Node};
+use super::graph::{KerasGraph, KerasNode};
 use super::layers::{Item, Shape};
 use crate::base::error::Result;
 
 /// What an operation computes.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum MaskOperation {
     /// Which features of the input differ from a value.
     Features(f64),
     /// Which steps of the input differ from a value in any feature, in whatever shape.
@@ -23,14 +23,14 @@ enum Kind {
 }
 
 pub(super) struct Masks<'g, 'a> {
-    graph: &'g Graph<'a>,
-    computed: BTreeMap<usize, Kind>,
+    graph: &'g KerasGraph<'a>,
+    computed: BTreeMap<usize, MaskOperation>,
     /// The value that a Masking or Embedding layer masks.
     value: Option<f64>,
 }
 
 impl<'g, 'a> Masks<'g, 'a> {
-    pub(super) fn new(graph: &'g Graph<'a>) -> Self {
+    pub(super) fn new(graph: &'g KerasGraph<'a>) -> Self {
         Self { graph, computed: BTreeMap::new(), value: None }
     }
 
@@ -46,26 +46,27 @@ impl<'g, 'a> Masks<'g, 'a> {
     /// Demands that the mask computed by node `mask` is the one that `item` would get anyhow.
     pub(super) fn check(&self, item: &Item<'_>, mask: usize, masked: bool) -> Result<()> {
         match (self.computed.get(&mask), self.value) {
-            (Some(Kind::Steps(computed)), Some(value)) if masked && *computed == value => Ok(()),
+            (Some(MaskOperation::Steps(computed)), Some(value)) if masked && *computed == value => Ok(()),
             _ => Err(item.unsupported("call argument mask, other than the one of a Masking or Embedding layer")),
         }
     }
 
     /// Understands the operation of node `index`, whose operands were seen before.
     pub(super) fn operation(&mut self, index: usize) -> Result<()> {
-        let Node { item, inputs, .. } = &self.graph.nodes[index];
-        let operands: Vec<Option<Kind>> = inputs.iter().map(|input| self.computed.get(input).copied()).collect();
+        let KerasNode { item, inputs, .. } = &self.graph.nodes[index];
+        let operands: Vec<Option<MaskOperation>> =
+            inputs.iter().map(|input| self.computed.get(input).copied()).collect();
         let last_axis = item.config.get("axis").is_some_and(|axis| axis.as_i64() == Some(-1));
         let kept = item.config.get("keepdims").is_some_and(|kept| *kept != Value::Bool(false));
         let kind = match (item.class, operands.as_slice()) {
             ("NotEqual", [None]) => self.differs(item, inputs[0]),
-            ("Any", [Some(Kind::Features(value) | Kind::Steps(value))]) if last_axis && !kept => {
-                Some(Kind::Steps(*value))
+            ("Any", [Some(MaskOperation::Features(value) | MaskOperation::Steps(value))]) if last_axis && !kept => {
+                Some(MaskOperation::Steps(*value))
             }
-            ("ExpandDims", [steps @ Some(Kind::Steps(_))]) if last_axis => *steps,
-            ("ZerosLike", [None]) => Some(Kind::False),
-            ("LogicalOr", [steps @ Some(Kind::Steps(_)), Some(Kind::False)]) => *steps,
-            ("LogicalOr" | "Concatenate", [first @ Some(Kind::Steps(_)), others @ ..])
+            ("ExpandDims", [steps @ Some(MaskOperation::Steps(_))]) if last_axis => *steps,
+            ("ZerosLike", [None]) => Some(MaskOperation::False),
+            ("LogicalOr", [steps @ Some(MaskOperation::Steps(_)), Some(MaskOperation::False)]) => *steps,
+            ("LogicalOr" | "Concatenate", [first @ Some(MaskOperation::Steps(_)), others @ ..])
                 if others.iter().all(|other| other == first) =>
             {
                 *first
@@ -78,15 +79,15 @@ impl<'g, 'a> Masks<'g, 'a> {
     }
 
     /// `input != number`
-    fn differs(&self, item: &Item<'_>, input: usize) -> Option<Kind> {
+    fn differs(&self, item: &Item<'_>, input: usize) -> Option<MaskOperation> {
         let number = item.value.pointer("/inbound_nodes/0/args/1")?.as_f64()?;
         let input = &self.graph.nodes[input].item;
         if input.class != "InputLayer" {
             return None;
         }
         match Shape::from_keras(input.name, self.graph.input_shape?).ok()? {
-            Shape::Tokens => Some(Kind::Steps(number)),
-            _ => Some(Kind::Features(number)),
+            Shape::Tokens => Some(MaskOperation::Steps(number)),
+            _ => Some(MaskOperation::Features(number)),
         }
     }
 }

@@ -46,7 +46,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::activation::Version;
-use self::graph::Graph;
+use self::graph::KerasGraph;
 use self::hdf5::Hdf5;
 use self::weights::Weights;
 use super::foreign;
@@ -148,7 +148,7 @@ impl File {
     fn network(&self, name: &str) -> Result<Network> {
         let model = self.model.as_ref().ok_or_else(|| no_description(name, "weights alone"))?;
         let config = json(name, "model configuration", &model.config)?;
-        let graph = Graph::new(&config, model.version)?;
+        let graph = KerasGraph::new(&config, model.version)?;
         let spec = lower::network(&graph)?;
         let tensors = self.weights.tensors(&spec, &graph.groups())?;
         Network::new(spec, tensors)

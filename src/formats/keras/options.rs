@@ -33,14 +33,14 @@ const NO_MATTER_ENDINGS: [&str; 3] = ["_initializer", "_regularizer", "_constrai
 const POLICIES: [&str; 6] = ["float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"];
 
 /// Options of a layer, and which of them were asked for.
-pub(super) struct Options<'a> {
+pub(super) struct LayerOptions<'a> {
     pub layer: &'a str,
     pub class: &'a str,
     values: &'a Map<String, Value>,
     asked: RefCell<BTreeSet<&'static str>>,
 }
 
-impl<'a> Options<'a> {
+impl<'a> LayerOptions<'a> {
     pub(super) fn new(layer: &'a str, class: &'a str, values: &'a Map<String, Value>) -> Self {
         Self { layer, class, values, asked: RefCell::default() }
     }

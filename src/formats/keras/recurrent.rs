@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::activation::elementwise;
 use super::layers::{Item, Lowered, Shape};
-use super::options::Options;
+use super::options::LayerOptions;
 use crate::base::error::Result;
 use crate::network::{Activation, Cell, LayerSpec, MaskedOutput, MergeMode, NamedSpec, RecurrentOutput, RecurrentSpec};
 
 /// One direction as Keras describes it.
 #[derive(PartialEq)]
-struct Direction {
+struct KerasDirection {
     cell: Cell,
     spec: RecurrentSpec,
     go_backwards: bool,
@@ -26,7 +26,7 @@ pub(super) fn cell(class: &str) -> Option<Cell> {
     }
 }
 
-pub(super) fn single(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: usize) -> Result<Lowered> {
+pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<Lowered> {
     let mut direction = direction(item, options, cell, width)?;
     let sequence = direction.spec.output == RecurrentOutput::Sequence;
     if options.flag("zero_output_for_mask", false)? {
@@ -44,7 +44,7 @@ pub(super) fn single(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: 
     Ok(Lowered { layers, shape })
 }
 
-pub(super) fn bidirectional(item: &Item<'_>, options: &Options<'_>, width: usize) -> Result<Lowered> {
+pub(super) fn bidirectional(item: &Item<'_>, options: &LayerOptions<'_>, width: usize) -> Result<Lowered> {
     let forward_config = options.get("layer").ok_or_else(|| options.wrong("layer", "a layer", &Value::Null))?;
     let mut forward = wrapped(item, options, forward_config, width)?;
     if let Some(config) = options.get("backward_layer") {
@@ -57,7 +57,7 @@ pub(super) fn bidirectional(item: &Item<'_>, options: &Options<'_>, width: usize
             forward.spec.activations = both;
         }
         let activations = forward.spec.activations.clone();
-        let same = Direction {
+        let same = KerasDirection {
             go_backwards: forward.go_backwards,
             spec: RecurrentSpec { activations, ..backward.spec },
             ..backward
@@ -88,12 +88,12 @@ pub(super) fn bidirectional(item: &Item<'_>, options: &Options<'_>, width: usize
 }
 
 /// The layer inside a Bidirectional.
-fn wrapped(item: &Item<'_>, outer: &Options<'_>, config: &Value, width: usize) -> Result<Direction> {
+fn wrapped(item: &Item<'_>, outer: &LayerOptions<'_>, config: &Value, width: usize) -> Result<KerasDirection> {
     let inner = Item::nested(item, outer, config)?;
     let Some(cell) = cell(inner.class) else {
         return Err(outer.unsupported(&format!("a layer of class {} inside", inner.class)));
     };
-    let options = Options::new(item.name, inner.class, inner.config);
+    let options = LayerOptions::new(item.name, inner.class, inner.config);
     let direction = direction(&inner, &options, cell, width)?;
     // Bidirectional sets it itself, whatever stands here.
     options.get("zero_output_for_mask");
@@ -101,7 +101,7 @@ fn wrapped(item: &Item<'_>, outer: &Options<'_>, config: &Value, width: usize) -
     Ok(direction)
 }
 
-fn direction(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: usize) -> Result<Direction> {
+fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<KerasDirection> {
     let mut spec = RecurrentSpec::new(item.name, width, options.size("units")?);
     spec.batch_first = true;
     spec.bias = options.flag("use_bias", true)?;
@@ -126,10 +126,10 @@ fn direction(item: &Item<'_>, options: &Options<'_>, cell: Cell, width: usize) -
     spec.masked_output = MaskedOutput::Previous;
     options.only("time_major", &json!(false))?;
     let return_state = options.flag("return_state", false)?;
-    Ok(Direction { cell, spec, go_backwards: options.flag("go_backwards", false)?, return_state })
+    Ok(KerasDirection { cell, spec, go_backwards: options.flag("go_backwards", false)?, return_state })
 }
 
-fn functions(direction: &Direction) -> Vec<Activation> {
+fn functions(direction: &KerasDirection) -> Vec<Activation> {
     match direction.spec.activations.as_slice() {
         [] => direction.cell.default_activations().to_vec(),
         given => given.to_vec(),

@@ -14,10 +14,10 @@ const ROLES: [&str; 8] =
 /// An HDF5 file with weights.
 pub(super) struct Weights {
     hdf5: Hdf5,
-    layout: Layout,
+    layout: WeightPaths,
 }
 
-enum Layout {
+enum WeightPaths {
     /// Keras 3 and Keras 2's `.keras`: `<root>/<group>/cell/vars/0`.
     Numbered(&'static str),
     /// Legacy: `<root>/<layer>/…/kernel:0`, listed in the layer's attribute `weight_names`.
@@ -25,7 +25,7 @@ enum Layout {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum LayerPart {
     Own,
     Forward,
     Backward,
@@ -40,16 +40,16 @@ impl Weights {
     pub(super) fn new(hdf5: Hdf5) -> Result<Self> {
         const NUMBERED: [&str; 2] = ["layers", "_layer_checkpoint_dependencies"];
         let layout = if hdf5.text("", "layer_names")?.is_some() {
-            Layout::Named("")
+            WeightPaths::Named("")
         } else if hdf5.has_group("model_weights")? {
-            Layout::Named("model_weights")
+            WeightPaths::Named("model_weights")
         } else {
             let mut root = None;
             for group in NUMBERED {
                 root = root.or(hdf5.has_group(group)?.then_some(group));
             }
             let expected = "Keras weights (a group layers or model_weights, or an attribute layer_names)";
-            Layout::Numbered(root.ok_or_else(|| malformed(hdf5.name(), expected, &"none of them"))?)
+            WeightPaths::Numbered(root.ok_or_else(|| malformed(hdf5.name(), expected, &"none of them"))?)
         };
         Ok(Self { hdf5, layout })
     }
@@ -64,8 +64,8 @@ impl Weights {
         let mut tensors = Tensors::new();
         for layer in &spec.layers {
             let group = match self.layout {
-                Layout::Numbered(_) => groups.get(layer.name()).map_or(layer.name(), String::as_str),
-                Layout::Named(_) => layer.name(),
+                WeightPaths::Numbered(_) => groups.get(layer.name()).map_or(layer.name(), String::as_str),
+                WeightPaths::Named(_) => layer.name(),
             };
             self.layer(layer, group, &mut tensors)?;
         }
@@ -107,7 +107,7 @@ impl Weights {
             wanted.truncate(1);
         }
         for (array, ((role, _), name)) in
-            self.arrays(group, Part::Own, &wanted)?.into_iter().zip(wanted.iter().zip(names))
+            self.arrays(group, LayerPart::Own, &wanted)?.into_iter().zip(wanted.iter().zip(names))
         {
             put(name, if *role == "kernel" { reversed_axes(&array)? } else { array });
         }
@@ -126,9 +126,9 @@ impl Weights {
         if !spec.bias {
             wanted.truncate(2);
         }
-        let parts: &[(Part, &str)] = match spec.bidirectional {
-            true => &[(Part::Forward, ""), (Part::Backward, "_reverse")],
-            false => &[(Part::Own, "")],
+        let parts: &[(LayerPart, &str)] = match spec.bidirectional {
+            true => &[(LayerPart::Forward, ""), (LayerPart::Backward, "_reverse")],
+            false => &[(LayerPart::Own, "")],
         };
         for &(part, suffix) in parts {
             let mut put = |tensor: &str, value: Tensor| {
@@ -150,7 +150,7 @@ impl Weights {
     }
 
     /// The arrays of one layer in the order wanted.
-    fn arrays(&self, group: &str, part: Part, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
+    fn arrays(&self, group: &str, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
         let paths = self.paths(group, part, wanted)?;
         let mut arrays = Vec::with_capacity(wanted.len());
         for (path, (_, shape)) in paths.into_iter().zip(wanted) {
@@ -161,13 +161,13 @@ impl Weights {
         Ok(arrays)
     }
 
-    fn paths(&self, group: &str, part: Part, wanted: &[Wanted]) -> Result<Vec<String>> {
+    fn paths(&self, group: &str, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<String>> {
         match self.layout {
-            Layout::Numbered(root) => {
+            WeightPaths::Numbered(root) => {
                 let holders: &[&str] = match part {
-                    Part::Own => &["cell/vars", "layer/vars", "vars"],
-                    Part::Forward => &["forward_layer/cell/vars"],
-                    Part::Backward => &["backward_layer/cell/vars"],
+                    LayerPart::Own => &["cell/vars", "layer/vars", "vars"],
+                    LayerPart::Forward => &["forward_layer/cell/vars"],
+                    LayerPart::Backward => &["backward_layer/cell/vars"],
                 };
                 let mut holder = format!("{root}/{group}/{}", holders[holders.len() - 1]);
                 for other in &holders[..holders.len() - 1] {
@@ -183,16 +183,16 @@ impl Weights {
                 }
                 Ok((0..wanted.len()).map(|index| format!("{holder}/{index}")).collect())
             }
-            Layout::Named(root) => {
+            WeightPaths::Named(root) => {
                 let folder = format!("{root}/{group}");
                 let folder = folder.trim_start_matches('/');
                 let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
                 let arrays: Vec<&String> = listed.iter().filter(|path| ROLES.contains(&role(path))).collect();
                 let (first, second) = arrays.split_at(arrays.len() / 2);
                 let arrays = match part {
-                    Part::Own => &arrays[..],
-                    Part::Forward => first,
-                    Part::Backward => second,
+                    LayerPart::Own => &arrays[..],
+                    LayerPart::Forward => first,
+                    LayerPart::Backward => second,
                 };
                 let unwanted = |path: &&&String| wanted.iter().all(|(wanted, _)| role(path) != *wanted);
                 if let Some(path) = arrays.iter().find(unwanted) {

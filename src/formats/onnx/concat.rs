@@ -3,15 +3,15 @@
 use super::array::Array;
 use super::constants::resolve_axis;
 use super::expression::Expression;
-use super::graph::Node;
+use super::graph::OnnxNode;
 use super::shapes::constant;
-use super::value::{Axis, Dim, Of, Tensor, Value};
+use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::Join;
 
 impl Walk<'_> {
-    pub fn concat(&mut self, node: &Node) -> Result<Value> {
+    pub fn concat(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
         node.require("axis")?;
         let axis = node.int("axis", 0)?;
@@ -59,19 +59,21 @@ impl Walk<'_> {
         self.concat_tensors(node, &tensors, axis)
     }
 
-    fn concat_tensors(&mut self, node: &Node, tensors: &[Tensor], axis: i64) -> Result<Value> {
+    fn concat_tensors(&mut self, node: &OnnxNode, tensors: &[LabelledTensor], axis: i64) -> Result<Value> {
         let first = &tensors[0];
         let axis = resolve_axis(node, axis, first.axes.len())?;
         let label = first.axes[axis];
-        let alike = |t: &Tensor| {
+        let alike = |t: &LabelledTensor| {
             t.axes.len() == first.axes.len() && (0..t.axes.len()).all(|i| i == axis || t.axes[i] == first.axes[i])
         };
         if !tensors.iter().all(alike) {
             return Err(node.unsupported("joining tensors of different axes"));
         }
-        let direction = |t: &Tensor| matches!(t.of, Of::Directions { .. });
+        let direction = |t: &LabelledTensor| matches!(t.of, Of::Directions { .. });
         match label {
-            Axis::Channel | Axis::Unit | Axis::Direction if tensors.iter().all(direction) && one_part(tensors) => {
+            AxisLabel::Channel | AxisLabel::Unit | AxisLabel::Direction
+                if tensors.iter().all(direction) && one_part(tensors) =>
+            {
                 let mut joined = first.clone();
                 let width: usize = tensors.iter().map(|t| t.width).sum();
                 if let Of::Directions { rows, .. } = &mut joined.of {
@@ -82,24 +84,24 @@ impl Walk<'_> {
                     }
                     let split =
                         rows.iter().enumerate().any(|(d, row)| row.layer != rows[0].layer || row.direction != d);
-                    if label == Axis::Channel && split {
+                    if label == AxisLabel::Channel && split {
                         return self.join_channels(node, tensors);
                     }
                 }
-                if label == Axis::Channel {
+                if label == AxisLabel::Channel {
                     joined.width = width;
                 } else {
-                    joined.axes[axis] = Axis::Direction;
+                    joined.axes[axis] = AxisLabel::Direction;
                 }
                 Ok(Value::Tensor(joined))
             }
-            Axis::Channel => self.join_channels(node, tensors),
-            Axis::Unit | Axis::Direction => Ok(Value::States(self.as_states(Vec::new(), tensors))),
+            AxisLabel::Channel => self.join_channels(node, tensors),
+            AxisLabel::Unit | AxisLabel::Direction => Ok(Value::States(self.as_states(Vec::new(), tensors))),
             other => Err(node.unsupported(format!("joining along the axis {other:?}"))),
         }
     }
 
-    fn join_channels(&mut self, node: &Node, tensors: &[Tensor]) -> Result<Value> {
+    fn join_channels(&mut self, node: &OnnxNode, tensors: &[LabelledTensor]) -> Result<Value> {
         let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
         let width = ids.iter().map(|&id| self.build.expressions.facts(id).width).sum();
         let sequence = self.build.expressions.facts(ids[0]).sequence;
@@ -108,14 +110,14 @@ impl Walk<'_> {
     }
 
     #[expect(clippy::unused_self, reason = "a method among methods")]
-    fn as_states(&self, mut ids: Vec<usize>, tensors: &[Tensor]) -> Vec<usize> {
+    fn as_states(&self, mut ids: Vec<usize>, tensors: &[LabelledTensor]) -> Vec<usize> {
         ids.extend(tensors.iter().filter_map(|t| if let Of::Expression(id) = t.of { Some(id) } else { None }));
         ids
     }
 }
 
 /// The sizes of tensors joined along `axis`.
-fn joined_dims(node: &Node, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
+fn joined_dims(node: &OnnxNode, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
     let mut dims = all[0].to_vec();
     let axis = resolve_axis(node, axis, dims.len())?;
     for other in &all[1..] {
@@ -132,7 +134,7 @@ fn joined_dims(node: &Node, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
     Ok(dims)
 }
 
-fn one_part(tensors: &[Tensor]) -> bool {
-    let part = |t: &Tensor| if let Of::Directions { part, .. } = t.of { Some(part) } else { None };
+fn one_part(tensors: &[LabelledTensor]) -> bool {
+    let part = |t: &LabelledTensor| if let Of::Directions { part, .. } = t.of { Some(part) } else { None };
     tensors.iter().all(|t| part(t) == part(&tensors[0]))
 }

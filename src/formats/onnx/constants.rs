@@ -1,11 +1,11 @@
 //! Operators whose inputs are all constants.
 
 use super::array::{Array, Data};
-use super::graph::Node;
+use super::graph::OnnxNode;
 use crate::base::error::Result;
 
 /// What a dimension of a new shape is.
-pub fn resolve_axis(node: &Node, axis: i64, rank: usize) -> Result<usize> {
+pub fn resolve_axis(node: &OnnxNode, axis: i64, rank: usize) -> Result<usize> {
     let wide = i64::try_from(rank).unwrap_or(i64::MAX);
     let positive = if axis < 0 { axis.saturating_add(wide) } else { axis };
     match usize::try_from(positive) {
@@ -72,7 +72,7 @@ impl Array {
     }
 
     /// The same elements in another shape, in ONNX's terms (0 copies, -1 is what is left).
-    pub fn reshaped(&self, node: &Node, target: &[i64], zero_is_size: bool) -> Result<Self> {
+    pub fn reshaped(&self, node: &OnnxNode, target: &[i64], zero_is_size: bool) -> Result<Self> {
         let refuse = || node.malformed(format!("a shape for {} elements", self.len()), format!("{target:?}"));
         if self.len() == 0 {
             return Err(refuse());
@@ -100,7 +100,7 @@ impl Array {
     }
 
     /// Arrays behind each other along `axis`.
-    pub fn joined(node: &Node, arrays: &[&Self], axis: i64) -> Result<Self> {
+    pub fn joined(node: &OnnxNode, arrays: &[&Self], axis: i64) -> Result<Self> {
         let first = arrays[0];
         let axis = resolve_axis(node, axis, first.shape.len())?;
         let (mut floats, mut ints) = (Vec::new(), Vec::new());
@@ -132,7 +132,7 @@ impl Array {
 }
 
 /// Arithmetic on constants of one shape, or with one number.
-pub fn arithmetic(node: &Node, a: &Array, b: &Array) -> Result<Array> {
+pub fn arithmetic(node: &OnnxNode, a: &Array, b: &Array) -> Result<Array> {
     let refuse = || node.unsupported("this arithmetic on constants");
     let shape = if a.len() >= b.len() { &a.shape } else { &b.shape };
     let count = a.len().max(b.len());

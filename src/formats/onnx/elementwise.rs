@@ -3,15 +3,15 @@
 use super::array::{Array, Data};
 use super::constants::arithmetic;
 use super::expression::Expression;
-use super::graph::Node;
-use super::value::{Axis, Dim, Id, Of, Tensor, Value};
+use super::graph::OnnxNode;
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::{Activation, Join};
 
 impl Walk<'_> {
     /// A function of one tensor; `None` if the operator is none.
-    pub fn unary(&mut self, node: &Node) -> Result<Option<Value>> {
+    pub fn unary(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
         let alpha = |default: f32| node.float("alpha", default);
         let (function, known): (Activation, &[&str]) = match node.op.as_str() {
             "Relu" => (Activation::Relu, &[]),
@@ -66,13 +66,13 @@ impl Walk<'_> {
         Ok(Some(self.like(&tensor, id)))
     }
 
-    fn add(&mut self, node: &Node, expression: Expression, like: Id) -> Result<Id> {
+    fn add(&mut self, node: &OnnxNode, expression: Expression, like: Id) -> Result<Id> {
         let facts = self.build.expressions.facts(like).clone();
         self.build.expressions.add(&node.name, expression, facts.width, facts.sequence)
     }
 
     /// Add, Sub, Mul, Div, Pow, and Sum, Mean, Max, Min of any number; `None` for others.
-    pub fn arithmetic(&mut self, node: &Node) -> Result<Option<Value>> {
+    pub fn arithmetic(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
         if !matches!(
             node.op.as_str(),
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Less" | "Greater" | "And" | "Not"
@@ -98,7 +98,7 @@ impl Walk<'_> {
         Ok(Some(value))
     }
 
-    fn two(&mut self, node: &Node, a: Value, b: Value) -> Result<Value> {
+    fn two(&mut self, node: &OnnxNode, a: Value, b: Value) -> Result<Value> {
         let op = node.op.as_str();
         match (a, b) {
             (Value::Constant(a), Value::Constant(b)) => {
@@ -107,7 +107,7 @@ impl Walk<'_> {
             (Value::Tensor(t), Value::Constant(c)) if t.of == Of::Tokens => match (op, c.scalar()) {
                 // Ids of gatefold are never below 0.
                 ("Less", Some(0.0)) => Ok(Value::Fill { value: 0.0, dims: None }),
-                ("Add", Some(_)) => Ok(Value::Tensor(Tensor { of: Of::Shifted, ..t })),
+                ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted, ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
             (Value::Tensor(t), Value::Fill { value: 0.0, dims })
@@ -172,11 +172,11 @@ impl Walk<'_> {
 
     /// An error if a value of these sizes, as far as they are known, cannot be spread over `tensor` as it is. `widens`
     /// says that its one channel counts for any number of them.
-    fn must_spread(&self, node: &Node, tensor: &Tensor, dims: Option<&[Dim]>, widens: bool) -> Result<()> {
+    fn must_spread(&self, node: &OnnxNode, tensor: &LabelledTensor, dims: Option<&[Dim]>, widens: bool) -> Result<()> {
         let Some(dims) = dims else { return Ok(()) };
         let sizes = tensor.dims(self.batch);
-        let fits = |(dim, (size, axis)): (&Dim, (&Dim, &Axis))| {
-            matches!(dim, Dim::Known(1) | Dim::Any) || dim == size || (*axis == Axis::Channel && widens)
+        let fits = |(dim, (size, axis)): (&Dim, (&Dim, &AxisLabel))| {
+            matches!(dim, Dim::Known(1) | Dim::Any) || dim == size || (*axis == AxisLabel::Channel && widens)
         };
         let places = sizes.iter().zip(&tensor.axes).rev();
         if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
@@ -185,13 +185,18 @@ impl Walk<'_> {
         Err(node.unsupported(format!("a constant of sizes {dims:?} beside a tensor of sizes {sizes:?}")))
     }
 
-    fn tensors(&mut self, node: &Node, (a, x): (&Tensor, Id), (b, y): (&Tensor, Id)) -> Result<Value> {
+    fn tensors(
+        &mut self,
+        node: &OnnxNode,
+        (a, x): (&LabelledTensor, Id),
+        (b, y): (&LabelledTensor, Id),
+    ) -> Result<Value> {
         let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
         if !same_axes(a, b) || fx.sequence != fy.sequence {
             return Err(node.unsupported(format!("arithmetic on the axes {:?} and {:?}", a.axes, b.axes)));
         }
         // The one that still says which of its axes is time.
-        let a = if a.position(Axis::Time).is_none() { b } else { a };
+        let a = if a.position(AxisLabel::Time).is_none() { b } else { a };
         // A state's width is not known, and a mean over the channels counts for all of them.
         let width = fx.width.max(fy.width);
         let [a_fits, b_fits] =
@@ -224,7 +229,7 @@ impl Walk<'_> {
     }
 
     /// `x > t ? x : softplus(x)`, as PyTorch writes a softplus: above 20 the two are one number in f32.
-    pub fn choice(&mut self, node: &Node) -> Result<Value> {
+    pub fn choice(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
         let mut ids = [0; 3];
         for (index, id) in ids.iter_mut().enumerate() {
@@ -244,7 +249,7 @@ impl Walk<'_> {
         }
     }
 
-    fn many(&mut self, node: &Node) -> Result<Value> {
+    fn many(&mut self, node: &OnnxNode) -> Result<Value> {
         let tensors = (0..node.inputs.len()).map(|i| self.tensor(node, i)).collect::<Result<Vec<_>>>()?;
         let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
         if tensors.iter().any(|t| t.axes != tensors[0].axes || t.width != tensors[0].width) {
@@ -256,7 +261,13 @@ impl Walk<'_> {
         Ok(self.like(&tensors[0], id))
     }
 
-    fn with_constant(&mut self, node: &Node, tensor: &Tensor, constant: &Array, constant_first: bool) -> Result<Value> {
+    fn with_constant(
+        &mut self,
+        node: &OnnxNode,
+        tensor: &LabelledTensor,
+        constant: &Array,
+        constant_first: bool,
+    ) -> Result<Value> {
         let x = self.settle(node, tensor)?;
         let width = self.build.expressions.facts(x).width;
         // A mean over the channels counts for all of them.
@@ -302,7 +313,7 @@ impl Walk<'_> {
     }
 
     /// A constant as one number or as one for each channel.
-    fn by_channel(&self, node: &Node, tensor: &Tensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
+    fn by_channel(&self, node: &OnnxNode, tensor: &LabelledTensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
         let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers beside floats")) };
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
@@ -315,7 +326,7 @@ impl Walk<'_> {
             return Ok(vec![f64::from(*first)]);
         }
         let offset = tensor.axes.len().checked_sub(constant.shape.len());
-        let at = tensor.position(Axis::Channel);
+        let at = tensor.position(AxisLabel::Channel);
         // A width of 1 may be widened; whether it may the caller knows.
         let only_channels = |offset: usize, at: usize| {
             let fits = |n: usize| n == tensor.width || tensor.width == 1;
@@ -328,7 +339,7 @@ impl Walk<'_> {
     }
 }
 
-fn constant_function(node: &Node, array: &Array) -> Result<Value> {
+fn constant_function(node: &OnnxNode, array: &Array) -> Result<Value> {
     let function: fn(f32) -> f32 = match node.op.as_str() {
         "Neg" => |x| -x,
         "Reciprocal" => |x| 1.0 / x,
@@ -344,10 +355,10 @@ fn constant_function(node: &Node, array: &Array) -> Result<Value> {
 
 /// Whether two tensors have the same axes. In a graph for one timestep, that of time may have been
 /// squeezed and put back without its meaning.
-fn same_axes(a: &Tensor, b: &Tensor) -> bool {
-    let alike = |(&x, &y): (&Axis, &Axis)| match (x, y) {
-        (Axis::Unit, Axis::Time) => b.steps == Dim::Known(1),
-        (Axis::Time, Axis::Unit) => a.steps == Dim::Known(1),
+fn same_axes(a: &LabelledTensor, b: &LabelledTensor) -> bool {
+    let alike = |(&x, &y): (&AxisLabel, &AxisLabel)| match (x, y) {
+        (AxisLabel::Unit, AxisLabel::Time) => b.steps == Dim::Known(1),
+        (AxisLabel::Time, AxisLabel::Unit) => a.steps == Dim::Known(1),
         _ => x == y,
     };
     a.axes.len() == b.axes.len() && a.axes.iter().zip(&b.axes).all(alike)

@@ -11,15 +11,15 @@ use crate::base::error::Result;
 use crate::base::room::room;
 
 /// Where the bytes of a tensor lie.
-struct Place<'a> {
+struct ExternalBytes<'a> {
     location: &'a str,
     offset: u64,
     /// `None`: up to the file's end.
     length: Option<u64>,
 }
 
-fn place<'a>(name: &str, tensor: &'a TensorProto) -> Result<Place<'a>> {
-    let mut place = Place { location: "", offset: 0, length: None };
+fn place<'a>(name: &str, tensor: &'a TensorProto) -> Result<ExternalBytes<'a>> {
+    let mut place = ExternalBytes { location: "", offset: 0, length: None };
     for entry in &tensor.external_data {
         let value = entry.value.as_deref().unwrap_or_default();
         let key = entry.key.as_deref().unwrap_or_default();
@@ -38,7 +38,7 @@ fn place<'a>(name: &str, tensor: &'a TensorProto) -> Result<Place<'a>> {
 
 /// The `wanted` bytes of `tensor`, which errors call `name`, in a file in `folder`.
 pub fn read(name: &str, tensor: &TensorProto, folder: Option<&Path>, wanted: Option<usize>) -> Result<Vec<u8>> {
-    let Place { location, offset, length } = place(name, tensor)?;
+    let ExternalBytes { location, offset, length } = place(name, tensor)?;
     let Some(folder) = folder else {
         return Err(unsupported(name, format!("external data (`{location}`) without a folder to read them from")));
     };

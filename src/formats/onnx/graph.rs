@@ -12,9 +12,9 @@ use crate::base::error::{Error, Result};
 /// A network of more nodes than this is none that we know of, and would take long to refuse.
 const MAX_NODES: usize = 1 << 16;
 
-pub struct Graph {
+pub struct OnnxGraph {
     /// In topological order.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<OnnxNode>,
     pub constants: BTreeMap<String, Rc<Array>>,
     pub inputs: Vec<GraphInput>,
     pub outputs: Vec<String>,
@@ -32,7 +32,7 @@ pub struct GraphInput {
     pub shape: Option<Vec<Option<usize>>>,
 }
 
-pub struct Node {
+pub struct OnnxNode {
     /// Its name, or its first output's.
     pub name: String,
     /// What errors call it.
@@ -45,7 +45,7 @@ pub struct Node {
     folder: Option<std::path::PathBuf>,
 }
 
-impl Graph {
+impl OnnxGraph {
     pub fn new(model: ModelProto, folder: Option<&Path>) -> Result<Self> {
         let place = "ONNX model";
         let opset = opset(&model)?;
@@ -123,11 +123,11 @@ fn sorted(
     folder: Option<&Path>,
     constants: &BTreeMap<String, Rc<Array>>,
     inputs: &[GraphInput],
-) -> Result<Vec<Node>> {
-    let mut nodes: Vec<Option<Node>> = Vec::new();
+) -> Result<Vec<OnnxNode>> {
+    let mut nodes: Vec<Option<OnnxNode>> = Vec::new();
     let mut makers = BTreeMap::new();
     for (index, proto) in graph.node.into_iter().enumerate() {
-        let node = Node::new(proto, opset, folder)?;
+        let node = OnnxNode::new(proto, opset, folder)?;
         for output in node.outputs.iter().filter(|o| !o.is_empty()) {
             let is_given = constants.contains_key(output) || inputs.iter().any(|input| input.name == *output);
             if makers.insert(output.clone(), index).is_some() || is_given {
@@ -169,7 +169,7 @@ fn sorted(
 
 /// Types of attributes, with ONNX's numbers.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum AttributeType {
     Float = 1,
     Int = 2,
     Text = 3,
@@ -179,7 +179,7 @@ enum Kind {
     Texts = 8,
 }
 
-impl Node {
+impl OnnxNode {
     fn new(proto: NodeProto, opset: i64, folder: Option<&Path>) -> Result<Self> {
         let op = proto.op_type.unwrap_or_default();
         let name = proto.name.filter(|n| !n.is_empty());
@@ -217,7 +217,7 @@ impl Node {
     }
 
     /// The attribute `name`, which must be of type `kind`. Files of the oldest exporters state no type.
-    fn attribute(&self, name: &str, kind: Kind) -> Result<Option<&AttributeProto>> {
+    fn attribute(&self, name: &str, kind: AttributeType) -> Result<Option<&AttributeProto>> {
         match self.attributes.get(name) {
             Some(attribute) if ![0, kind as i32].contains(&attribute.kind.unwrap_or(0)) => Err(self.malformed(
                 format!("attribute `{name}` of type {} ({kind:?})", kind as i32),
@@ -233,7 +233,7 @@ impl Node {
     }
 
     pub fn int(&self, name: &str, default: i64) -> Result<i64> {
-        Ok(self.attribute(name, Kind::Int)?.map_or(default, |a| a.i.unwrap_or(0)))
+        Ok(self.attribute(name, AttributeType::Int)?.map_or(default, |a| a.i.unwrap_or(0)))
     }
 
     /// An integer attribute that is 0 or 1.
@@ -246,35 +246,35 @@ impl Node {
     }
 
     pub fn float(&self, name: &str, default: f32) -> Result<f32> {
-        Ok(self.attribute(name, Kind::Float)?.map_or(default, |a| a.f.unwrap_or(0.0)))
+        Ok(self.attribute(name, AttributeType::Float)?.map_or(default, |a| a.f.unwrap_or(0.0)))
     }
 
     pub fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
-        Ok(self.attribute(name, Kind::Ints)?.map(|a| a.ints.as_slice()))
+        Ok(self.attribute(name, AttributeType::Ints)?.map(|a| a.ints.as_slice()))
     }
 
     pub fn floats(&self, name: &str) -> Result<&[f32]> {
-        Ok(self.attribute(name, Kind::Floats)?.map_or(&[], |a| a.floats.as_slice()))
+        Ok(self.attribute(name, AttributeType::Floats)?.map_or(&[], |a| a.floats.as_slice()))
     }
 
     pub fn text(&self, name: &str, default: &str) -> Result<String> {
-        let bytes = self.attribute(name, Kind::Text)?.and_then(|a| a.s.as_deref());
+        let bytes = self.attribute(name, AttributeType::Text)?.and_then(|a| a.s.as_deref());
         Ok(bytes.map_or_else(|| default.to_owned(), |b| String::from_utf8_lossy(b).into_owned()))
     }
 
     pub fn texts(&self, name: &str) -> Result<Vec<String>> {
-        let strings = self.attribute(name, Kind::Texts)?.map_or(&[][..], |a| &a.strings);
+        let strings = self.attribute(name, AttributeType::Texts)?.map_or(&[][..], |a| &a.strings);
         Ok(strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect())
     }
 
     pub fn tensor(&self, name: &str) -> Result<Option<Array>> {
-        let tensor = self.attribute(name, Kind::Tensor)?.and_then(|a| a.t.as_ref());
+        let tensor = self.attribute(name, AttributeType::Tensor)?.and_then(|a| a.t.as_ref());
         tensor.map(|t| array::decode(t, self.folder.as_deref())).transpose()
     }
 
     /// The ONNX data type of a tensor attribute.
     pub fn tensor_type(&self, name: &str) -> Result<Option<i32>> {
-        Ok(self.attribute(name, Kind::Tensor)?.and_then(|a| a.t.as_ref()).and_then(|t| t.data_type))
+        Ok(self.attribute(name, AttributeType::Tensor)?.and_then(|a| a.t.as_ref()).and_then(|t| t.data_type))
     }
 
     pub fn unsupported(&self, what: impl Into<String>) -> Error {

@@ -6,8 +6,8 @@ use super::array::{Array, Data};
 use super::build::transpose;
 use super::constants::resolve_axis;
 use super::expression::Expression;
-use super::graph::Node;
-use super::value::{Axis, Dim, Id, Of, Tensor, Value};
+use super::graph::OnnxNode;
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
@@ -22,7 +22,7 @@ struct Sliding {
 
 impl Walk<'_> {
     /// The outputs of `node`.
-    pub fn node(&mut self, node: &Node) -> Result<Vec<Value>> {
+    pub fn node(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
         if let Some(outputs) = self.shape_operator(node)? {
             return Ok(outputs);
         }
@@ -71,7 +71,7 @@ impl Walk<'_> {
         Ok(vec![value])
     }
 
-    fn cast(&self, node: &Node) -> Result<Value> {
+    fn cast(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["to", "saturate", "round_mode"])?;
         node.require("to")?;
         let floats = match node.int("to", 0)? {
@@ -98,14 +98,14 @@ impl Walk<'_> {
         }
     }
 
-    fn matmul(&mut self, node: &Node) -> Result<Value> {
+    fn matmul(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
         let matrix = self.constant(node, 1)?;
         self.product(node, matrix)
     }
 
     /// Input 0 times `matrix` `[K, N]`.
-    fn product(&mut self, node: &Node, matrix: Rc<Array>) -> Result<Value> {
+    fn product(&mut self, node: &OnnxNode, matrix: Rc<Array>) -> Result<Value> {
         let [k, n] = matrix.shape[..] else {
             return Err(node.unsupported(format!("a matrix of shape {:?}", matrix.shape)));
         };
@@ -121,7 +121,7 @@ impl Walk<'_> {
         };
         let facts = self.build.expressions.facts(x).clone();
         if let Some(tensor) = &like
-            && (tensor.axes.last() != Some(&Axis::Channel) || facts.width != k)
+            && (tensor.axes.last() != Some(&AxisLabel::Channel) || facts.width != k)
         {
             let got = format!("{} with the axes {:?}", facts.width, tensor.axes);
             return Err(node.malformed(
@@ -136,7 +136,7 @@ impl Walk<'_> {
         }
     }
 
-    fn gemm(&mut self, node: &Node) -> Result<Value> {
+    fn gemm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["alpha", "beta", "transA", "transB"])?;
         if node.int("transA", 0)? != 0 {
             return Err(node.unsupported("transA"));
@@ -178,25 +178,25 @@ impl Walk<'_> {
 
     /// The tensor whose axes are row, channel, timestep, which convolutions and poolings read. A
     /// 2-D operator with a third axis of size 1 is one over time.
-    fn image(&mut self, node: &Node) -> Result<(Tensor, Id, usize)> {
+    fn image(&mut self, node: &OnnxNode) -> Result<(LabelledTensor, Id, usize)> {
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
-        let time = tensor.position(Axis::Time);
-        let rows = |axis: Axis| matches!(axis, Axis::Batch | Axis::Unit);
+        let time = tensor.position(AxisLabel::Time);
+        let rows = |axis: AxisLabel| matches!(axis, AxisLabel::Batch | AxisLabel::Unit);
         let spatial = tensor.axes.len().checked_sub(2).filter(|n| (1..=2).contains(n));
-        let others = tensor.axes.iter().skip(2).filter(|&&a| a != Axis::Time);
-        let fits = tensor.axes.get(1) == Some(&Axis::Channel)
+        let others = tensor.axes.iter().skip(2).filter(|&&a| a != AxisLabel::Time);
+        let fits = tensor.axes.get(1) == Some(&AxisLabel::Channel)
             && rows(tensor.axes[0])
-            && others.clone().all(|&a| a == Axis::Unit);
+            && others.clone().all(|&a| a == AxisLabel::Unit);
         // Where the timestep's axis has been squeezed, one of size 1 stands for it.
-        let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == Axis::Unit).map(|at| at + 2));
+        let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == AxisLabel::Unit).map(|at| at + 2));
         match (at.filter(|&at| at >= 2), spatial, fits, self.build.expressions.facts(id).sequence) {
             (Some(at), Some(_), true, true) => Ok((tensor, id, at - 2)),
             _ => Err(node.unsupported(format!("an input with the axes {:?}", tensor.axes))),
         }
     }
 
-    fn sliding(&self, node: &Node, kernel: &[usize], time: usize, steps: Dim) -> Result<(Sliding, Dim)> {
+    fn sliding(&self, node: &OnnxNode, kernel: &[usize], time: usize, steps: Dim) -> Result<(Sliding, Dim)> {
         let axes = kernel.len();
         let read = |name: &str, default: i64, count: usize| -> Result<Vec<usize>> {
             let ints = node.ints(name)?.map_or_else(|| vec![default; count], <[i64]>::to_vec);
@@ -240,7 +240,7 @@ impl Walk<'_> {
         Ok((Sliding { kernel, stride, dilation, padding }, after))
     }
 
-    fn conv(&mut self, node: &Node) -> Result<Value> {
+    fn conv(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
         let (tensor, id, time) = self.image(node)?;
         let weight = self.constant(node, 1)?;
@@ -286,10 +286,10 @@ impl Walk<'_> {
             activation: crate::network::Activation::Linear,
         };
         let id = self.build.layer(&read, &name, LayerSpec::Conv1d(spec), out_channels, true)?;
-        Ok(Value::Tensor(Tensor { of: Of::Expression(id), width: out_channels, steps, ..tensor }))
+        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), width: out_channels, steps, ..tensor }))
     }
 
-    fn pool(&mut self, node: &Node, pool: Pool) -> Result<Value> {
+    fn pool(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
         let own = if pool == Pool::Max { "storage_order" } else { "count_include_pad" };
         node.int(own, 0)?;
         node.allow(&["auto_pad", "ceil_mode", own, "dilations", "kernel_shape", "pads", "strides"])?;
@@ -327,11 +327,11 @@ impl Walk<'_> {
         };
         let width = tensor.width;
         let id = self.build.layer(&read, &name, LayerSpec::Pool1d(spec), width, true)?;
-        Ok(Value::Tensor(Tensor { of: Of::Expression(id), steps, ..tensor }))
+        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), steps, ..tensor }))
     }
 
     /// A mean or maximum over time, or over the channels (part of a normalization).
-    fn reduce(&mut self, node: &Node, pool: Pool) -> Result<Value> {
+    fn reduce(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
         node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
         let mut tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
@@ -343,14 +343,14 @@ impl Walk<'_> {
             axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<Vec<_>>>()?
         };
         let keep = node.flag("keepdims", true)? || node.op.starts_with("Global");
-        let labels: Vec<Axis> = axes.iter().map(|&a| tensor.axes[a]).collect();
-        match labels.iter().copied().filter(|&a| a != Axis::Unit).collect::<Vec<_>>()[..] {
-            [Axis::Channel] if pool == Pool::Average && keep => {
+        let labels: Vec<AxisLabel> = axes.iter().map(|&a| tensor.axes[a]).collect();
+        match labels.iter().copied().filter(|&a| a != AxisLabel::Unit).collect::<Vec<_>>()[..] {
+            [AxisLabel::Channel] if pool == Pool::Average && keep => {
                 let sequence = self.build.expressions.facts(id).sequence;
                 let mean = self.build.expressions.add(&node.name, Expression::RowMean(id), 1, sequence)?;
                 return Ok(self.like(&tensor, mean));
             }
-            [Axis::Time] => {}
+            [AxisLabel::Time] => {}
             _ => return Err(node.unsupported(format!("a reduction over the axes {labels:?}"))),
         }
         let read = self.build.emit(id)?;
@@ -359,7 +359,7 @@ impl Walk<'_> {
         let width = self.build.expressions.facts(id).width;
         tensor.of = Of::Expression(self.build.layer(&read, &name, LayerSpec::GlobalPool(spec), width, false)?);
         for &axis in &axes {
-            tensor.axes[axis] = Axis::Unit;
+            tensor.axes[axis] = AxisLabel::Unit;
         }
         if !keep {
             let kept = (0..rank).filter(|at| !axes.contains(at)).map(|at| tensor.axes[at]).collect();
@@ -369,7 +369,7 @@ impl Walk<'_> {
     }
 
     /// Stores the weight or the bias of a normalization.
-    fn channel_tensor(&mut self, node: &Node, index: usize, layer: &str, tensor: &str, width: usize) -> Result<()> {
+    fn channel_tensor(&mut self, node: &OnnxNode, index: usize, layer: &str, tensor: &str, width: usize) -> Result<()> {
         let array = self.constant(node, index)?;
         match array.as_floats().filter(|_| array.shape == [width]) {
             Some(data) => self.build.tensor(layer, tensor, vec![width], data.to_vec()),
@@ -377,13 +377,13 @@ impl Walk<'_> {
         }
     }
 
-    fn layer_norm(&mut self, node: &Node) -> Result<Value> {
+    fn layer_norm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis", "epsilon", "stash_type"])?;
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
         let axis = resolve_axis(node, node.int("axis", -1)?, tensor.axes.len())?;
         if axis + 1 != tensor.axes.len()
-            || tensor.axes[axis] != Axis::Channel
+            || tensor.axes[axis] != AxisLabel::Channel
             || self.used(node, 1)
             || self.used(node, 2)
         {
@@ -404,13 +404,13 @@ impl Walk<'_> {
         Ok(self.like(&tensor, id))
     }
 
-    fn batch_norm(&mut self, node: &Node) -> Result<Value> {
+    fn batch_norm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
         node.float("momentum", 0.9)?;
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
         let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
-        if trains || tensor.axes.get(1) != Some(&Axis::Channel) {
+        if trains || tensor.axes.get(1) != Some(&AxisLabel::Channel) {
             return Err(node.unsupported(format!("training, or an input with the axes {:?}", tensor.axes)));
         }
         let read = self.build.emit(id)?;
@@ -426,13 +426,13 @@ impl Walk<'_> {
         Ok(self.like(&tensor, id))
     }
 
-    fn softmax(&mut self, node: &Node) -> Result<Value> {
+    fn softmax(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
         let tensor = self.tensor(node, 0)?;
         let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
         let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 })?, rank)?;
-        if axis + 1 != rank || tensor.axes[axis] != Axis::Channel {
+        if axis + 1 != rank || tensor.axes[axis] != AxisLabel::Channel {
             return Err(node.unsupported(format!("a softmax over the axis {axis} of {:?}", tensor.axes)));
         }
         let read = self.build.emit(id)?;
@@ -447,7 +447,7 @@ impl Walk<'_> {
         Ok(self.like(&tensor, id))
     }
 
-    fn pad(&self, node: &Node) -> Result<Value> {
+    fn pad(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["mode", "pads", "value"])?;
         let pads = self.integers(node, "pads", 1)?.ok_or_else(|| node.malformed("pads", "none"))?;
         if pads.iter().any(|&n| n != 0) {
@@ -457,7 +457,7 @@ impl Walk<'_> {
     }
 
     /// Rows of a table by token id.
-    pub fn embedding(&mut self, node: &Node) -> Result<Value> {
+    pub fn embedding(&mut self, node: &OnnxNode) -> Result<Value> {
         let table = self.constant(node, 0)?;
         let ids = self.tensor(node, 1)?;
         let (&[num_embeddings, embedding_dim], Some(data), 0) =
@@ -472,12 +472,12 @@ impl Walk<'_> {
         self.build.tensor(&name, "weight", vec![num_embeddings, embedding_dim], data.to_vec())?;
         let spec = EmbeddingSpec { name: name.clone(), num_embeddings, embedding_dim, mask_zero: false };
         let id = self.build.layer(crate::network::INPUT, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
-        let axes = [ids.axes, vec![Axis::Channel]].concat();
-        Ok(Value::Tensor(Tensor { of: Of::Expression(id), axes, width: embedding_dim, steps: ids.steps }))
+        let axes = [ids.axes, vec![AxisLabel::Channel]].concat();
+        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: embedding_dim, steps: ids.steps }))
     }
 }
 
-fn constant(node: &Node) -> Result<Value> {
+fn constant(node: &OnnxNode) -> Result<Value> {
     const VALUES: [&str; 5] = ["value", "value_float", "value_floats", "value_int", "value_ints"];
     node.allow(&VALUES)?;
     let given = VALUES.iter().filter(|name| node.has(name)).count();

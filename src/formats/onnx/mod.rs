@@ -76,7 +76,7 @@ fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
     super::foreign::refuse(name, bytes)?;
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
-    walk::network(&graph::Graph::new(model, folder)?)
+    walk::network(&graph::OnnxGraph::new(model, folder)?)
 }
 
 fn malformed(what: impl Into<String>, expected: impl Into<String>, got: String) -> Error {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{Graph, Node};
+use super::graph::{OnnxGraph, OnnxNode};
 use crate::base::error::Result;
 
 /// ONNX's numbers of element types.
@@ -97,7 +97,7 @@ fn letters(signature: &str) -> (Vec<char>, usize, bool) {
 }
 
 /// Checks every node that an output depends on. Operators that the table does not know are refused elsewhere.
-pub fn check(graph: &Graph, is_live: impl Fn(&Node) -> bool) -> Result<()> {
+pub fn check(graph: &OnnxGraph, is_live: impl Fn(&OnnxNode) -> bool) -> Result<()> {
     let mut types: BTreeMap<&str, i32> = graph.types.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
     for node in graph.nodes.iter().filter(|node| is_live(node)) {
         let row = OPERATORS.iter().find(|(name, ..)| *name == node.op);
@@ -121,7 +121,7 @@ pub fn check(graph: &Graph, is_live: impl Fn(&Node) -> bool) -> Result<()> {
     Ok(())
 }
 
-fn count(node: &Node, inputs: &str, outputs: &str) -> Result<()> {
+fn count(node: &OnnxNode, inputs: &str, outputs: &str) -> Result<()> {
     for (what, names, signature) in [("inputs", &node.inputs, inputs), ("outputs", &node.outputs, outputs)] {
         let (letters, required, repeated) = letters(signature);
         let most = if repeated { usize::MAX } else { letters.len() };
@@ -140,7 +140,7 @@ fn count(node: &Node, inputs: &str, outputs: &str) -> Result<()> {
 }
 
 /// Checks the element types of a node's inputs, as far as they are known; gives the one that `S` stands for.
-fn check_types(node: &Node, inputs: &str, types: &BTreeMap<&str, i32>) -> Result<Option<i32>> {
+fn check_types(node: &OnnxNode, inputs: &str, types: &BTreeMap<&str, i32>) -> Result<Option<i32>> {
     let (letters, ..) = letters(inputs);
     let (mut same, mut index): (Option<i32>, Option<i32>) = (None, None);
     for (at, name) in node.inputs.iter().enumerate() {
@@ -166,7 +166,7 @@ fn check_types(node: &Node, inputs: &str, types: &BTreeMap<&str, i32>) -> Result
 }
 
 /// The element type that an attribute states.
-fn stated(node: &Node) -> Result<Option<i32>> {
+fn stated(node: &OnnxNode) -> Result<Option<i32>> {
     Ok(match node.op.as_str() {
         "Cast" => i32::try_from(node.int("to", 0)?).ok(),
         "ConstantOfShape" => Some(node.tensor_type("value")?.unwrap_or(FLOAT)),

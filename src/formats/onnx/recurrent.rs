@@ -1,8 +1,8 @@
 //! The operators LSTM, GRU and RNN.
 
 use super::array::Array;
-use super::graph::Node;
-use super::value::{Axis, Dim, Of, Part, Row, Tensor, Value};
+use super::graph::OnnxNode;
+use super::value::{AxisLabel, Dim, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
 use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
@@ -20,7 +20,7 @@ fn gate_order(cell: Cell) -> &'static [usize] {
 const PEEPHOLE_ORDER: [usize; 3] = [0, 2, 1];
 
 /// Where a recurrence starts.
-enum Start {
+enum InitialState {
     Zero,
     Caller,
     /// `[D, H]`
@@ -28,7 +28,7 @@ enum Start {
 }
 
 impl Walk<'_> {
-    pub fn recurrent(&mut self, node: &Node) -> Result<Vec<Value>> {
+    pub fn recurrent(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
         let (cell, own): (Cell, &[&str]) = match node.op.as_str() {
             "LSTM" => (Cell::Lstm, &["input_forget"]),
             "GRU" => (Cell::Gru, &["linear_before_reset"]),
@@ -99,16 +99,18 @@ impl Walk<'_> {
         let rows = x.dims(self.batch)[usize::from(time_first)];
         let h = self.start(node, 5, rows, time_first, [directions, hidden_size])?;
         let c = self.start(node, 6, rows, time_first, [directions, hidden_size])?;
-        if cell != Cell::Lstm && !matches!(c, Start::Zero) {
+        if cell != Cell::Lstm && !matches!(c, InitialState::Zero) {
             return Err(node.unsupported("initial_c without an LSTM"));
         }
-        let stored = |start: &Start| matches!(start, Start::Stored(_));
+        let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
         if stored(&h) || stored(&c) {
             for (part, start) in [("initial_h", h), ("initial_c", c)] {
                 let data = match start {
-                    Start::Zero => vec![0.0; directions * hidden_size],
-                    Start::Stored(data) => data,
-                    Start::Caller => return Err(node.unsupported("a stored state beside one that the caller gives")),
+                    InitialState::Zero => vec![0.0; directions * hidden_size],
+                    InitialState::Stored(data) => data,
+                    InitialState::Caller => {
+                        return Err(node.unsupported("a stored state beside one that the caller gives"));
+                    }
                 };
                 if part == "initial_h" || cell == Cell::Lstm {
                     self.build.tensor(&name, part, vec![directions, hidden_size], data)?;
@@ -123,26 +125,27 @@ impl Walk<'_> {
         let read = self.build.emit(input)?;
         self.build.layer(&read, &name, layer, directions * hidden_size, sequence)?;
         let index = self.build.layers.len() - 1;
-        let rows: Vec<Row> = (0..directions).map(|direction| Row { layer: index, direction }).collect();
-        let d = if directions == 1 { Axis::Unit } else { Axis::Direction };
-        let output = |part: Part| {
+        let rows: Vec<LayerDirection> =
+            (0..directions).map(|direction| LayerDirection { layer: index, direction }).collect();
+        let d = if directions == 1 { AxisLabel::Unit } else { AxisLabel::Direction };
+        let output = |part: RecurrentPart| {
             let axes = match (part, time_first) {
-                (Part::Y, true) => vec![Axis::Time, d, Axis::Batch, Axis::Channel],
-                (Part::Y, false) => vec![Axis::Batch, Axis::Time, d, Axis::Channel],
-                (_, true) => vec![d, Axis::Batch, Axis::Channel],
-                (_, false) => vec![Axis::Batch, d, Axis::Channel],
+                (RecurrentPart::Y, true) => vec![AxisLabel::Time, d, AxisLabel::Batch, AxisLabel::Channel],
+                (RecurrentPart::Y, false) => vec![AxisLabel::Batch, AxisLabel::Time, d, AxisLabel::Channel],
+                (_, true) => vec![d, AxisLabel::Batch, AxisLabel::Channel],
+                (_, false) => vec![AxisLabel::Batch, d, AxisLabel::Channel],
             };
             let of = Of::Directions { part, rows: rows.clone() };
-            Value::Tensor(Tensor { of, axes, width: hidden_size, steps: x.steps })
+            Value::Tensor(LabelledTensor { of, axes, width: hidden_size, steps: x.steps })
         };
-        let mut outputs = vec![output(Part::Y), output(Part::H)];
+        let mut outputs = vec![output(RecurrentPart::Y), output(RecurrentPart::H)];
         if cell == Cell::Lstm {
-            outputs.push(output(Part::C));
+            outputs.push(output(RecurrentPart::C));
         }
         Ok(outputs)
     }
 
-    fn weight(&self, node: &Node, index: usize, name: &str) -> Result<std::rc::Rc<Array>> {
+    fn weight(&self, node: &OnnxNode, index: usize, name: &str) -> Result<std::rc::Rc<Array>> {
         match self.value(node, index)? {
             Value::Constant(array) if array.as_floats().is_some() => Ok(array),
             _ => Err(node.unsupported(format!("{name} that is no constant of floats"))),
@@ -152,7 +155,7 @@ impl Walk<'_> {
     /// Stores Wb and Rb, if there are any.
     fn bias(
         &mut self,
-        node: &Node,
+        node: &OnnxNode,
         name: &str,
         order: &[usize],
         [directions, rows, hidden]: [usize; 3],
@@ -173,7 +176,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    fn peepholes(&mut self, node: &Node, cell: Cell, name: &str, [directions, hidden]: [usize; 2]) -> Result<bool> {
+    fn peepholes(&mut self, node: &OnnxNode, cell: Cell, name: &str, [directions, hidden]: [usize; 2]) -> Result<bool> {
         if cell != Cell::Lstm || !self.given(node, 7) {
             return Ok(false);
         }
@@ -191,7 +194,7 @@ impl Walk<'_> {
     }
 
     /// `sequence_lens` are the caller's, or say no more than T.
-    fn lengths(&mut self, node: &Node, x: &Tensor, name: &str) -> Result<()> {
+    fn lengths(&mut self, node: &OnnxNode, x: &LabelledTensor, name: &str) -> Result<()> {
         if !self.given(node, 4) {
             return Ok(());
         }
@@ -219,14 +222,14 @@ impl Walk<'_> {
 
     fn start(
         &self,
-        node: &Node,
+        node: &OnnxNode,
         index: usize,
         batch: Dim,
         time_first: bool,
         [directions, hidden]: [usize; 2],
-    ) -> Result<Start> {
+    ) -> Result<InitialState> {
         if !self.given(node, index) {
-            return Ok(Start::Zero);
+            return Ok(InitialState::Zero);
         }
         let value = self.value(node, index)?;
         let dims = match &value {
@@ -255,13 +258,13 @@ impl Walk<'_> {
             return Err(node.malformed(format!("initial state of shape {letters}"), sizes(&dims)));
         }
         match value {
-            Value::State { .. } => Ok(Start::Caller),
-            Value::Fill { value: 0.0, .. } => Ok(Start::Zero),
-            Value::Fill { value, .. } => Ok(Start::Stored(vec![value; directions * hidden])),
+            Value::State { .. } => Ok(InitialState::Caller),
+            Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
+            Value::Fill { value, .. } => Ok(InitialState::Stored(vec![value; directions * hidden])),
             Value::Constant(array) => {
                 let Some(all) = array.as_floats() else { return Err(node.unsupported("an initial state of integers")) };
                 if all.iter().all(|&x| x == 0.0) {
-                    return Ok(Start::Zero);
+                    return Ok(InitialState::Zero);
                 }
                 let batch = array.shape[usize::from(time_first)];
                 let row = |b: usize, d: usize| {
@@ -271,7 +274,7 @@ impl Walk<'_> {
                 if (0..directions).any(|d| (1..batch).any(|b| row(b, d) != row(0, d))) {
                     return Err(node.unsupported("a constant initial state that differs between batch rows"));
                 }
-                Ok(Start::Stored((0..directions).flat_map(|d| row(0, d).iter().copied()).collect()))
+                Ok(InitialState::Stored((0..directions).flat_map(|d| row(0, d).iter().copied()).collect()))
             }
             _ => Err(node.unsupported("an initial state that is computed from the input")),
         }
@@ -291,7 +294,7 @@ fn sizes(dims: &[Dim]) -> String {
     format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
 }
 
-fn shape_error(node: &Node, tensor: &str, expected: &str, got: &Array) -> Error {
+fn shape_error(node: &OnnxNode, tensor: &str, expected: &str, got: &Array) -> Error {
     node.malformed(format!("{tensor} of shape {expected}"), format!("{:?}", got.shape))
 }
 
@@ -301,7 +304,7 @@ fn blocks(numbers: &[f32], order: &[usize], size: usize) -> Vec<f32> {
 }
 
 /// The functions of all directions; empty where they are the cell's own.
-fn activations(node: &Node, cell: Cell, directions: usize) -> Result<Vec<Activation>> {
+fn activations(node: &OnnxNode, cell: Cell, directions: usize) -> Result<Vec<Activation>> {
     let names = node.texts("activations")?;
     let (mut alphas, mut betas) = (node.floats("activation_alpha")?.iter(), node.floats("activation_beta")?.iter());
     let own = cell.default_activations();

@@ -4,15 +4,15 @@ use std::rc::Rc;
 
 use super::array::{Array, Data};
 use super::constants::{resolve_axis, slice_range};
-use super::graph::Node;
+use super::graph::OnnxNode;
 use super::regroup::regrouped;
-use super::value::{Axis, Dim, Value, product};
+use super::value::{AxisLabel, Dim, Value, product};
 use super::walk::Walk;
 use crate::base::error::Result;
 
 impl Walk<'_> {
     /// The operators of this room; `None` for others.
-    pub fn shape_operator(&mut self, node: &Node) -> Result<Option<Vec<Value>>> {
+    pub fn shape_operator(&mut self, node: &OnnxNode) -> Result<Option<Vec<Value>>> {
         let value = match node.op.as_str() {
             "Shape" => self.shape(node)?,
             "ConstantOfShape" => self.constant_of_shape(node)?,
@@ -37,7 +37,7 @@ impl Walk<'_> {
         Ok(Some(vec![value]))
     }
 
-    fn move_axes(&mut self, node: &Node, value: Value) -> Result<Vec<Value>> {
+    fn move_axes(&mut self, node: &OnnxNode, value: Value) -> Result<Vec<Value>> {
         let all = |value: Value| Ok(vec![value; node.outputs.len().max(1)]);
         match value {
             Value::Lengths => return all(Value::Lengths),
@@ -94,7 +94,7 @@ impl Walk<'_> {
     }
 
     /// The sizes of every output of an operator that moves axes, for a value of which nothing but sizes is known.
-    fn moved_dims(&self, node: &Node, dims: Option<Vec<Dim>>) -> Result<Vec<Option<Vec<Dim>>>> {
+    fn moved_dims(&self, node: &OnnxNode, dims: Option<Vec<Dim>>) -> Result<Vec<Option<Vec<Dim>>>> {
         let outputs = node.outputs.len().max(1);
         let Some(mut dims) = dims else { return Ok(vec![None; outputs]) };
         let rank = dims.len();
@@ -150,7 +150,7 @@ impl Walk<'_> {
     }
 
     /// The order that a Transpose of `rank` axes says.
-    fn order(&self, node: &Node, rank: usize) -> Result<Vec<usize>> {
+    fn order(&self, node: &OnnxNode, rank: usize) -> Result<Vec<usize>> {
         node.allow(&["perm"])?;
         let order = match node.ints("perm")? {
             Some(perm) => perm.iter().map(|&p| resolve_axis(node, p, rank)).collect::<Result<Vec<_>>>()?,
@@ -166,7 +166,7 @@ impl Walk<'_> {
     }
 
     /// The axes that a Squeeze takes away.
-    fn squeezed(&self, node: &Node, sizes: &[Dim]) -> Result<Vec<usize>> {
+    fn squeezed(&self, node: &OnnxNode, sizes: &[Dim]) -> Result<Vec<usize>> {
         node.allow(&["axes"])?;
         let rank = sizes.len();
         let gone: Vec<usize> = match self.integers(node, "axes", 1)? {
@@ -183,7 +183,7 @@ impl Walk<'_> {
     }
 
     /// Where an Unsqueeze of `rank` axes puts its new ones, in order.
-    fn unsqueezed(&self, node: &Node, rank: usize) -> Result<Vec<usize>> {
+    fn unsqueezed(&self, node: &OnnxNode, rank: usize) -> Result<Vec<usize>> {
         node.allow(&["axes"])?;
         let axes = self.integers(node, "axes", 1)?.ok_or_else(|| node.malformed("axes", "none"))?;
         let mut new = axes.iter().map(|&a| resolve_axis(node, a, rank + axes.len())).collect::<Result<Vec<_>>>()?;
@@ -194,7 +194,7 @@ impl Walk<'_> {
         Ok(new)
     }
 
-    fn squeeze(&self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+    fn squeeze(&self, node: &OnnxNode, value: Value, rank: usize) -> Result<Value> {
         let sizes: Vec<Dim> = match &value {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             Value::Tensor(tensor) => tensor.dims(self.batch),
@@ -212,7 +212,7 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 let old = std::mem::take(&mut tensor.axes);
-                if gone.iter().any(|&at| old[at] == Axis::Channel) {
+                if gone.iter().any(|&at| old[at] == AxisLabel::Channel) {
                     return Err(node.unsupported("squeezing the channels away"));
                 }
                 tensor.axes = keep.iter().map(|&at| old[at]).collect();
@@ -223,7 +223,7 @@ impl Walk<'_> {
         })
     }
 
-    fn unsqueeze(&self, node: &Node, value: Value, rank: usize) -> Result<Value> {
+    fn unsqueeze(&self, node: &OnnxNode, value: Value, rank: usize) -> Result<Value> {
         let rank = if matches!(value, Value::Dims { scalar: true, .. }) { 0 } else { rank };
         let new = self.unsqueezed(node, rank)?;
         Ok(match value {
@@ -233,7 +233,7 @@ impl Walk<'_> {
                 constant(Array { shape, data: array.data.clone() })
             }
             Value::Tensor(mut tensor) => {
-                new.iter().for_each(|&at| tensor.axes.insert(at.min(tensor.axes.len()), Axis::Unit));
+                new.iter().for_each(|&at| tensor.axes.insert(at.min(tensor.axes.len()), AxisLabel::Unit));
                 Value::Tensor(tensor)
             }
             Value::Dims { dims, scalar: true } if new.len() == 1 => Value::Dims { dims, scalar: false },
@@ -241,7 +241,7 @@ impl Walk<'_> {
         })
     }
 
-    fn reshape(&self, node: &Node, value: Value, target: &[Dim]) -> Result<Value> {
+    fn reshape(&self, node: &OnnxNode, value: Value, target: &[Dim]) -> Result<Value> {
         match value {
             Value::Constant(array) => {
                 let sizes = target.iter().map(|d| dim_to_int(*d)).collect::<Option<Vec<_>>>();
@@ -254,8 +254,8 @@ impl Walk<'_> {
                     let from = (&tensor.axes, tensor.dims(self.batch));
                     return Err(node.unsupported(format!("a reshape of {from:?} to {target:?}")));
                 };
-                if tensor.position(Axis::Direction).is_some()
-                    && !axes.contains(&Axis::Direction)
+                if tensor.position(AxisLabel::Direction).is_some()
+                    && !axes.contains(&AxisLabel::Direction)
                     && tensor.directions() > 1
                 {
                     tensor.width *= tensor.directions();
@@ -270,7 +270,7 @@ impl Walk<'_> {
         }
     }
 
-    fn shape(&self, node: &Node) -> Result<Value> {
+    fn shape(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["start", "end"])?;
         let dims = match self.value(node, 0)? {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
@@ -285,7 +285,7 @@ impl Walk<'_> {
     }
 
     /// Integers that may depend on sizes.
-    pub fn dims(&self, node: &Node, index: usize) -> Result<Vec<Dim>> {
+    pub fn dims(&self, node: &OnnxNode, index: usize) -> Result<Vec<Dim>> {
         match self.value(node, index)? {
             Value::Dims { dims, scalar: false } => Ok(dims),
             Value::Dims { .. } => Err(node.malformed(format!("input {index} of one axis"), "a number without axes")),
@@ -301,7 +301,7 @@ impl Walk<'_> {
         }
     }
 
-    fn constant_of_shape(&self, node: &Node) -> Result<Value> {
+    fn constant_of_shape(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["value"])?;
         let value = match node.tensor("value")? {
             Some(array) if array.shape != [1] => {
@@ -312,7 +312,7 @@ impl Walk<'_> {
         Ok(Value::Fill { value, dims: Some(self.dims(node, 0)?) })
     }
 
-    fn expand(&self, node: &Node) -> Result<Value> {
+    fn expand(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
         let dims = Some(self.dims(node, 1)?);
         match self.value(node, 0)? {

@@ -3,9 +3,9 @@
 use super::array::Array;
 use super::constants::{resolve_axis, slice_range};
 use super::expression::Expression;
-use super::graph::Node;
+use super::graph::OnnxNode;
 use super::shapes::{constant, dim_to_int};
-use super::value::{Axis, Dim, Of, Tensor, Value};
+use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::{LayerSpec, NamedSpec, SelectStep};
@@ -15,7 +15,7 @@ const SMALL: usize = 4096;
 
 impl Walk<'_> {
     /// Axis, start, end and step of every part of a Slice of `rank` axes.
-    pub fn slices(&self, node: &Node, rank: usize) -> Result<Vec<(usize, i64, i64, i64)>> {
+    pub fn slices(&self, node: &OnnxNode, rank: usize) -> Result<Vec<(usize, i64, i64, i64)>> {
         node.allow(&["axes", "starts", "ends"])?;
         let need = |found: Option<Vec<i64>>, what: &str| found.ok_or_else(|| node.malformed(what, "none"));
         let starts = need(self.integers(node, "starts", 1)?, "starts")?;
@@ -35,7 +35,7 @@ impl Walk<'_> {
         Ok(axes.into_iter().enumerate().map(|(at, axis)| (axis, starts[at], ends[at], steps[at])).collect())
     }
 
-    pub fn slice(&mut self, node: &Node, mut value: Value, rank: usize) -> Result<Value> {
+    pub fn slice(&mut self, node: &OnnxNode, mut value: Value, rank: usize) -> Result<Value> {
         for (axis, start, end, step) in self.slices(node, rank)? {
             value = self.slice_axis(node, value, axis, (start, end, step))?;
         }
@@ -44,7 +44,7 @@ impl Walk<'_> {
 
     fn slice_axis(
         &mut self,
-        node: &Node,
+        node: &OnnxNode,
         value: Value,
         axis: usize,
         (start, end, step): (i64, i64, i64),
@@ -75,8 +75,8 @@ impl Walk<'_> {
 
     fn slice_tensor(
         &mut self,
-        node: &Node,
-        mut tensor: Tensor,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
         axis: usize,
         (start, end, step): (i64, i64, i64),
         range: &dyn Fn(usize) -> Result<Vec<usize>>,
@@ -87,9 +87,9 @@ impl Walk<'_> {
             return Ok(Value::Tensor(tensor));
         }
         match (tensor.axes[axis], size) {
-            (Axis::Direction, Dim::Known(count)) => {
+            (AxisLabel::Direction, Dim::Known(count)) => {
                 let picked = range(count)?;
-                tensor.axes[axis] = if picked.len() == 1 { Axis::Unit } else { Axis::Direction };
+                tensor.axes[axis] = if picked.len() == 1 { AxisLabel::Unit } else { AxisLabel::Direction };
                 if let Of::Directions { rows, .. } = &mut tensor.of {
                     *rows = picked.iter().map(|&i| rows[i]).collect();
                 }
@@ -99,15 +99,15 @@ impl Walk<'_> {
                     Ok(Value::Tensor(tensor))
                 }
             }
-            (Axis::Channel, Dim::Known(count)) => {
+            (AxisLabel::Channel, Dim::Known(count)) => {
                 let picked = range(count)?;
                 let x = self.settle(node, &tensor)?;
                 self.channels(node, &tensor, x, &picked)
             }
-            (Axis::Time, _) if step == -1 && (start == -1 || Some(start) >= dim_to_int(size)) && end < -1 => {
+            (AxisLabel::Time, _) if step == -1 && (start == -1 || Some(start) >= dim_to_int(size)) && end < -1 => {
                 self.reversed(node, &tensor)
             }
-            (Axis::Time, _) => {
+            (AxisLabel::Time, _) => {
                 let one = match size {
                     Dim::Known(count) => match range(count)?[..] {
                         [0] => Some(0),
@@ -122,15 +122,15 @@ impl Walk<'_> {
                     return Err(node.unsupported("a slice of time other than the first or last step"));
                 };
                 let mut taken = self.step_of(node, tensor, axis, step)?;
-                taken.axes.insert(axis, Axis::Unit);
+                taken.axes.insert(axis, AxisLabel::Unit);
                 Ok(Value::Tensor(taken))
             }
-            (Axis::Unit, _) if range(1)? == [0] => Ok(Value::Tensor(tensor)),
+            (AxisLabel::Unit, _) if range(1)? == [0] => Ok(Value::Tensor(tensor)),
             (other, _) => Err(node.unsupported(format!("a slice of the axis {other:?}"))),
         }
     }
 
-    fn reversed(&mut self, node: &Node, tensor: &Tensor) -> Result<Value> {
+    fn reversed(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
         let id = self.settle(node, tensor)?;
         let read = self.build.emit(id)?;
         let width = self.build.expressions.facts(id).width;
@@ -141,13 +141,13 @@ impl Walk<'_> {
     }
 
     /// Each row's first steps in reverse; here all of them.
-    pub fn reverse_sequence(&mut self, node: &Node) -> Result<Value> {
+    pub fn reverse_sequence(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["batch_axis", "time_axis"])?;
         let tensor = self.tensor(node, 0)?;
         let rank = tensor.axes.len();
         let time = resolve_axis(node, node.int("time_axis", 0)?, rank)?;
         let batch = resolve_axis(node, node.int("batch_axis", 1)?, rank)?;
-        if tensor.axes[time] != Axis::Time || !matches!(tensor.axes[batch], Axis::Batch | Axis::Unit) {
+        if tensor.axes[time] != AxisLabel::Time || !matches!(tensor.axes[batch], AxisLabel::Batch | AxisLabel::Unit) {
             return Err(node.unsupported(format!("a reversal of the axes {:?}", tensor.axes)));
         }
         let whole = match self.value(node, 1)? {
@@ -164,7 +164,13 @@ impl Walk<'_> {
     }
 
     /// A timestep, 0 or -1, whose axis goes.
-    fn step_of(&mut self, node: &Node, mut tensor: Tensor, axis: usize, step: i64) -> Result<Tensor> {
+    fn step_of(
+        &mut self,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
+        axis: usize,
+        step: i64,
+    ) -> Result<LabelledTensor> {
         let step_name = if step == 0 { SelectStep::First } else { SelectStep::Last };
         let id = self.settle(node, &tensor)?;
         let width = self.build.expressions.facts(id).width;
@@ -175,7 +181,7 @@ impl Walk<'_> {
     }
 
     /// Some channels of `x` that lie side by side.
-    fn channels(&mut self, node: &Node, tensor: &Tensor, x: usize, picked: &[usize]) -> Result<Value> {
+    fn channels(&mut self, node: &OnnxNode, tensor: &LabelledTensor, x: usize, picked: &[usize]) -> Result<Value> {
         let Some(&start) = picked.first().filter(|&&first| picked.iter().copied().eq(first..first + picked.len()))
         else {
             return Err(node.unsupported("channels that do not lie side by side"));
@@ -187,7 +193,7 @@ impl Walk<'_> {
         Ok(self.like(tensor, id))
     }
 
-    pub fn split(&mut self, node: &Node, value: &Value, rank: usize) -> Result<Vec<Value>> {
+    pub fn split(&mut self, node: &OnnxNode, value: &Value, rank: usize) -> Result<Vec<Value>> {
         node.allow(&["axis", "split", "num_outputs"])?;
         let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
         let size = match value {
@@ -206,7 +212,7 @@ impl Walk<'_> {
     }
 
     /// The sizes of the parts of a Split of an axis of `size`.
-    pub fn parts(&self, node: &Node, size: usize) -> Result<Vec<i64>> {
+    pub fn parts(&self, node: &OnnxNode, size: usize) -> Result<Vec<i64>> {
         let count = node.outputs.len();
         if node.has("num_outputs") && i64::try_from(count) != Ok(node.int("num_outputs", 0)?) {
             return Err(node.malformed(format!("num_outputs {count}"), node.int("num_outputs", 0)?.to_string()));
@@ -224,9 +230,9 @@ impl Walk<'_> {
         Ok(sizes)
     }
 
-    pub fn gather(&mut self, node: &Node) -> Result<Value> {
+    pub fn gather(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
-        if let Value::Tensor(Tensor { of: Of::Tokens, .. }) = self.value(node, 1)? {
+        if let Value::Tensor(LabelledTensor { of: Of::Tokens, .. }) = self.value(node, 1)? {
             return self.embedding(node);
         }
         let data = self.value(node, 0)?;
@@ -265,18 +271,18 @@ impl Walk<'_> {
                 Ok(Value::Dims { dims: picked, scalar: single.is_some() })
             }
             Value::Tensor(mut tensor) => match (tensor.axes[axis], single) {
-                (Axis::Direction, Some(index)) => {
+                (AxisLabel::Direction, Some(index)) => {
                     if let Of::Directions { rows, .. } = &mut tensor.of {
                         *rows = vec![rows[resolve_axis(node, index, rows.len())?]];
                     }
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
                 }
-                (Axis::Unit, Some(0 | -1)) => {
+                (AxisLabel::Unit, Some(0 | -1)) => {
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
                 }
-                (Axis::Time, Some(index)) => {
+                (AxisLabel::Time, Some(index)) => {
                     let last = |n: usize| i64::try_from(n) == Ok(index.saturating_add(1));
                     let step = match (index, tensor.steps) {
                         (0 | -1, _) => index,
@@ -300,7 +306,7 @@ impl Walk<'_> {
 }
 
 /// The sizes of a gather along `axis`.
-fn gathered(node: &Node, mut dims: Vec<Dim>, axis: usize, indices: &Array) -> Result<Vec<Dim>> {
+fn gathered(node: &OnnxNode, mut dims: Vec<Dim>, axis: usize, indices: &Array) -> Result<Vec<Dim>> {
     if let Dim::Known(size) = dims[axis] {
         for &index in indices.as_ints().unwrap_or_default() {
             resolve_axis(node, index, size)?;

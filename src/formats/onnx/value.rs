@@ -20,7 +20,7 @@ pub enum Value {
         value: f32,
         dims: Option<Vec<Dim>>,
     },
-    Tensor(Tensor),
+    Tensor(LabelledTensor),
     /// A state that the caller gives, or a part of it; its sizes as far as they are known.
     State {
         id: Id,
@@ -52,7 +52,7 @@ pub enum Dim {
 
 /// What an axis of a tensor means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Axis {
+pub enum AxisLabel {
     /// Size 1 and no meaning, or that of an axis of size 1 squeezed before.
     Unit,
     Time,
@@ -69,9 +69,9 @@ pub enum Axis {
 
 /// A tensor with labelled axes.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct LabelledTensor {
     pub of: Of,
-    pub axes: Vec<Axis>,
+    pub axes: Vec<AxisLabel>,
     /// Size of the channel axis.
     pub width: usize,
     /// Size of the time axis.
@@ -87,14 +87,14 @@ pub enum Of {
     Expression(Id),
     /// Some directions of the outputs of recurrent layers.
     Directions {
-        part: Part,
-        rows: Vec<Row>,
+        part: RecurrentPart,
+        rows: Vec<LayerDirection>,
     },
 }
 
 /// An output of a recurrent node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RecurrentPart {
     Y,
     H,
     C,
@@ -102,14 +102,14 @@ pub enum Part {
 
 /// One direction of one recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct LayerDirection {
     /// Index in the layers.
     pub layer: usize,
     pub direction: usize,
 }
 
-impl Tensor {
-    pub fn position(&self, axis: Axis) -> Option<usize> {
+impl LabelledTensor {
+    pub fn position(&self, axis: AxisLabel) -> Option<usize> {
         self.axes.iter().position(|&a| a == axis)
     }
 
@@ -122,13 +122,13 @@ impl Tensor {
 
     /// Sizes of its axes.
     pub fn dims(&self, batch: Dim) -> Vec<Dim> {
-        let size = |axis: &Axis| match axis {
-            Axis::Unit => Dim::Known(1),
-            Axis::Time => self.steps,
-            Axis::Batch => batch,
-            Axis::Direction => Dim::Known(self.directions()),
-            Axis::Channel => Dim::Known(self.width),
-            Axis::Rows { .. } => product(self.steps, batch),
+        let size = |axis: &AxisLabel| match axis {
+            AxisLabel::Unit => Dim::Known(1),
+            AxisLabel::Time => self.steps,
+            AxisLabel::Batch => batch,
+            AxisLabel::Direction => Dim::Known(self.directions()),
+            AxisLabel::Channel => Dim::Known(self.width),
+            AxisLabel::Rows { .. } => product(self.steps, batch),
         };
         self.axes.iter().map(size).collect()
     }

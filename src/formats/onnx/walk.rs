@@ -6,14 +6,14 @@ use std::rc::Rc;
 use super::array::Array;
 use super::build::Build;
 use super::expression::Expression;
-use super::graph::{Graph, GraphInput, Node};
-use super::value::{Axis, Dim, Id, Of, Part, Tensor, Value};
+use super::graph::{GraphInput, OnnxGraph, OnnxNode};
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, RecurrentPart, Value};
 use super::{malformed, operators, unsupported};
 use crate::base::error::{Error, Result};
 use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
 
 pub struct Walk<'a> {
-    pub graph: &'a Graph,
+    pub graph: &'a OnnxGraph,
     pub build: Build,
     values: BTreeMap<&'a str, Value>,
     /// Size of the batch axis.
@@ -25,7 +25,7 @@ pub struct Walk<'a> {
     /// Recurrent nodes whose input had the axes that they read.
     fitted: usize,
     /// What the axes of `main` are taken for.
-    axes: &'a [Axis],
+    axes: &'a [AxisLabel],
 }
 
 /// What the inputs of the graph are for.
@@ -35,7 +35,7 @@ struct Roles<'a> {
 }
 
 /// The network that `graph` describes.
-pub fn network(graph: &Graph) -> Result<Network> {
+pub fn network(graph: &OnnxGraph) -> Result<Network> {
     let live = live(graph);
     operators::check(graph, |node| node.outputs.iter().any(|o| live.contains(o.as_str())))?;
     let roles = roles(graph)?;
@@ -53,7 +53,7 @@ pub fn network(graph: &Graph) -> Result<Network> {
 }
 
 /// Values that an output depends on.
-fn live(graph: &Graph) -> BTreeSet<&str> {
+fn live(graph: &OnnxGraph) -> BTreeSet<&str> {
     let mut live: BTreeSet<&str> = graph.outputs.iter().map(String::as_str).collect();
     for node in graph.nodes.iter().rev() {
         if node.outputs.iter().any(|o| live.contains(o.as_str())) {
@@ -63,7 +63,7 @@ fn live(graph: &Graph) -> BTreeSet<&str> {
     live
 }
 
-fn roles(graph: &Graph) -> Result<Roles<'_>> {
+fn roles(graph: &OnnxGraph) -> Result<Roles<'_>> {
     const PASSES: [&str; 9] =
         ["Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split"];
     let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
@@ -87,8 +87,8 @@ fn roles(graph: &Graph) -> Result<Roles<'_>> {
 }
 
 /// The meanings that the axes of the network's input may have, likeliest first.
-fn readings(input: &GraphInput) -> Result<Vec<Vec<Axis>>> {
-    use Axis::{Batch, Channel, Time};
+fn readings(input: &GraphInput) -> Result<Vec<Vec<AxisLabel>>> {
+    use AxisLabel::{Batch, Channel, Time};
     let place = || format!("input `{}`", input.name);
     let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
     Ok(match (input.integers, shape.len()) {
@@ -101,17 +101,17 @@ fn readings(input: &GraphInput) -> Result<Vec<Vec<Axis>>> {
 }
 
 fn read<'a>(
-    graph: &'a Graph,
+    graph: &'a OnnxGraph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    axes: &'a [Axis],
+    axes: &'a [AxisLabel],
     done: &mut usize,
 ) -> Result<Network> {
     let shape = roles.main.shape.as_deref().unwrap_or_default();
-    let size = |axis: Axis| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
-    let dim = |axis: Axis, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
-    let (steps, batch) = (dim(Axis::Time, Dim::Steps), dim(Axis::Batch, Dim::Batch));
-    let batch_first = axes[0] == Axis::Batch && axes.len() + usize::from(roles.main.integers) == 3;
+    let size = |axis: AxisLabel| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
+    let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
+    let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
+    let batch_first = axes[0] == AxisLabel::Batch && axes.len() + usize::from(roles.main.integers) == 3;
     let build = Build::new(batch_first);
     let values = BTreeMap::new();
     let with_lengths = BTreeSet::new();
@@ -119,7 +119,7 @@ fn read<'a>(
     for input in &graph.inputs {
         let name = input.name.as_str();
         let value = if std::ptr::eq(input, roles.main) {
-            let width = match (size(Axis::Channel), roles.main.integers) {
+            let width = match (size(AxisLabel::Channel), roles.main.integers) {
                 (_, true) => 1,
                 (Some(Some(width)), false) => width,
                 _ => return Err(unsupported(format!("input `{name}`"), "a number of features left open")),
@@ -127,7 +127,7 @@ fn read<'a>(
             let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
             walk.build.input_size = (!roles.main.integers).then_some(width);
             let of = if roles.main.integers { Of::Tokens } else { Of::Expression(id) };
-            Value::Tensor(Tensor { of, axes: axes.to_vec(), width, steps })
+            Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
         } else if roles.lengths.contains(name) {
             let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
             if input.shape.as_ref().is_some_and(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n)))) {
@@ -141,7 +141,7 @@ fn read<'a>(
         };
         walk.values.insert(name, value);
     }
-    let is_live = |node: &&Node| node.outputs.iter().any(|o| live.contains(o.as_str()));
+    let is_live = |node: &&OnnxNode| node.outputs.iter().any(|o| live.contains(o.as_str()));
     if let Some(node) = graph.nodes.iter().filter(is_live).find(|n| matches!(n.op.as_str(), "Loop" | "Scan" | "If")) {
         return Err(node.unsupported("control flow (a recurrence that an exporter wrote as a loop)"));
     }
@@ -171,18 +171,18 @@ impl Walk<'_> {
 
     /// Whether the optional input is there.
     #[expect(clippy::unused_self, reason = "reads as one of the questions about a node")]
-    pub fn given(&self, node: &Node, index: usize) -> bool {
+    pub fn given(&self, node: &OnnxNode, index: usize) -> bool {
         node.inputs.get(index).is_some_and(|name| !name.is_empty())
     }
 
     /// Whether something reads the output.
-    pub fn used(&self, node: &Node, index: usize) -> bool {
+    pub fn used(&self, node: &OnnxNode, index: usize) -> bool {
         node.outputs
             .get(index)
             .is_some_and(|name| self.live.contains(name.as_str()) && self.graph.uses.contains_key(name))
     }
 
-    pub fn value(&self, node: &Node, index: usize) -> Result<Value> {
+    pub fn value(&self, node: &OnnxNode, index: usize) -> Result<Value> {
         let name = node.inputs.get(index).map_or("", String::as_str);
         let known = self.values.get(name).cloned();
         let value = known.or_else(|| self.graph.constants.get(name).map(|array| Value::Constant(array.clone())));
@@ -191,7 +191,7 @@ impl Walk<'_> {
         })
     }
 
-    pub fn tensor(&self, node: &Node, index: usize) -> Result<Tensor> {
+    pub fn tensor(&self, node: &OnnxNode, index: usize) -> Result<LabelledTensor> {
         match self.value(node, index)? {
             Value::Tensor(tensor) => Ok(tensor),
             _ => Err(node.unsupported(format!("input {index} that does not come from the network's input"))),
@@ -199,7 +199,7 @@ impl Walk<'_> {
     }
 
     /// Constant integers, as attribute `name` or as input `index`, which replaced it in later opsets.
-    pub fn integers(&self, node: &Node, name: &str, index: usize) -> Result<Option<Vec<i64>>> {
+    pub fn integers(&self, node: &OnnxNode, name: &str, index: usize) -> Result<Option<Vec<i64>>> {
         if let Some(ints) = node.ints(name)? {
             return Ok(Some(ints.to_vec()));
         }
@@ -218,7 +218,7 @@ impl Walk<'_> {
     }
 
     /// Constant number, as attribute or as input.
-    pub fn number(&self, node: &Node, name: &str, index: usize) -> Result<Option<f32>> {
+    pub fn number(&self, node: &OnnxNode, name: &str, index: usize) -> Result<Option<f32>> {
         if node.has(name) {
             return Ok(Some(node.float(name, 0.0)?));
         }
@@ -233,7 +233,7 @@ impl Walk<'_> {
         value.map(Some).ok_or_else(|| node.unsupported(format!("{name} that is no constant number")))
     }
 
-    pub fn constant(&self, node: &Node, index: usize) -> Result<Rc<Array>> {
+    pub fn constant(&self, node: &OnnxNode, index: usize) -> Result<Rc<Array>> {
         match self.value(node, index)? {
             Value::Constant(array) => Ok(array),
             _ => Err(node.unsupported(format!("input {index} that is no constant"))),
@@ -241,11 +241,11 @@ impl Walk<'_> {
     }
 
     /// The tensor as an expression, its directions all there and joined.
-    pub fn settle(&mut self, node: &Node, tensor: &Tensor) -> Result<Id> {
+    pub fn settle(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Id> {
         self.settled(tensor, &node.label)
     }
 
-    fn settled(&mut self, tensor: &Tensor, place: &str) -> Result<Id> {
+    fn settled(&mut self, tensor: &LabelledTensor, place: &str) -> Result<Id> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
@@ -258,22 +258,24 @@ impl Walk<'_> {
         let (reverse, output, directions) = (spec.reverse, spec.output, spec.directions());
         let whole = rows.len() == directions
             && rows.iter().enumerate().all(|(d, row)| row.layer == layer && row.direction == d)
-            && (directions == 1 || tensor.axes.iter().all(|&a| a != Axis::Direction));
+            && (directions == 1 || tensor.axes.iter().all(|&a| a != AxisLabel::Direction));
         if !whole {
             return refuse("some of the directions of a recurrent layer, or states of several layers in one tensor");
         }
         let layer_output = Expression::Layer(name.clone());
         match (part, output) {
-            (Part::C, _) => {
+            (RecurrentPart::C, _) => {
                 Err(unsupported(place, format!("the cell state of a {} as an input of a layer", cell.name())))
             }
-            (Part::Y, _) => self.build.expressions.add(&name, layer_output, width, true),
-            (Part::H, RecurrentOutput::Last) => self.build.expressions.add(&name, layer_output, width, false),
-            (Part::H, RecurrentOutput::Sequence) if directions == 1 && !self.with_lengths.contains(&name) => {
+            (RecurrentPart::Y, _) => self.build.expressions.add(&name, layer_output, width, true),
+            (RecurrentPart::H, RecurrentOutput::Last) => self.build.expressions.add(&name, layer_output, width, false),
+            (RecurrentPart::H, RecurrentOutput::Sequence) if directions == 1 && !self.with_lengths.contains(&name) => {
                 let step = if reverse { SelectStep::First } else { SelectStep::Last };
                 self.select(&name, width, step)
             }
-            (Part::H, RecurrentOutput::Sequence) => refuse("both the outputs and the last state of a recurrent layer"),
+            (RecurrentPart::H, RecurrentOutput::Sequence) => {
+                refuse("both the outputs and the last state of a recurrent layer")
+            }
         }
     }
 
@@ -289,11 +291,13 @@ impl Walk<'_> {
     }
 
     /// Checks that a sequence's axes are timestep, row, channel (row, timestep, channel).
-    pub fn expect_sequence(&mut self, node: &Node, x: &Tensor, time_first: bool) -> Result<()> {
-        let wanted = if time_first { [Axis::Time, Axis::Batch] } else { [Axis::Batch, Axis::Time] };
-        let fits = |axis: Axis, wanted: Axis| axis == wanted || (axis == Axis::Unit && x.position(wanted).is_none());
+    pub fn expect_sequence(&mut self, node: &OnnxNode, x: &LabelledTensor, time_first: bool) -> Result<()> {
+        let wanted = if time_first { [AxisLabel::Time, AxisLabel::Batch] } else { [AxisLabel::Batch, AxisLabel::Time] };
+        let fits = |axis: AxisLabel, wanted: AxisLabel| {
+            axis == wanted || (axis == AxisLabel::Unit && x.position(wanted).is_none())
+        };
         match x.axes[..] {
-            [a, b, Axis::Channel] if fits(a, wanted[0]) && fits(b, wanted[1]) => {
+            [a, b, AxisLabel::Channel] if fits(a, wanted[0]) && fits(b, wanted[1]) => {
                 self.fitted += 1;
                 Ok(())
             }
@@ -302,9 +306,9 @@ impl Walk<'_> {
     }
 
     /// An expression over `x` with its axes.
-    pub fn like(&self, x: &Tensor, id: Id) -> Value {
+    pub fn like(&self, x: &LabelledTensor, id: Id) -> Value {
         let width = self.build.expressions.facts(id).width;
-        Value::Tensor(Tensor { of: Of::Expression(id), axes: x.axes.clone(), width, steps: x.steps })
+        Value::Tensor(LabelledTensor { of: Of::Expression(id), axes: x.axes.clone(), width, steps: x.steps })
     }
 
     /// The network, from what the graph's outputs turned out to be.
@@ -313,9 +317,9 @@ impl Walk<'_> {
         for name in &self.graph.outputs {
             match self.values.get(name.as_str()).cloned() {
                 Some(Value::Tensor(tensor)) => match &tensor.of {
-                    Of::Directions { part: Part::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
-                    Of::Directions { part: Part::H, .. } => last = last.or(Some((name, tensor))),
-                    Of::Directions { part: Part::C, .. } => {}
+                    Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
+                    Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
+                    Of::Directions { part: RecurrentPart::C, .. } => {}
                     Of::Tokens | Of::Shifted => {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
@@ -334,11 +338,11 @@ impl Walk<'_> {
         };
         let output = FileTensor { name: name.clone(), axes: named(&tensor.axes) };
         // All directions of a sequence are the layer's output, whether or not the graph joins them.
-        tensor.axes.retain(|&axis| axis != Axis::Direction);
+        tensor.axes.retain(|&axis| axis != AxisLabel::Direction);
         let id = self.settled(&tensor, &format!("output `{name}`"))?;
         let mut others = Vec::new();
         for (name, mut other) in outputs {
-            other.axes.retain(|&axis| axis != Axis::Direction);
+            other.axes.retain(|&axis| axis != AxisLabel::Direction);
             others.push((name, self.settled(&other, &format!("output `{name}`"))?));
         }
         self.build.emit(id)?;
@@ -358,16 +362,16 @@ impl Walk<'_> {
 }
 
 /// Axes as [`Network::file_axes`] names them.
-fn named(axes: &[Axis]) -> Vec<crate::network::Axis> {
+fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
     use crate::network::Axis as Public;
-    let name = |axis: &Axis| match axis {
-        Axis::Unit => Public::One,
-        Axis::Time => Public::Time,
-        Axis::Batch => Public::Batch,
-        Axis::Direction => Public::Direction,
-        Axis::Channel => Public::Feature,
-        Axis::Rows { time_first: true } => Public::TimeBatch,
-        Axis::Rows { time_first: false } => Public::BatchTime,
+    let name = |axis: &AxisLabel| match axis {
+        AxisLabel::Unit => Public::One,
+        AxisLabel::Time => Public::Time,
+        AxisLabel::Batch => Public::Batch,
+        AxisLabel::Direction => Public::Direction,
+        AxisLabel::Channel => Public::Feature,
+        AxisLabel::Rows { time_first: true } => Public::TimeBatch,
+        AxisLabel::Rows { time_first: false } => Public::BatchTime,
     };
     axes.iter().map(name).collect()
 }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::{Builder, Work, grid};
+use super::{Builder, StageWork, grid};
 use crate::base::error::{Error, Result};
 use crate::network::{RecurrentStage, WeightFormat};
 use crate::plan::constants::masked_number;
 use crate::plan::decide::{Decision, Problem};
 use crate::plan::program::{self, Program};
 use crate::plan::tactic::{KernelSize, Tactic, Workgroup, narrow};
-use crate::plan::weights::Layout;
+use crate::plan::weights::WeightLayout;
 use crate::plan::{
     Arithmetic, BufferId, Cells, Constants, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
 };
@@ -19,10 +19,10 @@ const NORMALIZE_WORKGROUP: u32 = 256;
 
 /// The directions of one level, or several stacked levels of one direction.
 pub(super) struct LaneSet<'a> {
-    pub works: &'a [Work<'a>],
+    pub works: &'a [StageWork<'a>],
     /// The first level; the others are like it.
     pub level: &'a RecurrentStage,
-    pub layout: &'a Layout,
+    pub layout: &'a WeightLayout,
     /// Buffers of the matrices and the vectors.
     pub weights: [BufferId; 2],
     /// Position of the first in the layout.
@@ -51,8 +51,8 @@ struct Places {
 
 impl<'a> LaneSet<'a> {
     pub fn new(
-        works: &'a [Work<'a>],
-        layout: &'a Layout,
+        works: &'a [StageWork<'a>],
+        layout: &'a WeightLayout,
         weights: [BufferId; 2],
         directions: Range<usize>,
         stacked: bool,
@@ -118,7 +118,7 @@ impl<'a> LaneSet<'a> {
         let matrix = |lane: usize| if cell == Cells::Projection { &of(lane).projection } else { &of(lane).state };
         if whole.bytes > most {
             // Only a lane with buffers of its own is as large.
-            return (Layout::matrix(self.weights[0], matrix(0)), [0; 4]);
+            return (WeightLayout::matrix(self.weights[0], matrix(0)), [0; 4]);
         }
         let start = |lane: usize| if self.stacked && lane > 0 { of(lane).input.start } else { matrix(lane).start };
         let next = if self.lanes() > 1 { start(1) } else { 0 };

@@ -1,6 +1,6 @@
 //! Stages without a recurrence.
 
-use super::{Builder, Rows, Work, flat_grid, grid};
+use super::{Builder, DispatchRows, StageWork, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::{
     Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, Role, SelectStep, StageKind, WeightFormat,
@@ -38,7 +38,7 @@ struct Block {
 }
 
 impl Builder {
-    pub(super) fn layer(&mut self, network: &Network, work: &Work<'_>) -> Result<()> {
+    pub(super) fn layer(&mut self, network: &Network, work: &StageWork<'_>) -> Result<()> {
         let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
         let rows = work.steps_out * self.batch;
         match &work.stage.kind {
@@ -49,7 +49,7 @@ impl Builder {
                     Kernel::Linear(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
                 let (features, activation) = ([inputs, outputs], *activation);
                 let product = Product { kernel, features, activation, more: Constants::default(), bindings };
-                self.product(work, Rows::all(rows), &product)
+                self.product(work, DispatchRows::all(rows), &product)
             }
             StageKind::Conv1d { window, activation, .. } => {
                 let [left, _] = window.padding(work.steps_in);
@@ -64,7 +64,7 @@ impl Builder {
                     Kernel::Conv1d(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
                 let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
                 let product = Product { kernel, features, activation, more, bindings };
-                self.product(work, Rows::all(rows), &product)
+                self.product(work, DispatchRows::all(rows), &product)
             }
             StageKind::Pool1d { window, pool, count_include_pad } => {
                 self.pool(work, window, window.kernel_size, *pool, *count_include_pad)
@@ -79,7 +79,7 @@ impl Builder {
             StageKind::Select(step) => {
                 let input = if *step == SelectStep::Last { (work.steps_in - 1) * self.batch } else { 0 };
                 let block = Block::whole(work.inputs[0], outputs, Combine::Copy, 1.0);
-                self.combine(work, Rows { count: rows, input, output: 0 }, block)
+                self.combine(work, DispatchRows { count: rows, input, output: 0 }, block)
             }
             StageKind::Reverse => self.reverse(work),
             StageKind::Merge(mode) => self.merge(work, *mode),
@@ -90,20 +90,20 @@ impl Builder {
     }
 
     /// x, w, bias, scale and output of a dense layer or a convolution.
-    fn product_bindings(&mut self, work: &Work<'_>) -> [Slice; 5] {
+    fn product_bindings(&mut self, work: &StageWork<'_>) -> [Slice; 5] {
         let (matrix, vectors) = (self.weight(), self.weight_id());
         let each = (work.stage.out_features.next_multiple_of(ALIGN) as u64) * super::F32;
         let [bias, scale] = [0, each].map(|offset| Slice { buffer: vectors, offset, bytes: each });
         [work.inputs[0], matrix, bias, scale, work.output]
     }
 
-    fn embedding(&mut self, work: &Work<'_>, num_embeddings: usize) -> Result<()> {
+    fn embedding(&mut self, work: &StageWork<'_>, num_embeddings: usize) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
         let constants = Constants::sizes([("NUM_EMBEDDINGS", num_embeddings), ("EMBEDDING_DIM", width)])?
             .with("WORKGROUP", ROW_WORKGROUP);
-        self.push(work, Rows::all(rows), Kernel::Embedding, constants, |dispatch| {
+        self.push(work, DispatchRows::all(rows), Kernel::Embedding, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
         })
@@ -120,7 +120,7 @@ impl Builder {
         ProductKernel { format, tiling }
     }
 
-    pub(super) fn product(&mut self, work: &Work<'_>, rows: Rows, product: &Product) -> Result<()> {
+    pub(super) fn product(&mut self, work: &StageWork<'_>, rows: DispatchRows, product: &Product) -> Result<()> {
         let [inputs, outputs] = product.features.map(|n| n as u64);
         let tiling = match product.kernel {
             Kernel::Linear(kernel) | Kernel::Conv1d(kernel) => kernel.tiling,
@@ -142,7 +142,7 @@ impl Builder {
         let most = (most / tile_rows).max(1) * tile_rows;
         for first in (0..rows.count).step_by(most) {
             let count = most.min(rows.count - first);
-            let part = Rows { count, input: rows.input + first, output: rows.output + first };
+            let part = DispatchRows { count, input: rows.input + first, output: rows.output + first };
             let [x, y] = [outputs.div_ceil(tile_columns as u64), count.div_ceil(tile_rows) as u64];
             let groups = grid(&self.limits, x, y, &work.stage.label)?;
             self.push(work, part, product.kernel, constants.clone(), |dispatch| {
@@ -155,7 +155,7 @@ impl Builder {
         Ok(())
     }
 
-    fn pool(&mut self, work: &Work<'_>, window: &Window, seen: usize, pool: Pool, count_pad: bool) -> Result<()> {
+    fn pool(&mut self, work: &StageWork<'_>, window: &Window, seen: usize, pool: Pool, count_pad: bool) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let [left, right] = if window.kernel_size == 0 { [0; 2] } else { window.padding(work.steps_in) };
         // A mask counts in means over all time only (Keras).
@@ -174,7 +174,7 @@ impl Builder {
         let mask_slice = mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
         let bindings = vec![work.inputs[0], mask_slice, work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
-        self.push(work, Rows::all(rows), Kernel::Pool, constants, |dispatch| {
+        self.push(work, DispatchRows::all(rows), Kernel::Pool, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
             dispatch.iterations = seen as u64;
@@ -182,12 +182,12 @@ impl Builder {
         })
     }
 
-    fn layer_norm(&mut self, work: &Work<'_>, eps: f32) -> Result<()> {
+    fn layer_norm(&mut self, work: &StageWork<'_>, eps: f32) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), self.weight(), work.output];
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
         let constants = Constants::sizes([("FEATURES", width)])?.with("EPS", eps).with("WORKGROUP", ROW_WORKGROUP);
-        self.push(work, Rows::all(rows), Kernel::LayerNorm, constants, |dispatch| {
+        self.push(work, DispatchRows::all(rows), Kernel::LayerNorm, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
@@ -195,11 +195,11 @@ impl Builder {
         })
     }
 
-    fn softmax(&mut self, work: &Work<'_>) -> Result<()> {
+    fn softmax(&mut self, work: &StageWork<'_>) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
         let constants = Constants::sizes([("FEATURES", width)])?.with("WORKGROUP", ROW_WORKGROUP);
-        self.push(work, Rows::all(rows), Kernel::Softmax, constants, |dispatch| {
+        self.push(work, DispatchRows::all(rows), Kernel::Softmax, constants, |dispatch| {
             dispatch.bindings = vec![work.inputs[0], work.output];
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
@@ -207,39 +207,39 @@ impl Builder {
         })
     }
 
-    fn channelwise(&mut self, work: &Work<'_>, activation: Activation) -> Result<()> {
+    fn channelwise(&mut self, work: &StageWork<'_>, activation: Activation) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let bindings = vec![work.inputs[0], self.weight(), work.output];
         let workgroups = flat_grid(&self.limits, rows as u64 * width as u64, &work.stage.label)?;
         let constants = Constants::sizes([("FEATURES", width)])?
             .and(function(ACTIVATION, activation))
             .with("WORKGROUP", ROW_WORKGROUP);
-        self.push(work, Rows::all(rows), Kernel::Channelwise, constants, |dispatch| {
+        self.push(work, DispatchRows::all(rows), Kernel::Channelwise, constants, |dispatch| {
             dispatch.bindings = bindings;
             dispatch.workgroups = workgroups;
             dispatch.work = rows as u64 * width as u64;
         })
     }
 
-    fn reverse(&mut self, work: &Work<'_>) -> Result<()> {
+    fn reverse(&mut self, work: &StageWork<'_>) -> Result<()> {
         let mut block = Block::whole(work.inputs[0], work.stage.out_features, Combine::Copy, 1.0);
         block.reversed = true;
-        self.combine(work, Rows::all(work.steps_in * self.batch), block)
+        self.combine(work, DispatchRows::all(work.steps_in * self.batch), block)
     }
 
-    fn merge(&mut self, work: &Work<'_>, mode: MergeMode) -> Result<()> {
+    fn merge(&mut self, work: &StageWork<'_>, mode: MergeMode) -> Result<()> {
         let width = work.stage.out_features;
         let (how, scale) = merging(mode);
         let halves = [(0, Combine::Copy, 1.0), (width, how, scale)];
         for (offset, how, scale) in halves {
             let mut block = Block::whole(work.inputs[0], width, how, scale);
             block.from = Columns { stride: work.stage.in_features, offset };
-            self.combine(work, Rows::all(work.steps_out * self.batch), block)?;
+            self.combine(work, DispatchRows::all(work.steps_out * self.batch), block)?;
         }
         Ok(())
     }
 
-    fn join(&mut self, work: &Work<'_>, join: Join) -> Result<()> {
+    fn join(&mut self, work: &StageWork<'_>, join: Join) -> Result<()> {
         let (how, scale) = joining(join, work.inputs.len());
         let rows = work.steps_out * self.batch;
         let mut offset = 0;
@@ -255,12 +255,12 @@ impl Builder {
                 block.to.offset = offset;
                 offset += width;
             }
-            self.combine(work, Rows::all(rows), block)?;
+            self.combine(work, DispatchRows::all(rows), block)?;
         }
         Ok(())
     }
 
-    fn combine(&mut self, work: &Work<'_>, rows: Rows, block: Block) -> Result<()> {
+    fn combine(&mut self, work: &StageWork<'_>, rows: DispatchRows, block: Block) -> Result<()> {
         let elements = rows.count as u64 * block.columns as u64;
         let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
         let constants = Constants::sizes([

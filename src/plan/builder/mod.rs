@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::decide::matrix_units;
 use super::tactic::narrow;
-use super::weights::{ALIGN, Layout, layouts};
+use super::weights::{ALIGN, WeightLayout, layouts};
 use super::{
     Arithmetic, BufferId, BufferSpec, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK,
     MatrixUnits, Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize,
@@ -68,7 +68,7 @@ struct Builder {
 }
 
 /// A stage with its buffers.
-struct Work<'a> {
+struct StageWork<'a> {
     stage: &'a Stage,
     index: usize,
     inputs: Vec<Slice>,
@@ -83,13 +83,13 @@ struct Work<'a> {
 
 /// Rows of a dispatch.
 #[derive(Clone, Copy)]
-struct Rows {
+struct DispatchRows {
     count: usize,
     input: usize,
     output: usize,
 }
 
-impl Rows {
+impl DispatchRows {
     /// `count` rows from the first.
     fn all(count: usize) -> Self {
         Self { count, input: 0, output: 0 }
@@ -116,7 +116,7 @@ impl Builder {
         self.projected = self.projection(network, &layouts, &stage_steps)?;
         let mut index = 0;
         while index < network.stages().len() {
-            let here: Vec<&Layout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();
+            let here: Vec<&WeightLayout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();
             match here.first() {
                 Some(first) => {
                     let stages = first.stages.clone();
@@ -168,7 +168,7 @@ impl Builder {
         &mut self,
         network: &Network,
         stages: Range<usize>,
-        layouts: &[&Layout],
+        layouts: &[&WeightLayout],
         stage_steps: &[usize],
     ) -> Result<()> {
         let weights: Vec<[BufferId; 2]> = layouts.iter().map(|_| [self.weight_id(), self.weight_id()]).collect();
@@ -179,7 +179,7 @@ impl Builder {
                 self.plan.outputs.push(output);
             }
         }
-        let works: Vec<Work<'_>> = stages.map(|index| self.work(network, index, stage_steps)).collect();
+        let works: Vec<StageWork<'_>> = stages.map(|index| self.work(network, index, stage_steps)).collect();
         for (layout, weights) in layouts.iter().zip(weights) {
             self.recurrent(&works, layout, weights, shared)?;
         }
@@ -187,13 +187,13 @@ impl Builder {
     }
 
     /// A stage, whose output has been made, and those it reads.
-    fn work<'a>(&self, network: &'a Network, index: usize, stage_steps: &[usize]) -> Work<'a> {
+    fn work<'a>(&self, network: &'a Network, index: usize, stage_steps: &[usize]) -> StageWork<'a> {
         let stage = &network.stages()[index];
         let inputs = stage.inputs.iter().map(|source| match *source {
             Source::Input => self.plan.whole(self.plan.input),
             Source::Stage(earlier) => self.plan.outputs[earlier],
         });
-        Work {
+        StageWork {
             stage,
             index,
             inputs: inputs.collect(),
@@ -238,7 +238,7 @@ impl Builder {
     }
 
     /// The buffer that the projected inputs of one chunk of time share, if anything is recurrent.
-    fn projection(&mut self, network: &Network, layouts: &[Layout], stage_steps: &[usize]) -> Result<BufferId> {
+    fn projection(&mut self, network: &Network, layouts: &[WeightLayout], stage_steps: &[usize]) -> Result<BufferId> {
         let mut largest = None;
         for layout in layouts {
             for index in layout.stages.clone() {
@@ -320,8 +320,8 @@ impl Builder {
 
     fn push(
         &mut self,
-        work: &Work<'_>,
-        rows: Rows,
+        work: &StageWork<'_>,
+        rows: DispatchRows,
         kernel: Kernel,
         constants: Constants,
         fill: impl FnOnce(&mut Dispatch),

@@ -2,12 +2,12 @@
 
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
-use super::{Builder, Rows, Work};
+use super::{Builder, DispatchRows, StageWork};
 use crate::base::error::Result;
 use crate::network::Activation;
 use crate::plan::decide::{Decision, decide, decide_diagonal};
 use crate::plan::tactic::narrow;
-use crate::plan::weights::{Layout, part};
+use crate::plan::weights::{WeightLayout, part};
 use crate::plan::{
     BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print,
 };
@@ -16,8 +16,8 @@ impl Builder {
     /// The levels of one layout, all at once or one after the other.
     pub(super) fn recurrent(
         &mut self,
-        works: &[Work<'_>],
-        layout: &Layout,
+        works: &[StageWork<'_>],
+        layout: &WeightLayout,
         weights: [BufferId; 2],
         outputs_together: bool,
     ) -> Result<()> {
@@ -72,7 +72,7 @@ impl Builder {
             let count = chunk.min(work.steps_in - done);
             for lane in 0..hoisted {
                 let first = if set.is_reverse(lane) { work.steps_in - done - count } else { done };
-                let rows = Rows { count: count * self.batch, input: first * self.batch, output: 0 };
+                let rows = DispatchRows { count: count * self.batch, input: first * self.batch, output: 0 };
                 let product = self.input_product(set, lane, projected_lane);
                 self.product(work, rows, &product)?;
             }
@@ -108,7 +108,7 @@ impl Builder {
             more: Constants::default(),
             bindings: [
                 set.works[0].inputs[0],
-                Layout::matrix(matrices, &set.layout.lanes[at].input),
+                WeightLayout::matrix(matrices, &set.layout.lanes[at].input),
                 vector(part::BIAS),
                 vector(part::SCALE_BELOW),
                 projected,
@@ -125,7 +125,7 @@ impl Builder {
         while first < steps.end {
             let repeat = (steps.end - first).div_ceil(steps.stride).min(longest);
             for (index, launch) in launches.iter().enumerate() {
-                self.push(work, Rows::all(self.batch), launch.kernel, launch.constants.clone(), |dispatch| {
+                self.push(work, DispatchRows::all(self.batch), launch.kernel, launch.constants.clone(), |dispatch| {
                     dispatch.bindings.clone_from(&launch.bindings);
                     dispatch.recurrence = Some(Steps { first, ..steps });
                     dispatch.repeat = repeat;
