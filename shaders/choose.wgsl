@@ -26,7 +26,7 @@ const ENDS: u32 = 6u;
 @group(0) @binding(1) var<storage, read> x: array<u32>;                 // [B, V], bits of f32
 @group(0) @binding(2) var<storage, read> settings: array<u32>;          // as above
 @group(0) @binding(3) var<storage, read_write> input: array<u32>;       // [B], what the next step reads
-@group(0) @binding(4) var<storage, read_write> slots: array<u32>;       // [B], of states; none behind the end
+@group(0) @binding(4) var<storage, read_write> slots: array<u32>;       // [B], of states; none after the end
 @group(0) @binding(5) var<storage, read_write> progress: array<u32>;    // [B, 4]: tokens so far, GOING.., the
                                                                         // log-probability or what is bad and where
 @group(0) @binding(6) var<storage, read_write> output: array<u32>;      // [B, MOST]
@@ -65,7 +65,7 @@ fn distance_at(at: u32, highest: f32) -> u32 {
     return u32(min(below * bitcast<f32>(settings[0]), 32505856.0));
 }
 
-// 2^(31 - distance): the series of 2^-t for the part behind the point, then shifts.
+// 2^(31 - distance): the series of 2^-t for the fractional part, then shifts.
 fn weight(distance: u32) -> u32 {
     let t = distance << (32u - UNIT);
     var sum = 2838u;

@@ -4,7 +4,7 @@ override FEATURES: u32;            // N
 override KERNEL: u32 = 0u;         // timesteps of a window, 0 for all time
 override STRIDE: u32 = 1u;         // timesteps between two windows
 override LEFT: u32 = 0u;           // timesteps of padding in front
-override RIGHT: u32 = 0u;          // timesteps of padding behind
+override RIGHT: u32 = 0u;          // timesteps of padding at the end
 override AVERAGE: u32 = 0u;        // the mean instead of the largest
 override COUNT_PAD: u32 = 0u;      // a mean counts the padding
 override MASKED: u32 = 0u;         // a mean counts only steps that the mask has on

@@ -20,7 +20,7 @@
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
 //!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
-//! - [`generate`]: tokens behind a prompt, greedy, drawn or by beam search, on top of a pool.
+//! - [`generate`]: tokens after a prompt, greedy, drawn or by beam search, on top of a pool.
 //! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
 //!
 //! # How it is built

@@ -1,6 +1,6 @@
 //! What gatefold is made of, for its own command, tests and benchmarks, and for those who want to look. **Any release may
-//! change or remove anything here**, also one that changes nothing else: there is no promise of a version behind this
-//! door. Everything outside it keeps to semantic versioning.
+//! change or remove anything here**, also one that changes nothing else: version numbers make no promise about this
+//! module. Everything outside it follows semantic versioning.
 
 /// What a device is told to do: the parts of a [`Plan`](crate::Plan), the table of kernels, packed weights.
 ///

@@ -116,7 +116,7 @@ fn src() -> (PathBuf, Vec<PathBuf>) {
     (src, paths)
 }
 
-fn house() -> Graph {
+fn src_graph() -> Graph {
     let (src, paths) = src();
     let mut files = Vec::new();
     for path in paths {
@@ -132,7 +132,7 @@ fn house() -> Graph {
 
 #[test]
 fn rooms_have_no_import_circle() {
-    let graph = house();
+    let graph = src_graph();
     let circle = circle(&graph).map(|circle| circle.join(" -> "));
     assert!(circle.is_none(), "import circle in src/: {}", circle.unwrap_or_default());
     assert!(
@@ -141,10 +141,10 @@ fn rooms_have_no_import_circle() {
     );
 }
 
-/// The lower floors use these rooms only.
+/// The lower rooms use these rooms only.
 #[test]
-fn lower_floors_stay_low() {
-    let graph = house();
+fn lower_rooms_use_only_lower_rooms() {
+    let graph = src_graph();
     for (room, allowed) in [
         ("base", &[][..]),
         ("network", &["base"]),

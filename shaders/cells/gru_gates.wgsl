@@ -33,7 +33,7 @@ fn gate(x: f32) -> f32 {
     return activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x));
 }
 
-// Keeps r∘h, and z behind it.
+// Keeps r∘h, and z after it.
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
     let at = cell_index(lane, row, unit);
     cell[at] = gate(x.x + sum.x) * h_before;

@@ -44,7 +44,7 @@ fn gate(x: f32) -> f32 {
     return activate(GATE, GATE_ALPHA, GATE_BETA, x);
 }
 
-// Where the sums of a unit's gates are kept between two kernels, behind c.
+// Where the sums of a unit's gates are kept between two kernels, after c.
 fn kept_index(lane: u32, row: u32, unit: u32) -> u32 {
     return LANES * params.batch * WIDTH + 4u * cell_index(lane, row, unit);
 }

@@ -54,7 +54,7 @@ fn gate(x: f32) -> f32 {
 }
 
 // h of one step from the input's part x and the state's part of the gates; c in place. With a
-// projection to follow, h is kept behind the cells.
+// projection to follow, h is kept after the cells.
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
     let gates = x + sum;
     let at = cell_index(lane, row, unit);

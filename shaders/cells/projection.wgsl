@@ -11,7 +11,7 @@ alias Integers = i32;
 
 const SCALE_OF_SUM: u32 = SCALE_PROJECTION;
 
-// The sum is over h', which lies behind the cells.
+// The sum is over h', which lies after the cells.
 fn state_start(lane: u32, row: u32, step: u32) -> u32 {
     return ((LANES + lane) * params.batch + row) * DEPTH;
 }

@@ -43,7 +43,7 @@ fn first_bad(row_at: u32, live: bool, local: u32) -> u32 {
     return first;
 }
 
-// The best logit behind `last`, or of all where that is NO_INDEX.
+// The best logit after `last`, or of all where that is NO_INDEX.
 fn best(row_at: u32, live: bool, local: u32, last: Place) -> Place {
     var found = Place(0.0, NO_INDEX);
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {

@@ -9,7 +9,7 @@ const NORM_NONE: u32 = 0u;           // c is not normalized
 const NORM_STATE: u32 = 1u;          // it is the new c
 const NORM_OUTPUT: u32 = 2u;         // the output alone sees it
 
-// Parts of a lane's vectors, behind those of every cell.
+// Parts of a lane's vectors, after those of every cell.
 const NORM_INPUT_WEIGHT: u32 = 5u;   // of W x, or of W x + U h
 const NORM_INPUT_BIAS: u32 = 6u;
 const NORM_STATE_WEIGHT: u32 = 7u;   // of U h

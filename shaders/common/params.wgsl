@@ -1,4 +1,4 @@
-// What a dispatch is told beside its constants.
+// Parameters of a dispatch, in addition to its constants.
 struct Params {
     rows: u32,            // rows to compute; B of a recurrence
     input_row: u32,       // first row read
@@ -10,7 +10,7 @@ struct Params {
     count: u32,           // in the projected chunk
     first: u32,           // step of repetition 0
     stride: u32,          // steps of one repetition
-    end: u32,             // behind the last step
+    end: u32,             // after the last step
     projected_lane: u32,  // gates between the projected inputs of two lanes
     output_lane: u32,     // numbers between the outputs of two lanes
 }

@@ -12,7 +12,7 @@ override UNITS: u32 = 64u;           // units of one workgroup
 override LANES: u32 = 1u;
 override STACKED: u32 = 0u;          // 1 where lanes are levels, 0 where they are directions
 override REVERSE: u32 = 0u;          // a bit per lane that reads the sequence from its end
-override LAST: u32 = 0u;             // 1 where the (last) level hands on its last step alone
+override LAST: u32 = 0u;             // 1 where the (last) level outputs its last step only
 override WEIGHTS_FIRST: u32 = 0u;    // where lane 0's matrix begins, in words
 override WEIGHTS_NEXT: u32 = 0u;     // where lane 1's does
 override WEIGHTS_LANE: u32 = 0u;     // from each further lane to the next
@@ -46,7 +46,7 @@ const PREVIOUS: u32 = 2u;        // the state, once a step counted
 // Bits of the mask.
 const VALID: u32 = 1u;           // the step counts
 const SEEN_FORWARD: u32 = 2u;    // a step before it counts
-const SEEN_REVERSE: u32 = 4u;    // a step behind it counts
+const SEEN_REVERSE: u32 = 4u;    // a step after it counts
 
 fn vector(lane: u32, part: u32) -> u32 {
     return lane * VECTORS_LANE + part * VECTOR;
@@ -77,7 +77,7 @@ fn projected_index(lane: u32, row: u32, step: u32, unit: u32) -> u32 {
     return lane * params.projected_lane + (at * params.batch + row) * WIDTH + unit;
 }
 
-// Where h lies before a step; behind it, that is before the next, in the other half.
+// Where h lies before a step; after it, that is before the next, in the other half.
 fn state_index(lane: u32, row: u32, step: u32) -> u32 {
     return (((step & 1u) * LANES + lane) * params.batch + row) * STATE;
 }
@@ -93,7 +93,7 @@ fn is_masked(row: u32, time: u32) -> bool {
     return (mask[time * params.batch + row] & VALID) == 0u;
 }
 
-// Whether a lane hands on its last step alone.
+// Whether a lane outputs its last step only.
 fn last_only(lane: u32) -> bool {
     return LAST == 1u && (STACKED == 0u || lane + 1u == LANES);
 }
@@ -119,7 +119,7 @@ fn product(state: vec4<f32>, weights: array<Product, 4>) -> Gates {
         + Real(state.w) * weights[3]);
 }
 
-// Lane and row of a workgroup: rows beyond one dimension are folded into z, lanes behind them.
+// Lane and row of a workgroup: rows beyond one dimension are folded into z, lanes after them.
 struct Place {
     lane: u32,
     row: u32,

@@ -5,7 +5,7 @@ override STATE_ROOM: u32 = 4u * ((STATE + 3u) / 4u);
 override STATES: u32 = 8u * ((STATE + 3u) / 4u);
 override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
 
-var<workgroup> states: array<vec4<f32>, STATES>;   // [2, K] of four rows: h before and behind the step
+var<workgroup> states: array<vec4<f32>, STATES>;   // [2, K] of four rows: h before and after the step
 
 @compute @workgroup_size(UNITS, SPLIT)
 fn recurrent_sequence_rows(

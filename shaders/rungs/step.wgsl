@@ -6,7 +6,7 @@
 const SLICE: u32 = 256u;      // quads of the state in workgroup memory at a time
 var<workgroup> slice: array<vec4<f32>, SLICE>;
 
-// Four numbers of what is summed over, 0 behind its end.
+// Four numbers of what is summed over, 0 after its end.
 fn quad(below: bool, start: u32, depth: u32, k: u32) -> vec4<f32> {
     var numbers = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {

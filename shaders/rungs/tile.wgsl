@@ -10,7 +10,7 @@ override GROUP: u32 = UNITS * QUADS;
 
 var<workgroup> slice: array<vec4<f32>, SLICE_QUADS>;  // [quad of rows][k], four rows each
 
-// The number at `k` of four rows from `row`, 0 behind the ends.
+// The number at `k` of four rows from `row`, 0 after the ends.
 fn rows_at(below: bool, lane: u32, row: u32, step: u32, depth: u32, k: u32) -> vec4<f32> {
     var numbers = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {

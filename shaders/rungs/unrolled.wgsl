@@ -42,7 +42,7 @@ fn of_block(block: u32) -> Gates {
 fn summed(base: u32, unit: u32, y: u32) -> Gates {
     bring();
     var sum = Gates();
-    // Always so. Without it LLVM moves the additions behind the branch that uses them, and the products to the stack.
+    // Always so. Without it LLVM moves the additions after the branch that uses them, and the products to the stack.
     if params.steps > 0u {
         sum = of_block(0u);
         if BLOCKS > 1u {

@@ -1,4 +1,4 @@
-//! The ground floor: errors, numbers, files, memory. It uses no other folder of the crate.
+//! Errors, numbers, files, memory. It uses no other folder of the crate.
 
 pub(crate) mod bits;
 pub(crate) mod error;

@@ -55,7 +55,7 @@ pub(super) fn exp<S: Wide>(simd: S, x: S::f32s) -> S::f32s {
     p.mul_add(scale, scale)
 }
 
-/// `exp(2x) - 1`, up to e^40: beside it 1 is nothing.
+/// `exp(2x) - 1`, up to e^40: compared to it 1 is negligible.
 #[inline(always)]
 fn exp_2_m1<S: Wide>(simd: S, x: S::f32s) -> S::f32s {
     let [scale, p] = exp_parts(simd, x + x, 40.0);

@@ -69,7 +69,7 @@ struct Meeting {
 pub(super) struct ThreadScratch {
     /// `[blocks of the share, rows of the chunk, Q, lanes]`
     pub projected: Vec<f32>,
-    /// `[rows, h_stride]`, before and behind a step.
+    /// `[rows, h_stride]`, before and after a step.
     pub h: Vec<f32>,
     pub next: Vec<f32>,
     /// `[rows, blocks, units]`, an LSTM's c or a GRU's update gate.
@@ -95,7 +95,7 @@ impl To {
     }
 }
 
-/// A direction's state, before a run and behind it.
+/// A direction's state, before a run and after it.
 pub(super) struct DirectionState<'a> {
     /// `[B, H]` or `[B, P]`, of slots as many as there are
     pub h: &'a mut [f32],
@@ -226,7 +226,7 @@ impl Level {
                     let run = Run { exchange: Some(&exchange), ..run };
                     together(threads, &|thread| {
                         let share = work.share(shares, thread);
-                        // Every thread comes to know all of h; the first writes it down.
+                        // Every thread receives all of h; the first one writes the output.
                         match thread {
                             0 => self.piece(simd, &run, share, output, to),
                             _ => self.keep(self.worker(&run, share).run(simd, &mut |_, _, _| {})),

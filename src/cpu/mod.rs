@@ -8,7 +8,7 @@
 //! - Large batches are cut into rows, large single rows into units ([`threads`]); small ones stay in the
 //!   caller's thread.
 //!
-//! Results do not depend on the batch beside a row, nor on the number of threads.
+//! Results do not depend on the other rows of the batch, nor on the number of threads.
 
 mod cells;
 mod engine;

@@ -211,7 +211,7 @@ mod tests {
         drop(team);
         let start = std::time::Instant::now();
         while seats.iter().any(|seat| seat.strong_count() > 0) {
-            assert!(start.elapsed().as_secs() < 60, "the threads live on");
+            assert!(start.elapsed().as_secs() < 60, "the threads have not ended");
             thread::yield_now();
         }
     }

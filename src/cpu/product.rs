@@ -180,7 +180,7 @@ impl Panels {
     /// vectors of sums.
     ///
     /// Sums are formed in the order of the inputs for every number of rows, so that a row's
-    /// result does not depend on those beside it.
+    /// result does not depend on the other rows.
     #[inline(always)]
     pub fn product<S: Wide, const Q: usize>(
         &self,

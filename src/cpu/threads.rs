@@ -122,7 +122,7 @@ pub(super) struct ThreadExchange {
     numbers: [Vec<AtomicU32>; 2],
     arrived: AtomicUsize,
     meeting: AtomicUsize,
-    /// Whether a thread has died, so that the others stop waiting.
+    /// Whether a thread has panicked, so that the others stop waiting.
     broken: AtomicBool,
 }
 

@@ -15,7 +15,7 @@ use crate::base::bits;
 use crate::base::lock::lock;
 use crate::network::{Cell, gates};
 
-/// Rows whose inputs are multiplied together: enough to read the weights seldom, few enough for the
+/// Rows whose inputs are multiplied together: enough that the weights are read rarely, few enough for the
 /// sums to stay in a cache.
 const CHUNK_ROWS: usize = 48;
 /// The same where another thread does it: the first chunk is waited for.
@@ -93,7 +93,7 @@ impl Projection<'_, '_> {
         projected.resize(share.blocks.len() * all * block_len, 0.0);
         let inputs = direction.input.inputs;
         let x = InputRows::even(&input[(steps.start * batch + share.rows.start) * inputs..], inputs);
-        // Of some rows only, each timestep's begin behind those of all rows.
+        // Of some rows only, each timestep's begin after those of all rows.
         let x = if rows < batch { InputRows { group: rows, group_stride: batch * inputs, ..x } } else { x };
         let own = share.blocks.clone();
         simd.vectorize(

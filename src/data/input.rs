@@ -168,7 +168,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Marks the steps that count, and those before and behind which one counts.
+/// Marks the steps that count, and those before and after which one counts.
 pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
     let mut mask: Vec<u32> = valid.iter().map(|&valid| if valid { bits::VALID } else { 0 }).collect();
     for at in batch..mask.len() {
@@ -184,12 +184,12 @@ pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
     mask
 }
 
-/// Lengths and masks count the input's timesteps; behind a convolution there are others.
+/// Lengths and masks count the input's timesteps; after a convolution there are others.
 fn mask_must_fit(network: &Network) -> Result<()> {
     match network.stages().iter().find(|stage| stage.recurrent().is_some() && !stage.mask_reaches) {
         Some(stage) => Err(Error::Unsupported {
             place: format!("layer `{}`", stage.label),
-            what: "a length or mask of the caller behind a layer that changes the number of timesteps".into(),
+            what: "a length or mask of the caller after a layer that changes the number of timesteps".into(),
         }),
         None => Ok(()),
     }

@@ -15,7 +15,7 @@ pub(crate) enum Wait {
     Await,
 }
 
-/// What a caller wants beside the answer.
+/// What a caller wants in addition to the output.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RunRequest {
     /// The output of every stage, not only of the last.

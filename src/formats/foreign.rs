@@ -15,7 +15,7 @@ pub(super) fn refuse(name: &str, bytes: &[u8]) -> Result<()> {
 }
 
 fn kind(bytes: &[u8]) -> Option<&'static str> {
-    // The length of a safetensors header may be any 8 bytes; the header behind it is JSON.
+    // The length of a safetensors header may be any 8 bytes; the header after it is JSON.
     if bytes.get(8) == Some(&b'{') {
         return None;
     }

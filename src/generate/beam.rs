@@ -11,7 +11,7 @@ use crate::reference::{NO_SLOT, candidates, first_bad};
 use crate::streams::{Store, StreamId, StreamPool};
 
 impl StreamPool {
-    /// Searches the most probable continuations of each stream behind its prompt: up to `num_beams` each, the best first.
+    /// Searches the most probable continuations of each stream after its prompt: up to `num_beams` each, the best first.
     ///
     /// In every step each beam's candidates are ranked by the log-probability of all their tokens; of the best
     /// `num_beams` those that end in `eos` are finished, and the best `num_beams` others are followed. A prompt is

@@ -9,7 +9,7 @@ use crate::reference::{NO_SLOT, choose, first_bad, log_probability, random};
 use crate::streams::{Store, StreamId, StreamPool};
 
 impl StreamPool {
-    /// Continues each stream behind its prompt, greedily or by [`Sampling`](crate::Sampling), all in one batch.
+    /// Continues each stream after its prompt, greedily or by [`Sampling`](crate::Sampling), all in one batch.
     ///
     /// A prompt has at least one token that its stream has not read; for a decoder that is the token that begins a
     /// sequence. Each stream then has read its prompt and every token but the last of its

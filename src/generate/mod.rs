@@ -1,4 +1,4 @@
-//! Sequence to sequence, and generation: tokens behind a prompt, one by one, from a pool's streams.
+//! Sequence to sequence, and generation: tokens after a prompt, one by one, from a pool's streams.
 //!
 //! ```
 //! use gatefold::network::{DenseSpec, EmbeddingSpec, LayerSpec, RecurrentSpec};

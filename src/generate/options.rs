@@ -8,7 +8,7 @@ use crate::reference::Filter;
 pub struct GenerateOptions {
     /// Most tokens that are added to a prompt.
     pub max_new_tokens: usize,
-    /// Tokens behind which a stream stops.
+    /// Tokens after which a stream stops.
     pub eos: Vec<u32>,
     /// How tokens are drawn; `None` always takes the most probable one (greedy), of equals the lowest.
     pub sampling: Option<Sampling>,
@@ -66,7 +66,7 @@ impl Default for BeamOptions {
 /// A continuation of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
-    /// The tokens behind the prompt, the one that ended it included.
+    /// The tokens after the prompt, the one that ended it included.
     pub tokens: Vec<u32>,
     /// The logarithm of the probability that the network gives to all of them, whatever the temperature.
     pub log_probability: f32,

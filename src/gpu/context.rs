@@ -239,7 +239,7 @@ impl Context {
         &self.name
     }
 
-    /// The error of something that failed, or the loss of the device behind it.
+    /// The error of something that failed, or the loss of the device that caused it.
     pub fn failed(&self, what: &str, reason: &dyn std::fmt::Display) -> Error {
         let device = self.name.clone();
         if lock(&self.lost).is_none() && !self.answers() {

@@ -1,4 +1,4 @@
-//! Generation on a GPU: timesteps of a pool's streams, a kernel behind each that decides what comes next.
+//! Generation on a GPU: timesteps of a pool's streams, a kernel after each that decides what comes next.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::plan::{Dispatch, RunShape, candidates, choose, steps_at_once};
 /// Dispatches with what they need.
 type PreparedDispatches = (Vec<Dispatch>, Vec<Ready>);
 
-/// One timestep of B rows, what is before and behind it, and the tokens `[B]` it reads, which no other run
+/// One timestep of B rows, what is before and after it, and the tokens `[B]` it reads, which no other run
 /// of the session touches.
 struct Timestep {
     prepared: Arc<Prepared>,
@@ -68,7 +68,7 @@ impl GpuEngine {
             let output = self.empty("tokens [B, N]", rows.slots.len() * most);
             let own = [list.clone(), self.filled("settings", settings), progress.clone(), output.clone()];
             let moves = slots.moves_by(&self.context, &prepared, &list)?;
-            let choice = self.behind(&prepared, dispatch, &own);
+            let choice = self.after_step(&prepared, dispatch, &own);
             let tokens = self.filled("next tokens [B]", rows.tokens);
             let step = Timestep { prepared, gather: moves.gather, scatter: moves.scatter, choice, tokens };
             Ok(Chooser { step, progress, output })
@@ -93,10 +93,10 @@ impl GpuEngine {
             let prepared = self.prepared_alone(RunShape::new(1, rows))?;
             let dispatch = candidates(&prepared.plan, count, &self.context.limits())?;
             let output = self.empty("candidates [B, 2 + 2M]", rows * (2 + 2 * count));
-            let [from, to] = ["slots before [B]", "slots behind [B]"].map(|label| self.empty(label, rows));
+            let [from, to] = ["slots before [B]", "slots after [B]"].map(|label| self.empty(label, rows));
             let gather = slots.moves_by(&self.context, &prepared, &from)?.gather;
             let scatter = slots.moves_by(&self.context, &prepared, &to)?.scatter;
-            let choice = self.behind(&prepared, dispatch, std::slice::from_ref(&output));
+            let choice = self.after_step(&prepared, dispatch, std::slice::from_ref(&output));
             let step = Timestep { prepared, gather, scatter, choice, tokens: self.empty("next tokens [B]", rows) };
             Ok(Lister { step, from, to, output })
         };
@@ -158,7 +158,7 @@ impl GpuEngine {
         Ok(bytemuck::cast_vec(words))
     }
 
-    fn behind(&self, prepared: &Prepared, dispatch: Dispatch, own: &[wgpu::Buffer]) -> PreparedDispatches {
+    fn after_step(&self, prepared: &Prepared, dispatch: Dispatch, own: &[wgpu::Buffer]) -> PreparedDispatches {
         let buffers: Vec<wgpu::Buffer> = prepared.buffers.iter().chain(own).cloned().collect();
         let dispatches = vec![dispatch];
         let ready = bind(&self.context, &dispatches, &buffers);

@@ -29,7 +29,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     hash.value()
 }
 
-/// `data` behind our header: magic, then the length of what follows, its checksum, and each part with its length.
+/// `data` after our header: magic, then the length of what follows, its checksum, and each part with its length.
 pub(crate) fn sealed(origin: &str, data: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(16 + origin.len() + data.len());
     for part in [origin.as_bytes(), data] {
@@ -58,7 +58,7 @@ pub(crate) fn opened<'a>(expected: &str, bytes: &'a [u8]) -> Result<&'a [u8], St
     let (len, rest) = number(rest).ok_or("it is cut off")?;
     let (sum, body) = rest.split_first_chunk().ok_or("it is cut off")?;
     if body.len() != len {
-        return Err(format!("expected {len} bytes behind its header, got {}", body.len()));
+        return Err(format!("expected {len} bytes after its header, got {}", body.len()));
     }
     if checksum(body) != u64::from_le_bytes(*sum) {
         return Err("its checksum is off".into());

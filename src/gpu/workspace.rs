@@ -12,7 +12,7 @@ const MAX_PREPARED: usize = 128;
 /// What a run works in. Buffers grow to the largest plan seen and are then reused.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    /// By position behind the weights.
+    /// By position after the weights.
     buffers: Vec<wgpu::Buffer>,
     /// The latest used last.
     prepared: Vec<Arc<Prepared>>,

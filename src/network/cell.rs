@@ -28,7 +28,7 @@ struct CellFacts {
     gates: usize,
     /// Functions of one direction where none are given.
     activations: &'static [Activation],
-    /// Whether it has a cell state c beside h.
+    /// Whether it has a cell state c in addition to h.
     keeps_c: bool,
     /// The options of [`RecurrentSpec`] that not all cells have and this one has.
     options: &'static [&'static str],
@@ -97,7 +97,7 @@ impl Cell {
         self.row().name
     }
 
-    /// Whether its state has a cell state c `[H]` beside h.
+    /// Whether its state has a cell state c `[H]` in addition to h.
     #[must_use]
     pub fn keeps_c(self) -> bool {
         self.row().keeps_c

@@ -12,12 +12,12 @@ use crate::base::Real;
 pub struct Biases<F> {
     /// `[G*H]`, added before the steps.
     pub bias: Vec<F>,
-    /// What a step needs beside it: an LSTM's peepholes `[3H]`, or the candidate's recurrent bias `[H]` of a GRU that
+    /// What a step needs in addition: an LSTM's peepholes `[3H]`, or the candidate's recurrent bias `[H]` of a GRU that
     /// resets the product; or empty.
     pub extra: Vec<F>,
 }
 
-/// Where a GRU's `bias_hh` is split: the reset gate multiplies what lies behind, so it is not added before the steps.
+/// Where a GRU's `bias_hh` is split: the reset gate multiplies the part from here on, so it is not added before the steps.
 fn split_of(level: &RecurrentStage) -> Option<usize> {
     matches!(level.recurrence, Recurrence::Gru { reset_after: true }).then_some(gates::NEW * level.hidden_size)
 }

@@ -268,7 +268,7 @@ impl Lowering {
         match self.flow.width {
             Some(width) if !self.flow.tokens => Ok(width),
             Some(_) => Err(Error::network(layer, "input", "vectors", &"token ids")),
-            None => Err(Error::network(layer, "position", "behind a layer with a width", &"the first layer")),
+            None => Err(Error::network(layer, "position", "after a layer with a width", &"the first layer")),
         }
     }
 

@@ -146,7 +146,7 @@ impl Network {
         self.spec.layers.iter().filter_map(LayerSpec::recurrent)
     }
 
-    /// Which steps the network itself masks, beside what the caller does.
+    /// Which steps the network itself masks, in addition to those that the caller masks.
     #[must_use]
     pub fn masks(&self) -> Option<MaskRule> {
         match self.spec.layers.iter().find(|layer| !matches!(layer, LayerSpec::Input(_))) {

@@ -100,7 +100,7 @@ pub fn expected_tensors(spec: &NetworkSpec) -> Vec<(String, Vec<usize>)> {
     params.map(|param| (param.name, param.shape)).collect()
 }
 
-/// The parameters of each stage of `layer`, in file order; stages behind those that are listed have none.
+/// The parameters of each stage of `layer`, in file order; stages after those that are listed have none.
 pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
     if let Some((cell, spec)) = layer.recurrent() {
         return (0..spec.num_layers).map(|level| of_level(cell, spec, level)).collect();

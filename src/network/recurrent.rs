@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::spec::{is_default, one, yes};
 
-/// Options of a recurrent layer (`torch.nn.LSTM`, `GRU`, `RNN`; ONNX and Keras options beside).
+/// Options of a recurrent layer (`torch.nn.LSTM`, `GRU`, `RNN`; and options of ONNX and Keras).
 ///
 /// An option that its cell does not have is an error, not ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct RecurrentSpec {
     /// output stays in the input's order.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reverse: bool,
-    /// How a bidirectional layer joins its directions (Keras), behind the last of its levels.
+    /// How a bidirectional layer joins its directions (Keras), after the last of its levels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub merge_mode: MergeMode,
     /// Whether there are bias tensors.
@@ -36,7 +36,7 @@ pub struct RecurrentSpec {
     /// Whether the caller's arrays are `[B, T, ..]` instead of `[T, B, ..]`.
     #[serde(default)]
     pub batch_first: bool,
-    /// What the layer hands on.
+    /// What the next layer reads.
     #[serde(default)]
     pub output: RecurrentOutput,
     /// What its output is where a row's mask is off or its length is over.

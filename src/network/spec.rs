@@ -143,7 +143,7 @@ pub struct EmbeddingSpec {
     pub num_embeddings: usize,
     /// E, width of a row.
     pub embedding_dim: usize,
-    /// Whether id 0 masks its step for the layers behind (Keras).
+    /// Whether id 0 masks its step for the layers after (Keras).
     #[serde(default, skip_serializing_if = "is_default")]
     pub mask_zero: bool,
 }
@@ -158,7 +158,7 @@ pub struct MaskingSpec {
     pub mask_value: f32,
 }
 
-/// Options of a dense layer (`torch.nn.Linear` with an activation behind it).
+/// Options of a dense layer (`torch.nn.Linear` with an activation after it).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenseSpec {
@@ -176,7 +176,7 @@ pub struct DenseSpec {
     pub activation: Activation,
 }
 
-/// Options of a convolution over time (`torch.nn.Conv1d` with an activation behind it).
+/// Options of a convolution over time (`torch.nn.Conv1d` with an activation after it).
 ///
 /// `out[t] = activation(Σ_k W[:, :, k] x[t*stride + k*dilation - left] + b)`; tensors `weight`
 /// `[N, I/groups, K]` and `bias` `[N]`.
@@ -194,7 +194,7 @@ pub struct Conv1dSpec {
     /// Timesteps between two outputs.
     #[serde(default = "one")]
     pub stride: usize,
-    /// What is read before the first and behind the last timestep.
+    /// What is read before the first and after the last timestep.
     #[serde(default)]
     pub padding: Padding,
     /// Timesteps between two that one output sees.
@@ -216,14 +216,14 @@ pub struct Conv1dSpec {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Padding {
-    /// So many zeros before and behind.
+    /// So many zeros before and after.
     Zeros {
         /// Before the first timestep.
         left: usize,
         /// Behind the last timestep.
         right: usize,
     },
-    /// As many zeros as give `ceil(T / stride)` outputs, the odd one behind (TensorFlow `same`).
+    /// As many zeros as give `ceil(T / stride)` outputs, the odd one after (TensorFlow `same`).
     Same,
 }
 
@@ -245,7 +245,7 @@ pub struct Pool1dSpec {
     pub kernel_size: usize,
     /// Timesteps between two windows.
     pub stride: usize,
-    /// What is read before the first and behind the last timestep; a maximum never sees it.
+    /// What is read before the first and after the last timestep; a maximum never sees it.
     #[serde(default)]
     pub padding: Padding,
     /// Whether a mean counts the padding (PyTorch) or not (Keras, ONNX).

@@ -166,7 +166,7 @@ impl Window {
         (self.kernel_size - 1) * self.dilation + 1
     }
 
-    /// Timesteps added before and behind a sequence of `steps`.
+    /// Timesteps added before and after a sequence of `steps`.
     #[must_use]
     pub fn padding(&self, steps: usize) -> [usize; 2] {
         match self.padding {

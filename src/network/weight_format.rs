@@ -1,7 +1,7 @@
 //! How matrices of weights are stored: 32-bit, 16-bit, or 8-bit with a scale per row.
 //!
 //! A tensor carries its format, and its numbers are exactly those that the format can hold, so
-//! that the reference, which knows nothing of formats, says what a device must compute.
+//! that the reference, which does not depend on formats, says what a device must compute.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};

@@ -15,7 +15,7 @@ pub const CHOICE_STOPPED: u32 = 1;
 /// State of a row of the progress whose logits are not finite.
 pub const CHOICE_BAD: u32 = 2;
 
-/// The choice of the next token of every row. Its bindings count on behind [`PlanParts::buffers`](super::PlanParts::buffers): the list of slots `[B]`,
+/// The choice of the next token of every row. Its bindings continue after [`PlanParts::buffers`](super::PlanParts::buffers): the list of slots `[B]`,
 /// settings ([`CHOICE_HEAD`] + E words), progress `[B, 4]` and output `[B, most]`.
 ///
 /// # Errors
@@ -56,7 +56,7 @@ pub fn choose(plan: &Plan, sample: bool, ends: usize, most: usize, limits: &Plan
     row_wise(plan, Kernel::Choose, constants, bindings, iterations, limits)
 }
 
-/// The `count` most probable tokens of every row. Binds the buffer behind [`PlanParts::buffers`](super::PlanParts::buffers) to `[B, 2 + 2M]`.
+/// The `count` most probable tokens of every row. Binds the buffer after [`PlanParts::buffers`](super::PlanParts::buffers) to `[B, 2 + 2M]`.
 ///
 /// # Errors
 /// [`Error::TooLarge`] for what `limits` do not allow.

@@ -300,7 +300,7 @@ pub struct Steps {
     pub first: u32,
     /// Steps of one repetition.
     pub stride: u32,
-    /// Step behind the last.
+    /// Step after the last.
     pub end: u32,
     /// Gates between the projected inputs of two lanes.
     pub projected_lane: u32,

@@ -1,4 +1,4 @@
-//! What one timestep of a level takes on a GPU: its kernels, the memory that they keep beside h, their constants.
+//! What one timestep of a level takes on a GPU: its kernels, the memory that they keep in addition to h, their constants.
 
 use super::constants::{CANDIDATE, GATE, OUTPUT, function};
 use super::{Cells, Constants};
@@ -9,7 +9,7 @@ use crate::network::{Activation, CellNorm, GateNorm, Normalization, Recurrence, 
 pub(super) struct Program {
     /// In the order in which they run.
     pub kernels: &'static [Cells],
-    /// Arrays `[lanes, B, H]` that they keep beside h; the first is c where the cell has one.
+    /// Arrays `[lanes, B, H]` that they keep in addition to h; the first is c where the cell has one.
     pub kept: usize,
     /// What these arrays are.
     pub label: &'static str,

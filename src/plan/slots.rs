@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///
-/// Their bindings count on behind [`PlanParts::buffers`](super::PlanParts::buffers): first the list of slots `[B]`, then a buffer
+/// Their bindings continue after [`PlanParts::buffers`](super::PlanParts::buffers): first the list of slots `[B]`, then a buffer
 /// `[S, H]` for each part of the state, in the order of [`parts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,7 +64,7 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
         check_slots(slots, row_bytes, limits)?;
         let width = usize::try_from(row_bytes / F32).unwrap_or(usize::MAX);
         let whole = |buffer: BufferId| plan.whole(buffer);
-        // A lane's rows lie behind those of the lanes before it, at no offset that could be bound.
+        // A lane's rows lie after those of the lanes before it, at no offset that could be bound.
         let first = |slice: Slice| u32::try_from(slice.offset / row_bytes).unwrap_or(u32::MAX);
         let dispatch = |scatter: bool, bindings: [Slice; 3]| -> Result<Dispatch> {
             Ok(Dispatch {

@@ -1,6 +1,6 @@
 //! Twin of `shaders/embedding.wgsl`.
 
-/// Gathers `table[token]` (`[V, E]`) for every token, `[T*B]` to `[T*B, E]`, behind what `output` holds.
+/// Gathers `table[token]` (`[V, E]`) for every token, `[T*B]` to `[T*B, E]`, after what `output` holds.
 ///
 /// # Panics
 /// If a token is not below V; callers check their input first.

@@ -2,7 +2,7 @@
 
 use super::Real;
 
-/// Softmax of every row of `x` `[M, N]`, behind what `output` holds; the row's maximum is taken off first.
+/// Softmax of every row of `x` `[M, N]`, after what `output` holds; the row's maximum is taken off first.
 pub fn softmax<F: Real>(x: &[F], features: usize, output: &mut Vec<F>) {
     output.reserve(x.len());
     for row in x.chunks_exact(features) {

@@ -27,7 +27,7 @@
 //! everything it needs is ready from an earlier call: B and T up to the next number of 3 and 4 leading
 //! binary digits (1…8, 10, 12, 14, 16, 20… and 1…16, 18, 20…), at most a fourth and an eighth more.
 //! Rows that are filled up belong to no slot and change none; shorter streams stand still
-//! *before* their first step, so that the last step of a batch is everybody's own last.
+//! *before* their first step, so that the last step of a batch is the last step of every stream.
 //! [`Strategy::Resident`](crate::plan::Strategy::Resident) is not used: whether its workgroups met is
 //! known only after the slots are written.
 

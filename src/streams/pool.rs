@@ -268,7 +268,7 @@ impl StreamPool {
         Ok(self.answer(&batch, raw, start))
     }
 
-    /// Checks and submits a batch. Nothing that can fail comes behind the first change of a slot.
+    /// Checks and submits a batch. Nothing that can fail comes after the first change of a slot.
     fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
         let network = self.session.network();
         let Inner { table, store, counters, features, .. } = inner;
@@ -309,7 +309,7 @@ impl StreamPool {
         Ok(())
     }
 
-    /// Copies states from slot to slot; none is written twice or read behind its writing.
+    /// Copies states from slot to slot; none is written twice or read after it was written.
     pub(crate) fn copy_slots(&self, inner: &mut Inner, copies: &[(u32, u32)]) -> Result<()> {
         match &mut inner.store {
             Store::Host(slots) => {
@@ -329,7 +329,7 @@ impl StreamPool {
         if !engine.same_device(others) || std::ptr::eq(self, other) {
             return Ok(false);
         }
-        // The same order for everybody, so that no two calls wait for each other.
+        // Every call locks in the same order, so that no two calls wait for each other.
         let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
             let ours = lock(&self.inner);
             (ours, lock(&other.inner))

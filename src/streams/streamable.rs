@@ -25,7 +25,7 @@ fn reason(stage: &Stage) -> Option<&'static str> {
             Some("a direction that starts at the end")
         }
         StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
-        StageKind::Recurrent(_) if !stage.mask_reaches => Some("a recurrence behind a layer that changes T"),
+        StageKind::Recurrent(_) if !stage.mask_reaches => Some("a recurrence after a layer that changes T"),
         StageKind::Conv1d { window, .. } | StageKind::Pool1d { window, .. } if sees_neighbours(window) => {
             Some("a window over neighbouring timesteps")
         }

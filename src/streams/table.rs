@@ -26,7 +26,7 @@ impl StreamId {
     }
 }
 
-/// What is known of a slot beside its state.
+/// What is known of a slot apart from its state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     generation: u32,

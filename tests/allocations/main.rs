@@ -148,7 +148,7 @@ fn later_runs_of_several_threads_allocate_nothing() {
 
 /// A pool's streams go on for a hundred thousand steps in the memory of their first rounds.
 #[test]
-fn long_lives_hold_no_more_memory() {
+fn memory_does_not_grow_over_many_runs() {
     let network = network(vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 4)), dense(4)]);
     let pool = StreamPool::new(Session::new(&Device::cpu(), &network).unwrap(), 60).unwrap();
     let ids: Vec<StreamId> = (0..60).map(|_| pool.open().unwrap()).collect();

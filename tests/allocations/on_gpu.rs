@@ -17,7 +17,7 @@ fn least(mut run: impl FnMut()) -> usize {
     (0..5).map(|_| allocations(&mut run)).min().unwrap()
 }
 
-/// Of a warm run of T `steps` with a dispatch for each; `disturb` is done for every timestep beside it.
+/// Of a warm run of T `steps` with a dispatch for each; `disturb` is done in addition for every timestep.
 fn ours(device: &Device, steps: usize, disturb: impl Fn(usize)) -> usize {
     let network = network(vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 3, 8))]);
     let session = Session::with_options(device, &network, PlanOptions::default().strategy(Strategy::Step)).unwrap();
@@ -36,7 +36,7 @@ struct Bare {
     queue: wgpu::Queue,
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
-    /// The numbers behind a dynamic offset, where there are no immediates.
+    /// The numbers that a dynamic offset selects, where there are no immediates.
     table: Option<(wgpu::BindGroup, u32)>,
 }
 

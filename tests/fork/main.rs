@@ -60,7 +60,7 @@ fn same(cases: &[Case], expected: &[Vec<u32>]) -> bool {
     cases.iter().zip(expected).all(|(case, expected)| case.run() == *expected)
 }
 
-/// Threads of this process that the CPU device keeps; two are to be there behind a run of three.
+/// Threads of this process that the CPU device keeps; two are expected after a run of three.
 fn kept_threads() -> usize {
     if !cfg!(target_os = "linux") {
         return 2;
@@ -120,7 +120,7 @@ fn a_child_of_a_busy_parent_runs() {
 
 /// The thread of a queue is the parent's: a child's requests are answered, and the queue can be dropped.
 #[test]
-fn a_queue_says_that_it_is_the_parents() {
+fn a_queue_of_the_parent_process_is_refused() {
     let pool = StreamPool::new(Session::new(&Device::cpu(), &network(vec![lstm(4)])).unwrap(), 2).unwrap();
     let stream = pool.open().unwrap();
     let options = QueueOptions { deadline: Duration::from_millis(200), ..QueueOptions::default() };
@@ -147,7 +147,7 @@ fn a_queue_says_that_it_is_the_parents() {
 /// A device of the driver's is the process's that opened it.
 #[cfg(feature = "gpu")]
 #[test]
-fn a_gpu_says_that_it_is_the_parents() {
+fn a_gpu_of_the_parent_process_is_refused() {
     let software = Device::open(&"software".parse().unwrap());
     let device = software.unwrap_or_else(|_| device::opened(Device::open(&device::choice())));
     let network = network(vec![lstm(8)]);

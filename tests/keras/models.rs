@@ -146,7 +146,7 @@ fn half_precision_policies_are_read() {
 
 /// What hard_sigmoid means depends on the version that wrote the file.
 #[test]
-fn hard_sigmoid_is_the_versions_own() {
+fn hard_sigmoid_depends_on_the_keras_version() {
     let slope = |name: &str| {
         network(name).spec().layers.iter().find_map(|layer| match layer.recurrent()?.1.activations.first()? {
             Activation::HardSigmoid { alpha, .. } => Some(*alpha),
@@ -159,7 +159,7 @@ fn hard_sigmoid_is_the_versions_own() {
     assert_eq!(keras_3, Some(1.0 / 6.0));
 }
 
-/// A Softmax layer has no name; where another layer goes back to it, one is put behind it.
+/// A Softmax layer has no name; where another layer goes back to it, one is put after it.
 #[test]
 fn a_softmax_that_is_read_twice_gets_a_name() {
     let network = network("graph_attention.keras");

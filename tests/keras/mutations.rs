@@ -114,7 +114,7 @@ fn damaged_files_are_refused_or_read() {
     }
 }
 
-/// Damage behind the archive's checksums, which would otherwise catch it.
+/// Damage whose checksums in the archive are right, so that it reaches the parser.
 #[test]
 fn damaged_entries_are_refused_or_read() {
     let name = "masking_residual.keras";

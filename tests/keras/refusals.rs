@@ -20,7 +20,7 @@ fn place(name: &str, class: &str) -> usize {
 }
 
 #[test]
-fn options_that_are_not_done_are_named() {
+fn unsupported_options_are_named() {
     for (name, class, key, value) in [
         ("lstm.keras", "LSTM", "time_major", json!(true)),
         ("lstm.keras", "LSTM", "projection", json!(3)),
@@ -135,7 +135,7 @@ fn graph_refusal(name: &str, change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[test]
-fn graphs_that_are_not_done_are_refused() {
+fn unsupported_graphs_are_refused() {
     let name = "graph_branches.keras";
     let text = graph_refusal(name, |m| m["output_layers"] = json!([["lstm", 0, 0], ["gru", 0, 0]]));
     assert!(text.contains("2 output_layers") && text.contains("lstm") && text.contains("gru"), "{text}");

@@ -42,7 +42,7 @@ fn changed(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn what_is_not_done_names_its_node() {
+fn unsupported_operators_name_their_node() {
     let error = changed("LSTM", "LSTN");
     assert!(error.contains("recurrent") && error.contains("LSTN"), "{error}");
     let error = changed("hidden_size", "hidden_sise");

@@ -68,7 +68,7 @@ impl<'a> KerasGraph<'a> {
         groups
     }
 
-    /// Nodes in an order in which each comes behind its inputs, and the output last. Nodes that
+    /// Nodes in an order in which each comes after its inputs, and the output last. Nodes that
     /// the output does not need are left out.
     pub(super) fn order(&self) -> Result<Vec<usize>> {
         #[derive(Clone, Copy, PartialEq)]
@@ -123,7 +123,7 @@ impl<'a> KerasGraph<'a> {
             .map(|(index, &item)| KerasNode { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
             .collect();
         if let Some(later) = nodes.iter().skip(1).find(|node| node.item.class == "InputLayer") {
-            return Err(later.item.unsupported("InputLayer behind another layer"));
+            return Err(later.item.unsupported("InputLayer after another layer"));
         }
         let states = |node: &&KerasNode<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
         if let Some(node) = nodes.iter().find(states) {

@@ -52,7 +52,7 @@ impl<'a> Item<'a> {
             }
             _ => {}
         }
-        // Classes of other people may bear the names of Keras' own.
+        // A custom class may have the name of one of Keras' own.
         let theirs = value.get("registered_name").and_then(Value::as_str).filter(|registered| *registered != class);
         match theirs {
             Some(registered) => Err(item.unsupported(&format!("class {registered}"))),

@@ -12,13 +12,13 @@ use crate::network::{
     RecurrentOutput,
 };
 
-/// Something that flows: the output of a node, or of the one whose output a node hands on.
+/// The output of a node, or of the node whose output it passes on unchanged.
 #[derive(Clone, Copy)]
 struct NodeOutput {
     /// The node that computed it.
     source: usize,
     shape: Shape,
-    /// Whether Keras has a mask beside it.
+    /// Whether Keras passes a mask with it.
     masked: bool,
 }
 
@@ -30,7 +30,7 @@ struct KerasLowering {
     names: BTreeMap<usize, String>,
     /// Softmax layers, which have no names, by the node.
     unnamed: BTreeMap<usize, usize>,
-    /// Places behind which a layer must be put that only bears a name.
+    /// Places after which a layer must be inserted that only carries a name.
     name_bearers: BTreeMap<usize, String>,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn network(graph: &KerasGraph<'_>) -> Result<NetworkSpec> {
     lowering.end_with(values.get(&graph.output), &graph.nodes[graph.output].item);
     let masking = readers_of_input.iter().find(|&&reader| graph.nodes[reader].item.class == "Masking");
     if let Some(&masking) = masking.filter(|_| readers_of_input.len() > 1) {
-        return Err(graph.nodes[masking].item.unsupported("Masking beside other layers that read the input"));
+        return Err(graph.nodes[masking].item.unsupported("Masking while other layers read the unmasked input"));
     }
     let KerasLowering { mut layers, name_bearers, .. } = lowering;
     for (place, name) in name_bearers.into_iter().rev() {
@@ -130,12 +130,12 @@ impl KerasLowering {
 
     fn single(&mut self, index: usize, item: &Item<'_>, input: NodeOutput) -> Result<NodeOutput> {
         let Lowered { layers, shape } = lower(item, input.shape)?;
-        let masked = mask_behind(item, &layers, input.masked)?;
+        let masked = mask_after(item, &layers, input.masked)?;
         if layers.is_empty() {
             return Ok(NodeOutput { shape, masked, ..input });
         }
         if matches!(layers[0], LayerSpec::Masking(_)) {
-            // It acts where the input comes in; what lies behind it is the network's input.
+            // It acts where the input comes in; what lies after it is the network's input.
             self.layers.extend(layers);
             return Ok(NodeOutput { masked, ..input });
         }
@@ -187,7 +187,7 @@ impl KerasLowering {
         Ok(self.value(index, item, shape, masked))
     }
 
-    /// Takes note of what the last layer hands on.
+    /// Records the output of the last layer.
     fn value(&mut self, index: usize, item: &Item<'_>, shape: Shape, masked: bool) -> NodeOutput {
         self.current = index;
         match self.layers.last().map(LayerSpec::name) {
@@ -212,9 +212,9 @@ impl KerasLowering {
     }
 }
 
-/// Whether Keras has a mask behind the layers that `item` became; an error where we would treat
+/// Whether Keras has a mask after the layers that `item` became; an error where we would treat
 /// it in another way.
-fn mask_behind(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<bool> {
+fn mask_after(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<bool> {
     let mut masked = masked;
     for layer in layers {
         masked = match layer {

@@ -1,7 +1,7 @@
 //! Masks that Keras 3 writes into functional models as computations of their own.
 //!
-//! They are what the layers would hand on by themselves, which is what gatefold does. This is
-//! where it is made sure that they are nothing else.
+//! They equal the masks that the layers pass on by themselves, as in gatefold. This
+//! module checks that.
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,7 @@ pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, wi
     let shape = if sequence { Shape::Sequence(direction.spec.output_size()) } else { row(&direction.spec) };
     let mut layers = vec![layer(cell, RecurrentSpec { reverse: direction.go_backwards, ..direction.spec })];
     if sequence && direction.go_backwards {
-        // Keras hands on the outputs in the order in which they were computed.
+        // Keras returns the outputs in the order in which they were computed.
         layers.push(LayerSpec::Reverse(NamedSpec { name: format!("{}_reversed", item.name) }));
     }
     Ok(Lowered { layers, shape })

@@ -140,7 +140,7 @@ impl Weights {
                 put(name, reversed_axes(array)?)?;
             }
             let Some(bias) = arrays.get(2) else { continue };
-            // Keras has one bias but for a GRU with reset_after, which has the recurrent one behind it.
+            // Keras has one bias but for a GRU with reset_after, which has the recurrent one after it.
             let (input, recurrent) = bias.data().split_at(rows.min(bias.data().len()));
             let recurrent = if kept_apart { recurrent.to_vec() } else { vec![0.0; rows] };
             put("bias_ih", Tensor::new(vec![rows], input.to_vec())?)?;
@@ -208,7 +208,7 @@ impl Weights {
     }
 }
 
-/// An array that the layer's options leave out, such as a bias beside `use_bias = false`.
+/// An array that the layer's options leave out, such as a bias with `use_bias = false`.
 fn surplus(group: &str, wanted: &[Wanted], path: &str) -> Error {
     let roles: Vec<&str> = wanted.iter().map(|(role, _)| *role).collect();
     malformed(&format!("weights of layer `{group}`"), &format!("no array but {}", roles.join(", ")), &path)

@@ -266,7 +266,7 @@ fn fused(layers: Vec<LayerSpec>) -> Vec<LayerSpec> {
                     conv.activation = spec.activation;
                     continue;
                 }
-                // A softmax has no name, so one stands behind it for readers from afar.
+                // A softmax has no name, so a named layer follows it that distant readers can refer to.
                 Some(LayerSpec::Softmax) if spec.activation == Activation::Linear && !named => continue,
                 _ => {}
             }

@@ -99,7 +99,7 @@ impl Array {
         Ok(Self { shape, data: self.data.clone() })
     }
 
-    /// Arrays behind each other along `axis`.
+    /// Arrays one after another along `axis`.
     pub fn joined(node: &OnnxNode, arrays: &[&Self], axis: i64) -> Result<Self> {
         let first = arrays[0];
         let axis = resolve_axis(node, axis, first.shape.len())?;

@@ -182,7 +182,7 @@ impl Walk<'_> {
         if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
             return Ok(());
         }
-        Err(node.unsupported(format!("a constant of sizes {dims:?} beside a tensor of sizes {sizes:?}")))
+        Err(node.unsupported(format!("a constant of sizes {dims:?} with a tensor of sizes {sizes:?}")))
     }
 
     fn tensors(
@@ -314,7 +314,7 @@ impl Walk<'_> {
 
     /// A constant as one number or as one for each channel.
     fn by_channel(&self, node: &OnnxNode, tensor: &LabelledTensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
-        let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers beside floats")) };
+        let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers together with floats")) };
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
             && (rest.is_empty() || constant.shape.len() <= tensor.axes.len())
@@ -334,7 +334,7 @@ impl Walk<'_> {
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
-            _ => Err(node.unsupported(format!("a constant {:?} beside the axes {:?}", constant.shape, tensor.axes))),
+            _ => Err(node.unsupported(format!("a constant {:?} with the axes {:?}", constant.shape, tensor.axes))),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Expressions {
             Expression::Join(_, inputs) => inputs.iter().map(|&i| self.facts(i).depth + 1).max().unwrap_or(0),
         };
         if depth > MAX_DEPTH {
-            return Err(unsupported(name, format!("more than {MAX_DEPTH} elementwise operators behind each other")));
+            return Err(unsupported(name, format!("more than {MAX_DEPTH} elementwise operators in a row")));
         }
         self.all.push((expression, Facts { name: name.to_owned(), width, sequence, depth }));
         self.known.insert(key, self.all.len() - 1);
@@ -195,7 +195,7 @@ impl Expressions {
         })
     }
 
-    /// What `x` is multiplied by to give `y`; both may be affine maps of the same, as behind a bias.
+    /// What `x` is multiplied by to give `y`; both may be affine maps of the same, as after a bias.
     fn ratio(&self, y: Id, x: Id) -> Option<f64> {
         let map = |id: Id, base: Id| match self.get(id) {
             Expression::Affine { x, scale, offset } if *x == base => Some((scale.clone(), offset.clone())),

@@ -109,7 +109,7 @@ impl Walk<'_> {
                     InitialState::Zero => vec![0.0; directions * hidden_size],
                     InitialState::Stored(data) => data,
                     InitialState::Caller => {
-                        return Err(node.unsupported("a stored state beside one that the caller gives"));
+                        return Err(node.unsupported("a stored state together with one that the caller gives"));
                     }
                 };
                 if part == "initial_h" || cell == Cell::Lstm {

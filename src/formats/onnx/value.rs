@@ -42,7 +42,7 @@ pub enum Dim {
     Steps,
     /// B.
     Batch,
-    /// Timesteps behind the windows of the layer with this index.
+    /// Timesteps after the layer with this index, which reads windows.
     Windows(usize),
     /// Something computed from sizes.
     Any,

@@ -42,7 +42,7 @@ pub(super) struct Launch {
     pub work: u64,
 }
 
-/// What the kernels of one lane set read and write beside their weights.
+/// What the kernels of one lane set read and write in addition to their weights.
 struct Places {
     h: BufferId,
     cell: BufferId,

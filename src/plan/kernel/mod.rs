@@ -142,7 +142,7 @@ pub struct KernelSpec {
     pub name: String,
     /// Entry point.
     pub entry_point: &'static str,
-    /// WGSL parts, joined in this order behind those for activations.
+    /// WGSL parts, joined in this order after those for activations.
     pub sources: Vec<&'static str>,
     /// Bindings of group 0.
     pub bindings: Vec<Binding>,

@@ -62,7 +62,7 @@ pub enum Cells {
     GruGates,
     /// Its second half.
     GruCandidate,
-    /// The projection behind an LSTM.
+    /// The projection after an LSTM.
     Projection,
     /// A layer-normalized LSTM.
     LayerNormLstm,
@@ -86,7 +86,7 @@ pub enum Rung {
     SequenceRows,
     /// All steps in one dispatch, across workgroups.
     Resident,
-    /// The rest of a step of a layer-normalized cell behind its sums, a row in a workgroup.
+    /// The rest of a step of a layer-normalized cell after its sums, a row in a workgroup.
     Normalize,
 }
 
@@ -131,7 +131,7 @@ impl Cells {
         Self::LayerNormGru,
     ];
 
-    /// Whether a step takes another kernel beside it, which only a dispatch per step allows.
+    /// Whether a step needs a second kernel, which only a dispatch per step allows.
     #[must_use]
     pub fn is_half(self) -> bool {
         matches!(self, Self::GruGates | Self::GruCandidate | Self::Projection)
@@ -378,7 +378,7 @@ impl Rung {
         sources
     }
 
-    /// Constants behind those that all have; the first is the second dimension of a workgroup.
+    /// Constants after those that all have; the first is the second dimension of a workgroup.
     fn constants(self) -> &'static [Constant] {
         const QUADS: [Constant; 1] = [u("QUADS")];
         const MATRIX: [Constant; 3] = [u("BLOCKS"), u("STRIPS"), u("SUBGROUP")];

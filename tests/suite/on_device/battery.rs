@@ -59,7 +59,7 @@ fn problems() -> impl Strategy<Value = Problem> {
 fn any_size_agrees_with_the_reference() {
     let device = device();
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
-    // A fixed seed: CI must not find on a Friday what nobody can run again.
+    // A fixed seed, so that a failure in CI can be reproduced.
     let mut runner = TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
@@ -75,9 +75,9 @@ fn any_size_agrees_with_the_reference() {
         .unwrap();
 }
 
-/// Sizes around the seams: tiles of 32, workgroups of 64, slices of 16, ping-pong parity.
+/// Sizes around block boundaries: tiles of 32, workgroups of 64, slices of 16, ping-pong parity.
 #[test]
-fn sizes_at_the_seams_agree() {
+fn sizes_at_block_boundaries_agree() {
     let device = device();
     for hidden_size in [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
         for (steps, batch) in [(1, 1), (2, 5), (3, 33)] {
@@ -128,7 +128,7 @@ fn saturated_gates_agree() {
     }
 }
 
-/// Long enough that a shader with a loop over T would leave lavapipe's limit behind, and that
+/// Long enough that a shader with a loop over T would exceed lavapipe's limit, and that
 /// one table of parameters does not hold all steps.
 #[test]
 fn a_long_sequence_agrees() {

@@ -100,7 +100,7 @@ fn narrow(network: &Network, start: &State, prompt: &[u32], options: &BeamOption
 
 /// A search that ends early ends with what it would have ended with, its best before all.
 #[test]
-fn narrow_beams_are_the_textbooks() {
+fn narrow_beams_follow_the_textbook() {
     let device = device();
     for device in devices(device) {
         for num_beams in [1, 2, 3, 5] {

@@ -1,4 +1,4 @@
-//! Every cell with every option, in random company, against the f64 reference: every stage, h_T
+//! Every cell with every option, in random networks, against the f64 reference: every stage, h_T
 //! and c_T.
 
 use fastrand::Rng;
@@ -132,9 +132,9 @@ fn every_layer_normalized_gru_agrees() {
     battery(Cell::LayerNormGru, 40);
 }
 
-/// Sizes around the seams of workgroups, for the kernels that the LSTM's own battery does not reach.
+/// Sizes around the boundaries of workgroups, for the kernels that the LSTM's own battery does not reach.
 #[test]
-fn sizes_at_the_seams_agree() {
+fn sizes_at_block_boundaries_agree() {
     let device = device();
     for hidden_size in [1, 2, 8, 9, 63, 64, 65, 129] {
         for (cell, reset_after, proj_size) in [
@@ -159,7 +159,7 @@ fn sizes_at_the_seams_agree() {
 }
 
 /// Lengths mean what they say: a row of length n is what it is alone with n steps, in both
-/// directions, and the numbers behind its length do not matter.
+/// directions, and the numbers after its length do not matter.
 #[test]
 fn a_short_row_is_as_if_alone() {
     let device = device();

@@ -62,7 +62,7 @@ pub fn open(pool: &StreamPool, network: &Network, streams: u64) -> Vec<StreamId>
     (0..streams).map(started).collect()
 }
 
-/// Logits `[V]` of the f64 reference behind all of `tokens`.
+/// Logits `[V]` of the f64 reference after all of `tokens`.
 pub fn logits(network: &Network, start: &State, tokens: &[u32]) -> Vec<f64> {
     let shape = if network.batch_first() { [1, tokens.len()] } else { [tokens.len(), 1] };
     let forward = Reference::<f64>::new(network).forward(Input::tokens(tokens, shape), Some(start)).unwrap();
@@ -144,9 +144,9 @@ fn another_head_is_noticed() {
     }
 }
 
-/// A stream goes on behind what it generated as if it had been told.
+/// A stream continues after generated tokens as if they had been its input.
 #[test]
-fn streams_go_on_behind_their_sequence() {
+fn streams_continue_after_their_sequence() {
     let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
@@ -315,7 +315,7 @@ fn the_lowest_of_equals_is_taken() {
 
 /// What is generated from a fork is nothing to the stream it was forked from, nor to other streams.
 #[test]
-fn forks_generate_apart() {
+fn forks_generate_independently() {
     let device = device();
     for device in devices(device) {
         let network = decoder(7, 3);
@@ -327,7 +327,7 @@ fn forks_generate_apart() {
         let first = pool.generate(&[(fork, &[5])], &options).unwrap();
         assert_ne!(pool.snapshot(fork).unwrap(), kept[0], "the fork went on");
         assert_eq!(streams.iter().map(|&id| pool.snapshot(id).unwrap()).collect::<Vec<_>>(), kept);
-        // The same prompt from the same state, in other company.
+        // The same prompt from the same state, with other prompts in the batch.
         let again = pool.generate(&[(streams[1], &[1, 2]), (streams[0], &[5])], &options).unwrap();
         assert_eq!(again[1].tokens, first[0].tokens);
     }

@@ -58,8 +58,8 @@ fn softmax_agrees() {
 }
 
 /// A dense layer whose sums reach ± `drive`.
-fn driven(drive: f32, activation: Activation, behind: Vec<LayerSpec>) -> Network {
-    let layers = [vec![dense(4, 9, true, activation)], behind].concat();
+fn driven(drive: f32, activation: Activation, following: Vec<LayerSpec>) -> Network {
+    let layers = [vec![dense(4, 9, true, activation)], following].concat();
     let network = Network::random(spec(layers), 23).unwrap();
     changed(&network, "dense.bias", |bias| {
         for (bias, sign) in bias.iter_mut().zip([1.0, -1.0, 0.0].iter().cycle()) {

@@ -162,7 +162,7 @@ fn moves_and_joins_agree() {
     }
 }
 
-/// The networks people have: convolutions in front, a recurrence, its last state joined with a
+/// A common kind of network: convolutions in front, a recurrence, its last state joined with a
 /// mean, a head.
 #[test]
 fn a_branching_network_agrees() {
@@ -226,7 +226,7 @@ fn masks_of_the_network_are_masks() {
 }
 
 #[test]
-fn lengths_behind_a_convolution_are_refused() {
+fn lengths_after_a_convolution_are_refused() {
     let device = device();
     let network = random(vec![
         LayerSpec::Conv1d(Conv1dSpec { stride: 2, ..conv("conv", 1, 4, 2) }),

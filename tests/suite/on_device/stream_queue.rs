@@ -190,7 +190,7 @@ fn many_callers_share_batches() {
     both(device, |device| assert_eq!(callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [true; 8]));
 }
 
-/// Negative control: chunks out of order, and two callers that meet in one stream, are noticed, and nobody else is harmed.
+/// Negative control: chunks out of order, and two callers that meet in one stream, are noticed, and other streams are not affected.
 #[test]
 fn mixed_up_callers_are_noticed() {
     let device = device();

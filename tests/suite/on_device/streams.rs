@@ -87,7 +87,7 @@ impl Source {
     }
 }
 
-/// The f64 reference's output of the first `steps`, and the state behind them.
+/// The f64 reference's output of the first `steps`, and the state after them.
 fn alone(network: &Network, source: &Source, steps: usize) -> (Vec<f64>, State<f64>) {
     let forward = Reference::<f64>::new(network).forward(source.input(network, 0, steps), None).unwrap();
     (forward.stages.into_iter().next_back().unwrap(), forward.state)
@@ -540,7 +540,7 @@ fn concurrent_callers_do_not_meet() {
     }
 }
 
-/// A chunk so long that it takes several submissions, beside a short one.
+/// A chunk so long that it takes several submissions, together with a short one.
 #[test]
 fn long_chunks_keep_their_slots() {
     let device = device();

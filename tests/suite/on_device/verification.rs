@@ -13,7 +13,7 @@ fn normal(random: &mut fastrand::Rng, count: usize, deviation: f32) -> Vec<f32> 
     (0..count).map(|_| ((0..12).map(|_| random.f32()).sum::<f32>() - 6.0) * deviation).collect()
 }
 
-/// A network with weights of the given deviations: of matrices, and of the dense layer behind the recurrence.
+/// A network with weights of the given deviations: of matrices, and of the dense layer after the recurrence.
 fn large(layers: Vec<LayerSpec>, recurrent: f32, dense: f32) -> Network {
     let mut random = fastrand::Rng::with_seed(5);
     let small = Network::random(spec(layers), 1).unwrap();

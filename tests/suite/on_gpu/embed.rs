@@ -1,4 +1,4 @@
-//! The network inside an application: its device, its encoder, its buffers; several runs in flight; a device that dies.
+//! The network inside an application: its device, its encoder, its buffers; several runs in flight; a device that is lost.
 
 use std::future::Future;
 use std::pin::pin;
@@ -136,7 +136,7 @@ fn a_run_goes_into_the_applications_submission() {
 
 /// Streams advanced by the application's submissions and by the pool's own, in turns, with the pool growing.
 #[test]
-fn streams_go_on_in_the_applications_submission() {
+fn streams_run_in_the_applications_submission() {
     let device = device();
     let (_instance, own, queue) = own_device(device.info());
     let network = network();
@@ -242,13 +242,13 @@ fn runs_in_flight_do_not_block() {
     let (wall, encoding) = (alone[1].timing.wall, alone[1].timing.encoding.unwrap());
     eprintln!("submitted in {submitted:?}, a run takes {encoding:?} of {wall:?}, {in_flight} of 3 in flight");
     let least = if device.info().backend == "gl" { 1 } else { 2 };
-    assert!(in_flight >= least, "somebody waited: {in_flight} of 3 in flight");
+    assert!(in_flight >= least, "a run waited: {in_flight} of 3 in flight");
     assert!(submitted < 2 * encoding + Duration::from_millis(20), "{submitted:?} of {wall:?}");
 }
 
-/// A run is there as soon as it is done, however much has been submitted behind it.
+/// A run's result arrives as soon as it is done, however much has been submitted after it.
 #[test]
-fn nobody_waits_for_later_runs() {
+fn a_run_does_not_wait_for_later_runs() {
     let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(64, 128))]), 1).unwrap();
     let session = Session::new(device, &network).unwrap();
@@ -302,9 +302,9 @@ fn batches_in_flight_follow_each_other() {
     assert_near(&answers.concat(), exact.stages.last().unwrap(), 12);
 }
 
-/// Whatever is called first after an application's device has died says so.
+/// Whatever is called first after an application's device was lost returns that error.
 #[test]
-fn every_call_on_a_dead_device_says_so() {
+fn every_call_on_a_lost_device_returns_that_error() {
     type Call = fn(&StreamPool, StreamId, &State) -> Result<(), Error>;
     let device = device();
     let network = network();
@@ -329,7 +329,7 @@ fn every_call_on_a_dead_device_says_so() {
         let id = pool.open().unwrap();
         let state = random_state(&network, 1, 1);
         pool.restore(id, &state).unwrap();
-        assert!(call(&pool, id, &state).is_ok(), "{name} on a device that lives");
+        assert!(call(&pool, id, &state).is_ok(), "{name} on a device that works");
         own.destroy();
         let error = call(&pool, id, &state).expect_err(name);
         assert!(matches!(error, Error::DeviceLost { .. }), "{name}: {error}");

@@ -43,7 +43,7 @@ fn said(events: &[(Level, String)], level: Level, words: &str) -> bool {
 }
 
 #[test]
-fn plans_fall_backs_and_losses_are_heard_of() {
+fn plans_fallbacks_and_losses_are_logged() {
     let device = device();
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(9, 64))]), 3).unwrap();
     let input = RandomInput::new(&network, 30, 2, 4).unwrap();

@@ -56,7 +56,7 @@ fn the_plan_knows_its_memory() {
     let (_, own, queue) = own_device(device.info());
     let allocated = || own.generate_allocator_report().map(|report| report.total_allocated_bytes);
     let Some(before) = allocated() else {
-        // GL manages its memory itself and tells nobody.
+        // GL manages its memory itself and does not report it.
         assert_eq!(device.info().backend, "gl", "only GL has no allocator to ask");
         return;
     };

@@ -236,7 +236,7 @@ fn what_is_wrong_is_seen() {
     }
 }
 
-/// An application's own device: with the adapter it has the units, without it nobody can say what they multiply.
+/// An application's own device: with the adapter it has the units, without it there is no way to find out what they multiply.
 #[test]
 #[expect(unsafe_code, reason = "wgpu asks for it before an experimental feature may be turned on")]
 fn an_applications_own_device_has_its_units() {

@@ -17,7 +17,7 @@ fn resident() -> Option<u64> {
 /// A hundred thousand steps, ragged and not, leave as many objects and bytes on the GPU as the first round, and
 /// nothing that grows on the host.
 #[test]
-fn long_lives_make_no_objects() {
+fn objects_do_not_accumulate_over_many_runs() {
     let device = device();
     let (instance, own, queue) = own_device(device.info());
     let device = Device::from_wgpu(own.clone(), queue);

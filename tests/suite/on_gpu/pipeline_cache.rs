@@ -39,7 +39,7 @@ fn what_was_compiled_is_used_again() {
         assert!(anew(device).pipeline_cache().is_none() && !path.exists());
         return;
     }
-    assert_eq!(anew(device).pipeline_cache(), None, "nobody asked for one");
+    assert_eq!(anew(device).pipeline_cache(), None, "no cache was requested");
     assert_eq!(round(device, &path), (false, true));
     let good = fs::read(&path).unwrap();
     eprintln!("{}: {} bytes", device.info(), good.len());
@@ -70,7 +70,7 @@ fn what_was_compiled_is_used_again() {
 }
 
 #[test]
-fn where_no_cache_can_be_it_is_said() {
+fn a_device_without_a_pipeline_cache_says_so() {
     let device = device();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipelines.bin");

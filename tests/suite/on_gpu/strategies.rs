@@ -198,7 +198,7 @@ fn unrolled_agrees() {
 }
 
 /// As many looks as a software adapter allows: some stop a shader at 65,535 loop iterations.
-const PATIENCE: u32 = 60_000;
+const SPINS: u32 = 60_000;
 
 fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
     network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
@@ -209,7 +209,7 @@ fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> 
     session.plan(steps, batch).unwrap().unwrap().choices.iter().all(|choice| choice.strategy == strategy)
 }
 
-/// One workgroup waits for nobody but itself, on any adapter.
+/// One workgroup has no others to wait for, on any adapter.
 #[test]
 fn a_lone_workgroup_does_not_fall_back() {
     let device = device();
@@ -233,7 +233,7 @@ fn workgroups_that_wait_for_each_other_do_not_fall_back() {
     let device = device();
     for (cell, hidden_size) in [(Cell::Lstm, 32), (Cell::Gru, 30), (Cell::Rnn, 29)] {
         let network = one(cell, hidden_size, 1);
-        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).spins(PATIENCE);
+        let options = PlanOptions::default().strategy(Strategy::Resident).units(16).split(2).spins(SPINS);
         let input = RandomInput::new(&network, STEPS, 1, 2).unwrap();
         let start = Instant::now();
         let met = (0..).take_while(|_| start.elapsed() < LIMIT).position(|_| {
@@ -256,7 +256,7 @@ fn a_timed_out_run_is_repeated_and_right() {
         let session = Session::with_options(device, &network, options).unwrap();
         let input = RandomInput::new(&network, 30, 2, 4).unwrap();
         let state = random_state(&network, 2, 5);
-        assert!(stayed(&session, 30, 2, Strategy::Resident), "before the first run nobody knows");
+        assert!(stayed(&session, 30, 2, Strategy::Resident), "before the first run it is not known");
         assert!(verify(&session, &network, input.as_input(), Some(&state)).unwrap().passed(), "{cell:?}");
         assert!(!stayed(&session, 30, 2, Strategy::Resident), "{cell:?}: eight workgroups never met on one look");
         let output = pollster::block_on(session.run_async(input.as_input(), Some(&state))).unwrap();

@@ -43,10 +43,10 @@ fn what_was_measured_is_what_runs() {
     assert_eq!((choice(33, 2).strategy, choice(20, 3).strategy), (own, own));
     let input = RandomInput::new(&network, 20, 2, 4).unwrap();
     assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
-    // A wish goes first.
+    // A strategy that the caller sets takes precedence.
     let options = PlanOptions::default().strategy(Strategy::Sequence);
-    let wished = Session::with_options(&tuned, &network, options).unwrap();
-    assert_eq!(wished.plan(20, 2).unwrap().unwrap().choices[0].strategy, Strategy::Sequence);
+    let forced = Session::with_options(&tuned, &network, options).unwrap();
+    assert_eq!(forced.plan(20, 2).unwrap().unwrap().choices[0].strategy, Strategy::Sequence);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_is_faster_on_the_cpu_goes_there() {
     tuning.keep(measured.clone());
     let input = RandomInput::new(&network, 8, 1, 1).unwrap();
     let chosen = Session::new(&device.clone().tuned(tuning.clone()).unwrap(), &network).unwrap();
-    assert_eq!(chosen.prefers_cpu(8, 1), None, "somebody chose this device");
+    assert_eq!(chosen.prefers_cpu(8, 1), None, "the caller chose this device");
     assert_eq!(&chosen.run(input.as_input(), None).unwrap().device, device.info());
     assert_eq!(chosen.counters().runs_on_cpu, 0);
     // The device that `auto` takes, if it is the one under test.

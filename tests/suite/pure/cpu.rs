@@ -165,9 +165,9 @@ fn a_row_does_not_depend_on_its_batch() {
     }
 }
 
-/// A number that is none in one row leaves the others exact.
+/// A NaN in one row leaves the others exact.
 #[test]
-fn a_row_of_nan_stays_alone() {
+fn nan_in_a_row_does_not_reach_other_rows() {
     for set in InstructionSet::available() {
         for format in WeightFormat::ALL {
             let network = network(Cell::Lstm, &RecurrentSpec::new("cell", 3, 20), 1).with_weights(format).unwrap();

@@ -55,7 +55,7 @@ fn a_network_survives_the_round_trip() {
 }
 
 #[test]
-fn the_description_may_stand_beside() {
+fn the_description_may_be_in_a_json_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
     fs::write(&path, file(r#"{"d.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}"#, &[0; 4])).unwrap();
@@ -117,7 +117,7 @@ fn tensors_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn headers_that_do_not_fit_the_file_are_refused() {
     let cases: [(&str, Vec<u8>); 8] = [
         ("empty", Vec::new()),
         ("seven bytes", vec![0; 7]),

@@ -132,7 +132,7 @@ fn error(network: &Network, rounded: &Network) -> f64 {
     exact.iter().zip(&got).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
 }
 
-/// Bounds behind the table in docs/precision.md.
+/// Bounds of the table in docs/precision.md.
 #[test]
 fn rounding_costs_what_the_table_says() {
     for hidden in [64, 128] {

@@ -213,7 +213,7 @@ proptest! {
                 let title = format!("plan for T = {steps}, B = {batch}");
                 prop_assert!(plan.to_string().starts_with(&title));
             }
-            // A wish may be one that nobody can grant.
+            // A requested strategy may be one that cannot run here.
             Err(Error::Unsupported { .. }) => prop_assert!(strategy.is_some()),
             // Tiny grids cannot hold every problem; saying so is right.
             Err(error) => prop_assert!(max_workgroups < 65_535 && error.to_string().contains("workgroups"), "{}", error),
@@ -263,9 +263,9 @@ fn packed_as_counted(network: &Network) {
     }
 }
 
-/// Directions, then W and U, come apart where a binding would be too large.
+/// Directions, then W and U, get buffers of their own where a binding would be too large.
 #[test]
-fn weights_come_apart_where_they_must() {
+fn weights_are_split_where_they_must_be() {
     let network = network(RecurrentSpec { bidirectional: true, ..lstm(64, 64) });
     let buffers = |max_binding| {
         let limits = PlanLimits { max_binding, ..PlanLimits::default() };
@@ -416,7 +416,7 @@ fn the_plan_chooses_and_says_why() {
     assert_eq!(chosen(projected, 1, many).0, Strategy::Step);
 }
 
-/// Dispatches that the strategies promise, projections aside.
+/// The number of dispatches that each strategy documents, without projections.
 #[test]
 fn dispatches_are_as_few_as_promised() {
     let count = |layer: RecurrentSpec, strategy| {

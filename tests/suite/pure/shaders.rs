@@ -167,7 +167,7 @@ fn the_table_is_what_the_shaders_say() {
         let overrides: BTreeSet<&str> = module
             .overrides
             .iter()
-            // One that is computed from others is nobody's to give.
+            // A plan does not set a constant that is computed from others.
             .filter(|(_, o)| {
                 !o.init.is_some_and(|init| {
                     matches!(
@@ -282,7 +282,7 @@ fn gl(module: &Module, info: &ModuleInfo, name: &str) -> Result<String, glsl::Er
 
 /// WGSL leaves tanh indeterminate at large arguments (Metal: NaN); Mesa hides it, so the source is read.
 #[test]
-fn nobody_calls_the_builtin_tanh() {
+fn no_part_calls_the_builtin_tanh() {
     let raw_tanh = |line: &str| {
         let code = line.split("//").next().unwrap();
         code.match_indices("tanh(")

@@ -1,4 +1,4 @@
-//! States in files: back as they were, and nobody else's.
+//! States in files: read back unchanged, and only for the network that wrote them.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Error, Network, State};
@@ -46,7 +46,7 @@ fn a_changed_number_is_noticed() {
 }
 
 #[test]
-fn states_of_others_are_refused() {
+fn states_of_other_networks_are_refused() {
     let network = network();
     let bytes = random_state(&network, 1, 2).to_bytes(&network).unwrap();
     let nudged = changed(&network, "gru.weight_hh_l1", |data| data[5] += 1e-6);

@@ -47,7 +47,7 @@ fn neighbours_must_fit() {
         (vec![dense(4), embedding()], "layer `embedding`: position: expected the first layer, got a later one"),
         (
             vec![LayerSpec::Softmax],
-            "layer `softmax`: position: expected behind a layer with a width, got the first layer",
+            "layer `softmax`: position: expected after a layer with a width, got the first layer",
         ),
         (vec![last(), last()], "layer `lstm`: name: expected a name that no other layer has, got \"lstm\""),
         (
