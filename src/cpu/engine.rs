@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::level::Level;
 use super::matrix::Matrix;
+use super::object_pool::ObjectPool;
 use super::options::Cpu;
 use super::simd::{Wide, on};
-use super::spares::Spares;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::State;
@@ -21,7 +21,7 @@ pub(crate) struct CpuEngine {
     network: Arc<Network>,
     stages: Vec<PackedStage>,
     /// Memory of every run at once, kept between them.
-    memory: Spares<Memory<f32>>,
+    memory: ObjectPool<Memory<f32>>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ enum PackedStage {
 impl CpuEngine {
     pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
-        Self { cpu, network: network.clone(), stages: stages.collect(), memory: Spares::new() }
+        Self { cpu, network: network.clone(), stages: stages.collect(), memory: ObjectPool::new() }
     }
 
     /// Hands what was computed to `take`, which may keep any of it; the rest is memory for the next run.

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use super::cells::CellOptions;
 use super::normalized::PackedNorms;
+use super::object_pool::ObjectPool;
 use super::packed::{PanelLayout, Panels};
-use super::pool::together;
+use super::pool::in_parallel;
 use super::product::Kept;
 use super::simd::{Wide, lanes};
-use super::spares::Spares;
 use super::threads::{Ahead, Share, Shares, ThreadExchange, WorkSize};
 use super::worker::{Worker, help};
 use crate::base::bits;
@@ -53,13 +53,13 @@ pub(super) struct Level {
     /// Numbers from a row of h to the next, while the level runs.
     pub h_stride: usize,
     sequence_out: bool,
-    scratch: Spares<ThreadScratch>,
-    meetings: Spares<Meeting>,
+    scratch: ObjectPool<ThreadScratch>,
+    syncs: ObjectPool<ThreadSync>,
 }
 
-/// Where the threads of a run meet, kept between runs.
+/// What the threads of a run exchange, kept between runs.
 #[derive(Debug, Default)]
-struct Meeting {
+struct ThreadSync {
     exchange: ThreadExchange,
     ahead: Ahead,
 }
@@ -117,7 +117,7 @@ pub(super) struct Run<'a, 's> {
     pub state: &'a Mutex<DirectionState<'s>>,
     /// Where in the state each row's own is, if not in their order.
     pub slots: Option<&'a [u32]>,
-    /// Where the threads that share the units meet.
+    /// What the threads that share the units exchange.
     pub exchange: Option<&'a ThreadExchange>,
     /// What is projected by another thread.
     pub ahead: Option<&'a Ahead>,
@@ -159,8 +159,8 @@ impl Level {
             blocks: layout.blocks,
             h_stride,
             sequence_out: stage.sequence_out,
-            scratch: Spares::new(),
-            meetings: Spares::new(),
+            scratch: ObjectPool::new(),
+            syncs: ObjectPool::new(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Level {
             output.clear(); // The rows of masked steps are 0.
         }
         output.resize(if self.sequence_out { steps } else { 1 } * batch * stride, 0.0);
-        let Meeting { mut exchange, mut ahead } = self.meetings.take();
+        let ThreadSync { mut exchange, mut ahead } = self.syncs.take();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
             let kept = state.h_shape[1];
@@ -218,13 +218,13 @@ impl Level {
             let to = &To { stride, columns: index * width..(index + 1) * width };
             let done = match shares {
                 Shares::Caller => false,
-                Shares::Rows(threads) => together(threads, &|thread| {
+                Shares::Rows(threads) => in_parallel(threads, &|thread| {
                     self.rows(simd, &run, &work.share(shares, thread), output, to);
                 }),
                 Shares::Blocks(threads) => {
                     exchange.begin(threads, batch * self.h_stride.max(self.blocks * self.units));
                     let run = Run { exchange: Some(&exchange), ..run };
-                    together(threads, &|thread| {
+                    in_parallel(threads, &|thread| {
                         let share = work.share(shares, thread);
                         // Every thread receives all of h; the first one writes the output.
                         match thread {
@@ -236,7 +236,7 @@ impl Level {
                 Shares::Ahead => {
                     ahead.begin();
                     let run = Run { ahead: Some(&ahead), ..run };
-                    together(2, &|thread| {
+                    in_parallel(2, &|thread| {
                         let share = work.share(shares, thread);
                         if thread == 0 {
                             self.piece(simd, &run, share, output, to);
@@ -252,7 +252,7 @@ impl Level {
                 self.rows(simd, &run, &work.share(Shares::Caller, 0), output, to);
             }
         }
-        self.meetings.put(Meeting { exchange, ahead });
+        self.syncs.put(ThreadSync { exchange, ahead });
     }
 
     /// All steps of some rows.

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use fearless_simd::prelude::*;
 
 use super::functions::apply;
+use super::object_pool::ObjectPool;
 use super::packed::{PanelLayout, Panels};
-use super::pool::together;
+use super::pool::in_parallel;
 use super::product::{InputRows, Kept};
 use super::simd::{Wide, lanes};
-use super::spares::Spares;
 use super::threads::{SHARED_ROWS, worth};
 use crate::base::lock::lock;
 use crate::network::{Activation, Network, Role, Stage, fold};
@@ -23,7 +23,7 @@ pub(super) struct Matrix {
     activation: Activation,
     outputs: usize,
     /// Memory of every thread, kept between runs.
-    kept: Spares<Kept>,
+    kept: ObjectPool<Kept>,
 }
 
 impl Matrix {
@@ -38,7 +38,7 @@ impl Matrix {
             bias: layout.spread(|row| bias[row]),
             activation,
             outputs,
-            kept: Spares::new(),
+            kept: ObjectPool::new(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Matrix {
             let of_thread = rows.div_ceil(threads).next_multiple_of(SHARED_ROWS);
             let parts = x.chunks(of_thread * inputs).zip(output.chunks_mut(of_thread * outputs));
             let parts = Mutex::new(parts);
-            together(threads, &|_| {
+            in_parallel(threads, &|_| {
                 let part = lock(&parts).next();
                 if let Some((x, output)) = part {
                     self.part(simd, x, output);

@@ -16,12 +16,12 @@ mod functions;
 mod level;
 mod matrix;
 mod normalized;
+mod object_pool;
 mod options;
 mod packed;
 mod pool;
 mod product;
 mod simd;
-mod spares;
 mod threads;
 mod worker;
 

@@ -1,6 +1,6 @@
 //! Threads that are kept between runs, so that a run neither starts one nor allocates.
 //!
-//! They belong to the process. A run takes a team of them and gives it back; two runs at the same time have a team
+//! They belong to the process. A run takes a team of them and returns it; two runs at the same time have a team
 //! each. Between runs they sleep. A forked child has none of its parent's threads and starts its own.
 
 use std::any::Any;
@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
-use super::spares::Spares;
+use super::object_pool::ObjectPool;
 use crate::base::lock::lock;
 use crate::base::process::process;
 
-/// How often one looks for what it waits for, at first in a hurry, ...
-pub(super) const HURRY: u32 = 1_000;
-/// ... then leaving the core to others in between, before it sleeps: some 20 and 200 µs. To be woken takes as long on
+/// How often a waiting thread checks its condition: at first with a spin hint between two checks, ...
+pub(super) const SPINS: u32 = 1_000;
+/// ... then with a yield between them, until it parks: some 20 and 200 µs. To be woken takes as long on
 /// a virtual machine, and the next call of a stream often comes sooner.
-pub(super) const MAX_LOOKS: u32 = HURRY + 500;
+pub(super) const MAX_POLLS: u32 = SPINS + 500;
 
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -28,9 +28,9 @@ struct Job {
     caller: Thread,
 }
 
-/// Where a thread and its caller leave things for each other.
+/// What a thread and its caller exchange.
 #[derive(Default)]
-struct Seat {
+struct JobSlot {
     /// Whether there is a job that has not ended.
     busy: AtomicBool,
     job: Mutex<Option<Job>>,
@@ -39,7 +39,7 @@ struct Seat {
 
 /// A kept thread.
 struct Helper {
-    seat: Arc<Seat>,
+    slot: Arc<JobSlot>,
     thread: Thread,
 }
 
@@ -51,7 +51,7 @@ struct Team {
     helpers: Vec<Helper>,
 }
 
-static TEAMS: Spares<Team> = Spares::new();
+static TEAMS: ObjectPool<Team> = ObjectPool::new();
 
 /// Does `work(0)` in this thread and `work(1)` to `work(count - 1)` each in one of its own, all at the same time.
 /// False, and nothing is done, if the system has no thread to give.
@@ -59,7 +59,7 @@ static TEAMS: Spares<Team> = Spares::new();
 /// # Panics
 ///
 /// If one of them panics, when all have ended.
-pub(super) fn together(count: usize, work: &Task<'_>) -> bool {
+pub(super) fn in_parallel(count: usize, work: &Task<'_>) -> bool {
     let mut team = Team::take();
     let others = count.saturating_sub(1);
     while team.helpers.len() < others {
@@ -111,35 +111,35 @@ impl Team {
 
 impl Helper {
     fn start() -> std::io::Result<Self> {
-        let seat = Arc::new(Seat::default());
-        let own = seat.clone();
-        let handle = thread::Builder::new().name("gatefold".into()).spawn(move || own.serve())?;
-        Ok(Self { seat, thread: handle.thread().clone() })
+        let slot = Arc::new(JobSlot::default());
+        let own = slot.clone();
+        let handle = thread::Builder::new().name("gatefold".into()).spawn(move || own.run_jobs())?;
+        Ok(Self { slot, thread: handle.thread().clone() })
     }
 
     fn call(&self, job: Job) {
-        *lock(&self.seat.job) = Some(job);
-        self.seat.busy.store(true, Ordering::Release);
+        *lock(&self.slot.job) = Some(job);
+        self.slot.busy.store(true, Ordering::Release);
         self.thread.unpark();
     }
 
     /// Until the job has ended.
     fn wait(&self) -> thread::Result<()> {
-        until(|| !self.seat.busy.load(Ordering::Acquire));
-        lock(&self.seat.panic).take().map_or(Ok(()), Err)
+        until(|| !self.slot.busy.load(Ordering::Acquire));
+        lock(&self.slot.panic).take().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Helper {
     /// Called without a job, the thread ends.
     fn drop(&mut self) {
-        self.seat.busy.store(true, Ordering::Release);
+        self.slot.busy.store(true, Ordering::Release);
         self.thread.unpark();
     }
 }
 
-impl Seat {
-    fn serve(&self) {
+impl JobSlot {
+    fn run_jobs(&self) {
         loop {
             until(|| self.busy.load(Ordering::Acquire));
             let Some(Job { work, index, caller }) = lock(&self.job).take() else { return };
@@ -154,17 +154,17 @@ impl Seat {
 
 /// Waits, first spinning, then parked: the thread that makes it true unparks this one.
 fn until(condition: impl Fn() -> bool) {
-    let mut looks = 0;
+    let mut polls = 0;
     while !condition() {
-        if looks < MAX_LOOKS { pause(&mut looks, HURRY) } else { thread::park() }
+        if polls < MAX_POLLS { pause(&mut polls, SPINS) } else { thread::park() }
     }
 }
 
-/// Between two looks at something another thread changes; after so many in a hurry the core is left to others, since
-/// the one that is awaited may wait for this very one.
-pub(super) fn pause(looks: &mut u32, hurry: u32) {
-    *looks = looks.saturating_add(1);
-    if *looks <= hurry { std::hint::spin_loop() } else { thread::yield_now() }
+/// Called between two checks of something that another thread changes: a spin hint the first `spins` times, then a
+/// yield, since the awaited thread may need this core.
+pub(super) fn pause(polls: &mut u32, spins: u32) {
+    *polls = polls.saturating_add(1);
+    if *polls <= spins { std::hint::spin_loop() } else { thread::yield_now() }
 }
 
 #[cfg(all(test, unix))]
@@ -182,7 +182,7 @@ mod tests {
         for count in [1, 2, 5, 3] {
             for _ in 0..200 {
                 let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-                assert!(together(count, &|index| {
+                assert!(in_parallel(count, &|index| {
                     done[index].fetch_add(1, Ordering::Relaxed);
                 }));
                 assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1));
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn parts_run_at_the_same_time() {
         let arrived = AtomicUsize::new(0);
-        assert!(together(4, &|_| {
+        assert!(in_parallel(4, &|_| {
             arrived.fetch_add(1, Ordering::AcqRel);
             while arrived.load(Ordering::Acquire) < 4 {
                 thread::yield_now();
@@ -206,11 +206,11 @@ mod tests {
     #[test]
     fn a_dropped_team_ends() {
         let team = Team { process: process(), helpers: vec![Helper::start().unwrap(), Helper::start().unwrap()] };
-        let seats: Vec<_> = team.helpers.iter().map(|helper| Arc::downgrade(&helper.seat)).collect();
-        assert!(seats.iter().all(|seat| seat.strong_count() == 2));
+        let slots: Vec<_> = team.helpers.iter().map(|helper| Arc::downgrade(&helper.slot)).collect();
+        assert!(slots.iter().all(|slot| slot.strong_count() == 2));
         drop(team);
         let start = std::time::Instant::now();
-        while seats.iter().any(|seat| seat.strong_count() > 0) {
+        while slots.iter().any(|slot| slot.strong_count() > 0) {
             assert!(start.elapsed().as_secs() < 60, "the threads have not ended");
             thread::yield_now();
         }
@@ -222,7 +222,7 @@ mod tests {
     fn a_child_runs_where_the_lists_are_held() {
         let all_done = || {
             let done: [AtomicUsize; 3] = Default::default();
-            let kept = together(3, &|index| {
+            let kept = in_parallel(3, &|index| {
                 done[index].fetch_add(1, Ordering::Relaxed);
             });
             kept && done.iter().all(|done| done.load(Ordering::Relaxed) == 1)
@@ -244,7 +244,7 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..100 {
                         let sum = AtomicUsize::new(0);
-                        together(3, &|index| {
+                        in_parallel(3, &|index| {
                             sum.fetch_add(caller * 10 + index, Ordering::Relaxed);
                         });
                         assert_eq!(sum.load(Ordering::Relaxed), caller * 30 + 3);
@@ -259,14 +259,14 @@ mod tests {
         for culprit in 0..3 {
             let ended = AtomicUsize::new(0);
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                together(3, &|index| {
+                in_parallel(3, &|index| {
                     assert_ne!(index, culprit, "meant");
                     ended.fetch_add(1, Ordering::Relaxed);
                 })
             }));
             assert!(caught.is_err());
             assert_eq!(ended.load(Ordering::Relaxed), 2, "the others end first");
-            assert!(together(3, &|_| {}));
+            assert!(in_parallel(3, &|_| {}));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a level's work is shared among threads, and how the threads of one recurrence meet.
+//! How a level's work is shared among threads, and how the threads of one recurrence exchange results.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -13,8 +13,8 @@ use crate::base::lock::lock;
 const PER_NANOSECOND: usize = 40;
 /// A thread takes some 10 to 50 µs to wake, so less than this is done by the caller alone.
 const WORTH_CALLING_NS: usize = 60_000;
-/// Threads that meet at every step need one that is longer than their meeting.
-const WORTH_MEETING_NS: usize = 2_500;
+/// Threads that exchange results at every step need steps that take longer than the exchange.
+const WORTH_EXCHANGE_NS: usize = 2_500;
 
 /// The part of one thread.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub(super) enum Shares {
     Caller,
     /// So many threads, each the whole recurrence of some rows.
     Rows(usize),
-    /// So many threads, each some units of all rows; after every step they tell each other.
+    /// So many threads, each some units of all rows; after every step they exchange results.
     Blocks(usize),
     /// The caller the steps, one more thread the projections, ahead of it.
     Ahead,
@@ -76,9 +76,9 @@ impl WorkSize {
     pub fn shares(&self, threads: usize) -> Shares {
         let Self { steps, rows, blocks, of_row, of_input, whole_rows } = *self;
         let threads = threads.min(worth(steps * rows * of_row));
-        let meeting = threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_MEETING_NS);
-        if !whole_rows && meeting > 1 && rows < 2 * threads {
-            return Shares::Blocks(meeting);
+        let by_blocks = threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_EXCHANGE_NS);
+        if !whole_rows && by_blocks > 1 && rows < 2 * threads {
+            return Shares::Blocks(by_blocks);
         }
         let groups = rows.div_ceil(SHARED_ROWS);
         if threads.min(groups) > 1 {
@@ -114,14 +114,14 @@ fn part(total: usize, threads: usize, thread: usize) -> Range<usize> {
     thread * total / threads..(thread + 1) * total / threads
 }
 
-/// Where the threads of one recurrence leave what they computed and take what the others did.
+/// The results of one step that the threads of one recurrence exchange: a barrier with data.
 #[derive(Debug, Default)]
 pub(super) struct ThreadExchange {
     threads: usize,
-    /// Numbers as bits, in two halves that take turns: a thread may be one meeting ahead.
+    /// Numbers as bits, in two halves that alternate: a thread may be one round ahead.
     numbers: [Vec<AtomicU32>; 2],
     arrived: AtomicUsize,
-    meeting: AtomicUsize,
+    round: AtomicUsize,
     /// Whether a thread has panicked, so that the others stop waiting.
     broken: AtomicBool,
 }
@@ -134,13 +134,13 @@ impl ThreadExchange {
             half.resize_with(len, || AtomicU32::new(0));
         }
         self.arrived = AtomicUsize::new(0);
-        self.meeting = AtomicUsize::new(0);
+        self.round = AtomicUsize::new(0);
         self.broken = AtomicBool::new(false);
     }
 
-    /// Leaves the `own` columns of every row of `numbers` and fills in all others. `turn` counts the
-    /// caller's meetings.
-    pub fn meet(&self, numbers: &mut [f32], stride: usize, own: &Range<usize>, turn: usize) {
+    /// Publishes the `own` columns of every row of `numbers` and fills in all others. `turn` counts the
+    /// caller's exchanges.
+    pub fn all_gather(&self, numbers: &mut [f32], stride: usize, own: &Range<usize>, turn: usize) {
         let shared = &self.numbers[turn % 2];
         for (row, shared) in numbers.chunks_exact(stride).zip(shared.chunks_exact(stride)) {
             for (number, shared) in row[own.clone()].iter().zip(&shared[own.clone()]) {
@@ -160,10 +160,10 @@ impl ThreadExchange {
     fn wait(&self, turn: usize) {
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
             self.arrived.store(0, Ordering::Relaxed);
-            self.meeting.store(turn + 1, Ordering::Release);
+            self.round.store(turn + 1, Ordering::Release);
             return;
         }
-        until(|| self.meeting.load(Ordering::Acquire) == turn + 1 || self.broken.load(Ordering::Relaxed));
+        until(|| self.round.load(Ordering::Acquire) == turn + 1 || self.broken.load(Ordering::Relaxed));
     }
 
     /// Held by every thread.
@@ -185,13 +185,13 @@ impl Drop for Guard<'_> {
 
 /// Waits for a thread that runs at the same time: within a microsecond or so.
 fn until(condition: impl Fn() -> bool) {
-    let mut looks = 0;
+    let mut polls = 0;
     while !condition() {
-        pause(&mut looks, 100);
+        pause(&mut polls, 100);
     }
 }
 
-/// Where one thread leaves projections for the one that takes the steps, chunk by chunk.
+/// Projections that one thread computes for the thread that takes the steps, chunk by chunk.
 ///
 /// The first thread to arrive claims a chunk, so that a late thread does not delay the others.
 #[derive(Debug, Default)]
@@ -259,21 +259,21 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::together;
+    use super::super::pool::in_parallel;
     use super::*;
 
-    /// What a thread leaves reaches the others, meeting after meeting.
+    /// What a thread publishes reaches the others, round after round.
     #[test]
     fn threads_exchange_what_they_leave() {
         let mut exchange = ThreadExchange::default();
         exchange.begin(3, 6);
-        together(3, &|thread: usize| {
+        in_parallel(3, &|thread: usize| {
             let mut numbers = [0.0f32; 6];
             for turn in 0..1000 {
                 let own = thread * 2..thread * 2 + 2;
                 let mine = (0..6).map(|at| f32::from(u16::try_from(turn * 6 + at).unwrap())).collect::<Vec<_>>();
                 numbers[own.clone()].copy_from_slice(&mine[own.clone()]);
-                exchange.meet(&mut numbers, 6, &own, turn);
+                exchange.all_gather(&mut numbers, 6, &own, turn);
                 assert_eq!(numbers[..], mine[..]);
             }
         });
@@ -289,7 +289,7 @@ mod tests {
                 to.clear();
                 to.push(f32::from(u16::try_from(chunk).unwrap()));
             };
-            together(2, &|thread| {
+            in_parallel(2, &|thread| {
                 if thread == late % 2 {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }

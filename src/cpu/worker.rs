@@ -25,7 +25,7 @@ pub(super) struct Worker<'a, 's> {
     run: &'a Run<'a, 's>,
     share: Share,
     scratch: ThreadScratch,
-    /// Meetings so far.
+    /// Exchanges so far.
     turn: usize,
 }
 
@@ -205,7 +205,7 @@ impl<'a, 's> Worker<'a, 's> {
             (Cell::Gru, _) => {
                 gru_gates(simd, run, &own, &mut self.scratch, &place);
                 if let Some(exchange) = exchange {
-                    exchange.meet(&mut self.scratch.raw, c_stride, &own_units, self.turn);
+                    exchange.all_gather(&mut self.scratch.raw, c_stride, &own_units, self.turn);
                     self.turn += 1;
                 }
                 gru_candidate(simd, run, &own, &mut self.scratch, &place);
@@ -218,7 +218,7 @@ impl<'a, 's> Worker<'a, 's> {
         let mut own_columns = own_units.clone();
         if let Some(projection) = &direction.projection {
             if let Some(exchange) = exchange {
-                exchange.meet(&mut self.scratch.raw, c_stride, &own_units, self.turn);
+                exchange.all_gather(&mut self.scratch.raw, c_stride, &own_units, self.turn);
                 self.turn += 1;
             }
             let part = |end: usize| end * projection.blocks / level.blocks;
@@ -240,7 +240,7 @@ impl<'a, 's> Worker<'a, 's> {
         }
         std::mem::swap(h, next);
         if let Some(exchange) = exchange {
-            exchange.meet(h, level.h_stride, &own_columns, self.turn);
+            exchange.all_gather(h, level.h_stride, &own_columns, self.turn);
             self.turn += 1;
         }
     }

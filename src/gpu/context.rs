@@ -31,7 +31,7 @@ pub(crate) struct Context {
     name: String,
     /// Who opened the device: drivers do not go on in a forked child.
     process: u32,
-    /// Why the device is gone, once it is. Only heard of for devices opened here.
+    /// Why the device is gone, once it is. Only known of devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
     /// The driver's own, once a caller wants it kept.

@@ -53,50 +53,50 @@ pub(crate) enum Target {
     },
 }
 
-/// How long another thread may take to deliver what it has already heard from the driver.
+/// How long another thread may take to store a result that it has already received from the driver.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-/// What came of a mapping: it is there, or why not.
-type Heard = std::result::Result<(), String>;
+/// Result of a mapping: done, or why it failed.
+type MapResult = std::result::Result<(), String>;
 
 #[derive(Default)]
 struct Mapping {
-    answer: Mutex<MappingState>,
+    state: Mutex<MappingState>,
     came: Condvar,
 }
 
 #[derive(Default)]
 struct MappingState {
-    heard: bool,
-    result: Option<Heard>,
+    done: bool,
+    result: Option<MapResult>,
     waker: Option<Waker>,
 }
 
 impl Mapping {
-    /// The first that is heard is what counts.
-    fn hear(&self, heard: Heard) {
-        let mut answer = lock(&self.answer);
-        if answer.heard {
+    /// Sets the result; only the first call counts.
+    fn complete(&self, result: MapResult) {
+        let mut state = lock(&self.state);
+        if state.done {
             return;
         }
-        answer.heard = true;
-        answer.result = Some(heard);
+        state.done = true;
+        state.result = Some(result);
         self.came.notify_all();
-        if let Some(waker) = answer.waker.take() {
+        if let Some(waker) = state.waker.take() {
             waker.wake();
         }
     }
 
     /// The result, once the device has been polled. A thread that polled at the same time may be the one that
-    /// heard of it, and still be on its way to say so.
-    fn delivered(&self) -> Option<Heard> {
+    /// received it, and may not have stored it yet.
+    fn delivered(&self) -> Option<MapResult> {
         let start = Instant::now();
-        let mut answer = lock(&self.answer);
-        while answer.result.is_none() {
+        let mut state = lock(&self.state);
+        while state.result.is_none() {
             let left = DELIVERY.checked_sub(start.elapsed())?;
-            (answer, _) = self.came.wait_timeout(answer, left).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self.came.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
-        answer.result.take()
+        state.result.take()
     }
 }
 
@@ -111,22 +111,22 @@ impl Pending<'_> {
     /// Waits without blocking: a thread watches the device meanwhile.
     pub async fn resolve(self) -> Result<Raw> {
         let mapping = self.map();
-        let (device, submission, heard) = (self.context().device.clone(), self.submission.clone(), mapping.clone());
+        let (device, submission, completed) = (self.context().device.clone(), self.submission.clone(), mapping.clone());
         let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
             // Checked here, because a mapping on a lost device may never call back.
             if let Err(error) = ended(&device, submission) {
-                heard.hear(Err(error));
+                completed.complete(Err(error));
             }
         });
         if watcher.is_err() {
             self.poll()?;
         }
         let result = poll_fn(|context| {
-            let mut answer = lock(&mapping.answer);
-            match answer.result.take() {
+            let mut state = lock(&mapping.state);
+            match state.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    answer.waker = Some(context.waker().clone());
+                    state.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -156,14 +156,14 @@ impl Pending<'_> {
 
     fn map(&self) -> Arc<Mapping> {
         let mapping: Arc<Mapping> = Arc::default();
-        let heard = mapping.clone();
+        let completed = mapping.clone();
         self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes(), move |result| {
-            heard.hear(result.map_err(|error| error.to_string()));
+            completed.complete(result.map_err(|error| error.to_string()));
         });
         mapping
     }
 
-    fn mapped(self, result: Option<Heard>) -> Result<Raw> {
+    fn mapped(self, result: Option<MapResult>) -> Result<Raw> {
         const WHAT: &str = "reading the result back";
         match result {
             Some(Ok(())) => {}
@@ -207,14 +207,14 @@ impl Pending<'_> {
 }
 
 /// Waits until a submission is through, and not for later ones; an error where the device does not tell.
-pub(super) fn ended(device: &wgpu::Device, submission: wgpu::SubmissionIndex) -> Heard {
+pub(super) fn ended(device: &wgpu::Device, submission: wgpu::SubmissionIndex) -> MapResult {
     wait_until(submission, |submission_index| device.poll(wgpu::PollType::Wait { submission_index, timeout: None }))
 }
 
-fn wait_until<I, S>(end: I, wait: impl Fn(Option<I>) -> std::result::Result<S, wgpu::PollError>) -> Heard {
+fn wait_until<I, S>(end: I, wait: impl Fn(Option<I>) -> std::result::Result<S, wgpu::PollError>) -> MapResult {
     // wgpu panics where the driver loses the device that is waited for. That is no reason for this program to end.
     let waited = catch_unwind(AssertUnwindSafe(|| match wait(Some(end)) {
-        // A device that was lost before has not taken it; what was mapped hears of the loss all the same.
+        // A device that was lost before has not taken it; the mapping fails with the loss all the same.
         Err(wgpu::PollError::WrongSubmissionIndex(..)) => wait(None),
         waited => waited,
     }));
@@ -278,14 +278,14 @@ mod tests {
         assert_eq!(wait_until(5, wait), Ok(()));
     }
 
-    /// Who waits for a mapping that is never heard of is told by the watcher.
+    /// A mapping without a callback gets its result from the thread that watches the device.
     #[test]
-    fn the_first_word_counts() {
+    fn the_first_result_counts() {
         let mapping = Mapping::default();
-        mapping.hear(Err("lost".into()));
-        mapping.hear(Ok(()));
+        mapping.complete(Err("lost".into()));
+        mapping.complete(Ok(()));
         assert_eq!(mapping.delivered(), Some(Err("lost".into())));
-        mapping.hear(Ok(()));
-        assert!(lock(&mapping.answer).result.is_none(), "it has been told already");
+        mapping.complete(Ok(()));
+        assert!(lock(&mapping.state).result.is_none(), "the result has been taken already");
     }
 }

@@ -1,19 +1,19 @@
-//! Memory and threads between two runs.
+//! A pool of reusable objects: memory and threads between two runs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::pool::{HURRY, MAX_LOOKS, pause};
+use super::pool::{MAX_POLLS, SPINS, pause};
 
-/// Things that one thread uses at a time and keeps for the next.
+/// Objects that one thread uses at a time and that are reused afterwards.
 ///
 /// No lock is waited for without end. In a forked child a lock that another thread of the parent held stays held for
 /// ever: then the second list serves, and where both are held, a new thing is made and dropped after use.
 #[derive(Debug)]
-pub(super) struct Spares<T> {
+pub(super) struct ObjectPool<T> {
     lists: [Mutex<Vec<T>>; 2],
 }
 
-impl<T> Spares<T> {
+impl<T> ObjectPool<T> {
     /// None yet.
     pub const fn new() -> Self {
         Self { lists: [Mutex::new(Vec::new()), Mutex::new(Vec::new())] }
@@ -21,22 +21,22 @@ impl<T> Spares<T> {
 
     /// Keeps `one` for the next.
     pub fn put(&self, one: T) {
-        let mut looks = 0;
-        while looks <= MAX_LOOKS {
+        let mut polls = 0;
+        while polls <= MAX_POLLS {
             if let Some(mut list) = self.lists.iter().find_map(free) {
                 list.push(one);
                 return;
             }
-            pause(&mut looks, HURRY);
+            pause(&mut polls, SPINS);
         }
     }
 }
 
-impl<T: Default> Spares<T> {
+impl<T: Default> ObjectPool<T> {
     /// One that was kept, else a new one.
     pub fn take(&self) -> T {
-        let mut looks = 0;
-        while looks <= MAX_LOOKS {
+        let mut polls = 0;
+        while polls <= MAX_POLLS {
             let mut all_seen = true;
             for list in &self.lists {
                 match free(list).map(|mut list| list.pop()) {
@@ -48,13 +48,13 @@ impl<T: Default> Spares<T> {
             if all_seen {
                 break;
             }
-            pause(&mut looks, HURRY);
+            pause(&mut polls, SPINS);
         }
         T::default()
     }
 }
 
-impl<T> Default for Spares<T> {
+impl<T> Default for ObjectPool<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -70,7 +70,7 @@ fn free<T>(list: &Mutex<Vec<T>>) -> Option<MutexGuard<'_, Vec<T>>> {
 }
 
 #[cfg(test)]
-impl<T> Spares<T> {
+impl<T> ObjectPool<T> {
     /// Holds the first `count` lists while `work` runs.
     pub fn held<R>(&self, count: usize, work: impl FnOnce() -> R) -> R {
         let _held: Vec<_> = self.lists[..count].iter().map(|list| list.lock()).collect();
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_taken_again() {
-        let spares = Spares::new();
+        let spares = ObjectPool::new();
         for one in [1, 2, 3] {
             spares.put(one);
         }
@@ -98,7 +98,7 @@ mod tests {
     /// As after a fork: one list or both stay held.
     #[test]
     fn a_held_list_stops_nothing() {
-        let spares = Spares::new();
+        let spares = ObjectPool::new();
         spares.put(1);
         let in_another = |count| {
             spares
@@ -117,7 +117,7 @@ mod tests {
     /// Under contention nothing is made anew that is there.
     #[test]
     fn threads_share_what_is_kept() {
-        let spares: Spares<Vec<u8>> = Spares::new();
+        let spares: ObjectPool<Vec<u8>> = ObjectPool::new();
         for _ in 0..4 {
             spares.put(vec![7]);
         }
