@@ -43,7 +43,7 @@
 //! | `plan` | network, sizes and limits to buffers and dispatches, with reasons ([`Plan`]); the table of kernels; packed weights |
 //! | `host` | runs stages one after the other, for the reference and the CPU device |
 //! | `adapter`, `device` | what devices are called and which one to take; devices, opened |
-//! | `gpu` | the only place that knows wgpu; obeys the plan |
+//! | `gpu` | the only place that uses wgpu; runs what the plan says |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | `reference` | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
 //! | [`compare`] | one comparator, one table of tolerances |

@@ -198,7 +198,7 @@ impl Tuned {
     }
 }
 
-/// T by which results are told apart.
+/// T that distinguishes results.
 fn bucket(steps: usize) -> usize {
     steps.checked_next_power_of_two().unwrap_or(usize::MAX)
 }

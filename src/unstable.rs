@@ -1,8 +1,8 @@
-//! What gatefold is made of, for its own command, tests and benchmarks, and for those who want to look. **Any release may
+//! Internals of gatefold, for its own command, tests and benchmarks, and for inspection. **Any release may
 //! change or remove anything here**, also one that changes nothing else: version numbers make no promise about this
 //! module. Everything outside it follows semantic versioning.
 
-/// What a device is told to do: the parts of a [`Plan`](crate::Plan), the table of kernels, packed weights.
+/// What a device is given to do: the parts of a [`Plan`](crate::Plan), the table of kernels, packed weights.
 ///
 /// ```
 /// use gatefold::network::{LayerSpec, RecurrentSpec};

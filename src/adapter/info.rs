@@ -42,7 +42,7 @@ pub enum DeviceKind {
     Discrete,
     /// A GPU that shares the CPU's memory.
     Integrated,
-    /// A GPU lent to a virtual machine.
+    /// A GPU of a virtual machine.
     Virtual,
     /// A GPU whose driver does not say more.
     Other,

@@ -298,7 +298,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Elsewhere a file that is open cannot be told from a new one of the same name: there it stays.
+        // Elsewhere a file that is open cannot be distinguished from a new one of the same name: there it is kept.
         if cfg!(unix) && self.file.is_some() {
             let _ = fs::remove_file(&self.path);
         }

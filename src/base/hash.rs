@@ -1,4 +1,4 @@
-//! One hash for everything that is told apart or checked by one. No protection against intent.
+//! The one hash for identities and checksums. It does not protect against deliberate changes.
 
 /// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), over words of up to 4 bytes.
 pub(crate) struct Fnv(u64);

@@ -26,7 +26,7 @@ pub(crate) fn asking<R>(ask: impl FnOnce() -> R) -> R {
 }
 
 /// [`Error::TooLarge`] if the system has no room for `numbers` of `size` bytes. It promises no more than the
-/// system does, which may lend memory that it does not have.
+/// system does, which may overcommit memory.
 pub(crate) fn room(what: impl FnOnce() -> String, numbers: usize, size: usize) -> Result<()> {
     let needed = (numbers as u64).saturating_mul(size as u64);
     let fits = |bytes: u64| {

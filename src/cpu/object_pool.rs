@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(left, [0, 1, 2], "nothing was lost but what came while both were held");
     }
 
-    /// Under contention nothing is made anew that is there.
+    /// Under contention no new object is made while one is free.
     #[test]
     fn threads_share_what_is_kept() {
         let spares: ObjectPool<Vec<u8>> = ObjectPool::new();

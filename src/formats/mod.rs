@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::base::error::{Error, Result};
 use crate::network::Network;
 
-/// How much of a file tells its format.
+/// Bytes at a file's start by which its format is recognized.
 const START: u64 = 256;
 
 impl Network {

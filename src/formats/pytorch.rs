@@ -2,7 +2,7 @@
 //!
 //! A file without gatefold's description is read if all it holds is one recurrent module:
 //! `nn.LSTM`, `nn.GRU`, `nn.RNN`, or `nn.LSTMCell`, `nn.GRUCell`, `nn.RNNCell`, under any prefix or
-//! none. Everything is told by names and shapes: the cell, the sizes, `num_layers`,
+//! none. Everything follows from names and shapes: the cell, the sizes, `num_layers`,
 //! `bidirectional`, `bias`, `proj_size`. What PyTorch does not store has its default: time-major
 //! arrays (`batch_first=False`), and `tanh` in an RNN. A description says otherwise.
 

@@ -31,14 +31,14 @@ pub(crate) struct Context {
     name: String,
     /// Who opened the device: drivers do not go on in a forked child.
     process: u32,
-    /// Why the device is gone, once it is. Only known of devices opened here.
+    /// Why the device was lost, once it is. Only known of devices opened here.
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<Pipelines>,
     /// The driver's own, once a caller wants it kept.
     pub(super) cache: Mutex<Option<wgpu::PipelineCache>>,
 }
 
-/// How kernels are told which repetition of their dispatch they are.
+/// How kernels receive the number of their dispatch's repetition.
 #[derive(Debug)]
 pub(crate) enum Repetitions {
     Immediates,
@@ -273,13 +273,13 @@ impl Context {
         if self.answers() { Ok(()) } else { Err(self.failed(what, &"the device does not answer")) }
     }
 
-    /// Submits work whose result is not read back. An error if the device is gone.
+    /// Submits work whose result is not read back. An error if the device is lost.
     pub fn submit_unread(&self, what: &str, encoder: wgpu::CommandEncoder) -> Result<()> {
         let submission = self.queue.submit([encoder.finish()]);
         if taken(&self.device, submission) { Ok(()) } else { Err(self.failed(what, &"the device takes no work")) }
     }
 
-    /// An error if the device is known to be gone, or of a parent process.
+    /// An error if the device is known to be lost, or belongs to a parent process.
     pub fn check(&self) -> Result<()> {
         if self.process != process() {
             let reason = "this process was forked after the device was opened; open one here".into();

@@ -76,7 +76,7 @@ impl GpuEngine {
         Ok(Self { network, options, tuning, weights, workspace, meter, no_waiting: AtomicBool::new(false), context })
     }
 
-    /// An error if the device is known to be gone.
+    /// An error if the device is known to be lost.
     pub fn check(&self) -> Result<()> {
         self.context.check()
     }

@@ -1,4 +1,4 @@
-//! The only rooms that know wgpu. They decide nothing: the plan does.
+//! The only code that uses wgpu. It decides nothing: the plan does.
 
 mod adapters;
 mod bandwidth;

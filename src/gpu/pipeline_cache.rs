@@ -15,7 +15,7 @@ const MAGIC: [u8; 8] = *b"gfpipes\x01";
 const WGPU_HEADER: usize = 64;
 /// ... and of the driver's own, which Vulkan defines.
 const DRIVER_HEADER: usize = 32;
-/// More than any network's kernels take. A cache only grows; beyond this it begins anew.
+/// More than any network's kernels take. A cache only grows; beyond this it is started empty.
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// Who makes data: only the same reads it again.

@@ -1,4 +1,4 @@
-//! How many workgroups run at the same time. No API tells, so it is measured.
+//! How many workgroups run at the same time. No API reports it, so it is measured.
 
 use super::context::{Context, trusted_module};
 use super::readback::ended;

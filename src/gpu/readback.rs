@@ -47,7 +47,7 @@ pub(crate) enum Target {
     },
     /// Pairs of timestamps, one per submission.
     Timestamps,
-    /// What tells whether so many workgroups met.
+    /// The counters that show whether so many workgroups ran at the same time.
     Exchange {
         workgroups: u32,
     },

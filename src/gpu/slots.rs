@@ -110,7 +110,7 @@ impl Slots {
             for part in &self.parts {
                 let row: &[u8] = bytemuck::cast_slice(part.shape.of(state, 1));
                 let Some(bytes) = wgpu::BufferSize::new(part.row_bytes()) else { continue };
-                // Alone among the ways to write it says when the device is gone.
+                // The only way to write that returns an error when the device is lost.
                 let mut view = queue
                     .write_buffer_with(&part.buffer, u64::from(slot) * bytes.get(), bytes)
                     .ok_or_else(|| engine.context.failed(WHAT, &"the device takes no writes"))?;

@@ -104,7 +104,7 @@ impl Network {
         self.file_axes.as_ref()
     }
 
-    /// With what a reader knows of the file's axes.
+    /// With the axes that the file states.
     #[must_use]
     pub(crate) fn with_file_axes(mut self, axes: Option<FileAxes>) -> Self {
         self.file_axes = axes;

@@ -3,7 +3,7 @@
 use super::{Join, MergeMode};
 use crate::base::Real;
 
-/// How a value meets what is already there.
+/// How a value is combined with what is already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combine {
     /// It takes the place.
@@ -25,7 +25,7 @@ pub struct Columns {
     pub offset: usize,
 }
 
-/// How the directions of a bidirectional layer meet, and what the result is multiplied by.
+/// How the directions of a bidirectional layer are combined, and what the result is multiplied by.
 pub(crate) fn merging(mode: MergeMode) -> (Combine, f32) {
     match mode {
         MergeMode::Concat => (Combine::Copy, 1.0),
@@ -35,7 +35,7 @@ pub(crate) fn merging(mode: MergeMode) -> (Combine, f32) {
     }
 }
 
-/// How joined outputs meet, and what the result is multiplied by.
+/// How joined outputs are combined, and what the result is multiplied by.
 pub(crate) fn joining(join: Join, inputs: usize) -> (Combine, f32) {
     match join {
         Join::Concat => (Combine::Copy, 1.0),

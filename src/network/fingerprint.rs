@@ -1,4 +1,4 @@
-//! A number that tells networks apart.
+//! A number that identifies a network.
 
 use super::Network;
 use crate::base::hash::Fnv;

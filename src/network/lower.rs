@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 #[derive(Clone, Copy)]
 struct LayerOutput {
     source: Source,
-    /// Width of its vectors; not known before the first layer that says so.
+    /// Width of its vectors; not known before the first layer that determines it.
     width: Option<usize>,
     tokens: bool,
     sequence: bool,

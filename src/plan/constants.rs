@@ -101,7 +101,7 @@ pub(super) const CANDIDATE: [&str; 3] = ["CANDIDATE", "CANDIDATE_ALPHA", "CANDID
 /// The same of the output of a cell.
 pub(super) const OUTPUT: [&str; 3] = ["OUTPUT", "OUTPUT_ALPHA", "OUTPUT_BETA"];
 
-/// Highest number that `shaders/common/activate_few.wgsl` knows.
+/// Highest number that `shaders/common/activate_few.wgsl` handles.
 pub(super) const LAST_OF_FEW: u32 = 3;
 
 /// An elementwise function under `names`.

@@ -1,5 +1,5 @@
 //! What a device will be asked to do: buffers and dispatches with their reasons, decided
-//! before anything is allocated. Pure functions; nothing here knows wgpu.
+//! before anything is allocated. Pure functions; nothing here uses wgpu.
 
 mod builder;
 mod constants;
@@ -443,7 +443,7 @@ pub struct Plan {
     pub(crate) dispatches: Vec<Dispatch>,
 }
 
-/// What of a [`Plan`] is no part of its promise: everything that a device is told.
+/// The unstable parts of a [`Plan`]: everything that a device is given.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PlanParts<'a> {

@@ -99,7 +99,7 @@ struct Request {
     reply: Reply,
 }
 
-/// The worker's end of a ticket. Dropped unused, it tells the caller that no answer will come.
+/// The worker's end of a ticket. Dropped unused, it informs the caller that no answer will come.
 #[derive(Debug)]
 struct Reply(Arc<TicketSlot>);
 
@@ -206,14 +206,14 @@ impl StreamQueue {
         Ok(self.push(waiting, stream, chunk))
     }
 
-    /// Whether a request must wait for room; not where it is answered at once since the worker is gone.
+    /// Whether a request must wait for room; not where it is answered at once since the worker has ended.
     fn is_full(&self, waiting: &Waiting) -> bool {
         waiting.requests.len() >= self.shared.options.capacity && !waiting.ending
     }
 
     fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
         if waiting.ending {
-            // The worker is gone.
+            // The worker has ended.
             return Ticket::closed();
         }
         let slot = Arc::new(TicketSlot::new(self.shared.process));
@@ -399,7 +399,7 @@ impl TicketSlot {
 }
 
 impl Ticket {
-    /// Of a request that no worker will see; the reply says so as it goes.
+    /// Of a request that no worker will see; dropping the reply reports that.
     fn closed() -> Self {
         let slot = Arc::new(TicketSlot::new(process()));
         drop(Reply(slot.clone()));
@@ -409,7 +409,7 @@ impl Ticket {
     /// Blocks until the answer is there.
     ///
     /// # Errors
-    /// As [`StreamPool::advance`] for this request alone; [`Error::QueueClosed`] if the queue's thread died
+    /// As [`StreamPool::advance`] for this request alone; [`Error::QueueClosed`] if the queue's thread panicked
     /// or is that of a parent process.
     pub fn wait(self) -> Result<Answer> {
         if let Some(answer) = self.0.of_a_parent() {

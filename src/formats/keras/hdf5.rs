@@ -94,7 +94,7 @@ impl Hdf5 {
             Datatype::FloatingPoint { size: 4, .. } => |bytes| elements(bytes, f32::from_ne_bytes),
             #[expect(clippy::cast_possible_truncation, reason = "f64 weights are rounded to f32 on purpose")]
             Datatype::FloatingPoint { size: 8, .. } => |bytes| elements(bytes, |b| f64::from_ne_bytes(b) as f32),
-            // h5py stores a type that it does not know as it lies in memory, on little-endian machines.
+            // h5py stores a type that it does not support as it lies in memory, on little-endian machines.
             Datatype::Opaque { size: 2, .. } if brain_float() => {
                 |bytes| elements(bytes, |b| half::bf16::from_le_bytes(b).to_f32())
             }

@@ -24,7 +24,7 @@ struct NodeOutput {
 
 struct KerasLowering {
     layers: Vec<LayerSpec>,
-    /// What the next layer reads unless told otherwise.
+    /// What the next layer reads unless it names its input.
     current: usize,
     /// The names by which later layers can refer to values.
     names: BTreeMap<usize, String>,

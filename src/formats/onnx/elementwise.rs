@@ -327,7 +327,7 @@ impl Walk<'_> {
         }
         let offset = tensor.axes.len().checked_sub(constant.shape.len());
         let at = tensor.position(AxisLabel::Channel);
-        // A width of 1 may be widened; whether it may the caller knows.
+        // A width of 1 may be widened; the caller checks whether that is allowed.
         let only_channels = |offset: usize, at: usize| {
             let fits = |n: usize| n == tensor.width || tensor.width == 1;
             constant.shape.iter().enumerate().all(|(i, &n)| n == 1 || (i + offset == at && fits(n)))

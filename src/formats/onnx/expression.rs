@@ -10,7 +10,7 @@ use super::value::Id;
 use crate::base::error::Result;
 use crate::network::{Activation, Join};
 
-/// Deeper expressions are refused; a layer's output starts anew.
+/// Deeper expressions are refused; a layer's output has depth 0.
 const MAX_DEPTH: usize = 200;
 
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoP
 use super::{malformed, unsupported};
 use crate::base::error::{Error, Result};
 
-/// A network of more nodes than this is none that we know of, and would take long to refuse.
+/// No network that we know of has more nodes, and to refuse one that has would take long.
 const MAX_NODES: usize = 1 << 16;
 
 pub struct OnnxGraph {

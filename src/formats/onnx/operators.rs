@@ -96,7 +96,7 @@ fn letters(signature: &str) -> (Vec<char>, usize, bool) {
     (signature.chars().filter(char::is_ascii_alphabetic).collect(), required, signature.ends_with('*'))
 }
 
-/// Checks every node that an output depends on. Operators that the table does not know are refused elsewhere.
+/// Checks every node that an output depends on. Operators that are not in the table are refused elsewhere.
 pub fn check(graph: &OnnxGraph, is_live: impl Fn(&OnnxNode) -> bool) -> Result<()> {
     let mut types: BTreeMap<&str, i32> = graph.types.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
     for node in graph.nodes.iter().filter(|node| is_live(node)) {

@@ -134,7 +134,7 @@ pub struct Constant {
     pub float: bool,
 }
 
-/// Everything the host must know about a kernel.
+/// Everything the host needs in order to run a kernel.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KernelSpec {
