@@ -4,10 +4,11 @@ use super::activations::{GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_GAMMA, gelu_arg
 use super::{Real, activate, sigmoid};
 use crate::network::Activation;
 
-/// φ'(x) of `activation` φ at the pre-activation `x`; at a kink it is what PyTorch takes there.
+/// φ'(x) of `activation` φ at the pre-activation `x`; at a kink it is what PyTorch takes there, but for `clip`.
 ///
 /// At 0 that is 0 of `relu` and `abs`, and the slope from below of `leaky_relu`, `elu` and `selu`. The bounds of `clip`
-/// belong to its inside, those of `hard_sigmoid` and the threshold of `thresholded_relu` do not.
+/// belong to its inside, as once in PyTorch, whose `clamp` has 0 there in 2.15; those of `hard_sigmoid` and the threshold
+/// of `thresholded_relu` do not.
 pub fn derivative<F: Real>(activation: Activation, x: F) -> F {
     let [alpha, beta] = activation.parameters().map(F::from_f32);
     let (zero, one, half) = (F::default(), F::ONE, F::from_f32(0.5));
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn kinks_are_pytorchs() {
+    fn kinks_are_as_told() {
         let mut seen = 0;
         for activation in Activation::ALL {
             for (x, expected) in kink(activation) {
