@@ -131,6 +131,15 @@ pub enum Error {
         /// Number of rows in the table.
         num_embeddings: usize,
     },
+    /// A label is no class of the network's output.
+    LabelOutOfRange {
+        /// The label.
+        label: u32,
+        /// Row of the output: step times batch plus batch row, where every step has a label.
+        row: usize,
+        /// Number of classes.
+        classes: usize,
+    },
     /// A text holds no token.
     EmptyText {
         /// Position in the caller's list, from 1.
@@ -222,6 +231,9 @@ impl Error {
             Self::QueueClosed => "the queue ended before it answered".into(),
             Self::TokenOutOfRange { token, row, step, num_embeddings } => {
                 format!("token {token} at row {row}, step {step}: expected an id below {num_embeddings}")
+            }
+            Self::LabelOutOfRange { label, row, classes } => {
+                format!("label {label} at row {row}: expected a class below {classes}")
             }
             Self::EmptyText { index, got } => format!("text {index}: expected at least one word, got {got}"),
             Self::TooLarge { what, needed, limit, limit_name } => {

@@ -27,6 +27,8 @@ pub trait Real:
     const ONE: Self;
     /// From a weight or an input, exact.
     fn from_f32(x: f32) -> Self;
+    /// From a constant or a scalar of a step, rounded.
+    fn from_f64(x: f64) -> Self;
     /// As [`Real::from_f32`], of many.
     fn of_f32(numbers: &[f32]) -> Cow<'_, [Self]>;
     /// To a result, rounded.
@@ -37,6 +39,8 @@ pub trait Real:
     fn exp(self) -> Self;
     /// `exp(self) - 1`, exact near 0
     fn exp_m1(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
     /// `log(1 + self)`, exact near 0
     fn ln_1p(self) -> Self;
     /// Hyperbolic tangent.
@@ -59,11 +63,14 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($float:ident, $erf:path, $from_f32:expr, $of_f32:expr, $to_f32:expr, $half:path) => {
+    ($float:ident, $erf:path, $from_f32:expr, $from_f64:expr, $of_f32:expr, $to_f32:expr, $half:path) => {
         impl Real for $float {
             const ONE: Self = 1.0;
             fn from_f32(x: f32) -> Self {
                 $from_f32(x)
+            }
+            fn from_f64(x: f64) -> Self {
+                $from_f64(x)
             }
             fn of_f32(numbers: &[f32]) -> Cow<'_, [Self]> {
                 $of_f32(numbers)
@@ -82,6 +89,9 @@ macro_rules! real {
             }
             fn exp_m1(self) -> Self {
                 self.exp_m1()
+            }
+            fn ln(self) -> Self {
+                self.ln()
             }
             fn ln_1p(self) -> Self {
                 self.ln_1p()
@@ -102,11 +112,12 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::erff, |x| x, Cow::Borrowed, |x| x, f16::from_f32);
+real!(f32, libm::erff, |x| x, rounded, Cow::Borrowed, |x| x, f16::from_f32);
 real!(
     f64,
     libm::erf,
     f64::from,
+    |x| x,
     |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect(),
     rounded,
     f16::from_f64

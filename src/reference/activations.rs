@@ -4,8 +4,8 @@ use super::Real;
 use crate::network::Activation;
 
 /// Scale and depth of SELU (Klambauer et al. 2017).
-const SELU_GAMMA: f32 = 1.050_701;
-const SELU_ALPHA: f32 = 1.673_263_2;
+pub(super) const SELU_GAMMA: f32 = 1.050_701;
+pub(super) const SELU_ALPHA: f32 = 1.673_263_2;
 
 /// `1 / (1 + exp(-x))`, written so that no intermediate overflows.
 pub fn sigmoid<F: Real>(x: F) -> F {
@@ -15,9 +15,18 @@ pub fn sigmoid<F: Real>(x: F) -> F {
 }
 
 /// `log(1 + exp(x))`, written so that no intermediate overflows.
-fn softplus<F: Real>(x: F) -> F {
+pub(super) fn softplus<F: Real>(x: F) -> F {
     let above = if x < F::default() { F::default() } else { x };
     above + (-x.abs()).exp().ln_1p()
+}
+
+/// `sqrt(2/π)`, and the weight of x³ beside x.
+pub(super) const GELU_SCALE: f32 = 0.797_884_6;
+pub(super) const GELU_CUBE: f32 = 0.044_715;
+
+/// What the approximate GELU takes the hyperbolic tangent of.
+pub(super) fn gelu_argument<F: Real>(x: F) -> F {
+    F::from_f32(GELU_SCALE) * (x + F::from_f32(GELU_CUBE) * x * x * x)
 }
 
 /// The elementwise functions.
@@ -45,11 +54,7 @@ pub fn activate<F: Real>(activation: Activation, x: F) -> F {
         Activation::Selu if x < zero => F::from_f32(SELU_GAMMA * SELU_ALPHA) * x.exp_m1(),
         Activation::Selu => F::from_f32(SELU_GAMMA) * x,
         Activation::Gelu => half * x * (F::ONE + (x * F::from_f32(std::f32::consts::FRAC_1_SQRT_2)).erf()),
-        Activation::GeluTanh => {
-            // sqrt(2/π)
-            let scale = F::from_f32(0.797_884_6);
-            half * x * (F::ONE + (scale * (x + F::from_f32(0.044_715) * x * x * x)).tanh())
-        }
+        Activation::GeluTanh => half * x * (F::ONE + gelu_argument(x).tanh()),
         Activation::Silu => x * sigmoid(x),
         Activation::Mish => x * softplus(x).tanh(),
         Activation::Clip { .. } => clamp(x, alpha, beta),

@@ -1,6 +1,7 @@
 //! Twin of `shaders/softmax.wgsl`.
 
 use super::Real;
+use super::linear::dot;
 
 /// Softmax of every row of `x` `[M, N]`, after what `output` holds; the row's maximum is taken off first.
 pub fn softmax<F: Real>(x: &[F], features: usize, output: &mut Vec<F>) {
@@ -17,4 +18,15 @@ pub fn softmax<F: Real>(x: &[F], features: usize, output: &mut Vec<F>) {
             *x = *x / sum;
         }
     }
+}
+
+/// The gradient of the input of [`softmax`] from its output `y` `[M, N]` and the gradient `d_output` of that:
+/// `y (d_output - y·d_output)` for every row.
+pub fn softmax_backward<F: Real>(y: &[F], features: usize, d_output: &[F]) -> Vec<F> {
+    let mut d_x = Vec::with_capacity(y.len());
+    for (y, d_row) in y.chunks_exact(features).zip(d_output.chunks_exact(features)) {
+        let mean = dot(y, d_row);
+        d_x.extend(y.iter().zip(d_row).map(|(&y, &d)| y * (d - mean)));
+    }
+    d_x
 }

@@ -1,0 +1,504 @@
+//! Optimizers: what a step does with parameters, their gradient and what is kept between steps.
+//!
+//! All numbers lie in one flat slice, cut into parts. The scalars of a step are computed in f64 and rounded once.
+
+use std::ops::Range;
+
+use super::Real;
+use crate::base::error::{Error, Result};
+
+/// Whose formula is meant where frameworks differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convention {
+    /// PyTorch's.
+    #[default]
+    PyTorch,
+    /// Keras'.
+    Keras,
+}
+
+/// `m = μ m + g`, then `p -= lr m`, or with Nesterov's momentum `p -= lr (g + μ m)`. Keras multiplies g by the learning
+/// rate before it goes into m; that is another path where the rate changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// μ, from 0 to below 1.
+    pub momentum: f64,
+    /// Whether the momentum is Nesterov's.
+    pub nesterov: bool,
+    /// Where the rate is multiplied.
+    pub convention: Convention,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, momentum: 0.0, nesterov: false, convention: Convention::PyTorch }
+    }
+}
+
+impl Sgd {
+    /// Keras' numbers.
+    #[must_use]
+    pub fn keras() -> Self {
+        Self { learning_rate: 0.01, convention: Convention::Keras, ..Self::default() }
+    }
+}
+
+/// `m += (g - m)(1 - β1)`, `v = β2 v + (1 - β2) g²`, `p -= lr √c2 / c1 · m / (√v + ê)` with `c = 1 - βᵗ`. ê is eps for
+/// Keras and `eps √c2` for PyTorch (Kingma & Ba 2015).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// β1, of the mean.
+    pub beta1: f64,
+    /// β2, of the mean square.
+    pub beta2: f64,
+    /// What keeps the divisor from 0.
+    pub eps: f64,
+    /// How eps is meant.
+    pub convention: Convention,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, convention: Convention::PyTorch }
+    }
+}
+
+impl Adam {
+    /// Keras' numbers.
+    #[must_use]
+    pub fn keras() -> Self {
+        Self { eps: 1e-7, convention: Convention::Keras, ..Self::default() }
+    }
+}
+
+/// `p *= 1 - lr λ`, then [`Adam`] (Loshchilov & Hutter 2019).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// The rest of it.
+    pub adam: Adam,
+    /// λ
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { adam: Adam::default(), weight_decay: 0.01 }
+    }
+}
+
+impl AdamW {
+    /// Keras' numbers.
+    #[must_use]
+    pub fn keras() -> Self {
+        Self { adam: Adam::keras(), weight_decay: 0.004 }
+    }
+}
+
+/// `v = ρ v + (1 - ρ) g²`, then `p -= lr g / (√v + eps)`, for Keras `lr g / √(v + eps)`. Centred, v is made less by the
+/// square of the mean of g. With momentum, `m = μ m + ` that quotient goes from p in its place; Keras' contains the rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// ρ
+    pub rho: f64,
+    /// What keeps the divisor from 0.
+    pub eps: f64,
+    /// μ, from 0 to below 1.
+    pub momentum: f64,
+    /// Whether v is a variance.
+    pub centered: bool,
+    /// How eps is meant, and where the rate is multiplied.
+    pub convention: Convention,
+}
+
+impl Default for RmsProp {
+    fn default() -> Self {
+        let (learning_rate, convention) = (0.01, Convention::PyTorch);
+        Self { learning_rate, rho: 0.99, eps: 1e-8, momentum: 0.0, centered: false, convention }
+    }
+}
+
+impl RmsProp {
+    /// Keras' numbers.
+    #[must_use]
+    pub fn keras() -> Self {
+        Self { learning_rate: 1e-3, rho: 0.9, eps: 1e-7, convention: Convention::Keras, ..Self::default() }
+    }
+}
+
+/// `a += g²`, then `p -= lr g / (√a + eps)`, for Keras `lr g / √(a + eps)` (Duchi et al. 2011).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adagrad {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// What keeps the divisor from 0.
+    pub eps: f64,
+    /// What a starts from.
+    pub initial: f64,
+    /// How eps is meant.
+    pub convention: Convention,
+}
+
+impl Default for Adagrad {
+    fn default() -> Self {
+        Self { learning_rate: 0.01, eps: 1e-10, initial: 0.0, convention: Convention::PyTorch }
+    }
+}
+
+impl Adagrad {
+    /// Keras' numbers.
+    #[must_use]
+    pub fn keras() -> Self {
+        Self { learning_rate: 1e-3, eps: 1e-7, initial: 0.1, convention: Convention::Keras }
+    }
+}
+
+/// How a step is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Stochastic gradient descent.
+    Sgd(Sgd),
+    /// Adam; AdamW with [`Optimizer::weight_decay`].
+    Adam(Adam),
+    /// RMSprop.
+    RmsProp(RmsProp),
+    /// Adagrad.
+    Adagrad(Adagrad),
+}
+
+impl Rule {
+    /// Its learning rate, which a schedule may change.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Sgd(Sgd { learning_rate, .. })
+            | Self::Adam(Adam { learning_rate, .. })
+            | Self::RmsProp(RmsProp { learning_rate, .. })
+            | Self::Adagrad(Adagrad { learning_rate, .. }) => *learning_rate,
+        }
+    }
+
+    /// Which of the three numbers of [`OptimizerState::moments`] are kept.
+    #[must_use]
+    pub fn keeps(&self) -> [bool; 3] {
+        match self {
+            Self::Sgd(sgd) => [sgd.momentum > 0.0, false, false],
+            Self::Adam(_) => [true, true, false],
+            Self::RmsProp(rms) => [rms.momentum > 0.0, true, rms.centered],
+            Self::Adagrad(_) => [false, true, false],
+        }
+    }
+}
+
+/// How a gradient is made smaller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clip {
+    /// All of it by one factor, so that its norm is at most `max`.
+    GlobalNorm {
+        /// The largest norm.
+        max: f64,
+        /// PyTorch's factor is `max / (norm + 1e-6)`, Keras' `max · min(1 / norm, 1 / max)`.
+        convention: Convention,
+    },
+    /// Each part by a factor of its own.
+    Norm {
+        /// The largest norm.
+        max: f64,
+        /// PyTorch's factor is as above, Keras' `max / max(norm, max)`.
+        convention: Convention,
+    },
+    /// Each number.
+    Value {
+        /// The largest absolute value.
+        max: f64,
+    },
+}
+
+/// A rule and what is done around it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    /// How a step is made.
+    pub rule: Rule,
+    /// λ of `p *= 1 - lr λ` before the step: AdamW's, and Keras' `weight_decay` of any optimizer.
+    pub weight_decay: f64,
+    /// λ of `g += λ p` behind clipping: PyTorch's `weight_decay` of any optimizer but AdamW.
+    pub l2: f64,
+    /// How the gradient is made smaller.
+    pub clip: Option<Clip>,
+}
+
+macro_rules! optimizer_from {
+    ($($rule:ident),*) => {$(
+        impl From<$rule> for Optimizer {
+            fn from(rule: $rule) -> Self {
+                Self { rule: Rule::$rule(rule), weight_decay: 0.0, l2: 0.0, clip: None }
+            }
+        }
+    )*};
+}
+
+optimizer_from!(Sgd, Adam, RmsProp, Adagrad);
+
+impl From<AdamW> for Optimizer {
+    fn from(AdamW { adam, weight_decay }: AdamW) -> Self {
+        Self { weight_decay, ..adam.into() }
+    }
+}
+
+/// Neighbouring parameters that are treated alike: a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Where they lie.
+    pub range: Range<usize>,
+    /// Factor of the learning rate.
+    pub rate: f64,
+    /// Whether `weight_decay` and `l2` act on them.
+    pub decays: bool,
+    /// Whether they stay; their gradient is not looked at, and no part of a norm.
+    pub frozen: bool,
+}
+
+impl Part {
+    /// A part without anything special.
+    #[must_use]
+    pub fn new(range: Range<usize>) -> Self {
+        Self { range, rate: 1.0, decays: true, frozen: false }
+    }
+}
+
+/// What is kept between steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerState<F> {
+    /// Steps that were made.
+    pub steps: u64,
+    /// Steps that were skipped.
+    pub skipped: u64,
+    /// Steps skipped since the last that was made.
+    pub skipped_in_a_row: u64,
+    /// The momentum or the mean of g; the mean or the sum of g²; RMSprop's mean of g. Empty where [`Rule::keeps`] says so.
+    pub moments: [Vec<F>; 3],
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport<F> {
+    /// The norm of the gradient before clipping.
+    pub norm: F,
+    /// Whether nothing was done, because the norm is not finite.
+    pub skipped: bool,
+}
+
+/// The scalars of a step for one part.
+struct Scalars<F> {
+    rate: F,
+    eps: F,
+    keep: F,
+    l2: F,
+}
+
+impl Optimizer {
+    /// What is kept before the first step.
+    #[must_use]
+    pub fn state<F: Real>(&self, len: usize) -> OptimizerState<F> {
+        let initial = match self.rule {
+            Rule::Adagrad(adagrad) => F::from_f64(adagrad.initial),
+            _ => F::default(),
+        };
+        let moments = self.rule.keeps().map(|kept| if kept { vec![initial; len] } else { Vec::new() });
+        OptimizerState { steps: 0, skipped: 0, skipped_in_a_row: 0, moments }
+    }
+
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a number that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let below_one = |option: &str, x: f64| match (0.0..1.0).contains(&x) {
+            true => Ok(()),
+            false => Err(Error::option(option, "a number from 0 to below 1", &x)),
+        };
+        let from_zero = |option: &str, x: f64| match x >= 0.0 && x.is_finite() {
+            true => Ok(()),
+            false => Err(Error::option(option, "a finite number from 0 on", &x)),
+        };
+        from_zero("learning_rate", self.rule.learning_rate())?;
+        from_zero("weight_decay", self.weight_decay)?;
+        from_zero("l2", self.l2)?;
+        if let Some(Clip::GlobalNorm { max, .. } | Clip::Norm { max, .. } | Clip::Value { max }) = self.clip
+            && !(max > 0.0 && max.is_finite())
+        {
+            return Err(Error::option("clip", "a finite number above 0", &max));
+        }
+        match self.rule {
+            Rule::Sgd(sgd) => {
+                below_one("momentum", sgd.momentum)?;
+                if sgd.nesterov && sgd.momentum == 0.0 {
+                    return Err(Error::option("nesterov", "a momentum above 0", &sgd.momentum));
+                }
+                Ok(())
+            }
+            Rule::Adam(adam) => {
+                below_one("beta1", adam.beta1)?;
+                below_one("beta2", adam.beta2)?;
+                from_zero("eps", adam.eps)
+            }
+            Rule::RmsProp(rms) => {
+                below_one("rho", rms.rho)?;
+                below_one("momentum", rms.momentum)?;
+                from_zero("eps", rms.eps)
+            }
+            Rule::Adagrad(adagrad) => {
+                from_zero("initial", adagrad.initial)?;
+                from_zero("eps", adagrad.eps)
+            }
+        }
+    }
+
+    /// One step over all `parts` of `params` with their `gradient`; `learning_rate` is the schedule's for this step.
+    ///
+    /// A gradient whose norm is not finite changes nothing but the counts of skipped steps.
+    pub fn step<F: Real>(
+        &self,
+        learning_rate: f64,
+        parts: &[Part],
+        params: &mut [F],
+        gradient: &[F],
+        state: &mut OptimizerState<F>,
+    ) -> StepReport<F> {
+        let trained = || parts.iter().filter(|part| !part.frozen);
+        let norm = norm(trained().flat_map(|part| &gradient[part.range.clone()]));
+        if !norm.to_f64().is_finite() {
+            state.skipped += 1;
+            state.skipped_in_a_row += 1;
+            return StepReport { norm, skipped: true };
+        }
+        state.steps += 1;
+        state.skipped_in_a_row = 0;
+        for part in trained() {
+            let scalars = self.scalars(learning_rate * part.rate, part.decays, state.steps);
+            let factor = self.clip_factor(norm, &gradient[part.range.clone()]);
+            for at in part.range.clone() {
+                let mut g = gradient[at] * factor;
+                if let Some(Clip::Value { max }) = self.clip {
+                    g = super::activations::clamp(g, F::from_f64(-max), F::from_f64(max));
+                }
+                let kept = [0, 1, 2].map(|moment: usize| state.moments[moment].get(at).copied().unwrap_or_default());
+                let (p, kept) = self.rule.update(&scalars, params[at], g, kept);
+                params[at] = p;
+                for (moments, kept) in state.moments.iter_mut().zip(kept) {
+                    if let Some(moment) = moments.get_mut(at) {
+                        *moment = kept;
+                    }
+                }
+            }
+        }
+        StepReport { norm, skipped: false }
+    }
+
+    fn scalars<F: Real>(&self, learning_rate: f64, decays: bool, step: u64) -> Scalars<F> {
+        let [weight_decay, l2] = [self.weight_decay, self.l2].map(|x| if decays { x } else { 0.0 });
+        let (rate, eps) = match self.rule {
+            Rule::Sgd(_) => (learning_rate, 0.0),
+            Rule::RmsProp(rms) => (learning_rate, rms.eps),
+            Rule::Adagrad(adagrad) => (learning_rate, adagrad.eps),
+            Rule::Adam(adam) => {
+                #[expect(clippy::cast_precision_loss, reason = "a number of steps is far below 2^53")]
+                let [of_mean, of_square] = [adam.beta1, adam.beta2].map(|beta| 1.0 - beta.powf(step as f64));
+                let eps = match adam.convention {
+                    Convention::PyTorch => adam.eps * of_square.sqrt(),
+                    Convention::Keras => adam.eps,
+                };
+                (learning_rate * of_square.sqrt() / of_mean, eps)
+            }
+        };
+        let [rate, eps, keep, l2] = [rate, eps, 1.0 - learning_rate * weight_decay, l2].map(F::from_f64);
+        Scalars { rate, eps, keep, l2 }
+    }
+
+    fn clip_factor<F: Real>(&self, global: F, part: &[F]) -> F {
+        let smaller = |a: F, b: F| if a < b { a } else { b };
+        let pytorch = |norm: F, max: f64| smaller(F::ONE, F::from_f64(max) / (norm + F::from_f64(1e-6)));
+        match self.clip {
+            None | Some(Clip::Value { .. }) => F::ONE,
+            Some(Clip::GlobalNorm { max, convention: Convention::PyTorch }) => pytorch(global, max),
+            Some(Clip::GlobalNorm { max, convention: Convention::Keras }) => {
+                F::from_f64(max) * smaller(F::ONE / global, F::from_f64(1.0 / max))
+            }
+            Some(Clip::Norm { max, convention: Convention::PyTorch }) => pytorch(norm(part), max),
+            Some(Clip::Norm { max, convention: Convention::Keras }) => smaller(F::ONE, F::from_f64(max) / norm(part)),
+        }
+    }
+}
+
+fn norm<'a, F: Real>(numbers: impl IntoIterator<Item = &'a F>) -> F {
+    numbers.into_iter().fold(F::default(), |sum, &x| sum + x * x).sqrt()
+}
+
+impl Rule {
+    /// The parameter `p` and what is kept, behind a step with the gradient `g`.
+    fn update<F: Real>(&self, scalars: &Scalars<F>, p: F, g: F, [mut m, mut v, mut mean]: [F; 3]) -> (F, [F; 3]) {
+        let &Scalars { rate, eps, keep, l2 } = scalars;
+        // Of a moving average; the part of the new number.
+        let new = |beta: f64| F::from_f64(1.0 - beta);
+        let g = g + l2 * p;
+        let p = p * keep;
+        let moved = match self {
+            Self::Sgd(sgd) => {
+                let momentum = F::from_f64(sgd.momentum);
+                let (inside, outside) = sgd.convention.rates(rate);
+                m = momentum * m + inside * g;
+                outside * if sgd.nesterov { inside * g + momentum * m } else { m }
+            }
+            Self::Adam(adam) => {
+                m += (g - m) * new(adam.beta1);
+                v = F::from_f64(adam.beta2) * v + new(adam.beta2) * g * g;
+                rate * m / (v.sqrt() + eps)
+            }
+            Self::RmsProp(rms) => {
+                v = F::from_f64(rms.rho) * v + new(rms.rho) * g * g;
+                let mut square = v;
+                if rms.centered {
+                    mean += (g - mean) * new(rms.rho);
+                    square = v - mean * mean;
+                    // Rounding may bring it below 0, where there is no root.
+                    square = if square < F::default() { F::default() } else { square };
+                }
+                let quotient = g / rms.convention.divisor(square, eps);
+                let (inside, outside) = rms.convention.rates(rate);
+                m = F::from_f64(rms.momentum) * m + inside * quotient;
+                outside * m
+            }
+            Self::Adagrad(adagrad) => {
+                v += g * g;
+                rate * g / adagrad.convention.divisor(v, eps)
+            }
+        };
+        (p - moved, [m, v, mean])
+    }
+}
+
+impl Convention {
+    /// What is multiplied before the momentum, and behind it.
+    fn rates<F: Real>(self, rate: F) -> (F, F) {
+        match self {
+            Self::PyTorch => (F::ONE, rate),
+            Self::Keras => (rate, F::ONE),
+        }
+    }
+
+    fn divisor<F: Real>(self, square: F, eps: F) -> F {
+        match self {
+            Self::PyTorch => square.sqrt() + eps,
+            Self::Keras => (square + eps).sqrt(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
