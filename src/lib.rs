@@ -105,6 +105,7 @@ mod reference;
 mod session;
 pub mod streams;
 mod text;
+pub mod train;
 mod tune;
 pub mod unstable;
 mod verify;
@@ -148,6 +149,8 @@ mod documents {
     struct Library;
     #[doc = include_str!("../docs/streams.md")]
     struct Streams;
+    #[doc = include_str!("../docs/training.md")]
+    struct Training;
     #[doc = include_str!("../docs/generation.md")]
     struct Generation;
 }

@@ -47,13 +47,15 @@ impl TextVectorizer {
     /// The token ids of `text`; none if there is no word in it.
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<u32> {
+        Self::words(text).map(|word| self.ids.get(&word).copied().unwrap_or(UNKNOWN)).collect()
+    }
+
+    /// The words of `text`, as a vocabulary holds them.
+    pub fn words(text: &str) -> impl Iterator<Item = String> {
         let standard: String =
             text.chars().filter(|c| !c.is_ascii_punctuation()).map(|c| c.to_ascii_lowercase()).collect();
-        standard
-            .split(is_space)
-            .filter(|word| !word.is_empty())
-            .map(|word| self.ids.get(word).copied().unwrap_or(UNKNOWN))
-            .collect()
+        let words: Vec<String> = standard.split(is_space).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        words.into_iter()
     }
 }
 

@@ -30,6 +30,6 @@ pub mod plan {
 /// The plain twin of every kernel, in f32 and f64: what is right. Stems as in `shaders/`. [`verify()`](crate::verify())
 /// compares a device with it.
 pub mod reference {
-    pub use crate::host::{Forward, Reference};
+    pub use crate::host::{Forward, Gradients, Reference};
     pub use crate::reference::*;
 }

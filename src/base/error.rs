@@ -140,6 +140,13 @@ pub enum Error {
         /// Number of classes.
         classes: usize,
     },
+    /// Training came to losses or gradients that are not finite, several steps in a row.
+    Diverged {
+        /// The last of these steps, from 1.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
     /// A text holds no token.
     EmptyText {
         /// Position in the caller's list, from 1.
@@ -235,6 +242,10 @@ impl Error {
             Self::LabelOutOfRange { label, row, classes } => {
                 format!("label {label} at row {row}: expected a class below {classes}")
             }
+            Self::Diverged { step, loss } => format!(
+                "training: gradients that are not finite, several steps in a row, the last at step {step} with loss {loss}; \
+                 expected finite ones (a smaller learning rate, or gradients clipped)"
+            ),
             Self::EmptyText { index, got } => format!("text {index}: expected at least one word, got {got}"),
             Self::TooLarge { what, needed, limit, limit_name } => {
                 format!("{what}: needs {needed}, the limit is {limit} ({limit_name})")

@@ -23,8 +23,10 @@ mod pool;
 mod product;
 mod simd;
 mod threads;
+mod train;
 mod worker;
 
 pub(crate) use engine::CpuEngine;
 pub(crate) use options::Cpu;
 pub use options::{CpuOptions, InstructionSet};
+pub(crate) use train::{TrainLevels, TrainMemory};

@@ -31,7 +31,11 @@ impl<T> Debug for Aligned<T> {
 
 impl<T: Copy + Default> Aligned<T> {
     fn zeros(len: usize) -> Self {
-        let numbers = vec![T::default(); len + LINE / size_of::<T>()];
+        Self::within(vec![T::default(); len + LINE / size_of::<T>()])
+    }
+
+    /// In memory that has room for a cache line more than its numbers.
+    fn within(numbers: Vec<T>) -> Self {
         // Where no alignment can be had, any place is right.
         let start = numbers.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
         Self { numbers, start }
@@ -126,6 +130,37 @@ impl PanelLayout {
 }
 
 impl Panels {
+    /// Numbers that the memory of [`Panels::of_columns`] needs.
+    pub fn room(inputs: usize, layout: PanelLayout) -> usize {
+        layout.blocks * inputs * layout.block_len() + LINE / size_of::<f32>()
+    }
+
+    /// The memory of an f32 matrix, for another.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self.numbers {
+            PackedNumbers::F32(numbers) => numbers.numbers,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Packs the transpose of a matrix `[inputs, columns]`, in f32, in blocks of a plain layout.
+    ///
+    /// `room` is memory of [`Panels::room`] zeros.
+    pub fn of_columns(matrix: &[f32], columns: usize, layout: PanelLayout, room: Vec<f32>) -> Self {
+        let (inputs, len) = (matrix.len() / columns, layout.block_len());
+        let mut numbers = Aligned::within(room);
+        let of_blocks = numbers.as_mut_slice().chunks_exact_mut(inputs * len).take(layout.blocks);
+        for (block, to) in of_blocks.enumerate() {
+            let first = block * len;
+            let width = len.min(columns - first);
+            for (to, row) in to.chunks_exact_mut(len).zip(matrix.chunks_exact(columns)) {
+                to[..width].copy_from_slice(&row[first..][..width]);
+            }
+        }
+        let (blocks, vectors) = (layout.blocks, layout.vectors);
+        Self { numbers: PackedNumbers::F32(numbers), inputs, blocks, vectors, scale: Vec::new() }
+    }
+
     /// Packs a matrix `[N, inputs]`; `dots` if the CPU multiplies 8-bit integers.
     pub fn new(matrix: &[f32], format: WeightFormat, inputs: usize, layout: PanelLayout, dots: bool) -> Self {
         let mut scale = Vec::new();

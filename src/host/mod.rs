@@ -1,9 +1,12 @@
 //! Runs the stages of a network on the host, one after the other. [`Reference`] and the CPU device pass the function
 //! that computes a stage.
 
+mod backward;
 mod forward;
 mod walk;
 
+pub use backward::Gradients;
 pub use forward::Reference;
+pub(crate) use forward::{Hooks, LevelRunner};
 pub use walk::Forward;
 pub(crate) use walk::{Memory, begin, product, walk};

@@ -80,16 +80,26 @@ pub(crate) fn walk<F: Real>(
                 &several
             },
             tokens,
-            steps: match stage.inputs[0] {
-                Source::Input => checked.steps,
-                Source::Stage(index) => steps_out[index],
-            },
+            steps: steps_in(stage, checked, steps_out),
             batch: checked.batch,
-            mask: checked.mask.as_deref().filter(|_| stage.mask_reaches),
+            mask: mask_of(stage, checked),
         };
         run(index, stage, &flow, state, &mut output[0])?;
     }
     Ok(())
+}
+
+/// Timesteps of a stage's input.
+pub(super) fn steps_in(stage: &Stage, checked: &Checked<'_>, steps_out: &[usize]) -> usize {
+    match stage.inputs[0] {
+        Source::Input => checked.steps,
+        Source::Stage(index) => steps_out[index],
+    }
+}
+
+/// The mask, where it fits the timesteps of a stage's input.
+pub(super) fn mask_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> Option<&'a [u32]> {
+    checked.mask.as_deref().filter(|_| stage.mask_reaches)
 }
 
 /// Saturating: too large is too large.

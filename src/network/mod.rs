@@ -7,6 +7,7 @@ mod combine;
 mod fingerprint;
 pub(crate) mod fold;
 pub mod gates;
+mod initialize;
 mod lower;
 mod params;
 mod random;
@@ -26,6 +27,7 @@ pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
+pub use initialize::Init;
 pub use params::{Param, Role, expected_tensors};
 pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use rounding::{Rounding, StageRounding};
@@ -122,6 +124,13 @@ impl Network {
     /// The weight `name`, which [`Network::new`] has seen; empty for an option left out (bias).
     pub(crate) fn weight(&self, name: &str) -> &[f32] {
         self.tensors.get(name).map_or(&[], Tensor::data)
+    }
+
+    /// Replaces the numbers of the tensor `name`, which are as many.
+    pub(crate) fn set_weight(&mut self, name: &str, numbers: &[f32]) {
+        if let Some(tensor) = self.tensors.get_mut(name) {
+            tensor.numbers_mut().copy_from_slice(numbers);
+        }
     }
 
     /// The numbers of a parameter of `stage`; empty where an option leaves it out.

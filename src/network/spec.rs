@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Cell, RecurrentSpec};
+use super::{Activation, Cell, Param, RecurrentSpec};
 
 /// Version of the description that this crate writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -87,6 +87,12 @@ impl LayerSpec {
             Cell::LayerNormLstm => Self::LayerNormLstm(spec),
             Cell::LayerNormGru => Self::LayerNormGru(spec),
         }
+    }
+
+    /// Its parameters, in file order.
+    #[must_use]
+    pub fn params(&self) -> Vec<Param> {
+        super::params::of_layer(self).into_iter().flatten().collect()
     }
 
     /// The layer's name; empty for those that have none.

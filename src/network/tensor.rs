@@ -40,6 +40,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The elements, to be changed.
+    pub(super) fn numbers_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
     /// How it is stored; its numbers are exactly those that the format can hold.
     #[must_use]
     pub fn format(&self) -> WeightFormat {

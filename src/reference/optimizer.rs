@@ -383,6 +383,13 @@ impl Optimizer {
         for part in trained() {
             let scalars = self.scalars(learning_rate * part.rate, part.decays, state.steps);
             let factor = self.clip_factor(norm, &gradient[part.range.clone()]);
+            if let (Rule::Adam(adam), None) = (self.rule, self.clip.filter(|clip| matches!(clip, Clip::Value { .. }))) {
+                let range = part.range.clone();
+                let [mean, square, _] = &mut state.moments;
+                let moments = [&mut mean[range.clone()], &mut square[range.clone()]];
+                adam.update_all(&scalars, factor, &mut params[range.clone()], &gradient[range], moments);
+                continue;
+            }
             for at in part.range.clone() {
                 let mut g = gradient[at] * factor;
                 if let Some(Clip::Value { max }) = self.clip {
@@ -436,6 +443,33 @@ impl Optimizer {
     }
 }
 
+impl Adam {
+    /// What [`Rule::update`] does to each parameter, over slices that a compiler turns into vectors.
+    fn update_all<F: Real>(
+        &self,
+        scalars: &Scalars<F>,
+        factor: F,
+        params: &mut [F],
+        gradient: &[F],
+        [mean, square]: [&mut [F]; 2],
+    ) {
+        let moments = mean.iter_mut().zip(square);
+        for ((p, &g), (m, v)) in params.iter_mut().zip(gradient).zip(moments) {
+            let g = g * factor + scalars.l2 * *p;
+            *p = *p * scalars.keep - self.moved(scalars, g, m, v);
+        }
+    }
+
+    /// By how much a parameter with the gradient `g` moves; its moments are brought up to date.
+    #[inline]
+    fn moved<F: Real>(&self, scalars: &Scalars<F>, g: F, m: &mut F, v: &mut F) -> F {
+        let new = |beta: f64| F::from_f64(1.0 - beta);
+        *m += (g - *m) * new(self.beta1);
+        *v = F::from_f64(self.beta2) * *v + new(self.beta2) * g * g;
+        scalars.rate * *m / (v.sqrt() + scalars.eps)
+    }
+}
+
 fn norm<'a, F: Real>(numbers: impl IntoIterator<Item = &'a F>) -> F {
     numbers.into_iter().fold(F::default(), |sum, &x| sum + x * x).sqrt()
 }
@@ -455,11 +489,7 @@ impl Rule {
                 m = momentum * m + inside * g;
                 outside * if sgd.nesterov { inside * g + momentum * m } else { m }
             }
-            Self::Adam(adam) => {
-                m += (g - m) * new(adam.beta1);
-                v = F::from_f64(adam.beta2) * v + new(adam.beta2) * g * g;
-                rate * m / (v.sqrt() + eps)
-            }
+            Self::Adam(adam) => adam.moved(scalars, g, &mut m, &mut v),
             Self::RmsProp(rms) => {
                 v = F::from_f64(rms.rho) * v + new(rms.rho) * g * g;
                 let mut square = v;

@@ -23,7 +23,7 @@ pub struct StepOptions<const N: usize> {
 
 impl<const N: usize> StepOptions<N> {
     /// Those of one direction.
-    fn new(shape: LevelShape<'_>, stage: &RecurrentStage, direction: &Direction) -> Result<Self> {
+    pub(super) fn new(shape: LevelShape<'_>, stage: &RecurrentStage, direction: &Direction) -> Result<Self> {
         let activations = direction.activations.as_slice().try_into().map_err(|_| {
             let expected = format!("{N} functions ({})", stage.cell().name());
             Error::network(shape.label, "activations", expected, &direction.activations.len())
@@ -77,7 +77,7 @@ pub(crate) fn level<F: Real>(
             linear(&factors(input, shape.rounding.input), &weights.input, &weights.biases.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
         let h = &mut state_h[row_of_state * batch * width..][..batch * width];
-        let c = if stage.cell().keeps_c() {
+        let c: &mut [F] = if stage.cell().keeps_c() {
             &mut state_c[row_of_state * batch * hidden..][..batch * hidden]
         } else {
             &mut []
@@ -98,32 +98,8 @@ pub(crate) fn level<F: Real>(
                     continue;
                 }
                 let projected = &projected[at * stage.gate_rows()..][..stage.gate_rows()];
-                let (recurrent, extra) = (&weights.recurrent, &weights.biases.extra);
-                match stage.recurrence {
-                    Recurrence::Lstm { coupled, cell_clip, .. } => {
-                        let c = &mut c[row * hidden..][..hidden];
-                        let options =
-                            LstmOptions { step: StepOptions::new(shape, stage, direction)?, coupled, cell_clip };
-                        lstm_step(&options, projected, recurrent, extra, h, c, &mut raw);
-                    }
-                    Recurrence::Gru { reset_after } => {
-                        let options = StepOptions::new(shape, stage, direction)?;
-                        gru_step(&options, reset_after, projected, recurrent, extra, h, &mut raw);
-                    }
-                    Recurrence::LayerNormLstm(_) => {
-                        let c = &mut c[row * hidden..][..hidden];
-                        let options = StepOptions::new(shape, stage, direction)?;
-                        layer_norm_lstm_step(&options, weights.norms(shape)?, projected, recurrent, h, c, &mut raw);
-                    }
-                    Recurrence::LayerNormGru(_) => {
-                        let options = StepOptions::new(shape, stage, direction)?;
-                        layer_norm_gru_step(&options, weights.norms(shape)?, projected, recurrent, h, &mut raw);
-                    }
-                    Recurrence::Rnn => {
-                        let options = StepOptions::new(shape, stage, direction)?;
-                        rnn_step(&options, projected, recurrent, h, &mut raw);
-                    }
-                }
+                let c = if c.is_empty() { &mut [] } else { &mut c[row * hidden..][..hidden] };
+                step_of(shape, stage, direction, weights, [projected, h], c, &mut raw)?;
                 if stage.recurrence.proj_size() == 0 {
                     h.copy_from_slice(&raw);
                 } else {
@@ -138,9 +114,45 @@ pub(crate) fn level<F: Real>(
     Ok(output)
 }
 
+/// One step of one row of a level: from W x + b and h to the new h, not projected yet; c in place.
+pub(super) fn step_of<F: Real>(
+    shape: LevelShape<'_>,
+    stage: &RecurrentStage,
+    direction: &Direction,
+    weights: &DirectionWeights<F>,
+    [projected, h]: [&[F]; 2],
+    c: &mut [F],
+    raw: &mut [F],
+) -> Result<()> {
+    let (recurrent, extra) = (&weights.recurrent, &weights.biases.extra);
+    match stage.recurrence {
+        Recurrence::Lstm { coupled, cell_clip, .. } => {
+            let options = LstmOptions { step: StepOptions::new(shape, stage, direction)?, coupled, cell_clip };
+            lstm_step(&options, projected, recurrent, extra, h, c, raw);
+        }
+        Recurrence::Gru { reset_after } => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            gru_step(&options, reset_after, projected, recurrent, extra, h, raw);
+        }
+        Recurrence::LayerNormLstm(_) => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            layer_norm_lstm_step(&options, weights.norms(shape)?, projected, recurrent, h, c, raw);
+        }
+        Recurrence::LayerNormGru(_) => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            layer_norm_gru_step(&options, weights.norms(shape)?, projected, recurrent, h, raw);
+        }
+        Recurrence::Rnn => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            rnn_step(&options, projected, recurrent, h, raw);
+        }
+    }
+    Ok(())
+}
+
 impl<F> DirectionWeights<F> {
     /// The normalizations, which a layer-normalized cell has.
-    fn norms(&self, shape: LevelShape<'_>) -> Result<&Norms<F>> {
+    pub(super) fn norms(&self, shape: LevelShape<'_>) -> Result<&Norms<F>> {
         self.norms.as_ref().ok_or_else(|| Error::network(shape.label, "cell", "weights with normalizations", &"none"))
     }
 }

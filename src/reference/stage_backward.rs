@@ -1,7 +1,5 @@
 //! The mirror of [`stateless`](super::stateless): gradients of what a stage read and of its parameters.
 
-#![allow(dead_code, reason = "the backward walk will call it")]
-
 use super::{
     Columns, Combine, LinearGradients, Real, StageInput, StageWeights, channelwise_backward, combine, combine_backward,
     embedding_backward, layer_norm_backward, linear_backward, pool_backward, softmax_backward, windows,

@@ -37,6 +37,14 @@ pub(crate) struct DirectionWeights<F> {
 }
 
 impl<F: Real> StageWeights<F> {
+    /// Those of the directions of a recurrent level.
+    pub fn recurrent(&self) -> Option<&[DirectionWeights<F>]> {
+        match self {
+            Self::Recurrent(directions) => Some(directions),
+            _ => None,
+        }
+    }
+
     /// With the weights rounded that `rounding` names.
     pub fn rounded(mut self, rounding: StageRounding) -> Self {
         let StageRounding { input, state, projection } = rounding;

@@ -60,7 +60,7 @@ impl Advanced {
 }
 
 /// A batch ready to run.
-pub(super) struct Batch {
+pub(super) struct StreamBatch {
     pub input: Checked<'static>,
     /// The slot of each row; [`NO_SLOT`] of rows that fill up.
     pub list: Vec<u32>,
@@ -70,7 +70,7 @@ pub(super) struct Batch {
     pub seen: Vec<bool>,
 }
 
-impl Batch {
+impl StreamBatch {
     /// Checks the streams and their inputs; `fill` says whether sizes are rounded up. `memory` is that of an earlier
     /// batch's features, if there was one.
     pub fn new(
@@ -228,9 +228,9 @@ mod tests {
         let mut batch = |lengths: &[usize], fill: bool| {
             let values = [0.5; 20];
             let calls = ids.iter().zip(lengths).map(|(&id, &len)| (id, Input::features(&values[..len], [len, 1, 1])));
-            Batch::new(&network, &mut table, &calls.collect::<Vec<_>>(), fill, &mut Vec::new()).expect("a batch")
+            StreamBatch::new(&network, &mut table, &calls.collect::<Vec<_>>(), fill, &mut Vec::new()).expect("a batch")
         };
-        let sizes = |batch: &Batch| (batch.input.steps, batch.input.batch, batch.input.mask.is_some());
+        let sizes = |batch: &StreamBatch| (batch.input.steps, batch.input.batch, batch.input.mask.is_some());
         assert_eq!(sizes(&batch(&[2; 8], true)), (2, 8, false));
         assert_eq!(sizes(&batch(&[16], true)), (16, 1, false));
         assert_eq!(sizes(&batch(&[17], true)), (18, 1, true));

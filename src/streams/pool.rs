@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::batch::{Advanced, Batch, rounded};
+use super::batch::{Advanced, StreamBatch, rounded};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
@@ -269,10 +269,10 @@ impl StreamPool {
     }
 
     /// Checks and submits a batch. Nothing that can fail comes after the first change of a slot.
-    fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(Batch, Begun<'_>)> {
+    fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(StreamBatch, Begun<'_>)> {
         let network = self.session.network();
         let Inner { table, store, counters, features, .. } = inner;
-        let mut batch = Batch::new(network, table, streams, !matches!(store, Store::Host(_)), features)?;
+        let mut batch = StreamBatch::new(network, table, streams, !matches!(store, Store::Host(_)), features)?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
         }
@@ -354,7 +354,7 @@ impl StreamPool {
         Ok(())
     }
 
-    fn answer(&self, batch: &Batch, raw: Raw, start: Instant) -> Advanced {
+    fn answer(&self, batch: &StreamBatch, raw: Raw, start: Instant) -> Advanced {
         let output = raw.stages.into_iter().next_back().unwrap_or_default();
         let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
         batch.split(self.session.network(), output, timing)

@@ -1,0 +1,100 @@
+//! How a network is trained.
+
+use super::dropout::Dropout;
+use crate::base::error::{Error, Result};
+use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TrainOptions {
+    /// What is made small.
+    pub loss: Loss,
+    /// ε of [`Loss::CrossEntropy`].
+    pub label_smoothing: f32,
+    /// How much each class counts `[C]`; all alike where empty.
+    pub class_weights: Vec<f32>,
+    /// What the sum of the losses is divided by.
+    pub reduction: Reduction,
+    /// How the weights move.
+    pub optimizer: Optimizer,
+    /// The learning rate over time, as a factor of the optimizer's.
+    pub schedule: Schedule,
+    /// Dropout of the outputs of layers.
+    pub dropout: Vec<Dropout>,
+    /// Names of layers whose weights do not change.
+    pub frozen: Vec<String>,
+    /// Whether an LSTM and an RNN train one bias, as Keras does, instead of PyTorch's two, which move the sum twice as far.
+    pub one_bias: bool,
+    /// Seed of dropout and of the order of the examples.
+    pub seed: u64,
+}
+
+impl TrainOptions {
+    /// PyTorch's Adam and nothing else.
+    #[must_use]
+    pub fn new(loss: Loss) -> Self {
+        Self {
+            loss,
+            label_smoothing: 0.0,
+            class_weights: Vec::new(),
+            reduction: Reduction::default(),
+            optimizer: Adam::default().into(),
+            schedule: Schedule::default(),
+            dropout: Vec::new(),
+            frozen: Vec::new(),
+            one_bias: false,
+            seed: 0,
+        }
+    }
+
+    /// The optimizer: a rule, such as [`Adam`], or one with weight decay and a bound of the gradients.
+    #[must_use]
+    pub fn optimizer(mut self, optimizer: impl Into<Optimizer>) -> Self {
+        self.optimizer = optimizer.into();
+        self
+    }
+
+    /// The learning rate over time.
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// One more dropout.
+    #[must_use]
+    pub fn dropout(mut self, dropout: Dropout) -> Self {
+        self.dropout.push(dropout);
+        self
+    }
+
+    /// A layer whose weights do not change.
+    #[must_use]
+    pub fn freeze(mut self, layer: impl Into<String>) -> Self {
+        self.frozen.push(layer.into());
+        self
+    }
+
+    /// Whether LSTMs and RNNs train one bias.
+    #[must_use]
+    pub fn one_bias(mut self, one_bias: bool) -> Self {
+        self.one_bias = one_bias;
+        self
+    }
+
+    /// Seed of dropout and of the order of the examples.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return Err(Error::option("label_smoothing", "a number from 0 to below 1", &self.label_smoothing));
+        }
+        self.optimizer.check()?;
+        self.schedule.check()
+    }
+}
