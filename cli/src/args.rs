@@ -71,6 +71,8 @@ fn threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
 pub enum Command {
     /// Classify texts
     Classify(ClassifyArgs),
+    /// Train a network on labelled texts
+    Train(TrainArgs),
     /// List every graphics adapter and the one that would be used
     Devices(DevicesArgs),
     /// Compare a device with the f64 reference, stage by stage
@@ -103,6 +105,69 @@ pub struct ClassifyArgs {
     pub model: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TrainArgs {
+    /// The layers: embedding:E, then cells (lstm:H, gru:H, rnn:H, layer_norm_lstm:H, ...) and dense:N, `dense` last
+    #[arg(default_value = "embedding:32,lstm:64,dense")]
+    pub layers: String,
+    /// Examples: a CSV file with a header, or JSON lines (.jsonl)
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Column (or key) of the text
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: String,
+    /// Column (or key) of the label
+    #[arg(long, value_name = "COLUMN", default_value = "label")]
+    pub label: String,
+    /// Column (or key) that says `train`, `validation` or `test`
+    #[arg(long, value_name = "COLUMN")]
+    pub split: Option<String>,
+    /// Share of each label's examples that is held out for validation, where no column says it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, conflicts_with = "split")]
+    pub valid: f64,
+    /// Most words of the vocabulary, padding and the unknown word included
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub vocabulary: usize,
+    /// Most times that all examples are read
+    #[arg(long, default_value_t = 10)]
+    pub epochs: usize,
+    /// Examples of a batch
+    #[arg(long, value_name = "B", default_value_t = 64)]
+    pub batch: usize,
+    /// Learning rate [default: the optimizer's]
+    #[arg(long, allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// Largest norm of all gradients together; larger ones are scaled down to it
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    pub clip_norm: Option<f64>,
+    /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
+    #[arg(long, value_name = "LAYER=RATE")]
+    pub dropout: Vec<String>,
+    /// Epochs without a smaller validation loss after which training ends
+    #[arg(long, value_name = "EPOCHS")]
+    pub patience: Option<usize>,
+    /// Whose initial weights, Adam and biases
+    #[arg(long, value_enum, default_value_t)]
+    pub preset: Preset,
+    /// Seed of the initial weights, of dropout and of the examples' order
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the trained model goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Whose initial weights, constants of Adam and number of biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    #[default]
+    Pytorch,
+    Keras,
 }
 
 #[derive(Debug, ClapArgs)]

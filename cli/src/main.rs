@@ -20,6 +20,7 @@ mod source;
 mod stats;
 mod table;
 mod terminal;
+mod train;
 mod tune;
 mod units;
 mod verify;
@@ -76,6 +77,7 @@ fn quiet_drivers() {}
 fn run(args: &Args) -> Result<Report> {
     match &args.command {
         Command::Classify(options) => classify::run(options, args.device()?),
+        Command::Train(options) => train::run(options),
         Command::Devices(options) => devices::run(options, args.device()?),
         Command::Verify(options) => verify::run(options, args.device()?),
         Command::Plan(options) => plan::run(options, args.device()?),

@@ -14,5 +14,6 @@ mod pipelines;
 mod pipes;
 mod plan;
 mod support;
+mod train;
 mod tune;
 mod verify;
