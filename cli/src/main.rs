@@ -77,7 +77,7 @@ fn quiet_drivers() {}
 fn run(args: &Args) -> Result<Report> {
     match &args.command {
         Command::Classify(options) => classify::run(options, args.device()?),
-        Command::Train(options) => train::run(options),
+        Command::Train(options) => train::run(options, args.device()?),
         Command::Devices(options) => devices::run(options, args.device()?),
         Command::Verify(options) => verify::run(options, args.device()?),
         Command::Plan(options) => plan::run(options, args.device()?),

@@ -21,6 +21,14 @@ pub struct Example {
     line: u64,
 }
 
+impl Example {
+    /// That something else was expected in its row of `path`.
+    pub fn error(&self, path: &Path, expected: &str, got: Option<&str>) -> String {
+        let got = shortened(got.unwrap_or_default(), 40);
+        format!("{}, line {}: expected {expected}, got {got:?}", path.display(), self.line)
+    }
+}
+
 /// The names of the columns, or of the keys.
 pub struct Columns<'a> {
     pub text: &'a str,
@@ -115,9 +123,9 @@ pub fn dataset(path: &Path, examples: &[Example], vectorizer: &TextVectorizer, l
     let (mut rows, mut classes) = (Vec::with_capacity(examples.len()), Vec::with_capacity(examples.len()));
     for example in examples {
         let class = labels.iter().position(|label| *label == example.label).ok_or_else(|| {
-            let (name, line, got) = (path.display(), example.line, shortened(&example.label, 40));
             let known = shortened(&labels.join(", "), 60);
-            format!("{name}, line {line}: expected one of the labels of the train split ({known}), got {got:?}")
+            let expected = format!("one of the labels of the train split ({known})");
+            example.error(path, &expected, Some(&example.label))
         })?;
         rows.push(vectorizer.encode(&example.text));
         classes.push(u32::try_from(class)?);

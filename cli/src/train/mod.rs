@@ -11,7 +11,7 @@ use gatefold::network::Init;
 use gatefold::train::{
     Adam, Clip, Dataset, Dropout, DropoutUnit, Event, Fit, Fitted, Loss, Next, Optimizer, Totals, TrainOptions, Trainer,
 };
-use gatefold::{Network, TextVectorizer, files};
+use gatefold::{DeviceChoice, Network, TextVectorizer, files};
 
 use crate::Result;
 use crate::args::{Preset, TrainArgs};
@@ -28,15 +28,25 @@ struct Parts {
 }
 
 /// Trains a network and writes it.
-pub fn run(args: &TrainArgs) -> Result<Report> {
+pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
+    if !matches!(choice, DeviceChoice::Auto | DeviceChoice::Cpu) {
+        return Err("--device: expected cpu or auto, since networks are trained on the CPU, got a GPU".into());
+    }
     if args.out.exists() && !args.force {
         return Err(format!("{}: expected a file that does not exist yet, or --force", args.out.display()).into());
     }
     let columns = examples::Columns { text: &args.text, label: &args.label, split: args.split.as_deref() };
     let mut all = examples::read(&args.data, &columns)?;
-    let valid = held_out(&mut all, args, "validation", args.valid)?;
-    let test = if args.split.is_some() { split(&mut all, "test") } else { Vec::new() };
-    let train = if args.split.is_some() { split(&mut all, "train") } else { all };
+    let (train, valid, test) = if args.split.is_some() {
+        let [train, valid, test] = ["train", "validation", "test"].map(|name| split(&mut all, name));
+        if let Some(other) = all.first() {
+            return Err(other.error(&args.data, "the split train, validation or test", other.split.as_deref()).into());
+        }
+        (train, valid, test)
+    } else {
+        let valid = held_out(&mut all, args.valid)?;
+        (all, valid, Vec::new())
+    };
     if train.is_empty() {
         return Err(format!("{}: expected examples in the train split, got none", args.data.display()).into());
     }
@@ -104,16 +114,8 @@ fn split(all: &mut Vec<examples::Example>, name: &str) -> Vec<examples::Example>
     part
 }
 
-/// The validation examples: those of the split, or a share of each label.
-fn held_out(
-    all: &mut Vec<examples::Example>,
-    args: &TrainArgs,
-    name: &str,
-    share: f64,
-) -> Result<Vec<examples::Example>> {
-    if args.split.is_some() {
-        return Ok(split(all, name));
-    }
+/// A share of each label's examples, taken out of `all`.
+fn held_out(all: &mut Vec<examples::Example>, share: f64) -> Result<Vec<examples::Example>> {
     if !(0.0..1.0).contains(&share) {
         return Err(format!("--valid: expected a share from 0 to below 1, got {share}").into());
     }

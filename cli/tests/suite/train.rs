@@ -79,11 +79,14 @@ fn a_split_is_kept() {
     let args = ["train", "embedding:4,lstm:4,dense", "--split", "part", "--epochs", "2", "--out", &out, "--data"];
     let shown = answer(args.iter().copied().chain([data.to_str().unwrap()]));
     assert!(shown.contains("test: loss"), "{shown}");
-    let odd = csv(&folder, "odd.csv", &(table + "a new film,fine,validation\n"));
+    let odd = csv(&folder, "odd.csv", &(table.clone() + "a new film,fine,validation\n"));
     let out = folder.path("other.safetensors");
     let args = ["train", "--split", "part", "--out", &out, "--data", odd.to_str().unwrap()];
     refusal(args, &["odd.csv, line 82", "bad, good", "\"fine\""]);
     assert!(!PathBuf::from(&out).exists(), "an error leaves no file");
+    let odd = csv(&folder, "dev.csv", &(table.clone() + "a new film,good,dev\n"));
+    let args = ["train", "--split", "part", "--out", &out, "--data", odd.to_str().unwrap()];
+    refusal(args, &["dev.csv, line 82", "train, validation or test", "\"dev\""]);
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn mistakes_are_named() {
     let silent = file("silent.csv", "text,label\n...,x\n!,y\n");
     let there = file("there.safetensors", "mine");
     let missing = folder.path("nowhere.csv");
-    let cases: [(&[&str], &[&str]); 13] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (&["--data", &missing], &["nowhere.csv"]),
         (&["--data", good, "--text", "review"], &["a column `review`", "text, label"]),
         (&["--data", &one], &["at least two labels", "x"]),
@@ -113,6 +116,7 @@ fn mistakes_are_named() {
         (&["--data", good, "--dropout", "lstm"], &["--dropout", "LAYER=RATE"]),
         (&["--data", good, "--dropout", "gru=0.5"], &["gru", "embedding, lstm, dense"]),
         (&["--data", good, "--lr", "-1"], &["learning_rate"]),
+        (&["--device", "vulkan", "--data", good], &["--device", "cpu or auto"]),
         (&["embedding:4,lstm", "--data", good], &["layers", "\"lstm\""]),
     ];
     for (args, words) in cases {
