@@ -37,7 +37,7 @@ pub(crate) fn biases<F: Real>(network: &Network, stage: &Stage, level: &Recurren
     Biases { bias, extra }
 }
 
-/// The inverse of [`biases`] for gradients: those of `bias_ih`, `bias_hh` and `weight_p`; a
+/// The inverse of `biases` for gradients: those of `bias_ih`, `bias_hh` and `weight_p`; a
 /// level without such tensors has no use for them.
 pub fn unfold_biases<F: Real>(level: &RecurrentStage, folded: &Biases<F>) -> [Vec<F>; 3] {
     let Biases { bias, extra } = folded;
@@ -104,7 +104,7 @@ fn filters(weight: &[f32], sizes: [usize; 3], groups: usize) -> Vec<f32> {
     matrix
 }
 
-/// The inverse of [`matrix`] for the gradient of filters: `[N, K, I]` as `[N, I/groups, K]`. `sizes` are I, N and K.
+/// The inverse of `matrix` for the gradient of filters: `[N, K, I]` as `[N, I/groups, K]`. `sizes` are I, N and K.
 #[must_use]
 pub fn unfold_filters<F: Real>(matrix: &[F], sizes: [usize; 3], groups: usize) -> Vec<F> {
     filter_places(sizes, groups).map(|at| matrix[at]).collect()
@@ -143,7 +143,7 @@ pub(crate) fn channels<F: Real>(network: &Network, stage: &Stage, eps: Option<f3
     [mean, scale, offset].concat()
 }
 
-/// The inverse of [`channels`] for gradients: those of `weight` and `bias` from that of `[3, N]`, for statistics that do
+/// The inverse of `channels` for gradients: those of `weight` and `bias` from that of `[3, N]`, for statistics that do
 /// not change.
 #[must_use]
 pub fn unfold_channels<F: Real>(folded: &[F], variance: &[f32], eps: f32) -> [Vec<F>; 2] {

@@ -64,7 +64,7 @@ pub struct RecurrentSpec {
     pub initial_state: bool,
     /// Functions of the gates, in ONNX's order: an LSTM's f, g, h (gates, candidate, output), a
     /// GRU's f, g (gates, candidate), an RNN's f. One set for all directions, or one after the
-    /// other for each; empty means the cell's own ([`Cell::default_activations`]).
+    /// other for each; empty means the cell's own ([`Cell::default_activations`](super::Cell::default_activations)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub activations: Vec<Activation>,
     /// Bound of the gates' pre-activations (ONNX `clip`).

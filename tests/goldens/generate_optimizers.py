@@ -1,6 +1,6 @@
 """Trajectories of 20 steps of every optimizer, in f64, written as PyTorch and as Keras write their steps.
 
-`python generate_optimizers.py` writes `optimizers.steps.safetensors`: where parameters start `[P]`, gradients `[S, P]`,
+`python generate_optimizers.py` writes `optimizers.st`: where parameters start `[P]`, gradients `[S, P]`,
 learning rates `[S]`, and for each case the parameters behind steps 1, 5 and 20, `[3, P]`. It needs numpy only.
 `python generate_optimizers.py --check` compares the formulas here with those frameworks that are installed, and writes
 nothing.
@@ -162,7 +162,7 @@ def write():
         for case in CASES:
             path = trajectory(framework, case, start, gradients, rates, PARTS)
             tensors[f"{name}.{case}"] = path[[0, 4, 19]]
-    save_file({name: np.ascontiguousarray(x, "<f8") for name, x in tensors.items()}, HERE / "optimizers.steps.safetensors")
+    save_file({name: np.ascontiguousarray(x, "<f8") for name, x in tensors.items()}, HERE / "optimizers.st")
 
 
 def check_keras():

@@ -5,7 +5,7 @@ use safetensors::SafeTensors;
 use super::super::{Decay, Schedule};
 use super::*;
 
-const GOLDEN: &[u8] = include_bytes!("../../../tests/goldens/optimizers.steps.safetensors");
+const GOLDEN: &[u8] = include_bytes!("../../../tests/goldens/optimizers.st");
 const P: usize = 24;
 
 fn golden(name: &str) -> Vec<f64> {
