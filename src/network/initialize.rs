@@ -132,9 +132,7 @@ fn is_uniform(role: Role) -> bool {
 
 /// Scales and variances are 1, all else is 0.
 fn constant(role: Role, count: usize) -> Vec<f32> {
-    use Role::{NormCWeight, NormHhWeight, NormIhWeight, NormWeight, RunningVar, Weight};
-    let one = matches!(role, Weight | RunningVar | NormWeight | NormIhWeight | NormHhWeight | NormCWeight);
-    vec![if one { 1.0 } else { 0.0 }; count]
+    vec![if role == Role::Weight || role.is_scale() { 1.0 } else { 0.0 }; count]
 }
 
 #[cfg(test)]

@@ -51,6 +51,19 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether it is a scale or a variance, whose neutral value is 1.
+    pub(super) fn is_scale(self) -> bool {
+        matches!(
+            self,
+            Self::RunningVar | Self::NormWeight | Self::NormIhWeight | Self::NormHhWeight | Self::NormCWeight
+        )
+    }
+
+    /// Whether it is a statistic of a batch normalization, which is no weight to train.
+    pub(crate) fn is_statistic(self) -> bool {
+        matches!(self, Self::RunningMean | Self::RunningVar)
+    }
+
     /// PyTorch's name, without a level's suffix.
     fn tensor(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Networks with random weights, for benchmarks and checks that need no trained ones.
 
-use super::{Network, NetworkSpec, Tensor, expected_tensors};
+use super::{LayerSpec, Network, NetworkSpec, Param, Tensor};
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
 
@@ -17,9 +17,9 @@ impl Network {
     pub fn random(spec: NetworkSpec, seed: u64) -> Result<Self> {
         super::validate::options(&spec)?;
         let mut generator = fastrand::Rng::with_seed(seed);
-        let shapes = expected_tensors(&spec);
-        let total = shapes.iter().fold(0usize, |sum, (_, shape)| {
-            sum.saturating_add(shape.iter().fold(1, |product, &n| product.saturating_mul(n)))
+        let params: Vec<Param> = spec.layers.iter().flat_map(LayerSpec::params).collect();
+        let total = params.iter().fold(0usize, |sum, param| {
+            sum.saturating_add(param.shape.iter().fold(1, |product, &n| product.saturating_mul(n)))
         });
         if total > MAX_WEIGHTS {
             return Err(Error::TooLarge {
@@ -31,14 +31,13 @@ impl Network {
         }
         room(|| "random network".into(), total, size_of::<f32>())?;
         let mut tensors = std::collections::BTreeMap::new();
-        for (name, shape) in shapes {
+        for Param { name, shape, role, .. } in params {
             #[expect(clippy::cast_precision_loss, reason = "a scale need not be exact")]
             let bound = (*shape.last().unwrap_or(&1) as f32).sqrt().recip();
             let elements = shape.iter().product();
             let uniform = |_| generator.f32() * 2.0 - 1.0;
-            // Numbers around 1, not around 0.
-            let is_scale = name.ends_with(".running_var") || name.contains(".norm_") && name.contains("weight");
-            let data = match is_scale {
+            let data = match role.is_scale() {
+                // Numbers around 1, not around 0.
                 true => (0..elements).map(uniform).map(|x| 1.0 + x / 2.0).collect(),
                 false => (0..elements).map(uniform).map(|x| x * bound).collect(),
             };

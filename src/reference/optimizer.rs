@@ -460,7 +460,7 @@ impl Adam {
         }
     }
 
-    /// By how much a parameter with the gradient `g` moves; its moments are brought up to date.
+    /// What Adam subtracts from a parameter with the gradient `g`. Updates the moments `m` and `v`.
     #[inline]
     fn moved<F: Real>(&self, scalars: &Scalars<F>, g: F, m: &mut F, v: &mut F) -> F {
         let new = |beta: f64| F::from_f64(1.0 - beta);

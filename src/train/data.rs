@@ -54,11 +54,17 @@ impl Dataset {
     /// Sequences of vectors, `[T, I]` each; `width` is I.
     ///
     /// # Errors
-    /// As [`Dataset::tokens`]; also if a sequence is no whole number of vectors.
+    /// As [`Dataset::tokens`]; also if a sequence is no whole number of vectors, or a number is not finite.
     pub fn features(sequences: Vec<Vec<f32>>, width: usize, answers: Answers) -> Result<Self> {
         if let Some(row) = sequences.iter().position(|sequence| width == 0 || !sequence.len().is_multiple_of(width)) {
             let got = format!("{} numbers in sequence {row}", sequences[row].len());
             return Err(Error::shape("data set", format!("a multiple of I = {width}"), got));
+        }
+        for (row, sequence) in sequences.iter().enumerate() {
+            if let Some(at) = sequence.iter().position(|x| !x.is_finite()) {
+                let got = format!("{} in sequence {row}, step {}", sequence[at], at / width);
+                return Err(Error::shape("data set", "finite numbers", got));
+            }
         }
         Self::new(sequences.len(), Sequences::Features(sequences, width), answers)
     }

@@ -128,7 +128,8 @@ impl Trainer {
     /// with its smallest loss are kept.
     ///
     /// # Errors
-    /// As [`Trainer::step`]; [`Error::Option`] for a batch size of 0; [`Error::Diverged`] after several steps in a row
+    /// As [`Trainer::step`]; [`Error::Option`] for a batch size or a number of epochs of 0, and for patience without a validation
+    /// set; [`Error::Diverged`] after several steps in a row
     /// without finite gradients.
     pub fn fit(
         &mut self,
@@ -139,6 +140,12 @@ impl Trainer {
     ) -> Result<Fitted> {
         if fit.batch_size == 0 {
             return Err(Error::option("batch_size", "at least 1", &0));
+        }
+        if fit.epochs == 0 {
+            return Err(Error::option("epochs", "at least 1", &0));
+        }
+        if let (Some(patience), None) = (fit.patience, valid) {
+            return Err(Error::option("patience", "a validation set with it, or none", &patience));
         }
         let batches = train.len().div_ceil(fit.batch_size);
         let mut fitted = Fitted { epochs: 0, best_epoch: 0, valid: None, skipped: 0 };

@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::cpu::{Cpu, TrainLevels, TrainMemory};
 use crate::data::input::Checked;
 use crate::host::{Forward, Hooks, Reference};
-use crate::network::{LayerSpec, Network, StageKind, Tensor, WeightFormat};
+use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
 use crate::reference::{Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
 
 /// What one step or one evaluation found.
@@ -58,21 +58,34 @@ impl Trainer {
             let what = format!("training weights stored as {} (supported: f32)", tensor.format());
             return unsupported(format!("tensor `{name}`"), what);
         }
+        let layers = &network.spec().layers;
+        for name in &options.frozen {
+            if name.is_empty() || !layers.iter().any(|layer| layer.name() == name) {
+                let names: Vec<&str> = layers.iter().map(LayerSpec::name).filter(|name| !name.is_empty()).collect();
+                return Err(Error::network(name, "frozen", format!("a layer ({})", names.join(", ")), name));
+            }
+        }
+        let is_frozen = |layer: &LayerSpec| options.frozen.iter().any(|name| name == layer.name());
+        let trained_norm = |layer: &&LayerSpec| matches!(layer, LayerSpec::BatchNorm(_)) && !is_frozen(layer);
+        if let Some(norm) = layers.iter().find(trained_norm) {
+            let what =
+                "training a batch normalization with the statistics of a batch (supported: frozen, with its own)";
+            return unsupported(format!("layer `{}`", norm.name()), what.into());
+        }
         let dropouts = options.dropout.iter().map(|dropout| Ok((dropout.stage(network)?, dropout.clone())));
         let dropouts = dropouts.collect::<Result<Vec<_>>>()?;
         let (mut places, mut parts, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
-        for layer in &network.spec().layers {
-            let frozen = options.frozen.iter().any(|name| name == layer.name());
+        for layer in layers {
+            let frozen = is_frozen(layer);
             let one_bias = options.one_bias && matches!(layer, LayerSpec::Lstm(_) | LayerSpec::Rnn(_));
             for param in layer.params() {
-                let statistic = param.name.ends_with(".running_mean") || param.name.ends_with(".running_var");
-                if statistic {
+                if param.role.is_statistic() {
                     continue;
                 }
                 let start = parameters.len();
                 parameters.extend_from_slice(network.weight(&param.name));
                 let range = start..parameters.len();
-                let second_bias = one_bias && param.name.contains(".bias_hh");
+                let second_bias = one_bias && param.role == Role::BiasHh;
                 parts.push(Part { frozen: frozen || second_bias, ..Part::new(range.clone()) });
                 places.push((param.name, range));
             }

@@ -35,6 +35,13 @@ pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
     if args.out.exists() && !args.force {
         return Err(format!("{}: expected a file that does not exist yet, or --force", args.out.display()).into());
     }
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(format!("{}: expected a folder that exists, got none", folder.display()).into());
+    }
+    if args.vocabulary < 3 {
+        return Err(format!("--vocabulary: expected at least 3, got {}", args.vocabulary).into());
+    }
     let columns = examples::Columns { text: &args.text, label: &args.label, split: args.split.as_deref() };
     let mut all = examples::read(&args.data, &columns)?;
     let (train, valid, test) = if args.split.is_some() {

@@ -103,7 +103,7 @@ fn mistakes_are_named() {
     let silent = file("silent.csv", "text,label\n...,x\n!,y\n");
     let there = file("there.safetensors", "mine");
     let missing = folder.path("nowhere.csv");
-    let cases: [(&[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["--data", &missing], &["nowhere.csv"]),
         (&["--data", good, "--text", "review"], &["a column `review`", "text, label"]),
         (&["--data", &one], &["at least two labels", "x"]),
@@ -112,6 +112,9 @@ fn mistakes_are_named() {
         (&["--data", &json], &["bad.jsonl, line 2", "a JSON object"]),
         (&["--data", &silent], &["expected words"]),
         (&["--data", good, "--batch", "0"], &["batch_size", "at least 1"]),
+        (&["--data", good, "--epochs", "0"], &["epochs", "at least 1"]),
+        (&["--data", good, "--valid", "0", "--patience", "2"], &["patience", "validation set"]),
+        (&["--data", good, "--vocabulary", "2"], &["--vocabulary", "at least 3"]),
         (&["--data", good, "--valid", "1.5"], &["--valid", "1.5"]),
         (&["--data", good, "--dropout", "lstm"], &["--dropout", "LAYER=RATE"]),
         (&["--data", good, "--dropout", "gru=0.5"], &["gru", "embedding, lstm, dense"]),
@@ -122,6 +125,7 @@ fn mistakes_are_named() {
     for (args, words) in cases {
         refusal(["train", "--out", &out].iter().chain(args), words);
     }
+    refusal(["train", "--data", good, "--out", &folder.path("no/out.safetensors")], &["no", "a folder that exists"]);
     refusal(["train", "--data", good, "--out", &there], &["there.safetensors", "--force"]);
     assert_eq!(fs::read(&there).unwrap(), b"mine");
     assert!(!PathBuf::from(&out).exists(), "an error leaves no file");
