@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{
-    CpuOptions, Device, DeviceChoice, DeviceOptions, Input, Network, NetworkSpec, PlanOptions, Session, State, Tensor,
-    verify,
+    CpuOptions, Device, DeviceChoice, DeviceOptions, Input, Network, NetworkSpec, PlanOptions, Session, State,
+    StreamPool, Tensor, verify,
 };
 
 use crate::device_under_test::{choice, opened};
@@ -105,4 +105,14 @@ pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
         }
     }
     state
+}
+
+/// The device under test, and the CPU.
+pub fn devices(device: &Device) -> [Device; 2] {
+    [device.clone(), Device::cpu()]
+}
+
+/// A pool of streams of `network`.
+pub fn pool(device: &Device, network: &Network, capacity: usize) -> StreamPool {
+    StreamPool::new(Session::new(device, network).unwrap(), capacity).unwrap()
 }

@@ -4,8 +4,8 @@ use gatefold::unstable::reference::{Real, log_probability};
 use gatefold::{BeamOptions, Device, GenerateOptions, Network, Sequence, State};
 
 use super::generate::{PROMPTS, assert_same, decoder, logits, open};
-use super::streams::{devices, pool};
 use crate::common::{changed, device};
+use crate::common::{devices, pool};
 
 /// Every continuation of up to `most` tokens that ends in `eos` or is that long, the best first.
 fn exhaustive(network: &Network, start: &State, prompt: &[u32], options: &BeamOptions) -> Vec<Sequence> {

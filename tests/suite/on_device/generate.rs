@@ -7,8 +7,8 @@ use gatefold::{
     StreamPool,
 };
 
-use super::streams::{devices, pool};
 use crate::common::{changed, device, lstm, random_state, spec};
+use crate::common::{devices, pool};
 
 fn embedding(num_embeddings: usize, embedding_dim: usize, mask_zero: bool) -> LayerSpec {
     LayerSpec::Embedding(EmbeddingSpec { name: "embedding".into(), num_embeddings, embedding_dim, mask_zero })

@@ -3,8 +3,8 @@
 use gatefold::network::LayerSpec;
 use gatefold::{Input, Network, StreamId};
 
-use super::streams::{devices, pool};
 use crate::common::{device, lstm, spec};
+use crate::common::{devices, pool};
 
 /// What is counted is what was done; the state of a stream is not among the bytes.
 #[test]

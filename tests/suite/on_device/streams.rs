@@ -16,7 +16,7 @@ use gatefold::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::common::{device, lstm, random_state, spec};
+use crate::common::{device, devices, lstm, pool, random_state, spec};
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -107,14 +107,6 @@ fn assert_state(what: &str, got: &State, exact: &State<f64>, steps: usize) {
             assert_near(&format!("{what}: c of {}", got.name), &got.c, &exact.c, steps);
         }
     }
-}
-
-pub(super) fn devices(device: &Device) -> [Device; 2] {
-    [device.clone(), Device::cpu()]
-}
-
-pub fn pool(device: &Device, network: &Network, capacity: usize) -> StreamPool {
-    StreamPool::new(Session::new(device, network).unwrap(), capacity).unwrap()
 }
 
 /// A stream in a test: where it is, and all it has answered.

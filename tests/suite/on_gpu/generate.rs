@@ -3,8 +3,8 @@
 use gatefold::GenerateOptions;
 
 use crate::common::device;
+use crate::common::pool;
 use crate::on_device::generate::{decoder, open};
-use crate::on_device::streams::pool;
 
 /// A step costs no GPU object and, between two looks, no readback.
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gatefold::network::LayerSpec;
 use gatefold::{Device, Input, Network, Session, StreamId, StreamPool};
 
+use crate::common::pool;
 use crate::common::{device, lstm, own_device, spec};
-use crate::on_device::streams::pool;
 
 /// Bytes of this process in memory, where the system tells.
 fn resident() -> Option<u64> {
