@@ -3,11 +3,6 @@
 //   r = σ(Wr x + Ur h + br)  z = σ(Wz x + Uz h + bz)
 //   n = tanh(Wn x + bn + r∘(Un h + dn))  h' = (1 - z)∘n + z∘h
 
-alias Gates = vec3<f32>;
-alias Product = vec3<Real>;
-alias Word = vec3<u32>;
-alias Integers = vec3<i32>;
-
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
 override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
@@ -15,23 +10,6 @@ override GATE_BETA: f32 = 0.0;
 override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
-
-@group(0) @binding(1) var<storage, read> projected: array<f32>;             // [LANES, T', B, H, 3] of (r, z, n): W x + b
-@group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane [K, H, 3] of (r, z, n), packed
-
-fn word_at(base: u32, index: u32) -> Word {
-    let at = base + 3u * index;
-    return vec3(weights[at], weights[at + 1u], weights[at + 2u]);
-}
-
-fn vector_at(start: u32, unit: u32) -> Gates {
-    let at = start + 3u * unit;
-    return vec3(vectors[at], vectors[at + 1u], vectors[at + 2u]);
-}
-
-fn projected_at(index: u32) -> Gates {
-    return vec3(projected[3u * index], projected[3u * index + 1u], projected[3u * index + 2u]);
-}
 
 fn gate(x: f32) -> f32 {
     return activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x));

@@ -6,34 +6,12 @@
 //
 // One kernel takes the sums, `recurrent_normalize` the rest; or `recurrent_sequence` does both.
 
-alias Gates = vec3<f32>;
-alias Product = vec3<Real>;
-alias Word = vec3<u32>;
-alias Integers = vec3<i32>;
-
 override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
 override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
-
-@group(0) @binding(1) var<storage, read> projected: array<f32>;             // [LANES, T', B, H, 3] of (r, z, n): W x + b
-@group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane [K, H, 3] of (r, z, n), packed
-
-fn word_at(base: u32, index: u32) -> Word {
-    let at = base + 3u * index;
-    return vec3(weights[at], weights[at + 1u], weights[at + 2u]);
-}
-
-fn vector_at(start: u32, unit: u32) -> Gates {
-    let at = start + 3u * unit;
-    return vec3(vectors[at], vectors[at + 1u], vectors[at + 2u]);
-}
-
-fn projected_at(index: u32) -> Gates {
-    return vec3(projected[3u * index], projected[3u * index + 1u], projected[3u * index + 2u]);
-}
 
 const OF_UNIT: f32 = 3.0;            // gates of a unit
 const KEEPS_C: bool = false;

@@ -6,11 +6,6 @@
 // with LN(c') in the place of c', in both or in the second alone. One kernel takes the sums, `recurrent_normalize` the rest; or
 // `recurrent_sequence` does both.
 
-alias Gates = vec4<f32>;
-alias Product = vec4<Real>;
-alias Word = vec4<u32>;
-alias Integers = vec4<i32>;
-
 override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
@@ -20,22 +15,6 @@ override CANDIDATE_BETA: f32 = 0.0;
 override OUTPUT: u32 = 2u;
 override OUTPUT_ALPHA: f32 = 0.0;
 override OUTPUT_BETA: f32 = 0.0;
-
-@group(0) @binding(1) var<storage, read> projected: array<vec4<f32>>;       // [LANES, T', B, H] of (i, f, g, o): W x + b
-@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;         // per lane [K, H] of (i, f, g, o), packed
-
-fn word_at(base: u32, index: u32) -> Word {
-    return weights[base / 4u + index];
-}
-
-fn vector_at(start: u32, unit: u32) -> Gates {
-    let at = start + 4u * unit;
-    return vec4(vectors[at], vectors[at + 1u], vectors[at + 2u], vectors[at + 3u]);
-}
-
-fn projected_at(index: u32) -> Gates {
-    return projected[index];
-}
 
 const OF_UNIT: f32 = 4.0;            // gates of a unit
 const KEEPS_C: bool = true;

@@ -3,14 +3,6 @@
 //   i = σ(Wi x + Ui h + bi + pi∘c)  f = σ(Wf x + Uf h + bf + pf∘c)  (coupled: f = 1 - i)
 //   g = tanh(Wg x + Ug h + bg)      c' = f∘c + i∘g
 //   o = σ(Wo x + Uo h + bo + po∘c') h' = o∘tanh(c')
-//
-// The four gates of a unit lie together (i, f, g, o), so one load brings all four and
-// neighbouring invocations read neighbours.
-
-alias Gates = vec4<f32>;
-alias Product = vec4<Real>;
-alias Word = vec4<u32>;
-alias Integers = vec4<i32>;
 
 override PEEPHOLE: u32 = 0u;
 override COUPLED: u32 = 0u;
@@ -25,22 +17,6 @@ override CANDIDATE_BETA: f32 = 0.0;
 override OUTPUT: u32 = 2u;
 override OUTPUT_ALPHA: f32 = 0.0;
 override OUTPUT_BETA: f32 = 0.0;
-
-@group(0) @binding(1) var<storage, read> projected: array<vec4<f32>>;       // [LANES, T', B, H] of (i, f, g, o): W x + b
-@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;         // per lane [K, H] of (i, f, g, o), packed
-
-fn word_at(base: u32, index: u32) -> Word {
-    return weights[base / 4u + index];
-}
-
-fn vector_at(start: u32, unit: u32) -> Gates {
-    let at = start + 4u * unit;
-    return vec4(vectors[at], vectors[at + 1u], vectors[at + 2u], vectors[at + 3u]);
-}
-
-fn projected_at(index: u32) -> Gates {
-    return projected[index];
-}
 
 fn peep(lane: u32, block: u32, unit: u32, c: f32) -> f32 {
     if PEEPHOLE == 0u {

@@ -177,6 +177,15 @@ impl Cells {
         }
     }
 
+    /// How the gates of a unit lie, where several cells have it alike.
+    fn gates_source(self) -> Option<&'static str> {
+        match self {
+            Self::Lstm | Self::LayerNormLstm => Some(include_str!("../../../shaders/common/gates_4.wgsl")),
+            Self::Gru | Self::LayerNormGru => Some(include_str!("../../../shaders/common/gates_3.wgsl")),
+            Self::Rnn | Self::GruGates | Self::GruCandidate | Self::Projection => None,
+        }
+    }
+
     fn source(self) -> &'static str {
         match self {
             Self::Lstm => include_str!("../../../shaders/cells/lstm.wgsl"),
@@ -456,7 +465,9 @@ impl RecurrentKernel {
             WeightFormat::F16 => include_str!("../../../shaders/weights/f16.wgsl"),
             WeightFormat::Int8 => include_str!("../../../shaders/weights/int8.wgsl"),
         };
-        let mut sources = vec![PARAMS, RECURRENT, format, self.cell.source()];
+        let mut sources = vec![PARAMS, RECURRENT, format];
+        sources.extend(self.cell.gates_source());
+        sources.push(self.cell.source());
         if self.format == WeightFormat::F16 {
             sources.push(match self.cell.gates() {
                 4 => include_str!("../../../shaders/weights/halves_4.wgsl"),
