@@ -19,11 +19,12 @@
 /// ```
 pub mod plan {
     pub use crate::plan::{
-        Access, Binding, Blocks, BufferId, BufferSpec, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells, Constant,
-        ConstantValue, Constants, Dispatch, Exchange, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,
+        Access, BackwardCell, Binding, Blocks, BufferId, BufferSpec, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells,
+        Constant, ConstantValue, Constants, Dispatch, Exchange, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,
         MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_REPEAT, PARAMS_SIZE, PackedWeight, PlanParts, ProductKernel,
         ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, SOFTWARE_LOOP_LIMIT, Slice, SlotMoves, StateBuffers,
-        StatePart, Steps, Tiling, WeightSize, candidates, choose, pack, parts, slot_moves, steps_at_once, weight_sizes,
+        StatePart, Steps, Tiling, TrainKernel, WeightSize, candidates, choose, pack, parts, slot_moves, steps_at_once,
+        weight_sizes,
     };
 }
 

@@ -343,7 +343,7 @@ impl Context {
             .collect();
         let layout =
             self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-        let repeats = kernel.recurrent().is_some();
+        let repeats = kernel.repeats();
         let mut layouts = vec![Some(&layout)];
         if let (true, Repetitions::Table { layout, .. }) = (repeats, &self.repetitions) {
             layouts.push(Some(layout));

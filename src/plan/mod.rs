@@ -20,8 +20,9 @@ use crate::network::Network;
 pub use constants::{ConstantValue, Constants};
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS,
-    MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, Tiling,
+    Access, BackwardCell, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,
+    MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung,
+    Tiling, TrainKernel,
 };
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
@@ -320,6 +321,8 @@ pub struct Dispatch {
     pub constants: Constants,
     /// What is bound to each of the kernel's storage bindings, in the table's order.
     pub bindings: Vec<Slice>,
+    /// Values of the kernel's own uniform by the names of its fields; empty where it is `Params`.
+    pub sizes: Vec<(&'static str, u32)>,
     /// Rows to compute.
     pub rows: u32,
     /// First row read.
@@ -357,6 +360,7 @@ impl Dispatch {
             kernel,
             constants: Constants::default(),
             bindings: Vec::new(),
+            sizes: Vec::new(),
             rows: 0,
             input_row: 0,
             output_row: 0,
@@ -372,9 +376,13 @@ impl Dispatch {
         }
     }
 
-    /// The uniform of a dispatch by the names of its fields, in the order of `Params` in `shaders/common/params.wgsl`.
+    /// The uniform of a dispatch by the names of its fields: `Params` of `shaders/common/params.wgsl`, or the kernel's own,
+    /// whose unused end has no names.
     #[must_use]
     pub fn params(&self) -> [(&'static str, u32); 12] {
+        if !self.sizes.is_empty() {
+            return std::array::from_fn(|at| self.sizes.get(at).copied().unwrap_or(("", 0)));
+        }
         let of_steps = |value: fn(&Steps) -> u32| self.recurrence.as_ref().map_or(0, value);
         [
             ("rows", self.rows),

@@ -5,6 +5,7 @@ use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const LOGITS: &str = include_str!("../../../shaders/common/logits.wgsl");
+const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
 const ROWS: &str = include_str!("../../../shaders/common/rows.wgsl");
 
@@ -106,7 +107,7 @@ pub(super) static SLOTS: Layer = Layer {
 
 pub(super) static CHOOSE: Layer = Layer {
     name: "choose",
-    sources: &[PARAMS, LOGITS, include_str!("../../../shaders/choose.wgsl")],
+    sources: &[PARAMS, LOGITS, RANDOM, include_str!("../../../shaders/choose.wgsl")],
     bindings: &[
         uniform("params"),
         read("x"),
@@ -142,6 +143,7 @@ impl Layer {
             entry_point,
             sources: self.sources.to_vec(),
             bindings: self.bindings.to_vec(),
+            sizes: &[],
             constants: self.constants.to_vec(),
         }
     }

@@ -6,6 +6,7 @@ mod layers;
 mod mirrored;
 mod recurrent;
 mod sizes;
+mod training;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung};
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
 use sizes::{ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE};
+pub use training::{BackwardCell, TrainKernel};
 
 use super::constants::{self, LAST_OF_FEW};
 use super::{Arithmetic, ConstantValue, Constants, MatrixSide};
@@ -47,6 +49,8 @@ pub enum Kernel {
     Choose,
     /// The most probable tokens of every row.
     Candidates,
+    /// What only training needs.
+    Train(TrainKernel),
 }
 
 /// How a matrix product is cut up, and its weights stored.
@@ -146,6 +150,8 @@ pub struct KernelSpec {
     pub sources: Vec<&'static str>,
     /// Bindings of group 0.
     pub bindings: Vec<Binding>,
+    /// Fields of its uniform, all `u32`; none where that is `Params`.
+    pub sizes: &'static [&'static str],
     /// Override constants; the plan gives a value to each.
     pub constants: Vec<Constant>,
 }
@@ -185,6 +191,8 @@ pub enum Repetition {
 const ACTIVATIONS: &str = include_str!("../../../shaders/common/activations.wgsl");
 const ACTIVATE_FEW: &str = include_str!("../../../shaders/common/activate_few.wgsl");
 const ACTIVATE_ANY: &str = include_str!("../../../shaders/common/activate_any.wgsl");
+const DERIVATIVES_FEW: &str = include_str!("../../../shaders/common/derivatives_few.wgsl");
+const DERIVATIVES_ANY: &str = include_str!("../../../shaders/common/derivatives_any.wgsl");
 const IMMEDIATE: &str = include_str!("../../../shaders/common/repetition_immediate.wgsl");
 const UNIFORM: &str = include_str!("../../../shaders/common/repetition_uniform.wgsl");
 /// Constants that hold the number of an activation.
@@ -232,7 +240,8 @@ impl Kernel {
             Self::Choose,
             Self::Candidates,
         ];
-        others.into_iter().chain(products).chain(RecurrentKernel::all().map(Self::Recurrent))
+        let recurrent = RecurrentKernel::all().map(Self::Recurrent);
+        others.into_iter().chain(products).chain(recurrent).chain(TrainKernel::all().map(Self::Train))
     }
 
     /// Its row of the table.
@@ -251,6 +260,7 @@ impl Kernel {
             Self::Slots => layers::SLOTS.spec("slots_move"),
             Self::Choose => layers::CHOOSE.spec("choose"),
             Self::Candidates => layers::CANDIDATES.spec("candidates"),
+            Self::Train(kernel) => kernel.spec(),
         }
     }
 
@@ -261,6 +271,12 @@ impl Kernel {
             Self::Recurrent(kernel) => Some(kernel),
             _ => None,
         }
+    }
+
+    /// Whether it runs several times in a row and learns which time it is.
+    #[must_use]
+    pub fn repeats(self) -> bool {
+        matches!(self, Self::Recurrent(_) | Self::Train(TrainKernel::StepBackward(_)))
     }
 
     /// In which numbers it takes products.
@@ -279,16 +295,21 @@ impl Kernel {
     pub fn source(self, constants: &Constants, repetition: Repetition) -> String {
         let spec = self.spec();
         let functions = FUNCTIONS.iter().filter_map(|name| constants.get(name));
-        let mut parts = match functions.map(ConstantValue::bits).max() {
+        let highest = functions.map(ConstantValue::bits).max();
+        let few = highest.is_some_and(|highest| highest <= LAST_OF_FEW);
+        let mut parts = match highest {
             None => Vec::new(),
-            Some(highest) if highest <= LAST_OF_FEW => vec![ACTIVATIONS, ACTIVATE_FEW],
+            Some(_) if few => vec![ACTIVATIONS, ACTIVATE_FEW],
             Some(_) => vec![ACTIVATIONS, ACTIVATE_ANY],
         };
+        if matches!(self, Self::Train(kernel) if kernel.derives()) {
+            parts.push(if few { DERIVATIVES_FEW } else { DERIVATIVES_ANY });
+        }
         if self.recurrent().is_some() || self.arithmetic() != Arithmetic::F32 {
             // It may enable a feature of the language, which must be said before all else.
             parts.insert(0, self.arithmetic().source());
         }
-        if self.recurrent().is_some() {
+        if self.repeats() {
             parts.push(match repetition {
                 Repetition::Immediate => IMMEDIATE,
                 Repetition::Uniform => UNIFORM,

@@ -509,6 +509,6 @@ impl RecurrentKernel {
             Held::Registers => name += " held",
             Held::Unrolled(_) => name += " unrolled",
         }
-        KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, constants }
+        KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, sizes: &[], constants }
     }
 }

@@ -4,17 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use gatefold::Arithmetic;
-use gatefold::network::Activation;
-use gatefold::network::WeightFormat;
+use gatefold::network::{Activation, LayerSpec, WeightFormat};
 use gatefold::unstable::plan::{
-    Access, Cells, Constant, ConstantValue, Constants, Held, Kernel, RecurrentKernel, Repetition, Rung,
+    Access, Cells, Constant, ConstantValue, Constants, Held, Kernel, PlanParts, RecurrentKernel, Repetition, Rung,
 };
+use gatefold::{Arithmetic, Network, Plan, PlanLimits, PlanOptions, RunShape};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess};
 
-use crate::common::in_repository;
+use crate::common::{in_repository, lstm, spec};
 
 /// Values that a constant may be given; the first stands while another constant varies.
 fn values(constant: Constant) -> Vec<ConstantValue> {
@@ -46,6 +45,13 @@ fn sizes(name: &str) -> Vec<u32> {
         "MASKED" | "HOW" | "NORM_CELL" => vec![0, 1, 2],
         "PEEPHOLE" | "COUPLED" | "NORM_PARTS" | "AVERAGE" | "COUNT_PAD" => vec![0, 1],
         "ACTIVATION" | "GATE" | "CANDIDATE" | "OUTPUT" => (0..).take(Activation::ALL.len()).collect(),
+        "SUMS" => vec![260],
+        "PEEPHOLE_FIRST" | "PEEPHOLE_LANE" | "FROM" => vec![64, 0],
+        "KEEP_H" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV" | "CENTERED" | "CLIP_KERAS" => {
+            vec![0, 1]
+        }
+        "LOSS" | "RULE" | "CLIP" => vec![0, 1, 2, 3],
+        "V_FIRST" | "MEAN_FIRST" | "CORRECTIONS" => vec![640],
         "KERNEL" => vec![3, 0],
         "STRIDE" | "DILATION" => vec![1, 2],
         "LEFT" | "RIGHT" => vec![0, 2],
@@ -107,7 +113,7 @@ pub(super) fn capabilities(kernel: Kernel, repetition: Repetition) -> Capabiliti
         || kernel.recurrent().is_some_and(|kernel| kernel.format == WeightFormat::F16);
     // Part of WebGPU's core; a few GL drivers lack it.
     capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, half);
-    let immediate = kernel.recurrent().is_some() && repetition == Repetition::Immediate;
+    let immediate = kernel.repeats() && repetition == Repetition::Immediate;
     capabilities.set(Capabilities::IMMEDIATES, immediate);
     capabilities.set(Capabilities::SUBGROUP, subgroups(kernel));
     capabilities
@@ -132,8 +138,23 @@ pub(super) fn validate(
     Validator::new(ValidationFlags::all(), capabilities).validate(module).map_err(Box::new)
 }
 
+/// Fields of the uniform at binding 0, each of which is a `u32`.
+fn uniform_fields(module: &Module) -> Vec<&str> {
+    let (_, uniform) = module
+        .global_variables
+        .iter()
+        .find(|(_, variable)| variable.binding.is_some_and(|at| at.group == 0 && at.binding == 0))
+        .unwrap();
+    let naga::TypeInner::Struct { members, .. } = &module.types[uniform.ty].inner else { panic!("no struct") };
+    assert!(members.iter().all(|member| module.types[member.ty].inner == naga::TypeInner::Scalar(naga::Scalar::U32)));
+    members.iter().map(|member| member.name.as_deref().unwrap()).collect()
+}
+
 #[test]
 fn the_table_is_what_the_shaders_say() {
+    let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(2, 3))]), 1).unwrap();
+    let plan = Plan::new(&network, RunShape::new(2, 1), &PlanLimits::default(), &PlanOptions::default()).unwrap();
+    let params = PlanParts::of(&plan).dispatches[0].params().map(|(name, _)| name);
     for kernel in Kernel::all() {
         let (module, _) = parse(kernel, &permutations(kernel)[0], Repetition::Uniform);
         let spec = kernel.spec();
@@ -146,7 +167,7 @@ fn the_table_is_what_the_shaders_say() {
                 let binding = variable.binding?;
                 if binding.group == 1 {
                     // The number of the repetition.
-                    assert!(kernel.recurrent().is_some() && variable.space == AddressSpace::Uniform);
+                    assert!(kernel.repeats() && variable.space == AddressSpace::Uniform);
                     return None;
                 }
                 assert_eq!(binding.group, 0);
@@ -164,6 +185,9 @@ fn the_table_is_what_the_shaders_say() {
             (0..).zip(&spec.bindings).map(|(number, row)| (number, row.name.to_owned(), row.access)).collect();
         assert_eq!(bindings, table, "{kernel:?}");
         assert!(bindings.iter().filter(|b| b.2 != Access::Uniform).count() <= 8, "WebGPU promises 8 storage buffers");
+        let fields = uniform_fields(&module);
+        let expected: Vec<&str> = if spec.sizes.is_empty() { params.to_vec() } else { spec.sizes.to_vec() };
+        assert_eq!(fields, expected, "{kernel:?}");
         let overrides: BTreeSet<&str> = module
             .overrides
             .iter()

@@ -1,0 +1,97 @@
+// The backward pass of an LSTM's timestep. Twin: src/reference/lstm_step_backward.rs, which names the formulas.
+// `kept` is c between the timesteps, [LANES, T + 1, B, H]; the second part of `carry` is the gradient of c.
+
+override PEEPHOLE: u32 = 0u;
+override PEEPHOLE_FIRST: u32 = 0u;   // where lane 0's peepholes [3, H] begin in the parameters
+override PEEPHOLE_LANE: u32 = 0u;    // from lane 0's to lane 1's
+override PROJECTED: u32 = 0u;        // 1 where the product is that of the projection, over this step's gradient
+override COUPLED: u32 = 0u;
+override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
+override GATE: u32 = 3u;
+override GATE_ALPHA: f32 = 0.0;
+override GATE_BETA: f32 = 0.0;
+override CANDIDATE: u32 = 2u;
+override CANDIDATE_ALPHA: f32 = 0.0;
+override CANDIDATE_BETA: f32 = 0.0;
+override OUTPUT: u32 = 2u;
+override OUTPUT_ALPHA: f32 = 0.0;
+override OUTPUT_BETA: f32 = 0.0;
+
+@group(0) @binding(7) var<storage, read> d_state: array<f32>;  // [LANES, T, B, P] that of h, if PROJECTED
+
+// The step whose gradients the product reads.
+fn source_step(step: u32) -> u32 {
+    return select(step + 1u, step, PROJECTED == 1u);
+}
+
+fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
+    if PROJECTED == 1u {
+        return d_state[((lane * params.steps + time) * params.batch + row) * DEPTH + k];
+    }
+    return sums[sums_index(lane, time, row) + k];
+}
+
+fn peephole(lane: u32, block: u32, unit: u32) -> f32 {
+    if PEEPHOLE == 0u {
+        return 0.0;
+    }
+    return parameters[PEEPHOLE_FIRST + lane * PEEPHOLE_LANE + block * WIDTH + unit];
+}
+
+// A gate and its derivative by the pre-activation.
+fn gate(sum: f32) -> vec2<f32> {
+    let x = bounded(CLIP_GATES, sum);
+    return vec2<f32>(
+        activate(GATE, GATE_ALPHA, GATE_BETA, x),
+        derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sum),
+    );
+}
+
+fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
+    let at = sums_index(lane, time, row) + unit;
+    let is_last = step + 1u == params.steps;
+    let of_h = carry_index(0u, lane, row, unit);
+    let of_c = carry_index(1u, lane, row, unit);
+    var d = sum;
+    if PROJECTED == 0u {
+        d += select(carry[of_h], 0.0, is_last) + output_gradient(lane, row, step, time, unit);
+    }
+    var dc = select(carry[of_c], 0.0, is_last);
+    if is_masked(row, time) {
+        // The state stood still: both gradients go on as they are.
+        carry[of_h] = d;
+        carry[of_c] = dc;
+        for (var block = 0u; block < 4u; block++) {
+            sums[at + block * WIDTH] = 0.0;
+        }
+        return;
+    }
+    // A reverse lane comes from behind the timestep.
+    let of_before = select(time, time + 1u, is_reverse(lane));
+    let before = kept[((lane * (params.steps + 1u) + of_before) * params.batch + row) * WIDTH + unit];
+    let peep = vec3<f32>(peephole(lane, 0u, unit), peephole(lane, 1u, unit), peephole(lane, 2u, unit));
+    let i = gate(sums[at] + peep.x * before);
+    var f = vec2<f32>(1.0 - i.x, 0.0);
+    if COUPLED == 0u {
+        f = gate(sums[at + WIDTH] + peep.y * before);
+    }
+    let of_g = sums[at + 2u * WIDTH];
+    let g_in = bounded(CLIP_GATES, of_g);
+    let g = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, g_in);
+    let g_slope = derivative(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, g_in) * within(CLIP_GATES, of_g);
+    let unbounded = f.x * before + i.x * g;
+    let c = bounded(CLIP_CELL, unbounded);
+    let o = gate(sums[at + 3u * WIDTH] + peep.z * c);
+    let d_o = d * activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c) * o.y;
+    dc += d * o.x * derivative(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c) + peep.z * d_o;
+    dc *= within(CLIP_CELL, unbounded);
+    let d_i = dc * select(g, g - before, COUPLED == 1u) * i.y;
+    let d_f = dc * before * f.y;
+    sums[at] = d_i;
+    sums[at + WIDTH] = d_f;
+    sums[at + 2u * WIDTH] = dc * i.x * g_slope;
+    sums[at + 3u * WIDTH] = d_o;
+    carry[of_h] = 0.0;
+    carry[of_c] = dc * f.x + peep.x * d_i + peep.y * d_f;
+}

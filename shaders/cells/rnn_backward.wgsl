@@ -1,0 +1,29 @@
+// The backward pass of a plain RNN's timestep. Twin: src/reference/rnn_step_backward.rs.
+
+override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override GATE: u32 = 2u;
+override GATE_ALPHA: f32 = 0.0;
+override GATE_BETA: f32 = 0.0;
+
+// The step whose gradients the product reads.
+fn source_step(step: u32) -> u32 {
+    return step + 1u;
+}
+
+fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
+    return sums[sums_index(lane, time, row) + k];
+}
+
+fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
+    let at = sums_index(lane, time, row) + unit;
+    let of_h = carry_index(0u, lane, row, unit);
+    let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
+    if is_masked(row, time) {
+        carry[of_h] = d;
+        sums[at] = 0.0;
+        return;
+    }
+    let x = bounded(CLIP_GATES, sums[at]);
+    sums[at] = d * derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sums[at]);
+    carry[of_h] = 0.0;
+}

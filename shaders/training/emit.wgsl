@@ -1,0 +1,48 @@
+// The output of a recurrence from the states after every timestep: those of the last timestep, or 0 at masked ones.
+
+override STATE: u32;             // width of h
+override LANES: u32 = 1u;
+override REVERSE: u32 = 0u;      // a bit per lane that reads the sequence from its end
+override LAST: u32 = 0u;         // 1 where the output is the last timestep's
+override MASKED: u32 = 0u;       // as in common/recurrent.wgsl
+override WORKGROUP: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> params: Params;                  // rows of the output
+@group(0) @binding(1) var<storage, read> history: array<f32>;       // [T, B, LANES*STATE]
+@group(0) @binding(2) var<storage, read> initial: array<f32>;       // [LANES, B, STATE]
+@group(0) @binding(3) var<storage, read> mask: array<u32>;          // [T, B], if MASKED
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [T, B, LANES*STATE] or [B, LANES*STATE]
+
+@compute @workgroup_size(WORKGROUP)
+fn emit(
+    @builtin(local_invocation_index) local: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let index = (group.x + group.y * groups.x) * WORKGROUP + local;
+    let width = LANES * STATE;
+    let row = index / width;
+    if row >= params.rows {
+        return;
+    }
+    let column = index % width;
+    let lane = column / STATE;
+    let reverse = ((REVERSE >> lane) & 1u) == 1u;
+    var from = row;
+    if LAST == 1u {
+        from = row + select((params.steps - 1u) * params.batch, 0u, reverse);
+    }
+    var value = history[from * width + column];
+    if MASKED != 0u {
+        let bits = mask[from];
+        let counts = (bits & 1u) != 0u;
+        let seen = counts || (bits & select(2u, 4u, reverse)) != 0u;
+        if LAST == 1u {
+            let start = initial[(lane * params.batch + row % params.batch) * STATE + column % STATE];
+            value = select(start, value, seen);
+        } else if MASKED == 1u {
+            value = select(0.0, value, counts);
+        }
+    }
+    output[index] = value;
+}

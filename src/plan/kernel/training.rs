@@ -1,0 +1,410 @@
+//! Kernels that only training needs.
+
+use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
+
+const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
+const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
+const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
+const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
+
+/// A kernel that only training needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TrainKernel {
+    /// A product of two matrices, either of which may lie transposed.
+    Matmul,
+    /// The sum of slices of a sum.
+    AddSlices,
+    /// Sums of columns.
+    ColumnSums,
+    /// The gradient of an embedding, summed over pieces of the steps that read a row.
+    EmbeddingPieces,
+    /// The same, summed over the pieces.
+    EmbeddingRows,
+    /// h before every timestep.
+    StateBefore,
+    /// The output of a recurrence from its states.
+    Emit,
+    /// c between the timesteps of an LSTM.
+    LstmStates,
+    /// A GRU's state times its reset gate.
+    ResetState,
+    /// A timestep of a backward pass.
+    StepBackward(BackwardCell),
+    /// Dropout of a layer's output, or of its gradient.
+    Dropout,
+    /// The gradient before an elementwise function.
+    ActivationBackward,
+    /// Categorical cross-entropy and its gradient.
+    CrossEntropy,
+    /// The other losses and their gradients.
+    ElementwiseLoss,
+    /// The loss of a batch.
+    LossSum,
+    /// Sums of squares of pieces of the gradients.
+    SquareSums,
+    /// Norms of the gradients.
+    Norms,
+    /// One step of an optimizer.
+    Optimizer,
+    /// Weights as the kernels of a run read them.
+    Repack,
+}
+
+/// What a timestep of a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum BackwardCell {
+    /// An LSTM.
+    Lstm,
+    /// The gradient of an LSTM's h where it is projected, the first half of a step.
+    State,
+    /// A GRU whose reset gate acts on the recurrent product.
+    Gru,
+    /// Update gate and candidate of a GRU whose reset gate acts on the state, the first half of a step.
+    GruGates,
+    /// Its reset gate, the second half.
+    GruReset,
+    /// A plain RNN.
+    Rnn,
+}
+
+impl BackwardCell {
+    /// Every one.
+    const ALL: [Self; 6] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm backward",
+            Self::State => "lstm state backward",
+            Self::Gru => "gru backward",
+            Self::GruGates => "gru_gates backward",
+            Self::GruReset => "gru_reset backward",
+            Self::Rnn => "rnn backward",
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Lstm => include_str!("../../../shaders/cells/lstm_backward.wgsl"),
+            Self::State => include_str!("../../../shaders/cells/state_backward.wgsl"),
+            Self::Gru => include_str!("../../../shaders/cells/gru_backward.wgsl"),
+            Self::GruGates => include_str!("../../../shaders/cells/gru_gates_backward.wgsl"),
+            Self::GruReset => include_str!("../../../shaders/cells/gru_reset_backward.wgsl"),
+            Self::Rnn => include_str!("../../../shaders/cells/rnn_backward.wgsl"),
+        }
+    }
+
+    /// Its last binding, if it has one more than all have.
+    fn binding(self) -> Option<Binding> {
+        match self {
+            Self::Lstm => Some(read("d_state")),
+            Self::State => Some(read_write("d_state")),
+            Self::Gru => Some(read_write("of_state")),
+            _ => None,
+        }
+    }
+
+    fn constants(self) -> Vec<Constant> {
+        match self {
+            Self::Lstm => [LSTM, &[u("PROJECTED")]].concat(),
+            Self::Gru | Self::GruGates => [CLIP, GATE, CANDIDATE].concat(),
+            Self::GruReset | Self::Rnn => [CLIP, GATE].concat(),
+            Self::State => Vec::new(),
+        }
+    }
+}
+
+const CLIP: &[Constant] = &[f("CLIP_GATES")];
+const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
+const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
+const LSTM: &[Constant] = &[
+    u("PEEPHOLE"),
+    u("PEEPHOLE_FIRST"),
+    u("PEEPHOLE_LANE"),
+    u("COUPLED"),
+    f("CLIP_GATES"),
+    f("CLIP_CELL"),
+    u("GATE"),
+    f("GATE_ALPHA"),
+    f("GATE_BETA"),
+    u("CANDIDATE"),
+    f("CANDIDATE_ALPHA"),
+    f("CANDIDATE_BETA"),
+    u("OUTPUT"),
+    f("OUTPUT_ALPHA"),
+    f("OUTPUT_BETA"),
+];
+const OF_HISTORY: &[Binding] =
+    &[uniform("params"), read("history"), read("initial"), read("mask"), read_write("output")];
+const OF_LOSS: &[Binding] = &[
+    uniform("params"),
+    read("x"),
+    read("targets"),
+    read("factors"),
+    read("class_weights"),
+    read_write("d"),
+    read_write("found"),
+];
+
+impl TrainKernel {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::Matmul,
+            Self::AddSlices,
+            Self::ColumnSums,
+            Self::EmbeddingPieces,
+            Self::EmbeddingRows,
+            Self::StateBefore,
+            Self::Emit,
+            Self::LstmStates,
+            Self::ResetState,
+            Self::Dropout,
+            Self::ActivationBackward,
+            Self::CrossEntropy,
+            Self::ElementwiseLoss,
+            Self::LossSum,
+            Self::SquareSums,
+            Self::Norms,
+            Self::Optimizer,
+            Self::Repack,
+        ];
+        others.into_iter().chain(BackwardCell::ALL.map(Self::StepBackward))
+    }
+
+    /// Whether it takes derivatives of elementwise functions.
+    pub(super) fn derives(self) -> bool {
+        matches!(self, Self::ActivationBackward)
+            || matches!(self, Self::StepBackward(cell) if cell != BackwardCell::State)
+    }
+
+    pub(super) fn spec(self) -> KernelSpec {
+        let (entry_point, sources, bindings, sizes, constants) = self.row();
+        let name = match self {
+            Self::StepBackward(cell) => cell.name(),
+            _ => entry_point,
+        };
+        KernelSpec { name: name.into(), entry_point, sources, bindings, sizes, constants }
+    }
+
+    /// Entry point, parts, bindings, fields of a uniform of its own, constants.
+    fn row(self) -> (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>) {
+        /// The file of a kernel's own under `shaders/training/`.
+        macro_rules! part {
+            ($name:literal) => {
+                include_str!(concat!("../../../shaders/training/", $name, ".wgsl"))
+            };
+        }
+        let workgroup = || vec![u("WORKGROUP")];
+        match self {
+            Self::Matmul => (
+                "matmul",
+                vec![part!("matmul")],
+                vec![uniform("params"), read("a"), read("b"), read("bias"), read_write("c")],
+                &["m", "n", "k", "a_first", "a_stride", "b_first", "b_stride", "c_first", "c_stride", "slice", "flags"],
+                Vec::new(),
+            ),
+            Self::AddSlices => (
+                "add_slices",
+                vec![part!("add_slices")],
+                vec![uniform("params"), read("x"), read_write("output")],
+                &["count", "slices", "accumulate"],
+                workgroup(),
+            ),
+            Self::ColumnSums => (
+                "column_sums",
+                vec![part!("column_sums")],
+                vec![uniform("params"), read("x"), read("y"), read_write("output")],
+                &["rows", "columns", "x_first", "x_stride", "y_first", "y_stride", "slice", "product"],
+                workgroup(),
+            ),
+            Self::EmbeddingPieces => (
+                "embedding_pieces",
+                vec![part!("embedding_pieces")],
+                vec![uniform("params"), read("lookup"), read("d_output"), read_write("pieces")],
+                &["width", "steps"],
+                workgroup(),
+            ),
+            Self::EmbeddingRows => (
+                "embedding_rows",
+                vec![part!("embedding_rows")],
+                vec![uniform("params"), read("lookup"), read("pieces"), read_write("output")],
+                &["width", "steps"],
+                workgroup(),
+            ),
+            Self::StateBefore => (
+                "state_before",
+                vec![PARAMS, part!("state_before")],
+                OF_HISTORY.to_vec(),
+                &[],
+                vec![u("STATE"), u("LANES"), u("REVERSE"), u("MASKED"), u("WORKGROUP")],
+            ),
+            Self::Emit => (
+                "emit",
+                vec![PARAMS, part!("emit")],
+                OF_HISTORY.to_vec(),
+                &[],
+                vec![u("STATE"), u("LANES"), u("REVERSE"), u("LAST"), u("MASKED"), u("WORKGROUP")],
+            ),
+            Self::LstmStates => (
+                "lstm_states",
+                vec![PARAMS, part!("lstm_states")],
+                vec![
+                    uniform("params"),
+                    read("sums"),
+                    read("parameters"),
+                    read("initial"),
+                    read("mask"),
+                    read_write("c"),
+                    read_write("h"),
+                ],
+                &[],
+                [&[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H")][..], LSTM, &[u("WORKGROUP")]]
+                    .concat(),
+            ),
+            Self::ResetState => (
+                "reset_state",
+                vec![PARAMS, part!("reset_state")],
+                vec![uniform("params"), read("sums"), read("h"), read_write("output")],
+                &[],
+                [&[u("WIDTH")][..], CLIP, GATE, &[u("WORKGROUP")]].concat(),
+            ),
+            Self::StepBackward(cell) => {
+                let mut bindings = vec![
+                    uniform("params"),
+                    read_write("sums"),
+                    read("parameters"),
+                    read_write("carry"),
+                    read("d_output"),
+                    read("mask"),
+                    read("kept"),
+                ];
+                bindings.extend(cell.binding());
+                let shared = [
+                    u("WIDTH"),
+                    u("DEPTH"),
+                    u("SUMS"),
+                    u("LANES"),
+                    u("REVERSE"),
+                    u("LAST"),
+                    u("MASKED"),
+                    u("WEIGHTS_FIRST"),
+                    u("WEIGHTS_LANE"),
+                    u("FROM"),
+                    u("UNITS"),
+                    u("SPLIT"),
+                ];
+                let sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
+                ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
+            }
+            Self::Dropout => (
+                "dropout",
+                vec![RANDOM, part!("dropout")],
+                vec![uniform("params"), read("settings"), read_write("x")],
+                &["count", "row", "site", "least", "scale", "seed"],
+                workgroup(),
+            ),
+            Self::ActivationBackward => (
+                "activation_backward",
+                vec![PARAMS, part!("activation_backward")],
+                vec![uniform("params"), read("x"), read_write("d")],
+                &[],
+                vec![u("ACTIVATION"), f("ALPHA"), f("BETA"), u("WORKGROUP")],
+            ),
+            Self::CrossEntropy => (
+                "cross_entropy",
+                vec![PARAMS, part!("cross_entropy")],
+                OF_LOSS.to_vec(),
+                &[],
+                vec![u("FEATURES"), u("VALUES"), f("SMOOTHING"), u("CLASS_WEIGHTS"), u("WORKGROUP")],
+            ),
+            Self::ElementwiseLoss => (
+                "elementwise_loss",
+                vec![PARAMS, part!("elementwise_loss")],
+                OF_LOSS.to_vec(),
+                &[],
+                vec![
+                    u("FEATURES"),
+                    u("LOSS"),
+                    u("VALUES"),
+                    f("SMOOTHING"),
+                    f("DELTA"),
+                    u("CLASS_WEIGHTS"),
+                    u("WORKGROUP"),
+                ],
+            ),
+            Self::LossSum => (
+                "loss_sum",
+                vec![PARAMS, part!("loss_sum")],
+                vec![uniform("params"), read("found"), read("settings"), read_write("results")],
+                &[],
+                workgroup(),
+            ),
+            Self::SquareSums => (
+                "square_sums",
+                vec![PARAMS, part!("square_sums")],
+                vec![uniform("params"), read("gradients"), read("pieces"), read_write("output")],
+                &[],
+                workgroup(),
+            ),
+            Self::Norms => (
+                "norms_of",
+                vec![part!("norms")],
+                vec![
+                    uniform("params"),
+                    read("squares"),
+                    read("first"),
+                    read("settings"),
+                    read_write("norms"),
+                    read_write("results"),
+                ],
+                &["tensors", "pieces"],
+                workgroup(),
+            ),
+            Self::Optimizer => (
+                "optimizer_step",
+                vec![PARAMS, part!("optimizer")],
+                vec![
+                    uniform("params"),
+                    read("settings"),
+                    read("corrections"),
+                    read("segments"),
+                    read("gradients"),
+                    read("norms"),
+                    read_write("parameters"),
+                    read_write("moments"),
+                ],
+                &[],
+                vec![
+                    u("RULE"),
+                    u("KERAS"),
+                    f("BETA1"),
+                    f("NEW1"),
+                    f("BETA2"),
+                    f("NEW2"),
+                    f("OPTIMIZER_EPS"),
+                    u("NESTEROV"),
+                    u("CENTERED"),
+                    f("WEIGHT_DECAY"),
+                    f("L2"),
+                    u("CLIP"),
+                    u("CLIP_KERAS"),
+                    f("CLIP_MAX"),
+                    u("COUNT"),
+                    u("V_FIRST"),
+                    u("MEAN_FIRST"),
+                    u("CORRECTIONS"),
+                    u("WORKGROUP"),
+                ],
+            ),
+            Self::Repack => (
+                "repack",
+                vec![part!("repack")],
+                vec![uniform("params"), read("parameters"), read("map"), read_write("output")],
+                &["count", "sources"],
+                workgroup(),
+            ),
+        }
+    }
+}
