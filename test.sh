@@ -148,7 +148,7 @@ for device in software cpu; do
     cargo run --quiet --example translate -- --device $device --count 300 | tee -a "$memory/dates"
 done
 [ "$(grep -c 'beams: 29[89] of 300 dates exact' "$memory/dates")" = 2 ] || fail "expected two translations"
-[ "$(grep -c '^going on from' "$memory/answers")" = 2 ] || fail "expected two conversations that continued"
+[ "$(grep -c '^continuing from' "$memory/answers")" = 2 ] || fail "expected two conversations that continued"
 # This example uses the first adapter that wgpu offers.
 cargo run --quiet --example own_device
 rm -r "$memory"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs the whole battery and the benchmarks on this machine's GPU; packed by benches/gpu-run.sh, needs no Rust.
+# Runs all tests and benchmarks on this machine's GPU; packed by benches/gpu-run.sh, needs no Rust.
 #
 #   OUT=results ./run.sh [--software] [--limit SECONDS] [--only tests|bench|tune|criterion|peers]...
 #
 # The parts run in this order; --only takes some. All ends within --limit (570 s): each part gets what is left, a part that
-# does not end in time is stopped and said to be. --software takes a software adapter (lavapipe) and shorter runs: it
+# does not end in time is stopped and reported. --software takes a software adapter (lavapipe) and shorter runs: it
 # shows that the kit works, not how fast a GPU is.
 # In $OUT (./out), kept up to date from part to part: log, the whole output; summary, a line per part; record.tar.gz, for
 # benches/gpu-run.sh fetch. The exit code is 1 if a test or a benchmark failed.
@@ -40,7 +40,7 @@ wanted() {
     [ ${#only[@]} = 0 ] || [[ " ${only[*]} " == *" $1 "* ]] || return 1
     grep -qx "${2:-$1}" "$work/parts" || { say "NOT RUN  $1: the kit was built without"; return 1; }
 }
-# A line of the summary, and what there is to bring home so far.
+# Adds a line to the summary and updates the archive of the results.
 say() {
     echo "$*" >>"$OUT/summary"
     echo "-- $*"
@@ -99,7 +99,7 @@ if wanted tests; then
     export GATEFOLD_TEST_DEVICE=$device
     [ ! -d "$work/shared/data" ] || export GATEFOLD_REQUIRE_DATA=1
     cd "$work/repository" || exit 1
-    # The suite first: it is what nobody has seen on this machine.
+    # The test suite runs first, because its results on this machine are the least known.
     for test in suite $(cd "$work/tests" && ls | grep -vx suite); do
         # One at a time: drivers misbehave on parallel devices.
         part "tests: $test" "$limit" "$work/tests/$test" --test-threads=1
@@ -113,10 +113,10 @@ fi
 if wanted bench; then
     bench() { part "bench: $1" 150 "$gatefold" bench --device "$device" --record "$work/record" "${@:2}"; }
     if [ "$device" = gpu ]; then
-        ladder=()
-        for hidden in 64 128 256 512 1024; do ladder+=(--shape "hidden=$hidden,steps=100"); done
-        for strategy in step sequence resident; do ladder+=(--strategy $strategy); done
-        bench ladder "${ladder[@]}" --budget 5 --plot "$OUT/ladder.svg"
+        strategies=()
+        for hidden in 64 128 256 512 1024; do strategies+=(--shape "hidden=$hidden,steps=100"); done
+        for strategy in step sequence resident; do strategies+=(--strategy $strategy); done
+        bench strategies "${strategies[@]}" --budget 5 --plot "$OUT/strategies.svg"
         for set in audio flashrnn stacked basecall deepbench; do bench $set --set $set --budget 5; done
     else
         # The other sets would take hours where arithmetic is the CPU's.
@@ -138,7 +138,7 @@ if wanted peers; then
     else
         shapes=(256,1,50 512,1,50 1024,1,50 1024,4,50 512,16,50)
         ours=(--on gpu --rounds 2 --budget 300 --peers pytorch-cudnn pytorch-cudnn-f16)
-        # Alone, it has the time for more.
+        # If this part runs alone, there is time for more.
         [ "${only[*]}" != peers ] || shapes+=(64,1,50 128,1,50 1024,1,1000 256,4,50 512,4,50 256,16,50 1024,16,50)
         [ "$device" = gpu ] || { shapes=(64,1,25); ours=(--rounds 1 --budget 100 --peers pytorch-cpu); }
         part peers "$limit" "$python" "$work/repository/peers/run.py" --no-build --adapter "$device" \

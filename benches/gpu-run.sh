@@ -5,7 +5,7 @@
 #                                       is tests, bench (tune too), criterion or peers, and all of them by default
 #   benches/gpu-run.sh try [DIR [ARG]...]  runs the packed kit here on a software adapter, as another machine would: in an
 #                                       empty environment, another directory, without cargo; results in DIR; run.sh gets ARG
-#   benches/gpu-run.sh fetch DIR        brings the results in DIR (the other machine's $OUT) to benches/record/
+#   benches/gpu-run.sh fetch DIR        copies the results in DIR (the other machine's $OUT) to benches/record/
 #
 # On the other machine, which gets the folder target/gpu-kit (under 56 MiB): `OUT=results target/gpu-kit/run.sh`, at most
 # 570 s; `--only peers` and the like take one part, `--limit` another time. The tests are built as CI builds them; what is
@@ -51,7 +51,7 @@ build() {
     rm -rf "$stage" "$kit"
     mkdir -p "$stage/lib" "$stage/repository" "$kit"
 
-    # The command tells in any case what devices there are.
+    # The command is always packed, because it lists the devices.
     executables cli bin build --locked --package gatefold-cli --release | take "$stage/bin"
     [ -x "$stage/bin/gatefold" ] || fail "cargo built no command"
     # The whole workspace, as CI builds it, then without the command's.
@@ -65,7 +65,7 @@ build() {
     git ls-files | tar -cf - -T - | tar -xf - -C "$stage/repository"
     if [ -d ../shared/data ]; then cp -r ../shared/data "$stage/data"; else echo "no ../shared/data: tests over it will not run"; fi
 
-    # The peers that need nothing built there: Python's. gatefold's own runner is the measure beside them.
+    # Of the peers only Python's, which need no build there, and gatefold's own runner to compare them with.
     git ls-files peers | grep -E '\.(py|txt)$' | tar -cf - -T - | tar -xf - -C "$stage/repository"
     if packs peers "$@"; then
         cargo build --release --locked --manifest-path peers/Cargo.toml -p peer-gatefold --target-dir target/peers-build

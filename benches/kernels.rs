@@ -1,7 +1,7 @@
 //! One-layer networks that isolate a kernel each, every result checked before it is timed.
 //!
-//! `GATEFOLD_BENCH_DEVICE` chooses the device as `--device` does; the default is `auto`. A run's own cost, upload and
-//! readback, is in every time: compare a kernel with itself.
+//! `GATEFOLD_BENCH_DEVICE` chooses the device as `--device` does; the default is `auto`. Every time includes the
+//! upload and the readback of a run, so a kernel can only be compared with itself.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(missing_docs, reason = "criterion's macros write undocumented items")]
 

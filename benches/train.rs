@@ -13,7 +13,7 @@ const VOCABULARY: u32 = 10_000;
 const STEPS: usize = 15;
 
 fn main() {
-    // cargo test runs it to see whether it starts.
+    // `cargo test` runs each benchmark once, to check that it works.
     let shapes =
         [(Cell::Lstm, 128, 32, 100), (Cell::Lstm, 256, 32, 100), (Cell::Lstm, 512, 16, 50), (Cell::Gru, 128, 32, 100)];
     let quick = !std::env::args().any(|argument| argument == "--bench");

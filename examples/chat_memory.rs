@@ -1,8 +1,8 @@
-//! What is said is remembered: each turn moves the sentiment model's state, which a file keeps from one process
+//! A conversation with memory: each text updates the sentiment model's state, which a file keeps from one process
 //! to the next.
 //!
-//! `cargo run --release --example chat_memory -- --memory talk.state "I hated the first half."`, then again with what is
-//! said next. `--fork TEXT` shows what the mood would be had something else been said last.
+//! `cargo run --release --example chat_memory -- --memory talk.state "I hated the first half."`, then again with the
+//! next text. `--fork TEXT` shows what the sentiment would be with another last text.
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 mod arguments;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 fn run((args, turns): (Arguments, Vec<String>)) -> Result<()> {
     if turns.is_empty() {
-        return Err("expected something to say, got nothing".into());
+        return Err("expected at least one text, got none".into());
     }
     let memory: PathBuf = args.get("--memory", "chat_memory.state".into())?;
     let model: PathBuf = args.get("--model", "models/sentiment/sentiment.safetensors".into())?;
@@ -32,28 +32,28 @@ fn run((args, turns): (Arguments, Vec<String>)) -> Result<()> {
     let talk = pool.open()?;
     if memory.exists() {
         pool.restore(talk, &State::load(&memory, &network)?)?;
-        println!("going on from {}", memory.display());
+        println!("continuing from {}", memory.display());
     } else {
-        println!("a new talk");
+        println!("a new conversation");
     }
-    let hear = |stream: StreamId, said: &str| -> Result<f32> {
+    let read = |stream: StreamId, said: &str| -> Result<f32> {
         let tokens = words.encode(said);
         if tokens.is_empty() {
             return Err(format!("expected words, got {said:?}").into());
         }
         let shape = if network.batch_first() { [1, tokens.len()] } else { [tokens.len(), 1] };
-        let heard = pool.advance(&[(stream, Input::tokens(&tokens, shape))])?;
-        Ok(heard.values(0).last().copied().unwrap_or(f32::NAN))
+        let output = pool.advance(&[(stream, Input::tokens(&tokens, shape))])?;
+        Ok(output.values(0).last().copied().unwrap_or(f32::NAN))
     };
     let fork: String = args.get("--fork", String::new())?;
     for (turn, said) in turns.iter().enumerate() {
         if turn + 1 == turns.len() && !fork.is_empty() {
             let other = pool.fork(talk)?;
-            println!("{:3.0} % positive, had it been: {fork}", 100.0 * hear(other, &fork)?);
+            println!("{:3.0} % positive with another last text: {fork}", 100.0 * read(other, &fork)?);
         }
-        println!("{:3.0} % positive after: {said}", 100.0 * hear(talk, said)?);
+        println!("{:3.0} % positive after: {said}", 100.0 * read(talk, said)?);
     }
     pool.snapshot(talk)?.save(&memory, &network)?;
-    println!("kept in {}", memory.display());
+    println!("state stored in {}", memory.display());
     Ok(())
 }

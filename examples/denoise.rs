@@ -1,4 +1,4 @@
-//! A recording without its noise: DTLN on any GPU.
+//! Removes noise from a recording: DTLN on any GPU.
 
 mod dtln;
 mod support;
@@ -27,7 +27,7 @@ fn run(args: &Args) -> Result<()> {
     let networks = cores(&args.model)?;
     let device = args.device()?;
     let mut stream = Stream::new(&device, &networks)?;
-    // What comes out is late by what a frame has more than its shift.
+    // The output is delayed by the length of a frame minus its shift.
     let late = FRAME - SHIFT;
     let mut padded = samples.clone();
     padded.resize((samples.len() + late).next_multiple_of(SHIFT), 0.0);

@@ -51,7 +51,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     };
     let samples = buffer(input_bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
     let frame = buffer(16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
-    // A renderer would go on with these on the GPU; here they are printed.
+    // A renderer would use these on the GPU; here they are printed.
     let answers = buffer(output_bytes, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
     let read = buffer(output_bytes, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
     let pipeline = oscillator(&device);

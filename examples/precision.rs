@@ -1,4 +1,4 @@
-//! What smaller weights and f16 arithmetic cost: the table of docs/precision.md.
+//! Errors that smaller weights and f16 arithmetic cause: the table of docs/precision.md.
 //!
 //! `cargo run --release --example precision [DEVICE]`: errors against the f64 reference of the
 //! network before rounding. f16 arithmetic and matrix units run on the device, if it can.

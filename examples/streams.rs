@@ -1,4 +1,4 @@
-//! Thousands of audio-like streams on one device: each brings a frame or a few now and then.
+//! Thousands of audio-like streams on one device: each has one or a few new frames from time to time.
 //!
 //! `cargo run --release --example streams -- --streams 1000 --seconds 5 --device auto`
 #![allow(clippy::print_stdout, reason = "an example talks")]
@@ -15,7 +15,7 @@ use gatefold::{Device, DeviceChoice, Input, Network, NetworkSpec, Session, State
 
 /// Features of a frame of 10 ms.
 const FEATURES: usize = 40;
-/// Most frames that a stream brings at once.
+/// The most new frames of a stream at once.
 const MOST: usize = 3;
 /// How often the dense batch is timed at least, and how long: a process's threads take a while to find their cores.
 const DENSE_RUNS: usize = 20;
@@ -46,7 +46,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let frames = |stream: usize, steps: usize| {
         Input::features(&noise[stream * FEATURES * MOST..][..FEATURES * steps], [steps, 1, FEATURES])
     };
-    // All at once against a dense batch of as many rows, in turns.
+    // All streams at once, in alternation with a dense batch of as many rows.
     let one_each: Vec<_> = ids.iter().enumerate().map(|(i, &id)| (id, frames(i, 1))).collect();
     let rows: Vec<f32> = (0..count).flat_map(|i| noise[i * FEATURES * MOST..][..FEATURES].to_vec()).collect();
     let dense = Input::features(&rows, [1, count, FEATURES]);
@@ -78,11 +78,11 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let of_single = percentile(of_singles, 50);
     let ratio = of_single.as_secs_f64() * count as f64 / of_pool.as_secs_f64();
     println!(
-        "a call for each stream, its state beside it: {of_single:.2?} (median); {count} of them take {ratio:.1} times as long"
+        "a call for each stream, its state in the host's memory: {of_single:.2?} (median); {count} of them take {ratio:.1} times as long"
     );
 
     ids.iter().try_for_each(|&id| pool.reset(id))?;
-    let mut heard = vec![Vec::new(); count.min(4)];
+    let mut received = vec![Vec::new(); count.min(4)];
     let (start, mut latencies, mut done) = (Instant::now(), Vec::new(), 0);
     let mut shown = Instant::now();
     while start.elapsed().as_secs_f64() < seconds || latencies.is_empty() {
@@ -93,7 +93,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
         let batch: Vec<_> = calls.iter().map(|&(i, steps)| (ids[i], frames(i, steps))).collect();
         latencies.push(timed(|| pool.advance(&batch).map(drop))?);
         for &(i, steps) in calls.iter().filter(|&&(i, _)| i < 4) {
-            heard[i].extend_from_slice(&noise[i * FEATURES * MOST..][..FEATURES * steps]);
+            received[i].extend_from_slice(&noise[i * FEATURES * MOST..][..FEATURES * steps]);
         }
         done += calls.iter().map(|&(_, steps)| steps).sum::<usize>();
         if shown.elapsed() > Duration::from_millis(200) {
@@ -114,7 +114,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let [p50, p95, p99] = [50, 95, 99].map(|percent| percentile(latencies.clone(), percent));
     println!("{done} frames in {batches} batches, {:.0} frames/s", done as f64 / elapsed.as_secs_f64());
     println!("latency of a batch: p50 {p50:.2?}, p95 {p95:.2?}, p99 {p99:.2?}");
-    check(&pool, &network, &ids, &heard)?;
+    check(&pool, &network, &ids, &received)?;
     let (session, pool) = (session.counters(), pool.counters());
     println!(
         "{} dispatches, {} MB to the device, {} MB back, {} plans, {:.0} % of the rows filled up",
@@ -140,12 +140,12 @@ fn network(hidden: usize) -> Result<Network> {
     Ok(Network::random(NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }, 1)?)
 }
 
-/// Some streams must be where the CPU alone gets with all that they heard.
-fn check(pool: &StreamPool, network: &Network, ids: &[StreamId], heard: &[Vec<f32>]) -> Result<()> {
+/// The states of some streams must be those that the CPU computes from all their input.
+fn check(pool: &StreamPool, network: &Network, ids: &[StreamId], received: &[Vec<f32>]) -> Result<()> {
     let alone = Session::new(&Device::cpu(), network)?;
     let mut worst = 0.0f32;
-    for (id, heard) in ids.iter().zip(heard).filter(|(_, heard)| !heard.is_empty()) {
-        let exact = alone.run(Input::features(heard, [heard.len() / FEATURES, 1, FEATURES]), None)?.state;
+    for (id, received) in ids.iter().zip(received).filter(|(_, received)| !received.is_empty()) {
+        let exact = alone.run(Input::features(received, [received.len() / FEATURES, 1, FEATURES]), None)?.state;
         let got = pool.snapshot(*id)?;
         let pairs = got.layers[0].h.iter().zip(&exact.layers[0].h);
         worst = pairs.map(|(a, b)| (a - b).abs()).fold(worst, f32::max);

@@ -1,4 +1,4 @@
-//! Where somebody speaks in a recording: Silero VAD on any GPU.
+//! Finds the speech in a recording: Silero VAD on any GPU.
 
 mod silero;
 mod support;

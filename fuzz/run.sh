@@ -9,7 +9,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
 target="${CARGO_TARGET_DIR:-../target}/fuzz"
-# With the target named, build scripts are spared the flags.
+# With an explicit --target, the flags do not apply to build scripts.
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --release --quiet --target-dir "$target" --target "$host"
 
@@ -30,7 +30,7 @@ for name in keras onnx safetensors; do
     count=$(find "$seeds/$name" -type f | wc -l)
     [ "$count" -gt 0 ] || { echo "fuzz: no seeds for $name" >&2; exit 1; }
     echo "fuzz: $name for $seconds s from $count seeds"
-    # 512 MiB is far beyond what files of 128 KiB justify.
+    # 512 MiB is far more than reading a file of 128 KiB needs.
     if ! "$target/$host/release/$name" "$seeds/$name" -max_total_time="$seconds" -max_len=131072 \
         -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=10 -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$PWD/" >"$seeds/log" 2>&1; then

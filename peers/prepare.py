@@ -125,7 +125,7 @@ ONNX_GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn": [0]}
 
 
 def onnx_model(shape, layers):
-    """The same network in ONNX, one node per layer; sizes fixed, as engines like it."""
+    """The same network in ONNX, one node per layer; with fixed sizes, which engines optimize best."""
     constants, nodes = {}, []
     attributes = {"hidden_size": shape.hidden}
     attributes |= {"linear_before_reset": 1} if shape.cell == "gru" else {}
@@ -188,7 +188,7 @@ def write(folder, shape, damage=False):
         expected[f"expected_{name}"] = found
         moved[name] = float(np.abs(found - exact).max())
     for array in expected.values():
-        array[-1, -1, -1] += 0.01 * damage  # one number: the control that every peer must call wrong
+        array[-1, -1, -1] += 0.01 * damage  # one number: the negative control, which every peer must report as wrong
     names = [f"{name}_l{number}{way}" for number in range(shape.layers) for way in WAYS[: shape.directions] for name in NAMES]
     arrays = (array for layer in layers for weights in layer for array in weights)
     save_file(dict(zip(names, arrays)), folder / "weights.safetensors")

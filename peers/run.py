@@ -139,7 +139,7 @@ def build(chosen, gatefold):
 
 
 class Limits(NamedTuple):
-    """What a call may take; `threads` is None for as many as the engine likes, on any core."""
+    """Limits of a call; `threads` is None if the engine may use any number of threads on any core."""
 
     budget: int
     timeout: int
@@ -187,7 +187,7 @@ def time_of_others():
 
 
 def undisturbed(peer, case, limits):
-    """The answer of a call beside which other processes took next to nothing, or of the last of many, and what they took."""
+    """The answer of a call during which other processes used little CPU time, or of the last try, and their share."""
     for _ in range(TRIES):
         start, others = time.monotonic(), time_of_others()
         answer = call(peer, case, limits)
@@ -205,7 +205,7 @@ def is_right(answer, peer):
 
 
 def controls(chosen, case, limits):
-    """Every peer that runs must call the damaged case wrong; gives the reasons of those that do not run."""
+    """Checks that every peer that runs reports the damaged case as wrong; gives the reasons of those that do not run."""
     absent = {}
     for peer in chosen:
         answer = call(peer, case, limits)
@@ -213,7 +213,7 @@ def controls(chosen, case, limits):
             absent[peer.name] = answer["failed"]
             print(f"{peer.name}: not run: {answer['failed']}", file=sys.stderr, flush=True)
         elif is_right(answer, peer) or answer["times_us"]:
-            sys.exit(f"{peer.name} calls the damaged case right: its check is no check")
+            sys.exit(f"{peer.name}: expected the damaged case to be reported as wrong, got right")
     return absent
 
 
@@ -296,7 +296,7 @@ def against_the_best(record, chosen, place):
 
 
 def against_the_goals(record, chosen):
-    """What the project wants on this adapter, beside what was measured."""
+    """The project's goals on this adapter, and what was measured."""
     goals = SOFTWARE if "software renderer" in record["adapter"] else GPU
     lines = []
     for text, results in record["results"].items():
@@ -398,7 +398,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="how often each peer is called per shape")
     parser.add_argument("--budget", type=int, help="ms per call")
     parser.add_argument("--timeout", type=int, default=120, help="s per call")
-    parser.add_argument("--patience", type=float, default=math.inf, help="minutes in which disturbed calls are repeated")
+    parser.add_argument("--retry-minutes", type=float, default=math.inf, help="minutes in which disturbed calls are repeated")
     parser.add_argument("--no-build", action="store_true", help="take what is built")
     parser.add_argument("--gatefold", type=pathlib.Path, default=ROOT, help="the checkout whose gatefold is built and measured")
     parser.add_argument("--label", default="", help="the record is named DATE-peers-LABEL")
@@ -425,7 +425,7 @@ def main():
     written = [prepare.write(cases / str(shape), shape) for shape in shapes]
     prepare.write(cases / "control", prepare.CONTROL, damage=True)
 
-    limits = Limits(budget, arguments.timeout, arguments.threads, time.monotonic() + 60 * arguments.patience)
+    limits = Limits(budget, arguments.timeout, arguments.threads, time.monotonic() + 60 * arguments.retry_minutes)
     started = machine(limits)
     absent = controls(chosen, cases / "control", limits._replace(budget=0))
     main_peer = OURS[places[0], "f32"]

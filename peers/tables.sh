@@ -9,7 +9,7 @@ lavapipe() { # LABEL SHAPE...
     local label=$1
     shift
     eval "$(./lavapipe25.sh)"
-    table --on gpu --adapter software --label "$label" --rounds 3 --budget 800 --patience 4 \
+    table --on gpu --adapter software --label "$label" --rounds 3 --budget 800 --retry-minutes 4 \
         --peers gatefold gatefold-f16 burn-wgpu onnxruntime-webgpu --shapes "$@"
 }
 
@@ -33,7 +33,7 @@ for name in "${names[@]}"; do
         batch) lavapipe batch 64,4,25 128,4,25 128,16,25 128,32,25 256,16,25 ;;
         cells) lavapipe cells gru:128,1,25 gru:256,1,25 gru:128,16,25 rnn:128,1,25 bi:128,1,25 2x128,1,25 ;;
         cpu)
-            table --on cpu --threads 1 --label engines --rounds 2 --budget 250 --patience 4 \
+            table --on cpu --threads 1 --label engines --rounds 2 --budget 250 --retry-minutes 4 \
                 --peers gatefold-cpu onnxruntime-cpu openvino pytorch-cpu rten candle tract \
                 --shapes 64,1,100 128,1,100 256,1,100 512,1,100 1024,1,100 256,32,50 gru:512,16,50 gru:256,1,100 rnn:256,1,100 bi:256,1,100
             ;;

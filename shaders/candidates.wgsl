@@ -1,5 +1,5 @@
-// The most probable tokens of every row with their log-probabilities, best first; of equals the lowest
-// token. One workgroup per row. Twin: src/reference/candidates.rs.
+// The most probable tokens of every row with their log-probabilities, best first; of equally probable
+// tokens the lowest. One workgroup per row. Reference: src/reference/candidates.rs.
 
 override FEATURES: u32;          // V
 override COUNT: u32;             // M, at most V

@@ -1,5 +1,5 @@
 // activation((x - mean) * scale + offset), with a mean, a scale and an offset for each channel:
-// batch normalization, and activations on their own. Twin: src/reference/channelwise.rs.
+// batch normalization, and activations on their own. Reference: src/reference/channelwise.rs.
 
 override FEATURES: u32;  // N
 override ACTIVATION: u32 = 0u;

@@ -1,7 +1,7 @@
-// The next token of every row that still goes on: the most probable (of equals the lowest), or one drawn.
-// It is left where the next step's embedding reads it. One workgroup per row. Twin: src/reference/choose.rs.
+// The next token of every row that has not ended: the most probable (the lowest of equals), or a sampled one.
+// It is written to where the next step's embedding reads it. One workgroup per row. Reference: src/reference/choose.rs.
 //
-// A draw is integers alone, so that equal logits give equal tokens on every device: each token's distance
+// Sampling uses integers alone, so that equal logits give equal tokens on every device: each token's distance
 // from the best in units of 2^-20 halvings, its weight 2^(31 - distance) in 32 bits, sums in 64.
 
 override FEATURES: u32;          // V

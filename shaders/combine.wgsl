@@ -1,5 +1,5 @@
 // output[r] = (output[r] op x[r]) * scale over a block of columns: joins of branches, merged
-// directions, and rows that move in time. Twin: src/reference/combine.rs.
+// directions, and rows that move in time. Reference: src/reference/combine.rs.
 
 override COLUMNS: u32;             // width of the block
 override IN_STRIDE: u32;           // width of a row of x

@@ -1,6 +1,6 @@
-// The reading side of a convolution over time, in front of linear.wgsl: row (t, b) of the matrix
+// The input side of a convolution over time, in front of linear.wgsl: row (t, b) of the matrix
 // is what output t of batch row b sees, [K, I], 0 outside the sequence.
-// Twin: src/reference/conv1d.rs.
+// Reference: src/reference/conv1d.rs.
 
 override CHANNELS: u32;         // I; IN_FEATURES is K*I
 override STRIDE: u32 = 1u;      // timesteps between two outputs

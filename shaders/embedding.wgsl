@@ -1,4 +1,4 @@
-// Row gather: output[r] = table[tokens[r]]. Twin: src/reference/embedding.rs.
+// Row gather: output[r] = table[tokens[r]]. Reference: src/reference/embedding.rs.
 
 override NUM_EMBEDDINGS: u32;  // V
 override EMBEDDING_DIM: u32;   // E
@@ -20,7 +20,7 @@ fn embedding(
     if row >= params.rows {
         return;
     }
-    // The host refuses ids outside the table; the minimum keeps a caller's own buffer harmless.
+    // The host refuses ids outside the table; the minimum keeps reads within bounds if the ids are in a caller's buffer.
     let token = min(tokens[params.input_row + row], NUM_EMBEDDINGS - 1u);
     output[params.output_row * EMBEDDING_DIM + index] = table[token * EMBEDDING_DIM + index % EMBEDDING_DIM];
 }

@@ -1,5 +1,5 @@
 // (x - mean) / sqrt(var + eps) * weight + bias over every row, with the row's own mean and
-// variance (Ba, Kiros & Hinton 2016). Twin: src/reference/layer_norm.rs. One workgroup per row.
+// variance (Ba, Kiros & Hinton 2016). Reference: src/reference/layer_norm.rs. One workgroup per row.
 
 override FEATURES: u32;  // N
 override EPS: f32;

@@ -1,6 +1,6 @@
-// Tiled matrix product: output = activation(x w + bias). Twin: src/reference/linear.rs.
+// Tiled matrix product: output = activation(x w + bias). Reference: src/reference/linear.rs.
 // Serves the hoisted input projection W x + b of all timesteps, dense layers and, with another
-// reading side (`read_x`, in common/rows.wgsl or conv1d.wgsl), convolutions.
+// input side (`read_x`, in common/rows.wgsl or conv1d.wgsl), convolutions.
 //
 // A workgroup of 8 x 8 invocations makes a tile of 32 x 32 outputs, 4 x 4 in each invocation,
 // and walks over K in slices of 16 that it keeps in workgroup memory.

@@ -1,4 +1,4 @@
-// Matrix product on matrix units: output = activation(x w + bias). Twin: src/reference/linear.rs,
+// Matrix product on matrix units: output = activation(x w + bias). Reference: src/reference/linear.rs,
 // of factors rounded to f16. As linear.wgsl, with common/matrix.wgsl for the tile.
 
 @compute @workgroup_size(GROUP)

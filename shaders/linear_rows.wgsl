@@ -1,4 +1,4 @@
-// Matrix product for few rows: output = activation(x w + bias). Twin: src/reference/linear.rs.
+// Matrix product for few rows: output = activation(x w + bias). Reference: src/reference/linear.rs.
 // As linear.wgsl, but an invocation computes 16 rows of 4 columns: all invocations of a workgroup
 // need the same numbers of x at the same time, and a weight is read once for 16 rows. Software
 // adapters, which read anything but the same address lane by lane, run it several times as fast.

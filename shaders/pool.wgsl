@@ -1,4 +1,4 @@
-// The largest or mean value of windows of time, or of all time. Twin: src/reference/pool.rs.
+// The largest or mean value of windows of time, or of all time. Reference: src/reference/pool.rs.
 
 override FEATURES: u32;            // N
 override KERNEL: u32 = 0u;         // timesteps of a window, 0 for all time

@@ -1,8 +1,8 @@
-// How many workgroups run at the same time: each counts itself and then stays for a while. What
-// the first of them finds counted before it leaves is the answer.
+// Measures how many workgroups run at the same time: each increments a counter and then waits. The
+// result is the count that the first of them reads before it ends.
 
 override GROUP: u32 = 64u;       // as many invocations as a workgroup may have
-override MAX_LOOKS: u32 = 1u;     // looks before a workgroup leaves
+override MAX_LOOKS: u32 = 1u;     // reads of the counter before a workgroup ends
 
 @group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>; // arrived, and found by the first
 

@@ -1,5 +1,5 @@
 // Rows of states to and from the slots of a pool: gathered, to[r] = from[slots[r]], or scattered,
-// to[slots[r]] = from[r]. A row without a slot reads 0 and writes nothing. Twin: src/reference/slots.rs.
+// to[slots[r]] = from[r]. A row without a slot reads 0 and writes nothing. Reference: src/reference/slots.rs.
 
 override WIDTH: u32;               // numbers of one row
 override SCATTER: u32 = 0u;        // 1 where the pool is written, 0 where it is read
@@ -30,7 +30,7 @@ fn slots_move(
             output[slot * WIDTH + column] = source[(params.input_row + row) * WIDTH + column];
         }
     } else {
-        // Never out of bounds, whatever is chosen.
+        // The index is never out of bounds, in either case.
         let read = source[select(slot, 0u, slot == NO_SLOT) * WIDTH + column];
         output[(params.output_row + row) * WIDTH + column] = select(read, 0.0, slot == NO_SLOT);
     }

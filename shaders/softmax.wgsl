@@ -1,4 +1,4 @@
-// Softmax of every row, its maximum taken off first. Twin: src/reference/softmax.rs.
+// Softmax of every row, its maximum taken off first. Reference: src/reference/softmax.rs.
 // One workgroup per row.
 
 override FEATURES: u32;  // N

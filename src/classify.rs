@@ -9,7 +9,7 @@ use crate::network::Network;
 use crate::session::Session;
 use crate::text::TextVectorizer;
 
-/// Rows in one run; more adds memory, not speed.
+/// Rows in one run; more rows need more memory and are not faster.
 const MAX_BATCH: usize = 256;
 
 /// A network that reads text and answers with one of its labels.
@@ -59,7 +59,7 @@ impl Classifier {
         Ok(Self { session: Session::new(device, network)?, vectorizer: TextVectorizer::new(text)?, labels })
     }
 
-    /// The session underneath.
+    /// The session that runs the network.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
@@ -77,7 +77,7 @@ impl Classifier {
         self.vectorizer.encode(text)
     }
 
-    /// Classifies every text; answers stand in the texts' order.
+    /// Classifies every text; the answers are in the order of the texts.
     ///
     /// # Errors
     /// [`Error::EmptyText`] for a text without a word, before anything runs, and everything
@@ -86,7 +86,7 @@ impl Classifier {
         self.classify_with_progress(texts, |_| {})
     }
 
-    /// As [`Classifier::classify`]; `done` hears how many texts each run has answered.
+    /// As [`Classifier::classify`]; `done` is called after each run with the number of texts that it has classified.
     ///
     /// # Errors
     /// As [`Classifier::classify`].

@@ -39,17 +39,17 @@ impl Tolerance {
     }
 }
 
-/// What f32 can do is judged by the f32 reference: a device's largest error on a tensor may be so many times that of
-/// the f32 reference on the same tensor.
+/// The f32 reference shows the error of f32 arithmetic: a device's largest error on a tensor may be this many times that
+/// of the f32 reference on the same tensor.
 pub const REFERENCE_TIMES: f64 = 8.0;
 
 /// As [`REFERENCE_TIMES`], for the mean errors.
 pub const REFERENCE_TIMES_MEAN: f64 = 4.0;
 
-/// An f32 reference that is off by more than this share of a tensor's largest number says nothing about a device.
+/// An f32 reference that is off by more than this share of a tensor's largest number is not used to judge a device.
 pub const REFERENCE_SHARE: f64 = 1e-3;
 
-/// How far numbers are from what was expected.
+/// The differences between numbers and their expected values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// Largest difference; NaN if any number is NaN.
@@ -81,7 +81,7 @@ pub fn compare(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Compariso
         #[expect(clippy::float_cmp, reason = "equal infinities have no difference")]
         let error = if got == expected { 0.0 } else { (got - expected).abs() };
         let allowed = tolerance.atol + tolerance.rtol * expected.abs();
-        // An infinite expectation would allow anything.
+        // With an infinite expected value the tolerance would be infinite.
         let used = if error == 0.0 {
             0.0
         } else if allowed.is_finite() {

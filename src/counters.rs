@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Counters {
     /// Runs, the recorded ones included.
     pub runs: u64,
-    /// Of the runs, those of a GPU's session that went to the CPU ([`Session::prefers_cpu`](crate::Session::prefers_cpu)).
+    /// Of the runs, those of a GPU's session that were done on the CPU ([`Session::prefers_cpu`](crate::Session::prefers_cpu)).
     pub runs_on_cpu: u64,
-    /// Timesteps × batch rows, those that fill up included.
+    /// Timesteps × batch rows, padding rows included.
     pub steps: u64,
     /// Dispatches on the device; 0 on the CPU.
     pub dispatches: u64,
@@ -18,7 +18,7 @@ pub struct Counters {
     pub bytes_to_device: u64,
     /// Bytes of output and states read back.
     pub bytes_from_device: u64,
-    /// Plans made ready; stands still once every size has been there.
+    /// Plans that were prepared; no more are prepared for sizes that have been run before.
     pub plans: u64,
     /// Runs of the strategy `resident` that timed out and were repeated one step at a time.
     pub fall_backs: u64,

@@ -12,7 +12,7 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 //!
-//! # What to hold
+//! # Main types
 //!
 //! - [`Network`]: layers and weights, read from a safetensors, Keras or ONNX file ([`Network::load`]).
 //! - [`Device`]: a GPU, one that the application owns ([`Device::from_wgpu`]), or this CPU.
@@ -21,11 +21,11 @@
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
 //!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
 //! - [`generate`]: tokens after a prompt, greedy, drawn or by beam search, on top of a pool.
-//! - [`verify()`]: the device's numbers against the f64 reference, stage by stage.
+//! - [`verify()`]: compares the device with the f64 reference, stage by stage.
 //!
 //! # How it is built
 //!
-//! Data goes one way:
+//! Data flows in one direction:
 //!
 //! ```text
 //! file ── formats ──► Network ── plan ──► Plan ──► gpu        wgpu: pipelines, buffers, readback
@@ -37,28 +37,28 @@
 //! | --- | --- |
 //! | `shaders/` | WGSL, one file per layer's kernel; those of recurrences are put together from `cells/` (what a step computes), `rungs/` (how steps are run) and `weights/` (how weights are stored); sizes and switches are `override` constants |
 //! | `base` | errors, numbers, [`files`], memory; uses no other folder |
-//! | `data` | inputs, states, what an engine is asked for and hands back |
-//! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s it comes down to |
+//! | `data` | inputs, states, requests to an engine and its results |
+//! | [`network`] | what a network is: layers, options, weights, validation; the [`network::Stage`]s that it is lowered to |
 //! | [`formats`] | files to networks and back |
 //! | `plan` | network, sizes and limits to buffers and dispatches, with reasons ([`Plan`]); the table of kernels; packed weights |
 //! | `host` | runs stages one after the other, for the reference and the CPU device |
-//! | `adapter`, `device` | what devices are called and which one to take; devices, opened |
-//! | `gpu` | the only place that uses wgpu; runs what the plan says |
+//! | `adapter`, `device` | names of devices and the choice of one; opened devices |
+//! | `gpu` | the only module that uses wgpu; it carries out the plan |
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
-//! | `reference` | the plain twin of every kernel in f32 and f64, stems as in `shaders/`; what is right |
+//! | `reference` | the plain CPU version of every kernel in f32 and f64, which specifies it; file stems as in `shaders/` |
 //! | [`compare`] | one comparator, one table of tolerances |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
-//! | [`tuning`] | strategies measured on an adapter (`tune`), and kept (`measured`) |
-//! | [`unstable`] | the one door to the insides of `plan` and `reference`, which any release may change |
+//! | [`tuning`] | measuring of strategies on an adapter (`tune`), and the stored results (`measured`) |
+//! | [`unstable`] | the public access to the internals of `plan` and `reference`, which any release may change |
 //!
 //! A recurrent level becomes one tiled matrix product for W·x + b of all timesteps (`linear.wgsl`,
 //! cut into chunks of time where it would exceed a budget), then the timesteps, which fuse the gate
 //! products and the cell update: one dispatch for each (`rungs/step.wgsl`, `tile.wgsl`; two with a
 //! projection, or where a GRU resets its state before the product), one for many
 //! (`sequence.wgsl`), one for all across workgroups (`resident.wgsl`), or stacked levels along the
-//! diagonal. The [`Strategy`] is the plan's choice. Options are pipeline constants: what is
-//! off costs nothing. All dispatches of a run are recorded into few submissions, each short enough
+//! diagonal. The [`Strategy`] is the plan's choice. Options are pipeline constants: an option
+//! that is off costs nothing. All dispatches of a run are recorded into few submissions, each short enough
 //! for an operating system's watchdog.
 //!
 //! # Shapes
@@ -69,15 +69,15 @@
 //!
 //! # Processes that fork
 //!
-//! A forked child (Python's multiprocessing, servers that fork their workers) goes on with networks and with sessions on
-//! the CPU device, also where other threads of its parent were running them: it starts threads of its own and gives the
+//! A forked child (Python's multiprocessing, servers that fork their workers) can continue to use networks and sessions on
+//! the CPU device, even if other threads of its parent were running them: it starts threads of its own and gives the
 //! same bits. A GPU belongs to the process that opened it, and a [queue](streams::StreamQueue) to the one that made it:
-//! in a child a run is an [`Error::DeviceLost`] and a request an [`Error::QueueClosed`]; open and make them there. A
-//! [`StreamPool`] goes on unless another thread of the parent was in a call of it at the fork.
+//! in a child a run returns [`Error::DeviceLost`] and a request [`Error::QueueClosed`], so a child opens its own. A
+//! [`StreamPool`] can be used in a child unless another thread of the parent was in a call of it at the fork.
 //!
 //! # Features
 //!
-//! - `gpu` (default): GPUs through wgpu. Without it only the CPU device is there.
+//! - `gpu` (default): GPUs through wgpu. Without it there is only the CPU device.
 //! - `keras`: reads `.keras`, `.weights.h5` and the legacy `.h5`.
 //! - `onnx`: reads `.onnx`.
 //! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
@@ -110,7 +110,7 @@ mod tune;
 pub mod unstable;
 mod verify;
 
-/// Choices that were measured: which strategy is fastest for a network on this very adapter.
+/// Choices that were measured: which strategy is fastest for a network on this adapter.
 pub mod tuning {
     pub use crate::measured::{Tuned, Tuning};
     pub use crate::tune::tune;

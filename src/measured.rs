@@ -35,7 +35,7 @@ pub struct Tuned {
     pub steps: usize,
     /// B
     pub batch: usize,
-    /// In which numbers products are taken.
+    /// The arithmetic of products.
     #[serde(default)]
     pub arithmetic: Arithmetic,
     /// How every recurrence is run.
@@ -50,14 +50,14 @@ pub struct Tuned {
     pub held: Option<bool>,
     /// Median time of a run, microseconds.
     pub microseconds: f64,
-    /// The same for what the plan would have chosen.
+    /// The same for the plan's own choice.
     pub untuned_microseconds: f64,
-    /// The same on the CPU device, timed in turns with the others.
+    /// The same on the CPU device, timed in alternation with the others.
     pub cpu_microseconds: f64,
 }
 
 impl Tuned {
-    /// Why this is better run on the CPU; `None` if it is not.
+    /// Why this is run on the CPU; `None` if the CPU is not faster.
     #[must_use]
     pub fn prefers_cpu(&self) -> Option<String> {
         let Self { microseconds, cpu_microseconds, .. } = *self;
@@ -67,7 +67,7 @@ impl Tuned {
 }
 
 impl Tuning {
-    /// Nothing measured yet on this device.
+    /// A table without results for this device.
     #[must_use]
     pub fn new(info: &DeviceInfo) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Tuning {
         Ok(tuning)
     }
 
-    /// Writes it to `path`, whole or not at all, in place of what is there. [`Tuning::update`] adds to it.
+    /// Writes it to `path`, completely or not at all. An existing file is replaced. [`Tuning::update`] adds to it.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.

@@ -1,4 +1,4 @@
-//! What a user holds: a network on a device, ready to run.
+//! Sessions: a network on a device, ready to run.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use crate::gpu;
 use crate::network::{Axis, Network};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
 
-/// A network whose weights lie on a device. `Send + Sync`; runs of several threads take turns.
+/// A network whose weights are on a device. It is `Send + Sync`; runs of several threads are done one after the other.
 #[derive(Debug)]
 pub struct Session {
     device: Device,
@@ -119,7 +119,7 @@ impl Session {
                 Fallback::new(),
             ),
         };
-        // The CPU has nothing to cut up, and one arithmetic.
+        // The CPU has no chunk size or strategy, and only one arithmetic.
         let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
         Ok(Self { device: device.clone(), network, arithmetic, engine, meter })
     }
@@ -130,7 +130,7 @@ impl Session {
         &self.network
     }
 
-    /// In which numbers it multiplies.
+    /// The arithmetic of its products.
     #[must_use]
     pub fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
@@ -156,14 +156,14 @@ impl Session {
     ///
     /// # Errors
     /// An input or a state of the wrong shape, a token outside the table, sizes beyond the
-    /// adapter's limits, a lost device. The session stays usable, but for a lost device.
+    /// adapter's limits, a lost device. The session stays usable, unless the device is lost.
     pub fn run(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
         self.run_request(input, state, RunRequest::default())
     }
 
     /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, for
-    /// networks of embeddings, recurrent layers, dense layers and softmax, nothing is allocated once a run of
-    /// the size has been there: for audio threads and the like. `batch_first` with several rows and steps
+    /// networks of embeddings, recurrent layers, dense layers and softmax, nothing is allocated after the first
+    /// run of a size, so that it can be used in audio threads. `batch_first` with several rows and steps
     /// takes memory for the other order.
     ///
     /// # Errors
@@ -247,7 +247,7 @@ impl Session {
         self.gpu().ok_or_else(|| self.no_gpu())
     }
 
-    /// The error of what the CPU cannot do.
+    /// The error for a request that the CPU device does not support.
     pub(crate) fn no_gpu(&self) -> Error {
         Error::Unsupported { place: self.device.info().to_string(), what: "a run in a GPU's command encoder".into() }
     }
@@ -319,8 +319,8 @@ impl Session {
         self.meter.run(input.steps, input.batch, 0);
     }
 
-    /// A run on the CPU device from and into slots of `state`: row r goes on in its batch row `slots[r]`, no two
-    /// in the same. Gives the output. An error leaves the state as it was; `None` on a GPU.
+    /// A run on the CPU device from and into slots of `state`: row r continues in its batch row `slots[r]`, and no two
+    /// rows use the same. Gives the output. An error leaves the state as it was; `None` on a GPU.
     pub(crate) fn advance_on_cpu(
         &self,
         input: &Checked<'_>,

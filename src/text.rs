@@ -1,4 +1,4 @@
-//! Text to token ids, as Keras' `TextVectorization` does it with its defaults.
+//! Converts text to token ids, as Keras' `TextVectorization` does with its defaults.
 //!
 //! ASCII letters become lower case (others stay), ASCII punctuation is dropped, the rest is
 //! split at ASCII white space. Id 0 is padding and never given out, id 1 stands for every

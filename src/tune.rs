@@ -13,7 +13,7 @@ use crate::verify::RandomInput;
 /// Candidates this many times slower than the best after one run are not timed again.
 const HOPELESS: f64 = 3.0;
 
-/// What is worth trying.
+/// The candidates to measure.
 fn candidates(base: PlanOptions) -> Vec<PlanOptions> {
     let mut all = vec![base];
     let splits = [None, Some(1), Some(4), Some(16)];
@@ -70,8 +70,8 @@ fn median(numbers: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Times every way to run `network` with T `steps` and B `batch` on `device`, products taken in `arithmetic`, `runs` times
-/// each in turns with each other and with the CPU device, and says which is fastest. `None` for a network without a
+/// Times every way to run `network` with T `steps` and B `batch` on `device`, with products in `arithmetic`, `runs`
+/// times each in alternation with each other and with the CPU device, and returns the fastest. `None` for a network without a
 /// recurrence, and on the CPU.
 ///
 /// # Errors
@@ -89,12 +89,12 @@ pub fn tune(
     }
     let input = RandomInput::new(network, steps, batch, 1)?;
     let mut field: Vec<Candidate> = Vec::new();
-    // What no candidate can do is an error, and not a lack of candidates.
+    // If no candidate can run, the reason is an error.
     Session::with_options(&device.untuned(), network, PlanOptions::default().arithmetic(arithmetic))?;
     for options in candidates(PlanOptions::default().arithmetic(arithmetic)) {
         let session = match Session::with_options(&device.untuned(), network, options) {
             Ok(session) => session,
-            // What cannot run here is no candidate.
+            // A way that cannot run here is not a candidate.
             Err(Error::Unsupported { .. }) => continue,
             Err(error) => return Err(error),
         };

@@ -1,8 +1,8 @@
 //! Internals of gatefold, for its own command, tests and benchmarks, and for inspection. **Any release may
-//! change or remove anything here**, also one that changes nothing else: version numbers make no promise about this
+//! change or remove anything here**, also one that changes nothing else: version numbers guarantee nothing about this
 //! module. Everything outside it follows semantic versioning.
 
-/// What a device is given to do: the parts of a [`Plan`](crate::Plan), the table of kernels, packed weights.
+/// The parts of a [`Plan`](crate::Plan), the table of kernels, and packed weights.
 ///
 /// ```
 /// use gatefold::network::{LayerSpec, RecurrentSpec};
@@ -28,8 +28,8 @@ pub mod plan {
     };
 }
 
-/// The plain twin of every kernel, in f32 and f64: what is right. Stems as in `shaders/`. [`verify()`](crate::verify())
-/// compares a device with it.
+/// The reference: a plain CPU version of every kernel, in f32 and f64, which specifies it. File stems are as in `shaders/`.
+/// [`verify()`](crate::verify()) compares a device with it.
 pub mod reference {
     pub use crate::host::{Forward, Gradients, Reference};
     pub use crate::reference::*;

@@ -1,4 +1,4 @@
-//! A device's numbers against the f64 reference, stage by stage.
+//! Compares a device with the f64 reference, stage by stage.
 
 use std::sync::Arc;
 
@@ -37,24 +37,24 @@ pub struct Check {
     pub shape: Vec<usize>,
     /// The difference from the f64 reference.
     pub comparison: Comparison,
-    /// What was allowed.
+    /// The allowed difference.
     pub tolerance: Tolerance,
-    /// The difference of the f32 reference from the f64 reference: what f32 can do there.
+    /// The difference of the f32 reference from the f64 reference: the error of f32 arithmetic there.
     pub reference: Comparison,
     /// Largest number of the f64 reference.
     pub largest: f64,
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// What came of a comparison.
+/// The verdict of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
     /// Every number is within tolerance.
     WithinTolerance,
     /// Some are not, but no further off than f32 arithmetic is there: at most [`REFERENCE_TIMES`] the largest and
-    /// [`REFERENCE_TIMES_MEAN`] the mean error of the f32 reference. So it is where weights or sums are large.
+    /// [`REFERENCE_TIMES_MEAN`] the mean error of the f32 reference. This happens where weights or sums are large.
     AsF32,
     /// The numbers are wrong.
     Failed,
@@ -62,7 +62,7 @@ pub enum Verdict {
 
 impl Check {
     /// Compares `got` and the f32 reference's `single` with the f64 reference's `exact`. `by_reference` says whether
-    /// `got` was summed in f32, so that the f32 reference may speak for it.
+    /// `got` was summed in f32, so that it may be judged by the f32 reference.
     fn new(
         label: String,
         shape: Vec<usize>,
@@ -88,7 +88,7 @@ impl Check {
         check
     }
 
-    /// Whether the f32 reference is close enough to the f64 reference to say what f32 can do.
+    /// Whether the f32 reference is close enough to the f64 reference to judge a device by it.
     #[must_use]
     pub fn f32_can(&self) -> bool {
         self.largest.is_finite() && self.reference.max_error <= REFERENCE_SHARE * self.largest
@@ -135,7 +135,7 @@ impl Verification {
 pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: Option<&State>) -> Result<Verification> {
     let checked = Checked::new(reference, input, state)?;
     let (steps, batch) = (checked.steps, checked.batch);
-    // What a device rounds on purpose is rounded in the reference too, and not taken for an error.
+    // What a device rounds on purpose is rounded in the reference too, so that it does not count as an error.
     let roundings = session.plan(steps, batch)?.map(|plan| plan.roundings()).unwrap_or_default();
     // Weights in f64 and in f32.
     room(|| "weights of the reference".into(), reference.parameters(), size_of::<f64>() + size_of::<f32>())?;
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(wrong.verdict, Verdict::Failed);
     }
 
-    /// Where f32 itself goes astray it cannot speak for a device.
+    /// If the f32 reference itself is inaccurate, a device is not judged by it.
     #[test]
     fn a_reference_that_is_far_off_excuses_nothing() {
         let exact = [1.0, -0.5];

@@ -1,4 +1,4 @@
-//! The documents for contributors against the repository: links and paths that exist, and the table of shader parts.
+//! Checks the documents against the repository: links and paths exist, and the table of shader parts is right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 #[path = "support/repository.rs"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CPU device's batteries on NEON, from an x86-64 Debian, in QEMU. Right or wrong, never fast.
+# Runs the CPU device's randomized tests on NEON, from an x86-64 Debian, in QEMU. It checks results, not speed.
 #   tests/neon.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -127,19 +127,19 @@ pub struct TrainArgs {
     /// Share of each label's examples that is held out for validation, where no column says it
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, conflicts_with = "split")]
     pub valid: f64,
-    /// Most words of the vocabulary, padding and the unknown word included
+    /// Maximum size of the vocabulary, including padding and the unknown word
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub vocabulary: usize,
-    /// Most times that all examples are read
+    /// Maximum number of epochs (passes over the training examples)
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,
-    /// Examples of a batch
+    /// Examples per batch
     #[arg(long, value_name = "B", default_value_t = 64)]
     pub batch: usize,
     /// Learning rate [default: the optimizer's]
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
-    /// Largest norm of all gradients together; larger ones are scaled down to it
+    /// Maximum norm of all gradients together; a larger norm is scaled down to it
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_norm: Option<f64>,
     /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
@@ -148,13 +148,13 @@ pub struct TrainArgs {
     /// Epochs without a smaller validation loss after which training ends
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<usize>,
-    /// Whose initial weights, Adam and biases
+    /// Framework whose initial weights, constants of Adam and number of biases are used
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
     /// Seed of the initial weights, of dropout and of the examples' order
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where the trained model goes
+    /// File for the trained model
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Replace the file if it exists
@@ -162,7 +162,7 @@ pub struct TrainArgs {
     pub force: bool,
 }
 
-/// Whose initial weights, constants of Adam and number of biases.
+/// The framework whose initial weights, constants of Adam and number of biases are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
     #[default]

@@ -25,7 +25,7 @@ pub fn run(args: &ConvertArgs) -> Result<Report> {
     let network = rounded.as_ref().unwrap_or(&read);
     let content = network.to_bytes()?;
     if Network::from_bytes(&content)? != *network {
-        return Err(format!("{output}: would read back as another network, so it is not written").into());
+        return Err(format!("{output}: the file would read back as another network, so it was not written").into());
     }
     if args.force {
         files::write(&args.output, &content)?;

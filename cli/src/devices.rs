@@ -79,7 +79,7 @@ fn why(choice: &DeviceChoice, kind: DeviceKind, adapters: &[AdapterReport]) -> S
         DeviceChoice::Auto => {
             format!("the best of {}: discrete before integrated, other backends before gl", count(gpus, "GPU adapter"))
         }
-        _ => "that was the choice".into(),
+        _ => "as requested".into(),
     }
 }
 

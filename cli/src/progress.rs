@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use gatefold::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Work that is done sooner shows no bar.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// The bar appears after this time, so that short work shows none.
+const SHOW_AFTER: Duration = Duration::from_millis(400);
 
-/// Shown if the work takes long and stderr is a terminal; erased at the end.
+/// A progress bar that is shown if the work takes long and stderr is a terminal, and erased at the end.
 pub struct Progress {
     total: u64,
     done: u64,
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For `total` pieces of work.
+    /// Progress of `total` pieces of work.
     pub fn new(total: usize) -> Self {
         Self { total: total as u64, done: 0, start: Instant::now(), bar: None }
     }
@@ -25,7 +25,7 @@ impl Progress {
     /// Counts `pieces` more as done and shows `what`.
     pub fn advance(&mut self, pieces: usize, what: &str) {
         self.done += pieces as u64;
-        if self.bar.is_none() && self.start.elapsed() < PATIENCE {
+        if self.bar.is_none() && self.start.elapsed() < SHOW_AFTER {
             return;
         }
         let (total, start) = (self.total, self.start);

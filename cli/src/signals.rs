@@ -15,7 +15,7 @@ pub fn start() {
     let wait = move || {
         for signal in &mut signals {
             gatefold::files::remove_unfinished();
-            // So that the parent process sees which signal it was.
+            // The default action ends the process, so that its parent sees the signal.
             if signal_hook::low_level::emulate_default_handler(signal).is_err() {
                 std::process::exit(128 + signal);
             }

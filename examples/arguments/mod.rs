@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// Any error: its text is one line that says what was expected and what came.
+/// Any error: its text is one line that says what was expected and what was found.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Options with a value.
@@ -43,7 +43,7 @@ impl Arguments {
 /// Ends an example; an error is one line on stderr and exit code 2.
 pub fn finish(name: &str, result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // Where stderr itself is closed there is nobody left to tell.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(std::io::stderr(), "{name}: {error}");
     ExitCode::from(2)
 }

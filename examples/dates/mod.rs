@@ -5,14 +5,14 @@ use std::path::Path;
 
 use gatefold::{BeamOptions, Device, GenerateOptions, Input, Network, Sequence, Session, StreamId, StreamPool};
 
-/// Any error: its text is one line that says what was expected and what came.
+/// Any error: its text is one line that says what was expected and what was found.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The token that begins and ends a date.
 const END: u32 = 0;
 /// An ISO date and the token that ends it, and one to spare.
 const MOST: usize = 12;
-/// Dates translated side by side.
+/// Dates translated at once.
 pub const BATCH: usize = 100;
 /// Beams of each, at most; every beam is a stream.
 const MOST_BEAMS: usize = 64;
@@ -49,7 +49,7 @@ impl Translator {
         Self::new(device, &encoder, &decoder, source, target)
     }
 
-    /// The same from what has been read.
+    /// The same from networks that have been read.
     pub fn new(
         device: &Device,
         encoder: &Network,

@@ -1,7 +1,7 @@
 //! DTLN, noise suppression in real time (Westhausen & Meyer, Interspeech 2020).
 //!
 //! A frame of 512 samples moves on by 128. Core 1 makes a mask for the magnitudes of its
-//! spectrum; core 2 takes the samples that come back and gives others, which are overlapped and
+//! spectrum; core 2 maps the samples that result to others, which are overlapped and
 //! added. Both cores carry their state from frame to frame.
 
 use std::path::Path;
@@ -95,9 +95,9 @@ fn pointwise(name: &str, in_channels: usize, out_channels: usize) -> LayerSpec {
 pub struct Stream {
     sessions: [Session; 2],
     states: [Option<State>; 2],
-    /// The last samples heard.
-    heard: Vec<f32>,
-    /// What is still to be added to.
+    /// The last input samples.
+    recent: Vec<f32>,
+    /// The output samples to which later frames are added.
     spoken: Vec<f32>,
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn ComplexToReal<f32>>,
@@ -109,7 +109,7 @@ impl Stream {
         Ok(Self {
             sessions: [Session::new(device, first)?, Session::new(device, second)?],
             states: [None, None],
-            heard: vec![0.0; FRAME],
+            recent: vec![0.0; FRAME],
             spoken: vec![0.0; FRAME],
             forward: planner.plan_fft_forward(FRAME),
             inverse: planner.plan_fft_inverse(FRAME),
@@ -119,13 +119,13 @@ impl Stream {
     /// The next samples without their noise, 384 samples late; as many as given, in whole blocks
     /// of [`SHIFT`].
     ///
-    /// Neither core hears what comes out, so any number of frames may go through one after the
-    /// other in a single run of each: the same numbers as frame by frame.
+    /// Neither core reads the output, so any number of consecutive frames can be computed
+    /// in a single run of each core. The numbers are the same as frame by frame.
     pub fn denoise(&mut self, samples: &[f32]) -> Result<Vec<f32>> {
         let (mut magnitudes, mut spectra) = (Vec::new(), Vec::new());
         for block in samples.chunks_exact(SHIFT) {
-            self.heard.drain(..SHIFT);
-            self.heard.extend_from_slice(block);
+            self.recent.drain(..SHIFT);
+            self.recent.extend_from_slice(block);
             let spectrum = self.spectrum()?;
             magnitudes.extend(spectrum.iter().map(|bin| bin.norm()));
             spectra.push(spectrum);
@@ -163,7 +163,7 @@ impl Stream {
 
     fn spectrum(&self) -> Result<Vec<Complex<f32>>> {
         let mut spectrum = self.forward.make_output_vec();
-        self.forward.process(&mut self.heard.clone(), &mut spectrum).map_err(|error| transform(&error))?;
+        self.forward.process(&mut self.recent.clone(), &mut spectrum).map_err(|error| transform(&error))?;
         Ok(spectrum)
     }
 

@@ -1,7 +1,7 @@
 //! Silero VAD v6, 16 kHz: the probability of speech in every 32 ms of a recording.
 //!
-//! Two networks do all of it. The front end looks at each chunk for itself, so that chunks are batch
-//! rows; the recurrent network then reads what it found as one sequence.
+//! Two networks compute it. The front end reads each chunk by itself, so that chunks are batch
+//! rows; the recurrent network then reads the resulting features as one sequence.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,7 +78,7 @@ impl Silero {
 fn windows(samples: &[f32], first: usize, rows: usize) -> Vec<f32> {
     let mut windows = Vec::with_capacity(WINDOW * rows);
     for step in 0..WINDOW {
-        // The mirror stands on the last sample, which is not repeated.
+        // The padding is mirrored at the last sample, which is not repeated.
         let step = step.min(2 * (CONTEXT + CHUNK - 1) - step);
         for row in first..first + rows {
             let sample = (row * CHUNK + step).checked_sub(CONTEXT).and_then(|at| samples.get(at));

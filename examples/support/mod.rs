@@ -1,4 +1,4 @@
-//! What the examples share: arguments, recordings, and how they end.
+//! Code that the examples share: arguments, recordings, and exit codes.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use gatefold::{Device, DeviceChoice};
 use hound::{SampleFormat, WavReader, WavSpec};
 
-/// Any error: its text is one line that says what was expected and what came.
+/// Any error: its text is one line that says what was expected and what was found.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Samples per second that both models are trained on.
@@ -67,7 +67,7 @@ pub fn finish(name: &str, usage: &str, args: Result<Option<Args>>, run: impl Fn(
     });
     let Err(error) = result else { return ExitCode::SUCCESS };
     let line: Vec<String> = error.to_string().split_whitespace().map(Into::into).collect();
-    // Where stderr itself is closed there is nobody left to tell.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(std::io::stderr(), "{name}: {}", line.join(" "));
     ExitCode::from(2)
 }

@@ -1,4 +1,4 @@
-"""What the Python peers share: the case folder in, one line of JSON out (../README.md)."""
+"""Code that the Python peers share: it reads the case folder and prints one line of JSON (../README.md)."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def measure(version, device, prepare):
         return output, (time.perf_counter() - start) * 1e6
 
     output, first = timed()
-    # Weights are rounded before they are compared: an engine answers for its arithmetic only.
+    # The expected output is that of the rounded weights, so that only an engine's arithmetic is checked.
     expected = data["expected" if PRECISION == "f32" else f"expected_{PRECISION}"]
     if output.size != expected.size:
         sys.exit(f"expected {expected.size} numbers, got {output.size}")

@@ -1,4 +1,4 @@
-// A GRU whose reset gate acts on the recurrent product. Twin: src/reference/gru_step.rs.
+// A GRU whose reset gate acts on the recurrent product. Reference: src/reference/gru_step.rs.
 //
 //   r = σ(Wr x + Ur h + br)  z = σ(Wz x + Uz h + bz)
 //   n = tanh(Wn x + bn + r∘(Un h + dn))  h' = (1 - z)∘n + z∘h

@@ -1,4 +1,4 @@
-// The backward pass of a timestep of a GRU whose reset gate acts on the recurrent product. Twin:
+// The backward pass of a timestep of a GRU whose reset gate acts on the recurrent product. Reference:
 // src/reference/gru_step_backward.rs, which names the formulas. `sums` is W x + b, `of_state` is U h + d; both become their
 // gradients. `kept` is h before every step.
 

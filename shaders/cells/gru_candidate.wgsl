@@ -1,4 +1,4 @@
-// Second half of a GRU whose reset gate acts on the hidden state. Twin: src/reference/gru_step.rs.
+// Second half of a GRU whose reset gate acts on the hidden state. Reference: src/reference/gru_step.rs.
 //
 //   n = tanh(Wn x + bn + Un (r∘h))  h' = (1 - z)∘n + z∘h
 

@@ -1,5 +1,5 @@
 // First half of a GRU whose reset gate acts on the hidden state: r and z of all units, which the
-// candidate's product needs. Twin: src/reference/gru_step.rs.
+// candidate's product needs. Reference: src/reference/gru_step.rs.
 //
 //   r = σ(Wr x + Ur h + br)  z = σ(Wz x + Uz h + bz)
 

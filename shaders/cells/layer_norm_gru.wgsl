@@ -1,4 +1,4 @@
-// A GRU that normalizes its sums over a row. Twin: src/reference/normalized.rs.
+// A GRU that normalizes its sums over a row. Reference: src/reference/normalized.rs.
 //
 //   (r, z, n) = LN(W x + U h):  n' = tanh(σ(r)∘n)
 //   (r, z, n), (s, y, m) = LN(W x), LN(U h), with r + s, z + y:  n' = tanh(n + σ(r + s)∘m)
@@ -26,7 +26,7 @@ fn kept_sum(lane: u32, row: u32, unit: u32) -> Gates {
     return vec3(cell[at], cell[at + 1u], cell[at + 2u]);
 }
 
-// Keeps the sums alone.
+// Stores only the sums.
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
     let at = 3u * cell_index(lane, row, unit);
     cell[at] = sum.x;

@@ -1,4 +1,4 @@
-// An LSTM that normalizes its sums over a row. Twin: src/reference/normalized.rs.
+// An LSTM that normalizes its sums over a row. Reference: src/reference/normalized.rs.
 //
 //   (i, f, g, o) = LN(W x + U h)  or  LN(W x) + LN(U h)
 //   c' = σ(f)∘c + σ(i)∘tanh(g)    h' = σ(o)∘tanh(c')
@@ -43,7 +43,7 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     return 0.0;
 }
 
-// c of a unit, not normalized yet, in place; a masked row's stands still.
+// c of a unit, not normalized yet, in place; that of a masked row does not change.
 fn updated_c(lane: u32, row: u32, unit: u32, sums: GateSums, masked: bool) -> f32 {
     let gates = sums.input + sums.state;
     let at = cell_index(lane, row, unit);

@@ -1,4 +1,4 @@
-// An LSTM: four gates and the cell update. Twin: src/reference/lstm_step.rs.
+// An LSTM: four gates and the cell update. Reference: src/reference/lstm_step.rs.
 //
 //   i = σ(Wi x + Ui h + bi + pi∘c)  f = σ(Wf x + Uf h + bf + pf∘c)  (coupled: f = 1 - i)
 //   g = tanh(Wg x + Ug h + bg)      c' = f∘c + i∘g

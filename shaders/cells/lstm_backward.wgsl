@@ -1,4 +1,4 @@
-// The backward pass of an LSTM's timestep. Twin: src/reference/lstm_step_backward.rs, which names the formulas.
+// The backward pass of an LSTM's timestep. Reference: src/reference/lstm_step_backward.rs, which names the formulas.
 // `kept` is c between the timesteps, [LANES, T + 1, B, H]; the second part of `carry` is the gradient of c.
 
 override PEEPHOLE: u32 = 0u;

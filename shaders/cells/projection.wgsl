@@ -1,5 +1,5 @@
-// Second half of an LSTM with a projection: h = Whr h' (Sak, Senior & Beaufays 2014). Its twin is
-// the projection in src/reference/recurrent.rs.
+// Second half of an LSTM with a projection: h = Whr h' (Sak, Senior & Beaufays 2014). Reference: the
+// projection in src/reference/recurrent.rs.
 
 alias Gates = f32;
 alias Product = Real;

@@ -1,4 +1,4 @@
-// A plain RNN: h' = tanh(W x + U h + b). Twin: src/reference/rnn_step.rs.
+// A plain RNN: h' = tanh(W x + U h + b). Reference: src/reference/rnn_step.rs.
 
 alias Gates = f32;
 alias Product = Real;

@@ -1,4 +1,4 @@
-// The backward pass of a plain RNN's timestep. Twin: src/reference/rnn_step_backward.rs.
+// The backward pass of a plain RNN's timestep. Reference: src/reference/rnn_step_backward.rs.
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
 override GATE: u32 = 2u;

@@ -1,4 +1,4 @@
-// Twin: src/reference/activations.rs. The numbers stand in src/plan/constants.rs.
+// Reference: src/reference/activations.rs. The numbers are those of src/plan/constants.rs.
 // The built-in tanh is never used: WGSL leaves it indeterminate at large |x| (NaN on Metal).
 
 const LINEAR: u32 = 0u;

@@ -1,4 +1,4 @@
-// Derivatives of the elementwise functions that most layers use. Twin: src/reference/derivatives.rs.
+// Derivatives of the elementwise functions that most layers use. Reference: src/reference/derivatives.rs.
 
 fn slope_of_tanh(x: f32) -> f32 {
     let y = guarded_tanh(x);

@@ -1,4 +1,4 @@
-// The end of a step that h ping-pongs through memory for: the cell, and where its h goes.
+// The end of a step whose h alternates between two halves of a buffer: the cell update, and where its h is written.
 
 // `below` and `sum` are the bare sums over the level below and over the state.
 fn finish(lane: u32, row: u32, step: u32, time: u32, unit: u32, below: Gates, sum: Gates) {

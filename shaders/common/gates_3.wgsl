@@ -1,4 +1,4 @@
-// The three gates (r, z, n) of a unit, which lie together: one load brings all, and neighbouring invocations read
+// The three gates (r, z, n) of a unit, which lie together: one load reads all, and neighbouring invocations read
 // neighbours.
 
 alias Gates = vec3<f32>;

@@ -1,4 +1,4 @@
-// The four gates (i, f, g, o) of a unit, which lie together: one load brings all, and neighbouring invocations read
+// The four gates (i, f, g, o) of a unit, which lie together: one load reads all, and neighbouring invocations read
 // neighbours.
 
 alias Gates = vec4<f32>;

@@ -1,5 +1,5 @@
-// What a row of logits says, read by one workgroup. Who uses it declares `x` (the logits' bits),
-// FEATURES and WORKGROUP, a power of two. Twin: src/reference/logits.rs.
+// Functions of a row of logits that one workgroup reads. A kernel that uses them declares `x` (the logits' bits),
+// FEATURES and WORKGROUP, a power of two. Reference: src/reference/logits.rs.
 
 const NO_INDEX: u32 = 0xffffffffu;
 
@@ -15,12 +15,12 @@ fn logit(at: u32) -> f32 {
     return bitcast<f32>(x[at]);
 }
 
-// By its bits: drivers may take it for granted that no float is NaN or infinite.
+// Decided by the bits: drivers may assume that no float is NaN or infinite.
 fn finite(at: u32) -> bool {
     return (x[at] & 0x7f800000u) != 0x7f800000u;
 }
 
-// Larger first, and of equals the lowest index.
+// The larger comes first; of equal ones the lowest index.
 fn before(a: Place, b: Place) -> bool {
     return a.value > b.value || (a.value == b.value && a.index < b.index);
 }

@@ -1,8 +1,8 @@
-// A tile of a matrix product on matrix units, for kernels that bring the factors.
+// A tile of a matrix product on matrix units, for kernels that load the factors.
 //
 // A workgroup makes BLOCKS blocks of SIDE rows by STRIPS strips of SIDE columns, a subgroup one
-// strip of all blocks. The size of a subgroup is not known before it runs: a workgroup has room
-// for STRIPS of the largest. Where they are smaller, those beyond only bring factors.
+// strip of all blocks. The size of a subgroup is not known before it runs: a workgroup has as many
+// invocations as STRIPS of the largest need. If subgroups are smaller, the surplus ones only load factors.
 
 override STRIPS: u32 = 4u;
 override BLOCKS: u32 = 4u;           // 1, 2 or 4
@@ -60,7 +60,7 @@ fn add_product(subgroup: u32) {
     }
 }
 
-// Brings the sums of one block to workgroup memory.
+// Stores the sums of one block in workgroup memory.
 fn spread_sums(block: u32, subgroup: u32) {
     if subgroup < STRIPS {
         let at = subgroup * SIDE;

@@ -1,5 +1,5 @@
-// What follows the sums of a layer-normalized cell: mean and variance over a row, then the cell (Ba, Kiros & Hinton 2016).
-// Twin: src/reference/normalized.rs. One workgroup takes a row; an invocation takes the same units in every loop.
+// The steps after the sums of a layer-normalized cell: mean and variance over a row, then the cell (Ba, Kiros & Hinton 2016).
+// Reference: src/reference/normalized.rs. One workgroup takes a row; an invocation takes the same units in every loop.
 
 var<workgroup> of_row: array<vec2<f32>, PARTIALS>;
 

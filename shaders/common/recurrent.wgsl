@@ -1,8 +1,8 @@
 // What all recurrent kernels share: lanes, the state, masks, where a step's h goes.
 //
 // A lane is a chain of timesteps: a direction of a level, or, stacked, one level of several, each
-// a step behind the one below it. A cell (cells/) says what a step computes, a rung (rungs/) how
-// the steps are run, a format (weights/) how the weights are stored.
+// a step behind the one below it. A cell (cells/) defines what a step computes, a kernel
+// variant (rungs/) how the steps are run, a format (weights/) how the weights are stored.
 
 override WIDTH: u32;                 // units: H, or P in a projection
 override STATE: u32;                 // width of h: H, or P with a projection
@@ -103,7 +103,7 @@ fn output_index(lane: u32, row: u32, time: u32, unit: u32) -> u32 {
     return at * OUTPUT_STRIDE + OUTPUT_FIRST + lane * params.output_lane + unit;
 }
 
-// The output of a masked step, whose state stands still at `before`.
+// The output of a masked step, whose state stays `before`.
 fn masked_output(lane: u32, row: u32, time: u32, before: f32) -> f32 {
     var kept = last_only(lane);
     if MASKED == PREVIOUS {

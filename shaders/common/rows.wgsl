@@ -1,4 +1,4 @@
-// The reading side of a dense layer: row r of x is row r of the matrix.
+// The input side of a dense layer: row r of x is row r of the matrix.
 
 fn read_x(row: u32, k: u32) -> f32 {
     let inside = row < params.rows && k < IN_FEATURES;

@@ -3,12 +3,12 @@
 //
 // Every h is stored there once, coded so that no h is 0; consumers spin until what they need is
 // no longer 0. The value itself is the message, so no order between memory operations is needed.
-// WebGPU does not promise that workgroups run concurrently. So the looks of every invocation are
-// bounded: if one times out, all stop waiting, and the host, which reads `exchange[TIMED_OUT]` and
+// WebGPU does not guarantee that workgroups run concurrently. So the number of reads of every invocation
+// is bounded: if one times out, all stop waiting, and the host, which reads `exchange[TIMED_OUT]` and
 // `exchange[FINISHED]`, repeats the run one step at a time.
 
 override ROWS: u32 = 1u;      // B
-override SPINS: u32 = 1u;     // looks at four numbers after which an invocation times out, of the whole dispatch
+override SPINS: u32 = 1u;     // reads of four numbers in the whole dispatch after which an invocation times out
 override STATE_QUADS: u32 = (STATE + 3u) / 4u;
 override STATES: u32 = ROWS * ((STATE + 3u) / 4u);
 override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
@@ -46,8 +46,8 @@ fn places(k: u32) -> vec4<u32> {
 // What was sent to four places.
 //
 // The loads stand inside the loop and nowhere else: compilers (Mesa's) merge a load before the loop with the one in
-// it, and then no round of the loop reads again. The result of a look leaves the loop in `words` alone: software
-// adapters go on with the loop for other invocations, and a look of that time would be taken for this one's.
+// it, and then no round of the loop reads again. The result of a read leaves the loop only in `words`: software
+// adapters continue the loop for other invocations, and a later read would be used for this one.
 fn received(at: vec4<u32>) -> vec4<f32> {
     var words = vec4<u32>(ABSENT);
     loop {

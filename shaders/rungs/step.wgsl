@@ -1,7 +1,7 @@
 // One dispatch per timestep, all lanes in it: the products and the update of the cell, with
-// nothing in between written to memory. h ping-pongs between the halves of its buffer.
+// nothing in between written to memory. h alternates between the halves of its buffer.
 //
-// A workgroup takes UNITS units of one row, whose state it brings to workgroup memory first.
+// A workgroup takes UNITS units of one row, whose state it first copies to workgroup memory.
 
 const SLICE: u32 = 256u;      // quads of the state in workgroup memory at a time
 var<workgroup> slice: array<vec4<f32>, SLICE>;

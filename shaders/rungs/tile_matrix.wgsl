@@ -1,6 +1,6 @@
 // One dispatch per timestep, as tile.wgsl, on matrix units: h and U rounded to f16 for the
 // product alone. The columns of a tile are units with their gates together, as U lies in memory.
-// Twin: the cell's, of factors rounded to f16.
+// Reference: that of the cell, with factors rounded to f16.
 
 fn bring_state(index: u32, lane: u32, row0: u32, step: u32, k0: u32) {
     for (var i = index; i < ROWS * SLICE; i += GROUP) {

@@ -2,14 +2,16 @@
 //
 // Mesa computes eight invocations as one vector. What they load from storage or workgroup memory it fetches number by
 // number, a branch before each; private memory at an index that the compiler knows is one vector. So at each step an
-// invocation fetches one quad of h in eight, the others of its subgroup have it from there, and the sums fetch nothing.
+// invocation fetches one quad of h in eight, the others of its subgroup get it from there, and the sums load
+// nothing from memory.
 
 const BLOCK: u32 = 8u;      // quads of k that a subgroup fetches at once: its invocations
 
 var<private> held: array<array<array<Product, 4>, BLOCK>, BLOCKS>;    // 0 past the last quad
 var<private> fetched: array<vec4<f32>, BLOCKS>;                       // this invocation's quads of h(t-1)
 
-// The loops that fetch count from a number that no compiler knows: unrolled, their branches would take it seconds.
+// The loops that fetch start at a number that compilers do not know: if they were unrolled, compiling their branches
+// would take seconds.
 fn hold(base: u32, unit: u32, first: u32) {
     for (var i = params.first; i < params.first + STATE_QUADS; i++) {
         let quad = i - params.first;

@@ -1,4 +1,4 @@
-// Categorical cross-entropy of every row of logits, and its gradient by them. Twin: src/reference/loss.rs.
+// Categorical cross-entropy of every row of logits, and its gradient by them. Reference: src/reference/loss.rs.
 // One workgroup per row.
 
 override FEATURES: u32;           // C

@@ -1,4 +1,4 @@
-// Losses that are means over the numbers of a row, and their gradients. Twin: src/reference/loss.rs.
+// Losses that are means over the numbers of a row, and their gradients. Reference: src/reference/loss.rs.
 // One workgroup per row.
 
 override FEATURES: u32;           // N

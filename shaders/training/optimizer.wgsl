@@ -1,4 +1,4 @@
-// One step of an optimizer over all parameters. Twin: src/reference/optimizer.rs, which names the formulas.
+// One step of an optimizer over all parameters. Reference: src/reference/optimizer.rs, which names the formulas.
 
 override RULE: u32 = 0u;              // SGD, ADAM, RMSPROP or ADAGRAD
 override KERAS: u32 = 0u;             // 1 for Keras' formula where it differs from PyTorch's

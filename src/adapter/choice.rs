@@ -1,4 +1,4 @@
-//! Which device to take.
+//! The choice of a device.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{DeviceInfo, DeviceKind};
 use crate::base::error::{Error, Result};
 
-/// Which device to take.
+/// Which device to use.
 ///
 /// As text (the command's `--device`): `auto`, `cpu`, `gpu`, `software`, a backend (`vulkan`,
 /// `metal`, `dx12`, `gl`), a part of an adapter's name, or `backend:name`.
@@ -21,9 +21,9 @@ pub enum DeviceChoice {
     Cpu,
     /// The best real GPU, or an error.
     Gpu,
-    /// A software adapter: right, but slower than [`DeviceChoice::Cpu`].
+    /// A software adapter: its results are right, but it is slower than [`DeviceChoice::Cpu`].
     Software,
-    /// An adapter, of any kind, that answers to this backend and this part of its name.
+    /// An adapter of any kind that has this backend and whose name contains this text.
     Adapter {
         /// As [`DeviceInfo::backend`].
         backend: Option<String>,
@@ -79,7 +79,7 @@ impl Display for DeviceChoice {
     }
 }
 
-/// Where a choice leads.
+/// What a choice selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Selected {
     Cpu,
@@ -97,7 +97,7 @@ impl DeviceChoice {
         }
     }
 
-    /// Picks among the adapters that are there.
+    /// Selects one of the adapters that are present.
     pub(crate) fn select(&self, adapters: &[DeviceInfo]) -> Result<Selected> {
         let fits = |info: &DeviceInfo| match self {
             Self::Auto | Self::Gpu => info.kind.is_gpu(),
@@ -118,7 +118,7 @@ impl DeviceChoice {
                         .is_none_or(|request| info.name.to_ascii_lowercase().contains(&request.to_ascii_lowercase()))
             }
         };
-        // GL is the slowest road to a GPU that another backend reaches too.
+        // For a GPU that several backends support, GL is the slowest.
         let best = adapters
             .iter()
             .enumerate()

@@ -1,13 +1,13 @@
-//! What a device is, and what it is opened with.
+//! The description of a device, and the options for opening one.
 
 use std::fmt::{self, Display, Formatter};
 
-/// What a device is opened with beyond what every run may use.
+/// Options for opening a device, in addition to the features that every run may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceOptions {
-    /// Turns on matrix units, which wgpu calls experimental, where the adapter has some: for
-    /// [`Arithmetic::Matrix`](crate::plan::Arithmetic::Matrix). Where it has none the device opens without.
+    /// Turns on matrix units, which wgpu calls experimental, if the adapter has some. They are for
+    /// [`Arithmetic::Matrix`](crate::plan::Arithmetic::Matrix). If it has none, the device is opened without them.
     pub matrix_units: bool,
 }
 
@@ -20,7 +20,7 @@ impl DeviceOptions {
     }
 }
 
-/// What a device is.
+/// The description of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
@@ -44,7 +44,7 @@ pub enum DeviceKind {
     Integrated,
     /// A GPU of a virtual machine.
     Virtual,
-    /// A GPU whose driver does not say more.
+    /// A GPU whose kind the driver does not report.
     Other,
     /// This CPU through gatefold's own code.
     Cpu,

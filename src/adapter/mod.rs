@@ -1,4 +1,4 @@
-//! What a device is called, of which kind it is, and which one a choice leads to. Opens nothing.
+//! Names and kinds of devices, and the device that a choice selects. No device is opened here.
 
 pub(crate) mod choice;
 mod info;

@@ -1,4 +1,4 @@
-//! The one error type: every variant names what was expected and what came.
+//! The one error type: every variant names what was expected and what was found.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ const MOST: usize = 1000;
 /// Result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with the facts needed to mend it. Its text is one line, fit for a terminal whatever a file calls its
-/// tensors: see [`printable`].
+/// What went wrong, with the facts needed to correct it. Its text is one line that a terminal can show, even if names from
+/// files contain control characters: see [`printable`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,7 +20,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A file or text is not what its format demands.
@@ -29,7 +29,7 @@ pub enum Error {
         what: String,
         /// What the format demands there.
         expected: String,
-        /// What stands there.
+        /// What was found there.
         got: String,
     },
     /// A tensor that the network description asks for is not in the file.
@@ -79,7 +79,7 @@ pub enum Error {
         /// What was given.
         got: String,
     },
-    /// Something that exists in the field and that gatefold does not do.
+    /// A feature of other frameworks that gatefold does not support.
     Unsupported {
         /// Layer, tensor or file.
         place: String,
@@ -90,7 +90,7 @@ pub enum Error {
     Option {
         /// Which option.
         option: String,
-        /// What would do.
+        /// What is allowed.
         expected: String,
         /// What was given.
         got: String,
@@ -113,7 +113,7 @@ pub enum Error {
         /// What it is.
         got: String,
     },
-    /// More requests wait than a queue has room for; try again later.
+    /// The queue is full; try again later.
     QueueFull {
         /// How many may wait.
         capacity: usize,
@@ -140,7 +140,7 @@ pub enum Error {
         /// Number of classes.
         classes: usize,
     },
-    /// Training came to losses or gradients that are not finite, several steps in a row.
+    /// The losses or gradients of several training steps in a row were not finite.
     Diverged {
         /// The last of these steps, from 1.
         step: u64,
@@ -151,25 +151,25 @@ pub enum Error {
     EmptyText {
         /// Position in the caller's list, from 1.
         index: usize,
-        /// What was there.
+        /// What was found.
         got: String,
     },
     /// A size is beyond what the adapter or the address space allows.
     TooLarge {
         /// The buffer or dispatch.
         what: String,
-        /// What it would take.
+        /// What would be needed.
         needed: u64,
         /// What is allowed.
         limit: u64,
-        /// Who sets the limit.
+        /// The name of the limit.
         limit_name: String,
     },
     /// No adapter matches the request.
     NoAdapter {
         /// The request.
         wanted: String,
-        /// The adapters that are there.
+        /// The adapters that are present.
         present: Vec<String>,
     },
     /// The graphics driver refused or failed.
@@ -178,14 +178,14 @@ pub enum Error {
         device: String,
         /// What was being done.
         what: String,
-        /// The driver's or wgpu's word.
+        /// The error message of the driver or of wgpu.
         reason: String,
     },
-    /// The device is gone; make a new one and load the network again.
+    /// The device was lost; open a new one and load the network again.
     DeviceLost {
         /// The device.
         device: String,
-        /// The driver's word.
+        /// The driver's error message.
         reason: String,
     },
 }

@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all, also where several threads, processes or containers write them at once.
+//! Files are written completely or not at all, also if several threads, processes or containers write them at once.
 //!
-//! The content goes to a temporary file in the same folder, which takes the name when everything is on the disk. Its
-//! own name is random and it is created exclusively, so that two writers never share one.
+//! The content is written to a temporary file in the same folder, which is renamed when everything is on the disk. Its
+//! temporary name is random and it is created exclusively, so that two writers never share one.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,10 +18,10 @@ const MOST_LINKS: usize = 40;
 /// Random names that are tried.
 const MOST_NAMES: usize = 100;
 
-/// Writes `bytes` to `path`. What is there is replaced in one step: a reader sees all of the old content or all of the
-/// new, and an error leaves the old.
+/// Writes `bytes` to `path`. An existing file is replaced in one step: a reader sees all of the old content or all of the
+/// new content, and an error leaves the old content.
 ///
-/// The permissions of a file that is there are kept, and a symbolic link is followed: the file that it points at is
+/// The permissions of an existing file are kept, and a symbolic link is followed: the file that it points at is
 /// written. A device or a pipe is written directly.
 ///
 /// # Errors
@@ -37,8 +37,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// As [`write()`], but an error if anything has the name, be it a symbolic link that points nowhere; also if another
-/// writer takes the name meanwhile.
+/// As [`write()`], but it is an error if the name exists, even as a symbolic link that points nowhere, or if another
+/// writer creates it meanwhile.
 ///
 /// # Errors
 /// [`Error::Io`] with `path`, of the kind [`ErrorKind::AlreadyExists`] if the name is taken.
@@ -49,7 +49,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// An error if anything has the name `path`, be it a symbolic link that points nowhere.
+/// An error if the name `path` exists, even as a symbolic link that points nowhere.
 fn vacant(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(_) => Err(ErrorKind::AlreadyExists.into()),
@@ -58,13 +58,13 @@ fn vacant(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The content of a file. Where there is no memory for it, that is an error, too.
+/// The content of a file. It is an error if there is not enough memory for it.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     asking(|| fs::read(path)).map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// Finds out whether [`write()`] can write `path`, without changing what is there: for work whose result is kept at its
-/// end.
+/// Finds out whether [`write()`] can write `path`, without changing an existing file: for long work whose result is written
+/// at the end.
 ///
 /// # Errors
 /// [`Error::Io`] with `path`.
@@ -78,11 +78,11 @@ pub fn check(path: &Path) -> Result<()> {
     checked.map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// Where the bytes for a path go.
+/// What the bytes for a path are written to.
 enum WriteTarget {
-    /// Into the device or pipe that is there.
+    /// The existing device or pipe.
     Direct,
-    /// Into a regular file of this name, which is no link.
+    /// A regular file of this name, which is no link.
     File(PathBuf),
 }
 
@@ -99,7 +99,7 @@ fn place(path: &Path) -> io::Result<WriteTarget> {
         }
         match fs::read_link(&target) {
             Ok(link) => target = folder(&target).join(link),
-            // Not a link, or nothing there: other errors are found when the file is written.
+            // Not a link, or it does not exist: other errors are found when the file is written.
             Err(_) => return Ok(WriteTarget::File(target)),
         }
     }
@@ -135,7 +135,7 @@ pub fn remove_unfinished() {
         let mut listed = lock(listed);
         listed.closed = true;
         for path in listed.paths.drain(..) {
-            // Nothing is left to be done about one that stays.
+            // If a file cannot be removed, nothing more can be done.
             let _ = fs::remove_file(path);
         }
     }
@@ -149,12 +149,12 @@ struct Temporary {
 }
 
 impl Temporary {
-    /// In the folder of `target`, with the permissions of what is there.
+    /// Creates it in the folder of `target`, with the permissions of an existing target.
     fn beside(target: &Path) -> io::Result<Self> {
         let there = fs::metadata(target).ok();
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        // Not readable to others before it has the permissions of the file whose place it takes.
+        // Other users cannot read it before it has the permissions of the file that it replaces.
         #[cfg(unix)]
         if there.is_some() {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -171,7 +171,7 @@ impl Temporary {
     fn create(folder: &Path, options: &OpenOptions) -> io::Result<(File, PathBuf)> {
         let mut last = ErrorKind::AlreadyExists.into();
         for _ in 0..MOST_NAMES {
-            // Each state has keys of its own, from the system's random numbers.
+            // Each hasher state has its own random keys from the system.
             let name = format!(".gatefold-{:016x}.partial", RandomState::new().hash_one(0));
             let path = folder.join(name);
             // The list is locked meanwhile: otherwise a file could be made after the last look at the list.
@@ -193,7 +193,7 @@ impl Temporary {
         Err(last)
     }
 
-    /// Writes `bytes` down to the disk.
+    /// Writes `bytes` and waits until they are on the disk.
     fn fill(mut self, bytes: &[u8]) -> io::Result<Self> {
         self.file.write_all(bytes)?;
         match self.file.sync_all() {
@@ -203,7 +203,7 @@ impl Temporary {
         }
     }
 
-    /// Takes the name `target`, whatever has it.
+    /// Renames the file to `target` and replaces an existing one.
     fn replace(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         self.kept = true;
@@ -211,7 +211,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Takes the name `target`, which must be free.
+    /// Renames the file to `target`, which must not exist.
     fn take_free_name(self, target: &Path) -> io::Result<()> {
         match fs::hard_link(&self.path, target) {
             Ok(()) => {
@@ -228,7 +228,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.kept {
-            // Where this fails, the error that led here matters more.
+            // If this fails too, the first error is the more important one.
             let _ = fs::remove_file(&self.path);
         }
         if let Some(listed) = LISTED.get() {
@@ -237,8 +237,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Gives `file` the owner and the mode of the file that it will replace, as far as the system allows. What is not allowed
-/// leaves it narrower, never wider.
+/// Gives `file` the owner and the mode of the file that it will replace, as far as the system allows. If something is
+/// not allowed, the permissions become narrower, never wider.
 #[cfg(unix)]
 fn keep_permissions(file: &File, there: &fs::Metadata) {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -255,7 +255,7 @@ fn keep_permissions(file: &File, there: &fs::Metadata) {
     let _ = file.set_permissions(fs::Permissions::from_mode(mode));
 }
 
-/// Makes a new name as durable as the content, where the system can.
+/// Writes the new directory entry to the disk, if the system can do that.
 fn sync_folder(path: &Path) {
     #[cfg(unix)]
     if let Ok(folder) = File::open(folder(path)) {
@@ -265,16 +265,16 @@ fn sync_folder(path: &Path) {
     let _ = path;
 }
 
-/// The right to read, change and write a file, held by one process and one thread at a time. It stops no one from reading
-/// or writing that does not ask for it.
+/// The right to read, change and write a file, held by one process and one thread at a time. It does not
+/// prevent code that does not ask for the lock from reading or writing.
 pub(crate) struct Turn {
     file: Option<File>,
     path: PathBuf,
 }
 
 impl Turn {
-    /// Waits until no other holds it. It is kept in the lock of a file beside `path`, which is removed afterwards. Where
-    /// locks do not work, as on some network file systems, the log says so and nothing is waited for.
+    /// Waits until no other thread or process holds it. It is the lock of a file beside `path`, which is removed afterwards. Where
+    /// locks do not work, as on some network file systems, a message is logged and the call does not wait.
     pub fn wait(path: &Path) -> Result<Self> {
         // A link and the file that it points at have one lock.
         let place = place(path).map_err(|source| Error::Io { path: path.into(), source })?;
@@ -288,7 +288,7 @@ impl Turn {
                 log::warn!("{}: not locked, so that results of another process may be lost: {error}", lock.display());
                 return Ok(Self { file: None, path: lock });
             }
-            // The one before may have removed this file; then its lock holds no one who comes after.
+            // The previous holder may have removed this file; then its lock does not exclude later callers.
             if same_file(&file, &lock).map_err(failed)? {
                 return Ok(Self { file: Some(file), path: lock });
             }
@@ -298,14 +298,14 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Elsewhere a file that is open cannot be distinguished from a new one of the same name: there it is kept.
+        // On other systems an open file cannot be distinguished from a new one of the same name, so the lock file is kept.
         if cfg!(unix) && self.file.is_some() {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Whether `file` is what has the name `path` now.
+/// Whether the name `path` still refers to `file`.
 #[cfg(unix)]
 fn same_file(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;

@@ -12,7 +12,7 @@ impl Default for Fnv {
 impl Fnv {
     pub fn add(&mut self, word: u32) {
         self.0 = (self.0 ^ u64::from(word)).wrapping_mul(0x0000_0100_0000_01b3);
-        // Multiplying carries upwards alone; this brings the high bits back down.
+        // A multiplication carries only to higher bits; this mixes the high bits into the low ones.
         self.0 ^= self.0 >> 32;
     }
 

@@ -5,7 +5,7 @@
 #[must_use]
 pub fn printable(text: &str, most: usize) -> String {
     let mut shown = String::new();
-    // One character in three from the end; neither end is looked at further than it is shown.
+    // A third of the characters comes from the end; only the characters that are shown are read.
     if text.chars().nth(most).is_some() {
         let end = most / 3;
         text.chars().take(most.saturating_sub(end + 1)).for_each(|c| push(&mut shown, c));

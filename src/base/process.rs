@@ -1,4 +1,4 @@
-//! Which process this is.
+//! The identity of this process.
 
 /// The number of this process: a forked child has another, its parent's memory, and none of its parent's threads but the
 /// one that forked. 0 where processes do not fork.

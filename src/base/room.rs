@@ -1,23 +1,24 @@
-//! Checks that a large allocation will succeed, so that it becomes an error instead of the end of the process.
+//! Checks that a large allocation will succeed, so that a failure is an error and does not end the process.
 
 use std::cell::Cell;
 
 use crate::base::error::{Error, Result};
 
-/// Less than this is not asked about.
+/// Allocations of fewer bytes are not checked.
 const LARGE: u64 = 64 << 20;
 
 thread_local! {
     static ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread asks for memory that it can do without: for a program whose allocator ends it where there is none.
+/// Whether this thread is making an allocation that it can do without. A program whose global allocator ends the process
+/// when memory runs out can ask this first and let such an allocation fail.
 #[must_use]
 pub fn asking_for_memory() -> bool {
     ASKING.get()
 }
 
-/// Does `ask`, which gets on without the memory that it asks for.
+/// Runs `ask`, which continues if its allocations fail.
 pub(crate) fn asking<R>(ask: impl FnOnce() -> R) -> R {
     let before = ASKING.replace(true);
     let answer = ask();
@@ -25,8 +26,8 @@ pub(crate) fn asking<R>(ask: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// [`Error::TooLarge`] if the system has no room for `numbers` of `size` bytes. It promises no more than the
-/// system does, which may overcommit memory.
+/// [`Error::TooLarge`] if the system has no memory for `numbers` of `size` bytes. Success is no guarantee on a system
+/// that overcommits memory.
 pub(crate) fn room(what: impl FnOnce() -> String, numbers: usize, size: usize) -> Result<()> {
     let needed = (numbers as u64).saturating_mul(size as u64);
     let fits = |bytes: u64| {
@@ -40,6 +41,6 @@ pub(crate) fn room(what: impl FnOnce() -> String, numbers: usize, size: usize) -
         what: what(),
         needed,
         limit: limit.unwrap_or_default(),
-        limit_name: "this machine's memory in bytes, nearly".into(),
+        limit_name: "this machine's memory in bytes, approximately".into(),
     })
 }

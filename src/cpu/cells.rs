@@ -1,4 +1,4 @@
-//! What a step does with its sums, one vector of units at a time.
+//! The cell update of a step, from its sums, for one vector of units at a time.
 //!
 //! Equations and sources: `reference/{lstm_step,gru_step,rnn_step}.rs`.
 

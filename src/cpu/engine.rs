@@ -28,7 +28,7 @@ pub(crate) struct CpuEngine {
 enum PackedStage {
     Level(Level),
     Matrix(Matrix),
-    /// What the reference does fast enough.
+    /// A stage for which the reference implementation is fast enough.
     Plain(StageWeights<f32>),
 }
 
@@ -38,7 +38,7 @@ impl CpuEngine {
         Self { cpu, network: network.clone(), stages: stages.collect(), memory: ObjectPool::new() }
     }
 
-    /// Hands what was computed to `take`, which may keep any of it; the rest is memory for the next run.
+    /// Passes the results to `take`, which may keep any of them; the memory of the others is reused by the next run.
     pub fn forward<R>(
         &self,
         checked: &Checked<'_>,

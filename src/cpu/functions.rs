@@ -2,12 +2,12 @@
 //!
 //! | function | error over all f32 |
 //! |---|---|
-//! | exp | 2e-7 relative between -87 and 88, beyond held at the ends |
+//! | exp | 2e-7 relative between -87 and 88; arguments beyond are clamped |
 //! | sigmoid | 1.2e-7 absolute |
 //! | tanh | 2.4e-7 relative |
 //! | sigmoid · tanh | 3e-7 absolute |
 //!
-//! The usual reduction: `exp` as a power of two and a polynomial on ±ln2/2 (Cody & Waite 1980, coefficients of
+//! The usual argument reduction: `exp` is a power of two times a polynomial on ±ln2/2 (Cody & Waite 1980, coefficients of
 //! Cephes, Moshier 1992), the others through it.
 
 use fearless_simd::prelude::*;
@@ -40,7 +40,7 @@ fn exp_parts<S: Wide>(simd: S, x: S::f32s, top: f32) -> [S::f32s; 2] {
     // ln2 in two parts, of which the first times n is exact.
     let r = n.mul_add(splat(simd, -0.693_359_4), x);
     let r = n.mul_add(splat(simd, 2.121_944_4e-4), r);
-    // In pairs, which wait for each other less than terms one by one.
+    // In pairs, because these depend on each other less than single terms.
     let square = r * r;
     let p = line(simd, 1.987_569_1e-4, r, 1.398_199_9e-3);
     let p = p.mul_add(square, line(simd, 8.333_452e-3, r, 4.166_579_6e-2));
@@ -94,7 +94,7 @@ pub(super) fn clamp<S: Wide>(simd: S, x: S::f32s, low: f32, high: f32) -> S::f32
     x.simd_gt(high).select(high, x)
 }
 
-/// Any of the elementwise functions; the rare ones number by number.
+/// Any of the elementwise functions; the rare ones are computed one number at a time.
 #[inline(always)]
 pub(super) fn apply<S: Wide>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     let zero = S::f32s::splat(simd, 0.0);
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::base::Real;
 
-    /// A function, its exact twin, and the largest error: absolute, relative.
+    /// A function, its exact version in f64, and the largest error: absolute, relative.
     type Case = (&'static str, Option<Activation>, fn(f64) -> f64, [f64; 2]);
 
     const CASES: [Case; 3] = [

@@ -119,7 +119,7 @@ pub(super) struct Run<'a, 's> {
     pub slots: Option<&'a [u32]>,
     /// What the threads that share the units exchange.
     pub exchange: Option<&'a ThreadExchange>,
-    /// What is projected by another thread.
+    /// The projections that another thread computes.
     pub ahead: Option<&'a Ahead>,
 }
 
@@ -262,7 +262,7 @@ impl Level {
         }
     }
 
-    /// The same of rows that go together.
+    /// The same for rows that are computed together.
     fn piece<S: Wide>(&self, simd: S, run: &Run<'_, '_>, share: Share, output: &Mutex<&mut [f32]>, to: &To) {
         let mut emit = |t: usize, rows: &Range<usize>, h: &[f32]| {
             if !self.sequence_out && !run.is_last(t) {

@@ -1,4 +1,4 @@
-//! The step of layer-normalized cells: the sums of a row are normalized over all its units before the cell goes on.
+//! The step of layer-normalized cells: the sums of a row are normalized over all its units before the cell update.
 //!
 //! Equations and sources: `reference/normalized.rs`.
 

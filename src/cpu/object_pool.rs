@@ -6,8 +6,8 @@ use super::pool::{MAX_POLLS, SPINS, pause};
 
 /// Objects that one thread uses at a time and that are reused afterwards.
 ///
-/// No lock is waited for without end. In a forked child a lock that another thread of the parent held stays held for
-/// ever: then the second list serves, and where both are held, a new thing is made and dropped after use.
+/// No call waits for a lock without a limit. In a forked child a lock that another thread of the parent held is never
+/// released. Then the second list is used; if both are held, a new object is made and dropped after use.
 #[derive(Debug)]
 pub(super) struct ObjectPool<T> {
     lists: [Mutex<Vec<T>>; 2],
@@ -60,7 +60,7 @@ impl<T> Default for ObjectPool<T> {
     }
 }
 
-/// The list, unless a thread holds it. One that panicked left it whole.
+/// The list, unless a thread holds it. A thread that panicked has left it in a valid state.
 fn free<T>(list: &Mutex<Vec<T>>) -> Option<MutexGuard<'_, Vec<T>>> {
     match list.try_lock() {
         Ok(list) => Some(list),
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!((taken, spares.take()), ([1, 2, 3], 0));
     }
 
-    /// As after a fork: one list or both stay held.
+    /// As after a fork: one list or both are never released.
     #[test]
     fn a_held_list_stops_nothing() {
         let spares = ObjectPool::new();
@@ -106,7 +106,7 @@ mod tests {
                 .unwrap()
                 .0
         };
-        // The 1 lies in the first list, out of reach; the 2 goes to the second, and comes from there.
+        // The 1 is in the first list, which is locked; the 2 is stored in the second list and taken from there.
         assert_eq!([in_another(1), in_another(1)], [0, 2]);
         assert_eq!([in_another(2), in_another(2)], [0, 0]);
         let mut left = [spares.take(), spares.take(), spares.take()];
@@ -137,7 +137,7 @@ mod tests {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
         });
-        // A thread that is stopped with a list in its hand for longer than the others wait is rare.
+        // It is rare that a thread is suspended while it holds a list, for longer than the others wait.
         assert!(new <= 40, "{new} of 40,000 were made anew");
     }
 }

@@ -1,4 +1,4 @@
-//! What a user may say about the CPU device.
+//! Options of the CPU device.
 
 use std::fmt::{self, Display, Formatter};
 use std::num::NonZeroUsize;
@@ -10,8 +10,8 @@ use crate::base::error::{Error, Result};
 /// Options of the CPU device. The defaults suit nearly all uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// Threads that a run may use, its caller's among them; by default as many as the system
-    /// offers. Small runs use one all the same, and results are bit by bit the same for any
+    /// Threads that a run may use, including the caller's; by default as many as the system
+    /// offers. Small runs use one thread in any case. The results are bit-identical for any
     /// number.
     pub threads: Option<NonZeroUsize>,
     /// The instruction set; by default the widest one there is.

@@ -34,9 +34,9 @@ impl<T: Copy + Default> Aligned<T> {
         Self::within(vec![T::default(); len + LINE / size_of::<T>()])
     }
 
-    /// In memory that has room for a cache line more than its numbers.
+    /// In memory that is a cache line larger than the numbers need.
     fn within(numbers: Vec<T>) -> Self {
-        // Where no alignment can be had, any place is right.
+        // If the memory cannot be aligned, the numbers start at its beginning.
         let start = numbers.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
         Self { numbers, start }
     }
@@ -76,7 +76,7 @@ pub(super) struct Panels {
     pub scale: Vec<f32>,
 }
 
-/// How the outputs of a matrix lie in blocks.
+/// How the outputs of a matrix are arranged in blocks.
 #[derive(Clone, Copy)]
 pub(super) struct PanelLayout {
     pub lanes: usize,
@@ -135,7 +135,7 @@ impl Panels {
         layout.blocks * inputs * layout.block_len() + LINE / size_of::<f32>()
     }
 
-    /// The memory of an f32 matrix, for another.
+    /// The memory of an f32 matrix, to be reused for another.
     pub fn into_f32(self) -> Vec<f32> {
         match self.numbers {
             PackedNumbers::F32(numbers) => numbers.numbers,

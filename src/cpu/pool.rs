@@ -13,15 +13,15 @@ use super::object_pool::ObjectPool;
 use crate::base::lock::lock;
 use crate::base::process::process;
 
-/// How often a waiting thread checks its condition: at first with a spin hint between two checks, ...
+/// How often a waiting thread checks its condition with a spin hint between two checks, ...
 pub(super) const SPINS: u32 = 1_000;
-/// ... then with a yield between them, until it parks: some 20 and 200 µs. To be woken takes as long on
+/// ... and then with a yield between them, until it parks: some 20 and 200 µs. Waking a thread takes as long on
 /// a virtual machine, and the next call of a stream often comes sooner.
 pub(super) const MAX_POLLS: u32 = SPINS + 500;
 
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// What a thread is asked to do.
+/// The job of a thread.
 struct Job {
     work: &'static Task<'static>,
     index: usize,
@@ -46,7 +46,7 @@ struct Helper {
 /// Threads that share a run with its caller.
 #[derive(Default)]
 struct Team {
-    /// Whose threads they are.
+    /// The process that the threads belong to.
     process: u32,
     helpers: Vec<Helper>,
 }
@@ -54,7 +54,7 @@ struct Team {
 static TEAMS: ObjectPool<Team> = ObjectPool::new();
 
 /// Does `work(0)` in this thread and `work(1)` to `work(count - 1)` each in one of its own, all at the same time.
-/// False, and nothing is done, if the system has no thread to give.
+/// Returns false and does nothing if the system cannot start a thread.
 ///
 /// # Panics
 ///
@@ -103,7 +103,7 @@ impl Team {
             if team.process == process {
                 return team;
             }
-            // The parent's threads are not here, neither to work nor to be ended.
+            // The parent's threads do not exist in this process: they can neither work nor be ended.
             std::mem::forget(team);
         }
     }
@@ -123,7 +123,7 @@ impl Helper {
         self.thread.unpark();
     }
 
-    /// Until the job has ended.
+    /// Waits until the job has ended.
     fn wait(&self) -> thread::Result<()> {
         until(|| !self.slot.busy.load(Ordering::Acquire));
         lock(&self.slot.panic).take().map_or(Ok(()), Err)
@@ -131,7 +131,7 @@ impl Helper {
 }
 
 impl Drop for Helper {
-    /// Called without a job, the thread ends.
+    /// Unparked without a job, the thread ends.
     fn drop(&mut self) {
         self.slot.busy.store(true, Ordering::Release);
         self.thread.unpark();
@@ -152,7 +152,7 @@ impl JobSlot {
     }
 }
 
-/// Waits, first spinning, then parked: the thread that makes it true unparks this one.
+/// Waits, first spinning, then parked: the thread that makes the condition true unparks this one.
 fn until(condition: impl Fn() -> bool) {
     let mut polls = 0;
     while !condition() {
@@ -202,7 +202,7 @@ mod tests {
         }));
     }
 
-    /// As where a team cannot be kept.
+    /// As if a team could not be kept.
     #[test]
     fn a_dropped_team_ends() {
         let team = Team { process: process(), helpers: vec![Helper::start().unwrap(), Helper::start().unwrap()] };
@@ -231,7 +231,7 @@ mod tests {
         for count in [0, 1, 2] {
             let child = || (0..3).all(|_| all_done());
             let fork = || super::forked::forked(std::time::Duration::from_secs(60), child);
-            // The guards stay in this thread's memory, locked: as good as another's.
+            // The child never drops the guards, so the locks stay held as if by another thread.
             assert_eq!(TEAMS.held(count, fork), super::forked::Ended::Right, "{count} lists are held");
         }
         assert!(all_done());

@@ -61,7 +61,7 @@ pub(super) struct Kept {
     panel: Vec<f32>,
 }
 
-/// From so many rows on a block is made f32 once instead of for each [`GROUP`], where no instruction does it.
+/// From this many rows on, a block is converted to f32 once instead of for each [`GROUP`], if no instruction does it.
 const ROWS_WORTH_DECODING: usize = 2 * GROUP;
 
 const BIAS: f32 = 8_388_608.0; // 2^23
@@ -176,7 +176,7 @@ impl Tile {
 
 impl Panels {
     /// `x W^T` of `rows` rows with some of the blocks, which are visited `backwards` or not (of
-    /// weights that exceed a cache, the last read are still there). Hands over block, row and the Q
+    /// weights that exceed a cache, the last read are still there). Passes on block, row and the Q
     /// vectors of sums.
     ///
     /// Sums are formed in the order of the inputs for every number of rows, so that a row's
@@ -244,7 +244,7 @@ impl Panels {
     }
 
     /// The sums of a tile.
-    // Apart, so that the kernels are not compiled into every caller.
+    // A function of its own, so that the kernels are not compiled into every caller.
     #[inline(never)]
     fn tile<S: Wide, const Q: usize>(
         &self,

@@ -1,4 +1,4 @@
-//! What the kernels ask of an instruction set beyond `fearless_simd`'s own vectors.
+//! What the kernels need of an instruction set in addition to `fearless_simd`'s vectors.
 
 use fearless_simd::{Fallback, Level, prelude::*};
 

@@ -8,8 +8,8 @@ use super::pool::pause;
 use super::product::GROUP;
 use crate::base::lock::lock;
 
-/// Multiplications and additions that a thread does in a nanosecond, roughly. It decides whether more
-/// threads are worth calling, nothing else.
+/// Multiplications and additions that a thread does in a nanosecond, roughly. It only decides whether more
+/// threads are used.
 const PER_NANOSECOND: usize = 40;
 /// A thread takes some 10 to 50 µs to wake, so less than this is done by the caller alone.
 const WORTH_CALLING_NS: usize = 60_000;
@@ -44,20 +44,20 @@ impl Share {
     }
 }
 
-/// Who does what.
+/// How the work is divided among threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shares {
-    /// The caller alone.
+    /// The caller does everything.
     Caller,
-    /// So many threads, each the whole recurrence of some rows.
+    /// This many threads, each of which runs the whole recurrence of some rows.
     Rows(usize),
-    /// So many threads, each some units of all rows; after every step they exchange results.
+    /// This many threads, each of which runs some units of all rows; after every step they exchange results.
     Blocks(usize),
-    /// The caller the steps, one more thread the projections, ahead of it.
+    /// The caller runs the steps; one more thread computes the projections ahead of it.
     Ahead,
 }
 
-/// What there is to share.
+/// The work to be divided.
 #[derive(Clone, Copy)]
 pub(super) struct WorkSize {
     pub steps: usize,
@@ -72,7 +72,7 @@ pub(super) struct WorkSize {
 }
 
 impl WorkSize {
-    /// How up to `threads` threads share it.
+    /// How the work is divided among up to `threads` threads.
     pub fn shares(&self, threads: usize) -> Shares {
         let Self { steps, rows, blocks, of_row, of_input, whole_rows } = *self;
         let threads = threads.min(worth(steps * rows * of_row));
@@ -104,7 +104,7 @@ impl WorkSize {
     }
 }
 
-/// Threads that so many multiplications and additions keep busy.
+/// The number of threads for which this many multiplications and additions are enough work.
 pub(super) fn worth(products: usize) -> usize {
     (products / PER_NANOSECOND / WORTH_CALLING_NS).saturating_add(1)
 }
@@ -172,7 +172,7 @@ impl ThreadExchange {
     }
 }
 
-/// Tells the others if its thread panics.
+/// Informs the other threads if its thread panics.
 pub(super) struct Guard<'a>(&'a AtomicBool);
 
 impl Drop for Guard<'_> {

@@ -45,7 +45,7 @@ impl TrainMemory {
     }
 }
 
-/// The recurrent levels of a network that is trained on the CPU; what it does not run the reference does.
+/// The recurrent levels of a network that is trained on the CPU; the reference runs the other stages.
 pub(crate) struct TrainLevels<'a> {
     cpu: Cpu,
     network: &'a Network,
@@ -143,7 +143,7 @@ fn runs(level: &RecurrentStage) -> bool {
     plain && level.clip.is_none() && level.directions.iter().all(|direction| usual(&direction.activations))
 }
 
-/// GateBlocks of a row of sums, and in which of them the gates' parts from the input and from the state lie.
+/// Gate blocks of a row of sums, and in which of them the gates' parts from the input and from the state lie.
 struct GateBlocks {
     count: usize,
     of_input: &'static [usize],

@@ -18,7 +18,7 @@ use crate::network::{Cell, gates};
 /// Rows whose inputs are multiplied together: enough that the weights are read rarely, few enough for the
 /// sums to stay in a cache.
 const CHUNK_ROWS: usize = 48;
-/// The same where another thread does it: the first chunk is waited for.
+/// The same if another thread multiplies them: smaller, because the steps wait for the first chunk.
 const CHUNK_ROWS_AHEAD: usize = 16;
 
 pub(super) struct Worker<'a, 's> {
@@ -29,7 +29,7 @@ pub(super) struct Worker<'a, 's> {
     turn: usize,
 }
 
-/// Tells what h is after a step: timestep, rows of the batch, h `[rows, h_stride]`.
+/// A function that receives h after a step: timestep, rows of the batch, h `[rows, h_stride]`.
 pub(super) type Emit<'a> = dyn FnMut(usize, &Range<usize>, &[f32]) + 'a;
 
 /// How the steps of a run are cut into chunks, whose inputs are multiplied together.
@@ -145,7 +145,7 @@ impl<'a, 's> Worker<'a, 's> {
         Self { run, share, scratch, turn: 0 }
     }
 
-    /// Runs all steps, writes the final state down and hands the memory back.
+    /// Runs all steps, stores the final state and returns the memory.
     pub fn run<S: Wide>(mut self, simd: S, emit: &mut Emit<'_>) -> ThreadScratch {
         let _exchange = self.run.exchange.map(ThreadExchange::guard);
         let _ahead = self.run.ahead.map(Ahead::guard);
@@ -171,7 +171,7 @@ impl<'a, 's> Worker<'a, 's> {
         self.scratch
     }
 
-    /// Writes the final state down.
+    /// Stores the final state.
     fn keep(&self) {
         let (level, scratch) = (self.run.level, &self.scratch);
         let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
@@ -257,7 +257,7 @@ pub(super) struct StepPlace<'a> {
 }
 
 impl StepPlace<'_> {
-    /// Whether a row's state stands still.
+    /// Whether a row's state does not change.
     #[inline(always)]
     pub fn stands(&self, row: usize) -> bool {
         self.mask.is_some_and(|mask| mask[row] & bits::VALID == 0)

@@ -1,4 +1,4 @@
-//! What goes into a run, checked against the network and laid out time-major.
+//! The input of a run, checked against the network and converted to time-major order.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl<'a> Input<'a> {
     }
 
     /// The length of every batch row, `[B]`, from 0 to T (ONNX `sequence_lens`, PyTorch's packed
-    /// sequences). A row's state stands still after its length, and a reverse direction starts
+    /// sequences). A row's state does not change after its length, and a reverse direction starts
     /// at its last valid step.
     #[must_use]
     pub fn with_lengths(mut self, lengths: &'a [usize]) -> Self {
@@ -57,8 +57,8 @@ impl<'a> Input<'a> {
     }
 
     /// Which steps count, in the order of the ids (Keras' `mask`); at the others the state of
-    /// every recurrent layer stands still. Steps are masked that this, the lengths or the network
-    /// itself (`mask_zero`, `Masking`) mask.
+    /// every recurrent layer does not change. A step is masked if this mask, the lengths or the
+    /// network itself (`mask_zero`, `Masking`) mask it.
     #[must_use]
     pub fn with_mask(mut self, mask: &'a [bool]) -> Self {
         self.mask = Some(mask);

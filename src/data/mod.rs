@@ -1,4 +1,4 @@
-//! What goes into a run and comes out of it: inputs, states, requests and results. Uses `base` and `network` only.
+//! Data that a run reads and returns: inputs, states, requests and results. It uses `base` and `network` only.
 
 pub(crate) mod input;
 pub(crate) mod run;

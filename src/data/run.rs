@@ -1,4 +1,4 @@
-//! What an engine is asked for, and what it hands back.
+//! The requests to an engine, and its results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::adapter::DeviceInfo;
 /// How the caller of a run waits for the GPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// Its thread blocks.
+    /// The calling thread blocks.
     Block,
-    /// The future is pending.
+    /// The future is pending until the GPU has finished.
     Await,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct RunRequest {
     pub timestamps: bool,
 }
 
-/// What an engine hands back, time-major.
+/// The results of an engine, time-major.
 #[derive(Default)]
 pub(crate) struct Raw {
     pub stages: Vec<Vec<f32>>,

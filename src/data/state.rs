@@ -1,4 +1,4 @@
-//! What is carried from run to run.
+//! The state that is passed from run to run.
 
 use crate::base::Real;
 use crate::base::error::{Error, Result};
@@ -59,7 +59,7 @@ impl<F: Real> State<F> {
         room(|| format!("state of {batch} rows"), batch.saturating_mul(width), size_of::<F>())
     }
 
-    /// Becomes [`State::initial`] in the memory that is there.
+    /// Becomes [`State::initial`] without a new allocation if its memory is large enough.
     pub(crate) fn start(&mut self, network: &Network, batch: usize) {
         self.shape(network, batch);
         for layer in &mut self.layers {
@@ -83,7 +83,7 @@ impl<F: Real> State<F> {
         }
     }
 
-    /// Puts what the network stores as its start in the place of zeros.
+    /// Replaces the zeros with the initial state that the network stores.
     fn put_stored(&mut self, network: &Network, batch: usize) {
         for (layer, (_, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
             if !spec.initial_state {

@@ -1,4 +1,4 @@
-//! Where networks run: a device, opened.
+//! Opened devices, on which networks run.
 
 #[cfg(feature = "gpu")]
 mod on_gpu;
@@ -12,13 +12,13 @@ use crate::gpu;
 use crate::measured::Tuning;
 use crate::plan::MatrixUnits;
 
-/// A place to run networks: a GPU, or this CPU. Cheap to clone.
+/// A device that runs networks: a GPU, or this CPU. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Device {
     info: Arc<DeviceInfo>,
     kind: DeviceHandle,
     tuning: Option<Arc<Tuning>>,
-    /// Whether its owner left the choice to gatefold, so that a run may be better off on the CPU.
+    /// Whether gatefold chose the device, so that it may run on the CPU what is faster there.
     chosen_freely: bool,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum DeviceHandle {
 }
 
 impl Device {
-    /// This CPU, with all that it offers.
+    /// This CPU, with all its cores and its widest instruction set.
     #[must_use]
     pub fn cpu() -> Self {
         Self::of_cpu(Cpu::best())
@@ -47,7 +47,7 @@ impl Device {
         Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, DeviceHandle::Cpu(cpu))
     }
 
-    /// Opens the device that `choice` leads to.
+    /// Opens the device that `choice` selects.
     ///
     /// # Errors
     /// [`Error::NoAdapter`](crate::Error::NoAdapter) if there is none, the driver's own errors.
@@ -55,7 +55,7 @@ impl Device {
         Self::open_with(choice, DeviceOptions::default())
     }
 
-    /// As [`Device::open`], with more than every run may use.
+    /// As [`Device::open`], with additional features of the adapter.
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -93,12 +93,12 @@ impl Device {
         }
     }
 
-    /// The tuning that may send a run to the CPU.
+    /// The tuning results, by which a run may be done on the CPU.
     pub(crate) fn tuning_of_free_choice(&self) -> Option<&Arc<Tuning>> {
         self.tuning.as_ref().filter(|_| self.chosen_freely)
     }
 
-    /// What it is.
+    /// The description of the device.
     #[must_use]
     pub fn info(&self) -> &Arc<DeviceInfo> {
         &self.info
@@ -108,8 +108,8 @@ impl Device {
         Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
     }
 
-    /// The device, whose sessions from now on run as `tuning` says where it has measured. A device of
-    /// [`DeviceChoice::Auto`] leaves to the CPU what was measured to be faster there.
+    /// The device with tuning results: its sessions run each measured case with the fastest choice. A device of
+    /// [`DeviceChoice::Auto`] runs on the CPU what was measured to be faster there.
     ///
     /// # Errors
     /// [`Error::Malformed`](crate::Error::Malformed) if the tuning is another adapter's.
@@ -119,7 +119,7 @@ impl Device {
         Ok(self)
     }
 
-    /// The device without what has been measured.
+    /// The device without tuning results.
     pub(crate) fn untuned(&self) -> Self {
         Self { tuning: None, ..self.clone() }
     }
@@ -136,7 +136,7 @@ impl Device {
         self.tuning.as_ref()
     }
 
-    /// Bytes read and written per second when memory is copied on the device: what its kernels can reach at best.
+    /// Bytes read and written per second when memory is copied on the device: an upper bound for its kernels.
     /// Takes a fraction of a second and 256 MiB of the device's memory.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Files that are not models but lie where one is expected: each is named, with what to do about it.
+//! Files that are given as models but are of another kind: the error names the kind and what to do about it.
 
 use crate::base::error::{Error, Result};
 

@@ -19,8 +19,8 @@ use crate::network::Network;
 const START: u64 = 256;
 
 impl Network {
-    /// Reads a network from a safetensors, Keras or ONNX file, whichever its content and, for
-    /// ONNX, its name say.
+    /// Reads a network from a safetensors, Keras or ONNX file, whose format is recognized by
+    /// its content and, for ONNX, its name.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Unsupported`] if the feature for its

@@ -23,7 +23,7 @@ const TENSORS: [&str; 5] = [WEIGHT_IH, WEIGHT_HH, "bias_ih", "bias_hh", WEIGHT_H
 pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// Reads the recurrent module under `prefix` (`encoder.rnn`; empty for bare names) from a
-/// safetensors file, whatever else the file holds. Its layer is called as the prefix, or as its
+/// safetensors file, which may hold other tensors too. Its layer is called as the prefix, or as its
 /// cell without one.
 ///
 /// # Errors
@@ -147,7 +147,7 @@ fn network(module: &Module, contents: &Contents<'_>) -> Result<Network> {
             .map_or(expected.clone(), |(_, name)| name.clone())
     };
     Network::new(spec, tensors?).map_err(|error| match error {
-        // In the file's own words.
+        // With the file's own names.
         Error::TensorShape { name, expected, got } => Error::TensorShape { name: named(name), expected, got },
         other => other,
     })

@@ -98,7 +98,7 @@ impl Network {
     }
 }
 
-/// A file taken apart.
+/// The parts of a file.
 pub(super) struct Contents<'a> {
     metadata: Option<HashMap<String, String>>,
     tensors: SafeTensors<'a>,

@@ -18,8 +18,8 @@ const FORMAT_KEY: &str = "gatefold_state";
 const NETWORK_KEY: &str = "network";
 
 impl State {
-    /// Writes the state to `path`, with the fingerprint of the network it is of. No half-written file is
-    /// ever found there.
+    /// Writes the state to `path`, with the fingerprint of the network it is of. The file is
+    /// written completely or not at all.
     ///
     /// # Errors
     /// [`Error::Shape`] if the state is not one of `network`, [`Error::NonFinite`] for NaN and infinities,

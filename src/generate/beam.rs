@@ -1,5 +1,5 @@
-//! Beam search (Graves 2012, Sequence Transduction with RNNs; Sutskever, Vinyals & Le 2014): the best few
-//! continuations are followed side by side.
+//! Beam search (Graves 2012, Sequence Transduction with RNNs; Sutskever, Vinyals & Le 2014): several of the best
+//! continuations are extended at the same time.
 
 use std::cmp::Ordering;
 
@@ -14,10 +14,10 @@ impl StreamPool {
     /// Searches the most probable continuations of each stream after its prompt: up to `num_beams` each, the best first.
     ///
     /// In every step each beam's candidates are ranked by the log-probability of all their tokens; of the best
-    /// `num_beams` those that end in `eos` are finished, and the best `num_beams` others are followed. A prompt is
+    /// `num_beams` those that end in `eos` are finished, and the best `num_beams` others are extended. A prompt is
     /// done when it has `num_beams` finished continuations and no beam can still beat the worst of them, or after
-    /// `max_new_tokens`, which beams that still go on are handed back with. With as many beams as there are continuations it
-    /// is an exhaustive search. Prompts as for [`StreamPool::generate`]; the streams stay where they are.
+    /// `max_new_tokens`; beams that are not finished then are returned too. With as many beams as there are continuations it
+    /// is an exhaustive search. Prompts are as for [`StreamPool::generate`]; the state of the streams does not change.
     ///
     /// # Errors
     /// As [`StreamPool::generate`].
@@ -47,11 +47,11 @@ impl StreamPool {
     }
 }
 
-/// A continuation that is being followed.
+/// A continuation that is being extended.
 struct Beam {
     tokens: Vec<u32>,
     log_probability: f32,
-    /// Which beam's state it goes on from.
+    /// The beam from whose state it continues.
     parent: usize,
 }
 
@@ -67,13 +67,13 @@ impl Group {
         Self { beams: vec![Beam { tokens: Vec::new(), log_probability: 0.0, parent: 0 }], finished: Vec::new() }
     }
 
-    /// Takes a step, given each beam's candidates.
+    /// Does a step with the candidates of each beam.
     fn advance(&mut self, found: &[Vec<(u32, f32)>], options: &BeamOptions) {
         let mut all: Vec<(f32, usize, u32)> = Vec::new();
         for (parent, (beam, found)) in self.beams.iter().zip(found).enumerate() {
             all.extend(found.iter().map(|&(token, log)| (beam.log_probability + log, parent, token)));
         }
-        // Of equals the better parent's, and the lowest token.
+        // If probabilities are equal, the better parent comes first, then the lower token.
         all.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         let mut next = Vec::with_capacity(options.num_beams.min(all.len()));
         for (rank, (log_probability, parent, token)) in all.into_iter().enumerate() {
@@ -95,7 +95,7 @@ impl Group {
         }
     }
 
-    /// Whether no beam can come before the worst that is finished: probabilities only fall.
+    /// Whether no beam can become better than the worst finished one: probabilities only decrease.
     fn is_done(&self, options: &BeamOptions) -> bool {
         let (Some(best), Some(worst)) = (self.beams.first(), self.finished.last()) else { return false };
         let length = if options.length_penalty > 0.0 { options.max_new_tokens } else { best.tokens.len() + 1 };
@@ -152,7 +152,7 @@ impl BeamRows {
     }
 }
 
-/// Where candidates come from.
+/// The source of the candidates.
 struct CandidateSource {
     count: usize,
     gpu: Option<(gpu::Lister, usize)>,
@@ -160,7 +160,7 @@ struct CandidateSource {
 
 impl CandidateSource {
     fn new(scratch: &Scratch<'_>, prompts: usize, options: &BeamOptions) -> Result<Self> {
-        // Of each beam alone so many that `num_beams` do not end it.
+        // Enough candidates of each beam that at least `num_beams` of them do not end it.
         let count = options.num_beams.saturating_add(options.eos.len()).min(scratch.vocabulary);
         let gpu = match &scratch.inner.store {
             Store::Host(_) => None,
@@ -172,7 +172,7 @@ impl CandidateSource {
         Ok(Self { count, gpu })
     }
 
-    /// Goes on by one step and lists each row's most probable tokens with their log-probabilities.
+    /// Runs one step and lists each row's most probable tokens with their log-probabilities.
     fn candidates(
         &mut self,
         scratch: &mut Scratch<'_>,

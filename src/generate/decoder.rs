@@ -1,4 +1,4 @@
-//! Which networks generate, and how a decoder takes over an encoder's state.
+//! Checks whether a network can generate, and hands an encoder's state to a decoder.
 
 use crate::base::error::{Error, Result};
 use crate::data::state::{self, State};
@@ -29,7 +29,7 @@ pub(super) fn check(network: &Network) -> Result<usize> {
 
 impl State {
     /// The same numbers as a state of `network`, whose recurrent layers are as many and of the same sizes in the same
-    /// order, whatever their names: an encoder's final state as a decoder's first (Sutskever, Vinyals & Le 2014).
+    /// order, under any names: an encoder's final state as a decoder's first (Sutskever, Vinyals & Le 2014).
     ///
     /// # Errors
     /// [`Error::Shape`] if they do not fit.
@@ -45,12 +45,12 @@ impl State {
 }
 
 impl StreamPool {
-    /// New streams that go on from the states of an encoder's, by layers in order as [`State::handed_to`] says. On one
+    /// New streams that continue from the states of an encoder's streams, layer by layer in order as for [`State::handed_to`]. On one
     /// GPU the states are copied there; between devices they go through the host.
     ///
     /// # Errors
     /// [`Error::Shape`] for states that do not fit, [`Error::Stream`] for a stream of the encoder that is not open;
-    /// as [`StreamPool::open`]. No stream stays open then.
+    /// as [`StreamPool::open`]. After an error no new stream stays open.
     pub fn open_after(&self, encoder: &Self, streams: &[StreamId]) -> Result<Vec<StreamId>> {
         let network = self.session().network();
         State::zeros(encoder.session().network(), 1)?.handed_to(network)?;
@@ -87,8 +87,8 @@ impl StreamPool {
         Ok(streams)
     }
 
-    /// New streams, one for each batch row of an encoder's final state, which they start from as
-    /// [`State::handed_to`] says.
+    /// New streams, one for each batch row of an encoder's final state, from which they start as for
+    /// [`State::handed_to`].
     ///
     /// # Errors
     /// [`Error::Shape`] for a state that does not fit; as [`StreamPool::open`].

@@ -1,4 +1,4 @@
-//! One token after the other, the most probable or drawn.
+//! Generation of one token after the other: the most probable one, or a sampled one.
 
 use super::options::{GenerateOptions, Sequence};
 use super::scratch::{Prompt, Scratch};
@@ -20,8 +20,8 @@ impl StreamPool {
     /// [`Error::TokenOutOfRange`](crate::Error::TokenOutOfRange), [`Error::Shape`](crate::Error::Shape) and
     /// [`Error::Unsupported`](crate::Error::Unsupported) for a network that does not read tokens or does not give logits of
     /// them, [`Error::NonFinite`](crate::Error::NonFinite) for logits that are NaN or infinite,
-    /// [`Error::TooLarge`](crate::Error::TooLarge) where the pool has no room for the forks: every stream is as it was. A
-    /// lost device.
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the forks do not fit into the pool. After each of these
+    /// errors every stream is unchanged. A lost device.
     pub fn generate(&self, prompts: &[(StreamId, &[u32])], options: &GenerateOptions) -> Result<Vec<Sequence>> {
         options.check(super::decoder::check(self.session().network())?)?;
         if prompts.is_empty() {
@@ -75,7 +75,7 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
     list.resize(rows, NO_SLOT);
     let mut tokens: Vec<u32> = prompts.iter().filter_map(|prompt| prompt.1.last().copied()).collect();
     tokens.resize(rows, 0);
-    // Rows that fill up have stopped before they begin.
+    // Padding rows are marked as stopped from the beginning.
     let progress: Vec<u32> = (0..rows).flat_map(|row| [0, u32::from(row >= prompts.len()), 0, 0]).collect();
     let start = gpu::ChooserInput { slots: &list, tokens: &tokens, progress: &progress };
     let chooser = engine.chooser(slots, &start, &settings(options), options.eos.len(), most)?;
@@ -103,7 +103,7 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
         .collect()
 }
 
-/// As `shaders/choose.wgsl` has them.
+/// In the layout of `shaders/choose.wgsl`.
 fn settings(options: &GenerateOptions) -> Vec<u32> {
     let [scale, top_k, top_p] = options.sampling.map_or([0; 3], |sampling| {
         let filter = sampling.filter();

@@ -29,17 +29,17 @@
 //! # What runs where
 //!
 //! The decoder reads tokens `[T, B]` and gives logits `[T, B, V]` or `[B, V]`. Embedding, recurrence and choice of the next
-//! token run on the device; the token is left where the next step's embedding reads it. [`StreamPool::generate`]
+//! token run on the device; the token is written to where the next step's embedding reads it. [`StreamPool::generate`]
 //! reads back 16 bytes a stream every [`read_every`](GenerateOptions::read_every) steps and the tokens once at the end.
 //! [`StreamPool::beam_search`] keeps its beams as forks in slots of the pool: a step gathers the states
 //! of the parents and scatters those of the children, on the device; what comes back are `num_beams` + E candidates
-//! of each beam (E tokens of `eos`), 8 bytes each. No GPU object is made by a step; a call makes a few.
+//! of each beam (E tokens of `eos`), 8 bytes each. A step creates no GPU object; a call creates a few.
 //!
-//! Both work on forks (one of each stream, `num_beams` of each), for which the pool grows if it must and may.
-//! A call that fails leaves every stream as it was. The pool is held for the whole call.
+//! Both work on forks (one of each stream, `num_beams` of each), for which the pool grows if it is necessary and allowed.
+//! A call that fails leaves every stream as it was. The pool is locked for the whole call.
 //!
-//! A draw is done in integers, so that equal logits give equal tokens on every device; what devices may differ in is the last
-//! bits of the logits themselves. `shaders/choose.wgsl` and [`reference::choose`](crate::reference::choose()) say how.
+//! Sampling uses integer arithmetic, so that equal logits give equal tokens on every device; devices may only differ in the
+//! last bits of the logits. `shaders/choose.wgsl` and [`reference::choose`](crate::reference::choose()) define it.
 
 mod beam;
 mod decoder;
@@ -52,7 +52,7 @@ pub use options::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[expect(unused_imports, reason = "the documentation above names it")]
 use crate::streams::StreamPool;
 
-/// B filled up to one of few sizes, so that plans are found ready.
+/// B rounded up to one of a few sizes, so that prepared plans can be reused.
 fn filled_up(rows: usize) -> usize {
     crate::streams::rounded(rows, 3)
 }

@@ -3,16 +3,16 @@
 use crate::base::error::{Error, Result};
 use crate::reference::Filter;
 
-/// How [`StreamPool::generate`](crate::StreamPool::generate) goes on, in Hugging Face's names.
+/// Options of [`StreamPool::generate`](crate::StreamPool::generate), with Hugging Face's names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
     /// Most tokens that are added to a prompt.
     pub max_new_tokens: usize,
     /// Tokens after which a stream stops.
     pub eos: Vec<u32>,
-    /// How tokens are drawn; `None` always takes the most probable one (greedy), of equals the lowest.
+    /// How tokens are drawn; `None` always takes the most probable one (greedy), and the lowest of equally probable ones.
     pub sampling: Option<Sampling>,
-    /// Steps between two looks at whether every stream has stopped. On a GPU nothing is read back in between.
+    /// Steps between two checks whether every stream has stopped. On a GPU nothing is read back in between.
     pub read_every: usize,
 }
 
@@ -44,10 +44,10 @@ impl Default for Sampling {
     }
 }
 
-/// How [`StreamPool::beam_search`](crate::StreamPool::beam_search) goes on, in Hugging Face's names.
+/// Options of [`StreamPool::beam_search`](crate::StreamPool::beam_search), with Hugging Face's names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BeamOptions {
-    /// How many continuations are followed at once, and handed back.
+    /// How many continuations are extended at once and returned.
     pub num_beams: usize,
     /// Most tokens that are added to a prompt.
     pub max_new_tokens: usize,
@@ -68,7 +68,7 @@ impl Default for BeamOptions {
 pub struct Sequence {
     /// The tokens after the prompt, the one that ended it included.
     pub tokens: Vec<u32>,
-    /// The logarithm of the probability that the network gives to all of them, whatever the temperature.
+    /// The logarithm of the probability that the network gives to all of them, independent of the temperature.
     pub log_probability: f32,
     /// Whether the last token is one of `eos`.
     pub stopped: bool,
@@ -81,7 +81,7 @@ impl Sequence {
         &self.tokens[..self.tokens.len() - usize::from(self.stopped)]
     }
 
-    /// What a beam search ranks it by.
+    /// The score by which a beam search ranks it.
     #[must_use]
     pub fn score(&self, length_penalty: f32) -> f32 {
         #[expect(clippy::cast_precision_loss, reason = "lengths are far below 2^24")]

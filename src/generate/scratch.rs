@@ -1,4 +1,4 @@
-//! Streams that live for one call: forks on which a generation works, so that one that fails leaves no trace.
+//! Temporary streams of one call: generation works on forks, so that a call that fails changes no stream.
 
 use std::sync::MutexGuard;
 
@@ -11,7 +11,7 @@ use crate::streams::{Inner, StreamId, StreamPool};
 /// A prompt, which its stream has not read yet.
 pub(super) type Prompt<'a> = (StreamId, &'a [u32]);
 
-/// Several forks of each prompt's stream. The pool is held meanwhile: calls take turns.
+/// Several forks of each prompt's stream. The pool is locked meanwhile, so that calls run one after the other.
 pub(super) struct Scratch<'a> {
     pub pool: &'a StreamPool,
     pub inner: MutexGuard<'a, Inner>,
@@ -48,7 +48,7 @@ impl<'a> Scratch<'a> {
         Ok(scratch)
     }
 
-    /// Lets the first forks read all of the prompts but the last tokens.
+    /// Runs the first forks on all tokens of the prompts except the last.
     fn read(&mut self, prompts: &[Prompt<'_>], each: usize) -> Result<()> {
         let batch_first = self.pool.session().network().batch_first();
         let firsts = self.ids.iter().step_by(each);
@@ -64,7 +64,7 @@ impl<'a> Scratch<'a> {
         if calls.is_empty() { Ok(()) } else { self.pool.advance_unread(&mut self.inner, &calls) }
     }
 
-    /// One timestep on the CPU device: row r goes on from slot `from[r]` with `tokens[r]`, and its state into `to[r]`.
+    /// One timestep on the CPU device: row r continues from slot `from[r]` with `tokens[r]`, and its state goes to `to[r]`.
     /// Gives the logits `[B, V]`.
     pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
         let session = self.pool.session();

@@ -1,4 +1,4 @@
-//! The gradients of a whole network: the twins of its stages, from the last to the first.
+//! The gradients of a whole network: the backward passes of its stages, from the last to the first.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::reference::{LevelShape, StageInput, level_backward, stateless_backwar
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Gradients<F> {
-    /// Of every tensor that can be trained, by its name and in its order; statistics have none.
+    /// Of every tensor that can be trained, by its name and in its order. Statistics have no gradient.
     pub params: BTreeMap<String, Vec<F>>,
     /// Of the input `[T, B, I]`, time-major; empty for tokens.
     pub input: Vec<F>,

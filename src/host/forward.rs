@@ -1,4 +1,4 @@
-//! A whole network by the reference: the twins of its stages, one after the other.
+//! A whole network by the reference: the reference implementations of its stages, one after the other.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::data::state::{LayerState, State};
 use crate::network::{Network, RecurrentStage, Stage, StageKind, StageRounding};
 use crate::reference::{LevelGradients, LevelShape, StageInput, StageWeights, factors, level, stateless};
 
-/// Runs recurrent levels instead of the reference; `None` where it leaves one to it.
+/// Runs recurrent levels instead of the reference; `None` for a level that the reference runs.
 pub(crate) trait LevelRunner<F> {
     /// Whether it runs a level.
     fn runs(&self, level: &RecurrentStage) -> bool;
 
-    /// The output of the level at position `index`; its layer's state moves on.
+    /// The output of the level at position `index`; its layer's state is updated.
     fn forward(
         &self,
         index: usize,
@@ -39,7 +39,7 @@ pub(crate) trait LevelRunner<F> {
     ) -> Option<LevelGradients<F>>;
 }
 
-/// What training changes of a run.
+/// Changes that training makes to a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Hooks<'a, F> {
     /// Multiplies the output of the stage at a position by constants, or its gradient by the same.

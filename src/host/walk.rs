@@ -34,10 +34,10 @@ impl<F> Default for Memory<F> {
     }
 }
 
-/// Has `run` do every stage in order: its index, itself, what it reads, the state that it moves on, and the output,
-/// which may still hold that of another run. The outputs and their timesteps are left in the two lists.
+/// Calls `run` for every stage in order, with its index, the stage, its inputs, the state that it updates, and the output,
+/// which may still hold that of another run. The outputs and their timesteps are stored in the two lists.
 ///
-/// What can fail fails before `run` is called.
+/// All checks are made before `run` is called.
 pub(crate) fn walk<F: Real>(
     network: &Network,
     checked: &Checked<'_>,
@@ -102,12 +102,12 @@ pub(super) fn mask_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> Option<&'a
     checked.mask.as_deref().filter(|_| stage.mask_reaches)
 }
 
-/// Saturating: too large is too large.
+/// Saturating: a saturated size is too large in any case.
 pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> usize {
     sizes.into_iter().fold(1, usize::saturating_mul)
 }
 
-/// What a run of `batch` rows starts from: the given state, of the same shapes, or the network's own.
+/// The state that a run of `batch` rows starts from: the given state, of the same shapes, or the network's own.
 pub(crate) fn begin<F: Real>(network: &Network, batch: usize, from: Option<&State>, to: &mut State<F>) {
     let Some(from) = from else { return to.start(network, batch) };
     to.shape(network, batch);

@@ -89,7 +89,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them with typical parameters, for batteries.
+    /// All of them with typical parameters, for tests.
     pub const ALL: [Self; 22] = [
         Self::Linear,
         Self::Relu,

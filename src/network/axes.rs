@@ -71,9 +71,9 @@ pub struct FileTensor {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FileAxes {
-    /// What a run reads.
+    /// The axes of a run's input.
     pub input: FileTensor,
-    /// What a run answers with.
+    /// The axes of a run's output.
     pub output: FileTensor,
 }
 

@@ -6,7 +6,7 @@ use crate::base::Real;
 /// How a value is combined with what is already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combine {
-    /// It takes the place.
+    /// The value replaces it.
     Copy,
     /// Sum.
     Add,

@@ -5,7 +5,7 @@ use crate::base::hash::Fnv;
 
 impl Network {
     /// A hash of the layers, their options and every weight: the same on every machine, and
-    /// different for networks that compute something else. It is no protection against intent.
+    /// different for networks that compute something else. It does not protect against deliberate changes.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();

@@ -1,4 +1,4 @@
-//! What a device computes with, folded from the tensors of a stage: the sum of two biases, filters as a matrix, the
+//! Values that devices compute with, folded from the tensors of a stage: the sum of two biases, filters as a matrix, the
 //! statistics of a normalization as a scale. Each folding has its inverse, which turns the gradient of what is folded
 //! into gradients of the tensors.
 
@@ -37,8 +37,8 @@ pub(crate) fn biases<F: Real>(network: &Network, stage: &Stage, level: &Recurren
     Biases { bias, extra }
 }
 
-/// The inverse of `biases` for gradients: those of `bias_ih`, `bias_hh` and `weight_p`; a
-/// level without such tensors has no use for them.
+/// The inverse of `biases` for gradients: those of `bias_ih`, `bias_hh` and `weight_p`; they are
+/// not used for a level without such tensors.
 pub fn unfold_biases<F: Real>(level: &RecurrentStage, folded: &Biases<F>) -> [Vec<F>; 3] {
     let Biases { bias, extra } = folded;
     match split_of(level) {

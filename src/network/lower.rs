@@ -1,4 +1,4 @@
-//! Layers to stages: what follows what, how wide, and whether neighbours fit.
+//! Layers to stages: their order, their widths, and a check that consecutive layers fit together.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a network is: layers with their options and weights. Plain data, no device, no file.
+//! Networks: layers with their options and weights. They are plain data, independent of devices and files.
 
 mod activation;
 mod axes;
@@ -42,7 +42,7 @@ pub use weight_format::{WeightFormat, quantize_row};
 
 use crate::base::error::{Error, Result};
 
-/// No single dimension may exceed this, so that products of two stay far from overflow.
+/// No single dimension may exceed this, so that products of two dimensions cannot overflow.
 const MAX_DIMENSION: usize = 1 << 24;
 const MAX_LAYERS: usize = 1024;
 
@@ -109,7 +109,7 @@ impl Network {
         &self.spec
     }
 
-    /// The steps of work the layers come down to, in order.
+    /// The stages that the layers are lowered to, in order.
     #[must_use]
     pub fn stages(&self) -> &[Stage] {
         &self.stages
@@ -143,7 +143,7 @@ impl Network {
     pub fn batch_first(&self) -> bool {
         let mut layers = self.recurrent_layers().peekable();
         if layers.peek().is_none() {
-            // No layer says it; a file may.
+            // No layer states it, but a file may.
             let mut axes = self.file_axes().into_iter().flat_map(|file| &file.input.axes);
             return axes.find(|axis| matches!(axis, Axis::Batch | Axis::Time)) == Some(&Axis::Batch);
         }
@@ -221,7 +221,7 @@ impl Network {
         Ok(outputs)
     }
 
-    /// As [`Network::stage_steps`], into memory that is there.
+    /// As [`Network::stage_steps`], into existing memory.
     pub(crate) fn stage_steps_into(&self, steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
         stage::stage_steps(&self.stages, steps, outputs)
     }

@@ -183,7 +183,7 @@ pub enum MergeMode {
     Mul,
 }
 
-/// What a recurrent layer's output is at a step that is masked, where its state stands still.
+/// What a recurrent layer's output is at a masked step, at which its state does not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskedOutput {

@@ -326,7 +326,7 @@ pub struct SelectSpec {
 pub enum SelectStep {
     /// Timestep 0.
     First,
-    /// Timestep T-1, whatever a row's length.
+    /// Timestep T-1, independent of a row's length.
     Last,
 }
 

@@ -1,4 +1,4 @@
-//! The steps of work that a network comes down to, which a device does one after the other.
+//! The stages that a network is lowered to, which a device runs one after the other.
 
 use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep};
 use crate::base::error::{Error, Result};

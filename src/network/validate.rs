@@ -1,4 +1,4 @@
-//! What a description must be like, beyond what fits between neighbours.
+//! Checks of a description that do not depend on neighbouring layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 
-/// Everything about the options that does not need the neighbour layers.
+/// All checks of options that do not need the neighbouring layers.
 pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
     if spec.format == 0 || spec.format > FORMAT {
         return Err(Error::Malformed {

@@ -56,17 +56,17 @@ impl FromStr for WeightFormat {
     }
 }
 
-/// Scale and integers of a row; a row of zeros has scale 0. Of a row that came out of this
-/// before, integers times scale, both come back bit by bit.
+/// Scale and integers of a row; a row of zeros has scale 0. For a row that
+/// was dequantized from a result of this function, both are reproduced bit by bit.
 #[must_use]
 pub fn quantize_row(row: &[f32]) -> (f32, Vec<i8>) {
     let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    // A scale whose 127-fold leads back to it: rounding may take a step or two to settle.
+    // A scale s with (127 s) / 127 = s: because of rounding this may take a step or two.
     // Below the normal numbers a scale would lose the digits that tell integers apart.
     let mut scale = if largest > 0.0 { (largest / 127.0).max(f32::MIN_POSITIVE) } else { 0.0 };
     for _ in 0..4 {
         let whole = 127.0 * scale;
-        // Next to the largest f32 the way back may lead beyond it.
+        // Close to the largest f32 the product may overflow.
         scale = if whole.is_finite() { whole / 127.0 } else { scale * (1.0 - f32::EPSILON) };
     }
     #[expect(clippy::cast_possible_truncation, reason = "no ratio is beyond ±127")]
@@ -124,7 +124,7 @@ impl Network {
         Ok(network)
     }
 
-    /// Takes the marks off tensors that no product reads: they are kept as f32.
+    /// Resets the format of tensors that no product reads: they are stored as f32.
     pub(super) fn unmark_others(&mut self) {
         let matrices: BTreeSet<String> = self.matrices().map(str::to_owned).collect();
         for (name, tensor) in &mut self.tensors {

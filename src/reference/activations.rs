@@ -1,4 +1,4 @@
-//! Twin of `shaders/common/activations.wgsl`.
+//! Reference implementation of `shaders/common/activations.wgsl`.
 
 use super::Real;
 use crate::network::Activation;
@@ -20,7 +20,7 @@ pub(super) fn softplus<F: Real>(x: F) -> F {
     above + (-x.abs()).exp().ln_1p()
 }
 
-/// `sqrt(2/π)`, and the weight of x³ beside x.
+/// `sqrt(2/π)`, and the factor of x³ relative to x.
 pub(super) const GELU_SCALE: f32 = 0.797_884_6;
 pub(super) const GELU_CUBE: f32 = 0.044_715;
 

@@ -1,4 +1,4 @@
-//! Twin of `shaders/channelwise.wgsl`.
+//! Reference implementation of `shaders/channelwise.wgsl`.
 
 use super::{Real, activate, derivative};
 use crate::network::Activation;

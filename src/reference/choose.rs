@@ -1,5 +1,5 @@
-//! Twin of `shaders/choose.wgsl`: the next token, in integers alone where it is drawn, so that every device
-//! draws the same from equal logits.
+//! Reference implementation of `shaders/choose.wgsl`: the next token. Sampling uses integers alone, so that every device
+//! draws the same token from equal logits.
 
 use super::best;
 
@@ -13,7 +13,7 @@ const LARGEST_SCALE: f32 = 1e15;
 const SERIES: [u32; 9] =
     [2_147_483_648, 1_488_522_236, 515_882_496, 119_194_166, 20_654_775, 2_863_360, 330_788, 32_755, 2_838];
 
-/// Which tokens may be drawn, and how unlike their probabilities are.
+/// Which tokens may be drawn, and how much their probabilities differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Filter {
     /// Distance of one unit of logits.
@@ -55,7 +55,7 @@ pub fn random(seed: u64, stream: u32, step: u32) -> u32 {
     v[0]
 }
 
-/// The most probable token of a row of finite logits `[V]` (of equals the lowest), or the one that `random` draws
+/// The most probable token of a row of finite logits `[V]` (the lowest of equals), or the one that `random` draws
 /// of those that the filter keeps. Tokens as probable as the last one kept are kept too.
 pub fn choose(row: &[f32], drawn: Option<(Filter, u32)>) -> usize {
     let likeliest = best(row, None).unwrap_or(0);

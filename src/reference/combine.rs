@@ -1,4 +1,4 @@
-//! Twin of `shaders/combine.wgsl`.
+//! Reference implementation of `shaders/combine.wgsl`.
 
 use super::Real;
 use crate::network::{Columns, Combine};

@@ -1,4 +1,5 @@
-//! Twin of `shaders/conv1d.wgsl`, the reading side of a convolution; [`linear`](super::linear) does the rest.
+//! Reference implementation of `shaders/conv1d.wgsl`, the input side of a convolution; [`linear`](super::linear) does the
+//! rest.
 
 use super::Real;
 use super::linear::accumulate;

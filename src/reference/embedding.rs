@@ -1,4 +1,4 @@
-//! Twin of `shaders/embedding.wgsl`.
+//! Reference implementation of `shaders/embedding.wgsl`.
 
 use super::Real;
 use super::linear::accumulate;

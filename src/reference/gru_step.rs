@@ -1,4 +1,4 @@
-//! Twin of `shaders/cells/gru.wgsl`, `gru_gates.wgsl` and `gru_candidate.wgsl`.
+//! Reference implementation of `shaders/cells/gru.wgsl`, `gru_gates.wgsl` and `gru_candidate.wgsl`.
 //!
 //! ```text
 //! r = σ(Wr x + Ur h + br)   z = σ(Wz x + Uz h + bz)

@@ -1,4 +1,4 @@
-//! The gradient of one timestep of a GRU: the inverse of `gru_step.rs`.
+//! The gradient of one timestep of a GRU: the backward pass of `gru_step.rs`.
 //!
 //! With d the gradient of h', a the pre-activations, q = U_n h + d_n:
 //!

@@ -1,4 +1,4 @@
-//! Twin of `shaders/layer_norm.wgsl` (Ba, Kiros & Hinton 2016).
+//! Reference implementation of `shaders/layer_norm.wgsl` (Ba, Kiros & Hinton 2016).
 
 use super::Real;
 

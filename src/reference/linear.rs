@@ -1,4 +1,4 @@
-//! Twin of `shaders/linear.wgsl`.
+//! Reference implementation of `shaders/linear.wgsl`.
 
 use super::{Real, activate, derivative};
 use crate::network::Activation;

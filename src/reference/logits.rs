@@ -1,4 +1,4 @@
-//! Twin of `shaders/common/logits.wgsl`: what a row of logits `[V]` says.
+//! Reference implementation of `shaders/common/logits.wgsl`: functions of a row of logits `[V]`.
 
 use super::Real;
 
@@ -7,7 +7,7 @@ pub fn first_bad<F: Real>(row: &[F]) -> Option<usize> {
     row.iter().position(|x| !x.to_f64().is_finite())
 }
 
-/// The best logit after token `last`, or of all; of equals the lowest token comes first.
+/// The best logit after token `last`, or of all; of equal logits the lowest token comes first.
 pub fn best<F: Real>(row: &[F], last: Option<usize>) -> Option<usize> {
     let before = |a: usize, b: usize| row[a] > row[b] || (row[a] == row[b] && a < b);
     (0..row.len())

@@ -1,10 +1,10 @@
-//! Losses: their value, the gradient of what a network answers, and how many answers are right.
+//! Losses: their value, the gradient of the network's output, and the number of right answers.
 
 use super::activations::softplus;
 use super::{Real, best, sigmoid};
 use crate::base::error::{Error, Result};
 
-/// What training makes small. Each is of a row, of which there are M: one step of one sequence, or one sequence.
+/// What training minimizes. Each loss is that of one of M rows: one step of one sequence, or one sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Loss {
@@ -23,7 +23,7 @@ pub enum Loss {
     },
 }
 
-/// What a network should have answered.
+/// The expected output of a network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Targets<'a, F> {
     /// A class of every row `[M]`; 0 or 1 of every logit `[M, N]` for [`Loss::BinaryCrossEntropy`].
@@ -51,7 +51,7 @@ pub struct LossOptions<'a, F> {
     /// A factor of each class's term `q log p`, `[C]`; `[2]` for [`Loss::BinaryCrossEntropy`]. With smoothing they are
     /// PyTorch's; Keras' are weights of rows.
     pub class_weights: Option<&'a [F]>,
-    /// A factor of each row `[M]`. A row of weight 0 is masked: nothing of it is looked at, not even its target.
+    /// A factor of each row `[M]`. A row of weight 0 is masked: neither its output nor its target is read.
     pub sample_weights: Option<&'a [F]>,
     /// What the sum is divided by.
     pub reduction: Reduction,
@@ -88,7 +88,7 @@ pub struct LossResult<F> {
     pub value: F,
     /// The gradient of the output `[M, N]`.
     pub d_output: Vec<F>,
-    /// Rows of weight above 0 whose highest logit is the target's (of equals the first), or logits whose sign says the
+    /// Rows of weight above 0 whose highest logit is the target's (the first of equals), or logits whose sign says the
     /// target; 0 of 0 for the other losses.
     pub counts: Counts,
 }
@@ -96,8 +96,8 @@ pub struct LossResult<F> {
 /// The loss of `output` `[M, width]`, its gradient and the right answers.
 ///
 /// # Errors
-/// [`Error::LabelOutOfRange`] for a class that there is not, [`Error::Shape`] for targets or weights of another size,
-/// [`Error::Option`] for an option that the loss does not have or that has no sense.
+/// [`Error::LabelOutOfRange`] for a class that does not exist, [`Error::Shape`] for targets or weights of another size,
+/// [`Error::Option`] for an option that the loss does not have or whose value is invalid.
 pub fn loss<F: Real>(
     loss: Loss,
     output: &[F],
@@ -300,7 +300,7 @@ fn regression<F: Real>(loss: Loss, z: &[F], row: usize, targets: Targets<'_, F>,
     sum / width
 }
 
-/// 1 or -1; 0 of 0, NaN of NaN.
+/// The sign: 1 or -1; 0 for 0, NaN for NaN.
 fn sign<F: Real>(x: F) -> F {
     if x > F::default() {
         F::ONE

@@ -1,4 +1,4 @@
-//! Twin of `shaders/cells/lstm.wgsl`.
+//! Reference implementation of `shaders/cells/lstm.wgsl`.
 //!
 //! ```text
 //! i = σ(Wi x + Ui h + bi + pi∘c)  f = σ(Wf x + Uf h + bf + pf∘c)  (coupled: f = 1 - i)

@@ -1,4 +1,4 @@
-//! The gradient of one timestep of an LSTM: the inverse of `lstm_step.rs`.
+//! The gradient of one timestep of an LSTM: the backward pass of `lstm_step.rs`.
 //!
 //! With d the gradient of h', a the pre-activations, D the gradient of c' from the step after:
 //!

@@ -1,4 +1,4 @@
-//! Metrics: what a network's answers are worth, beside the loss.
+//! Metrics: measures of a network's outputs other than the loss.
 //!
 //! A row of weight 0 does not count; other weights do not matter to counts.
 
@@ -6,7 +6,7 @@ use super::loss::class;
 use super::{Counts, Real, best};
 use crate::base::error::{Error, Result};
 
-/// Rows of logits `[M, C]` whose label is among the `k` highest; of equals the lower class comes first. Accuracy is
+/// Rows of logits `[M, C]` whose label is among the `k` highest; of equal logits the lower class comes first. Accuracy is
 /// `k = 1`.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn confusion<F: Real>(
     Ok(counts)
 }
 
-/// How well one class is told from the others.
+/// How well one class is distinguished from the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassScore {
     /// Share of this class's answers that are right; 0 where there is none.

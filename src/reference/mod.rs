@@ -1,7 +1,7 @@
-//! The CPU twin of every kernel, plain on purpose: it is the specification.
+//! The reference: a plain CPU version of every kernel, which is the kernel's specification.
 //!
-//! File stems equal those in `shaders/`; a cell's step stands for all its rungs. Everything is generic over `f32` and `f64`; the
-//! `f64` instance is the oracle of every test, the `f32` instance says what rounding alone does to a result.
+//! File stems equal those in `shaders/`; a cell's step specifies all its kernel variants. Everything is generic over `f32` and `f64`.
+//! Every test compares with the `f64` version; the `f32` version shows the effect of rounding alone.
 
 mod activations;
 mod candidates;

@@ -1,11 +1,11 @@
-//! The steps of layer-normalized cells (Ba, Kiros & Hinton 2016). Twin of `shaders/common/normalized.wgsl` and of these
-//! cells' files.
+//! The steps of layer-normalized cells (Ba, Kiros & Hinton 2016). Reference implementation of
+//! `shaders/common/normalized.wgsl` and of these cells' files.
 
 use super::linear::accumulate;
 use super::{Real, StepOptions, activate, layer_norm};
 use crate::network::{CellNorm, GateNorm, Norms, gates};
 
-/// The sums of one row that a layer-normalized cell goes on with, `[G*H]` each.
+/// The normalized sums of one row, from which a layer-normalized cell is updated, `[G*H]` each.
 struct Normalized<F> {
     /// `LN(W x)`, or `LN(W x + U h)`.
     input: Vec<F>,
@@ -36,7 +36,7 @@ fn normalized<F: Real, const N: usize>(
     }
 }
 
-/// One timestep of one batch row of a layer-normalized LSTM. Twin of `shaders/cells/layer_norm_lstm.wgsl`.
+/// One timestep of one batch row of a layer-normalized LSTM: the reference of `shaders/cells/layer_norm_lstm.wgsl`.
 ///
 /// ```text
 /// (i, f, g, o) = LN(W x + U h)  or  LN(W x) + LN(U h), over all 4H
@@ -82,7 +82,7 @@ pub fn layer_norm_lstm_step<F: Real>(
     }
 }
 
-/// One timestep of one batch row of a layer-normalized GRU. Twin of `shaders/cells/layer_norm_gru.wgsl`.
+/// One timestep of one batch row of a layer-normalized GRU: the reference of `shaders/cells/layer_norm_gru.wgsl`.
 ///
 /// ```text
 /// (r, z, n) = LN(W x + U h):      n' = tanh(σ(r)∘n)

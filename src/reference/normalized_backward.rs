@@ -1,4 +1,4 @@
-//! The gradients of the steps of layer-normalized cells: the inverse of `normalized.rs`.
+//! The gradients of the steps of layer-normalized cells: the backward pass of `normalized.rs`.
 
 use super::derivatives::derivative;
 use super::step_backward::{StepGradients, StepInputs, product, product_backward};

@@ -1,4 +1,4 @@
-//! Optimizers: what a step does with parameters, their gradient and what is kept between steps.
+//! Optimizers: the update of parameters from their gradient and from state that is kept between steps.
 //!
 //! All numbers lie in one flat slice, cut into parts. The scalars of a step are computed in f64 and rounded once.
 
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Real;
 use crate::base::error::{Error, Result};
 
-/// Whose formula is meant where frameworks differ.
+/// The framework whose formula is used where formulas differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Convention {
     /// PyTorch's.
@@ -18,7 +18,7 @@ pub enum Convention {
 }
 
 /// `m = μ m + g`, then `p -= lr m`, or with Nesterov's momentum `p -= lr (g + μ m)`. Keras multiplies g by the learning
-/// rate before it goes into m; that is another path where the rate changes.
+/// rate before it goes into m; the result differs if the rate changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// The learning rate.
@@ -220,7 +220,7 @@ pub enum Clip {
     },
 }
 
-/// A rule and what is done around it.
+/// An update rule with weight decay and clipping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {
     /// How a step is made.
@@ -251,7 +251,7 @@ impl From<AdamW> for Optimizer {
     }
 }
 
-/// Neighbouring parameters that are treated alike: a tensor.
+/// Consecutive parameters with the same settings: a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Where they lie.
@@ -260,12 +260,12 @@ pub struct Part {
     pub rate: f64,
     /// Whether `weight_decay` and `l2` act on them.
     pub decays: bool,
-    /// Whether they stay; their gradient is not looked at, and no part of a norm.
+    /// Whether they are frozen; their gradient is not read and is not part of a norm.
     pub frozen: bool,
 }
 
 impl Part {
-    /// A part without anything special.
+    /// A part with default settings.
     #[must_use]
     pub fn new(range: Range<usize>) -> Self {
         Self { range, rate: 1.0, decays: true, frozen: false }
@@ -317,7 +317,7 @@ impl Optimizer {
     /// Checks every option.
     ///
     /// # Errors
-    /// [`Error::Option`] for a number that makes no sense.
+    /// [`Error::Option`] for an invalid number.
     pub fn check(&self) -> Result<()> {
         let below_one = |option: &str, x: f64| match (0.0..1.0).contains(&x) {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! Twin of `shaders/pool.wgsl`.
+//! Reference implementation of `shaders/pool.wgsl`.
 
 use std::ops::Range;
 
@@ -93,7 +93,7 @@ fn seen(window: &Window, steps: usize, t: usize) -> Seen {
     Seen { inside: first.max(left) - left..end.saturating_sub(left).min(steps), padded: end - first }
 }
 
-/// The step of the largest value; of equals the first.
+/// The step of the largest value; the first of equals.
 fn largest<F: Real>(mut steps: Range<usize>, value: impl Fn(usize) -> F) -> Option<usize> {
     let first = steps.next()?;
     Some(steps.fold(first, |best, step| if value(step) > value(best) { step } else { best }))

@@ -162,7 +162,7 @@ pub(crate) fn factors<F: Real>(numbers: &[F], rounding: Rounding) -> Cow<'_, [F]
     if rounding.numbers { numbers.iter().map(|x| x.to_half()).collect() } else { Cow::Borrowed(numbers) }
 }
 
-/// Whether a masked step's output is the state, which stands still, or 0.
+/// Whether a masked step's output is the state, which does not change, or 0.
 pub(crate) fn stands_still(stage: &RecurrentStage, reverse: bool, sequence_out: bool, mask: u32) -> bool {
     let seen = if reverse { bits::SEEN_REVERSE } else { bits::SEEN_FORWARD };
     match stage.masked_output {

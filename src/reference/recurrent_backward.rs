@@ -148,7 +148,7 @@ impl<F: Real> LevelDirection<'_, F> {
     fn add_output(&self, d_output: &[F], at: usize, row: usize, step: usize, d_h: &mut [F]) {
         let Self { shape, stage, .. } = *self;
         let mask = self.mask(at);
-        // A masked step hands on the state, which stands still, or 0.
+        // The output of a masked step is the state, which does not change, or 0.
         let seen = mask & bits::VALID != 0 || stands_still(stage, self.direction.reverse, shape.sequence_out, mask);
         // Without a time dimension the last step alone is handed on.
         if !seen || !shape.sequence_out && step + 1 < shape.steps {

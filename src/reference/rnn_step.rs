@@ -1,4 +1,4 @@
-//! Twin of `shaders/cells/rnn.wgsl`: `h' = tanh(W x + U h + b)` (Elman 1990).
+//! Reference implementation of `shaders/cells/rnn.wgsl`: `h' = tanh(W x + U h + b)` (Elman 1990).
 
 use super::linear::accumulate;
 use super::{Real, StepOptions, activate, bounded};

@@ -1,4 +1,4 @@
-//! The gradient of one timestep of a plain RNN: the inverse of `rnn_step.rs`. `da = d∘φ'(a)`.
+//! The gradient of one timestep of a plain RNN: the backward pass of `rnn_step.rs`. `da = d∘φ'(a)`.
 
 use super::derivatives::derivative;
 use super::step_backward::{StepGradients, StepInputs, product, product_backward, within};

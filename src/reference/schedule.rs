@@ -1,4 +1,4 @@
-//! Learning rates: pure functions of the step, so that there is nothing to save.
+//! Learning rates: pure functions of the step, so that they have no state to save.
 
 use std::f64::consts::PI;
 
@@ -17,7 +17,7 @@ pub struct Schedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Decay {
-    /// It does not.
+    /// The rate is constant.
     #[default]
     Constant,
     /// `factor` times as much behind every `every` steps (PyTorch's `StepLR`).
@@ -77,7 +77,7 @@ impl Schedule {
     /// Checks every option.
     ///
     /// # Errors
-    /// [`Error::Option`] for a number that makes no sense.
+    /// [`Error::Option`] for an invalid number.
     pub fn check(&self) -> Result<()> {
         let steps = |option: &str, steps: u64, least: u64| match steps >= least {
             true => Ok(()),

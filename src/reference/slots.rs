@@ -1,4 +1,4 @@
-//! Twin of `shaders/slots.wgsl`.
+//! Reference implementation of `shaders/slots.wgsl`.
 
 use super::Real;
 pub use crate::base::bits::NO_SLOT;

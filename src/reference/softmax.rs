@@ -1,4 +1,4 @@
-//! Twin of `shaders/softmax.wgsl`.
+//! Reference implementation of `shaders/softmax.wgsl`.
 
 use super::Real;
 use super::linear::dot;

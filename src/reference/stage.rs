@@ -1,4 +1,4 @@
-//! A stage other than a recurrent level: its twin, and what it is called with.
+//! A stage other than a recurrent level: its reference implementation and its arguments.
 
 use super::weights::StageWeights;
 use super::{Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};

@@ -1,4 +1,4 @@
-//! The mirror of [`stateless`](super::stateless): gradients of what a stage read and of its parameters.
+//! The backward pass of [`stateless`](super::stateless): gradients of a stage's inputs and of its parameters.
 
 use super::{
     Columns, Combine, LinearGradients, Real, StageInput, StageWeights, channelwise_backward, combine, combine_backward,
@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::network::fold::{unfold_channels, unfold_filters};
 use crate::network::{Join, Network, Padding, Role, SelectStep, Stage, StageKind, Window, joining, merging};
 
-/// The gradients that a stage hands back.
+/// The gradients that the backward pass of a stage returns.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StageGradients<F> {
     /// Of every input, in the stage's order; empty for tokens.
@@ -200,7 +200,7 @@ mod tests {
             let width = case.stage(&case.network).out_features;
             case.d_output = (0..output.len()).map(|_| random.f64() - 0.3).collect();
             if let (Some(mask), true) = (&case.mask, embedding > 0) {
-                // Nothing may depend on what an embedding says of a masked position.
+                // No result may depend on the output of an embedding at a masked position.
                 for (d_row, mask) in case.d_output.chunks_exact_mut(width).zip(mask) {
                     if mask & bits::VALID == 0 {
                         d_row.fill(0.0);
@@ -428,7 +428,7 @@ mod tests {
         let parts = [vec![1.0f64, 0.0], vec![1.0, 2.0], vec![0.0, 2.0]];
         let got = combine_backward(Combine::Max, 1.0, &parts, &[3.0, 5.0]);
         assert_eq!(got, [[3.0, 0.0], [0.0, 5.0], [0.0, 0.0]]);
-        // A mean over nothing trains nothing.
+        // The gradient of a mean over no steps is 0.
         let got = pool_backward(&x, [4, 1, 1], &window, crate::network::Pool::Average, false, Some(&[0; 4]), &[1.0; 4]);
         assert_eq!(got, [0.0; 4]);
     }

@@ -1,4 +1,4 @@
-//! Streams with steps of different number as one batch, and its output taken apart again.
+//! Makes one batch of streams with different numbers of steps, and splits its output by stream.
 
 use super::table::{StreamId, Table};
 use crate::base::bits;
@@ -27,7 +27,7 @@ impl Advanced {
         self.ends.len()
     }
 
-    /// Whether the call had no stream.
+    /// Whether the call had no streams.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -41,7 +41,7 @@ impl Advanced {
         self.ends.get(index).map_or(&[], |&end| &self.values[start..end])
     }
 
-    /// How many timesteps stream `index` of the call has gone on.
+    /// By how many timesteps the call advanced stream `index`.
     #[must_use]
     pub fn steps(&self, index: usize) -> usize {
         self.steps.get(index).copied().unwrap_or(0)
@@ -62,7 +62,7 @@ impl Advanced {
 /// A batch ready to run.
 pub(super) struct StreamBatch {
     pub input: Checked<'static>,
-    /// The slot of each row; [`NO_SLOT`] of rows that fill up.
+    /// The slot of each row; [`NO_SLOT`] for padding rows.
     pub list: Vec<u32>,
     /// Timesteps of each stream.
     pub lengths: Vec<usize>,
@@ -109,7 +109,7 @@ impl StreamBatch {
         }
     }
 
-    /// Takes the output `[T, B, N]` or `[B, N]` apart.
+    /// Splits the output `[T, B, N]` or `[B, N]` by stream.
     pub fn split(&self, network: &Network, output: Vec<f32>, timing: Timing) -> Advanced {
         let width = network.output_size();
         let Checked { steps, batch, .. } = self.input;
@@ -157,7 +157,7 @@ fn one<'a>(network: &Network, at: usize, id: StreamId, input: Input<'a>) -> Resu
     Ok(checked)
 }
 
-/// Bits `[T, B]`: rows stand still until their first step, and rows that fill up for good.
+/// Bits `[T, B]`: the state of a row does not change before its first step, that of a padding row never.
 fn mask(rows: &[Checked<'_>], started: &[bool], steps: usize, batch: usize) -> Vec<u32> {
     let mut valid = vec![false; steps * batch];
     for (index, row) in rows.iter().enumerate() {
@@ -240,7 +240,7 @@ mod tests {
         let ragged = batch(&[1, 3], true);
         assert_eq!(sizes(&ragged), (3, 2, true));
         let valid: Vec<u32> = ragged.input.mask.iter().flatten().map(|mask| mask & bits::VALID).collect();
-        assert_eq!(valid, [0, 1, 0, 1, 1, 1], "the shorter stream stands still first");
+        assert_eq!(valid, [0, 1, 0, 1, 1, 1], "the padding of the shorter stream comes first");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Networks inside an application's own submission: from its buffer to its buffer, in its encoder.
+//! Records networks into an application's command encoder: they read and write buffers of the application.
 
 use super::pool::StreamPool;
 use super::table::StreamId;
@@ -64,8 +64,8 @@ impl Session {
     ///
     /// Reads `input` (usage `COPY_SRC`) as `f32` `[T, B, I]` or `u32` `[T, B]`, time-major whatever
     /// `batch_first` says, and writes `output` (usage `COPY_DST`) as `f32` `[T, B, N]` or `[B, N]`; each from
-    /// its first byte, see [`PreparedRun::bytes`]. Token ids outside the table are read as its last. Makes no
-    /// GPU object. The work is one submission: choose T so that no operating system takes it for a hang.
+    /// its first byte, see [`PreparedRun::bytes`]. A token id outside the table is read as its last id. The call creates no
+    /// GPU object. The work is one submission: choose T so small that no operating system's watchdog ends it.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for a buffer that is too small or lacks its usage; a device that an earlier call found lost:
@@ -97,11 +97,11 @@ impl StreamPool {
         Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
     }
 
-    /// Records a batch into the application's encoder: its streams go on by T steps once that is
-    /// submitted, their states never leaving the pool. Buffers as for [`Session::encode`], row r being stream r
-    /// of the run. Makes no GPU object, unless the pool has grown since.
+    /// Records a batch into the application's encoder: its streams advance by T steps once that is
+    /// submitted, and their states stay in the pool. Buffers as for [`Session::encode`], row r being stream r
+    /// of the run. The call creates no GPU object, unless the pool has grown since.
     ///
-    /// What is recorded must be submitted before the next call on this pool: a slot may be another's by then.
+    /// What is recorded must be submitted before the next call on this pool, because a slot may then belong to another stream.
     ///
     /// # Errors
     /// As [`Session::encode`]; [`Error::Stream`](crate::Error::Stream) if a stream has been closed.

@@ -1,4 +1,4 @@
-//! The pool: streams opened, advanced, kept, forked and closed.
+//! The pool, which opens, advances, stores, forks and closes streams.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +22,9 @@ const MOST_SLOTS: usize = 1 << 30;
 
 /// Many streams of one network, each with a state that stays on the device.
 ///
-/// `Send + Sync`: calls of several threads take turns, and each call is one batch. A call that
-/// fails leaves every stream as it was; when the device is lost the states are lost with it, every
-/// call says so, and a new pool continues from [snapshots](StreamPool::snapshot).
+/// It is `Send + Sync`: calls of several threads run one after the other, and each call is one batch. A call that
+/// fails leaves every stream unchanged. If the device is lost, the states are lost with it, every
+/// call returns that error, and a new pool can continue from [snapshots](StreamPool::snapshot).
 #[derive(Debug)]
 pub struct StreamPool {
     session: Arc<Session>,
@@ -36,7 +36,7 @@ pub struct StreamPool {
 pub(crate) struct Inner {
     pub table: Table,
     pub store: Store,
-    /// How often the pool has grown: what is bound to its buffers is then bound to others.
+    /// How often the pool has grown: bindings made before that refer to its old buffers.
     pub growth: u64,
     counters: PoolCounters,
     /// Memory for a batch's features.
@@ -53,7 +53,7 @@ pub struct PoolCounters {
     pub streams: u64,
     /// Timesteps of all streams.
     pub steps: u64,
-    /// Timesteps × rows that were only filled up.
+    /// Timesteps × rows of padding.
     pub filled: u64,
     /// Streams that were opened, forks included.
     pub opened: u64,
@@ -61,7 +61,7 @@ pub struct PoolCounters {
     pub growth: u64,
 }
 
-/// A batch whose answer is there, or on its way.
+/// A batch whose answer is complete or pending.
 enum Begun<'a> {
     Done(Raw, PhantomData<&'a Session>),
     Sent(gpu::Pending<'a>),
@@ -77,7 +77,7 @@ impl Inner {
 }
 
 impl StreamPool {
-    /// A pool with room for `capacity` streams before it grows, as far as the device allows.
+    /// A pool for `capacity` streams before it grows, as far as the device allows.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the name of a layer that cannot be cut in time;
@@ -133,7 +133,7 @@ impl StreamPool {
         self.len() == 0
     }
 
-    /// Number of streams that there is room for before the pool grows.
+    /// Number of streams that the pool can hold before it grows.
     #[must_use]
     pub fn capacity(&self) -> usize {
         lock(&self.inner).table.capacity()
@@ -167,7 +167,7 @@ impl StreamPool {
         Ok(id)
     }
 
-    /// Ends a stream; its slot may be another's from now on.
+    /// Closes a stream; its slot can then be used by another stream.
     ///
     /// # Errors
     /// [`Error::Stream`] if it is not open.
@@ -175,7 +175,7 @@ impl StreamPool {
         lock(&self.inner).table.close(id)
     }
 
-    /// Puts a stream back to the network's initial state.
+    /// Resets a stream to the network's initial state.
     ///
     /// # Errors
     /// [`Error::Stream`] if it is not open; a lost device.
@@ -204,7 +204,7 @@ impl StreamPool {
         }
     }
 
-    /// Puts a state of batch 1 in place of a stream's own.
+    /// Replaces a stream's state with a state of batch 1.
     ///
     /// # Errors
     /// [`Error::Stream`] if it is not open, [`Error::Shape`] for a state that does not fit; a lost device.
@@ -241,8 +241,8 @@ impl StreamPool {
     /// # Errors
     /// [`Error::Stream`] for a stream that is not open or that comes twice, [`Error::Shape`],
     /// [`Error::TokenOutOfRange`] (its row counts the streams of the call), [`Error::TooLarge`] for
-    /// a batch beyond the adapter's limits: every stream is as it was. [`Error::DeviceLost`]: the states are
-    /// gone with the device.
+    /// a batch beyond the adapter's limits. After these errors every stream is unchanged. [`Error::DeviceLost`]:
+    /// the states are lost with the device.
     pub fn advance(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
         let start = Instant::now();
         let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
@@ -253,8 +253,8 @@ impl StreamPool {
         Ok(self.answer(&batch, raw, start))
     }
 
-    /// As [`StreamPool::advance`], without blocking the thread while the GPU works. The streams go on
-    /// when this is first polled; dropping it later drops only the answer.
+    /// As [`StreamPool::advance`], without blocking the thread while the GPU works. The streams advance
+    /// when the future is first polled; dropping it later drops only the answer.
     ///
     /// # Errors
     /// As [`StreamPool::advance`].
@@ -300,7 +300,7 @@ impl StreamPool {
         Ok((batch, begun))
     }
 
-    /// As [`StreamPool::advance`] of a pool that is held, without reading the answer back.
+    /// As [`StreamPool::advance`] of a pool that is locked, without reading the answer back.
     pub(crate) fn advance_unread(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<()> {
         match self.begin(inner, streams)?.1 {
             Begun::Done(..) => {}

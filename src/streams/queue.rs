@@ -23,12 +23,12 @@ pub struct QueueOptions {
     pub deadline: Duration,
     /// Streams of one batch; as soon as so many have a request, it starts.
     pub max_batch: usize,
-    /// Requests that may wait; more are held back.
+    /// Requests that may wait; if there are more, callers wait too, or get [`Error::QueueFull`].
     pub capacity: usize,
 }
 
 impl Default for QueueOptions {
-    /// 1 ms, batches of 256, room for 4096.
+    /// 1 ms, batches of 256, at most 4096 waiting requests.
     fn default() -> Self {
         Self { deadline: Duration::from_millis(1), max_batch: 256, capacity: 4096 }
     }
@@ -43,7 +43,7 @@ pub enum Chunk {
     Features(Vec<f32>),
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Answer {
@@ -58,9 +58,9 @@ pub struct Answer {
 /// Collects requests of many callers into batches of a [`StreamPool`], first come, first served.
 ///
 /// A batch takes the oldest requests, one of each stream: a stream's second request waits for the next
-/// batch, so that its steps stay in order and no stream crowds out another. A request that cannot be
-/// done is answered with its error; the others of its batch are not touched. Dropping the queue answers what
-/// still waits. In a forked child, which has no thread of its parent's, every request is answered with
+/// batch, so that its steps stay in order and no stream delays the others. A request that cannot be
+/// done is answered with its error; the others of its batch are not affected. Dropping the queue first answers the
+/// waiting requests. In a forked child, which has none of its parent's threads, every request is answered with
 /// [`Error::QueueClosed`].
 #[derive(Debug)]
 pub struct StreamQueue {
@@ -72,12 +72,12 @@ pub struct StreamQueue {
 struct Shared {
     pool: Arc<StreamPool>,
     options: QueueOptions,
-    /// Whose thread runs the batches.
+    /// The process whose thread runs the batches.
     process: u32,
     waiting: Mutex<Waiting>,
-    /// A request came, or the end.
+    /// Notified when a request arrives or the queue ends.
     work: Condvar,
-    /// Requests went.
+    /// Notified when requests have been taken.
     room: Condvar,
 }
 
@@ -86,7 +86,7 @@ struct Waiting {
     requests: VecDeque<Request>,
     /// How many requests each stream has.
     streams: HashMap<StreamId, usize>,
-    /// Of those that await room.
+    /// Wakers of the callers that await free capacity.
     held_back: Vec<Waker>,
     ending: bool,
 }
@@ -99,18 +99,18 @@ struct Request {
     reply: Reply,
 }
 
-/// The worker's end of a ticket. Dropped unused, it informs the caller that no answer will come.
+/// The worker's side of a ticket. If it is dropped unused, the caller is informed that no answer will come.
 #[derive(Debug)]
 struct Reply(Arc<TicketSlot>);
 
-/// A request on its way. Wait for the answer with [`Ticket::wait`], or await it.
+/// A pending request. Wait for the answer with [`Ticket::wait`], or await it.
 #[derive(Debug)]
 #[must_use = "the answer comes through it"]
 pub struct Ticket(Arc<TicketSlot>);
 
 #[derive(Debug)]
 struct TicketSlot {
-    /// Who is to answer.
+    /// The process that answers the request.
     process: u32,
     state: Mutex<TicketState>,
     came: Condvar,
@@ -158,7 +158,7 @@ impl StreamQueue {
         if self.shared.is_a_parents() { 0 } else { lock(&self.shared.waiting).requests.len() }
     }
 
-    /// Hands a request in; where the queue is full, waits until there is room.
+    /// Submits a request; if the queue is full, waits until it is not.
     pub fn submit(&self, stream: StreamId, chunk: Chunk) -> Ticket {
         if self.shared.is_a_parents() {
             return Ticket::closed();
@@ -170,8 +170,8 @@ impl StreamQueue {
         self.push(waiting, stream, chunk)
     }
 
-    /// As [`StreamQueue::submit`], without blocking the thread: where the queue is full, room is awaited. Dropped
-    /// before that, nothing was handed in.
+    /// As [`StreamQueue::submit`], without blocking the thread: if the queue is full, the future waits. If it is
+    /// dropped before it is ready, no request has been submitted.
     pub async fn submit_async(&self, stream: StreamId, chunk: Chunk) -> Ticket {
         if self.shared.is_a_parents() {
             return Ticket::closed();
@@ -191,7 +191,7 @@ impl StreamQueue {
         .await
     }
 
-    /// Hands a request in if there is room.
+    /// Submits a request if the queue is not full.
     ///
     /// # Errors
     /// [`Error::QueueFull`]
@@ -206,7 +206,7 @@ impl StreamQueue {
         Ok(self.push(waiting, stream, chunk))
     }
 
-    /// Whether a request must wait for room; not where it is answered at once since the worker has ended.
+    /// Whether a request must wait because the queue is full. If the worker has ended, it is answered at once instead.
     fn is_full(&self, waiting: &Waiting) -> bool {
         waiting.requests.len() >= self.shared.options.capacity && !waiting.ending
     }
@@ -242,7 +242,7 @@ impl Drop for StreamQueue {
 }
 
 impl Shared {
-    /// Whether this is a forked child: the worker is a thread of its parent's, and locks may stay held.
+    /// Whether this is a forked child: the worker is a thread of its parent, and locks may stay held.
     fn is_a_parents(&self) -> bool {
         self.process != process()
     }
@@ -275,7 +275,7 @@ impl Shared {
         }
     }
 
-    /// Tells all who were held back.
+    /// Wakes all callers that wait for free capacity.
     fn there_is_room(&self, mut waiting: MutexGuard<'_, Waiting>) {
         let held_back = std::mem::take(&mut waiting.held_back);
         drop(waiting);
@@ -293,9 +293,9 @@ impl Shared {
                     request.reply.send(Ok(Answer { values, steps, batch: batch.len() }));
                 }
             }
-            // One spoils the batch, which has changed nothing: each for itself.
+            // One request has an error, so the batch changed nothing. Each request is run by itself.
             Err(error) => {
-                log::info!("a batch of {} requests one by one: {error}", batch.len());
+                log::info!("running a batch of {} requests one by one: {error}", batch.len());
                 for (request, input) in batch.iter().zip(&inputs) {
                     let alone = self.pool.advance(std::slice::from_ref(input));
                     let answer = |advanced: super::Advanced| Answer {
@@ -310,7 +310,7 @@ impl Shared {
     }
 }
 
-/// However the worker ends, no caller waits for it any longer.
+/// When the worker ends, also by a panic, this ends the waiting of all callers.
 struct End<'a>(&'a Shared);
 
 impl Drop for End<'_> {
@@ -389,7 +389,7 @@ impl TicketSlot {
         Self { process, state: Mutex::default(), came: Condvar::new() }
     }
 
-    /// The answer in a forked child, if this was made before the fork: the one that came before, or none will come.
+    /// The answer in a forked child, if this was made before the fork: one that came before the fork, or an error.
     fn of_a_parent(&self) -> Option<Result<Answer>> {
         (self.process != process()).then(|| {
             let came = self.state.try_lock().ok().and_then(|mut state| state.answer.take());

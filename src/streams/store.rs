@@ -1,4 +1,4 @@
-//! Where the states of a pool lie.
+//! The storage of a pool's states.
 
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
@@ -61,7 +61,7 @@ impl HostSlots {
         }
     }
 
-    /// A run in which row r goes on in slot `list[r]`, no two in the same. Gives the output; an error
+    /// A run in which row r continues in slot `list[r]`; no two rows use the same slot. Gives the output; an error
     /// changes nothing.
     pub fn advance(&mut self, session: &Session, input: &Checked<'_>, list: &[u32]) -> Result<Vec<f32>> {
         let done = session.advance_on_cpu(input, &mut self.state, list);

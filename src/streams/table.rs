@@ -1,4 +1,4 @@
-//! Which slot belongs to which stream.
+//! The table of slots and the streams that they belong to.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -26,7 +26,7 @@ impl StreamId {
     }
 }
 
-/// What is known of a slot apart from its state.
+/// Data about a slot, without its state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     generation: u32,
@@ -78,7 +78,7 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a free slot, and says whether it has been another's.
+    /// Takes a free slot, and says whether another stream has used it.
     pub fn open(&mut self) -> Option<(StreamId, bool)> {
         let slot = self.free.pop()?;
         let entry = &mut self.slots[slot as usize];
@@ -88,7 +88,7 @@ impl Table {
         Some((StreamId { pool: self.pool, slot, generation: entry.generation }, used))
     }
 
-    /// Gives the slot of an open stream back.
+    /// Frees the slot of an open stream.
     pub fn close(&mut self, id: StreamId) -> Result<()> {
         let slot = self.slot(id)?;
         self.slots[slot as usize].open = false;
@@ -108,7 +108,7 @@ impl Table {
         }
     }
 
-    /// What is known of a slot.
+    /// The data about a slot.
     pub fn at(&mut self, slot: u32) -> &mut Slot {
         &mut self.slots[slot as usize]
     }

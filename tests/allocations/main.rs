@@ -1,4 +1,4 @@
-//! Runs into memory that is there take none, counted by an allocator of their own.
+//! Runs into existing memory allocate nothing, as a counting allocator shows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts")]
 
@@ -28,7 +28,7 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALL.fetch_add(1, Ordering::Relaxed);
@@ -68,12 +68,12 @@ fn allocations(run: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
-/// Of a run that goes on from a state, once it has been there.
+/// Allocations of a run that continues from a state, after a first run of the same size.
 fn count(session: &Session, input: Input<'_>) -> usize {
     let first = session.run(input, None).unwrap();
     let expected = session.run(input, Some(&first.state)).unwrap();
     let mut output = first.clone();
-    // What a run hands out is not there for the next, so it takes two to fill the memory again.
+    // Memory that a run returns is not available to the next, so two runs are needed to fill it again.
     for _ in 0..2 {
         session.run_into(input, Some(&first.state), &mut output).unwrap();
     }
@@ -108,7 +108,7 @@ fn later_runs_into_an_answer_allocate_nothing() {
     }
 }
 
-/// Threads that share a run are there already, and so is what they need.
+/// The threads of a run and their memory exist already.
 #[test]
 fn later_runs_of_several_threads_allocate_nothing() {
     let lstm = |size| LayerSpec::Lstm(RecurrentSpec::new("lstm", size, size));
@@ -146,7 +146,7 @@ fn later_runs_of_several_threads_allocate_nothing() {
     }
 }
 
-/// A pool's streams go on for a hundred thousand steps in the memory of their first rounds.
+/// A pool's streams advance by a hundred thousand steps in the memory of their first rounds.
 #[test]
 fn memory_does_not_grow_over_many_runs() {
     let network = network(vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 4)), dense(4)]);

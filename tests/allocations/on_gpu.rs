@@ -1,4 +1,4 @@
-//! A timestep more costs the host what wgpu takes for one more dispatch, and nothing of ours.
+//! An additional timestep costs the host only what wgpu allocates for one more dispatch.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::{Device, DeviceInfo, PlanOptions, RandomInput, Session, Strategy};
@@ -9,9 +9,9 @@ use crate::{allocations, network, support};
 const FEW: usize = 100;
 const MANY: usize = 800;
 
-/// The least of some counts: the driver and wgpu tidy up now and then.
+/// The smallest of several counts, because the driver and wgpu sometimes free memory.
 fn least(mut run: impl FnMut()) -> usize {
-    // What is made once is there after two.
+    // After two runs everything that is made once exists.
     run();
     run();
     (0..5).map(|_| allocations(&mut run)).min().unwrap()

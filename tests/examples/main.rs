@@ -1,4 +1,4 @@
-//! What the examples compute, against what others computed.
+//! Results of the examples, compared with those of other programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 #[cfg(all(feature = "keras", feature = "onnx"))]

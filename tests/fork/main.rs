@@ -1,5 +1,5 @@
-//! A forked child has its parent's memory and none of its threads: runs on the CPU device go on and give the same bits,
-//! and what belongs to the parent alone says so instead of hanging.
+//! A forked child has its parent's memory and none of its threads: runs on the CPU device work and give the same bits,
+//! and what belongs to the parent alone returns an error and does not hang.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
@@ -144,7 +144,7 @@ fn a_queue_of_the_parent_process_is_refused() {
     queue.submit(stream, chunk()).wait().unwrap();
 }
 
-/// A device of the driver's is the process's that opened it.
+/// A GPU device can only be used by the process that opened it.
 #[cfg(feature = "gpu")]
 #[test]
 fn a_gpu_of_the_parent_process_is_refused() {
@@ -165,7 +165,7 @@ fn a_gpu_of_the_parent_process_is_refused() {
     session.run(input.as_input(), None).unwrap();
 }
 
-/// The limit must be able to end a child, and a wrong answer be told from a right one.
+/// Negative control: the time limit can end a child, and a wrong answer is distinguished from a right one.
 #[test]
 fn what_hangs_or_is_wrong_is_seen() {
     let forever = || {

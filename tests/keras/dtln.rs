@@ -1,4 +1,4 @@
-//! A file from the wild: DTLN's weights, which Keras 2.2 saved without a configuration.
+//! A published file that this project did not write: DTLN's weights, which Keras 2.2 saved without a configuration.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Models run, compared with what Keras made of the same input in f64.
+//! Outputs of models, compared with Keras' outputs for the same input in f64.
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::formats::keras;
@@ -9,7 +9,7 @@ use safetensors::tensor::Dtype;
 
 use crate::bundle::{file, files, network};
 
-/// What is said of `network` on `device` if it misses the golden of `case`.
+/// The difference between `network` on `device` and the golden of `case`, if there is one.
 pub fn miss(device: &Device, case: &str, network: &Network) -> Option<String> {
     let golden = SafeTensors::deserialize(file(&format!("{case}.golden.safetensors"))).unwrap();
     let floats = |name: &str| -> Vec<f32> {
@@ -167,7 +167,7 @@ fn a_softmax_that_is_read_twice_gets_a_name() {
     assert_eq!(network.spec().layers[bearer - 1], LayerSpec::Softmax);
 }
 
-/// Negative control: swapped gates, swapped directions and a nudged weight must be seen.
+/// Negative control: swapped gates, swapped directions and a changed weight must be detected.
 #[test]
 fn wrong_weights_are_seen() {
     let device = cpu();

@@ -1,5 +1,5 @@
-//! Broken files: whatever is changed or cut off, the answer is a network or an error, soon, and
-//! without more memory than the file justifies.
+//! Broken files: for any change or truncation the reader returns a network or an error, in a short time and
+//! with memory in proportion to the file.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -142,7 +142,7 @@ fn no_start_of_a_file_is_a_file() {
     }
 }
 
-/// A megabyte of zeros per kilobyte: refused by what it says, and by what it is if it lies.
+/// A megabyte of zeros per kilobyte is refused by its declared size, and by its actual size if the declared one is wrong.
 #[test]
 fn a_bomb_is_not_unpacked() {
     let mut entries = unzip(file("lstm.keras"));

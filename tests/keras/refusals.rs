@@ -1,4 +1,4 @@
-//! What is not done is refused by name; what is wrong says what was expected.
+//! Unsupported features are refused by name; the error for a wrong file says what was expected.
 
 use gatefold::formats::keras;
 use gatefold::{Error, Network, Result};
@@ -147,10 +147,10 @@ fn unsupported_graphs_are_refused() {
     assert!(text.contains("output_layers") && text.contains("lstm"), "{text}");
 
     let lstm = place(name, "LSTM");
-    let circle = json!([{"args": [{"class_name": "__keras_tensor__",
+    let cycle = json!([{"args": [{"class_name": "__keras_tensor__",
         "config": {"keras_history": ["maximum", 0, 0]}}], "kwargs": {}}]);
-    let text = graph_refusal(name, |m| m["layers"][lstm]["inbound_nodes"] = circle.clone());
-    assert!(text.contains("circle"), "{text}");
+    let text = graph_refusal(name, |m| m["layers"][lstm]["inbound_nodes"] = cycle.clone());
+    assert!(text.contains("cycle"), "{text}");
     let text = graph_refusal(name, |m| {
         m["layers"][lstm]["inbound_nodes"][0]["kwargs"]["initial_state"] = json!(["x"]);
     });

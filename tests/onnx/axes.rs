@@ -69,7 +69,7 @@ fn axes_are_named_and_lead_to_the_files_own_answer() {
         let (got, got_shape) = in_order_of_the_file(&network, &output);
         assert_eq!(got_shape, expected_shape, "{name}");
         assert_eq!(miss(name, &got, &expected, 4), None);
-        // A network that is stored keeps what it knows.
+        // The axes are stored with the network.
         let stored = Network::from_bytes(&network.to_bytes().unwrap()).unwrap();
         assert_eq!(stored, network, "{name}");
     }

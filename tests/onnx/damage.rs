@@ -1,4 +1,4 @@
-//! Files that are damaged, and what is not done.
+//! Damaged files, and unsupported features.
 
 use fastrand::Rng;
 use gatefold::formats::onnx;

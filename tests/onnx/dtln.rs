@@ -1,4 +1,4 @@
-//! A file from the wild: both cores of DTLN, 500 frames with their states, against ONNX Runtime
+//! Published files: both cores of DTLN, 500 frames with their states, against ONNX Runtime
 //! and against the same cores from Keras' file. `tests/goldens/generate_dtln.py` has the formulas.
 
 use std::path::PathBuf;

@@ -104,7 +104,7 @@ fn data_are_read_from_the_models_folder() {
     assert_ne!(shifted, expected);
 }
 
-/// What is said names the tensor, and the file where there is one.
+/// The error names the tensor, and the file if there is one.
 #[test]
 fn other_files_are_refused() {
     let (outer, inner) = folders();

@@ -26,7 +26,7 @@ fn directions_first(values: &[f32], steps: usize, batch: usize, directions: usiz
         .collect()
 }
 
-/// What `network` on `device` misses of the golden of `case`; every length is off by `slip`.
+/// The differences between `network` on `device` and the golden of `case`; every length is changed by `slip`.
 fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: usize) -> Vec<String> {
     let golden = Golden::new(&files[&format!("{case}.golden.safetensors")]);
     let (values, shape) = golden.numbers("X").unwrap();
@@ -102,7 +102,7 @@ mod on_device {
     }
 }
 
-/// Negative controls: swapped gates, nudged weights and lengths off by one must be seen.
+/// Negative controls: swapped gates, changed weights and lengths off by one must be detected.
 #[test]
 fn wrong_networks_are_seen() {
     let files = bundle("onnx_grid.zip");

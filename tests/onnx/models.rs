@@ -37,7 +37,7 @@ fn network(files: &Files, name: &str) -> Result<Network, String> {
     onnx::from_bytes(name, &files[&format!("{name}.onnx")]).map_err(|error| format!("{name}: {error}"))
 }
 
-/// What `network` on `device` misses of the model's golden.
+/// The differences between `network` on `device` and the model's golden.
 fn missed(device: &Device, files: &Files, name: &str, network: &Network) -> Option<String> {
     let golden = Golden::new(&files[&format!("{name}.golden.safetensors")]);
     let (expected, shape) = golden.numbers("output").unwrap();
@@ -97,7 +97,7 @@ fn what_cannot_be_expressed_names_its_node() {
     }
 }
 
-/// Negative control: any matrix of any model nudged must be seen.
+/// Negative control: a change of any matrix of any model must be detected.
 #[test]
 fn nudged_models_are_seen() {
     let files = bundle("onnx_models.zip");

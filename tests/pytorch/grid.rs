@@ -16,7 +16,7 @@ pub fn network(files: &Files, case: &str) -> Network {
     Network::from_bytes(bytes).unwrap_or_else(|error| panic!("{case}: {error}"))
 }
 
-/// What `network` on `device` misses of the golden of `case`; lengths are off by `slip`.
+/// The differences between `network` on `device` and the golden of `case`; lengths are changed by `slip`.
 fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: usize) -> Vec<String> {
     let golden = Golden::new(&files[&format!("{case}.golden.safetensors")]);
     let lengths: Option<Vec<usize>> =
@@ -92,7 +92,7 @@ mod on_device {
     }
 }
 
-/// Negative controls: lengths off by one, swapped gates and nudged weights must be seen.
+/// Negative controls: lengths off by one, swapped gates and changed weights must be detected.
 #[test]
 fn wrong_networks_are_seen() {
     let files = bundle("pytorch_grid.zip");

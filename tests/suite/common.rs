@@ -1,4 +1,4 @@
-//! The device under test and what the batteries share.
+//! The device under test, and functions that the tests share.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ pub use crate::repository::in_repository;
 /// Which instruction set to test on the CPU device; the widest when unset.
 const TEST_INSTRUCTIONS: &str = "GATEFOLD_TEST_INSTRUCTIONS";
 
-/// The device under test, opened with more than usual.
+/// The device under test, opened with options.
 pub fn device_with(options: DeviceOptions) -> Device {
     opened(Device::open_with(&choice(), options))
 }

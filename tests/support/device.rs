@@ -1,4 +1,4 @@
-//! The device under test. Without it a test that needs it fails: what did not run must not look as if it had passed.
+//! The device under test. Without it a test that needs it fails: a test that did not run must not count as passed.
 
 use gatefold::{Device, DeviceChoice, Result};
 

@@ -70,7 +70,7 @@ impl<'a> Golden<'a> {
     }
 }
 
-/// What is to be said if `got` misses `expected` after `steps`.
+/// The message if `got` differs from `expected` after `steps`.
 pub fn miss(what: &str, got: &[f32], expected: &[f32], steps: usize) -> Option<String> {
     let expected: Vec<f64> = expected.iter().map(|&x| x.into()).collect();
     let comparison = compare(got, &expected, Tolerance::f32(steps));

@@ -113,7 +113,7 @@ pub fn run(args: &CompareArgs) -> Result<Report> {
     }
     let mut report = Report::new(format!(
         "{table}\n{}",
-        dim("A, B: medians; same: the quartiles of A and B overlap, which is noise as far as one can tell\n")
+        dim("A, B: medians; same: the quartiles of A and B overlap, so the difference may be noise\n")
     ));
     if exceeded > 0 {
         report.notes = format!("gatefold: {exceeded} times above the limit\n");

@@ -131,7 +131,7 @@ struct Runner {
     measurement: Measurement,
 }
 
-/// Multiply-adds of a run and the bytes it moves at one dispatch per timestep, whatever the device.
+/// Multiply-adds of a run and the bytes it moves at one dispatch per timestep, for any device.
 pub fn ideal(network: &Network, shape: &Shape) -> Result<Plan> {
     let limits = PlanLimits { max_binding: u64::MAX, max_buffer: u64::MAX, ..PlanLimits::default() };
     Ok(Plan::new(network, RunShape::new(shape.steps, shape.batch), &limits, &PlanOptions::default())?)

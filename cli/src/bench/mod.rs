@@ -26,7 +26,7 @@ use record::Target;
 pub use sets::Set;
 pub use shape::Shape;
 
-/// What was measured.
+/// The results of the measurements.
 struct Results {
     counts: Counts,
     seed: u64,

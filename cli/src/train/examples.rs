@@ -22,7 +22,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// That something else was expected in its row of `path`.
+    /// An error that says what was expected in its row of `path`.
     pub fn error(&self, path: &Path, expected: &str, got: Option<&str>) -> String {
         let got = shortened(got.unwrap_or_default(), 40);
         format!("{}, line {}: expected {expected}, got {got:?}", path.display(), self.line)

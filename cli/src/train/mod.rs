@@ -141,7 +141,7 @@ fn held_out(all: &mut Vec<examples::Example>, share: f64) -> Result<Vec<examples
     Ok(part)
 }
 
-/// Progress while it trains, a table of the epochs after.
+/// Shows the progress of the training, and then a table of the epochs.
 struct Log {
     table: Table,
     progress: Progress,

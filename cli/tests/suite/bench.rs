@@ -106,7 +106,7 @@ fn every_set_goes_by_its_name() {
         for one in results {
             assert_eq!(one["right"], true, "{set}: {one}");
         }
-        // What does not take seconds is said.
+        // A note reports each shape that would take longer than seconds.
         assert!(run.stderr.contains("--quick"), "{set}: {run:?}");
     }
 }

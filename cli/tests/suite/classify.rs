@@ -14,7 +14,7 @@ fn a_table_names_label_probability_text_and_device() {
     assert!(!text.contains('\x1b'), "no colours into a pipe");
 }
 
-/// The texts whose probabilities Keras gave.
+/// Texts with the probabilities that Keras computed.
 #[test]
 fn json_agrees_with_keras() {
     let expected = std::fs::read_to_string(repository("models/sentiment/expected_texts.json")).expect("a file");
@@ -46,7 +46,7 @@ fn json_says_where_it_was_computed() {
     assert_eq!(cpu["predictions"][0]["label"], "positive");
 }
 
-/// Whatever `auto` takes, every format says so, and plainly if that is the CPU.
+/// Every format names the device that `auto` takes, and says if that is the CPU.
 #[test]
 fn auto_says_what_it_took() {
     let auto = json(&answer(["classify", WARM, "--format", "json"]));

@@ -22,14 +22,14 @@ fn table_and_json_list_the_same_adapters() {
 #[test]
 fn the_line_follows_the_choice_and_the_environment() {
     let cpu = answer(["devices", "--device", "cpu"]);
-    assert!(cpu.ends_with("`cpu` takes CPU: that was the choice\n"), "{cpu}");
+    assert!(cpu.ends_with("`cpu` takes CPU: as requested\n"), "{cpu}");
     let output = command(["devices"]).env("WGPU_BACKEND", "no-such-backend").output().expect("the binary ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("no adapter"), "{stderr}");
 }
 
-/// In a container there is often no runtime folder; drivers that look for a display there must not be heard.
+/// In a container there is often no runtime folder; error messages of drivers that look for a display there must not be printed.
 #[test]
 fn no_runtime_folder_is_no_error() {
     let folder = Folder::new("no runtime folder");
@@ -62,7 +62,7 @@ fn no_runtime_folder_is_no_error() {
     }
 }
 
-/// `bench --device cpu` does not look for adapters: the graphics stack, asked to say all it does, says nothing.
+/// `bench --device cpu` does not look for adapters: the graphics stack, whose full log is on, logs nothing.
 #[test]
 fn the_cpu_needs_no_look_for_adapters() {
     let said = |device| {

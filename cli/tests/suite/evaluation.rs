@@ -46,8 +46,8 @@ fn labels_must_fit_the_texts_and_the_model() {
     refusal(args("-", "-", "table"), &["standard input"]);
 }
 
-/// The model card's figure, through files as people pass them. The sentences are not ours to ship: they lie beside the
-/// repository or the test says that it did not run; `GATEFOLD_REQUIRE_DATA` makes that an error.
+/// The accuracy of the model card, through files as users pass them. The sentences may not be redistributed: they are beside the
+/// repository, or the test reports that it did not run; `GATEFOLD_REQUIRE_DATA` makes that an error.
 #[test]
 fn the_test_split_has_the_accuracy_of_the_model_card() {
     let data = repository("../shared/data/movie-reviews");

@@ -1,4 +1,4 @@
-//! Files that the command writes: whole, where they belong, and beside those of other processes.
+//! Files that the command writes: they are complete, in the right place, and safe from other processes.
 #![cfg(unix)]
 
 use std::ffi::OsStr;
@@ -95,7 +95,8 @@ pub fn sparse_model(folder: &Folder, name: &str, hidden: u64) -> String {
     path
 }
 
-/// Ended in the middle of a write, the command leaves what was there and nothing else, and dies of the signal.
+/// If a signal ends the command in the middle of a write, an existing file is unchanged, no other file is left, and the exit
+/// status is that of the signal.
 #[test]
 fn a_signal_leaves_no_partial_file() {
     let folder = Folder::fresh("files_signal");
@@ -126,7 +127,7 @@ fn a_signal_leaves_no_partial_file() {
     }
 }
 
-/// What a caller ignores stays ignored, as `nohup` wants it.
+/// A signal that the caller ignores stays ignored, as `nohup` requires.
 #[test]
 fn ignored_signals_stay_ignored() {
     let ended = |before: &str| {
@@ -150,7 +151,7 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(ended("").signal(), Some(1), "and otherwise it ends");
 }
 
-/// A limit on the size of files is an error, and leaves no file.
+/// A write beyond the limit on the size of files is an error and leaves no file.
 #[test]
 fn a_file_beyond_the_limit_is_an_error() {
     let folder = Folder::fresh("files_limit");

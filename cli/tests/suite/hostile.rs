@@ -1,4 +1,4 @@
-//! Numbers, names and limits that no one means well with: one line that a terminal can show, and exit code 2.
+//! Malicious numbers, names and limits: the error is one line that a terminal can show, and the exit code is 2.
 #![cfg(unix)]
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use crate::support::{Folder, Run, answer, command, on_software, repository, run}
 /// Most bytes of a message.
 const LONGEST: usize = 4000;
 const HUGE: &str = "18446744073709551615";
-/// As a model might call its tensors.
+/// A name with control characters, as a malicious model may have.
 const NAME: &str = "a\x1b[31m\x1b]0;title\x07\u{9b}2J\u{202e}b";
 
 /// What is wrong with text for a terminal.
@@ -42,7 +42,7 @@ fn wrong(run: &Run) -> Option<String> {
 /// Runs the command; with a limit on its memory in KiB, if one is given. A signal's number is negative.
 fn limited(kib: Option<u64>, args: &[OsString]) -> Run {
     let limit = kib.map_or_else(String::new, |kib| format!("ulimit -v {kib} && "));
-    // What the graphics stack says about this machine's folders is not ours.
+    // Messages of the graphics stack about this machine's folders are not the command's.
     let mut shell = command::<&str>([]);
     let (program, environment) = (shell.get_program().to_owned(), shell.get_envs());
     let mut sh = Command::new("sh");
@@ -76,7 +76,7 @@ fn refused(kib: Option<u64>, args: &[OsString]) {
     }
 }
 
-/// The negative control: every way in which a command may fail to say so is noticed.
+/// The negative control: every way in which a command may fail to report an error is detected.
 #[test]
 fn what_is_wrong_is_noticed() {
     let good = Run { code: 2, stdout: String::new(), stderr: "gatefold: no\n".into() };
@@ -210,7 +210,7 @@ fn names_of_any_kind_are_shown_escaped_and_cut() {
         let styled = command(["inspect", &model]).env("CLICOLOR_FORCE", "1").output().expect("the binary starts");
         let styled = String::from_utf8_lossy(&styled.stdout).into_owned();
         assert!(styled.contains("\x1b[1m") && !styled.contains("\x1b]0;") && !styled.contains('\x07'), "{styled}");
-        // What is said about a file that lacks a tensor, and of one that has another's.
+        // The error for a file that lacks a tensor, and for one that has an unknown tensor.
         let bytes = std::fs::read(&model).expect("a file");
         let other = String::from_utf8_lossy(&bytes).replace(".weight\":{\"data", ".wei\":{\"data");
         let path = folder.file("other.safetensors", other);
@@ -230,7 +230,7 @@ fn data_is_not_escaped() {
     assert!(unfit(&answer(["classify", text, "--device", "cpu"])).is_none());
 }
 
-/// Memory that is not there. What does not fit is refused; what fits, by whatever margin, is answered.
+/// Limited memory. What does not fit is refused; what fits, however closely, is answered.
 #[test]
 fn limits_of_memory_are_said() {
     let folder = Folder::fresh("hostile_memory");
@@ -260,7 +260,7 @@ fn limits_of_memory_are_said() {
         refused(Some(mib << 10), &words(args));
     }
     assert!(!std::path::Path::new(&out).exists(), "a refusal writes nothing");
-    // At whatever allocation it ends, it ends in one line. The least limits keep a process from starting at all.
+    // Whichever allocation fails, the error is one line. With the smallest limits no process can start.
     let mut answered = 0;
     for mib in (40..160).step_by(10) {
         let run = limited(Some(mib << 10), &words(&["verify", "--device", "cpu", "--steps", "20000", "--batch", "1"]));

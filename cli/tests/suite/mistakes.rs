@@ -83,7 +83,7 @@ fn devices_that_are_not_there_are_answered_with_those_that_are() {
         ["classify", "film", "--device", "no such adapter"],
         &[&["no adapter", "no such adapter"], &names[..]].concat(),
     );
-    // A backend that is not there is no reason to hide those that are.
+    // If a backend is absent, the error lists the present adapters all the same.
     for backend in ["metal", "dx12", "webgpu"] {
         if adapters.iter().all(|adapter| adapter["backend"] != backend) {
             refusal(["classify", "film", "--device", backend], &[&["no adapter", backend], &names[..]].concat());
@@ -99,7 +99,7 @@ fn devices_that_are_not_there_are_answered_with_those_that_are() {
     refusal(["verify", "--device", "cpu", "--device", "cpu"], &["one device", "got 2"]);
 }
 
-/// What clap refuses by itself.
+/// Errors that clap reports.
 #[test]
 fn usage_errors_have_the_same_exit_code() {
     let cases: [&[&str]; 16] = [
@@ -127,7 +127,7 @@ fn usage_errors_have_the_same_exit_code() {
     }
 }
 
-/// What was expected of the CPU's options is said, not how numbers are parsed.
+/// The error says which value the CPU's options expect, not how numbers are parsed.
 #[test]
 fn options_of_the_cpu_that_cannot_be_are_refused() {
     let sets = ["avx2", "neon", "portable"];
@@ -144,7 +144,7 @@ fn options_of_the_cpu_that_cannot_be_are_refused() {
             assert!(run.stderr.contains(word), "{option} {value}: expected {word:?} in {run:?}");
         }
     }
-    // One that no machine has beside the others.
+    // An instruction set that this machine cannot have.
     let absent = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
     refusal(classify(&["film", "--instruction-set", absent]), &[absent, "present", "portable"]);
 }

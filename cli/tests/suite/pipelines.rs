@@ -43,12 +43,12 @@ fn kernels_are_kept_and_damage_is_mended() {
         assert_eq!((again, run.stderr.as_str()), (first.clone(), ""), "quietly, the same answer");
         assert_eq!((kept().len(), std::fs::read(file).expect("the file")), (1, good.clone()));
     }
-    // Where nothing can be kept or read, one line says so, and the answer is there.
+    // If nothing can be stored or read, one line reports it, and the answer is printed.
     let blocked = folder.file("blocked", "no folder");
     for (cache, word) in [(blocked.as_str(), "compiling every kernel"), ("/proc", "not kept")] {
         let (again, run) = classified(cache);
         assert_eq!(again, first);
-        // Mesa's own cache is there too, and complains in its own name.
+        // Mesa's own cache is there too and prints its own errors.
         let ours: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("gatefold")).collect();
         assert!(ours.len() == 1 && ours[0].contains(word), "{run:?}");
     }

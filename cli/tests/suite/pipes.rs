@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use crate::support::command;
 
-/// `gatefold … | head` where head is already gone: neither a panic nor a complaint.
+/// `gatefold … | head` where head has already ended: neither a panic nor an error message.
 #[test]
 fn a_reader_that_left_is_no_error() {
     let args = ["classify", "--device", "cpu", "--file", "-"];
@@ -22,7 +22,7 @@ fn a_reader_that_left_is_no_error() {
     assert!(!stderr.contains("gatefold") && !stderr.contains("panicked"), "{stderr}");
 }
 
-/// A full disk is not a reader that left.
+/// A full disk is an error, unlike a closed pipe.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_answer_that_cannot_be_written_is_an_error() {

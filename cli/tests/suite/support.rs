@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a run of the command left behind.
+/// The results of a run of the command.
 #[derive(Debug)]
 pub struct Run {
     pub code: i32,
@@ -18,7 +18,7 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> 
     for name in ["WGPU_BACKEND", "WGPU_ADAPTER_NAME", "RUST_LOG", "CLICOLOR_FORCE"] {
         command.env_remove(name);
     }
-    // What this machine's user has tuned must not matter.
+    // Tuning results of this machine's user must have no effect.
     command
         .env_remove("GATEFOLD_TUNING")
         .env_remove("RUST_BACKTRACE")
@@ -30,7 +30,7 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> 
 fn finish(command: &mut Command, stdin: &[u8]) -> Run {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-    // A command that reads no input may be gone already.
+    // A command that reads no input may have ended already.
     let _ = child.stdin.take().expect("piped").write_all(stdin);
     let output = child.wait_with_output().expect("the binary ends");
     let run = Run {
@@ -77,7 +77,7 @@ pub fn refused(run: &Run, words: &[&str]) {
     }
 }
 
-/// Runs the command on a software adapter. Without one the test fails: what did not run must not look as if it had passed.
+/// Runs the command on a software adapter. Without one the test fails: a test that did not run must not count as passed.
 pub fn on_software(args: &[&str]) -> Run {
     let run = run(args.iter().chain(&["--device", "software"]));
     let missing = run.code == 2 && run.stderr.contains("no adapter");

@@ -15,7 +15,7 @@ fn what_is_tuned_is_followed() {
     let text = String::from_utf8_lossy(&followed.stdout).into_owned();
     assert!(text.contains("measured to be the fastest on this adapter"), "{text}");
     assert!(!answer(args).contains("measured to be"), "without the file nothing is tuned");
-    // A software adapter is slower than the CPU: where gatefold may choose, the CPU does it.
+    // A software adapter is slower than the CPU: if gatefold may choose, it takes the CPU.
     assert!(tuned.stdout.contains("`auto` takes the CPU"), "{tuned:?}");
     let adapter = serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&out).expect("a file"));
     let adapter = adapter.expect("JSON");
@@ -30,10 +30,10 @@ fn what_is_tuned_is_followed() {
         assert_eq!(text.contains("such runs go to the CPU"), goes, "{device}: {text} {freely:?}");
     }
     // A file that is no tuning is not written over.
-    let model = folder.file("model.safetensors", b"somebody's");
+    let model = folder.file("model.safetensors", b"another file");
     let refused = on_software(&["tune", "--steps", "5", "--runs", "1", "--out", &model]);
     assert!(refused.code == 2 && refused.stderr.contains("tuning file"), "{refused:?}");
-    assert_eq!(std::fs::read(&model).expect("a file"), b"somebody's");
+    assert_eq!(std::fs::read(&model).expect("a file"), b"another file");
     // Broken, or another adapter's: an error where it is named.
     let named = |content: &str| {
         let path = folder.file("named.json", content.as_bytes());

@@ -39,7 +39,7 @@ fn a_software_adapter_passes_and_its_fault_is_found() {
     assert_eq!(wrong.code, 1, "{wrong:?}");
 }
 
-/// Matrix units where the adapter has some; where it has none, a plain no.
+/// Matrix units if the adapter has some; if it has none, an error.
 #[test]
 fn matrix_units_pass_or_are_refused() {
     let cpu = answer(["verify", "--device", "cpu", "--arithmetic", "matrix"]);

@@ -9,7 +9,7 @@ use exchange::{Case, Cell, Result};
 fn main() -> Result<()> {
     let case = Case::from_arguments()?;
     if case.layers() > 1 || case.bidirectional() {
-        return Err("this runner knows one layer in one direction only: candle leaves the rest to its callers".into());
+        return Err("expected one layer in one direction, since candle has no stacked or bidirectional LSTM".into());
     }
     let device = Device::Cpu;
     let hidden = case.hidden();

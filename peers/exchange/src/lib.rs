@@ -1,4 +1,4 @@
-//! What the Rust peers share: the case folder in, one line of JSON out.
+//! Code that the Rust peers share: it reads the case folder and prints one line of JSON.
 //!
 //! A peer is called `peer CASE BUDGET_MS TOLERANCE`. It runs once, compares, and only where the output is
 //! right within TOLERANCE (absolute, on outputs within ±1) runs again to warm up and then for BUDGET_MS.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
 
-/// Any mistake, with its text.
+/// Any error, with its text.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// One array of a file.
@@ -90,7 +90,7 @@ impl Case {
         let weights = arrays(&folder.join("weights.safetensors"))?;
         let mut data = arrays(&folder.join("data.safetensors"))?;
         let mut take = |name: &str| data.remove(name).ok_or_else(|| format!("no {name} in data.safetensors"));
-        // Weights are rounded before they are compared: an engine answers for its arithmetic only.
+        // The expected output is that of the rounded weights, so that only an engine's arithmetic is checked.
         let expected = match precision().as_str() {
             "f32" => "expected".to_string(),
             rounded => format!("expected_{rounded}"),

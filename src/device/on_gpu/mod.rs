@@ -1,5 +1,5 @@
-//! What a device can do with the feature `gpu` alone: devices of the application taken over, adapters listed, what the
-//! driver compiled kept.
+//! Functions of a device that need the feature `gpu`: to use a device of the application, to list adapters, and to store
+//! what the driver has compiled.
 
 mod pipeline_cache;
 
@@ -10,7 +10,7 @@ use crate::base::error::Result;
 use crate::gpu;
 
 impl Device {
-    /// Runs on a device that the application owns; its error and loss handlers stay untouched.
+    /// Runs on a device that the application owns; its error and loss handlers are not changed.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = gpu::info(&device.adapter_info());
@@ -29,7 +29,7 @@ impl Device {
     }
 
     /// Measures how many of the largest workgroups run at the same time; `None` on the CPU. On a
-    /// GPU the plan asks by itself before workgroups wait for each other.
+    /// GPU, gatefold measures this by itself before it uses a plan in which workgroups wait for each other.
     ///
     /// # Errors
     /// The driver's own.

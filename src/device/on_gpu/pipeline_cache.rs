@@ -16,14 +16,14 @@ impl Device {
         }
     }
 
-    /// Keeps what the driver compiles from now on ready for [`Device::save_pipeline_cache`], and takes from `path` what
+    /// Collects what the driver compiles from now on for [`Device::save_pipeline_cache`], and loads from `path` what
     /// an earlier process saved there. Call it before the first session; kernels compiled earlier are not in the cache.
     ///
-    /// `true` if what was there is used. `false` if there was no file, or one of another version, adapter or driver, or
-    /// a damaged one, which the log says; and always where no cache is to be had: on the CPU, on backends other than
-    /// Vulkan, and on a device of the application's own without [`wgpu::Features::PIPELINE_CACHE`].
+    /// Returns `true` if the content of the file is used, `false` if there was no file, or one of another version, adapter or
+    /// driver, or a damaged one (this is logged). It is always `false` where there is no cache: on the CPU, on backends other
+    /// than Vulkan, and on a device of the application without [`wgpu::Features::PIPELINE_CACHE`].
     ///
-    /// Only as trustworthy as the file: damage is noticed, intent is not. Keep it where no other user can write.
+    /// Accidental damage of the file is detected, deliberate changes are not. Keep it where no other user can write.
     ///
     /// # Errors
     /// [`Error::Io`] if there is a file that cannot be read; then nothing changes.
@@ -48,12 +48,12 @@ impl Device {
         Ok(context.begin_cache(data))
     }
 
-    /// As [`Device::load_pipeline_cache`], from bytes that [`Device::pipeline_cache`] gave; none to begin with.
+    /// As [`Device::load_pipeline_cache`], from bytes that [`Device::pipeline_cache`] returned; empty for a new cache.
     ///
     /// # Safety
-    /// The driver trusts `bytes`: they must be unchanged from [`Device::pipeline_cache`], of whatever process, adapter
+    /// The driver trusts `bytes`: they must be unchanged from [`Device::pipeline_cache`], of any process, adapter
     /// and version.
-    #[expect(unsafe_code, reason = "the caller vouches for the bytes")]
+    #[expect(unsafe_code, reason = "the caller guarantees that the bytes are unchanged")]
     pub unsafe fn use_pipeline_cache(&self, bytes: &[u8]) -> bool {
         let Some(context) = self.context() else { return false };
         let data = opened(&origin(self.info()), bytes);
@@ -62,14 +62,14 @@ impl Device {
     }
 
     /// What the driver has compiled since [`Device::load_pipeline_cache`] or [`Device::use_pipeline_cache`], with what it
-    /// was given there; `None` before them, and where no cache is to be had.
+    /// was given there; `None` before them, and where there is no cache.
     #[must_use]
     pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
         Some(sealed(&origin(self.info()), &self.context()?.cache_data()?))
     }
 
-    /// Writes [`Device::pipeline_cache`] to `path`, whole or not at all; missing folders are made. `false`, and nothing
-    /// is touched, if there is no cache or the driver has compiled nothing beyond what is there already.
+    /// Writes [`Device::pipeline_cache`] to `path`, completely or not at all; missing folders are created. Returns `false` and
+    /// writes nothing if there is no cache or the driver has compiled nothing new.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.

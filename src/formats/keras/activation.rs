@@ -6,7 +6,7 @@ use super::options::{LayerOptions, brief};
 use crate::base::error::Result;
 use crate::network::Activation;
 
-/// What stands in an `activation` option.
+/// The value of an `activation` option.
 #[derive(Clone, Copy)]
 pub(super) enum Function {
     Elementwise(Activation),
@@ -37,7 +37,7 @@ pub(super) fn function(options: &LayerOptions<'_>, key: &'static str, version: V
     let Some(value) = options.get(key) else { return Ok(Function::Elementwise(Activation::Linear)) };
     let unsupported = || options.unsupported(&format!("{key} {}", brief(value)));
     let Some(name) = value.as_str() else {
-        // A layer in the place of a function.
+        // A layer instead of a function.
         let class = value.get("class_name").and_then(Value::as_str).ok_or_else(unsupported)?;
         let config = value.get("config").and_then(Value::as_object).ok_or_else(unsupported)?;
         let own = LayerOptions::new(options.layer, class, config);

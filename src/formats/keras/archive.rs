@@ -39,7 +39,7 @@ pub(super) fn read(name: &str, archive: &[u8], entry: &str) -> Result<Option<Vec
         other => return Err(Error::Unsupported { place, what: format!("zip compression {other:?}") }),
     };
     let mut bytes = Vec::new();
-    // Inflating stops right after the declared size; the verifier then sees that it is not the end.
+    // Decompression stops right after the declared size; the verifier then detects that there is more.
     let read = stored.verifying_reader(data).take(declared.saturating_add(1)).read_to_end(&mut bytes);
     match read {
         Ok(_) if bytes.len() as u64 == declared => Ok(Some(bytes)),

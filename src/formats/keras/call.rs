@@ -71,7 +71,7 @@ fn tensor_name<'a>(item: &Item<'_>, parts: &'a [Value], tensor: &Value) -> Resul
     match parts {
         [Value::String(name), node, output] if node.as_u64() == Some(0) && output.as_u64() == Some(0) => Ok(name),
         [Value::String(name), ..] => {
-            Err(item.unsupported(&format!("an input from `{name}` that is not its only output, or not its only use")))
+            Err(item.unsupported(&format!("an input from `{name}`, a layer with several outputs or several calls")))
         }
         _ => Err(item.unsupported(&format!("an input that is no layer's output, {}", brief(tensor)))),
     }

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 /// The most layers a model may have; gatefold's networks have no more.
 const MAX_LAYERS: usize = 1024;
 
-/// A model: its layers, and who reads whom.
+/// A model: its layers, and which layers each of them reads.
 pub(super) struct KerasGraph<'a> {
     pub nodes: Vec<KerasNode<'a>>,
     /// The node whose output is the model's.
@@ -99,7 +99,7 @@ impl<'a> KerasGraph<'a> {
                             Mark::Done => {}
                             Mark::Open => {
                                 let name = self.nodes[input].item.name;
-                                return Err(malformed("Keras configuration", "no circle", &format!("`{name}` in one")));
+                                return Err(malformed("Keras configuration", "no cycle", &format!("`{name}` in one")));
                             }
                         }
                     }
@@ -182,7 +182,7 @@ fn bounded(layers: &[Value]) -> Result<()> {
     })
 }
 
-/// A layer with nothing in its description that we would drop.
+/// A layer. It is an error if its description has something that gatefold would ignore.
 fn item(value: &Value, version: Version) -> Result<Item<'_>> {
     const KNOWN: [&str; 9] = [
         "module",

@@ -1,4 +1,4 @@
-//! What the reader needs of an HDF5 file, bounded by the file's own size.
+//! The parts of HDF5 that the reader needs; what is read is bounded by the size of the file.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 pub(super) struct Hdf5 {
     name: String,
     file: Hdf5File,
-    /// Bytes of datasets that may still be read, so that small files cannot ask for much memory.
+    /// Bytes of datasets that may still be read, so that small files cannot cause large allocations.
     budget: Cell<u64>,
 }
 
@@ -116,7 +116,7 @@ impl Hdf5 {
         self.found(path, self.file.group(path))
     }
 
-    /// `None` for what is not there; other errors are the file's fault.
+    /// `None` for an object that does not exist; other errors mean that the file is malformed.
     fn found<T>(&self, path: &str, result: Result<T, Hdf5Error>) -> Result<Option<T>> {
         match result {
             Ok(found) => Ok(Some(found)),

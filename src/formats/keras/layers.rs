@@ -33,7 +33,7 @@ pub(super) enum Shape {
     Row(usize),
 }
 
-/// What a layer comes down to. No layers: the output is the input.
+/// The gatefold layers that a Keras layer becomes. If there are none, the output is the input.
 pub(super) struct Lowered {
     pub layers: Vec<LayerSpec>,
     pub shape: Shape,
@@ -60,7 +60,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The layer inside a wrapper; its weights go by the wrapper's name.
+    /// The layer inside a wrapper; its weights are stored under the wrapper's name.
     pub(super) fn nested(outer: &Self, options: &LayerOptions<'_>, value: &'a Value) -> Result<Self> {
         let inner = Self::new(value, outer.version).map_err(|error| options.unsupported(&error.to_string()))?;
         Ok(Self { name: outer.name, ..inner })
@@ -105,7 +105,7 @@ impl Shape {
     }
 }
 
-/// What `item` makes of an input of `shape`.
+/// The layers and the output shape of `item` for an input of `shape`.
 pub(super) fn lower(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
     let options = LayerOptions::new(item.name, item.class, item.config);
     let lowered = by_class(item, &options, shape)?;

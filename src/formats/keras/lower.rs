@@ -119,7 +119,7 @@ fn states_width(layer: &LayerSpec) -> bool {
 }
 
 impl KerasLowering {
-    /// Sees to it that the last layer's output is the network's.
+    /// Makes sure that the last layer's output is the network's output.
     fn end_with(&mut self, output: Option<&NodeOutput>, item: &Item<'_>) {
         let Some(output) = output.filter(|output| output.source != self.current) else { return };
         let layer = self.name(output.source);
@@ -135,7 +135,7 @@ impl KerasLowering {
             return Ok(NodeOutput { shape, masked, ..input });
         }
         if matches!(layers[0], LayerSpec::Masking(_)) {
-            // It acts where the input comes in; what lies after it is the network's input.
+            // It acts on the network's input; its output stands for the network's input.
             self.layers.extend(layers);
             return Ok(NodeOutput { masked, ..input });
         }

@@ -16,7 +16,7 @@ use crate::base::error::Result;
 enum MaskOperation {
     /// Which features of the input differ from a value.
     Features(f64),
-    /// Which steps of the input differ from a value in any feature, in whatever shape.
+    /// Which steps of the input differ from a value in any feature, in an array of any shape.
     Steps(f64),
     /// False throughout.
     False,
@@ -34,7 +34,7 @@ impl<'g, 'a> Masks<'g, 'a> {
         Self { graph, computed: BTreeMap::new(), value: None }
     }
 
-    /// Takes note of a layer that makes a mask.
+    /// Records a layer that makes a mask.
     pub(super) fn note(&mut self, item: &Item<'_>) {
         match item.class {
             "Masking" => self.value = Some(item.config.get("mask_value").and_then(Value::as_f64).unwrap_or(0.0)),

@@ -79,7 +79,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Network> {
     file.described(spec)
 }
 
-/// Reads a whole model from the bytes of a `.keras` or `.h5` file; `name` stands in errors.
+/// Reads a whole model from the bytes of a `.keras` or `.h5` file; `name` is used in errors.
 ///
 /// # Errors
 /// As [`load`].
@@ -160,7 +160,7 @@ impl File {
     }
 }
 
-/// Bytes that `compressed` bytes may unpack to: far more than weights do, far less than a bomb.
+/// Limit of the decompressed size of `compressed` bytes: far more than weights need, far less than a decompression bomb.
 fn limit(compressed: usize) -> u64 {
     const RATIO: u64 = 128;
     const ALWAYS: u64 = 1 << 20;

@@ -1,5 +1,5 @@
-//! The options of one Keras layer. Each must be asked for by name: an option that no reader asked for and
-//! what is not known to leave inference alone is an error.
+//! The options of one Keras layer. Each is read by name: an option that was not read is an error, unless it is known not
+//! to affect inference.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ const NO_MATTER: [&str; 13] = [
     "synchronized",
 ];
 
-/// As [`NO_MATTER`], by their endings.
+/// As [`NO_MATTER`], by the endings of the names.
 const NO_MATTER_ENDINGS: [&str; 3] = ["_initializer", "_regularizer", "_constraint"];
 
 /// Policies under which weights are real numbers. All are computed in f32.

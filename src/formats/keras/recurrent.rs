@@ -95,7 +95,7 @@ fn wrapped(item: &Item<'_>, outer: &LayerOptions<'_>, config: &Value, width: usi
     };
     let options = LayerOptions::new(item.name, inner.class, inner.config);
     let direction = direction(&inner, &options, cell, width)?;
-    // Bidirectional sets it itself, whatever stands here.
+    // Bidirectional sets this option itself and ignores its value here.
     options.get("zero_output_for_mask");
     options.finish()?;
     Ok(direction)
@@ -117,7 +117,7 @@ fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usi
         spec.activations.clear();
     }
     if cell == Cell::Gru {
-        // It changed its default once, so nothing is assumed.
+        // Keras has changed the default, so the option must be stated.
         let stated = options.get("reset_after").and_then(Value::as_bool);
         spec.reset_after = stated.ok_or_else(|| options.wrong("reset_after", "true or false", &Value::Null))?;
     }

@@ -7,7 +7,7 @@ use super::malformed;
 use crate::base::error::{Error, Result};
 use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, RecurrentSpec, Tensor};
 
-/// The names that arrays have in legacy files; others belong to no computation of ours.
+/// The names that arrays have in legacy files; arrays with other names are not used in inference.
 const ROLES: [&str; 8] =
     ["kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings"];
 

@@ -77,7 +77,7 @@ fn elements(place: &str, dims: &[i64]) -> Result<(Vec<usize>, usize)> {
     let shape = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>();
     let count = shape.as_ref().and_then(|s| s.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
     match (shape, count) {
-        // Nothing in several dimensions could hide sizes whose product overflows.
+        // With a dimension of 0 the product of the others could overflow unnoticed.
         (Some(shape), Some(count)) if count > 0 || shape.len() == 1 => Ok((shape, count)),
         _ => Err(malformed(place, "dimensions from 0 whose product fits the address space", format!("{dims:?}"))),
     }

@@ -1,4 +1,4 @@
-//! The graph as nodes in an order in which each reads only what is there.
+//! The graph as nodes in topological order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoP
 use super::{malformed, unsupported};
 use crate::base::error::{Error, Result};
 
-/// No network that we know of has more nodes, and to refuse one that has would take long.
+/// The most nodes of a graph. No network that we know of has more, and checking more would take long.
 const MAX_NODES: usize = 1 << 16;
 
 pub struct OnnxGraph {
@@ -162,7 +162,7 @@ fn sorted(
         }
     }
     match nodes.into_iter().flatten().next() {
-        Some(node) => Err(malformed(&node.label, "no cycle", "a node that waits for itself".into())),
+        Some(node) => Err(malformed(&node.label, "no cycle", "a node that depends on its own output".into())),
         None => Ok(order),
     }
 }

@@ -439,7 +439,7 @@ impl Walk<'_> {
         let facts = self.build.expressions.facts(id).clone();
         let softmax = self.build.unique(&format!("{}.softmax", node.name));
         self.build.layer(&read, &softmax, LayerSpec::Softmax, facts.width, facts.sequence)?;
-        // A softmax has no name; who reads it later needs one.
+        // A softmax has no name, but a later layer that reads it needs one.
         let name = self.build.unique(&node.name);
         let spec =
             crate::network::ActivationSpec { name: name.clone(), activation: crate::network::Activation::Linear };

@@ -1,7 +1,7 @@
-//! What every operator takes and gives: the number of its inputs and outputs, and their element types.
+//! Signatures of the operators: the number of inputs and outputs, and their element types.
 //!
-//! A file that breaks these rules is refused by every runtime. Read leniently, it would be another network than the
-//! one that its exporter meant.
+//! A file that breaks these rules is refused by every runtime. If it were read all the same, it could be another network
+//! than the one that its exporter meant.
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use super::walk::Walk;
 use crate::base::error::Result;
 
 impl Walk<'_> {
-    /// The operators of this room; `None` for others.
+    /// The operators of this file; `None` for others.
     pub fn shape_operator(&mut self, node: &OnnxNode) -> Result<Option<Vec<Value>>> {
         let value = match node.op.as_str() {
             "Shape" => self.shape(node)?,

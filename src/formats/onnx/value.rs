@@ -30,7 +30,7 @@ pub enum Value {
     Size(Dim),
     /// `sequence_lens` that the caller gives.
     Lengths,
-    /// States that the caller gets; expressions among them must prove to be states.
+    /// States that are returned to the caller; an expression among them must turn out to be a state.
     States(Vec<Id>),
 }
 

@@ -44,7 +44,7 @@ pub fn network(graph: &OnnxGraph) -> Result<Network> {
         let mut done = 0;
         match read(graph, &roles, &live, &axes, &mut done) {
             Ok(network) => return Ok(network),
-            // The reading that got furthest has the word.
+            // The error of the reading that got furthest is returned.
             Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
             Err(_) => {}
         }

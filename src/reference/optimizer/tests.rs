@@ -97,8 +97,8 @@ fn the_schedule_is_the_goldens() {
     }
 }
 
-/// Each is one thing wrong, and more than f32 may be off; but for Keras' Adagrad, whose eps of 1e-7 beside a sum that
-/// starts at 0.1 is seen in f64 only.
+/// Each fault is one wrong option, with an error beyond the tolerance of f32. The exception is Keras' Adagrad: its eps of
+/// 1e-7 is so small compared with a sum that starts at 0.1 that a wrong eps is detected in f64 only.
 #[test]
 fn wrong_formulas_fail() {
     let other = |convention| if convention == Convention::Keras { Convention::PyTorch } else { Convention::Keras };
@@ -137,7 +137,7 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
             assert!(report.skipped && params == start && state.moments == before, "{case}");
         }
         assert_eq!((state.steps, state.skipped, state.skipped_in_a_row), (0, 3, 3));
-        // What is frozen is not looked at.
+        // The gradient of frozen parameters is not read.
         let mut gradient = vec![0.5; P];
         gradient[20] = f64::NAN;
         let report = optimizer.step(0.05, &parts(), &mut params, &gradient, &mut state);

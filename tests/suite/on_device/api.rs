@@ -1,4 +1,4 @@
-//! What an embedder relies on: an own device, async, state, plans, timings.
+//! The API that applications use: a device of their own, async calls, states, plans, timings.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::streams::{Chunk, QueueOptions, StreamQueue};

@@ -1,4 +1,4 @@
-//! Beam search against an exhaustive search, and against the textbook's.
+//! Beam search against an exhaustive search, and against a textbook implementation.
 
 use gatefold::unstable::reference::{Real, log_probability};
 use gatefold::{BeamOptions, Device, GenerateOptions, Network, Sequence, State};

@@ -67,7 +67,7 @@ pub fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
 }
 
 /// Runs `cases` random cases of `cell`.
-fn battery(cell: Cell, cases: u64) {
+fn random_networks(cell: Cell, cases: u64) {
     let device = device();
     let mut masked = 0;
     for seed in 0..cases {
@@ -109,30 +109,30 @@ fn battery(cell: Cell, cases: u64) {
 
 #[test]
 fn every_lstm_agrees() {
-    battery(Cell::Lstm, 60);
+    random_networks(Cell::Lstm, 60);
 }
 
 #[test]
 fn every_gru_agrees() {
-    battery(Cell::Gru, 40);
+    random_networks(Cell::Gru, 40);
 }
 
 #[test]
 fn every_rnn_agrees() {
-    battery(Cell::Rnn, 30);
+    random_networks(Cell::Rnn, 30);
 }
 
 #[test]
 fn every_layer_normalized_lstm_agrees() {
-    battery(Cell::LayerNormLstm, 60);
+    random_networks(Cell::LayerNormLstm, 60);
 }
 
 #[test]
 fn every_layer_normalized_gru_agrees() {
-    battery(Cell::LayerNormGru, 40);
+    random_networks(Cell::LayerNormGru, 40);
 }
 
-/// Sizes around the boundaries of workgroups, for the kernels that the LSTM's own battery does not reach.
+/// Sizes around the boundaries of workgroups, for the kernels that the tests of LSTM sizes do not run.
 #[test]
 fn sizes_at_block_boundaries_agree() {
     let device = device();
@@ -158,7 +158,7 @@ fn sizes_at_block_boundaries_agree() {
     }
 }
 
-/// Lengths mean what they say: a row of length n is what it is alone with n steps, in both
+/// A row of length n gives the same as the row alone with n steps, in both
 /// directions, and the numbers after its length do not matter.
 #[test]
 fn a_short_row_is_as_if_alone() {
@@ -196,7 +196,7 @@ fn a_short_row_is_as_if_alone() {
     }
 }
 
-/// Negative controls: for each cell a nudge of any tensor, and a length that is off by one.
+/// Negative controls: for each cell a small change of any tensor, and a length that is off by one.
 #[test]
 fn nudges_are_seen() {
     let device = device();

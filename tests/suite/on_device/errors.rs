@@ -34,7 +34,7 @@ fn inputs_that_do_not_fit_are_named() {
         );
         let tokens = message(session.run(Input::tokens(&[1], [1, 1]), None));
         assert_eq!(tokens, "input: expected [T, B, 3], got token ids [1, 1]");
-        // The session is unharmed.
+        // The session still works.
         assert_eq!(session.run(Input::features(&[0.5; 3], [1, 1, 3]), None).unwrap().values.len(), 4);
     });
 }

@@ -1,4 +1,4 @@
-//! Generation: greedy, drawn and by beam search, each against a way of its own to the same answer.
+//! Generation: greedy, sampled and by beam search, each compared with an independent implementation.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::unstable::reference::{Real, Reference, log_probability};
@@ -44,7 +44,7 @@ fn decoders() -> Vec<Network> {
     all.into_iter().map(random).chain([decoder(7, 3)]).collect()
 }
 
-/// Gives the same logits whatever it reads.
+/// A network that gives the same logits for any input.
 fn constant(logits: &[f32]) -> Network {
     let vocabulary = logits.len();
     let layers = vec![embedding(vocabulary, 2, false), LayerSpec::Lstm(lstm(2, 3)), dense(3, vocabulary)];
@@ -313,7 +313,7 @@ fn the_lowest_of_equals_is_taken() {
     }
 }
 
-/// What is generated from a fork is nothing to the stream it was forked from, nor to other streams.
+/// Generation from a fork changes neither the stream that it was forked from nor other streams.
 #[test]
 fn forks_generate_independently() {
     let device = device();
@@ -333,7 +333,7 @@ fn forks_generate_independently() {
     }
 }
 
-/// An encoder's final state starts a decoder's streams, whatever the layers are called.
+/// An encoder's final state starts a decoder's streams, under any names of the layers.
 #[test]
 fn a_decoder_starts_from_its_encoder() {
     let device = device();

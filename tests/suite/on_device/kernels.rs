@@ -97,7 +97,7 @@ fn softmax_agrees_at_extremes() {
     }
 }
 
-/// Around 0 and around the seam between the series and the exponential form, tanh keeps its digits.
+/// tanh is accurate around 0 and around the boundary between the series and the exponential form.
 #[test]
 fn tanh_keeps_its_digits() {
     let device = device();
@@ -113,7 +113,7 @@ fn tanh_keeps_its_digits() {
     }
 }
 
-/// Negative control for each kernel: a changed weight must be seen.
+/// Negative control for each kernel: a changed weight must be detected.
 #[test]
 fn a_changed_weight_is_seen() {
     let device = device();

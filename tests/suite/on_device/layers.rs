@@ -237,7 +237,7 @@ fn lengths_after_a_convolution_are_refused() {
     assert!(error.contains("gru.l0") && error.contains("changes the number of timesteps"), "{error}");
 }
 
-/// Negative control: a nudge of any tensor is seen, at its own stage first.
+/// Negative control: a small change of any tensor is detected, at its own stage first.
 #[test]
 fn nudges_are_seen() {
     let device = device();

@@ -1,5 +1,4 @@
 mod api;
-mod battery;
 mod beams;
 pub mod cells;
 mod dates;
@@ -8,8 +7,10 @@ pub mod generate;
 mod goldens;
 mod kernels;
 mod layers;
+mod lstm_sizes;
 mod sentiment;
 mod stream_costs;
+mod stream_files;
 mod stream_queue;
 pub mod streams;
 mod verification;

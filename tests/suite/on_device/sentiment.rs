@@ -65,8 +65,8 @@ fn texts_agree_with_keras_on_the_cpu() {
     texts_agree(&Device::cpu());
 }
 
-/// The 1,066 test sentences, which are not ours to ship: they lie beside the repository or the
-/// test says that it did not run. `GATEFOLD_REQUIRE_DATA` makes that an error.
+/// The 1,066 test sentences, which may not be redistributed: they are beside the repository, or the
+/// test reports that it did not run. `GATEFOLD_REQUIRE_DATA` makes that an error.
 fn test_split_agrees(device: &Device) {
     let folder = in_repository("../shared/data/movie-reviews");
     if !folder.is_dir() {

@@ -1,4 +1,4 @@
-//! What streams cost: objects of the GPU, bytes, time.
+//! The costs of streams: objects of the GPU, bytes, time.
 
 use gatefold::network::LayerSpec;
 use gatefold::{Input, Network, StreamId};
@@ -6,7 +6,7 @@ use gatefold::{Input, Network, StreamId};
 use crate::common::{device, lstm, spec};
 use crate::common::{devices, pool};
 
-/// What is counted is what was done; the state of a stream is not among the bytes.
+/// The counters are right, and the state of a stream is not among the transferred bytes.
 #[test]
 fn counters_count() {
     let device = device();

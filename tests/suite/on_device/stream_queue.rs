@@ -39,7 +39,7 @@ fn batches_are_full_and_fair() {
     both(device, |device| {
         let options = QueueOptions { deadline: LONG, max_batch: 3, capacity: 100 };
         let (queue, ids) = queue(device, 4, options);
-        // Stream 0 is greedy; 1, 2 and 3 come after its four requests.
+        // Stream 0 has four requests; those of 1, 2 and 3 come after them.
         let greedy: Vec<_> = (0..4).map(|turn| queue.submit(ids[0], Chunk::Features(chunk(1, turn)))).collect();
         assert_eq!(queue.waiting(), 4, "one stream alone never fills a batch");
         let others: Vec<_> = (1..4).map(|i| queue.submit(ids[i], Chunk::Features(chunk(i, i)))).collect();
@@ -58,7 +58,7 @@ fn batches_are_full_and_fair() {
     });
 }
 
-/// A lone request is served when its time has come, and not before.
+/// A single request is run when its deadline has passed, and not before.
 #[test]
 fn the_deadline_is_kept() {
     let device = device();
@@ -82,7 +82,7 @@ fn a_full_queue_holds_back() {
         let (first, second) = (queue.try_submit(ids[0], one(0)).unwrap(), queue.try_submit(ids[1], one(1)).unwrap());
         let error = queue.try_submit(ids[2], one(2)).unwrap_err();
         assert!(matches!(error, Error::QueueFull { capacity: 2 }), "{error}");
-        // This one waits for room, which the deadline makes.
+        // This request waits until the deadline starts a batch and the queue is no longer full.
         let third = queue.submit(ids[2], one(2));
         assert_eq!((first.wait().unwrap().batch, second.wait().unwrap().batch), (2, 2));
         assert_eq!(third.wait().unwrap().batch, 1);
@@ -92,7 +92,7 @@ fn a_full_queue_holds_back() {
     assert!(matches!(StreamQueue::new(pool, none), Err(Error::Shape { .. })));
 }
 
-/// Callers that may not block await room, also many of them in one thread.
+/// Callers that may not block await free capacity, also many of them in one thread.
 #[test]
 fn a_full_queue_is_awaited() {
     let device = device();
@@ -104,7 +104,7 @@ fn a_full_queue_is_awaited() {
         let mut idle = Context::from_waker(Waker::noop());
         let mut third = pin!(queue.submit_async(ids[2], one(2)));
         let mut given_up = Box::pin(queue.submit_async(ids[2], one(2)));
-        assert!(third.as_mut().poll(&mut idle).is_pending(), "there is no room");
+        assert!(third.as_mut().poll(&mut idle).is_pending(), "the queue is full");
         assert!(given_up.as_mut().poll(&mut idle).is_pending());
         assert_eq!(queue.waiting(), 2, "nothing was handed in");
         drop(given_up);
@@ -190,7 +190,7 @@ fn many_callers_share_batches() {
     both(device, |device| assert_eq!(callers(device, [0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7]), [true; 8]));
 }
 
-/// Negative control: chunks out of order, and two callers that meet in one stream, are noticed, and other streams are not affected.
+/// Negative control: chunks out of order, and two callers that use the same stream, are noticed, and other streams are not affected.
 #[test]
 fn mixed_up_callers_are_noticed() {
     let device = device();

@@ -124,7 +124,7 @@ fn a_run_goes_into_the_applications_submission() {
     for seed in 0..4 {
         let input = RandomInput::new(&network, 7, 3, seed).unwrap();
         let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
-        // Another run in between must not disturb it, whatever its size.
+        // Another run in between of any size must not disturb it.
         session.run(RandomInput::new(&network, 9, 2, 77).unwrap().as_input(), None).unwrap();
         let answer = app.frame(features(&input), |encoder, from, to| session.encode(&run, encoder, from, to).unwrap());
         assert_near(&answer, exact.stages.last().unwrap(), 7);
@@ -134,7 +134,7 @@ fn a_run_goes_into_the_applications_submission() {
     }
 }
 
-/// Streams advanced by the application's submissions and by the pool's own, in turns, with the pool growing.
+/// Streams advanced by the application's submissions and by the pool's own, in alternation, while the pool grows.
 #[test]
 fn streams_run_in_the_applications_submission() {
     let device = device();

@@ -1,4 +1,4 @@
-//! What a log hears: plans, a fall-back, the loss of a device; and that the counters agree.
+//! Log messages: plans, a fall-back, the loss of a device; and that the counters agree.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -8,11 +8,11 @@ use log::{Level, Log, Metadata, Record};
 
 use crate::common::{device, lstm, own_device, spec};
 
-/// Keeps what this crate says.
+/// A log that keeps the messages of this crate.
 #[derive(Default)]
-struct Heard(Mutex<Vec<(Level, String)>>);
+struct Messages(Mutex<Vec<(Level, String)>>);
 
-impl Log for Heard {
+impl Log for Messages {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("gatefold")
     }
@@ -26,16 +26,16 @@ impl Log for Heard {
     fn flush(&self) {}
 }
 
-/// What is said while `work` runs.
+/// The messages that are logged while `work` runs.
 fn during(work: impl FnOnce()) -> Vec<(Level, String)> {
-    static HEARD: OnceLock<Heard> = OnceLock::new();
-    let heard = HEARD.get_or_init(Heard::default);
-    // The second time it is there already.
-    let _ = log::set_logger(heard);
+    static MESSAGES: OnceLock<Messages> = OnceLock::new();
+    let messages = MESSAGES.get_or_init(Messages::default);
+    // From the second call on, the log is already set.
+    let _ = log::set_logger(messages);
     log::set_max_level(log::LevelFilter::Debug);
-    heard.0.lock().unwrap().clear();
+    messages.0.lock().unwrap().clear();
     work();
-    heard.0.lock().unwrap().clone()
+    messages.0.lock().unwrap().clone()
 }
 
 fn said(events: &[(Level, String)], level: Level, words: &str) -> bool {

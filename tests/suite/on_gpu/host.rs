@@ -1,4 +1,4 @@
-//! What a run costs the host and the device's memory.
+//! The costs of a run: time of the host, and memory of the device.
 
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{LayerSpec, RecurrentSpec};
@@ -27,7 +27,7 @@ fn objects(instance: &wgpu::Instance) -> [usize; 7] {
     ]
 }
 
-/// After the first call, runs of one size make nothing that stays.
+/// After the first call, runs of one size create no lasting objects.
 #[test]
 fn later_runs_make_no_objects() {
     let device = device();
@@ -49,7 +49,7 @@ fn later_runs_make_no_objects() {
     }
 }
 
-/// What the plan counts is what the device gives, within 5 %.
+/// The plan's count of bytes agrees with what the device allocates, within 5 %.
 #[test]
 fn the_plan_knows_its_memory() {
     let device = device();
@@ -66,7 +66,7 @@ fn the_plan_knows_its_memory() {
     let input = RandomInput::new(&network, 40, 64, 2).unwrap();
     let output = session.run(input.as_input(), None).unwrap();
     let plan = session.plan(40, 64).unwrap().unwrap();
-    // Beside the plan's buffers lies what the host reads: output and state.
+    // In addition to the plan's buffers there are those that the host reads: output and state.
     let staging = 4 * (output.values.len() + 2 * 64 * 192) as u64;
     let used = allocated().unwrap() - before;
     let expected = plan.bytes() + staging;
@@ -104,7 +104,7 @@ fn long_sequences_stay_within_their_budget() {
     let input = RandomInput::new(&network, steps, 1, 3).unwrap();
     let output = session.run(input.as_input(), None).unwrap();
     if let Some(report) = own.generate_allocator_report() {
-        // Beside the plan's buffers lies what the host wrote and reads.
+        // In addition to the plan's buffers there are those that the host writes and reads.
         let (used, expected) = (report.total_allocated_bytes, plan.bytes() + 2 * sequence(steps));
         eprintln!("{used} bytes for {expected} expected");
         assert!(used as f64 <= 1.05 * expected as f64, "{used} bytes, expected {expected}");

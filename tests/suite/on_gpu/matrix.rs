@@ -13,13 +13,13 @@ use gatefold::{
     Arithmetic, Device, DeviceOptions, Network, PlanOptions, RandomInput, Session, State, Strategy, verify,
 };
 
-use super::strategies::battery_in;
+use super::strategies::random_networks_in;
 use crate::common::{changed, device_with, own_adapter, random_state, spec};
 
 /// Set where the device under test must have matrix units (`tests/mesa26.sh`).
 const REQUIRE: &str = "GATEFOLD_REQUIRE_MATRIX";
 
-/// The device under test with its matrix units. Without any: `None`, once asking for them has been refused.
+/// The device under test with its matrix units. If it has none: `None`, after a check that asking for them is refused.
 fn matrix_device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let plain = crate::common::device();
@@ -163,7 +163,7 @@ fn a_layer_is_as_exact_as_f32() {
 #[test]
 fn tile_on_matrix_units_agrees() {
     let device = matrix_device_or_return!();
-    battery_in(device, Arithmetic::Matrix, Strategy::Tile, 4);
+    random_networks_in(device, Arithmetic::Matrix, Strategy::Tile, 4);
 }
 
 /// Every other strategy stays in f32, but for the projection before it.
@@ -171,7 +171,7 @@ fn tile_on_matrix_units_agrees() {
 fn other_strategies_agree() {
     let device = matrix_device_or_return!();
     for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Wavefront] {
-        battery_in(device, Arithmetic::Matrix, strategy, 1);
+        random_networks_in(device, Arithmetic::Matrix, strategy, 1);
     }
 }
 
@@ -201,7 +201,7 @@ fn a_whole_network_agrees_and_answers_the_same_twice() {
     assert_eq!((first.values, first.state), (again.values, again.state));
 }
 
-/// Negative controls: the tight comparison sees exact factors, one nudged weight, and two gates that were swapped.
+/// Negative controls: the tight comparison detects factors that are not rounded, one changed weight, and two swapped gates.
 #[test]
 fn what_is_wrong_is_seen() {
     let device = matrix_device_or_return!();

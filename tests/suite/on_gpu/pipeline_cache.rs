@@ -34,7 +34,7 @@ fn what_was_compiled_is_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a folder/of its own/pipelines.bin");
     if device.info().backend != "vulkan" {
-        // Nobody but Vulkan has one; then nothing is read or written.
+        // Only Vulkan has a cache; on other backends nothing is read or written.
         assert_eq!(round(device, &path), (false, false));
         assert!(anew(device).pipeline_cache().is_none() && !path.exists());
         return;

@@ -63,13 +63,13 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     layer
 }
 
-fn battery(strategy: Strategy, cases: u64) {
+fn random_networks(strategy: Strategy, cases: u64) {
     let device = device();
-    battery_in(device, Arithmetic::F32, strategy, cases);
+    random_networks_in(device, Arithmetic::F32, strategy, cases);
 }
 
 /// Random networks of every cell and format with random shapes, states, masks and cuts against the reference.
-pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, cases: u64) {
+pub fn random_networks_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, cases: u64) {
     let on_units = arithmetic == Arithmetic::Matrix;
     let several = |cell: Cell| !normalizes(cell) || strategy != Strategy::Resident;
     for cell in Cell::ALL.into_iter().filter(|&cell| several(cell)) {
@@ -127,30 +127,30 @@ pub fn battery_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, c
 
 #[test]
 fn step_agrees() {
-    battery(Strategy::Step, 20);
+    random_networks(Strategy::Step, 20);
 }
 
 #[test]
 fn tile_agrees() {
-    battery(Strategy::Tile, 20);
+    random_networks(Strategy::Tile, 20);
 }
 
 #[test]
 fn sequence_agrees() {
-    battery(Strategy::Sequence, 20);
+    random_networks(Strategy::Sequence, 20);
 }
 
 #[test]
 fn wavefront_agrees() {
-    battery(Strategy::Wavefront, 20);
+    random_networks(Strategy::Wavefront, 20);
 }
 
 #[test]
 fn resident_agrees() {
-    battery(Strategy::Resident, 20);
+    random_networks(Strategy::Resident, 20);
 }
 
-/// Weights in private memory, at sizes around the seams of the blocks. On an adapter without subgroups of eight the
+/// Weights in private memory, at sizes around the boundaries of the blocks. On an adapter without subgroups of eight the
 /// same networks run with weights in registers, where these hold them.
 #[test]
 fn unrolled_agrees() {
@@ -174,7 +174,7 @@ fn unrolled_agrees() {
             };
             let usual = Session::new(device, &network).unwrap();
             if hidden_size > 65 && !unrolled(&usual) {
-                // Compilers that are slow with it (Mesa 22.3) are spared the widest.
+                // The widest are left out for compilers that are slow with them (Mesa 22.3).
                 continue;
             }
             let session = match Session::with_options(device, &network, options.held(true)) {
@@ -189,7 +189,7 @@ fn unrolled_agrees() {
             let verification = verify(&session, &network, given, Some(&state)).unwrap();
             let failures: Vec<_> = verification.checks.iter().filter(|check| !check.comparison.passed).collect();
             assert!(failures.is_empty(), "{cell:?} {format} H {hidden_size}: {failures:#?}");
-            // Negative control: the last weight of U, in the last block, nudged.
+            // Negative control: the last weight of U, in the last block, is changed.
             let nudged = changed(&network, "cell.weight_hh_l0", |data| *data.last_mut().unwrap() += 1e-2);
             let seen = !verify(&session, &nudged, given, Some(&state)).unwrap().passed();
             assert!(seen, "{cell:?} {format} H {hidden_size}: the nudge went unseen");
@@ -204,7 +204,7 @@ fn one(cell: Cell, hidden_size: usize, seed: u64) -> Network {
     network(cell, RecurrentSpec::new("cell", 9, hidden_size), seed)
 }
 
-/// What ran last is what the plan said: nothing has fallen back.
+/// The last run followed the plan: no run has fallen back to another strategy.
 fn stayed(session: &Session, steps: usize, batch: usize, strategy: Strategy) -> bool {
     session.plan(steps, batch).unwrap().unwrap().choices.iter().all(|choice| choice.strategy == strategy)
 }
@@ -305,7 +305,7 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
         cases += 1;
         // Every strategy and every cell meets every format.
         let format = WeightFormat::ALL[(index / 3 + index) % 3];
-        // Stacked levels are what a wavefront is for.
+        // A wavefront needs stacked levels.
         let num_layers = if strategy == Strategy::Wavefront { 2 } else { 1 };
         let mut layer = RecurrentSpec { num_layers, ..RecurrentSpec::new("cell", 9, 65) };
         if normalizes(cell) {
@@ -332,7 +332,7 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
     assert!(beyond >= cases * 3 / 4, "f16 was as exact as f32 in {} of {cases} cases", cases - beyond);
 }
 
-/// Negative control: a weight in each format nudged is seen.
+/// Negative control: a changed weight in each format is detected.
 #[test]
 fn a_nudged_weight_of_any_format_is_seen() {
     let device = device();
@@ -368,7 +368,7 @@ fn impossible_options_are_refused() {
     assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("strategy wavefront"), "{error}");
 }
 
-/// What a layer-normalized cell cannot be run with says why.
+/// A strategy with which a layer-normalized cell cannot be run is an error that gives the reason.
 #[test]
 fn strategies_that_a_normalized_cell_lacks_are_refused() {
     let device = device();

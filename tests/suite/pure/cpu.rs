@@ -188,7 +188,7 @@ fn nan_in_a_row_does_not_reach_other_rows() {
     }
 }
 
-/// The batteries must be able to fail.
+/// Negative control: the randomized tests can fail.
 #[test]
 fn a_nudged_weight_is_seen_by_every_instruction_set() {
     for set in InstructionSet::available() {

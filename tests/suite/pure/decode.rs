@@ -1,4 +1,4 @@
-//! What is planned after a step of generation, and the twins of its kernels.
+//! The part of a plan after a step of generation, and the reference implementations of its kernels.
 
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec};
 use gatefold::unstable::plan::{CHOICE_HEAD, Kernel, PlanParts, candidates, choose, steps_at_once};

@@ -88,7 +88,7 @@ fn numbers_that_are_none_are_named() {
         let error = message(&one_weight("F32", &value.to_le_bytes()));
         assert_eq!(error, format!("tensor `d.weight`: expected finite numbers, got {value} at element 0"));
     }
-    // Rounding to f32 must not turn a number into infinity unseen.
+    // If rounding to f32 turns a number into infinity, that is an error.
     assert!(message(&one_weight("F64", &1e300f64.to_le_bytes())).contains("got inf"));
 }
 

@@ -128,7 +128,7 @@ fn given<'a>(values: &'a [f32], shape: [usize; 3], kind: u8, (lengths, mask): (&
     }
 }
 
-fn battery(cell: Cell, cases: u64) {
+fn random_networks(cell: Cell, cases: u64) {
     for seed in 0..cases {
         let mut rng = Rng::with_seed(seed);
         let layer = smooth_layer(cell, &mut rng);
@@ -157,30 +157,30 @@ fn battery(cell: Cell, cases: u64) {
 
 #[test]
 fn of_every_lstm() {
-    battery(Cell::Lstm, 40);
+    random_networks(Cell::Lstm, 40);
 }
 
 #[test]
 fn of_every_gru() {
-    battery(Cell::Gru, 30);
+    random_networks(Cell::Gru, 30);
 }
 
 #[test]
 fn of_every_rnn() {
-    battery(Cell::Rnn, 20);
+    random_networks(Cell::Rnn, 20);
 }
 
 #[test]
 fn of_every_layer_normalized_lstm() {
-    battery(Cell::LayerNormLstm, 30);
+    random_networks(Cell::LayerNormLstm, 30);
 }
 
 #[test]
 fn of_every_layer_normalized_gru() {
-    battery(Cell::LayerNormGru, 30);
+    random_networks(Cell::LayerNormGru, 30);
 }
 
-/// Token ids to classes: the standing example, and a branch that reads a stage twice.
+/// Token ids to classes: the usual network for text, and a branch that reads a stage twice.
 #[test]
 fn of_whole_networks() {
     let embedding = |mask_zero| {

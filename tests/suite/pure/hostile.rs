@@ -102,7 +102,7 @@ fn outputs_that_no_memory_holds_are_refused() {
     assert!(matches!(&error, Error::TooLarge { needed, .. } if *needed == 1 << 43), "{error}");
 }
 
-/// Formatted widths end at 65,535: a longer name once was the end of the process.
+/// Formatted widths end at 65,535: a longer name once ended the process.
 #[test]
 fn plans_of_any_name_are_shown() {
     let name = HOSTILE.repeat(5_000);

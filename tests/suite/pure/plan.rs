@@ -1,4 +1,4 @@
-//! Plans without a GPU: complete, within every limit, and true to what they say.
+//! Plans without a GPU: they are complete, within every limit, and consistent with their description.
 
 use gatefold::network::{
     Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, StageRounding, WeightFormat,
@@ -299,7 +299,7 @@ fn the_iterations_counted_are_the_loops_written() {
     assert_eq!(Tiling::Square.iterations(100, 1), 7 * 27 + 16);
     // 100 in slices of 32, for each 32 rows and 32 columns brought by 32 invocations, 4 products; then 4 blocks of 8 rows.
     assert_eq!(Tiling::Matrix(MatrixSide::Eight).iterations(100, 8), 4 * (1 + 32 + 32 + 4) + 4 * (1 + 8));
-    // 18 quads in one slice: a loading iteration or two (one is counted for luck) with 4 numbers, 18 sums, 1 spare.
+    // 18 quads in one slice: a loading iteration or two (one more is counted to be safe) with 4 numbers, 18 sums, 1 spare.
     assert_eq!(step(Strategy::Step), 1 + 5 * 2 + 18 + 1);
     // 70 in slices of 64: 4 rounds of loading 4 rows for 16 invocations, 16 quads; then 4 rows.
     assert_eq!(step(Strategy::Tile), 2 * (1 + 5 + 16) + 4);
@@ -316,7 +316,7 @@ fn the_iterations_counted_are_the_loops_written() {
     assert_eq!(iterations(Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
 }
 
-/// On a software adapter no dispatch may reach the silent stop; on hardware there is none.
+/// On a software adapter no dispatch may reach the loop limit at which it ends without an error; hardware has no such limit.
 #[test]
 fn the_loop_limit_binds_software_only() {
     let dense = DenseSpec {

@@ -184,7 +184,7 @@ fn the_table_is_what_the_shaders_say() {
         let table: Vec<_> =
             (0..).zip(&spec.bindings).map(|(number, row)| (number, row.name.to_owned(), row.access)).collect();
         assert_eq!(bindings, table, "{kernel:?}");
-        assert!(bindings.iter().filter(|b| b.2 != Access::Uniform).count() <= 8, "WebGPU promises 8 storage buffers");
+        assert!(bindings.iter().filter(|b| b.2 != Access::Uniform).count() <= 8, "WebGPU guarantees 8 storage buffers");
         let fields = uniform_fields(&module);
         let expected: Vec<&str> = if spec.sizes.is_empty() { params.to_vec() } else { spec.sizes.to_vec() };
         assert_eq!(fields, expected, "{kernel:?}");

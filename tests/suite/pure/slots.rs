@@ -1,4 +1,4 @@
-//! How states come from their slots and go back: the plan's moves, and the kernel's twin.
+//! How states are read from their slots and written back: the plan's moves, and the kernel's reference implementation.
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
 use gatefold::unstable::plan::{Kernel, PlanParts, ROW_WORKGROUP, parts, slot_moves};

@@ -20,7 +20,7 @@ const LABEL: u32 = 248;
 /// Numbers that one look at the exchange reads.
 const LOOK: usize = 4;
 
-/// The text before each wait was one loop: a load in front of it, and the same in it.
+/// The old source, in which each wait was a loop for one number with a load in front of it and the same load in it.
 const BEFORE: &str = "
 fn received_one(at: u32) -> f32 {
     var word = atomicLoad(&exchange[at]);
@@ -62,7 +62,7 @@ fn options(lang_version: (u8, u8)) -> spv::Options<'static> {
     }
 }
 
-/// What is wrong with how `words` wait, if anything: a function that loads numbers from the exchange (not its head,
+/// The fault in the waiting loops of `words`, if there is one: a function that loads numbers from the exchange (not its head,
 /// whose places are constants) loads all of them in one loop and none outside it.
 fn fault(words: &[u32]) -> Option<String> {
     let mut constants = BTreeSet::new();
@@ -124,7 +124,7 @@ fn every_round_of_a_wait_reads_again() {
                 assert_eq!(fault_of(&source, version), None, "{} {constants:?}", kernel.spec().name);
             }
             checked += 1;
-            // Negative controls: the text of old, and a load in front of the loop.
+            // Negative controls: the old source, and a load in front of the loop.
             let (start, end) = (source.find("fn received(").unwrap(), source.find("@compute").unwrap());
             let old = [&source[..start], BEFORE, &source[end..]].concat();
             assert!(fault_of(&old, (1, 3)).is_some(), "{}", kernel.spec().name);

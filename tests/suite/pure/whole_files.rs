@@ -1,4 +1,4 @@
-//! Files that several write at once: a reader finds all of one or all of another.
+//! Files that several threads write at once: a reader finds the complete content of one of them.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -111,7 +111,7 @@ fn an_error_leaves_no_file() {
     let path = folder.path().join("file");
     files::check(&path).unwrap();
     assert!(!path.exists());
-    // A name of the greatest length leaves no room for a longer one beside it.
+    // If the name has the maximum length, a longer temporary name is impossible.
     let long = folder.path().join("x".repeat(255));
     files::write(&long, b"x").unwrap();
     files::check(&long).unwrap();

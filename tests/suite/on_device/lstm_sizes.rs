@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::common::{assert_right, changed, device, lstm, random_state, spec};
 
-/// One case of the battery.
+/// One random case.
 #[derive(Clone, Debug)]
 struct Problem {
     layer: RecurrentSpec,
@@ -154,7 +154,7 @@ fn two_runs_give_the_same_bits() {
     assert_eq!(first.state, second.state);
 }
 
-/// Negative control: one weight of thousands nudged by 1e-3.
+/// Negative control: one weight of thousands is changed by 1e-3.
 #[test]
 fn a_nudged_weight_is_seen() {
     let device = device();

@@ -1,11 +1,11 @@
-//! `src/` has no import circle between its rooms. A room is a folder of `src/`, or a file there. Few of its places know
-//! whether there are GPUs.
+//! `src/` has no import cycle between its modules (folders and files directly in `src/`), and few places of it ask for the
+//! feature `gpu`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Room to the rooms it uses.
+/// The modules that each module uses.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -56,17 +56,17 @@ fn used(code: &str) -> BTreeSet<String> {
     names
 }
 
-/// Names that `lib.rs` gives to items of a room, such as `crate::Error`.
-fn reexports(lib: &str, rooms: &BTreeSet<String>) -> BTreeMap<String, String> {
+/// Names that `lib.rs` gives to items of a module, such as `crate::Error`.
+fn reexports(lib: &str, modules: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     for line in lib.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap_or_default()) {
         let path = line.trim_start_matches("crate::");
-        let room = path.split("::").next().unwrap_or_default();
-        if rooms.contains(room) {
+        let module = path.split("::").next().unwrap_or_default();
+        if modules.contains(module) {
             let items = path.rsplit("::").next().unwrap_or_default();
             let items = path.split_once('{').map_or(items, |(_, list)| list.trim_end_matches('}'));
             for item in items.split(',') {
-                names.insert(item.trim().to_owned(), room.to_owned());
+                names.insert(item.trim().to_owned(), module.to_owned());
             }
         }
     }
@@ -74,15 +74,15 @@ fn reexports(lib: &str, rooms: &BTreeSet<String>) -> BTreeMap<String, String> {
 }
 
 fn graph(files: &[(String, String)], lib: &str) -> Graph {
-    let rooms: BTreeSet<String> = files.iter().map(|(room, _)| room.clone()).collect();
-    let names = reexports(lib, &rooms);
+    let modules: BTreeSet<String> = files.iter().map(|(module, _)| module.clone()).collect();
+    let names = reexports(lib, &modules);
     let mut graph = Graph::new();
-    for (room, text) in files {
-        let edges = graph.entry(room.clone()).or_default();
+    for (module, text) in files {
+        let edges = graph.entry(module.clone()).or_default();
         for name in used(&code(text)) {
-            let target = if rooms.contains(&name) { Some(&name) } else { names.get(&name) };
-            // A public facade of `lib.rs`, such as `tuning`, is for users; a macro has no room.
-            if let Some(target) = target.filter(|&target| target != room) {
+            let target = if modules.contains(&name) { Some(&name) } else { names.get(&name) };
+            // A public facade of `lib.rs`, such as `tuning`, is for users; a macro has no module.
+            if let Some(target) = target.filter(|&target| target != module) {
                 edges.insert(target.clone());
             }
         }
@@ -90,23 +90,23 @@ fn graph(files: &[(String, String)], lib: &str) -> Graph {
     graph
 }
 
-/// A circle, its first room named again at the end; `None` if there is none.
-fn circle(graph: &Graph) -> Option<Vec<String>> {
-    fn walk(graph: &Graph, room: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
-        if let Some(at) = path.iter().position(|earlier| earlier == room) {
-            return Some(path[at..].iter().cloned().chain([room.to_owned()]).collect());
+/// A cycle, its first module named again at the end; `None` if there is none.
+fn cycle(graph: &Graph) -> Option<Vec<String>> {
+    fn walk(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+        if let Some(at) = path.iter().position(|earlier| earlier == module) {
+            return Some(path[at..].iter().cloned().chain([module.to_owned()]).collect());
         }
-        if done.contains(room) {
+        if done.contains(module) {
             return None;
         }
-        path.push(room.to_owned());
-        let found = graph.get(room).and_then(|uses| uses.iter().find_map(|next| walk(graph, next, path, done)));
+        path.push(module.to_owned());
+        let found = graph.get(module).and_then(|uses| uses.iter().find_map(|next| walk(graph, next, path, done)));
         path.pop();
-        done.insert(room.to_owned());
+        done.insert(module.to_owned());
         found
     }
     let mut done = BTreeSet::new();
-    graph.keys().find_map(|room| walk(graph, room, &mut Vec::new(), &mut done))
+    graph.keys().find_map(|module| walk(graph, module, &mut Vec::new(), &mut done))
 }
 
 fn src() -> (PathBuf, Vec<PathBuf>) {
@@ -121,48 +121,48 @@ fn src_graph() -> Graph {
     let mut files = Vec::new();
     for path in paths {
         let inside = path.strip_prefix(&src).expect("a file of src");
-        let room = inside.components().next().expect("a name").as_os_str().to_string_lossy();
-        let room = room.trim_end_matches(".rs").to_owned();
-        if room != "lib" {
-            files.push((room, std::fs::read_to_string(&path).expect("UTF-8")));
+        let module = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+        let module = module.trim_end_matches(".rs").to_owned();
+        if module != "lib" {
+            files.push((module, std::fs::read_to_string(&path).expect("UTF-8")));
         }
     }
     graph(&files, &std::fs::read_to_string(src.join("lib.rs")).expect("UTF-8"))
 }
 
 #[test]
-fn rooms_have_no_import_circle() {
+fn modules_have_no_import_cycle() {
     let graph = src_graph();
-    let circle = circle(&graph).map(|circle| circle.join(" -> "));
-    assert!(circle.is_none(), "import circle in src/: {}", circle.unwrap_or_default());
+    let cycle = cycle(&graph).map(|cycle| cycle.join(" -> "));
+    assert!(cycle.is_none(), "import cycle in src/: {}", cycle.unwrap_or_default());
     assert!(
         graph["session"].contains("device") && graph["plan"].contains("network"),
         "imports were not read: {graph:?}"
     );
 }
 
-/// The lower rooms use these rooms only.
+/// The lower modules use no other modules than these.
 #[test]
-fn lower_rooms_use_only_lower_rooms() {
+fn lower_modules_use_only_lower_modules() {
     let graph = src_graph();
-    for (room, allowed) in [
+    for (module, allowed) in [
         ("base", &[][..]),
         ("network", &["base"]),
         ("host", &["base", "data", "network", "reference"]),
         ("reference", &["base", "network"]),
         ("plan", &["base", "network"]),
     ] {
-        let uses = graph.get(room).unwrap_or_else(|| panic!("there is no room `{room}`"));
+        let uses = graph.get(module).unwrap_or_else(|| panic!("there is no module `{module}`"));
         let extra: Vec<&String> = uses.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
-        assert!(extra.is_empty(), "`{room}` uses {extra:?}, allowed are {allowed:?}");
+        assert!(extra.is_empty(), "`{module}` uses {extra:?}, allowed are {allowed:?}");
     }
 }
 
-/// Most places of `src/` that ask whether the feature `gpu` is on; all others are one text for both builds, see
+/// The most places of `src/` that ask whether the feature `gpu` is on. All other code is the same in both builds, see
 /// `src/gpu/stub.rs`.
 const MOST_FORKS: usize = 20;
 
-/// Places that ask for the feature `gpu`, in whatever words.
+/// The number of places that ask for the feature `gpu`, in any form.
 fn forks(text: &str) -> usize {
     text.lines().map(|line| line.replace(' ', "").matches("feature=\"gpu\"").count()).sum()
 }
@@ -186,12 +186,12 @@ fn made_up_forks_are_counted() {
     assert_eq!(forks("#[cfg(feature = \"keras\")]"), 0);
 }
 
-/// The check finds circles: through `use`, through a path in an expression, and through a name of `lib.rs`.
+/// The check finds cycles: through `use`, through a path in an expression, and through a name of `lib.rs`.
 #[test]
-fn a_made_up_circle_is_found() {
+fn a_made_up_cycle_is_found() {
     let of = |files: &[(&str, &str)], lib: &str| {
-        let files: Vec<_> = files.iter().map(|&(room, text)| (room.to_owned(), text.to_owned())).collect();
-        circle(&graph(&files, lib)).map(|circle| circle.join(" -> "))
+        let files: Vec<_> = files.iter().map(|&(module, text)| (module.to_owned(), text.to_owned())).collect();
+        cycle(&graph(&files, lib)).map(|cycle| cycle.join(" -> "))
     };
     let found =
         of(&[("a", "use crate::b::B;"), ("b", "use crate::{c, d::{x, y}};"), ("c", ""), ("d", "crate::a::f()")], "");
@@ -204,5 +204,5 @@ fn a_made_up_circle_is_found() {
         ("c", "#[cfg(test)]\nmod tests {\nuse crate::a;"),
     ];
     assert_eq!(of(&fine, ""), None);
-    assert_eq!(of(&[("a", "use crate::a::other;")], ""), None, "a room may use itself");
+    assert_eq!(of(&[("a", "use crate::a::other;")], ""), None, "a module may use itself");
 }
