@@ -60,7 +60,9 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     var dc = select(carry[of_c], 0.0, is_last);
     if is_masked(row, time) {
         // The state stood still: both gradients go on as they are.
-        carry[of_h] = d;
+        if PROJECTED == 0u {
+            carry[of_h] = d;
+        }
         carry[of_c] = dc;
         for (var block = 0u; block < 4u; block++) {
             sums[at + block * WIDTH] = 0.0;
@@ -92,6 +94,8 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     sums[at + WIDTH] = d_f;
     sums[at + 2u * WIDTH] = dc * i.x * g_slope;
     sums[at + 3u * WIDTH] = d_o;
-    carry[of_h] = 0.0;
+    if PROJECTED == 0u {
+        carry[of_h] = 0.0;
+    }
     carry[of_c] = dc * f.x + peep.x * d_i + peep.y * d_f;
 }

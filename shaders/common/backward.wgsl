@@ -8,6 +8,8 @@ override LANES: u32 = 1u;
 override REVERSE: u32 = 0u;       // a bit per lane that reads the sequence from its end
 override LAST: u32 = 0u;          // 1 where the output is the last timestep's
 override MASKED: u32 = 0u;        // output of a masked step: NO_MASK, ZERO or PREVIOUS
+override OUTPUT_STRIDE: u32;      // width of a row of the output
+override OUTPUT_FIRST: u32 = 0u;  // first column of lane 0
 override WEIGHTS_FIRST: u32 = 0u; // where lane 0's matrix [DEPTH, WIDTH] begins in the parameters
 override WEIGHTS_LANE: u32 = 0u;  // from lane 0's to lane 1's
 override FROM: u32 = 0u;          // first number of a row of gradients that the product reads
@@ -18,7 +20,7 @@ override SPLIT: u32 = 1u;         // invocations that share the sum of one unit
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;    // [LANES, T, B, SUMS]
 @group(0) @binding(2) var<storage, read> parameters: array<f32>;    // all of the network
 @group(0) @binding(3) var<storage, read_write> carry: array<f32>;   // [2, LANES, B, WIDTH] what a step hands to the one before
-@group(0) @binding(4) var<storage, read> d_output: array<f32>;      // [T, B, LANES*STATE] or [B, LANES*STATE]
+@group(0) @binding(4) var<storage, read> d_output: array<f32>;      // [T, B, OUTPUT_STRIDE] or [B, OUTPUT_STRIDE]
 @group(0) @binding(5) var<storage, read> mask: array<u32>;          // [T, B], if MASKED
 @group(0) @binding(6) var<storage, read> kept: array<f32>;          // what the cell's forward pass kept
 
@@ -55,10 +57,10 @@ fn is_masked(row: u32, time: u32) -> bool {
 // The gradient of the output of a step; of a masked step, that of the state which it hands on.
 fn output_gradient(lane: u32, row: u32, step: u32, time: u32, unit: u32) -> f32 {
     if LAST == 1u {
-        let d = d_output[row * (LANES * WIDTH) + lane * WIDTH + unit];
+        let d = d_output[row * OUTPUT_STRIDE + OUTPUT_FIRST + lane * WIDTH + unit];
         return select(0.0, d, step + 1u == params.steps);
     }
-    let d = d_output[(time * params.batch + row) * (LANES * WIDTH) + lane * WIDTH + unit];
+    let d = d_output[(time * params.batch + row) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * WIDTH + unit];
     if MASKED == NO_MASK {
         return d;
     }

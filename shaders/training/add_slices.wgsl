@@ -3,6 +3,7 @@
 struct Sizes {
     count: u32,       // numbers of one slice
     slices: u32,
+    output_first: u32,  // where the output begins
     accumulate: u32,  // 1 where the output is added to
 }
 
@@ -27,7 +28,7 @@ fn add_slices(
         sum += x[slice * params.count + index];
     }
     if params.accumulate == 1u {
-        sum += output[index];
+        sum += output[params.output_first + index];
     }
-    output[index] = sum;
+    output[params.output_first + index] = sum;
 }

@@ -2,16 +2,18 @@
 
 override STATE: u32;             // width of h
 override LANES: u32 = 1u;
+override OUTPUT_STRIDE: u32;      // width of a row of the output
+override OUTPUT_FIRST: u32 = 0u;  // first column of lane 0
 override REVERSE: u32 = 0u;      // a bit per lane that reads the sequence from its end
 override LAST: u32 = 0u;         // 1 where the output is the last timestep's
 override MASKED: u32 = 0u;       // as in common/recurrent.wgsl
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                  // rows of the output
-@group(0) @binding(1) var<storage, read> history: array<f32>;       // [T, B, LANES*STATE]
+@group(0) @binding(1) var<storage, read> history: array<f32>;       // [T, B, OUTPUT_STRIDE]
 @group(0) @binding(2) var<storage, read> initial: array<f32>;       // [LANES, B, STATE]
 @group(0) @binding(3) var<storage, read> mask: array<u32>;          // [T, B], if MASKED
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [T, B, LANES*STATE] or [B, LANES*STATE]
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [T, B, OUTPUT_STRIDE] or [B, OUTPUT_STRIDE]
 
 @compute @workgroup_size(WORKGROUP)
 fn emit(
@@ -32,7 +34,7 @@ fn emit(
     if LAST == 1u {
         from = row + select((params.steps - 1u) * params.batch, 0u, reverse);
     }
-    var value = history[from * width + column];
+    var value = history[from * OUTPUT_STRIDE + OUTPUT_FIRST + column];
     if MASKED != 0u {
         let bits = mask[from];
         let counts = (bits & 1u) != 0u;
@@ -44,5 +46,5 @@ fn emit(
             value = select(0.0, value, counts);
         }
     }
-    output[index] = value;
+    output[row * OUTPUT_STRIDE + OUTPUT_FIRST + column] = value;
 }

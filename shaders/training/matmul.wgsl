@@ -15,6 +15,7 @@ struct Sizes {
     b_stride: u32,
     c_first: u32,
     c_stride: u32,
+    bias_first: u32,
     slice: u32,     // K of one slice
     flags: u32,
 }
@@ -101,7 +102,7 @@ fn matmul(
             let at = params.c_first + (group.z * params.m + row) * params.c_stride + column;
             var sum = sums[i % 4u];
             if (params.flags & BIASED) != 0u {
-                sum += bias[column];
+                sum += bias[params.bias_first + column];
             }
             if (params.flags & ACCUMULATE) != 0u {
                 sum += c[at];

@@ -1,13 +1,14 @@
 // h before each timestep, from the outputs of a recurrence: the output of the timestep before, or the initial state.
 
 override STATE: u32;             // width of h
-override LANES: u32 = 1u;
+override OUTPUT_STRIDE: u32;      // width of a row of the outputs
+override OUTPUT_FIRST: u32 = 0u;  // first column of lane 0
 override REVERSE: u32 = 0u;      // a bit per lane that reads the sequence from its end
 override MASKED: u32 = 0u;       // 0 where no step is masked
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                  // rows = T*B
-@group(0) @binding(1) var<storage, read> history: array<f32>;       // [T, B, LANES*STATE]
+@group(0) @binding(1) var<storage, read> history: array<f32>;       // [T, B, OUTPUT_STRIDE]
 @group(0) @binding(2) var<storage, read> initial: array<f32>;       // [LANES, B, STATE]
 @group(0) @binding(3) var<storage, read> mask: array<u32>;          // [T, B], if MASKED
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;  // [LANES, T, B, STATE]
@@ -35,7 +36,7 @@ fn state_before(
         seen = (mask[row] & select(2u, 4u, reverse)) != 0u;
     }
     let before = select(select(time - 1u, time + 1u, reverse), 0u, is_first);
-    let from = (before * params.batch + of_batch) * (LANES * STATE) + lane * STATE + unit;
+    let from = (before * params.batch + of_batch) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * STATE + unit;
     let start = initial[(lane * params.batch + of_batch) * STATE + unit];
     output[lane * params.rows * STATE + index] = select(start, history[from], seen);
 }

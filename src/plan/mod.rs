@@ -13,7 +13,10 @@ mod slots;
 mod strategy;
 mod tactic;
 mod traffic;
+pub(crate) mod train;
 mod weights;
+
+use std::sync::Arc;
 
 use crate::base::error::Result;
 use crate::network::Network;
@@ -29,6 +32,7 @@ pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 pub(crate) use slots::{check_slots, most_slots};
 pub use strategy::{Arithmetic, MatrixSide, MatrixUnits, Strategy};
 pub use traffic::Traffic;
+use train::{TrainLayout, TrainParts, TrainTask};
 pub use weights::{PackedWeight, WeightSize, pack, weight_sizes};
 
 /// Loop iterations after which llvmpipe and lavapipe (Mesa 22.3) silently leave a shader.
@@ -449,6 +453,8 @@ pub struct Plan {
     pub(crate) exchanges: Vec<Exchange>,
     /// The work, in order.
     pub(crate) dispatches: Vec<Dispatch>,
+    /// What it has in addition where it is for training.
+    pub(crate) train: Option<TrainParts>,
 }
 
 /// The unstable parts of a [`Plan`]: everything that a device is given.
@@ -496,6 +502,20 @@ impl Plan {
     /// of these limits cannot do.
     pub fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
         builder::plan(network, shape, limits, options)
+    }
+
+    /// Plans a step of training, or as much of it as `task` says.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; also for layers and losses that are not trained on GPUs.
+    pub(crate) fn training(
+        network: &Network,
+        shape: RunShape,
+        limits: &PlanLimits,
+        options: &PlanOptions,
+        task: (&TrainTask, &Arc<TrainLayout>),
+    ) -> Result<Self> {
+        builder::plan_training(network, shape, limits, options, task)
     }
 
     /// Bytes of all buffers.

@@ -1,13 +1,21 @@
 //! Network and sizes to a plan.
 
+mod backward;
 mod lanes;
 mod layers;
+mod matmul;
 mod recurrent;
+mod recurrent_backward;
+mod tape;
+mod update;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::decide::matrix_units;
 use super::tactic::narrow;
+use super::train::{TrainLayout, TrainParts, TrainTask};
 use super::weights::{ALIGN, WeightLayout, layouts};
 use super::{
     Arithmetic, BufferId, BufferSpec, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK,
@@ -16,6 +24,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
+use tape::StageTape;
 
 pub(super) const F32: u64 = 4;
 
@@ -26,35 +35,63 @@ pub(super) const F32: u64 = 4;
 /// or T is less than a layer needs, [`Error::Unsupported`] for an option that cannot be met: a
 /// strategy that does not run this network here, a split that its kernel cannot do.
 pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Plan> {
-    let RunShape { steps, batch, masked } = shape;
-    if steps == 0 || batch == 0 {
-        return Err(Error::shape("plan", "T and B at least 1", format!("T = {steps}, B = {batch}")));
-    }
-    let mut builder = Builder {
-        limits: *limits,
-        options: *options,
-        batch,
-        plan: Plan {
-            steps,
-            batch,
-            masked: masked || network.masks().is_some(),
-            choices: Vec::new(),
-            reasons: Vec::new(),
-            stages: network.stages().iter().map(|stage| stage.label.clone()).collect(),
-            buffers: Vec::new(),
-            weights: 0,
-            input: 0,
-            mask: None,
-            outputs: Vec::new(),
-            states: Vec::new(),
-            exchanges: Vec::new(),
-            dispatches: Vec::new(),
-        },
-        next_weight: 0,
-        projected: 0,
-    };
+    let mut builder = Builder::new(network, shape, limits, options)?;
     builder.build(network)?;
     Ok(builder.plan)
+}
+
+/// Plans a step of training, or a part of one, with the buffers of `layout`.
+///
+/// # Errors
+/// As [`plan`]; [`Error::Unsupported`] for a layer or a loss that is not trained on GPUs.
+pub fn plan_training(
+    network: &Network,
+    shape: RunShape,
+    limits: &PlanLimits,
+    options: &PlanOptions,
+    (task, layout): (&TrainTask, &Arc<TrainLayout>),
+) -> Result<Plan> {
+    // No workgroups wait for each other: a step cannot be repeated where they waited too long.
+    let limits = PlanLimits { resident_workgroups: 0, ..*limits };
+    let mut builder = Builder::new(network, shape, &limits, options)?;
+    builder.check_trainable(network)?;
+    builder.training = Some(Training::new(task, layout, network));
+    builder.build(network)?;
+    Ok(builder.plan)
+}
+
+impl Builder {
+    fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
+        let RunShape { steps, batch, masked } = shape;
+        if steps == 0 || batch == 0 {
+            return Err(Error::shape("plan", "T and B at least 1", format!("T = {steps}, B = {batch}")));
+        }
+        Ok(Self {
+            limits: *limits,
+            options: *options,
+            batch,
+            plan: Plan {
+                steps,
+                batch,
+                masked: masked || network.masks().is_some(),
+                choices: Vec::new(),
+                reasons: Vec::new(),
+                stages: network.stages().iter().map(|stage| stage.label.clone()).collect(),
+                buffers: Vec::new(),
+                weights: 0,
+                input: 0,
+                mask: None,
+                outputs: Vec::new(),
+                states: Vec::new(),
+                exchanges: Vec::new(),
+                dispatches: Vec::new(),
+                train: None,
+            },
+            next_weight: 0,
+            projected: 0,
+            training: None,
+        })
+    }
 }
 
 struct Builder {
@@ -65,6 +102,23 @@ struct Builder {
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
     projected: BufferId,
+    /// What a plan for training needs in addition.
+    training: Option<Training>,
+}
+
+/// What a plan for training needs in addition.
+struct Training {
+    task: TrainTask,
+    layout: Arc<TrainLayout>,
+    /// N of every stage.
+    widths: Vec<usize>,
+    /// What every recurrence left.
+    tapes: Vec<StageTape>,
+    /// The gradient of every stage's output, and whether something was written there.
+    gradients: Vec<Option<(Slice, bool)>>,
+    /// Buffers that parts of the backward pass share.
+    shared: BTreeMap<&'static str, BufferId>,
+    parts: TrainParts,
 }
 
 /// A stage with its buffers.
@@ -104,6 +158,9 @@ impl Builder {
             self.bounded(&label, words as u64 * F32, self.limits.max_buffer)?;
             self.plan.buffers.push(BufferSpec { label, bytes: words as u64 * F32 });
         }
+        if let Some(training) = &self.training {
+            self.plan.buffers.extend(training.layout.specs.iter().cloned());
+        }
         self.plan.weights = self.plan.buffers.len();
         let (steps, batch) = (self.plan.steps, self.batch);
         let letters = if network.num_embeddings().is_some() { "tokens [T, B]" } else { "input [T, B, I]" };
@@ -128,10 +185,12 @@ impl Builder {
                     self.plan.outputs.push(output);
                     let work = self.work(network, index, &stage_steps);
                     self.layer(network, &work)?;
+                    self.drop_out(index, output)?;
                     index += 1;
                 }
             }
         }
+        self.train(network, &stage_steps)?;
         self.cut_into_submissions();
         Ok(())
     }
@@ -172,6 +231,9 @@ impl Builder {
         stage_steps: &[usize],
     ) -> Result<()> {
         let weights: Vec<[BufferId; 2]> = layouts.iter().map(|_| [self.weight_id(), self.weight_id()]).collect();
+        if self.training.is_some() {
+            return self.kept_recurrence(network, stages, layouts, &weights, stage_steps);
+        }
         let shared = stages.len() > 1 && self.outputs_together(network, stages.clone(), stage_steps)?;
         if !shared {
             for index in stages.clone() {
@@ -326,7 +388,6 @@ impl Builder {
         constants: Constants,
         fill: impl FnOnce(&mut Dispatch),
     ) -> Result<()> {
-        debug_assert_eq!(kernel.spec().mismatch(&constants), None, "{kernel:?}");
         let row = |row: usize| u32::try_from(row).map_err(|_| self.too_many_rows(row));
         let mut dispatch = Dispatch {
             stage: work.index,
@@ -339,9 +400,15 @@ impl Builder {
             ..Dispatch::empty(kernel)
         };
         fill(&mut dispatch);
+        self.add(dispatch)
+    }
+
+    /// The next dispatch.
+    fn add(&mut self, dispatch: Dispatch) -> Result<()> {
+        debug_assert_eq!(dispatch.kernel.spec().mismatch(&dispatch.constants), None, "{:?}", dispatch.kernel);
         if self.limits.software && dispatch.iterations > SOFTWARE_LOOP_LIMIT {
             return Err(Error::TooLarge {
-                what: format!("{}: loop iterations of one invocation", work.stage.label),
+                what: format!("{}: loop iterations of one invocation", self.plan.stages[dispatch.stage]),
                 needed: dispatch.iterations,
                 limit: SOFTWARE_LOOP_LIMIT,
                 limit_name: "software adapters stop a shader there without a word".into(),

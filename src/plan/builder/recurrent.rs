@@ -2,6 +2,7 @@
 
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
+use super::tape::together;
 use super::{Builder, DispatchRows, StageWork};
 use crate::base::error::Result;
 use crate::network::Activation;
@@ -31,11 +32,7 @@ impl Builder {
         }
         for work in works {
             let Some(level) = work.stage.recurrent() else { continue };
-            let functions = |direction: usize| &level.directions[direction].activations;
-            // Functions are constants of a kernel: directions that differ in them go apart.
-            let alike = all.clone().all(|direction| functions(direction) == functions(all.start));
-            let together = if alike { vec![all.clone()] } else { all.clone().map(|one| one..one + 1).collect() };
-            for directions in together {
+            for directions in together(level, all.clone()) {
                 if let Some(set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
                     let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
                     self.run(&set, &decision)?;

@@ -1,0 +1,249 @@
+//! Products and sums of a backward pass.
+
+use super::{Builder, flat_grid};
+use crate::base::error::{Error, Result};
+use crate::plan::tactic::narrow;
+use crate::plan::{Constants, Dispatch, Kernel, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP, Slice, TrainKernel};
+
+/// Bits of the flags of `shaders/training/matmul.wgsl`.
+const ACCUMULATE: u32 = 1;
+const BIASED: u32 = 2;
+const A_TURNED: u32 = 4;
+const B_TURNED: u32 = 8;
+
+/// Workgroups that keep an adapter busy; a product of fewer tiles is cut along K.
+const ENOUGH: usize = 512;
+const ENOUGH_IN_SOFTWARE: usize = 8;
+/// Fewest and most rows of a slice of K.
+const LEAST_SLICE: usize = 128;
+const MOST_SLICE: usize = 16_384;
+/// Rows of a slice of a sum of columns.
+const COLUMN_SLICE: usize = 256;
+
+/// A matrix in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix {
+    pub slice: Slice,
+    /// Where it begins in the slice.
+    pub first: usize,
+    /// Numbers from one row to the next.
+    pub stride: usize,
+    /// Whether it lies transposed.
+    pub turned: bool,
+}
+
+impl Matrix {
+    pub fn new(slice: Slice, stride: usize) -> Self {
+        Self { slice, first: 0, stride, turned: false }
+    }
+
+    pub fn from(self, first: usize) -> Self {
+        Self { first: self.first + first, ..self }
+    }
+
+    pub fn turned(self) -> Self {
+        Self { turned: !self.turned, ..self }
+    }
+}
+
+/// What is done with a product beside writing it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Also {
+    /// Whether it is added to what is there.
+    pub accumulate: bool,
+    /// A vector that is added to every row, and where it begins.
+    pub bias: Option<(Slice, usize)>,
+}
+
+impl Builder {
+    /// `c [m, n] = a [m, k] b [k, n]`.
+    pub(super) fn matmul(
+        &mut self,
+        stage: usize,
+        [m, n, k]: [usize; 3],
+        [a, b, c]: [Matrix; 3],
+        also: Also,
+    ) -> Result<()> {
+        self.sliced(stage, [m, n, k], [a, b, c], also, k.max(1))
+    }
+
+    /// The same with K cut into slices of `slice`, which are written one behind the other.
+    fn sliced(
+        &mut self,
+        stage: usize,
+        [m, n, k]: [usize; 3],
+        [a, b, c]: [Matrix; 3],
+        also: Also,
+        slice: usize,
+    ) -> Result<()> {
+        let number = |number: usize| self.number(number, "sizes of a product");
+        let flag = |on: bool, bit: u32| if on { bit } else { 0 };
+        let (bias, bias_first) = also.bias.unwrap_or((a.slice, 0));
+        let sizes = vec![
+            ("m", number(m)?),
+            ("n", number(n)?),
+            ("k", number(k)?),
+            ("a_first", number(a.first)?),
+            ("a_stride", number(a.stride)?),
+            ("b_first", number(b.first)?),
+            ("b_stride", number(b.stride)?),
+            ("c_first", number(c.first)?),
+            ("c_stride", number(c.stride)?),
+            ("bias_first", number(bias_first)?),
+            ("slice", number(slice)?),
+            (
+                "flags",
+                flag(also.accumulate, ACCUMULATE)
+                    | flag(also.bias.is_some(), BIASED)
+                    | flag(a.turned, A_TURNED)
+                    | flag(b.turned, B_TURNED),
+            ),
+        ];
+        let tiles = |count: usize| self.groups(count.div_ceil(LINEAR_TILE as usize), "tiles of a product");
+        let workgroups = [tiles(n)?, tiles(m)?, self.groups(k.div_ceil(slice).max(1), "slices of a product")?];
+        let depth = u64::from(LINEAR_DEPTH);
+        self.add(Dispatch {
+            stage,
+            sizes,
+            bindings: vec![a.slice, b.slice, bias, c.slice],
+            workgroups,
+            iterations: (slice as u64).div_ceil(depth) * (1 + 2 * (1 + 4) + depth) + 16,
+            work: m as u64 * n as u64 * k as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::Matmul))
+        })
+    }
+
+    /// The gradient of a matrix `[m, n]`, `c = a b`, with K cut into slices where there are few tiles.
+    pub(super) fn weights_product(
+        &mut self,
+        stage: usize,
+        [m, n, k]: [usize; 3],
+        [a, b, c]: [Matrix; 3],
+        accumulate: bool,
+    ) -> Result<()> {
+        let tile = LINEAR_TILE as usize;
+        let tiles = m.div_ceil(tile) * n.div_ceil(tile);
+        let enough = if self.limits.software { ENOUGH_IN_SOFTWARE } else { ENOUGH };
+        let wanted = enough.div_ceil(tiles).clamp(1, k.div_ceil(LEAST_SLICE).max(1));
+        let slice = k.div_ceil(wanted).next_multiple_of(LINEAR_DEPTH as usize).min(MOST_SLICE);
+        let slices = k.div_ceil(slice);
+        if slices <= 1 {
+            return self.matmul(stage, [m, n, k], [a, b, c], Also { accumulate, bias: None });
+        }
+        let partial = self.scratch("partial sums", slices, m, n)?;
+        self.sliced(stage, [m, n, k], [a, b, Matrix::new(partial, n)], Also::default(), slice)?;
+        // A gradient of several columns lies in one piece.
+        self.add_slices(stage, [m * n, slices], partial, (c.slice, c.first), accumulate)
+    }
+
+    /// `output = slices[0] + slices[1] + ..`
+    pub(super) fn add_slices(
+        &mut self,
+        stage: usize,
+        [count, slices]: [usize; 2],
+        x: Slice,
+        (output, first): (Slice, usize),
+        accumulate: bool,
+    ) -> Result<()> {
+        let number = |number: usize| self.number(number, "numbers of a sum");
+        let sizes = vec![
+            ("count", number(count)?),
+            ("slices", number(slices)?),
+            ("output_first", number(first)?),
+            ("accumulate", accumulate.into()),
+        ];
+        let workgroups = flat_grid(&self.limits, count as u64, "sum of slices")?;
+        self.add(Dispatch {
+            stage,
+            sizes,
+            constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
+            bindings: vec![x, output],
+            workgroups,
+            iterations: slices as u64,
+            work: count as u64 * slices as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::AddSlices))
+        })
+    }
+
+    /// The sums of the columns of `x` `[rows, columns]`, or of its product with `y`, into each of `outputs`.
+    pub(super) fn column_sums(
+        &mut self,
+        stage: usize,
+        [rows, columns]: [usize; 2],
+        x: Matrix,
+        y: Option<Matrix>,
+        outputs: &[(Slice, usize)],
+    ) -> Result<()> {
+        let slices = rows.div_ceil(COLUMN_SLICE);
+        let partial = self.scratch("partial sums", slices, 1, columns)?;
+        let number = |number: usize| self.number(number, "numbers of a sum");
+        let second = y.unwrap_or(x);
+        let sizes = vec![
+            ("rows", number(rows)?),
+            ("columns", number(columns)?),
+            ("x_first", number(x.first)?),
+            ("x_stride", number(x.stride)?),
+            ("y_first", number(second.first)?),
+            ("y_stride", number(second.stride)?),
+            ("slice", narrow(COLUMN_SLICE as u64)),
+            ("product", y.is_some().into()),
+        ];
+        let x_groups = self.groups(columns.div_ceil(ROW_WORKGROUP as usize), "columns of a sum")?;
+        let workgroups = [x_groups, self.groups(slices, "slices of a sum")?, 1];
+        self.add(Dispatch {
+            stage,
+            sizes,
+            constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
+            bindings: vec![x.slice, second.slice, partial],
+            workgroups,
+            iterations: COLUMN_SLICE as u64,
+            work: rows as u64 * columns as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::ColumnSums))
+        })?;
+        for &output in outputs {
+            self.add_slices(stage, [columns, slices], partial, output, false)?;
+        }
+        Ok(())
+    }
+
+    /// A number as a kernel takes it.
+    pub(super) fn number(&self, number: usize, what: &str) -> Result<u32> {
+        u32::try_from(number).map_err(|_| Error::TooLarge {
+            what: what.into(),
+            needed: number as u64,
+            limit: u32::MAX.into(),
+            limit_name: "32-bit indices".into(),
+        })
+    }
+
+    /// Workgroups of one dimension.
+    pub(super) fn groups(&self, groups: usize, what: &str) -> Result<u32> {
+        let most = self.limits.max_workgroups;
+        u32::try_from(groups).ok().filter(|&groups| groups <= most).ok_or_else(|| Error::TooLarge {
+            what: what.into(),
+            needed: groups as u64,
+            limit: most.into(),
+            limit_name: "the adapter's workgroups per dimension".into(),
+        })
+    }
+
+    /// A buffer that parts of the backward pass share, of at least `a * b * c` numbers.
+    pub(super) fn scratch(&mut self, name: &'static str, a: usize, b: usize, c: usize) -> Result<Slice> {
+        let bytes = (a as u64).saturating_mul(b as u64).saturating_mul(c as u64).saturating_mul(super::F32).max(4);
+        self.bounded(name, bytes, self.limits.max_binding)?;
+        let known = self.training.as_ref().and_then(|training| training.shared.get(name).copied());
+        let buffer = match known {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = self.buffer(name, 1, 1, 1)?;
+                if let Some(training) = &mut self.training {
+                    training.shared.insert(name, buffer);
+                }
+                buffer
+            }
+        };
+        let spec = &mut self.plan.buffers[buffer];
+        spec.bytes = spec.bytes.max(bytes);
+        Ok(Slice { buffer, offset: 0, bytes })
+    }
+}

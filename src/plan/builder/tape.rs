@@ -1,0 +1,245 @@
+//! The forward pass of training: that of a run, but every recurrence keeps its states, and outputs are dropped.
+
+use std::ops::Range;
+
+use super::{Builder, DispatchRows, StageWork, flat_grid};
+use crate::base::error::{Error, Result};
+use crate::network::{Activation, MaskedOutput, Network, RecurrentStage, Stage, StageKind};
+use crate::plan::constants::masked_number;
+use crate::plan::tactic::narrow;
+use crate::plan::train::{DropoutSite, StartState, setting};
+use crate::plan::weights::WeightLayout;
+use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
+
+/// What a recurrence leaves for its backward pass.
+#[derive(Clone, Debug)]
+pub(super) struct StageTape {
+    /// Position of the stage.
+    pub stage: usize,
+    /// h behind every timestep, `[T, B, D*H]`.
+    pub history: Slice,
+    pub lanes: Vec<LanesTape>,
+}
+
+/// Directions whose functions are the same, which one dispatch can run.
+#[derive(Clone, Debug)]
+pub(super) struct LanesTape {
+    pub directions: Range<usize>,
+    /// The h that they start from, `[lanes, B, H]`.
+    pub h: BufferId,
+    /// The c that they start from.
+    pub c: Option<BufferId>,
+}
+
+/// Directions that one dispatch can run: functions are constants of a kernel.
+pub(super) fn together(level: &RecurrentStage, all: Range<usize>) -> Vec<Range<usize>> {
+    let functions = |direction: usize| -> &[Activation] { &level.directions[direction].activations };
+    let alike = all.clone().all(|direction| functions(direction) == functions(all.start));
+    if alike { vec![all] } else { all.map(|one| one..one + 1).collect() }
+}
+
+/// Bits of the directions that read the sequence from its end.
+pub(super) fn reverse_bits(level: &RecurrentStage, directions: &Range<usize>) -> u32 {
+    let lanes = level.directions[directions.clone()].iter().enumerate();
+    lanes.filter(|(_, direction)| direction.reverse).fold(0, |bits, (lane, _)| bits | 1 << lane)
+}
+
+impl Builder {
+    /// What cannot be trained on a GPU.
+    pub(super) fn check_trainable(&self, network: &Network) -> Result<()> {
+        let unsupported = |place: &str, what: &str| {
+            let what = format!("training {what} on a GPU (supported on the CPU device)");
+            Err(Error::Unsupported { place: format!("layer `{place}`"), what })
+        };
+        let last = network.stages().len() - 1;
+        for (index, stage) in network.stages().iter().enumerate() {
+            match &stage.kind {
+                StageKind::Recurrent(level) if level.recurrence.normalization().is_some() => {
+                    return unsupported(&stage.label, "a layer-normalized cell");
+                }
+                StageKind::Softmax if index < last => {
+                    return unsupported(&stage.label, "a softmax that is not the last layer");
+                }
+                StageKind::Embedding { .. }
+                | StageKind::Recurrent(_)
+                | StageKind::Dense { .. }
+                | StageKind::Softmax
+                | StageKind::Merge(_)
+                | StageKind::Select(_)
+                | StageKind::Reverse
+                | StageKind::Join(_) => {}
+                StageKind::Conv1d { .. } => return unsupported(&stage.label, "a convolution"),
+                StageKind::Pool1d { .. } | StageKind::GlobalPool(_) => return unsupported(&stage.label, "a pooling"),
+                StageKind::LayerNorm { .. } | StageKind::Channelwise { .. } => {
+                    return unsupported(&stage.label, "a normalization");
+                }
+            }
+        }
+        if let Some((_, layer)) = network.recurrent_layers().find(|(_, layer)| layer.initial_state) {
+            return unsupported(&layer.name, "a stored initial state");
+        }
+        Ok(())
+    }
+
+    /// Levels that share their weights' buffers, one after the other.
+    pub(super) fn kept_recurrence(
+        &mut self,
+        network: &Network,
+        stages: Range<usize>,
+        layouts: &[&WeightLayout],
+        weights: &[[BufferId; 2]],
+        stage_steps: &[usize],
+    ) -> Result<()> {
+        for index in stages {
+            let stage = &network.stages()[index];
+            let Some(level) = stage.recurrent() else { continue };
+            let output = self.output(network, index, stage_steps)?;
+            self.plan.outputs.push(output);
+            let of_stage = self.work(network, index, stage_steps);
+            let dropped = !self.dropouts_of(index).is_empty();
+            let zeroed = of_stage.mask.is_some() && level.masked_output == MaskedOutput::Zero;
+            let is_history = stage.sequence_out && !dropped && !zeroed;
+            let history = if is_history {
+                output
+            } else {
+                let label = format!("{} states [T, B, N]", stage.label);
+                let buffer = self.buffer(label, of_stage.steps_in, self.batch, stage.out_features)?;
+                self.plan.whole(buffer)
+            };
+            let kept = kept(stage);
+            let work = StageWork { stage: &kept, output: history, steps_out: of_stage.steps_in, ..of_stage };
+            let states = self.plan.states.len();
+            for (layout, &weights) in layouts.iter().zip(weights) {
+                self.recurrent(std::slice::from_ref(&work), layout, weights, false)?;
+            }
+            let mut tape = StageTape { stage: index, history, lanes: Vec::new() };
+            for directions in layouts.iter().flat_map(|layout| together(level, layout.directions.clone())) {
+                let lanes = self.start(&work, level, directions, states)?;
+                if !is_history {
+                    self.emit(&work, stage, level, &lanes, output)?;
+                }
+                tape.lanes.push(lanes);
+            }
+            if let Some(training) = &mut self.training {
+                training.tapes.push(tape);
+            }
+            self.drop_out(index, output)?;
+        }
+        Ok(())
+    }
+
+    /// Buffers for the state that directions start from.
+    fn start(
+        &mut self,
+        work: &StageWork<'_>,
+        level: &RecurrentStage,
+        directions: Range<usize>,
+        first_state: usize,
+    ) -> Result<LanesTape> {
+        let label = &work.stage.label;
+        let h =
+            self.buffer(format!("{label} start h [lanes, B, H]"), directions.len(), self.batch, level.state_size())?;
+        let c = match level.cell().keeps_c() {
+            true => {
+                let label = format!("{label} start c [lanes, B, H]");
+                Some(self.buffer(label, directions.len(), self.batch, level.hidden_size)?)
+            }
+            false => None,
+        };
+        let mut starts = Vec::new();
+        for state in &self.plan.states[first_state..] {
+            let direction = state.row - level.level * level.directions.len();
+            if !directions.contains(&direction) {
+                continue;
+            }
+            let mut add = |buffer: BufferId, to: Slice, is_c: bool| {
+                let from = Slice { buffer, offset: (direction - directions.start) as u64 * to.bytes, bytes: to.bytes };
+                starts.push(StartState { layer: state.layer, row: state.row, is_c, from, to });
+            };
+            add(h, state.h[0], false);
+            if let (Some(c), Some(to)) = (c, state.c) {
+                add(c, to, true);
+            }
+        }
+        if let Some(training) = &mut self.training {
+            training.parts.starts.extend(starts);
+        }
+        Ok(LanesTape { directions, h, c })
+    }
+
+    /// The output of some directions from their states.
+    fn emit(
+        &mut self,
+        work: &StageWork<'_>,
+        stage: &Stage,
+        level: &RecurrentStage,
+        lanes: &LanesTape,
+        output: Slice,
+    ) -> Result<()> {
+        let rows = if stage.sequence_out { work.steps_in * self.batch } else { self.batch };
+        let (state, count) = (level.state_size(), lanes.directions.len());
+        let constants = Constants::sizes([
+            ("STATE", state),
+            ("LANES", count),
+            ("OUTPUT_STRIDE", stage.out_features),
+            ("OUTPUT_FIRST", lanes.directions.start * state),
+        ])?
+        .with("REVERSE", reverse_bits(level, &lanes.directions))
+        .with("LAST", !stage.sequence_out)
+        .with("MASKED", masked_number(work.mask.map(|_| level.masked_output)))
+        .with("WORKGROUP", ROW_WORKGROUP);
+        let elements = (rows * count * state) as u64;
+        let workgroups = flat_grid(&self.limits, elements, &stage.label)?;
+        let h = self.plan.whole(lanes.h);
+        let mask = work.mask.map_or(h, |mask| self.plan.whole(mask));
+        self.push(work, DispatchRows::all(rows), Kernel::Train(TrainKernel::Emit), constants, |dispatch| {
+            dispatch.bindings = vec![work.output, h, mask, output];
+            dispatch.workgroups = workgroups;
+            dispatch.work = elements;
+        })
+    }
+
+    pub(super) fn dropouts_of(&self, stage: usize) -> Vec<(usize, DropoutSite)> {
+        self.training.as_ref().map(|training| training.task.dropouts_of(stage)).unwrap_or_default()
+    }
+
+    /// Multiplies the output of a stage, or its gradient, by the stage's masks.
+    pub(super) fn drop_out(&mut self, stage: usize, x: Slice) -> Result<()> {
+        for (site, dropout) in self.dropouts_of(stage) {
+            let Some(training) = &self.training else { continue };
+            let settings = self.plan.whole(training.layout.buffers.settings);
+            let count = x.bytes / super::F32;
+            let width = training.widths[stage] * self.batch;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
+            let least = (f64::from(dropout.rate) * 4_294_967_296.0) as u32;
+            let sizes = vec![
+                ("count", narrow(count)),
+                ("row", if dropout.channels { narrow(width as u64) } else { 0 }),
+                ("site", narrow(site as u64)),
+                ("least", least),
+                ("scale", (1.0 / (1.0 - dropout.rate)).to_bits()),
+                ("seed", narrow(setting::SEED as u64)),
+            ];
+            let workgroups = flat_grid(&self.limits, count, "dropout")?;
+            self.add(Dispatch {
+                stage,
+                sizes,
+                constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
+                bindings: vec![settings, x],
+                workgroups,
+                work: count,
+                ..Dispatch::empty(Kernel::Train(TrainKernel::Dropout))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A recurrent stage that hands on its states of all timesteps.
+fn kept(stage: &Stage) -> Stage {
+    let mut kept = Stage { sequence_out: true, ..stage.clone() };
+    if let StageKind::Recurrent(level) = &mut kept.kind {
+        level.masked_output = MaskedOutput::Previous;
+    }
+    kept
+}

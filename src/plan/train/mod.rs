@@ -1,0 +1,133 @@
+//! What a device will be asked to do for a step of training: a forward pass that keeps what the backward pass reads, the
+//! loss, the backward pass, the optimizer. One plan, as that of a run.
+
+mod parameters;
+mod persistent;
+
+pub use parameters::FlatParameters;
+pub(crate) use persistent::is_keras;
+pub(crate) use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};
+pub use persistent::{TrainBuffers, TrainContents, TrainLayout};
+
+use super::{BufferId, Slice};
+use crate::reference::{Loss, Optimizer};
+
+/// What is trained, and how.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TrainTask {
+    /// How far a run goes.
+    pub goal: TrainGoal,
+    /// What is made small.
+    pub loss: Loss,
+    /// Whether targets are numbers instead of classes.
+    pub values: bool,
+    /// Of the loss.
+    pub label_smoothing: f32,
+    /// How many class weights there are, 0 for none.
+    pub class_weights: usize,
+    /// Where outputs are dropped.
+    pub dropouts: Vec<DropoutSite>,
+    /// How the parameters move.
+    pub optimizer: Optimizer,
+    /// Names of tensors that stay.
+    pub frozen: Vec<String>,
+}
+
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrainGoal {
+    /// The loss, without dropout.
+    Evaluate,
+    /// The loss and the gradients, without dropout.
+    Gradients,
+    /// Also a step of the optimizer, with dropout.
+    Step,
+}
+
+/// Dropout behind a stage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct DropoutSite {
+    /// Position of the stage.
+    pub stage: usize,
+    /// The share that is dropped.
+    pub rate: f32,
+    /// Whether all steps of a sequence share a mask.
+    pub channels: bool,
+}
+
+impl DropoutSite {
+    /// Dropout of `rate` behind the stage `stage`; `channels` says whether all steps of a sequence share a mask.
+    #[must_use]
+    pub fn new(stage: usize, rate: f32, channels: bool) -> Self {
+        Self { stage, rate, channels }
+    }
+}
+
+impl TrainTask {
+    /// A step of `optimizer` against `loss`, without anything else.
+    #[must_use]
+    pub fn new(loss: Loss, optimizer: Optimizer) -> Self {
+        Self {
+            goal: TrainGoal::Step,
+            loss,
+            values: false,
+            label_smoothing: 0.0,
+            class_weights: 0,
+            dropouts: Vec::new(),
+            optimizer,
+            frozen: Vec::new(),
+        }
+    }
+
+    /// The same, as far as `goal` goes.
+    #[must_use]
+    pub fn goal(mut self, goal: TrainGoal) -> Self {
+        self.goal = goal;
+        self
+    }
+
+    /// The dropouts of a stage, each with its number.
+    pub(super) fn dropouts_of(&self, stage: usize) -> Vec<(usize, DropoutSite)> {
+        let all = if self.goal == TrainGoal::Step { &self.dropouts[..] } else { &[] };
+        all.iter().copied().enumerate().filter(|(_, dropout)| dropout.stage == stage).collect()
+    }
+}
+
+/// What a plan for training has in addition to its forward pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrainParts {
+    /// Position of the stage that the loss reads.
+    pub output: usize,
+    /// M, rows of that output.
+    pub rows: usize,
+    /// What the rows should be: classes, or the bits of numbers.
+    pub targets: BufferId,
+    /// How much each row counts, divided as the loss is, `[M]`.
+    pub factors: BufferId,
+    /// Which steps read which rows of each embedding's table, by stage.
+    pub lookups: Vec<(usize, BufferId)>,
+    /// Where recurrences start.
+    pub starts: Vec<StartState>,
+    /// What is cleared before the first dispatch.
+    pub clears: Vec<Slice>,
+}
+
+/// The state that a direction of a level starts from, and where a run wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartState {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// Row of the state `[L*D, B, H]`.
+    pub row: usize,
+    /// Whether it is c instead of h.
+    pub is_c: bool,
+    /// Where the caller's lies.
+    pub from: Slice,
+    /// Where the first step reads it.
+    pub to: Slice,
+}
