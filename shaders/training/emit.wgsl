@@ -30,13 +30,13 @@ fn emit(
     let column = index % width;
     let lane = column / STATE;
     let reverse = ((REVERSE >> lane) & 1u) == 1u;
-    var from = row;
+    var source_at = row;
     if LAST == 1u {
-        from = row + select((params.steps - 1u) * params.batch, 0u, reverse);
+        source_at = row + select((params.steps - 1u) * params.batch, 0u, reverse);
     }
-    var value = history[from * OUTPUT_STRIDE + OUTPUT_FIRST + column];
+    var value = history[source_at * OUTPUT_STRIDE + OUTPUT_FIRST + column];
     if MASKED != 0u {
-        let bits = mask[from];
+        let bits = mask[source_at];
         let counts = (bits & 1u) != 0u;
         let seen = counts || (bits & select(2u, 4u, reverse)) != 0u;
         if LAST == 1u {

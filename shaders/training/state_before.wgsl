@@ -36,7 +36,7 @@ fn state_before(
         seen = (mask[row] & select(2u, 4u, reverse)) != 0u;
     }
     let before = select(select(time - 1u, time + 1u, reverse), 0u, is_first);
-    let from = (before * params.batch + of_batch) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * STATE + unit;
+    let source_at = (before * params.batch + of_batch) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * STATE + unit;
     let start = initial[(lane * params.batch + of_batch) * STATE + unit];
-    output[lane * params.rows * STATE + index] = select(start, history[from], seen);
+    output[lane * params.rows * STATE + index] = select(start, history[source_at], seen);
 }

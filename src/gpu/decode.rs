@@ -131,10 +131,10 @@ impl GpuEngine {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 for _ in 0..now {
                     self.meter.run(plan.steps, plan.batch, plan.dispatch_count() + around as u64);
-                    self.record(&mut pass, &gather.0, &gather.1);
-                    self.record(&mut pass, &plan.dispatches, &prepared.dispatches);
-                    self.record(&mut pass, &scatter.0, &scatter.1);
-                    self.record(&mut pass, &choice.0, &choice.1);
+                    self.context.record(&mut pass, &gather.0, &gather.1);
+                    self.context.record(&mut pass, &plan.dispatches, &prepared.dispatches);
+                    self.context.record(&mut pass, &scatter.0, &scatter.1);
+                    self.context.record(&mut pass, &choice.0, &choice.1);
                 }
                 drop(pass);
                 encoder.copy_buffer_to_buffer(input, 0, tokens, 0, tokens.size());

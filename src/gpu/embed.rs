@@ -56,10 +56,10 @@ impl GpuEngine {
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
         encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.input], 0, input_bytes);
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.record(&mut pass, &run.moves.gather.0, &run.moves.gather.1);
-        self.record(&mut pass, &plan.dispatches, &run.prepared.dispatches);
+        self.context.record(&mut pass, &run.moves.gather.0, &run.moves.gather.1);
+        self.context.record(&mut pass, &plan.dispatches, &run.prepared.dispatches);
         if run.keep {
-            self.record(&mut pass, &run.moves.scatter.0, &run.moves.scatter.1);
+            self.context.record(&mut pass, &run.moves.scatter.0, &run.moves.scatter.1);
         }
         drop(pass);
         if let Some(last) = plan.outputs.last() {

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::context::{Context, Repetitions};
+use super::context::Context;
 use super::readback::{Pending, StagedPart, Target};
 use super::slots::Slots;
-use super::workspace::{Key, Prepared, Ready, Workspace, buffer};
+use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::counters::Meter;
@@ -16,7 +16,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
-use crate::plan::{Dispatch, Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
+use crate::plan::{Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
@@ -91,10 +91,10 @@ impl GpuEngine {
     }
 
     pub fn plan(&self, shape: RunShape) -> Result<Plan> {
-        self.plan_for(Key { shape, waits: true })
+        self.plan_for(Key { shape, waits: true, goal: None })
     }
 
-    fn plan_for(&self, Key { shape, waits }: Key) -> Result<Plan> {
+    fn plan_for(&self, Key { shape, waits, .. }: Key) -> Result<Plan> {
         let (mut limits, mut options) = (self.context.limits(), self.options);
         let waits = waits && !self.no_waiting.load(Ordering::Relaxed);
         let allowed = |strategy: Option<Strategy>| strategy.filter(|&strategy| waits || strategy != Strategy::Resident);
@@ -153,7 +153,7 @@ impl GpuEngine {
                 let mut workspace = lock(&self.workspace);
                 let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
                 // A pool's slots are overwritten before the host can see whether the run timed out.
-                let key = Key { shape, waits: matches!(start, Start::Host(_)) };
+                let key = Key { shape, waits: matches!(start, Start::Host(_)), goal: None };
                 let prepared = self.prepared(&mut workspace, key)?;
                 self.encode(&mut workspace, &prepared, input, start, request)
             })
@@ -177,7 +177,7 @@ impl GpuEngine {
 
     /// As [`GpuEngine::prepared`], of a run whose result is not read.
     pub(super) fn prepared_alone(&self, shape: RunShape) -> Result<Arc<Prepared>> {
-        self.prepared(&mut lock(&self.workspace), Key { shape, waits: false })
+        self.prepared(&mut lock(&self.workspace), Key { shape, waits: false, goal: None })
     }
 
     /// A staging buffer of at least `bytes`.
@@ -251,11 +251,11 @@ impl GpuEngine {
             });
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             if let (0, Some(moves)) = (first, &moves) {
-                self.record(&mut pass, &moves.gather.0, &moves.gather.1);
+                self.context.record(&mut pass, &moves.gather.0, &moves.gather.1);
             }
-            self.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
+            self.context.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
             if let (true, Some(moves)) = (later.is_empty(), &moves) {
-                self.record(&mut pass, &moves.scatter.0, &moves.scatter.1);
+                self.context.record(&mut pass, &moves.scatter.0, &moves.scatter.1);
             }
             drop(pass);
             // What follows goes along with the last, but for timestamps, which some Vulkan drivers
@@ -271,35 +271,6 @@ impl GpuEngine {
         let pieces = pieces(plan, request.trace, moves.is_none());
         let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
-    }
-
-    /// Records dispatches: for each repetition no more than its number and a launch.
-    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, dispatches: &[Dispatch], ready: &[Ready]) {
-        let mut at = 0;
-        for together in dispatches.chunk_by(|dispatch, _| dispatch.interleaved) {
-            let ready = &ready[at..][..together.len()];
-            at += together.len();
-            for repetition in 0..together[0].repeat {
-                for (dispatch, (pipeline, group)) in together.iter().zip(ready) {
-                    // What is bound stays bound while one kernel repeats.
-                    if repetition == 0 || together.len() > 1 {
-                        pass.set_pipeline(&pipeline.pipeline);
-                        pass.set_bind_group(0, group, &[]);
-                    }
-                    if dispatch.recurrence.is_some() {
-                        match &self.context.repetitions {
-                            Repetitions::Immediates => pass.set_immediates(0, &repetition.to_ne_bytes()),
-                            Repetitions::Table { group, .. } => {
-                                let offset = u64::from(repetition) * self.context.uniform_stride;
-                                pass.set_bind_group(1, group, &[u32::try_from(offset).unwrap_or(u32::MAX)]);
-                            }
-                        }
-                    }
-                    let [x, y, z] = dispatch.workgroups;
-                    pass.dispatch_workgroups(x, y, z);
-                }
-            }
-        }
     }
 
     /// Writes the caller's state, or the network's own, where the first step reads it.

@@ -12,6 +12,7 @@ mod probe;
 mod readback;
 mod slots;
 mod staging;
+mod train;
 mod workspace;
 
 pub use adapters::AdapterReport;
@@ -24,3 +25,4 @@ pub(crate) use engine::{GpuEngine, Start};
 pub(crate) use matrix::matrix_units;
 pub(crate) use readback::Pending;
 pub(crate) use slots::Slots;
+pub(crate) use train::{GpuTrainer, StepResult, TrainBatch};

@@ -54,7 +54,7 @@ pub(crate) enum Target {
 }
 
 /// How long another thread may take to store a result that it has already received from the driver.
-const DELIVERY: Duration = Duration::from_secs(10);
+pub(super) const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Result of a mapping: done, or why it failed.
 type MapResult = std::result::Result<(), String>;

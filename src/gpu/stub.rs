@@ -12,6 +12,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
+use crate::plan::train::{TrainGoal, TrainLayout, TrainTask};
 use crate::plan::{MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape};
 
 /// Has no value, nor has what holds it.
@@ -41,6 +42,28 @@ pub(crate) struct ChooserInput<'a> {
     pub slots: &'a [u32],
     pub tokens: &'a [u32],
     pub progress: &'a [u32],
+}
+
+#[derive(Debug)]
+pub(crate) struct GpuTrainer(Never);
+
+pub(crate) struct TrainBatch<'a> {
+    pub input: &'a Checked<'a>,
+    pub state: Option<&'a State>,
+    pub targets: &'a [u32],
+    pub values: bool,
+    pub factors: &'a [f32],
+    pub slot: usize,
+    pub learning_rate: f32,
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepResult {
+    pub loss: f32,
+    pub correct: u32,
+    pub norm: f32,
+    pub skipped: bool,
 }
 
 /// Every choice leads to the CPU, or nowhere.
@@ -110,6 +133,48 @@ impl GpuEngine {
     }
 
     pub fn list(&self, _: &Lister, _: &[u32], _: &[u32], _: &[u32]) -> Result<Vec<u32>> {
+        match self.0 {}
+    }
+}
+
+impl GpuTrainer {
+    pub fn new(context: &Arc<Context>, _: &Network, _: PlanOptions, _: TrainTask, _: &[f32]) -> Result<Self> {
+        match context.0 {}
+    }
+
+    pub fn plan(&self, _: RunShape, _: TrainGoal, _: bool) -> Result<Plan> {
+        match self.0 {}
+    }
+
+    pub fn layout(&self) -> &TrainLayout {
+        match self.0 {}
+    }
+
+    pub fn submit(&self, _: &TrainBatch<'_>, _: TrainGoal) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn results(&self, _: usize) -> Result<Vec<StepResult>> {
+        match self.0 {}
+    }
+
+    pub fn parameters(&self) -> Result<Vec<f32>> {
+        match self.0 {}
+    }
+
+    pub fn gradients(&self) -> Result<Vec<f32>> {
+        match self.0 {}
+    }
+
+    pub fn optimizer_state(&self) -> Result<(Vec<f32>, u32)> {
+        match self.0 {}
+    }
+
+    pub fn set_optimizer_state(&self, _: &[f32], _: u32) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn set_weights(&self, _: &Network) -> Result<()> {
         match self.0 {}
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::context::{Context, Pipeline};
+use super::context::{Context, Pipeline, Repetitions};
 use super::staging::Staging;
+use crate::plan::train::TrainGoal;
 use crate::plan::{Dispatch, PARAMS_SIZE, Plan, RunShape, Slice};
 
 /// Plans that are kept ready.
@@ -41,6 +42,8 @@ pub(super) struct Key {
     pub shape: RunShape,
     /// Whether a time-out is allowed, because the host reads whether one happened.
     pub waits: bool,
+    /// How far a run of training goes, and whether its targets are numbers.
+    pub goal: Option<(TrainGoal, bool)>,
 }
 
 impl Workspace {
@@ -94,6 +97,37 @@ impl Workspace {
     /// Forgets everything, after an error that may have left something half made.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Context {
+    /// Records dispatches: for each repetition no more than its number and a launch.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>, dispatches: &[Dispatch], ready: &[Ready]) {
+        let mut at = 0;
+        for together in dispatches.chunk_by(|dispatch, _| dispatch.interleaved) {
+            let ready = &ready[at..][..together.len()];
+            at += together.len();
+            for repetition in 0..together[0].repeat {
+                for (dispatch, (pipeline, group)) in together.iter().zip(ready) {
+                    // What is bound stays bound while one kernel repeats.
+                    if repetition == 0 || together.len() > 1 {
+                        pass.set_pipeline(&pipeline.pipeline);
+                        pass.set_bind_group(0, group, &[]);
+                    }
+                    if dispatch.recurrence.is_some() {
+                        match &self.repetitions {
+                            Repetitions::Immediates => pass.set_immediates(0, &repetition.to_ne_bytes()),
+                            Repetitions::Table { group, .. } => {
+                                let offset = u64::from(repetition) * self.uniform_stride;
+                                pass.set_bind_group(1, group, &[u32::try_from(offset).unwrap_or(u32::MAX)]);
+                            }
+                        }
+                    }
+                    let [x, y, z] = dispatch.workgroups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+        }
     }
 }
 

@@ -105,7 +105,7 @@ pub fn loss<F: Real>(
     targets: Targets<'_, F>,
     options: &LossOptions<'_, F>,
 ) -> Result<LossResult<F>> {
-    let rows = check(loss, output, width, targets, options)?;
+    let rows = check(loss, output.len(), width, targets, options)?;
     let zero = F::default();
     let (mut sum, mut divisor, mut counts) = (zero, zero, Counts::default());
     let mut d_output = vec![zero; output.len()];
@@ -137,18 +137,67 @@ pub fn loss<F: Real>(
     Ok(LossResult { value: sum / divisor, d_output, counts })
 }
 
+/// How much each row of an output of `numbers` numbers counts in the loss, its weight divided as the loss is, `[M]`; and
+/// how many answers count.
+///
+/// # Errors
+/// As [`loss`].
+pub fn row_factors<F: Real>(
+    loss: Loss,
+    numbers: usize,
+    width: usize,
+    targets: Targets<'_, F>,
+    options: &LossOptions<'_, F>,
+) -> Result<(Vec<F>, u64)> {
+    let rows = check(loss, numbers, width, targets, options)?;
+    let zero = F::default();
+    let (mut factors, mut divisor, mut counted) = (vec![zero; rows], zero, 0);
+    for (row, factor) in factors.iter_mut().enumerate() {
+        *factor = options.sample_weights.map_or(F::ONE, |weights| weights[row]);
+        if *factor == zero {
+            continue;
+        }
+        let of_class = match (loss, targets) {
+            (Loss::CrossEntropy, Targets::Classes(labels)) => {
+                let class = class(labels, row, row, width)?;
+                options.class_weights.map_or(F::ONE, |weights| weights[class])
+            }
+            (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
+                for at in row * width..(row + 1) * width {
+                    class(labels, at, row, 2)?;
+                }
+                F::ONE
+            }
+            _ => F::ONE,
+        };
+        divisor += *factor * of_class;
+        counted += match loss {
+            Loss::CrossEntropy => 1,
+            Loss::BinaryCrossEntropy => width as u64,
+            _ => 0,
+        };
+    }
+    if options.reduction == Reduction::Count {
+        divisor = F::count(rows);
+    }
+    for factor in &mut factors {
+        *factor = if divisor == zero { zero } else { *factor / divisor };
+    }
+    Ok((factors, counted))
+}
+
 /// The number of rows, if everything fits.
 fn check<F: Real>(
     loss: Loss,
-    output: &[F],
+    numbers: usize,
     width: usize,
     targets: Targets<'_, F>,
     options: &LossOptions<'_, F>,
 ) -> Result<usize> {
-    if width == 0 || !output.len().is_multiple_of(width) {
-        return Err(Error::shape("output", format!("rows of {width} numbers"), output.len().to_string()));
+    if width == 0 || !numbers.is_multiple_of(width) {
+        return Err(Error::shape("output", format!("rows of {width} numbers"), numbers.to_string()));
     }
-    let rows = output.len() / width;
+    let rows = numbers / width;
     let fits = |what: &str, expected: usize, got: usize| match expected == got {
         true => Ok(()),
         false => Err(Error::shape(what, expected.to_string(), got.to_string())),
@@ -159,12 +208,12 @@ fn check<F: Real>(
         _ => None,
     };
     match targets {
-        Targets::Values(values) => fits("targets", output.len(), values.len())?,
+        Targets::Values(values) => fits("targets", numbers, values.len())?,
         Targets::Classes(_) if classes.is_none() => {
             return Err(Error::option("targets", "a number for every number of the output", &"classes"));
         }
         Targets::Classes(labels) => {
-            fits("labels", if loss == Loss::CrossEntropy { rows } else { output.len() }, labels.len())?;
+            fits("labels", if loss == Loss::CrossEntropy { rows } else { numbers }, labels.len())?;
         }
     }
     let smoothing = options.label_smoothing;

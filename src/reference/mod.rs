@@ -51,7 +51,7 @@ pub use gru_step_backward::gru_step_backward;
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use linear::{LinearGradients, linear, linear_backward};
 pub use logits::{best, first_bad, log_probability};
-pub use loss::{Counts, Loss, LossOptions, LossResult, Reduction, Targets, loss};
+pub use loss::{Counts, Loss, LossOptions, LossResult, Reduction, Targets, loss, row_factors};
 pub use lstm_step::{LstmOptions, lstm_step};
 pub use lstm_step_backward::lstm_step_backward;
 pub use metrics::{ClassScore, class_scores, confusion, mean_absolute_error, perplexity, top_k};

@@ -73,6 +73,11 @@ impl<'a> DropoutMasks<'a> {
         Self { dropouts, seed: u64::from(random(seed, low, high)) << 32 | u64::from(random(!seed, low, high)) }
     }
 
+    /// What all masks of the step are drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub fn none() -> Self {
         Self { dropouts: &[], seed: 0 }
     }

@@ -1,5 +1,7 @@
 //! Training over a data set, epoch by epoch.
 
+use std::sync::Arc;
+
 use super::data::Dataset;
 use super::trainer::{Measured, Trainer};
 use crate::base::error::{Error, Result};
@@ -149,12 +151,12 @@ impl Trainer {
         }
         let batches = train.len().div_ceil(fit.batch_size);
         let mut fitted = Fitted { epochs: 0, best_epoch: 0, valid: None, skipped: 0 };
-        let (mut best, mut in_a_row): (Option<Network>, u32) = (None, 0);
+        let (mut best, mut in_a_row): (Option<Arc<Network>>, u32) = (None, 0);
         'epochs: for epoch in 1..=fit.epochs {
             let rows = order(train.len(), fit.shuffle.then_some(self.options().seed), epoch);
             let mut totals = Totals::default();
             for (batch, rows) in rows.chunks(fit.batch_size).enumerate() {
-                let padded = train.batch(self.network(), rows);
+                let padded = train.batch(self.structure(), rows);
                 let measured = self.step(&padded.batch())?;
                 if measured.skipped {
                     fitted.skipped += 1;
@@ -178,7 +180,7 @@ impl Trainer {
             };
             if smaller {
                 (fitted.best_epoch, fitted.valid) = (epoch, now);
-                best = valid.map(|_| self.network().clone());
+                best = valid.map(|_| self.network()).transpose()?;
             }
             let next = on_event(Event::Epoch { epoch, train: totals, valid: now, best: smaller });
             if next == Next::Stop || fit.patience.is_some_and(|patience| epoch - fitted.best_epoch >= patience) {
@@ -186,7 +188,7 @@ impl Trainer {
             }
         }
         if let Some(best) = best {
-            self.take_weights(&best);
+            self.take_weights(&best)?;
         }
         Ok(fitted)
     }
@@ -201,7 +203,7 @@ impl Trainer {
         rows.sort_by_key(|&row| set.steps(row));
         let mut totals = Totals::default();
         for rows in rows.chunks(batch_size.max(1)) {
-            let padded = set.batch(self.network(), rows);
+            let padded = set.batch(self.structure(), rows);
             totals.add(&self.evaluate(&padded.batch())?, rows.len());
         }
         Ok(totals)

@@ -16,7 +16,7 @@
 //! let mut trainer = Trainer::new(&network, TrainOptions::new(Loss::CrossEntropy))?;
 //! trainer.fit(&set, None, &Fit::new(2).epochs(3), |_| Next::Continue)?;
 //! println!("{:?}", trainer.evaluate_all(&set, 4)?);
-//! let trained: &Network = trainer.network(); // as any other
+//! let trained = trainer.network()?; // as any other
 //! # assert_eq!(trainer.steps(), 6);
 //! # Ok::<(), gatefold::Error>(())
 //! ```
@@ -24,6 +24,7 @@
 mod data;
 mod dropout;
 mod fit;
+mod on_gpu;
 mod options;
 mod trainer;
 

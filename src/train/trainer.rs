@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks};
+use super::on_gpu;
 use super::options::TrainOptions;
 use crate::base::error::{Error, Result};
 use crate::cpu::{Cpu, TrainLevels, TrainMemory};
 use crate::data::input::Checked;
+use crate::device::{Device, DeviceHandle};
+use crate::gpu::GpuTrainer;
 use crate::host::{Forward, Hooks, Reference};
 use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
+use crate::plan::PlanOptions;
+use crate::plan::train::TrainGoal;
 use crate::reference::{Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
 
 /// What one step or one evaluation found.
@@ -28,7 +33,7 @@ pub struct Measured {
     pub skipped: bool,
 }
 
-/// Trains a network on the CPU.
+/// Trains a network.
 #[derive(Debug)]
 pub struct Trainer {
     network: Arc<Network>,
@@ -41,13 +46,34 @@ pub struct Trainer {
     state: OptimizerState<f32>,
     dropouts: Vec<(usize, Dropout)>,
     cpu: Cpu,
+    /// Where the device is a GPU, everything that changes lies there.
+    gpu: Option<GpuTrainer>,
     memory: TrainMemory,
     /// Steps so far.
     step: u64,
 }
 
 impl Trainer {
-    /// Trains a copy of `network`.
+    /// Trains a copy of `network` on `device`.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; [`Error::Unsupported`] for layers and losses that are not trained on a GPU; the driver's own.
+    pub fn on(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
+        let mut trainer = Self::new(network, options)?;
+        match device.kind() {
+            DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
+            DeviceHandle::Gpu(context) => {
+                let parts = trainer.parts.iter().zip(&trainer.places);
+                let frozen = parts.filter(|(part, _)| part.frozen).map(|(_, (name, _))| name.clone());
+                let task = on_gpu::task(&trainer.options, &trainer.dropouts, frozen.collect());
+                let (options, weights) = (PlanOptions::default(), &trainer.options.class_weights);
+                trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
+            }
+        }
+        Ok(trainer)
+    }
+
+    /// Trains a copy of `network` on this CPU.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for weights that are not f32 and options that do not fit the network.
@@ -103,14 +129,25 @@ impl Trainer {
             state,
             dropouts,
             cpu: Cpu::best(),
+            gpu: None,
             memory: TrainMemory::default(),
             step: 0,
         })
     }
 
-    /// The network as it is now.
-    #[must_use]
-    pub fn network(&self) -> &Network {
+    /// The network as it is now; from a GPU its weights are read.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn network(&self) -> Result<Arc<Network>> {
+        match &self.gpu {
+            Some(gpu) => self.network_of(gpu).map(Arc::new),
+            None => Ok(self.network.clone()),
+        }
+    }
+
+    /// The network's layers, with weights of any time.
+    pub(super) fn structure(&self) -> &Network {
         &self.network
     }
 
@@ -127,11 +164,15 @@ impl Trainer {
     }
 
     /// Takes over the weights of a network of the same layers.
-    pub(super) fn take_weights(&mut self, network: &Network) {
+    pub(super) fn take_weights(&mut self, network: &Network) -> Result<()> {
+        if let Some(gpu) = &self.gpu {
+            gpu.set_weights(network)?;
+        }
         for (name, range) in &self.places {
             self.parameters[range.clone()].copy_from_slice(network.weight(name));
         }
         self.network = Arc::new(network.clone());
+        Ok(())
     }
 
     /// Moves the weights against the gradients of the loss of `batch`.
@@ -140,6 +181,11 @@ impl Trainer {
     /// What [`Session::run`](crate::Session::run) refuses of an input; targets that do not fit the output; a label that
     /// no class has.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<Measured> {
+        if let Some(gpu) = &self.gpu {
+            let measured = self.run_on(gpu, batch, TrainGoal::Step)?;
+            self.step += 1;
+            return Ok(measured);
+        }
         let masks = DropoutMasks::new(&self.dropouts, self.options.seed, self.step);
         let (measured, gradients) = self.gradients_with(batch, &masks)?;
         for (name, range) in &self.places {
@@ -164,6 +210,9 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn evaluate(&self, batch: &Batch<'_>) -> Result<Measured> {
+        if let Some(gpu) = &self.gpu {
+            return self.run_on(gpu, batch, TrainGoal::Evaluate);
+        }
         let levels = TrainLevels::new(self.cpu, &self.network, &self.memory);
         let reference = Reference::beside(&self.network, &levels);
         let checked = Checked::new(&self.network, batch.input, None)?;
@@ -177,6 +226,10 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn gradients(&self, batch: &Batch<'_>) -> Result<BTreeMap<String, Tensor>> {
+        if let Some(gpu) = &self.gpu {
+            self.run_on(gpu, batch, TrainGoal::Gradients)?;
+            return self.gradients_of(gpu);
+        }
         let (_, gradients) = self.gradients_with(batch, &DropoutMasks::none())?;
         let tensor = |(name, numbers): (String, Vec<f32>)| {
             let shape = self.network.tensors().get(&name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
@@ -205,22 +258,29 @@ impl Trainer {
         Ok((measured, gradients.params))
     }
 
-    /// The loss of a run, and the stage that it reads: where the loss wants logits, the one before a softmax.
-    fn loss(
-        &self,
-        checked: &Checked<'_>,
-        forward: &Forward<f32>,
-        batch: &Batch<'_>,
-    ) -> Result<(usize, LossResult<f32>)> {
+    /// The stage that the loss reads, and its width: where the loss wants logits, the one before a softmax.
+    pub(super) fn loss_stage(&self) -> (usize, usize) {
         let stages = self.network.stages();
         let last = stages.len() - 1;
         let from_logits = self.options.loss == Loss::CrossEntropy;
         let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
-        let width = stages[from].out_features;
+        (from, stages[from].out_features)
+    }
+
+    /// Calls `run` with the targets of `batch` and the options of the loss, time-major; the output has so many `steps` and
+    /// is `width` wide.
+    pub(super) fn with_targets<T>(
+        &self,
+        checked: &Checked<'_>,
+        steps: usize,
+        width: usize,
+        batch: &Batch<'_>,
+        run: impl FnOnce(Targets<'_, f32>, &LossOptions<'_, f32>) -> Result<T>,
+    ) -> Result<T> {
         let (classes, values, weights);
-        let by_time = self.network.batch_first() && stages[last].sequence_out;
+        let by_time = self.network.batch_first() && self.network.output_is_sequence();
         let (targets, sample_weights) = if by_time {
-            let order = Order { batch: checked.batch, steps: forward.stages[from].len() / width / checked.batch };
+            let order = Order { batch: checked.batch, steps };
             let targets = match batch.targets {
                 Targets::Classes(given) => {
                     classes = order.time_major(given, 1);
@@ -242,7 +302,23 @@ impl Trainer {
             sample_weights,
             reduction: self.options.reduction,
         };
-        Ok((from, loss(self.options.loss, &forward.stages[from], width, targets, &options)?))
+        run(targets, &options)
+    }
+
+    /// The loss of a run, and the stage that it reads.
+    fn loss(
+        &self,
+        checked: &Checked<'_>,
+        forward: &Forward<f32>,
+        batch: &Batch<'_>,
+    ) -> Result<(usize, LossResult<f32>)> {
+        let (from, width) = self.loss_stage();
+        let output = &forward.stages[from];
+        let steps = output.len() / width / checked.batch;
+        let result = self.with_targets(checked, steps, width, batch, |targets, options| {
+            loss(self.options.loss, output, width, targets, options)
+        })?;
+        Ok((from, result))
     }
 }
 

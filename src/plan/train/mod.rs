@@ -1,9 +1,11 @@
 //! What a device will be asked to do for a step of training: a forward pass that keeps what the backward pass reads, the
 //! loss, the backward pass, the optimizer. One plan, as that of a run.
 
+mod lookup;
 mod parameters;
 mod persistent;
 
+pub use lookup::lookup;
 pub use parameters::FlatParameters;
 pub(crate) use persistent::is_keras;
 pub(crate) use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};

@@ -7,4 +7,5 @@ mod objects;
 mod own_device;
 mod pipeline_cache;
 mod strategies;
+mod training;
 mod tuned;

@@ -1,0 +1,269 @@
+//! Training on a GPU: does what the plans for training say. Nothing leaves the device but what is asked for.
+
+use std::sync::{Arc, Mutex};
+
+use super::context::Context;
+use super::readback::{DELIVERY, ended};
+use super::workspace::{Key, Prepared, Workspace, buffer};
+use crate::base::error::Result;
+use crate::base::lock::lock;
+use crate::data::input::{Checked, Values};
+use crate::data::state::State;
+use crate::network::{Network, StageKind};
+use crate::plan::train::{RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainTask, lookup, setting};
+use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack};
+
+const WHAT: &str = "training the network";
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
+
+/// A network whose parameters, gradients and optimizer lie on a GPU.
+#[derive(Debug)]
+pub(crate) struct GpuTrainer {
+    context: Arc<Context>,
+    network: Network,
+    options: PlanOptions,
+    task: TrainTask,
+    layout: Arc<TrainLayout>,
+    /// Packed weights, then the buffers of the layout.
+    buffers: Vec<wgpu::Buffer>,
+    workspace: Mutex<Workspace>,
+}
+
+/// What a step of training reads.
+pub(crate) struct TrainBatch<'a> {
+    pub input: &'a Checked<'a>,
+    /// The state that recurrences start from; zeros without one.
+    pub state: Option<&'a State>,
+    /// Classes, or the bits of numbers.
+    pub targets: &'a [u32],
+    /// Whether targets are numbers.
+    pub values: bool,
+    /// How much each row counts.
+    pub factors: &'a [f32],
+    /// Place among the results.
+    pub slot: usize,
+    pub learning_rate: f32,
+    /// Of the step's dropout.
+    pub seed: u64,
+}
+
+/// What the device found in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepResult {
+    pub loss: f32,
+    pub correct: u32,
+    pub norm: f32,
+    pub skipped: bool,
+}
+
+impl GpuTrainer {
+    /// Uploads `network` for `task`; `class_weights` are those of its loss.
+    pub fn new(
+        context: &Arc<Context>,
+        network: &Network,
+        options: PlanOptions,
+        task: TrainTask,
+        class_weights: &[f32],
+    ) -> Result<Self> {
+        context.check_by_asking(WHAT)?;
+        let limits = context.limits();
+        let TrainContents { layout, words } = TrainContents::new(network, &limits, &task, class_weights);
+        // The smallest plan checks every buffer against the adapter's limits.
+        let shape = RunShape::new(network.least_steps(), 1);
+        Plan::training(network, shape, &limits, &options, (&task, &layout))?;
+        let make = || {
+            let packed = pack(network, &limits).into_iter().map(|weight| {
+                let bytes = weight.words.len() as u64 * 4;
+                (weight.label, bytes, Some(weight.words))
+            });
+            let rest = layout.specs.iter().zip(words).map(|(spec, words)| (spec.label.clone(), spec.bytes, words));
+            Ok(packed
+                .chain(rest)
+                .map(|(label, bytes, words)| {
+                    let buffer = buffer(context, &label, bytes, STORAGE);
+                    if let Some(words) = words {
+                        context.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+                    }
+                    buffer
+                })
+                .collect())
+        };
+        let buffers = pollster::block_on(context.scoped(WHAT, make))?;
+        let (context, network, workspace) = (context.clone(), network.clone(), Mutex::default());
+        Ok(Self { context, network, options, task, layout, buffers, workspace })
+    }
+
+    /// The plan of a step of these sizes; `values` says whether targets are numbers.
+    pub fn plan(&self, shape: RunShape, goal: TrainGoal, values: bool) -> Result<Plan> {
+        let task = TrainTask { values, ..self.task.clone().goal(goal) };
+        Plan::training(&self.network, shape, &self.context.limits(), &self.options, (&task, &self.layout))
+    }
+
+    /// Where each tensor lies in the arrays of parameters, gradients and moments.
+    pub fn layout(&self) -> &TrainLayout {
+        &self.layout
+    }
+
+    /// Submits a step, or as much of it as `goal` says; returns at once.
+    pub fn submit(&self, batch: &TrainBatch<'_>, goal: TrainGoal) -> Result<()> {
+        self.context.check()?;
+        let submitted = self.context.scoped(WHAT, || {
+            let mut workspace = lock(&self.workspace);
+            let input = batch.input;
+            let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
+            let key = Key { shape, waits: false, goal: Some((goal, batch.values)) };
+            let prepared = match workspace.ready(key) {
+                Some(prepared) => prepared,
+                None => {
+                    let plan = self.plan(shape, goal, batch.values)?;
+                    log::debug!("{plan}");
+                    workspace.prepare(&self.context, &self.buffers, plan, key)
+                }
+            };
+            self.encode(&prepared, batch)
+        });
+        let submitted = pollster::block_on(submitted);
+        if submitted.is_err() {
+            lock(&self.workspace).clear();
+        }
+        submitted
+    }
+
+    fn encode(&self, prepared: &Prepared, batch: &TrainBatch<'_>) -> Result<()> {
+        let (context, plan) = (&self.context, &prepared.plan);
+        let Some(parts) = &plan.train else { return Ok(()) };
+        let write = |id: BufferId, bytes: &[u8]| context.queue.write_buffer(&prepared.buffers[id], 0, bytes);
+        match &batch.input.values {
+            Values::Tokens(tokens) => write(plan.input, bytemuck::cast_slice(tokens)),
+            Values::Features(values) => write(plan.input, bytemuck::cast_slice(values)),
+        }
+        if let (Some(id), Some(mask)) = (plan.mask, &batch.input.mask) {
+            write(id, bytemuck::cast_slice(mask));
+        }
+        write(parts.targets, bytemuck::cast_slice(batch.targets));
+        write(parts.factors, bytemuck::cast_slice(batch.factors));
+        for &(stage, id) in &parts.lookups {
+            if let (StageKind::Embedding { num_embeddings }, Values::Tokens(tokens)) =
+                (&self.network.stages()[stage].kind, &batch.input.values)
+            {
+                write(id, bytemuck::cast_slice(&lookup(tokens, *num_embeddings)));
+            }
+        }
+        let mut settings = [0u32; setting::COUNT];
+        settings[setting::SLOT] = u32::try_from(batch.slot).unwrap_or(u32::MAX);
+        settings[setting::LEARNING_RATE] = batch.learning_rate.to_bits();
+        #[expect(clippy::cast_possible_truncation, reason = "both halves count")]
+        let seed = [batch.seed as u32, (batch.seed >> 32) as u32];
+        settings[setting::SEED..][..2].copy_from_slice(&seed);
+        write(self.layout.buffers.settings, bytemuck::cast_slice(&settings));
+
+        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for start in &parts.starts {
+            let [from, to] = [start.from, start.to].map(|slice| &prepared.buffers[slice.buffer]);
+            match batch.state.map(|state| &state.layers[start.layer]) {
+                Some(layer) => {
+                    let numbers = if start.is_c { &layer.c } else { &layer.h };
+                    let len = numbers.len() / layer.h_shape[0];
+                    let bytes = bytemuck::cast_slice(&numbers[start.row * len..][..len]);
+                    context.queue.write_buffer(from, start.from.offset, bytes);
+                }
+                None => encoder.clear_buffer(from, start.from.offset, Some(start.from.bytes)),
+            }
+            encoder.copy_buffer_to_buffer(from, start.from.offset, to, start.to.offset, start.to.bytes);
+        }
+        for &Slice { buffer, offset, bytes } in &parts.clears {
+            encoder.clear_buffer(&prepared.buffers[buffer], offset, Some(bytes));
+        }
+        let mut first = 0;
+        for dispatches in plan.dispatches.chunk_by(|a, b| a.submission == b.submission) {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            context.record(&mut pass, dispatches, &prepared.dispatches[first..][..dispatches.len()]);
+            drop(pass);
+            first += dispatches.len();
+            let next = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            context.submit_unread(WHAT, std::mem::replace(&mut encoder, next))?;
+        }
+        Ok(())
+    }
+
+    /// What the device found in the steps of the first `count` places; waits for them.
+    pub fn results(&self, count: usize) -> Result<Vec<StepResult>> {
+        let words: Vec<u32> = self.read(self.layout.buffers.results, count * RESULT_WORDS)?;
+        let result = |words: &[u32]| StepResult {
+            loss: f32::from_bits(words[0]),
+            correct: words[1],
+            norm: f32::from_bits(words[2]),
+            skipped: words[3] != 0,
+        };
+        Ok(words.chunks_exact(RESULT_WORDS).map(result).collect())
+    }
+
+    /// All parameters, as the layout says.
+    pub fn parameters(&self) -> Result<Vec<f32>> {
+        self.read(self.layout.buffers.parameters, self.layout.flat.len)
+    }
+
+    /// The gradients of the last step, as the layout says.
+    pub fn gradients(&self) -> Result<Vec<f32>> {
+        self.read(self.layout.buffers.gradients, self.layout.flat.len)
+    }
+
+    /// What the optimizer keeps, one array behind the other, and how many steps it made.
+    pub fn optimizer_state(&self) -> Result<(Vec<f32>, u32)> {
+        let kept = self.task.optimizer.rule.keeps().iter().filter(|&&kept| kept).count();
+        let moments = self.read(self.layout.buffers.moments, kept * self.layout.flat.len)?;
+        let steps: Vec<u32> = self.read(self.layout.buffers.norms, 1)?;
+        Ok((moments, steps[0]))
+    }
+
+    /// Replaces what [`GpuTrainer::optimizer_state`] gives.
+    pub fn set_optimizer_state(&self, moments: &[f32], steps: u32) -> Result<()> {
+        self.write(self.layout.buffers.moments, bytemuck::cast_slice(moments))?;
+        self.write(self.layout.buffers.norms, bytemuck::bytes_of(&steps))
+    }
+
+    /// Takes over the weights of a network of the same layers.
+    pub fn set_weights(&self, network: &Network) -> Result<()> {
+        self.write(self.layout.buffers.parameters, bytemuck::cast_slice(&self.layout.flat.numbers(network)))?;
+        for (id, weight) in pack(network, &self.context.limits()).iter().enumerate() {
+            self.write(id, bytemuck::cast_slice(&weight.words))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, id: BufferId, bytes: &[u8]) -> Result<()> {
+        let write = || {
+            self.context.queue.write_buffer(&self.buffers[id], 0, bytes);
+            Ok(())
+        };
+        pollster::block_on(self.context.scoped(WHAT, write))
+    }
+
+    /// The first `count` words of a buffer that stays; waits until all steps before are done.
+    fn read<T: bytemuck::Pod>(&self, id: BufferId, count: usize) -> Result<Vec<T>> {
+        self.context.check()?;
+        let bytes = (count * 4) as u64;
+        let Context { device, queue, .. } = &*self.context;
+        let copy = || {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            let staging = buffer(&self.context, "staging", bytes.max(4), usage);
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.buffers[id], 0, &staging, 0, bytes);
+            let submission = queue.submit([encoder.finish()]);
+            let (sent, came) = std::sync::mpsc::channel();
+            // Nothing waits for what cannot be sent.
+            staging.map_async(wgpu::MapMode::Read, .., move |mapped| drop(sent.send(mapped)));
+            ended(device, submission).map_err(|reason| self.context.failed(WHAT, &reason))?;
+            // Another thread that polled at the same time may be the one that calls back.
+            match came.recv_timeout(DELIVERY) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.context.failed(WHAT, &error)),
+                Err(error) => return Err(self.context.failed(WHAT, &error)),
+            }
+            let range = staging.get_mapped_range(0..bytes).map_err(|error| self.context.failed(WHAT, &error))?;
+            Ok(bytemuck::pod_collect_to_vec(&range[..]))
+        };
+        pollster::block_on(self.context.scoped(WHAT, copy))
+    }
+}

@@ -1,0 +1,102 @@
+//! Training on a GPU: what a [`Trainer`] asks the device for.
+
+use std::collections::BTreeMap;
+
+use super::data::Batch;
+use super::dropout::{Dropout, DropoutMasks, DropoutUnit};
+use super::options::TrainOptions;
+use super::trainer::{Measured, Trainer};
+use crate::base::error::Result;
+use crate::data::input::Checked;
+use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
+use crate::network::{Network, Tensor};
+use crate::plan::train::{DropoutSite, TrainGoal, TrainTask};
+use crate::reference::{Counts, Targets, row_factors};
+
+/// What the device is asked to do for `options`.
+pub(super) fn task(options: &TrainOptions, dropouts: &[(usize, Dropout)], frozen: Vec<String>) -> TrainTask {
+    let site = |(stage, dropout): &(usize, Dropout)| {
+        DropoutSite::new(*stage, dropout.rate, dropout.unit == DropoutUnit::Channel)
+    };
+    let mut task = TrainTask::new(options.loss, options.optimizer);
+    task.label_smoothing = options.label_smoothing;
+    task.class_weights = options.class_weights.len();
+    task.dropouts = dropouts.iter().map(site).collect();
+    task.frozen = frozen;
+    task
+}
+
+impl StepResult {
+    fn measured(self, counted: u64) -> Measured {
+        Measured {
+            loss: self.loss.into(),
+            counts: Counts { correct: self.correct.into(), counted },
+            gradient_norm: self.norm.into(),
+            skipped: self.skipped,
+        }
+    }
+}
+
+impl Trainer {
+    /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
+    pub(super) fn submit(&self, gpu: &GpuTrainer, batch: &Batch<'_>, goal: TrainGoal, slot: usize) -> Result<u64> {
+        let network = self.structure();
+        let checked = Checked::new(network, batch.input, None)?;
+        let (from, width) = self.loss_stage();
+        let steps = network.stage_steps(checked.steps)?[from];
+        let numbers = steps * checked.batch * width;
+        let (factors, targets, counted) = self.with_targets(&checked, steps, width, batch, |targets, options| {
+            let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;
+            let words: Vec<u32> = match targets {
+                Targets::Classes(classes) => classes.to_vec(),
+                Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
+            };
+            Ok((factors, words, counted))
+        })?;
+        let options = self.options();
+        let rate = options.schedule.learning_rate(options.optimizer.rule.learning_rate(), self.steps());
+        #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the reference does")]
+        let learning_rate = rate as f32;
+        let seed = DropoutMasks::new(&[], options.seed, self.steps()).seed();
+        let batch = TrainBatch {
+            input: &checked,
+            state: None,
+            targets: &targets,
+            values: matches!(batch.targets, Targets::Values(_)),
+            factors: &factors,
+            slot,
+            learning_rate,
+            seed,
+        };
+        gpu.submit(&batch, goal)?;
+        Ok(counted)
+    }
+
+    /// One step whose result is waited for.
+    pub(super) fn run_on(&self, gpu: &GpuTrainer, batch: &Batch<'_>, goal: TrainGoal) -> Result<Measured> {
+        let counted = self.submit(gpu, batch, goal, 0)?;
+        let results = gpu.results(1)?;
+        Ok(results[0].measured(counted))
+    }
+
+    /// The gradients of the last step.
+    pub(super) fn gradients_of(&self, gpu: &GpuTrainer) -> Result<BTreeMap<String, Tensor>> {
+        let numbers = gpu.gradients()?;
+        let network = self.structure();
+        let tensor = |(name, range): &(String, std::ops::Range<usize>)| {
+            let shape = network.tensors().get(name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+            Ok((name.clone(), Tensor::new(shape, numbers[range.clone()].to_vec())?))
+        };
+        gpu.layout().flat.places().iter().map(tensor).collect()
+    }
+
+    /// The network with the device's parameters.
+    pub(super) fn network_of(&self, gpu: &GpuTrainer) -> Result<Network> {
+        let parameters = gpu.parameters()?;
+        let mut network = self.structure().clone();
+        for (name, range) in gpu.layout().flat.places() {
+            network.set_weight(name, &parameters[range.clone()]);
+        }
+        Ok(network)
+    }
+}
