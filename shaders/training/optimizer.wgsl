@@ -52,10 +52,7 @@ fn clip_factor(tensor: u32) -> f32 {
     if CLIP_KERAS == 0u {
         return min(1.0, CLIP_MAX / (norm + 1e-6));
     }
-    if CLIP == TENSOR_NORM {
-        return select(1.0, CLIP_MAX / norm, norm > CLIP_MAX);
-    }
-    return CLIP_MAX * select(1.0 / CLIP_MAX, 1.0 / norm, norm > CLIP_MAX);
+    return select(1.0, CLIP_MAX / norm, norm > CLIP_MAX);
 }
 
 fn divisor(square: f32, eps: f32) -> f32 {

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatefold::Input;
 use gatefold::network::{
     Activation, Cell, DenseSpec, EmbeddingSpec, Init, LayerSpec, MaskedOutput, MergeMode, Network, RecurrentOutput,
     RecurrentSpec,
 };
-use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
-use gatefold::unstable::reference::{self, LossOptions, Reference};
+use gatefold::train::{
+    Adagrad, Adam, AdamW, Batch, Clip, Convention, Decay, Dropout, Loss, Optimizer, Reduction, RmsProp, Schedule, Sgd,
+    Targets, TrainOptions, Trainer,
+};
+use gatefold::unstable::reference::{self, LossOptions, Real, Reference};
+use gatefold::{Device, Input};
 
-use crate::common::{device, spec};
+use crate::common::{changed, device, spec};
 
 /// Largest error of a gradient as a share of the tensor's largest.
 const TOLERANCE: f64 = 4e-6;
@@ -103,11 +106,11 @@ impl Example {
         [steps, batch, if self.network.output_is_sequence() { steps * batch } else { batch }]
     }
 
-    /// The loss and the gradients of the f64 reference.
-    fn exact(&self) -> (f64, BTreeMap<String, Vec<f64>>) {
-        let exact = Reference::<f64>::new(&self.network);
+    /// The loss and the gradients of the reference.
+    fn reference<F: Real>(&self) -> (f64, BTreeMap<String, Vec<f64>>) {
+        let reference = Reference::<F>::new(&self.network);
         let batch = self.batch();
-        let forward = exact.forward(batch.input, None).unwrap();
+        let forward = reference.forward(batch.input, None).unwrap();
         let from_logits = self.loss == Loss::CrossEntropy;
         let from = forward.stages.len() - if from_logits { 2 } else { 1 };
         let width = self.network.stages()[from].out_features;
@@ -118,44 +121,53 @@ impl Example {
             true => (0..steps).flat_map(|step| (0..rows).map(move |row| row * steps + step)).collect(),
             false => (0..self.rows()[2]).collect(),
         };
-        let weights: Option<Vec<f64>> =
-            self.weights.as_ref().map(|weights| places.iter().map(|&at| weights[at].into()).collect());
+        let weights = self.weights.as_ref();
+        let weights: Option<Vec<F>> =
+            weights.map(|weights| places.iter().map(|&at| F::from_f32(weights[at])).collect());
         let options = LossOptions { sample_weights: weights.as_deref(), ..LossOptions::default() };
         let classes: Vec<u32> =
             if self.classes.is_empty() { Vec::new() } else { places.iter().map(|&at| self.classes[at]).collect() };
-        let values: Vec<f64> = match self.values.is_empty() {
+        let values: Vec<F> = match self.values.is_empty() {
             true => Vec::new(),
-            false => places.iter().flat_map(|&at| &self.values[at * width..][..width]).map(|&x| x.into()).collect(),
+            false => {
+                places.iter().flat_map(|&at| &self.values[at * width..][..width]).map(|&x| F::from_f32(x)).collect()
+            }
         };
         let targets = if values.is_empty() { Targets::Classes(&classes) } else { Targets::Values(&values) };
         let loss = reference::loss(self.loss, &forward.stages[from], width, targets, &options).unwrap();
-        let gradients = exact.gradients(batch.input, None, &forward, (from, &loss.d_output)).unwrap();
-        (loss.value, gradients.params)
+        let gradients = reference.gradients(batch.input, None, &forward, (from, &loss.d_output)).unwrap().params;
+        let wide = |(name, numbers): (String, Vec<F>)| (name, numbers.into_iter().map(Real::to_f64).collect());
+        (loss.value.to_f64(), gradients.into_iter().map(wide).collect())
     }
 
     fn trainer(&self) -> Trainer {
         Trainer::on(device(), &self.network, TrainOptions::new(self.loss)).unwrap()
     }
 
-    /// The largest error of the device's gradients as a multiple of the tolerance, and the tensor that has it.
+    /// The largest error of the device's gradients as a multiple of the tolerance, and the tensor that has it. Where sums
+    /// cancel, the f32 reference says how much is right.
     fn worst(&self) -> (f64, String) {
-        let (loss, exact) = self.exact();
+        let (loss, exact) = self.reference::<f64>();
+        let single = errors(&exact, |name| self.reference::<f32>().1[name].clone());
         let trainer = self.trainer();
         let measured = trainer.evaluate(&self.batch()).unwrap();
         assert!((measured.loss - loss).abs() <= 4e-6 * loss.abs().max(1.0), "{} for {loss}", measured.loss);
-        worst_of(&exact, |name| trainer.gradients(&self.batch()).unwrap()[name].data().to_vec())
+        let got = trainer.gradients(&self.batch()).unwrap();
+        let found = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+        let found = found.into_iter().map(|(name, error)| (error / (8.0 * single[&name]).max(TOLERANCE), name));
+        found.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
     }
 }
 
-/// The largest error of `got` as a multiple of the tolerance, and the tensor that has it.
-fn worst_of(exact: &BTreeMap<String, Vec<f64>>, got: impl Fn(&str) -> Vec<f32>) -> (f64, String) {
-    let errors = exact.iter().map(|(name, exact)| {
+/// The largest error of each tensor as a share of its largest number.
+fn errors(exact: &BTreeMap<String, Vec<f64>>, got: impl Fn(&str) -> Vec<f64>) -> BTreeMap<String, f64> {
+    let error = |(name, exact): (&String, &Vec<f64>)| {
         let largest = exact.iter().fold(1e-30f64, |most, g| most.max(g.abs()));
-        let errors = got(name).into_iter().zip(exact).map(|(got, exact)| (f64::from(got) - exact).abs() / largest);
+        let errors = got(name).into_iter().zip(exact).map(|(got, exact)| (got - exact).abs() / largest);
         let error = errors.fold(0.0, |most: f64, error| if error.is_nan() { f64::INFINITY } else { most.max(error) });
-        (error / TOLERANCE, name.clone())
-    });
-    errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+        (name.clone(), error)
+    };
+    exact.iter().map(error).collect()
 }
 
 /// A random network of `cell` with a random batch.
@@ -241,4 +253,139 @@ fn gradients_of_a_gru_agree() {
 #[test]
 fn gradients_of_an_rnn_agree() {
     battery(Cell::Rnn, 20);
+}
+
+/// A weight that differs by a hundredth is seen.
+#[test]
+fn another_networks_gradients_are_seen() {
+    let right = example(Cell::Lstm, 3);
+    assert!(right.worst().0 <= 1.0);
+    let name = "cell.weight_hh_l0";
+    let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
+    let (_, exact) = Example { network, ..example(Cell::Lstm, 3) }.reference::<f64>();
+    let got = right.trainer().gradients(&right.batch()).unwrap();
+    let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+    assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
+}
+
+/// Losses and weights after some steps.
+fn run(mut trainer: Trainer, example: &Example, steps: usize) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
+    let losses = (0..steps).map(|_| trainer.step(&example.batch()).unwrap().loss).collect();
+    let network = trainer.network().unwrap();
+    let weights = network.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.data().to_vec()));
+    (losses, weights.collect())
+}
+
+/// Optimizers with everything that can be set.
+fn optimizers() -> Vec<Optimizer> {
+    let clipped = |rule: Optimizer, clip| Optimizer { clip: Some(clip), ..rule };
+    let pytorch = Convention::PyTorch;
+    let keras = Convention::Keras;
+    vec![
+        Sgd { learning_rate: 0.1, ..Sgd::default() }.into(),
+        Optimizer { l2: 0.01, ..Sgd { learning_rate: 0.1, momentum: 0.9, nesterov: true, ..Sgd::default() }.into() },
+        clipped(Sgd { momentum: 0.5, ..Sgd::keras() }.into(), Clip::Norm { max: 0.1, convention: keras }),
+        Adam::default().into(),
+        clipped(Adam::keras().into(), Clip::GlobalNorm { max: 0.2, convention: keras }),
+        clipped(AdamW::default().into(), Clip::GlobalNorm { max: 0.2, convention: pytorch }),
+        clipped(RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() }.into(), Clip::Value { max: 0.01 }),
+        clipped(RmsProp::keras().into(), Clip::Norm { max: 0.1, convention: pytorch }),
+        Adagrad::default().into(),
+        Adagrad::keras().into(),
+    ]
+}
+
+#[test]
+fn optimizers_take_the_steps_of_the_cpu() {
+    for (seed, optimizer) in (0..).zip(optimizers()) {
+        let example = example([Cell::Lstm, Cell::Gru][usize::from(seed % 2 == 1)], 20 + seed);
+        let schedule = Schedule { warm_up: 2, then: Decay::Step { every: 2, factor: 0.5 } };
+        let dropped = if example.tokens.is_empty() { "cell" } else { "embedding" };
+        let options = TrainOptions::new(example.loss)
+            .optimizer(optimizer)
+            .schedule(schedule)
+            .dropout(Dropout::elements("first", 0.3))
+            .dropout(Dropout::channels(dropped, 0.5))
+            .seed(seed);
+        let on = |device| run(Trainer::on(device, &example.network, options.clone()).unwrap(), &example, 6);
+        let (cpu, gpu) = (on(&Device::cpu()), on(device()));
+        for (expected, got) in cpu.0.iter().zip(&gpu.0) {
+            assert!((expected - got).abs() <= 2e-5 * expected.abs().max(1.0), "{optimizer:?}: {:?} {:?}", cpu.0, gpu.0);
+        }
+        let before = example.network.tensors();
+        for ((name, expected), (_, got)) in cpu.1.iter().zip(&gpu.1) {
+            let largest = expected.iter().fold(1e-30f32, |most, x| most.max(x.abs()));
+            let error = expected.iter().zip(got).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest;
+            assert!(error <= 1e-4, "{optimizer:?}: {name} is {error} off");
+        }
+        let moved = gpu.1.iter().filter(|(name, got)| before[name].data() != &got[..]).count();
+        assert!(2 * moved > gpu.1.len(), "{optimizer:?}: {moved} tensors moved");
+        // A control: without its dropout it goes another way.
+        let mut plain = options.clone();
+        plain.dropout.clear();
+        let other = run(Trainer::on(device(), &example.network, plain).unwrap(), &example, 6);
+        assert!(other.0.iter().zip(&cpu.0).any(|(a, b)| (a - b).abs() > 1e-4), "{optimizer:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let example = example(Cell::Gru, 5);
+    let options = TrainOptions::new(example.loss).dropout(Dropout::elements("first", 0.3)).seed(3);
+    let bits = || {
+        let (losses, weights) = run(Trainer::on(device(), &example.network, options.clone()).unwrap(), &example, 5);
+        let weights = weights.into_iter().flat_map(|(_, numbers)| numbers).map(f32::to_bits).collect::<Vec<_>>();
+        (losses.into_iter().map(f64::to_bits).collect::<Vec<_>>(), weights)
+    };
+    assert_eq!(bits(), bits());
+}
+
+#[test]
+fn every_cell_learns_a_batch() {
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let layer = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 3, 24) };
+        let layers =
+            vec![LayerSpec::of_cell(cell, layer), dense("dense", 24, 4, true, Activation::Linear), LayerSpec::Softmax];
+        let network = Network::initialized(spec(layers), Init::PyTorch, 3).unwrap();
+        let mut rng = Rng::with_seed(1);
+        let features: Vec<f32> = (0..6 * 8 * 3).map(|_| rng.f32() * 2.0 - 1.0).collect();
+        let classes: Vec<u32> = (0..8).map(|row| row % 4).collect();
+        let input = Input::features(&features, [6, 8, 3]);
+        let batch = Batch { input, targets: Targets::Classes(&classes), weights: None };
+        let options = TrainOptions::new(Loss::CrossEntropy).optimizer(Adam { learning_rate: 0.02, ..Adam::default() });
+        let mut trainer = Trainer::on(device(), &network, options).unwrap();
+        let measured = (0..200).map(|_| trainer.step(&batch).unwrap()).last().unwrap();
+        assert!(measured.loss < 2e-3, "{cell:?}: {measured:?}");
+        assert_eq!((measured.counts.correct, measured.counts.counted), (8, 8));
+    }
+}
+
+#[test]
+fn a_step_without_finite_gradients_is_left_out() {
+    let mut example = example(Cell::Rnn, 1);
+    let weights: Vec<f32> = vec![f32::MAX; example.rows()[2]];
+    example.weights = Some(weights);
+    let mut options = TrainOptions::new(example.loss);
+    options.reduction = Reduction::Count;
+    let mut trainer = Trainer::on(device(), &example.network, options).unwrap();
+    let measured = trainer.step(&example.batch()).unwrap();
+    assert!(measured.skipped, "{measured:?}");
+    assert_eq!(*trainer.network().unwrap(), example.network);
+    example.weights = None;
+    assert!(!trainer.step(&example.batch()).unwrap().skipped);
+    assert_ne!(*trainer.network().unwrap(), example.network);
+}
+
+#[test]
+fn what_is_not_trained_on_a_gpu_is_named() {
+    let refused = |layers: Vec<LayerSpec>, loss| {
+        let network = Network::initialized(spec(layers), Init::PyTorch, 1).unwrap();
+        Trainer::on(device(), &network, TrainOptions::new(loss)).unwrap_err().to_string()
+    };
+    let normalized = LayerSpec::of_cell(Cell::LayerNormLstm, RecurrentSpec::new("cell", 3, 4));
+    let error = refused(vec![normalized], Loss::Mse);
+    assert!(error.contains("layer-normalized") && error.contains("CPU"), "{error}");
+    let layers = vec![dense("dense", 3, 4, true, Activation::Linear), LayerSpec::Softmax];
+    let error = refused(layers, Loss::Mse);
+    assert!(error.contains("cross-entropy"), "{error}");
 }
