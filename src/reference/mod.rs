@@ -4,6 +4,7 @@
 //! `f64` instance is the oracle of every test, the `f32` instance says what rounding alone does to a result.
 
 mod activations;
+mod batch_norm;
 mod candidates;
 mod channelwise;
 mod choose;
@@ -40,6 +41,7 @@ mod weights;
 pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
 pub use activations::{activate, sigmoid};
+pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};
 pub use choose::{Filter, choose, random};
@@ -71,6 +73,6 @@ pub use schedule::{Decay, Schedule};
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::{softmax, softmax_backward};
 pub(crate) use stage::{StageInput, stateless};
-pub(crate) use stage_backward::stateless_backward;
+pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
-pub(crate) use weights::StageWeights;
+pub(crate) use weights::{DirectionWeights, StageWeights};

@@ -1,3 +1,4 @@
+mod batch_norm;
 mod cpu;
 mod decode;
 mod docs;
@@ -8,6 +9,7 @@ mod gradients;
 mod hostile;
 mod learning;
 mod plan;
+mod regularization;
 mod shaders;
 mod slots;
 mod state_files;
