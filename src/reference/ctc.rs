@@ -196,19 +196,26 @@ fn log_softmax<F: Real>(logits: &[F]) -> Vec<F> {
 
 #[cfg(test)]
 mod tests {
-    use safetensors::SafeTensors;
+    use serde::Deserialize;
 
+    use super::super::exact::{ExactGolden, error};
     use super::*;
 
     const GOLDEN: &[u8] = include_bytes!("../../tests/goldens/ctc.st");
 
-    #[derive(Clone)]
-    struct Case {
-        logits: Vec<f64>,
+    /// What the metadata say of a case.
+    #[derive(Clone, Deserialize)]
+    struct About {
         shape: [usize; 3],
         lengths: Vec<usize>,
         labels: Vec<Vec<u32>>,
         blank: u32,
+    }
+
+    #[derive(Clone)]
+    struct Case {
+        about: About,
+        logits: Vec<f64>,
         /// PyTorch's
         value: f64,
         losses: Vec<f64>,
@@ -216,44 +223,20 @@ mod tests {
     }
 
     fn cases() -> Vec<Case> {
-        let file = SafeTensors::deserialize(GOLDEN).expect("a golden");
-        let (_, metadata) = SafeTensors::read_metadata(GOLDEN).expect("a golden");
-        let names = metadata.metadata().as_ref().expect("cases");
-        let case = |(name, about): (&String, &String)| {
-            let about: serde_json::Value = serde_json::from_str(about).expect("JSON");
-            let of = |part: &str| about[part].clone();
-            let floats = |part: &str| -> Vec<f64> {
-                let tensor = file.tensor(&format!("{name}.{part}")).expect("a tensor");
-                let numbers = tensor.data().chunks_exact(8);
-                numbers.map(|bytes| f64::from_le_bytes(bytes.try_into().expect("8 bytes"))).collect()
-            };
-            Case {
-                logits: floats("logits"),
-                shape: serde_json::from_value(of("shape")).expect("a shape"),
-                lengths: serde_json::from_value(of("lengths")).expect("lengths"),
-                labels: serde_json::from_value(of("labels")).expect("labels"),
-                blank: serde_json::from_value(of("blank")).expect("a class"),
-                value: floats("value")[0],
-                losses: floats("losses"),
-                d_logits: floats("d_logits"),
-            }
+        let golden = ExactGolden::new(GOLDEN);
+        let case = |(name, about): (String, About)| {
+            let of = |part: &str| golden.doubles(&format!("{name}.{part}"));
+            Case { about, logits: of("logits"), value: of("value")[0], losses: of("losses"), d_logits: of("d_logits") }
         };
-        names.iter().map(case).collect()
+        golden.cases().into_iter().map(case).collect()
     }
 
     impl Case {
         fn run<F: Real>(&self, logits: &[F]) -> Result<CtcResult<F>> {
-            let labels: Vec<&[u32]> = self.labels.iter().map(Vec::as_slice).collect();
-            let Self { shape, lengths, blank, .. } = self;
+            let About { shape, lengths, labels, blank } = &self.about;
+            let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
             ctc(CtcInput { logits, shape: *shape, lengths, labels: &labels, blank: *blank })
         }
-    }
-
-    fn error(got: &[f64], expected: &[f64]) -> f64 {
-        assert_eq!(got.len(), expected.len());
-        let largest = expected.iter().fold(1e-3f64, |most, x| most.max(if x.is_finite() { x.abs() } else { 0.0 }));
-        let errors = got.iter().zip(expected).map(|(x, y)| if x == y { 0.0 } else { (x - y).abs() / largest });
-        errors.fold(0.0, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) })
     }
 
     /// Labels that repeat, rows without labels, lengths, a blank that is not class 0, steps too few for the labels.
@@ -275,7 +258,8 @@ mod tests {
             assert_eq!(of_single.infinite, got.infinite);
             infinite += got.infinite;
             // Negative control: no labels.
-            let other = Case { labels: vec![vec![]; case.labels.len()], ..case.clone() };
+            let mut other = case.clone();
+            other.about.labels.iter_mut().for_each(Vec::clear);
             assert!(error(&other.run(&case.logits).expect("a loss").losses, &case.losses) > 1e-3);
         }
         assert_eq!(infinite, 2);

@@ -13,6 +13,9 @@ mod conv1d;
 mod ctc;
 mod derivatives;
 mod embedding;
+#[cfg(test)]
+#[path = "../../tests/support/exact.rs"]
+pub(crate) mod exact;
 mod gru_step;
 mod gru_step_backward;
 mod layer_norm;

@@ -135,7 +135,11 @@ impl Drops {
             drops.outputs.extend(dropout.stages(network)?.into_iter().map(|stage| (stage, dropout.clone())));
         }
         for dropout in &options.recurrent_dropout {
-            drops.recurrent.push((dropout.position(network)?, dropout.clone()));
+            let position = dropout.position(network)?;
+            if drops.recurrent.iter().any(|(other, _)| *other == position) {
+                return Err(Error::network(&dropout.layer, "recurrent dropout", "one for each layer", &"two"));
+            }
+            drops.recurrent.push((position, dropout.clone()));
         }
         for drop in &options.weight_drop {
             drops.weights.extend(drop.tensors(network)?);

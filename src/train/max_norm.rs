@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::options::TrainOptions;
 use crate::base::error::{Error, Result};
-use crate::network::{LayerSpec, Network, Param};
+use crate::network::{LayerSpec, Network, Param, Role};
 
 /// After each step every row of the layer's matrices that is longer than `max` is made so long: the weights of one output
 /// unit, of one gate of a unit, the vector of a token, one filter (Keras' `max_norm`, PyTorch's `renorm`).
@@ -27,7 +27,10 @@ impl MaxNorm {
         if !(self.max > 0.0 && self.max.is_finite()) {
             return Err(Error::network(&self.layer, "max norm", "a finite number above 0", &self.max));
         }
-        let matrix = |param: &Param| param.name.contains("weight") && param.shape.len() > 1;
+        let matrix = |param: &Param| {
+            let is_weight = matches!(param.role, Role::Weight | Role::WeightIh | Role::WeightHh | Role::WeightHr);
+            is_weight && param.shape.len() > 1
+        };
         let layers = network.spec().layers.iter();
         let of_layer = layers.clone().filter(|layer| layer.name() == self.layer).flat_map(LayerSpec::params);
         let matrices = of_layer.filter(matrix).map(|param| (param.name, param.shape[1..].iter().product()));

@@ -300,13 +300,13 @@ impl<F: Real> LevelRunner<F> for MaskedLevels<'_, F> {
 
 #[cfg(test)]
 mod tests {
-    use safetensors::SafeTensors;
     use serde::Deserialize;
 
     use super::*;
     use crate::data::input::{Checked, Input};
     use crate::host::{Gradients, Hooks, Reference};
     use crate::network::{Cell, FORMAT, NetworkSpec, RecurrentSpec, Tensor, expected_tensors};
+    use crate::reference::exact::{ExactGolden, error};
     use crate::reference::{Loss, LossOptions, Targets, loss};
 
     const GOLDEN: &[u8] = include_bytes!("../../tests/goldens/recurrent_dropout.st");
@@ -354,28 +354,16 @@ mod tests {
         }
     }
 
-    fn error(got: &[f64], expected: &[f64]) -> f64 {
-        assert_eq!(got.len(), expected.len());
-        let largest = expected.iter().fold(1e-6f64, |most, x| most.max(x.abs()));
-        let errors = got.iter().zip(expected).map(|(x, y)| (x - y).abs() / largest);
-        errors.fold(0.0, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) })
-    }
-
     /// From `tests/goldens/generate_recurrent_dropout.py`.
     #[test]
     fn keras_has_the_same_gradients() {
-        let file = SafeTensors::deserialize(GOLDEN).expect("a golden");
-        let (_, metadata) = SafeTensors::read_metadata(GOLDEN).expect("a golden");
-        let cases = metadata.metadata().as_ref().expect("cases");
+        let golden = ExactGolden::new(GOLDEN);
+        let cases = golden.cases();
         assert_eq!(cases.len(), 9);
         for (name, about) in cases {
-            let About { layer, input_rate, state_rate, shape, seed, value } =
-                serde_json::from_str(about).expect("a case");
-            let bytes = |part: &str| file.tensor(&format!("{name}.{part}")).expect("a tensor").data();
-            let given = bytes("given").chunks_exact(4);
-            let given: Vec<f32> = given.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("4"))).collect();
-            let golden = bytes("gradients").chunks_exact(8);
-            let golden: Vec<f64> = golden.map(|bytes| f64::from_le_bytes(bytes.try_into().expect("8"))).collect();
+            let About { layer, input_rate, state_rate, shape, seed, value } = about;
+            let given = golden.singles(&format!("{name}.given"));
+            let golden = golden.doubles(&format!("{name}.gradients"));
             let (mut tensors, mut places, mut at) = (BTreeMap::new(), Vec::new(), 0);
             let spec = spec(layer);
             for (tensor, dims) in expected_tensors(&spec) {

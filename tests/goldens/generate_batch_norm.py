@@ -2,12 +2,13 @@
 f64: `batch_norm.st`.
 
 NAME.start and NAME.path hold all tensors in gatefold's order, the statistics included, before the first step (f32 `[P]`) and
-after each step (f64 `[S, P]`); NAME.input `[S, T, B, I]`, NAME.target `[S, T, B, N]`, NAME.lengths `[S, B]` what each step reads.
-The loss is the squared error of the steps within the lengths; the optimizer SGD with a rate of 0.2.
+after each step (f64 `[S, P]`); NAME.input `[S, T, B, I]`, NAME.target `[S, T, B, N]`, the metadata lengths `[S, B]`: what each step
+reads. The loss is the squared error of the steps within the lengths; the optimizer SGD with a rate of 0.2.
 
     python generate_batch_norm.py
 """
 
+import json
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -101,7 +102,9 @@ def with_keras(name: str) -> Tensors:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     keras_in_f64()
-    arrays = {}
+    arrays, lengths = {}, {}
     for name, run in (("pytorch", pytorch), ("keras", with_keras)):
-        arrays |= {f"{name}.{key}": np.ascontiguousarray(array) for key, array in run(name).items()}
-    save_file(arrays, HERE / "batch_norm.st")
+        found = run(name)
+        lengths[name] = json.dumps(found.pop("lengths").reshape(-1).tolist())
+        arrays |= {f"{name}.{key}": np.ascontiguousarray(array) for key, array in found.items()}
+    save_file(arrays, HERE / "batch_norm.st", metadata=lengths)

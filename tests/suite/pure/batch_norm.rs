@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use gatefold::network::{LayerSpec, RecurrentSpec, expected_tensors};
 use gatefold::train::{Batch, Loss, RunningStatistics, Sgd, Targets, TrainOptions, Trainer};
 use gatefold::{Input, Network, Tensor};
-use safetensors::SafeTensors;
 
 use crate::common::spec;
+use crate::exact::{ExactGolden, error};
 
 const GOLDEN: &[u8] = include_bytes!("../../goldens/batch_norm.st");
 /// B, T, I, N, and how many steps were trained.
@@ -39,14 +39,10 @@ struct Path {
 
 impl Path {
     fn new(framework: &str, eps: f32) -> Self {
-        let file = SafeTensors::deserialize(GOLDEN).unwrap();
-        let bytes = |part: &str| file.tensor(&format!("{framework}.{part}")).unwrap().data();
-        let single = |part: &str| -> Vec<f32> {
-            bytes(part).chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
-        };
-        let double: Vec<f64> =
-            bytes("path").chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap())).collect();
-        let lengths = bytes("lengths").chunks_exact(4).map(|bytes| i32::from_le_bytes(bytes.try_into().unwrap()));
+        let golden = ExactGolden::new(GOLDEN);
+        let single = |part: &str| golden.singles(&format!("{framework}.{part}"));
+        let double = golden.doubles(&format!("{framework}.path"));
+        let lengths = golden.cases::<Vec<usize>>().remove(framework).unwrap();
         let spec = spec(layers(eps));
         let expected = expected_tensors(&spec);
         let start = single("start");
@@ -69,7 +65,7 @@ impl Path {
             path: double.chunks_exact(start.len()).map(of_step).collect(),
             input: single("input"),
             target: single("target"),
-            lengths: lengths.map(|length| usize::try_from(length).unwrap()).collect(),
+            lengths,
         }
     }
 
@@ -94,13 +90,8 @@ impl Path {
         for (step, golden) in self.path.iter().enumerate() {
             self.batch(step, |batch| trainer.step(batch)).unwrap();
             for (name, golden) in golden {
-                let got = trainer.network().tensors()[name].data();
-                let largest = golden.iter().fold(1e-3f64, |most, x| most.max(x.abs()));
-                let wrong = |(&got, golden): (&f32, &f64)| {
-                    let error = (f64::from(got) - golden).abs() / largest;
-                    error.is_nan() || error > TOLERANCE
-                };
-                if got.iter().zip(golden).any(wrong) {
+                let got = trainer.network().tensors()[name].data().iter().copied();
+                if error(&got.map(f64::from).collect::<Vec<_>>(), golden) > TOLERANCE {
                     faults.push(format!("{name} behind step {}", step + 1));
                 }
             }

@@ -6,10 +6,10 @@ use gatefold::network::{LayerSpec, expected_tensors};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, Gradients, LossOptions, Real, Reference};
 use gatefold::{Input, Network, State, Tensor};
-use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use crate::common::spec;
+use crate::exact::{ExactGolden, error};
 
 const GOLDEN: &[u8] = include_bytes!("../../goldens/gradients.st");
 /// Largest error of a gradient as a share of the tensor's largest.
@@ -69,13 +69,9 @@ fn numbers_of(state: &State<f64>) -> Vec<f64> {
 }
 
 impl GradientCase {
-    fn new(file: &SafeTensors<'_>, name: &str, about: &str) -> Self {
-        let about: About = serde_json::from_str(about).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let bytes = |part: &str| file.tensor(&format!("{name}.{part}")).unwrap().data();
-        let given: Vec<f32> =
-            bytes("given").chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-        let gradients: Vec<f64> =
-            bytes("gradients").chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap())).collect();
+    fn new(golden: &ExactGolden, name: &str, about: About) -> Self {
+        let given = golden.singles(&format!("{name}.given"));
+        let gradients = golden.doubles(&format!("{name}.gradients"));
         let (mut given, mut gradients) = (&given[..], &gradients[..]);
         let spec = spec(about.layers.clone());
         let (mut tensors, mut params) = (BTreeMap::new(), BTreeMap::new());
@@ -169,19 +165,9 @@ impl GradientCase {
     }
 }
 
-/// The largest error as a share of the golden's largest number.
-fn error(got: &[f64], golden: &[f64]) -> f64 {
-    assert_eq!(got.len(), golden.len());
-    let largest = golden.iter().fold(1e-30f64, |most, g| most.max(g.abs()));
-    let errors = got.iter().zip(golden).map(|(got, golden)| (got - golden).abs() / largest);
-    errors.fold(0.0, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) })
-}
-
 fn cases() -> Vec<GradientCase> {
-    let file = SafeTensors::deserialize(GOLDEN).unwrap();
-    let (_, metadata) = SafeTensors::read_metadata(GOLDEN).unwrap();
-    let about: BTreeMap<_, _> = metadata.metadata().as_ref().unwrap().iter().collect();
-    about.into_iter().map(|(name, about)| GradientCase::new(&file, name, about)).collect()
+    let golden = ExactGolden::new(GOLDEN);
+    golden.cases().into_iter().map(|(name, about)| GradientCase::new(&golden, &name, about)).collect()
 }
 
 fn case(name: &str) -> GradientCase {

@@ -139,11 +139,14 @@ fn an_average_follows_the_weights() {
 fn mistakes_are_named() {
     let network = stack();
     let one = Network::initialized(spec(vec![LayerSpec::Gru(last("gru", 3))]), Init::PyTorch, 1).unwrap();
+    let inside = || RecurrentDropout::new("stack", 0.1, 0.1);
+    let twice = options().recurrent_dropout(inside()).recurrent_dropout(inside());
     for (network, options, part) in [
         (&network, options().dropout(Dropout::between_levels("dense", 0.5)), "a recurrent layer (stack), got dense"),
         (&one, options().dropout(Dropout::between_levels("gru", 0.5)), "num_layers of at least 2, got 1"),
         (&network, options().dropout(Dropout::between_levels("stack", 1.0)), "below 1, got 1"),
         (&network, options().recurrent_dropout(RecurrentDropout::new("stack", -0.1, 0.5)), "below 1, got -0.1"),
+        (&network, twice, "one for each layer, got two"),
         (&network, options().weight_drop(WeightDrop::new("dense", 0.5)), "a recurrent layer (stack), got dense"),
         (&network, options().weight_drop(WeightDrop::new("stack", f32::NAN)), "below 1, got NaN"),
         (&network, options().max_norm(MaxNorm::new("stac", 1.0)), "a layer with matrices (stack, dense), got stac"),
