@@ -119,7 +119,11 @@ impl<F: Real> Reference<F> {
                     (vec![gradients.input], gradients.params)
                 }
                 _ => {
-                    let gradients = stateless_backward(network, stage, weights, &flow, output, &d_output)?;
+                    let normalized = hooks.norms.and_then(|norms| norms.backward(index, stage, &flow, &d_output));
+                    let gradients = match normalized {
+                        Some(gradients) => gradients,
+                        None => stateless_backward(network, stage, weights, &flow, output, &d_output)?,
+                    };
                     let params = gradients.params.into_iter().map(|(role, numbers)| (0, role, numbers));
                     (gradients.inputs, params.collect())
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Forward, Memory, begin, product, walk};
+use super::{BatchNorms, Forward, Memory, begin, product, walk};
 use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
@@ -45,11 +45,13 @@ pub(crate) struct Hooks<'a, F> {
     /// Multiplies the output of the stage at a position by constants, or its gradient by the same.
     pub change: &'a dyn Fn(usize, &mut [F]),
     pub levels: Option<&'a dyn LevelRunner<F>>,
+    /// Batch normalizations that take the statistics of the batch.
+    pub norms: Option<&'a BatchNorms<'a, F>>,
 }
 
 impl<F> Default for Hooks<'_, F> {
     fn default() -> Self {
-        Self { change: &|_, _| {}, levels: None }
+        Self { change: &|_, _| {}, levels: None, norms: None }
     }
 }
 
@@ -118,6 +120,7 @@ impl<F: Real> Reference<F> {
         begin(&self.network, checked.batch, state, to);
         walk(&self.network, checked, to, (stages, steps), |index, stage, flow, state, output| {
             let rounding = self.roundings[index];
+            let normalized = hooks.norms.and_then(|norms| norms.forward(index, stage, flow));
             match (&stage.kind, &self.weights[index]) {
                 (StageKind::Recurrent(recurrent), weights) => {
                     let &StageInput { steps, batch, mask, .. } = flow;
@@ -150,7 +153,10 @@ impl<F: Real> Reference<F> {
                     let x = factors(flow.inputs[0], rounding.input);
                     stateless(stage, weights, &StageInput { inputs: &[&x], ..*flow }, output)?;
                 }
-                (_, weights) => stateless(stage, weights, flow, output)?,
+                (_, weights) => match normalized {
+                    Some(normalized) => *output = normalized,
+                    None => stateless(stage, weights, flow, output)?,
+                },
             }
             (hooks.change)(index, output);
             Ok(())

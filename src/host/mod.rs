@@ -2,10 +2,12 @@
 //! that computes a stage.
 
 mod backward;
+mod batch_norms;
 mod forward;
 mod walk;
 
 pub use backward::Gradients;
+pub(crate) use batch_norms::BatchNorms;
 pub use forward::Reference;
 pub(crate) use forward::{Hooks, LevelRunner};
 pub use walk::Forward;

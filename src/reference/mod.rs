@@ -4,13 +4,18 @@
 //! Every test compares with the `f64` version; the `f32` version shows the effect of rounding alone.
 
 mod activations;
+mod batch_norm;
 mod candidates;
 mod channelwise;
 mod choose;
 mod combine;
 mod conv1d;
+mod ctc;
 mod derivatives;
 mod embedding;
+#[cfg(test)]
+#[path = "../../tests/support/exact.rs"]
+pub(crate) mod exact;
 mod gru_step;
 mod gru_step_backward;
 mod layer_norm;
@@ -39,11 +44,13 @@ mod weights;
 pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
 pub use activations::{activate, sigmoid};
+pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};
 pub use choose::{Filter, choose, random};
 pub use combine::{combine, combine_backward};
 pub use conv1d::{windows, windows_backward};
+pub use ctc::{CtcInput, CtcResult, ctc};
 pub use derivatives::derivative;
 pub use embedding::{embedding, embedding_backward};
 pub use gru_step::gru_step;
@@ -69,6 +76,6 @@ pub use schedule::{Decay, Schedule};
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::{softmax, softmax_backward};
 pub(crate) use stage::{StageInput, stateless};
-pub(crate) use stage_backward::stateless_backward;
+pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
-pub(crate) use weights::StageWeights;
+pub(crate) use weights::{DirectionWeights, StageWeights};

@@ -21,19 +21,29 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 
+mod average;
+mod batch_norm;
 mod data;
 mod dropout;
 mod fit;
+mod max_norm;
 mod on_gpu;
 mod options;
+mod recurrent_dropout;
 mod trainer;
+mod weight_drop;
 
 pub use crate::reference::{
     Adagrad, Adam, AdamW, Clip, Convention, Counts, Decay, Loss, Optimizer, Reduction, RmsProp, Rule, Schedule, Sgd,
     Targets,
 };
+pub use average::Average;
+pub use batch_norm::RunningStatistics;
 pub use data::{Answers, Batch, Dataset};
 pub use dropout::{Dropout, DropoutUnit};
 pub use fit::{Event, Fit, Fitted, Next, Totals};
+pub use max_norm::MaxNorm;
 pub use options::TrainOptions;
+pub use recurrent_dropout::RecurrentDropout;
 pub use trainer::{Measured, Trainer};
+pub use weight_drop::WeightDrop;

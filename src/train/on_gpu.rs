@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::data::Batch;
-use super::dropout::{Dropout, DropoutMasks, DropoutUnit};
+use super::dropout::{Dropout, DropoutMasks, DropoutUnit, Drops};
 use super::options::TrainOptions;
 use super::trainer::{Measured, Trainer};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
@@ -14,16 +14,26 @@ use crate::plan::train::{DropoutSite, TrainGoal, TrainTask};
 use crate::reference::{Counts, Targets, row_factors};
 
 /// What the device is asked to do for `options`.
-pub(super) fn task(options: &TrainOptions, dropouts: &[(usize, Dropout)], frozen: Vec<String>) -> TrainTask {
+pub(super) fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
+    let on_cpu_alone = [
+        ("recurrent dropout", !drops.recurrent.is_empty()),
+        ("weight drop", !drops.weights.is_empty()),
+        ("a maximum norm", !options.max_norm.is_empty()),
+        ("an average of the weights", options.average.is_some()),
+    ];
+    if let Some((what, _)) = on_cpu_alone.into_iter().find(|(_, asked)| *asked) {
+        let what = format!("training with {what} on a GPU (supported on the CPU device)");
+        return Err(Error::Unsupported { place: "options".into(), what });
+    }
     let site = |(stage, dropout): &(usize, Dropout)| {
         DropoutSite::new(*stage, dropout.rate, dropout.unit == DropoutUnit::Channel)
     };
     let mut task = TrainTask::new(options.loss, options.optimizer);
     task.label_smoothing = options.label_smoothing;
     task.class_weights = options.class_weights.len();
-    task.dropouts = dropouts.iter().map(site).collect();
+    task.dropouts = drops.outputs().iter().map(site).collect();
     task.frozen = frozen;
-    task
+    Ok(task)
 }
 
 impl StepResult {
@@ -57,7 +67,7 @@ impl Trainer {
         let rate = options.schedule.learning_rate(options.optimizer.rule.learning_rate(), self.steps());
         #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the reference does")]
         let learning_rate = rate as f32;
-        let seed = DropoutMasks::new(&[], options.seed, self.steps()).seed();
+        let seed = DropoutMasks::new(&Drops::default(), options.seed, self.steps()).seed;
         let batch = TrainBatch {
             input: &checked,
             state: None,

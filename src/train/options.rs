@@ -1,6 +1,11 @@
 //! How a network is trained.
 
+use super::average::Average;
+use super::batch_norm::RunningStatistics;
 use super::dropout::Dropout;
+use super::max_norm::MaxNorm;
+use super::recurrent_dropout::RecurrentDropout;
+use super::weight_drop::WeightDrop;
 use crate::base::error::{Error, Result};
 use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
 
@@ -22,7 +27,17 @@ pub struct TrainOptions {
     pub schedule: Schedule,
     /// Dropout of the outputs of layers.
     pub dropout: Vec<Dropout>,
-    /// Names of layers whose weights do not change.
+    /// Dropout inside recurrent layers.
+    pub recurrent_dropout: Vec<RecurrentDropout>,
+    /// Dropout of the weights of recurrent layers.
+    pub weight_drop: Vec<WeightDrop>,
+    /// Bounds of the weights of layers.
+    pub max_norm: Vec<MaxNorm>,
+    /// Whether an average of the weights is kept: [`Trainer::averaged`](super::Trainer::averaged).
+    pub average: Option<Average>,
+    /// How the statistics of a batch normalization that is not frozen follow those of the batches.
+    pub statistics: RunningStatistics,
+    /// Names of layers whose weights do not change. A frozen batch normalization normalizes by its stored statistics.
     pub frozen: Vec<String>,
     /// Whether an LSTM and an RNN train one bias, as Keras does, instead of PyTorch's two, which move the sum twice as far.
     pub one_bias: bool,
@@ -42,6 +57,11 @@ impl TrainOptions {
             optimizer: Adam::default().into(),
             schedule: Schedule::default(),
             dropout: Vec::new(),
+            recurrent_dropout: Vec::new(),
+            weight_drop: Vec::new(),
+            max_norm: Vec::new(),
+            average: None,
+            statistics: RunningStatistics::default(),
             frozen: Vec::new(),
             one_bias: false,
             seed: 0,
@@ -66,6 +86,41 @@ impl TrainOptions {
     #[must_use]
     pub fn dropout(mut self, dropout: Dropout) -> Self {
         self.dropout.push(dropout);
+        self
+    }
+
+    /// One more dropout inside a recurrent layer.
+    #[must_use]
+    pub fn recurrent_dropout(mut self, dropout: RecurrentDropout) -> Self {
+        self.recurrent_dropout.push(dropout);
+        self
+    }
+
+    /// One more dropout of the weights of a recurrent layer.
+    #[must_use]
+    pub fn weight_drop(mut self, drop: WeightDrop) -> Self {
+        self.weight_drop.push(drop);
+        self
+    }
+
+    /// One more bound of the weights of a layer.
+    #[must_use]
+    pub fn max_norm(mut self, bound: MaxNorm) -> Self {
+        self.max_norm.push(bound);
+        self
+    }
+
+    /// An average of the weights over the steps.
+    #[must_use]
+    pub fn average(mut self, average: Average) -> Self {
+        self.average = Some(average);
+        self
+    }
+
+    /// How the statistics of batch normalizations follow those of the batches.
+    #[must_use]
+    pub fn statistics(mut self, statistics: RunningStatistics) -> Self {
+        self.statistics = statistics;
         self
     }
 
@@ -95,6 +150,8 @@ impl TrainOptions {
             return Err(Error::option("label_smoothing", "a number from 0 to below 1", &self.label_smoothing));
         }
         self.optimizer.check()?;
+        self.statistics.check()?;
+        self.average.map_or(Ok(()), Average::check)?;
         self.schedule.check()
     }
 }

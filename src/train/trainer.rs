@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::batch_norm::trained_norms;
 use super::data::Batch;
-use super::dropout::{Dropout, DropoutMasks};
+use super::dropout::{DropoutMasks, Drops};
+use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
 use super::on_gpu;
 use super::options::TrainOptions;
+use super::recurrent_dropout::MaskedLevels;
+use super::weight_drop::{drop_gradients, dropped};
 use crate::base::error::{Error, Result};
 use crate::cpu::{Cpu, TrainLevels, TrainMemory};
 use crate::data::input::Checked;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
-use crate::host::{Forward, Hooks, Reference};
+use crate::host::{BatchNorms, Forward, Hooks, Reference};
 use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
 use crate::plan::PlanOptions;
 use crate::plan::train::TrainGoal;
-use crate::reference::{Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
+use crate::reference::{BatchMoments, Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
 
 /// What one step or one evaluation found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,6 +37,14 @@ pub struct Measured {
     pub skipped: bool,
 }
 
+/// What a batch gives.
+struct BatchGradients {
+    measured: Measured,
+    params: BTreeMap<String, Vec<f32>>,
+    /// Of the batch normalizations that are trained.
+    moments: BTreeMap<usize, BatchMoments<f32>>,
+}
+
 /// Trains a network.
 #[derive(Debug)]
 pub struct Trainer {
@@ -44,7 +56,12 @@ pub struct Trainer {
     parameters: Vec<f32>,
     gradients: Vec<f32>,
     state: OptimizerState<f32>,
-    dropouts: Vec<(usize, Dropout)>,
+    bounded: Vec<BoundedRows>,
+    /// The average of the parameters; empty before the first step and without [`TrainOptions::average`].
+    average: Vec<f32>,
+    drops: Drops,
+    /// Stages that normalize by the statistics of a batch.
+    norms: Vec<usize>,
     cpu: Cpu,
     /// Where the device is a GPU, everything that changes lies there.
     gpu: Option<GpuTrainer>,
@@ -65,7 +82,7 @@ impl Trainer {
             DeviceHandle::Gpu(context) => {
                 let parts = trainer.parts.iter().zip(&trainer.places);
                 let frozen = parts.filter(|(part, _)| part.frozen).map(|(_, (name, _))| name.clone());
-                let task = on_gpu::task(&trainer.options, &trainer.dropouts, frozen.collect());
+                let task = on_gpu::task(&trainer.options, &trainer.drops, frozen.collect())?;
                 let (options, weights) = (PlanOptions::default(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
             }
@@ -92,14 +109,8 @@ impl Trainer {
             }
         }
         let is_frozen = |layer: &LayerSpec| options.frozen.iter().any(|name| name == layer.name());
-        let trained_norm = |layer: &&LayerSpec| matches!(layer, LayerSpec::BatchNorm(_)) && !is_frozen(layer);
-        if let Some(norm) = layers.iter().find(trained_norm) {
-            let what =
-                "training a batch normalization with the statistics of a batch (supported: frozen, with its own)";
-            return unsupported(format!("layer `{}`", norm.name()), what.into());
-        }
-        let dropouts = options.dropout.iter().map(|dropout| Ok((dropout.stage(network)?, dropout.clone())));
-        let dropouts = dropouts.collect::<Result<Vec<_>>>()?;
+        let norms = trained_norms(network, is_frozen);
+        let drops = Drops::new(network, &options)?;
         let (mut places, mut parts, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
         for layer in layers {
             let frozen = is_frozen(layer);
@@ -118,6 +129,7 @@ impl Trainer {
         }
         let gradients = vec![0.0; parameters.len()];
         let state = options.optimizer.state(parameters.len());
+        let bounded = bounded_rows(network, &options, &places)?;
         let network = Arc::new(network.clone());
         Ok(Self {
             network,
@@ -127,7 +139,10 @@ impl Trainer {
             parameters,
             gradients,
             state,
-            dropouts,
+            bounded,
+            average: Vec::new(),
+            drops,
+            norms,
             cpu: Cpu::best(),
             gpu: None,
             memory: TrainMemory::default(),
@@ -149,6 +164,20 @@ impl Trainer {
     /// The network's layers, with weights of any time.
     pub(super) fn structure(&self) -> &Network {
         &self.network
+    }
+
+    /// The network with the average of the weights over the steps, and with the statistics of now; `None` before the first
+    /// step and without [`TrainOptions::average`].
+    #[must_use]
+    pub fn averaged(&self) -> Option<Network> {
+        if self.average.is_empty() {
+            return None;
+        }
+        let mut network = Network::clone(&self.network);
+        for (name, range) in &self.places {
+            network.set_weight(name, &self.average[range.clone()]);
+        }
+        Some(network)
     }
 
     /// Steps so far.
@@ -186,8 +215,8 @@ impl Trainer {
             self.step += 1;
             return Ok(measured);
         }
-        let masks = DropoutMasks::new(&self.dropouts, self.options.seed, self.step);
-        let (measured, gradients) = self.gradients_with(batch, &masks)?;
+        let masks = DropoutMasks::new(&self.drops, self.options.seed, self.step);
+        let BatchGradients { measured, params: gradients, moments } = self.gradients_with(batch, &masks)?;
         for (name, range) in &self.places {
             match gradients.get(name) {
                 Some(numbers) => self.gradients[range.clone()].copy_from_slice(numbers),
@@ -196,11 +225,21 @@ impl Trainer {
         }
         let optimizer = &self.options.optimizer;
         let rate = self.options.schedule.learning_rate(optimizer.rule.learning_rate(), self.step);
+        let before = if self.options.average.is_some() { self.parameters.clone() } else { Vec::new() };
         let report = optimizer.step(rate, &self.parts, &mut self.parameters, &self.gradients, &mut self.state);
+        if !report.skipped {
+            bound_rows(&self.bounded, &mut self.parameters);
+            if let Some(average) = self.options.average {
+                average.update(&mut self.average, &before, &self.parameters);
+            }
+        }
         self.step += 1;
         let network = Arc::make_mut(&mut self.network);
         for (name, range) in &self.places {
             network.set_weight(name, &self.parameters[range.clone()]);
+        }
+        if !report.skipped {
+            self.options.statistics.update(network, &moments);
         }
         Ok(Measured { gradient_norm: report.norm.into(), skipped: report.skipped, ..measured })
     }
@@ -221,7 +260,8 @@ impl Trainer {
         Ok(Measured { loss: result.value.into(), counts: result.counts, ..Measured::default() })
     }
 
-    /// The gradients of the loss of `batch` by every tensor, without dropout; nothing is changed.
+    /// The gradients of the loss of `batch` by every tensor, without dropout; nothing is changed. A batch
+    /// normalization that is not frozen normalizes by the statistics of the batch.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -230,7 +270,7 @@ impl Trainer {
             self.run_on(gpu, batch, TrainGoal::Gradients)?;
             return self.gradients_of(gpu);
         }
-        let (_, gradients) = self.gradients_with(batch, &DropoutMasks::none())?;
+        let gradients = self.gradients_with(batch, &DropoutMasks::none())?.params;
         let tensor = |(name, numbers): (String, Vec<f32>)| {
             let shape = self.network.tensors().get(&name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
             Ok((name, Tensor::new(shape, numbers)?))
@@ -238,24 +278,25 @@ impl Trainer {
         gradients.into_iter().map(tensor).collect()
     }
 
-    fn gradients_with(
-        &self,
-        batch: &Batch<'_>,
-        masks: &DropoutMasks<'_>,
-    ) -> Result<(Measured, BTreeMap<String, Vec<f32>>)> {
-        let levels = TrainLevels::new(self.cpu, &self.network, &self.memory);
-        let reference = Reference::beside(&self.network, &levels);
-        let checked = Checked::new(&self.network, batch.input, None)?;
-        let widths: Vec<usize> = self.network.stages().iter().map(|stage| stage.out_features).collect();
+    fn gradients_with(&self, batch: &Batch<'_>, masks: &DropoutMasks<'_>) -> Result<BatchGradients> {
+        let DropoutMasks { drops, seed } = *masks;
+        let network = dropped(&self.network, &drops.weights, seed);
+        let levels = TrainLevels::new(self.cpu, &network, &self.memory);
+        let levels = MaskedLevels::new(Some(&levels), &network, &drops.recurrent, seed);
+        let reference = Reference::beside(&network, &levels);
+        let checked = Checked::new(&network, batch.input, None)?;
+        let widths: Vec<usize> = network.stages().iter().map(|stage| stage.out_features).collect();
         let change = |stage: usize, numbers: &mut [f32]| masks.apply(stage, widths[stage], checked.batch, numbers);
-        let hooks = Hooks { change: &change, levels: Some(&levels) };
+        let norms = BatchNorms::new(&network, &self.norms);
+        let hooks = Hooks { change: &change, levels: Some(&levels), norms: Some(&norms) };
         let forward = reference.forward_with(&checked, None, hooks)?;
         let (from, result) = self.loss(&checked, &forward, batch)?;
         let measured = Measured { loss: result.value.into(), counts: result.counts, ..Measured::default() };
         let d_output = (from, &result.d_output[..]);
         // The masks of the stage that the loss reads were applied to its output already.
-        let gradients = reference.gradients_with(&checked, None, &forward, d_output, hooks)?;
-        Ok((measured, gradients.params))
+        let mut gradients = reference.gradients_with(&checked, None, &forward, d_output, hooks)?.params;
+        drop_gradients(&mut gradients, &drops.weights, seed);
+        Ok(BatchGradients { measured, params: gradients, moments: norms.into_moments() })
     }
 
     /// The stage that the loss reads, and its width: where the loss wants logits, the one before a softmax.

@@ -393,6 +393,9 @@ class Run:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def run(self) -> Tensors:
+        return {"output": self.forward().numpy(), **self.results}
+
+    def forward(self) -> torch.Tensor:
         x = self.given["input"]
         x = x.transpose(0, 1) if batch_first(self.case) else x
         outputs = {"input": x}
@@ -402,8 +405,7 @@ class Run:
                 continue
             x = self.join(layer, outputs) if layer["type"] == "join" else self.layer(layer, x)
             outputs[layer.get("name", "")] = x
-        x = x.transpose(0, 1) if batch_first(self.case) and x.dim() == 3 else x
-        return {"output": x.numpy(), **self.results}
+        return x.transpose(0, 1) if batch_first(self.case) and x.dim() == 3 else x
 
     def join(self, layer: dict, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         parts = [outputs[name] for name in layer["inputs"]]
@@ -415,12 +417,7 @@ class Run:
 
     def layer(self, layer: dict, x: torch.Tensor) -> torch.Tensor:
         kind = layer["type"]
-        part = module(layer, self.case.cell_module)
-        if part is not None:
-            prefix = f"{layer['name']}."
-            mine = {name.removeprefix(prefix): w for name, w in self.weights.items() if name.startswith(prefix)}
-            part = part.to(self.dtype)
-            part.load_state_dict(mine)
+        part = self.part(layer)
         if kind in RECURRENT:
             return self.cells(layer, part, x) if self.case.cell_module else self.recurrent(layer, part, x)
         if kind == "conv1d":
@@ -440,6 +437,15 @@ class Run:
         if part is not None:
             x = part(x)
         return activate(x, layer.get("activation", "linear"))
+
+    def part(self, layer: dict) -> nn.Module | None:
+        part = module(layer, self.case.cell_module)
+        if part is not None:
+            prefix = f"{layer['name']}."
+            mine = {name.removeprefix(prefix): w for name, w in self.weights.items() if name.startswith(prefix)}
+            part = part.to(self.dtype)
+            part.load_state_dict(mine)
+        return part
 
     def pool(self, layer: dict, x: torch.Tensor) -> torch.Tensor:
         options = dict(kernel_size=layer["kernel_size"], stride=layer["stride"], padding=pads(layer)[0])
@@ -466,7 +472,7 @@ class Run:
         y = y.transpose(0, 1) if rows_first else y
         last = last if isinstance(last, tuple) else (last,)
         for name, tensor in zip(("h_n", "c_n"), last):
-            self.results[f"{layer['name']}.{name}"] = tensor.numpy()
+            self.results[f"{layer['name']}.{name}"] = tensor.detach().numpy()
         if layer.get("output") == "last":
             y = torch.cat(list(last[0][-directions(layer) :]), dim=-1)
         if (mode := layer.get("merge_mode", "concat")) != "concat":
@@ -483,7 +489,7 @@ class Run:
             state = state if isinstance(state, tuple) else (state,)
             outputs.append(state[0])
         for name, tensor in zip(("h_n", "c_n"), state):
-            self.results[f"{layer['name']}.{name}"] = tensor[None].numpy()
+            self.results[f"{layer['name']}.{name}"] = tensor[None].detach().numpy()
         return outputs[-1] if layer.get("output") == "last" else torch.stack(outputs)
 
 

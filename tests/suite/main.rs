@@ -8,6 +8,8 @@ mod common;
 mod dates;
 #[path = "../support/device.rs"]
 mod device_under_test;
+#[path = "../support/exact.rs"]
+mod exact;
 mod on_device;
 mod on_gpu;
 mod pure;

@@ -85,8 +85,9 @@ pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
     let fitted = trainer.fit(&parts.train, parts.valid.as_ref(), &fit, |event| log.event(event))?;
     let time = start.elapsed();
     let test = parts.test.map(|test| trainer.evaluate_all(&test, args.batch)).transpose()?;
-    files::write(&args.out, &trainer.network().to_bytes()?)?;
-    Ok(log.report(&fitted, test, trainer.network(), &args.out, time))
+    let network = trainer.network()?;
+    files::write(&args.out, &network.to_bytes()?)?;
+    Ok(log.report(&fitted, test, &network, &args.out, time))
 }
 
 fn options(args: &TrainArgs) -> Result<TrainOptions> {

@@ -1,7 +1,6 @@
 //! Trajectories against `tests/goldens/generate_optimizers.py`, whose formulas are the frameworks' own.
 
-use safetensors::SafeTensors;
-
+use super::super::exact::ExactGolden;
 use super::super::{Decay, Schedule};
 use super::*;
 
@@ -9,9 +8,7 @@ const GOLDEN: &[u8] = include_bytes!("../../../tests/goldens/optimizers.st");
 const P: usize = 24;
 
 fn golden(name: &str) -> Vec<f64> {
-    let file = SafeTensors::deserialize(GOLDEN).expect("a golden");
-    let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    tensor.data().chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().expect("8 bytes"))).collect()
+    ExactGolden::new(GOLDEN).doubles(name)
 }
 
 fn cases() -> Vec<(String, Optimizer)> {

@@ -1,11 +1,15 @@
+mod batch_norm;
 mod cpu;
 mod decode;
 mod docs;
 mod files;
 mod formats;
+mod gradient_goldens;
 mod gradients;
 mod hostile;
+mod learning;
 mod plan;
+mod regularization;
 mod shaders;
 mod slots;
 mod state_files;
