@@ -21,6 +21,7 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 
+mod checkpoint;
 mod data;
 mod dropout;
 mod fit;
@@ -31,7 +32,7 @@ pub use crate::reference::{
     Adagrad, Adam, AdamW, Clip, Convention, Counts, Decay, Loss, Optimizer, Reduction, RmsProp, Rule, Schedule, Sgd,
     Targets,
 };
-pub use data::{Answers, Batch, Dataset};
+pub use data::{Answers, Batch, Dataset, Padded};
 pub use dropout::{Dropout, DropoutUnit};
 pub use fit::{Event, Fit, Fitted, Next, Totals};
 pub use options::TrainOptions;

@@ -1,11 +1,13 @@
 //! How a network is trained.
 
+use serde::{Deserialize, Serialize};
+
 use super::dropout::Dropout;
 use crate::base::error::{Error, Result};
 use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
 
 /// How a network is trained.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainOptions {
     /// What is made small.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks};
+use super::fit::FitProgress;
 use super::options::TrainOptions;
 use crate::base::error::{Error, Result};
 use crate::cpu::{Cpu, TrainLevels, TrainMemory};
@@ -44,6 +45,8 @@ pub struct Trainer {
     memory: TrainMemory,
     /// Steps so far.
     step: u64,
+    /// Where the fit of a checkpoint goes on.
+    pub(super) resumed: Option<Box<FitProgress>>,
 }
 
 impl Trainer {
@@ -105,7 +108,18 @@ impl Trainer {
             cpu: Cpu::best(),
             memory: TrainMemory::default(),
             step: 0,
+            resumed: None,
         })
+    }
+
+    /// Where each tensor lies in the numbers of the optimizer's state, and that state.
+    pub(super) fn optimizer_state(&self) -> (&[(String, Range<usize>)], &OptimizerState<f32>) {
+        (&self.places, &self.state)
+    }
+
+    /// Goes on behind `step` steps with a state of the same places.
+    pub(super) fn set_optimizer_state(&mut self, step: u64, state: OptimizerState<f32>) {
+        (self.step, self.state) = (step, state);
     }
 
     /// The network as it is now.

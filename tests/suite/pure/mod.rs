@@ -1,3 +1,4 @@
+mod checkpoints;
 mod cpu;
 mod decode;
 mod docs;

@@ -99,7 +99,7 @@ fn another_batchs_gradients_are_seen() {
 }
 
 /// Sequences of one number per step whose class says whether they sum up to more than 0.
-fn sums(count: usize, seed: u64) -> Dataset {
+pub fn sums(count: usize, seed: u64) -> Dataset {
     let mut rng = Rng::with_seed(seed);
     let sequences: Vec<Vec<f32>> =
         (0..count).map(|_| (0..rng.usize(1..=12)).map(|_| rng.f32() - 0.5).collect()).collect();
@@ -107,7 +107,7 @@ fn sums(count: usize, seed: u64) -> Dataset {
     Dataset::features(sequences, 1, Answers::Classes(classes)).unwrap()
 }
 
-fn summing(cell: Cell) -> Network {
+pub fn summing(cell: Cell) -> Network {
     classifier(cell, RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 1, 16) }, 2)
 }
 
