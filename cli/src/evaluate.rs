@@ -218,7 +218,9 @@ fn json(args: &EvaluateArgs, evaluated: &Evaluated, info: &Arc<DeviceInfo>, time
         milliseconds: time.as_secs_f64() * 1e3,
         examples: evaluated.examples,
         loss: evaluated.loss,
-        top_k: of_classes.map(|classes| Top { k: args.top_k, share: classes.top.share() }),
+        top_k: of_classes
+            .filter(|classes| args.top_k < classes.names.len())
+            .map(|classes| Top { k: args.top_k, share: classes.top.share() }),
         confusion: of_classes.map(Classes::confusion),
         classes: classes.collect(),
     })

@@ -17,7 +17,7 @@ use crate::units::{count, shape};
 
 /// Largest error as a share of a tensor's largest gradient.
 const TOLERANCE: f64 = 4e-6;
-/// Numbers of a tensor whose gradient is compared with a difference.
+/// Numbers of a tensor whose gradient is compared with a difference: the largest, and others that are not 0.
 const SAMPLE: u32 = 4;
 /// Distances of the differences, of which the better counts, since one may cross a kink. Weights are f32.
 const DISTANCES: [f32; 2] = [1.0 / 65_536.0, 1.0 / 524_288.0];
@@ -106,8 +106,7 @@ impl Case {
         let tensor = &network.tensors()[name];
         let most = largest(gradient).max(LEAST);
         let mut worst: f64 = 0.0;
-        for draw in 0..SAMPLE {
-            let index = random(u64::from(draw), 2, 0) as usize % gradient.len();
+        for index in sample(gradient) {
             let mut least = f64::INFINITY;
             for distance in DISTANCES {
                 let end = |step: f32| -> Result<(f64, f64)> {
@@ -126,6 +125,16 @@ impl Case {
         }
         Ok(worst)
     }
+}
+
+/// Which numbers of a gradient are compared: most of an embedding's are 0 whatever is wrong.
+fn sample(gradient: &[f64]) -> Vec<usize> {
+    let used: Vec<usize> = (0..gradient.len()).filter(|&at| gradient[at] != 0.0).collect();
+    let Some(most) = used.iter().copied().max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())) else {
+        return vec![0];
+    };
+    let others = (1..SAMPLE).map(|draw| used[random(u64::from(draw), 2, 0) as usize % used.len()]);
+    std::iter::once(most).chain(others).collect()
 }
 
 fn largest(numbers: &[f64]) -> f64 {
@@ -174,4 +183,31 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice, network: &Network, referenc
         report.code = FAILED;
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatefold::NetworkSpec;
+    use gatefold::network::{FORMAT, RecurrentSpec};
+
+    use super::*;
+
+    /// Differences agree with the reference's gradients, and do not where a number of these is off by a thousandth.
+    #[test]
+    fn differences_see_a_wrong_gradient() -> Result<()> {
+        let layers = vec![LayerSpec::Gru(RecurrentSpec::new("gru", 2, 3))];
+        let network = Network::random(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, 1)?;
+        let input = RandomInput::new(&network, 4, 2, 3)?;
+        let values = (0..24u8).map(|at| f32::from(at) / 12.0 - 1.0).collect();
+        let case = Case { input, loss: Loss::Mse, from: 0, width: 3, classes: Vec::new(), values };
+        for (name, mut gradient) in case.exact(&network)? {
+            assert!(case.difference(&network, &name, &gradient)? <= TOLERANCE, "{name}");
+            let most = sample(&gradient)[0];
+            gradient[most] *= 1.001;
+            assert!(case.difference(&network, &name, &gradient)? > TOLERANCE, "{name}");
+        }
+        assert_eq!(sample(&[0.0, -2.0, 1.0, 0.0])[0], 1);
+        assert_eq!(sample(&[0.0; 3]), [0]);
+        Ok(())
+    }
 }

@@ -98,6 +98,9 @@ impl Network {
     }
 }
 
+/// Metadata key of a checkpoint, whose tensors are no network's alone.
+pub(crate) const CHECKPOINT_KEY: &str = "gatefold.checkpoint";
+
 /// A file taken apart.
 pub(crate) struct Contents<'a> {
     metadata: Option<HashMap<String, String>>,
@@ -220,6 +223,13 @@ impl<'a> Contents<'a> {
     }
 
     fn undescribed(&self, name: &str, also: &str) -> Result<Network> {
+        if self.metadata(CHECKPOINT_KEY).is_some() {
+            return Err(Error::Malformed {
+                what: name.to_owned(),
+                expected: "a model file".into(),
+                got: "a checkpoint of training, which `Trainer::resume` and `gatefold train --resume` read".into(),
+            });
+        }
         pytorch::undescribed(self).unwrap_or_else(|found| {
             let expected = format!(
                 "a network description under the metadata key `{METADATA_KEY}` or in a .json file beside it, \

@@ -1,7 +1,7 @@
 //! Checkpoints: a trainer in one safetensors file, from which training goes on with the same bits.
 //!
 //! Tensors, all f32: `network.NAME`, the weights; `moment0.NAME` to `moment2.NAME`, what the optimizer keeps of each
-//! weight; `best.NAME`, the weights of the best epoch. All else stands as JSON under [`METADATA_KEY`].
+//! weight; `best.NAME`, the weights of the best epoch. All else stands as JSON under [`CHECKPOINT_KEY`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -15,12 +15,10 @@ use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::room::room;
-use crate::formats::safetensors::{Contents, StoredTensor, to_file};
+use crate::formats::safetensors::{CHECKPOINT_KEY, Contents, StoredTensor, to_file};
 use crate::network::{FileAxes, Network, NetworkSpec};
 use crate::reference::OptimizerState;
 
-/// Metadata key of the JSON.
-const METADATA_KEY: &str = "gatefold.checkpoint";
 /// Version of the file that this crate writes and reads.
 const FORMAT: u32 = 1;
 /// Name of the checkpoint in the folder of [`Fit::checkpoint`].
@@ -182,7 +180,7 @@ impl Trainer {
             skipped: [state.skipped, state.skipped_in_a_row],
             fit: fit.map(StoredFit::from),
         };
-        to_file("checkpoint", tensors, HashMap::from([(METADATA_KEY.to_owned(), json(&stored)?)]))
+        to_file("checkpoint", tensors, HashMap::from([(CHECKPOINT_KEY.to_owned(), json(&stored)?)]))
     }
 
     /// Writes the checkpoint of a fit that has a folder for it.
@@ -239,14 +237,14 @@ impl<'a> CheckpointFile<'a> {
     fn parse(name: &str, bytes: &'a [u8]) -> Result<Self> {
         let contents = Contents::parse(name, bytes)?;
         let malformed = |expected: String, got: String| Error::Malformed { what: name.to_owned(), expected, got };
-        let Some(text) = contents.metadata(METADATA_KEY) else {
+        let Some(text) = contents.metadata(CHECKPOINT_KEY) else {
             let got = "a safetensors file without it".to_owned();
-            return Err(malformed(format!("a checkpoint, with the metadata key `{METADATA_KEY}`"), got));
+            return Err(malformed(format!("a checkpoint, with the metadata key `{CHECKPOINT_KEY}`"), got));
         };
         fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             serde_json::from_str(text).map_err(|error| error.to_string())
         }
-        let not_json = |got| malformed(format!("JSON of a checkpoint under `{METADATA_KEY}`"), got);
+        let not_json = |got| malformed(format!("JSON of a checkpoint under `{CHECKPOINT_KEY}`"), got);
         let Written { format, version } = parsed(text).map_err(not_json)?;
         if format != FORMAT {
             let got = format!("format {format}, of gatefold {version}");

@@ -27,7 +27,7 @@ pub struct EpochRow {
     /// Whether the validation loss is the smallest so far.
     pub best: bool,
     pub examples_per_second: f64,
-    /// Since the start, without interruptions.
+    /// Since the start, without interruptions and without what was done between the last epoch and one.
     pub seconds: f64,
 }
 
@@ -119,6 +119,7 @@ pub struct Run<'a> {
 /// Progress while it trains, a table of the epochs after, and files.
 pub struct Log {
     table: Table,
+    has_epochs: bool,
     progress: Progress,
     start: Instant,
     /// Seconds before an interruption.
@@ -147,6 +148,7 @@ impl Log {
         let columns = ["epoch", "loss", "accuracy", "validation loss", "accuracy", "time"].map(right);
         Ok(Self {
             table: Table::new(columns),
+            has_epochs: false,
             progress: Progress::new((run.epochs * batches).saturating_sub(done)),
             start: Instant::now(),
             before,
@@ -161,10 +163,10 @@ impl Log {
         })
     }
 
-    /// The table, without the progress.
-    pub fn into_table(self) -> Table {
+    /// The table, without the progress; nothing before the first epoch is done.
+    pub fn into_table(self) -> Option<Table> {
         drop(self.progress);
-        self.table
+        self.has_epochs.then_some(self.table)
     }
 
     /// Examples per second since the start of this command.
@@ -192,6 +194,7 @@ impl Log {
                 self.progress.advance(1, &what);
             }
             Event::Epoch { epoch, train, valid, best } => {
+                self.has_epochs = true;
                 let loss = |totals: &Totals| format!("{:.4}", totals.loss);
                 self.table.row([
                     epoch.to_string(),

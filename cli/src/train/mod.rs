@@ -268,7 +268,7 @@ fn interrupted(log: Log, trainer: &Trainer, folder: &Path, signal: i32) -> Repor
     let steps = count(usize::try_from(trainer.steps()).unwrap_or(usize::MAX), "step");
     let folder = folder.display();
     let note = format!("interrupted after {steps}; the same command with --resume {folder} goes on");
-    let mut report = Report::new(format!("{}\n", log.into_table()));
+    let mut report = Report::new(log.into_table().map_or_else(String::new, |table| format!("{table}\n")));
     report.notes = format!("gatefold: {note}\n");
     report.code = u8::try_from(128 + signal).unwrap_or(crate::report::ERROR);
     report
@@ -276,7 +276,7 @@ fn interrupted(log: Log, trainer: &Trainer, folder: &Path, signal: i32) -> Repor
 
 fn report(log: Log, fitted: &Fitted, test: Option<Totals>, network: &Network, out: &Path, time: Duration) -> Report {
     let classes = log.classes;
-    let mut text = format!("{}\n", log.into_table());
+    let mut text = log.into_table().map_or_else(String::new, |table| format!("{table}\n"));
     if let Some(test) = test {
         let accuracy = if classes { format!(", accuracy {:.1} %", 100.0 * test.accuracy) } else { String::new() };
         text += &format!("test: loss {:.4}{accuracy}\n", test.loss);

@@ -232,6 +232,8 @@ fn what_is_no_checkpoint_is_refused() {
     }
     let error = refused(&fs::read(at("best.safetensors")).unwrap()).to_string();
     assert!(error.contains("expected a checkpoint") && error.contains("gatefold.checkpoint"), "{error}");
+    let error = Network::load(at("last.safetensors")).unwrap_err().to_string();
+    assert!(error.contains("expected a model file, got a checkpoint"), "{error}");
     // The same length, so that the header stays whole.
     let replaced = |from: &str, to: &str| {
         let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
