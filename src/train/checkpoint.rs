@@ -137,6 +137,14 @@ impl Trainer {
     /// Reads a checkpoint: the file itself, or a folder of [`Fit::checkpoint`] with its `last.safetensors`. Steps that
     /// follow have the bits that they would have had, and so has the first fit of the same data.
     ///
+    /// ```no_run
+    /// # use gatefold::train::{Answers, Dataset, Fit, Next, Trainer};
+    /// # let set = Dataset::tokens(vec![vec![1, 2]], Answers::Classes(vec![0]))?;
+    /// let mut trainer = Trainer::resume("run")?; // where a fit wrote "run/last.safetensors"
+    /// trainer.fit(&set, None, &Fit::new(32).epochs(20).checkpoint("run"), |_| Next::Continue)?;
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] for what is no checkpoint, one that is cut short or
     /// one of another format; if its tensors are not those of its network, what [`Network::new`] says.

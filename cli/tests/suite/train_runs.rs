@@ -82,15 +82,22 @@ fn an_interrupted_run_can_go_on() {
         .spawn()
         .unwrap();
     let started = std::time::Instant::now();
-    while !Path::new(&last).exists() {
-        assert!(started.elapsed() < std::time::Duration::from_secs(100), "no checkpoint was written");
-        std::thread::yield_now();
+    let mut asked = false;
+    while child.try_wait().unwrap().is_none() {
+        if !asked && Path::new(&last).exists() {
+            let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            asked = kill.unwrap().success();
+        }
+        if started.elapsed() > std::time::Duration::from_secs(100) {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(asked, "no checkpoint was written");
     let status = child.wait().unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert_eq!(status.code(), Some(130), "{status} {stderr}");
     assert!(stderr.contains("interrupted after") && stderr.contains("--resume"), "{stderr}");
     assert!(!Path::new(&out).exists(), "no model, since training is not at its end");
     let steps = gatefold::train::Trainer::resume(&last).unwrap().steps();
