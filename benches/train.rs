@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use gatefold::network::{Activation, Cell, DenseSpec, EmbeddingSpec, Init, LayerSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
-use gatefold::{Input, Network, NetworkSpec};
+use gatefold::{Device, Input, Network, NetworkSpec};
 
 const VOCABULARY: u32 = 10_000;
 const STEPS: usize = 15;
@@ -41,7 +41,7 @@ fn median(cell: Cell, hidden: usize, [batch, time]: [usize; 2], count: usize) ->
     let layers = vec![LayerSpec::Embedding(embedding), LayerSpec::of_cell(cell, recurrent), LayerSpec::Dense(dense)];
     let spec = NetworkSpec { format: 1, layers, text: None, labels: Vec::new() };
     let network = Network::initialized(spec, Init::PyTorch, 1).expect("a network");
-    let mut trainer = Trainer::new(&network, TrainOptions::new(Loss::CrossEntropy)).expect("a trainer");
+    let mut trainer = Trainer::new(&Device::cpu(), &network, TrainOptions::new(Loss::CrossEntropy)).expect("a trainer");
     let mut random = fastrand::Rng::with_seed(1);
     let tokens: Vec<u32> = (0..batch * time).map(|_| random.u32(..VOCABULARY)).collect();
     let classes: Vec<u32> = (0..batch).map(|_| random.u32(..2)).collect();

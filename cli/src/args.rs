@@ -71,8 +71,10 @@ fn threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
 pub enum Command {
     /// Classify texts
     Classify(ClassifyArgs),
-    /// Train a network on labelled texts
+    /// Train a network on examples with labels or numbers
     Train(TrainArgs),
+    /// Measure how well a model answers examples: loss, accuracy, confusion matrix
+    Evaluate(EvaluateArgs),
     /// List every graphics adapter and the one that would be used
     Devices(DevicesArgs),
     /// Compare a device with the f64 reference, stage by stage
@@ -110,20 +112,11 @@ pub struct ClassifyArgs {
 #[derive(Debug, ClapArgs)]
 pub struct TrainArgs {
     /// The layers: embedding:E, then cells (lstm:H, gru:H, rnn:H, layer_norm_lstm:H, ...) and dense:N, `dense` last
-    #[arg(default_value = "embedding:32,lstm:64,dense")]
-    pub layers: String,
-    /// Examples: a CSV file with a header, or JSON lines (.jsonl)
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
-    /// Column (or key) of the text
-    #[arg(long, value_name = "COLUMN", default_value = "text")]
-    pub text: String,
-    /// Column (or key) of the label
-    #[arg(long, value_name = "COLUMN", default_value = "label")]
-    pub label: String,
-    /// Column (or key) that says `train`, `validation` or `test`
-    #[arg(long, value_name = "COLUMN")]
-    pub split: Option<String>,
+    ///
+    /// Vectors (--features) need no embedding. [default: embedding:32,lstm:64,dense, or lstm:64,dense]
+    pub layers: Option<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Share of each label's examples that is held out for validation, where no column says it
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, conflicts_with = "split")]
     pub valid: f64,
@@ -154,12 +147,92 @@ pub struct TrainArgs {
     /// Seed of the initial weights, of dropout and of the examples' order
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// File for the trained model
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// Replace the file if it exists
+    /// Folder for checkpoints, to go on after an interruption, and for the model of the best epoch
+    ///
+    /// Ctrl-C then ends training behind the step that is going on, with exit code 130.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub checkpoint: Option<PathBuf>,
+    /// Go on from the checkpoint in this folder, with the same data and options; --epochs and --patience may differ
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Steps between two checkpoints [default: those of an epoch]
+    #[arg(long, value_name = "STEPS")]
+    pub checkpoint_steps: Option<u64>,
+    /// Folder for the numbers of each epoch: log.csv, log.jsonl and curves.svg
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+    /// Also write an event file for TensorBoard there
+    #[arg(long, requires = "log")]
+    pub tensorboard: bool,
+    /// Where the trained model goes
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    pub out: Option<PathBuf>,
+    /// Replace files that exist
     #[arg(long)]
     pub force: bool,
+    /// Show what would be trained, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Examples for training and evaluation.
+#[derive(Debug, ClapArgs)]
+pub struct DataArgs {
+    /// Examples: a CSV file with a header, JSON lines (.jsonl), or arrays (.safetensors), one row for each example
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Column (or key) of the text
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: String,
+    /// Key of an array of token ids, instead of a text
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["text", "features"])]
+    pub tokens: Option<String>,
+    /// Key of an array of numbers, or of one array of numbers for each timestep, instead of a text
+    #[arg(long, value_name = "KEY", conflicts_with = "text")]
+    pub features: Option<String>,
+    /// Column (or key) of the label; with --loss mse or mae of a number, or an array of numbers
+    #[arg(long, value_name = "COLUMN", default_value = "label")]
+    pub label: String,
+    /// Key of an array of classes (0, 1, ...), one for each timestep, instead of a label
+    #[arg(long, value_name = "KEY", conflicts_with = "label")]
+    pub labels: Option<String>,
+    /// Column (or key) that says `train`, `validation` or `test`
+    #[arg(long, value_name = "COLUMN")]
+    pub split: Option<String>,
+    /// What is made small, or measured
+    #[arg(long, value_enum, default_value_t)]
+    pub loss: LossKind,
+}
+
+/// A loss, and with it the kind of answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LossKind {
+    /// Of labels
+    #[default]
+    CrossEntropy,
+    /// Mean squared error of numbers
+    Mse,
+    /// Mean absolute error of numbers
+    Mae,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EvaluateArgs {
+    /// A .safetensors, .keras, .h5 or .onnx model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Which examples, where a column (--split) says it: train, validation or test
+    #[arg(long, value_name = "NAME", default_value = "test", requires = "split")]
+    pub part: String,
+    /// Count answers whose label is among the K most probable
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub top_k: usize,
+    /// Examples of a run
+    #[arg(long, value_name = "B", default_value_t = 64)]
+    pub batch: usize,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TreeFormat,
 }
 
 /// The framework whose initial weights, constants of Adam and number of biases are used.
@@ -195,6 +268,9 @@ pub struct VerifyArgs {
     /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
+    /// Check the gradients of a loss instead, as training on the CPU takes them
+    #[arg(long, conflicts_with_all = ["all", "text"])]
+    pub gradients: bool,
     /// Check every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,

@@ -8,9 +8,9 @@ use crate::units::grouped;
 /// Predictions compared with the correct labels.
 #[derive(Debug, Serialize)]
 pub struct Confusion {
-    /// Texts.
+    /// Texts, or other examples.
     total: usize,
-    /// Texts whose label was predicted.
+    /// Those whose label was predicted.
     correct: usize,
     accuracy: f64,
     labels: Vec<String>,
@@ -19,7 +19,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Counts pairs of correct and predicted label, at least one.
+    /// Counts pairs of correct and predicted label.
     pub fn new(labels: &[String], pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut matrix = vec![vec![0; labels.len()]; labels.len()];
         let (mut total, mut correct) = (0, 0);
@@ -29,7 +29,7 @@ impl Confusion {
             correct += usize::from(expected == predicted);
         }
         #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
-        let accuracy = correct as f64 / total as f64;
+        let accuracy = correct as f64 / total.max(1) as f64;
         Self { total, correct, accuracy, labels: labels.to_vec(), matrix }
     }
 }

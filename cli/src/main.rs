@@ -1,6 +1,7 @@
 //! The command `gatefold`: runs recurrent networks on any GPU or on the CPU and checks the results.
 //!
-//! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error.
+//! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error, 128 and the signal's number where training was
+//! interrupted and can go on.
 
 mod args;
 mod bench;
@@ -8,6 +9,9 @@ mod classify;
 mod confusion;
 mod convert;
 mod devices;
+mod evaluate;
+mod examples;
+mod gradients;
 mod inspect;
 mod logging;
 mod memory;
@@ -18,6 +22,7 @@ mod reviews;
 mod signals;
 mod source;
 mod stats;
+mod svg;
 mod table;
 mod terminal;
 mod train;
@@ -78,6 +83,7 @@ fn run(args: &Args) -> Result<Report> {
     match &args.command {
         Command::Classify(options) => classify::run(options, args.device()?),
         Command::Train(options) => train::run(options, args.device()?),
+        Command::Evaluate(options) => evaluate::run(options, args.device()?),
         Command::Devices(options) => devices::run(options, args.device()?),
         Command::Verify(options) => verify::run(options, args.device()?),
         Command::Plan(options) => plan::run(options, args.device()?),

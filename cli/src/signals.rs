@@ -1,5 +1,22 @@
 //! Signals that end the command: temporary files are removed first.
 
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// Whether the first signal only asks the command to end.
+static FINISHES: AtomicBool = AtomicBool::new(false);
+/// The signal that asked; 0 before.
+static ASKED: AtomicI32 = AtomicI32::new(0);
+
+/// From now on the first SIGINT or SIGTERM does not end the command but is told by [`asked`]; the second ends it.
+pub fn finish_first() {
+    FINISHES.store(true, Ordering::Relaxed);
+}
+
+/// The number of the signal that asked the command to end.
+pub fn asked() -> Option<i32> {
+    Some(ASKED.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+}
+
 /// Installs handlers for SIGINT, SIGTERM and the like that remove the files of unfinished writes and then run the
 /// default action. If that fails, a message is logged and nothing else changes.
 #[cfg(unix)]
@@ -14,6 +31,10 @@ pub fn start() {
     };
     let wait = move || {
         for signal in &mut signals {
+            let may_finish = matches!(signal, SIGINT | SIGTERM) && FINISHES.load(Ordering::Relaxed);
+            if may_finish && ASKED.swap(signal, Ordering::Relaxed) == 0 {
+                continue;
+            }
             gatefold::files::remove_unfinished();
             // The default action ends the process, so that its parent sees the signal.
             if signal_hook::low_level::emulate_default_handler(signal).is_err() {

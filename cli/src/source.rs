@@ -49,6 +49,11 @@ pub fn untuned(choice: &DeviceChoice) -> Result<Device> {
     }
 }
 
+/// Opens the device that trains: the CPU unless `choice` names another.
+pub fn for_training(choice: &DeviceChoice) -> Result<Device> {
+    if *choice == DeviceChoice::Auto { untuned(&DeviceChoice::Cpu) } else { open(choice) }
+}
+
 /// Opens the device selected by `choice`, with the kernels that earlier commands compiled and the results of
 /// `gatefold tune`. A tuning file that does not match is ignored, unless the user named it: then it is an error.
 pub fn open(choice: &DeviceChoice) -> Result<Device> {

@@ -7,13 +7,13 @@ use gatefold::{
     Verdict, Verification, verify,
 };
 
-use crate::Result;
 use crate::args::VerifyArgs;
 use crate::report::{ERROR, FAILED, Report};
 use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
 use crate::terminal::one_line;
 use crate::units::{count, shape};
+use crate::{Result, gradients};
 
 /// Amount that the planted fault adds to one weight.
 const FAULT: f32 = 1e-2;
@@ -22,6 +22,9 @@ const FAULT: f32 = 1e-2;
 pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
     let reference = if args.plant_fault { with_fault(&network)? } else { network.clone() };
+    if args.gradients {
+        return gradients::run(args, choice, &network, &reference);
+    }
     let (input, origin) = input(args, &network)?;
     let check = |choice: &DeviceChoice| -> Result<Verification> {
         let device = source::open(choice)?;

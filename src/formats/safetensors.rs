@@ -86,7 +86,7 @@ impl Network {
             metadata.insert(AXES_KEY.to_owned(), serde_json::to_string(axes).map_err(|e| failed(&e))?);
         }
         let stored = self.tensors().iter().flat_map(|(name, tensor)| StoredTensor::all(name, tensor));
-        safetensors::serialize(stored, Some(metadata)).map_err(|e| failed(&e))
+        to_file("network", stored, metadata)
     }
 
     /// Writes the network to `path`, whole or not at all, as [`files::write`] does.
@@ -98,8 +98,11 @@ impl Network {
     }
 }
 
+/// Metadata key of a checkpoint, whose tensors are no network's alone.
+pub(crate) const CHECKPOINT_KEY: &str = "gatefold.checkpoint";
+
 /// The parts of a file.
-pub(super) struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     metadata: Option<HashMap<String, String>>,
     tensors: SafeTensors<'a>,
 }
@@ -220,6 +223,13 @@ impl<'a> Contents<'a> {
     }
 
     fn undescribed(&self, name: &str, also: &str) -> Result<Network> {
+        if self.metadata(CHECKPOINT_KEY).is_some() {
+            return Err(Error::Malformed {
+                what: name.to_owned(),
+                expected: "a model file".into(),
+                got: "a checkpoint of training, which `Trainer::resume` and `gatefold train --resume` read".into(),
+            });
+        }
         pytorch::undescribed(self).unwrap_or_else(|found| {
             let expected = format!(
                 "a network description under the metadata key `{METADATA_KEY}` or in a .json file beside it, \
@@ -261,20 +271,38 @@ pub(super) fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -
         .collect()
 }
 
+/// The bytes of a file of `tensors`; `what` it is stands in an error.
+pub(crate) fn to_file(
+    what: &str,
+    tensors: impl IntoIterator<Item = (String, StoredTensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>> {
+    safetensors::serialize(tensors, Some(metadata)).map_err(|error| Error::Malformed {
+        what: what.into(),
+        expected: "tensors that safetensors can hold".into(),
+        got: error.to_string(),
+    })
+}
+
 /// A tensor as it lies in a file.
-struct StoredTensor {
+pub(crate) struct StoredTensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
 impl StoredTensor {
+    /// Numbers as they are.
+    pub fn f32(shape: &[usize], numbers: &[f32]) -> Self {
+        let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
+    }
+
     /// The tensor in its format, and its scales if it has any.
     fn all(name: &str, tensor: &Tensor) -> Vec<(String, Self)> {
-        let bytes = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         let stored = |dtype, bytes| Self { dtype, shape: tensor.shape().to_vec(), bytes };
         match tensor.format() {
-            WeightFormat::F32 => vec![(name.to_owned(), stored(Dtype::F32, bytes(tensor.data())))],
+            WeightFormat::F32 => vec![(name.to_owned(), Self::f32(tensor.shape(), tensor.data()))],
             WeightFormat::F16 => {
                 let halves = tensor.data().iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect();
                 vec![(name.to_owned(), stored(Dtype::F16, halves))]
@@ -285,7 +313,7 @@ impl StoredTensor {
                 let (scales, integers): (Vec<f32>, Vec<Vec<i8>>) =
                     tensor.data().chunks_exact(columns).map(quantize_row).unzip();
                 let integers = integers.concat().into_iter().flat_map(i8::to_le_bytes).collect();
-                let scales = Self { dtype: Dtype::F32, shape: vec![rows], bytes: bytes(&scales) };
+                let scales = Self::f32(&[rows], &scales);
                 vec![(name.to_owned(), stored(Dtype::I8, integers)), (format!("{name}{SCALE}"), scales)]
             }
         }

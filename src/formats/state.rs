@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use super::safetensors::Contents;
+use super::safetensors::{Contents, StoredTensor, to_file};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::data::state::{self, LayerState, State};
@@ -51,24 +51,13 @@ impl State {
             for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
                 finite(&tensor_name(name, part), numbers)?;
                 if !numbers.is_empty() {
-                    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-                    tensors.push((tensor_name(name, part), shape.to_vec(), bytes));
+                    tensors.push((tensor_name(name, part), StoredTensor::f32(shape, numbers)));
                 }
             }
         }
-        let failed = |error: safetensors::SafeTensorError| Error::Malformed {
-            what: "state".into(),
-            expected: "tensors that safetensors can hold".into(),
-            got: error.to_string(),
-        };
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-            Ok((name, view.map_err(failed)?))
-        });
-        let views: Vec<_> = views.collect::<Result<_>>()?;
         let metadata =
             HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (NETWORK_KEY.to_owned(), fingerprint(network))]);
-        safetensors::serialize(views, Some(metadata)).map_err(failed)
+        to_file("state", tensors, metadata)
     }
 
     /// As [`State::load`], from bytes.

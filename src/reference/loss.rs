@@ -1,11 +1,14 @@
 //! Losses: their value, the gradient of the network's output, and the number of right answers.
 
+use serde::{Deserialize, Serialize};
+
 use super::activations::softplus;
 use super::{Real, best, sigmoid};
 use crate::base::error::{Error, Result};
 
 /// What training minimizes. Each loss is that of one of M rows: one step of one sequence, or one sequence.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Loss {
     /// `-sum(q log p)` with `p = softmax(z)` of the row's logits z `[C]`.
@@ -33,7 +36,8 @@ pub enum Targets<'a, F> {
 }
 
 /// What the sum of the weighted losses of all rows is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reduction {
     /// The sum of the weights, as PyTorch's `mean`: a class's weight counts where [`Loss::CrossEntropy`] has classes as
     /// targets. Where the sum is 0, so are the loss and its gradient.

@@ -4,11 +4,14 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::Real;
 use crate::base::error::{Error, Result};
 
 /// The framework whose formula is used where formulas differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Convention {
     /// PyTorch's.
     #[default]
@@ -19,7 +22,7 @@ pub enum Convention {
 
 /// `m = μ m + g`, then `p -= lr m`, or with Nesterov's momentum `p -= lr (g + μ m)`. Keras multiplies g by the learning
 /// rate before it goes into m; the result differs if the rate changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sgd {
     /// The learning rate.
     pub learning_rate: f64,
@@ -47,7 +50,7 @@ impl Sgd {
 
 /// `m += (g - m)(1 - β1)`, `v = β2 v + (1 - β2) g²`, `p -= lr √c2 / c1 · m / (√v + ê)` with `c = 1 - βᵗ`. ê is eps for
 /// Keras and `eps √c2` for PyTorch (Kingma & Ba 2015).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adam {
     /// The learning rate.
     pub learning_rate: f64,
@@ -100,7 +103,7 @@ impl AdamW {
 
 /// `v = ρ v + (1 - ρ) g²`, then `p -= lr g / (√v + eps)`, for Keras `lr g / √(v + eps)`. Centred, v is made less by the
 /// square of the mean of g. With momentum, `m = μ m + ` that quotient goes from p in its place; Keras' contains the rate.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RmsProp {
     /// The learning rate.
     pub learning_rate: f64,
@@ -132,7 +135,7 @@ impl RmsProp {
 }
 
 /// `a += g²`, then `p -= lr g / (√a + eps)`, for Keras `lr g / √(a + eps)` (Duchi et al. 2011).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adagrad {
     /// The learning rate.
     pub learning_rate: f64,
@@ -159,7 +162,8 @@ impl Adagrad {
 }
 
 /// How a step is made.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
     /// Stochastic gradient descent.
@@ -197,7 +201,8 @@ impl Rule {
 }
 
 /// How a gradient is made smaller.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Clip {
     /// All of it by one factor, so that its norm is at most `max`.
     GlobalNorm {
@@ -221,7 +226,7 @@ pub enum Clip {
 }
 
 /// An update rule with weight decay and clipping.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimizer {
     /// How a step is made.
     pub rule: Rule,

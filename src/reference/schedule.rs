@@ -2,10 +2,12 @@
 
 use std::f64::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::error::{Error, Result};
 
 /// The learning rate of every step, as a factor of a rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// In so many steps the rate rises evenly, `(step + 1) / warm_up` of the first of what follows.
     pub warm_up: u64,
@@ -14,7 +16,8 @@ pub struct Schedule {
 }
 
 /// How a learning rate falls.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Decay {
     /// The rate is constant.

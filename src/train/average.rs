@@ -1,10 +1,12 @@
 //! An average of the weights over the steps.
 
+use serde::{Deserialize, Serialize};
+
 use super::Convention;
 use crate::base::error::{Error, Result};
 
 /// An exponential moving average of the weights: `a = decay a + (1 - decay) w` after each step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Average {
     /// The share that stays, from 0 to below 1.
     pub decay: f64,

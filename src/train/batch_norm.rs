@@ -1,5 +1,7 @@
 //! The running statistics of batch normalizations that are trained.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeMap;
 
 use crate::base::error::{Error, Result};
@@ -7,7 +9,7 @@ use crate::network::{LayerSpec, Network, Role, StageKind};
 use crate::reference::BatchMoments;
 
 /// How the stored statistics of a batch normalization follow those of the batches: `s += momentum (batch - s)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningStatistics {
     /// The share of the batch, from 0 to 1. Keras calls the other share `momentum`.
     pub momentum: f64,

@@ -1,6 +1,7 @@
 //! Examples in memory, and batches of them.
 
 use crate::base::error::{Error, Result};
+use crate::base::hash::Fnv;
 use crate::data::input::Input;
 use crate::network::Network;
 use crate::reference::Targets;
@@ -98,6 +99,35 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// All sequences in batches of `batch_size` (at least 1), those of like length together, each filled up to the longest
+    /// of its batch, in the order of `network`'s axes.
+    pub fn batches<'a>(&'a self, network: &'a Network, batch_size: usize) -> impl Iterator<Item = Padded> + 'a {
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.sort_by_key(|&row| self.steps(row));
+        let starts = (0..rows.len()).step_by(batch_size.max(1));
+        starts.map(move |start| self.batch(network, &rows[start..rows.len().min(start + batch_size.max(1))]))
+    }
+
+    /// A hash of all sequences and answers, by which a fit that goes on knows its data.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv::default();
+        let mut row = |tag: u32, words: &mut dyn Iterator<Item = u32>| {
+            hash.add(tag);
+            words.for_each(|word| hash.add(word));
+            hash.add(u32::MAX);
+        };
+        match &self.sequences {
+            Sequences::Tokens(rows) => rows.iter().for_each(|ids| row(0, &mut ids.iter().copied())),
+            Sequences::Features(rows, _) => rows.iter().for_each(|x| row(1, &mut x.iter().map(|x| x.to_bits()))),
+        }
+        match &self.answers {
+            Answers::Classes(classes) => row(2, &mut classes.iter().copied()),
+            Answers::StepClasses(rows) => rows.iter().for_each(|ids| row(3, &mut ids.iter().copied())),
+            Answers::Values(rows) => rows.iter().for_each(|x| row(4, &mut x.iter().map(|x| x.to_bits()))),
+        }
+        hash.value()
+    }
+
     /// Timesteps of a sequence.
     pub(super) fn steps(&self, row: usize) -> usize {
         match &self.sequences {
@@ -186,7 +216,7 @@ impl StepOrder {
 
 /// Sequences filled up to one length, with their answers.
 #[derive(Debug, Default)]
-pub(super) struct Padded {
+pub struct Padded {
     place: StepOrder,
     tokens: Vec<u32>,
     features: Vec<f32>,
@@ -200,6 +230,14 @@ pub(super) struct Padded {
 }
 
 impl Padded {
+    /// Number of sequences.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// What a [`Trainer`](super::Trainer) takes.
+    #[must_use]
     pub fn batch(&self) -> Batch<'_> {
         let StepOrder { batch_first, steps, batch } = self.place;
         let [outer, inner] = if batch_first { [batch, steps] } else { [steps, batch] };

@@ -1,5 +1,7 @@
 //! Dropout while training: outputs of a layer are set to 0 at random, the others grow so that their mean stays.
 
+use serde::{Deserialize, Serialize};
+
 use super::options::TrainOptions;
 use super::recurrent_dropout::{RecurrentDropout, recurrent_layer};
 use crate::base::error::{Error, Result};
@@ -7,7 +9,8 @@ use crate::network::{Network, StageKind};
 use crate::reference::random;
 
 /// What is dropped together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DropoutUnit {
     /// Each number of the output (`nn.Dropout`, Keras `Dropout`).
@@ -20,7 +23,7 @@ pub enum DropoutUnit {
 }
 
 /// Dropout of the output of a layer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dropout {
     /// The layer's name.
     pub layer: String,

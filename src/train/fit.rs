@@ -1,5 +1,6 @@
 //! Training over a data set, epoch by epoch.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::data::Dataset;
@@ -23,13 +24,18 @@ pub struct Fit {
     pub patience: Option<usize>,
     /// Whether the order of the sequences is drawn anew for each epoch.
     pub shuffle: bool,
+    /// A folder for `last.safetensors`, a checkpoint from which [`Trainer::resume`] goes on, and, with a validation set,
+    /// `best.safetensors`, the network of the best epoch as a model file. It is made if it is not there.
+    pub checkpoint: Option<PathBuf>,
+    /// Steps after which a checkpoint is written, beside those at the end of each epoch and where training is stopped.
+    pub checkpoint_steps: Option<u64>,
 }
 
 impl Fit {
     /// Batches of `batch_size` sequences, once over the set.
     #[must_use]
     pub fn new(batch_size: usize) -> Self {
-        Self { batch_size, epochs: 1, patience: None, shuffle: true }
+        Self { batch_size, epochs: 1, patience: None, shuffle: true, checkpoint: None, checkpoint_steps: None }
     }
 
     /// Most times that the whole set is read.
@@ -45,9 +51,40 @@ impl Fit {
         self.patience = Some(patience);
         self
     }
+
+    /// A folder for checkpoints.
+    #[must_use]
+    pub fn checkpoint(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(folder.into());
+        self
+    }
+
+    /// Steps after which a checkpoint is written.
+    #[must_use]
+    pub fn checkpoint_steps(mut self, steps: u64) -> Self {
+        self.checkpoint_steps = Some(steps);
+        self
+    }
+
+    fn check(&self, valid: Option<&Dataset>) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::option("batch_size", "at least 1", &0));
+        }
+        if self.epochs == 0 {
+            return Err(Error::option("epochs", "at least 1", &0));
+        }
+        if let (Some(patience), None) = (self.patience, valid) {
+            return Err(Error::option("patience", "a validation set with it, or none", &patience));
+        }
+        match (self.checkpoint_steps, &self.checkpoint) {
+            (Some(0), _) => Err(Error::option("checkpoint_steps", "at least 1", &0)),
+            (Some(steps), None) => Err(Error::option("checkpoint_steps", "a checkpoint folder with it", &steps)),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Where a run of [`Trainer::fit`] is.
+/// Where a run of [`Trainer::fit`] is. On a GPU the steps come some at a time, since none is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -98,6 +135,17 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Every bit of it, for a file.
+    pub(super) fn to_bits(self) -> [u64; 5] {
+        let Self { loss, accuracy, sequences, correct, counted } = self;
+        [loss.to_bits(), accuracy.to_bits(), sequences.to_bits(), correct, counted]
+    }
+
+    pub(super) fn from_bits([loss, accuracy, sequences, correct, counted]: [u64; 5]) -> Self {
+        let [loss, accuracy, sequences] = [loss, accuracy, sequences].map(f64::from_bits);
+        Self { loss, accuracy, sequences, correct, counted }
+    }
+
     fn add(&mut self, measured: &Measured, sequences: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
         let more = sequences as f64;
@@ -125,14 +173,105 @@ pub struct Fitted {
     pub skipped: u64,
 }
 
+/// Where a fit is between two steps: with the trainer's own state, all that it needs to go on.
+#[derive(Clone, Debug)]
+pub(super) struct FitProgress {
+    /// What its order depends on.
+    pub run: FitRun,
+    /// Batches that are done of the epoch behind `fitted.epochs`.
+    pub batches: usize,
+    /// Means of these batches.
+    pub totals: Totals,
+    /// What it came to so far.
+    pub fitted: Fitted,
+    /// The network of the best epoch, with a validation set.
+    pub best: Option<Arc<Network>>,
+    /// Steps in a row that were left out.
+    pub skipped_in_a_row: u32,
+}
+
+/// What the order of a fit's steps depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FitRun {
+    /// B
+    pub batch_size: usize,
+    /// Whether the order is drawn.
+    pub shuffle: bool,
+    /// [`Dataset::fingerprint`] of the sequences to train on; 0 where no checkpoint is written.
+    pub train: u64,
+    /// The same of the validation set.
+    pub valid: Option<u64>,
+}
+
+impl FitRun {
+    fn new(train: &Dataset, valid: Option<&Dataset>, fit: &Fit, fingerprints: bool) -> Self {
+        let of = |set: &Dataset| if fingerprints { set.fingerprint() } else { 0 };
+        Self { batch_size: fit.batch_size, shuffle: fit.shuffle, train: of(train), valid: valid.map(of) }
+    }
+
+    /// An error unless the fit that goes on is this one.
+    fn is_continued_by(&self, now: &Self) -> Result<()> {
+        let other = |option: &str, before: &dyn std::fmt::Display, now: &dyn std::fmt::Display| {
+            Err(Error::option(option, &format!("{before}, as in the checkpoint"), now))
+        };
+        if self.batch_size != now.batch_size {
+            return other("batch_size", &self.batch_size, &now.batch_size);
+        }
+        if self.shuffle != now.shuffle {
+            return other("shuffle", &self.shuffle, &now.shuffle);
+        }
+        let shown = |hash: Option<u64>| hash.map_or_else(|| "none".to_owned(), |hash| format!("data {hash:016x}"));
+        let pairs = [("training set", Some(self.train), Some(now.train)), ("validation set", self.valid, now.valid)];
+        match pairs.into_iter().find(|(_, before, now)| before != now) {
+            Some((what, before, now)) => {
+                Err(Error::shape(what, format!("{}, as in the checkpoint", shown(before)), shown(now)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl FitProgress {
+    fn new(run: FitRun) -> Self {
+        let fitted = Fitted { epochs: 0, best_epoch: 0, valid: None, skipped: 0 };
+        Self { run, batches: 0, totals: Totals::default(), fitted, best: None, skipped_in_a_row: 0 }
+    }
+
+    /// Whether no epoch follows.
+    fn is_over(&self, fit: &Fit) -> bool {
+        let Fitted { epochs, best_epoch, .. } = self.fitted;
+        let without_gain = epochs.saturating_sub(best_epoch);
+        epochs >= fit.epochs || (epochs > 0 && fit.patience.is_some_and(|patience| without_gain >= patience))
+    }
+
+    /// Counts a step of `sequences`.
+    fn add(&mut self, measured: &Measured, sequences: usize, step: u64) -> Result<()> {
+        self.batches += 1;
+        if !measured.skipped {
+            self.skipped_in_a_row = 0;
+            self.totals.add(measured, sequences);
+            return Ok(());
+        }
+        self.fitted.skipped += 1;
+        self.skipped_in_a_row += 1;
+        if self.skipped_in_a_row >= MOST_SKIPPED {
+            return Err(Error::Diverged { step, loss: measured.loss });
+        }
+        Ok(())
+    }
+}
+
 impl Trainer {
     /// Trains on `train`, and tells `on_event` after each step and epoch. With a validation set the weights of the epoch
-    /// with its smallest loss are kept.
+    /// with its smallest loss are kept. The first fit of a trainer that [`Trainer::resume`] read goes on where the fit of
+    /// the checkpoint was, also in the middle of an epoch, and comes to the same bits; `epochs` and `patience` may be
+    /// others.
     ///
     /// # Errors
-    /// As [`Trainer::step`]; [`Error::Option`] for a batch size or a number of epochs of 0, and for patience without a validation
-    /// set; [`Error::Diverged`] after several steps in a row
-    /// without finite gradients.
+    /// As [`Trainer::step`]; [`Error::Option`] for a batch size or a number of epochs of 0, for patience without a
+    /// validation set, and for another batch size or order than a checkpoint's; [`Error::Shape`] for other data than a
+    /// checkpoint's; [`Error::Diverged`] after several steps in a row without finite gradients; [`Error::Io`] if a
+    /// checkpoint cannot be written, where the one before stays.
     pub fn fit(
         &mut self,
         train: &Dataset,
@@ -140,57 +279,69 @@ impl Trainer {
         fit: &Fit,
         mut on_event: impl FnMut(Event) -> Next,
     ) -> Result<Fitted> {
-        if fit.batch_size == 0 {
-            return Err(Error::option("batch_size", "at least 1", &0));
+        fit.check(valid)?;
+        let run = FitRun::new(train, valid, fit, fit.checkpoint.is_some() || self.resumed.is_some());
+        if let Some(resumed) = &self.resumed {
+            resumed.run.is_continued_by(&run)?;
         }
-        if fit.epochs == 0 {
-            return Err(Error::option("epochs", "at least 1", &0));
-        }
-        if let (Some(patience), None) = (fit.patience, valid) {
-            return Err(Error::option("patience", "a validation set with it, or none", &patience));
+        let mut at = self.resumed.take().map_or_else(|| FitProgress::new(run), |resumed| *resumed);
+        if let Some(folder) = &fit.checkpoint {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
         }
         let batches = train.len().div_ceil(fit.batch_size);
-        let mut fitted = Fitted { epochs: 0, best_epoch: 0, valid: None, skipped: 0 };
-        let (mut best, mut in_a_row): (Option<Arc<Network>>, u32) = (None, 0);
-        'epochs: for epoch in 1..=fit.epochs {
+        'epochs: while !at.is_over(fit) {
+            let epoch = at.fitted.epochs + 1;
             let rows = order(train.len(), fit.shuffle.then_some(self.options().seed), epoch);
-            let mut totals = Totals::default();
-            for (batch, rows) in rows.chunks(fit.batch_size).enumerate() {
+            let mut left = batches - at.batches;
+            for rows in rows.chunks(fit.batch_size).skip(at.batches) {
                 let padded = train.batch(self.structure(), rows);
-                let measured = self.step(&padded.batch())?;
-                if measured.skipped {
-                    fitted.skipped += 1;
-                    in_a_row += 1;
-                    if in_a_row == MOST_SKIPPED {
-                        return Err(Error::Diverged { step: self.steps(), loss: measured.loss });
-                    }
-                } else {
-                    in_a_row = 0;
-                    totals.add(&measured, rows.len());
+                self.enqueue(&padded.batch(), rows.len())?;
+                left -= 1;
+                let due = fit.checkpoint_steps.is_some_and(|steps| self.steps().is_multiple_of(steps));
+                if !due && left > 0 && !self.is_full() {
+                    continue;
                 }
-                if on_event(Event::Step { epoch, batch: batch + 1, batches, train: totals }) == Next::Stop {
+                let mut next = Next::Continue;
+                for (measured, sequences) in self.drain()? {
+                    at.add(&measured, sequences, self.steps())?;
+                    // Steps that are done stay done, so that a stop comes behind them.
+                    if on_event(Event::Step { epoch, batch: at.batches, batches, train: at.totals }) == Next::Stop {
+                        next = Next::Stop;
+                    }
+                }
+                if due || next == Next::Stop {
+                    self.keep_checkpoint(fit, &at)?;
+                }
+                if next == Next::Stop {
                     break 'epochs;
                 }
             }
-            fitted.epochs = epoch;
             let now = valid.map(|valid| self.evaluate_all(valid, fit.batch_size)).transpose()?;
-            let smaller = match (now, fitted.valid) {
+            let smaller = match (now, at.fitted.valid) {
                 (Some(now), Some(before)) => now.loss < before.loss,
                 _ => true,
             };
+            at.fitted.epochs = epoch;
             if smaller {
-                (fitted.best_epoch, fitted.valid) = (epoch, now);
-                best = valid.map(|_| self.network()).transpose()?;
+                (at.fitted.best_epoch, at.fitted.valid) = (epoch, now);
+                at.best = valid.map(|_| self.network()).transpose()?;
             }
-            let next = on_event(Event::Epoch { epoch, train: totals, valid: now, best: smaller });
-            if next == Next::Stop || fit.patience.is_some_and(|patience| epoch - fitted.best_epoch >= patience) {
+            let train = std::mem::take(&mut at.totals);
+            at.batches = 0;
+            let next = on_event(Event::Epoch { epoch, train, valid: now, best: smaller });
+            // Before the checkpoint: a run that ends between the two does the epoch again.
+            if smaller {
+                at.keep_best(fit)?;
+            }
+            self.keep_checkpoint(fit, &at)?;
+            if next == Next::Stop {
                 break;
             }
         }
-        if let Some(best) = best {
+        if let Some(best) = at.best {
             self.take_weights(&best)?;
         }
-        Ok(fitted)
+        Ok(at.fitted)
     }
 
     /// Loss and right answers of all of `set`, `batch_size` sequences at a time.
@@ -198,13 +349,9 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn evaluate_all(&self, set: &Dataset, batch_size: usize) -> Result<Totals> {
-        // Sequences of like length together, which changes nothing but the time.
-        let mut rows: Vec<usize> = (0..set.len()).collect();
-        rows.sort_by_key(|&row| set.steps(row));
         let mut totals = Totals::default();
-        for rows in rows.chunks(batch_size.max(1)) {
-            let padded = set.batch(self.structure(), rows);
-            totals.add(&self.evaluate(&padded.batch())?, rows.len());
+        for padded in set.batches(self.structure(), batch_size) {
+            totals.add(&self.evaluate(&padded.batch())?, padded.sequences());
         }
         Ok(totals)
     }

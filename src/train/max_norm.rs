@@ -1,5 +1,7 @@
 //! Max-norm: a bound of the norm of the weights of each unit.
 
+use serde::{Deserialize, Serialize};
+
 use std::ops::Range;
 
 use super::options::TrainOptions;
@@ -8,7 +10,7 @@ use crate::network::{LayerSpec, Network, Param, Role};
 
 /// After each step every row of the layer's matrices that is longer than `max` is made so long: the weights of one output
 /// unit, of one gate of a unit, the vector of a token, one filter (Keras' `max_norm`, PyTorch's `renorm`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MaxNorm {
     /// The layer's name.
     pub layer: String,

@@ -3,7 +3,7 @@
 //! ```
 //! use gatefold::network::{Init, LayerSpec, RecurrentSpec, RecurrentOutput};
 //! use gatefold::train::{Answers, Dataset, Fit, Loss, Next, TrainOptions, Trainer};
-//! use gatefold::{Network, NetworkSpec};
+//! use gatefold::{Device, Network, NetworkSpec};
 //!
 //! // Does a sequence of numbers sum up to more than 0?
 //! let lstm = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("lstm", 1, 8) };
@@ -13,7 +13,7 @@
 //! let network = Network::initialized(spec, Init::PyTorch, 1)?;
 //! let sequences: Vec<Vec<f32>> = vec![vec![0.5, 0.2, -0.1], vec![-0.4, 0.1], vec![0.3], vec![-0.2, -0.1, 0.1]];
 //! let set = Dataset::features(sequences, 1, Answers::Classes(vec![1, 0, 1, 0]))?;
-//! let mut trainer = Trainer::new(&network, TrainOptions::new(Loss::CrossEntropy))?;
+//! let mut trainer = Trainer::new(&Device::cpu(), &network, TrainOptions::new(Loss::CrossEntropy))?;
 //! trainer.fit(&set, None, &Fit::new(2).epochs(3), |_| Next::Continue)?;
 //! println!("{:?}", trainer.evaluate_all(&set, 4)?);
 //! let trained = trainer.network()?; // as any other
@@ -23,6 +23,7 @@
 
 mod average;
 mod batch_norm;
+mod checkpoint;
 mod data;
 mod dropout;
 mod fit;
@@ -39,7 +40,7 @@ pub use crate::reference::{
 };
 pub use average::Average;
 pub use batch_norm::RunningStatistics;
-pub use data::{Answers, Batch, Dataset};
+pub use data::{Answers, Batch, Dataset, Padded};
 pub use dropout::{Dropout, DropoutUnit};
 pub use fit::{Event, Fit, Fitted, Next, Totals};
 pub use max_norm::MaxNorm;

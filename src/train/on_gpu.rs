@@ -11,7 +11,7 @@ use crate::data::input::Checked;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
 use crate::plan::train::{DropoutSite, TrainGoal, TrainTask};
-use crate::reference::{Counts, Targets, row_factors};
+use crate::reference::{Counts, OptimizerState, Targets, row_factors};
 
 /// What the device is asked to do for `options`.
 pub(super) fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
@@ -37,7 +37,8 @@ pub(super) fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -
 }
 
 impl StepResult {
-    fn measured(self, counted: u64) -> Measured {
+    /// The same, of a step with so many answers that count.
+    pub(super) fn measured(self, counted: u64) -> Measured {
         Measured {
             loss: self.loss.into(),
             counts: Counts { correct: self.correct.into(), counted },
@@ -108,5 +109,36 @@ impl Trainer {
             network.set_weight(name, &parameters[range.clone()]);
         }
         Ok(network)
+    }
+
+    /// What the device's optimizer keeps, at the places of the CPU's.
+    pub(super) fn optimizer_state_of(&self, gpu: &GpuTrainer) -> Result<OptimizerState<f32>> {
+        let (numbers, steps) = gpu.optimizer_state()?;
+        let mut state = self.fresh_optimizer_state();
+        state.steps = steps.into();
+        (state.skipped, state.skipped_in_a_row) = self.skipped();
+        let flat = &gpu.layout().flat;
+        let kept = state.moments.iter_mut().filter(|moments| !moments.is_empty());
+        for (moments, numbers) in kept.zip(numbers.chunks_exact(flat.len.max(1))) {
+            for (name, range) in self.places() {
+                moments[range.clone()].copy_from_slice(&numbers[flat.get(name).unwrap_or_default()]);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Replaces what the device's optimizer keeps.
+    pub(super) fn set_optimizer_state_of(&self, gpu: &GpuTrainer, state: &OptimizerState<f32>) -> Result<()> {
+        let flat = &gpu.layout().flat;
+        let mut numbers = Vec::new();
+        for moments in state.moments.iter().filter(|moments| !moments.is_empty()) {
+            let first = numbers.len();
+            numbers.resize(first + flat.len, 0.0);
+            for (name, range) in self.places() {
+                let place = flat.get(name).unwrap_or_default();
+                numbers[first..][place].copy_from_slice(&moments[range.clone()]);
+            }
+        }
+        gpu.set_optimizer_state(&numbers, u32::try_from(state.steps).unwrap_or(u32::MAX))
     }
 }

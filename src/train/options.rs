@@ -1,5 +1,7 @@
 //! How a network is trained.
 
+use serde::{Deserialize, Serialize};
+
 use super::average::Average;
 use super::batch_norm::RunningStatistics;
 use super::dropout::Dropout;
@@ -10,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
 
 /// How a network is trained.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainOptions {
     /// What is made small.

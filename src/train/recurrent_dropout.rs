@@ -4,6 +4,8 @@
 //! A mask that stays multiplies the columns of W or U just as well, so each row is run by the reference with weights of its
 //! own. That is slower than the passes of the CPU device.
 
+use serde::{Deserialize, Serialize};
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -18,7 +20,7 @@ use crate::reference::{DirectionWeights, LevelGradients, LevelShape, StageInput,
 /// Dropout inside a recurrent layer, with one mask for all steps of a row (Gal & Ghahramani 2016). With a rate of the state
 /// every gate has masks of its own, for h and for the input; without it all gates share that of the input (Keras' `dropout`
 /// and `recurrent_dropout`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecurrentDropout {
     /// The layer's name.
     pub layer: String,

@@ -1,5 +1,6 @@
 //! A network that is trained: one step on a batch, the loss of a batch, the gradients of one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use super::batch_norm::trained_norms;
 use super::data::Batch;
 use super::dropout::{DropoutMasks, Drops};
+use super::fit::FitProgress;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
 use super::on_gpu;
 use super::options::TrainOptions;
@@ -20,7 +22,7 @@ use crate::gpu::GpuTrainer;
 use crate::host::{BatchNorms, Forward, Hooks, Reference};
 use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
 use crate::plan::PlanOptions;
-use crate::plan::train::TrainGoal;
+use crate::plan::train::{STEPS_AHEAD, TrainGoal};
 use crate::reference::{BatchMoments, Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
 
 /// What one step or one evaluation found.
@@ -45,6 +47,19 @@ struct BatchGradients {
     moments: BTreeMap<usize, BatchMoments<f32>>,
 }
 
+/// Steps of a GPU whose results are read together; at most as many as the device keeps.
+const STEPS_AT_ONCE: usize = if STEPS_AHEAD < 16 { STEPS_AHEAD } else { 16 };
+
+/// What an enqueued step found.
+#[derive(Debug)]
+enum Found {
+    Now(Measured),
+    /// It lies on the device; so many answers count.
+    Later {
+        counted: u64,
+    },
+}
+
 /// Trains a network.
 #[derive(Debug)]
 pub struct Trainer {
@@ -66,17 +81,22 @@ pub struct Trainer {
     /// Where the device is a GPU, everything that changes lies there.
     gpu: Option<GpuTrainer>,
     memory: TrainMemory,
+    /// Steps whose results were not asked for, each with its number of sequences.
+    enqueued: Vec<(Found, usize)>,
     /// Steps so far.
     step: u64,
+    /// Where the fit of a checkpoint goes on.
+    pub(super) resumed: Option<Box<FitProgress>>,
 }
 
 impl Trainer {
     /// Trains a copy of `network` on `device`.
     ///
     /// # Errors
-    /// As [`Trainer::new`]; [`Error::Unsupported`] for layers and losses that are not trained on a GPU; the driver's own.
-    pub fn on(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
-        let mut trainer = Self::new(network, options)?;
+    /// [`Error::Unsupported`] for weights that are not f32, options that do not fit the network, and layers and losses that are
+    /// not trained on a GPU; the driver's own.
+    pub fn new(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
+        let mut trainer = Self::on_cpu(network, options)?;
         match device.kind() {
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
@@ -90,11 +110,8 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Trains a copy of `network` on this CPU.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for weights that are not f32 and options that do not fit the network.
-    pub fn new(network: &Network, options: TrainOptions) -> Result<Self> {
+    /// A trainer without a GPU.
+    fn on_cpu(network: &Network, options: TrainOptions) -> Result<Self> {
         options.check()?;
         let unsupported = |place: String, what: String| Err(Error::Unsupported { place, what });
         if let Some((name, tensor)) = network.tensors().iter().find(|(_, t)| t.format() != WeightFormat::F32) {
@@ -146,8 +163,51 @@ impl Trainer {
             cpu: Cpu::best(),
             gpu: None,
             memory: TrainMemory::default(),
+            enqueued: Vec::new(),
             step: 0,
+            resumed: None,
         })
+    }
+
+    /// Where each tensor lies among the parameters, and so in what the optimizer keeps.
+    pub(super) fn places(&self) -> &[(String, Range<usize>)] {
+        &self.places
+    }
+
+    /// Numbers of all parameters.
+    pub(super) fn parameter_count(&self) -> usize {
+        self.parameters.len()
+    }
+
+    /// What the optimizer keeps before the first step.
+    pub(super) fn fresh_optimizer_state(&self) -> OptimizerState<f32> {
+        self.options.optimizer.state(self.parameters.len())
+    }
+
+    /// What the optimizer keeps; from a GPU it is read.
+    pub(super) fn optimizer_state(&self) -> Result<Cow<'_, OptimizerState<f32>>> {
+        match &self.gpu {
+            Some(gpu) => self.optimizer_state_of(gpu).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(&self.state)),
+        }
+    }
+
+    /// Goes on behind `step` steps with a state of the same places.
+    pub(super) fn set_optimizer_state(&mut self, step: u64, state: OptimizerState<f32>) -> Result<()> {
+        if let Some(gpu) = &self.gpu {
+            self.set_optimizer_state_of(gpu, &state)?;
+        }
+        (self.step, self.state) = (step, state);
+        Ok(())
+    }
+
+    /// The average of the parameters, empty where there is none.
+    pub(super) fn average(&self) -> &[f32] {
+        &self.average
+    }
+
+    pub(super) fn set_average(&mut self, average: Vec<f32>) {
+        self.average = average;
     }
 
     /// The network as it is now; from a GPU its weights are read.
@@ -213,6 +273,7 @@ impl Trainer {
         if let Some(gpu) = &self.gpu {
             let measured = self.run_on(gpu, batch, TrainGoal::Step)?;
             self.step += 1;
+            self.count_skipped(&measured);
             return Ok(measured);
         }
         let masks = DropoutMasks::new(&self.drops, self.options.seed, self.step);
@@ -242,6 +303,55 @@ impl Trainer {
             self.options.statistics.update(network, &moments);
         }
         Ok(Measured { gradient_norm: report.norm.into(), skipped: report.skipped, ..measured })
+    }
+
+    /// Makes a step of `sequences` sequences, on a GPU without waiting for it; [`Trainer::drain`] gives what it found.
+    pub(super) fn enqueue(&mut self, batch: &Batch<'_>, sequences: usize) -> Result<()> {
+        let found = match &self.gpu {
+            Some(gpu) => {
+                let counted = self.submit(gpu, batch, TrainGoal::Step, self.enqueued.len())?;
+                self.step += 1;
+                Found::Later { counted }
+            }
+            None => Found::Now(self.step(batch)?),
+        };
+        self.enqueued.push((found, sequences));
+        Ok(())
+    }
+
+    /// Whether what the enqueued steps found should be read before the next.
+    pub(super) fn is_full(&self) -> bool {
+        self.gpu.is_none() || self.enqueued.len() >= STEPS_AT_ONCE
+    }
+
+    /// What the enqueued steps found, and of how many sequences each was.
+    pub(super) fn drain(&mut self) -> Result<Vec<(Measured, usize)>> {
+        let enqueued = std::mem::take(&mut self.enqueued);
+        let results = match &self.gpu {
+            Some(gpu) => gpu.results(enqueued.len())?,
+            None => Vec::new(),
+        };
+        let measured = |(at, (found, sequences)): (usize, (Found, usize))| match found {
+            Found::Now(measured) => (measured, sequences),
+            Found::Later { counted } => (results[at].measured(counted), sequences),
+        };
+        let found: Vec<(Measured, usize)> = enqueued.into_iter().enumerate().map(measured).collect();
+        if self.gpu.is_some() {
+            found.iter().for_each(|(measured, _)| self.count_skipped(measured));
+        }
+        Ok(found)
+    }
+
+    /// Steps that were skipped, and those since the last that was not.
+    pub(super) fn skipped(&self) -> (u64, u64) {
+        (self.state.skipped, self.state.skipped_in_a_row)
+    }
+
+    /// Counts a step of a GPU among those skipped, if it was.
+    fn count_skipped(&mut self, measured: &Measured) {
+        let state = &mut self.state;
+        state.skipped += u64::from(measured.skipped);
+        state.skipped_in_a_row = if measured.skipped { state.skipped_in_a_row + 1 } else { 0 };
     }
 
     /// The loss of `batch` and its right answers, without dropout; nothing is changed.

@@ -1,5 +1,7 @@
 //! Weight drop: numbers of U are set to 0 at random, once for each batch.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use crate::network::{Network, Role};
 
 /// DropConnect on U of a recurrent layer, in all levels and directions (Merity et al. 2018, AWD-LSTM): one mask for all rows
 /// and steps of a batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightDrop {
     /// The layer's name.
     pub layer: String,
@@ -91,12 +93,14 @@ mod tests {
             ["layer.weight_hh_l0", "layer.weight_hh_l1"]
         );
         let options = || TrainOptions::new(Loss::Mse).optimizer(Sgd { learning_rate: 1.0, ..Sgd::default() }).seed(3);
-        let mut trainer = Trainer::new(&network, options().weight_drop(drop)).expect("a trainer");
+        let mut trainer =
+            Trainer::new(&crate::Device::cpu(), &network, options().weight_drop(drop)).expect("a trainer");
         trainer.step(&batch).expect("a step");
 
         let drops = crate::train::dropout::Drops::default();
         let seed = crate::train::dropout::DropoutMasks::new(&drops, 3, 0).seed;
-        let gradients = Trainer::new(&dropped(&network, &tensors, seed), options()).expect("a trainer");
+        let gradients =
+            Trainer::new(&crate::Device::cpu(), &dropped(&network, &tensors, seed), options()).expect("a trainer");
         let gradients = gradients.gradients(&batch).expect("gradients");
         let mut kept = 0;
         for (name, before) in network.tensors() {

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use gatefold::printable;
-
 use super::Results;
 use super::figures::Figures;
+use crate::svg::{COLOURS, escaped, head};
 use crate::units::shortened;
 
 const WIDTH: f64 = 960.0;
@@ -16,8 +15,6 @@ const HEIGHT: f64 = 400.0;
 /// Between the plot and its legend.
 const FOOT: f64 = 64.0;
 const LINE: f64 = 22.0;
-/// Colours that are distinguishable with colour vision deficiency (Okabe and Ito).
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
 const DASHES: [&str; 3] = ["", "7 4", "2 3"];
 
 struct Point {
@@ -73,15 +70,8 @@ pub fn svg(results: &Results) -> String {
     let row = |index: usize| TOP + HEIGHT + FOOT + LINE * (index as f64 + 0.5);
     let total = row(series.len()) + 14.0;
     let bottom = TOP + HEIGHT;
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{total}\" viewBox=\"0 0 {WIDTH} {total}\" \
-         font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"14\" fill=\"#222\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"30\" font-size=\"19\" font-weight=\"bold\">Time per timestep</text>\n\
-         <text x=\"{LEFT}\" y=\"52\" fill=\"#666\">wall clock, median of {} runs; bars: quartiles; gatefold {}</text>\n",
-        results.counts.runs,
-        env!("CARGO_PKG_VERSION"),
-    );
+    let what = format!("wall clock, median of {} runs; bars: quartiles", results.counts.runs);
+    let mut text = head([WIDTH, total], LEFT, "Time per timestep", &what);
     let mut add = |line: String| {
         let _ = writeln!(text, "{line}"); // Writing to a string cannot fail.
     };
@@ -166,8 +156,4 @@ fn series(results: &Results) -> Vec<Series> {
         series.points.sort_by(|a, b| a.hidden.total_cmp(&b.hidden));
     }
     all
-}
-
-fn escaped(text: &str) -> String {
-    printable(text, 200).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::support::{Folder, answer, refusal};
 
 /// Texts whose label one of their words says.
-fn rows() -> Vec<(String, &'static str)> {
+pub fn rows() -> Vec<(String, &'static str)> {
     let words = [("warm", "good"), ("funny", "good"), ("dull", "bad"), ("long", "bad")];
     (0..80)
         .map(|row| words[row % 4])
@@ -21,7 +21,8 @@ fn csv(folder: &Folder, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn table() -> String {
+/// [`rows`] as CSV.
+pub fn table() -> String {
     let lines = rows().into_iter().map(|(text, label)| format!("\"{text}\",{label}\n"));
     "text,label\n".to_owned() + &lines.collect::<String>()
 }
@@ -119,7 +120,6 @@ fn mistakes_are_named() {
         (&["--data", good, "--dropout", "lstm"], &["--dropout", "LAYER=RATE"]),
         (&["--data", good, "--dropout", "gru=0.5"], &["gru", "embedding, lstm, dense"]),
         (&["--data", good, "--lr", "-1"], &["learning_rate"]),
-        (&["--device", "vulkan", "--data", good], &["--device", "cpu or auto"]),
         (&["embedding:4,lstm", "--data", good], &["layers", "\"lstm\""]),
     ];
     for (args, words) in cases {

@@ -81,3 +81,20 @@ fn all_checks_the_cpu_and_every_adapter() {
     }
     assert_eq!(run(["verify", &model, "--all", "--plant-fault"]).code, 1);
 }
+
+/// Gradients of the shipped model, of a network with an order of its own and of numbers; and the negative control.
+#[test]
+fn gradients_are_checked() {
+    let golden = repository("tests/goldens/lstm_batch_first_two_layers_bidirectional.safetensors");
+    for model in [vec![], vec![golden.as_str()]] {
+        let args = ["verify", "--gradients", "--device", "cpu", "--steps", "6"];
+        let args: Vec<&str> = args.into_iter().chain(model).collect();
+        let table = answer(&args);
+        assert!(
+            table.contains("by differences") && table.contains("weight_hh_l0") && !table.contains("FAIL"),
+            "{table}"
+        );
+        let wrong = run(args.iter().chain(&["--plant-fault"]));
+        assert!(wrong.code == 1 && wrong.stdout.contains("FAIL"), "{wrong:?}");
+    }
+}

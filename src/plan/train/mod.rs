@@ -9,7 +9,7 @@ pub use lookup::lookup;
 pub use parameters::FlatParameters;
 pub(crate) use persistent::is_keras;
 pub(crate) use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};
-pub use persistent::{TrainBuffers, TrainContents, TrainLayout};
+pub use persistent::{TrainContents, TrainLayout};
 
 use super::{BufferId, Slice};
 use crate::reference::{Loss, Optimizer};

@@ -141,7 +141,7 @@ impl Example {
     }
 
     fn trainer(&self) -> Trainer {
-        Trainer::on(device(), &self.network, TrainOptions::new(self.loss)).unwrap()
+        Trainer::new(device(), &self.network, TrainOptions::new(self.loss)).unwrap()
     }
 
     /// The largest error of the device's gradients as a multiple of the tolerance, and the tensor that has it. Where sums
@@ -307,7 +307,7 @@ fn optimizers_take_the_steps_of_the_cpu() {
             .dropout(Dropout::elements("first", 0.3))
             .dropout(Dropout::channels(dropped, 0.5))
             .seed(seed);
-        let on = |device| run(Trainer::on(device, &example.network, options.clone()).unwrap(), &example, 6);
+        let on = |device| run(Trainer::new(device, &example.network, options.clone()).unwrap(), &example, 6);
         let (cpu, gpu) = (on(&Device::cpu()), on(device()));
         for (expected, got) in cpu.0.iter().zip(&gpu.0) {
             assert!((expected - got).abs() <= 2e-5 * expected.abs().max(1.0), "{optimizer:?}: {:?} {:?}", cpu.0, gpu.0);
@@ -323,7 +323,7 @@ fn optimizers_take_the_steps_of_the_cpu() {
         // A control: without its dropout it goes another way.
         let mut plain = options.clone();
         plain.dropout.clear();
-        let other = run(Trainer::on(device(), &example.network, plain).unwrap(), &example, 6);
+        let other = run(Trainer::new(device(), &example.network, plain).unwrap(), &example, 6);
         assert!(other.0.iter().zip(&cpu.0).any(|(a, b)| (a - b).abs() > 1e-4), "{optimizer:?}");
     }
 }
@@ -333,7 +333,7 @@ fn the_same_seed_gives_the_same_bits() {
     let example = example(Cell::Gru, 5);
     let options = TrainOptions::new(example.loss).dropout(Dropout::elements("first", 0.3)).seed(3);
     let bits = || {
-        let (losses, weights) = run(Trainer::on(device(), &example.network, options.clone()).unwrap(), &example, 5);
+        let (losses, weights) = run(Trainer::new(device(), &example.network, options.clone()).unwrap(), &example, 5);
         let weights = weights.into_iter().flat_map(|(_, numbers)| numbers).map(f32::to_bits).collect::<Vec<_>>();
         (losses.into_iter().map(f64::to_bits).collect::<Vec<_>>(), weights)
     };
@@ -353,7 +353,7 @@ fn every_cell_learns_a_batch() {
         let input = Input::features(&features, [6, 8, 3]);
         let batch = Batch { input, targets: Targets::Classes(&classes), weights: None };
         let options = TrainOptions::new(Loss::CrossEntropy).optimizer(Adam { learning_rate: 0.02, ..Adam::default() });
-        let mut trainer = Trainer::on(device(), &network, options).unwrap();
+        let mut trainer = Trainer::new(device(), &network, options).unwrap();
         let measured = (0..200).map(|_| trainer.step(&batch).unwrap()).last().unwrap();
         assert!(measured.loss < 2e-3, "{cell:?}: {measured:?}");
         assert_eq!((measured.counts.correct, measured.counts.counted), (8, 8));
@@ -367,7 +367,7 @@ fn a_step_without_finite_gradients_is_left_out() {
     example.weights = Some(weights);
     let mut options = TrainOptions::new(example.loss);
     options.reduction = Reduction::Count;
-    let mut trainer = Trainer::on(device(), &example.network, options).unwrap();
+    let mut trainer = Trainer::new(device(), &example.network, options).unwrap();
     let measured = trainer.step(&example.batch()).unwrap();
     assert!(measured.skipped, "{measured:?}");
     assert_eq!(*trainer.network().unwrap(), example.network);
@@ -380,7 +380,7 @@ fn a_step_without_finite_gradients_is_left_out() {
 fn what_is_not_trained_on_a_gpu_is_named() {
     let refused = |layers: Vec<LayerSpec>, loss| {
         let network = Network::initialized(spec(layers), Init::PyTorch, 1).unwrap();
-        Trainer::on(device(), &network, TrainOptions::new(loss)).unwrap_err().to_string()
+        Trainer::new(device(), &network, TrainOptions::new(loss)).unwrap_err().to_string()
     };
     let normalized = LayerSpec::of_cell(Cell::LayerNormLstm, RecurrentSpec::new("cell", 3, 4));
     let error = refused(vec![normalized], Loss::Mse);

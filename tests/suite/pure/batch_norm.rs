@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gatefold::network::{LayerSpec, RecurrentSpec, expected_tensors};
 use gatefold::train::{Batch, Loss, RunningStatistics, Sgd, Targets, TrainOptions, Trainer};
-use gatefold::{Input, Network, Tensor};
+use gatefold::{Device, Input, Network, Tensor};
 
 use crate::common::spec;
 use crate::exact::{ExactGolden, error};
@@ -84,7 +84,7 @@ impl Path {
 
     /// Trains and gives the tensors that leave the path of the framework.
     fn faults(&self, options: TrainOptions) -> Vec<String> {
-        let mut trainer = Trainer::new(&self.network, options).unwrap();
+        let mut trainer = Trainer::new(&Device::cpu(), &self.network, options).unwrap();
         assert_eq!(self.path.len(), RUNS);
         let mut faults = Vec::new();
         for (step, golden) in self.path.iter().enumerate() {
@@ -121,13 +121,13 @@ fn training_follows_pytorch_and_keras() {
 #[test]
 fn a_frozen_layer_stays() {
     let path = Path::new("pytorch", 1e-5);
-    let mut trainer = Trainer::new(&path.network, options().freeze("norm")).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &path.network, options().freeze("norm")).unwrap();
     let measured = path.batch(0, |batch| (trainer.evaluate(batch).unwrap(), trainer.step(batch).unwrap()));
     assert_eq!(measured.0.loss.to_bits(), measured.1.loss.to_bits(), "by the stored statistics in both");
     for (name, tensor) in path.network.tensors() {
         assert_eq!(trainer.network().unwrap().tensors()[name] == *tensor, name.starts_with("norm."), "{name}");
     }
-    let mut trainer = Trainer::new(&path.network, options()).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &path.network, options()).unwrap();
     let (evaluated, stepped) = path.batch(0, |batch| (trainer.evaluate(batch).unwrap(), trainer.step(batch).unwrap()));
     assert!((evaluated.loss - stepped.loss).abs() > 1e-3, "{evaluated:?} {stepped:?}");
 }
@@ -136,7 +136,7 @@ fn a_frozen_layer_stays() {
 #[test]
 fn few_rows_are_no_fault() {
     let path = Path::new("pytorch", 1e-5);
-    let mut trainer = Trainer::new(&path.network, options()).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &path.network, options()).unwrap();
     for lengths in [[1], [0]] {
         let weights = [f32::from(u8::try_from(lengths[0]).unwrap())];
         let input = Input::features(&path.input[..INPUTS], [1, 1, INPUTS]).with_lengths(&lengths);
@@ -152,6 +152,6 @@ fn few_rows_are_no_fault() {
 fn a_share_that_is_none_is_refused() {
     let path = Path::new("pytorch", 1e-5);
     let statistics = RunningStatistics { momentum: 1.5, unbiased: true };
-    let error = Trainer::new(&path.network, options().statistics(statistics)).unwrap_err().to_string();
+    let error = Trainer::new(&Device::cpu(), &path.network, options().statistics(statistics)).unwrap_err().to_string();
     assert!(error.contains("a number from 0 to 1, got 1.5"), "{error}");
 }

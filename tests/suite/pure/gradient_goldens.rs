@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gatefold::network::{LayerSpec, expected_tensors};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, Gradients, LossOptions, Real, Reference};
-use gatefold::{Input, Network, State, Tensor};
+use gatefold::{Device, Input, Network, State, Tensor};
 use serde::Deserialize;
 
 use crate::common::spec;
@@ -151,7 +151,7 @@ impl GradientCase {
         };
         let weights = Some(&self.counts[..]).filter(|weights| !weights.is_empty());
         let batch = Batch { input: self.input(), targets, weights };
-        let gradients = Trainer::new(&self.network, options).unwrap().gradients(&batch).unwrap();
+        let gradients = Trainer::new(&Device::cpu(), &self.network, options).unwrap().gradients(&batch).unwrap();
         let wide = |tensor: &Tensor| tensor.data().iter().copied().map(f64::from).collect();
         gradients.iter().map(|(name, tensor)| (name.clone(), wide(tensor))).collect()
     }

@@ -6,7 +6,7 @@ use gatefold::train::{
     Adam, Answers, Batch, Clip, Convention, Dataset, Fit, Loss, Next, Optimizer, Targets, TrainOptions, Trainer,
 };
 use gatefold::unstable::reference::{Real, Reference};
-use gatefold::{Input, Network};
+use gatefold::{Device, Input, Network};
 
 use crate::common::spec;
 
@@ -42,7 +42,7 @@ fn every_cell_learns_one_batch_by_heart() {
         let layer = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 3, 24) };
         let network = initialized(vec![LayerSpec::of_cell(cell, layer), dense(24, 3), LayerSpec::Softmax]);
         let options = TrainOptions::new(Loss::CrossEntropy).optimizer(adam(0.02));
-        let mut trainer = Trainer::new(&network, options).unwrap();
+        let mut trainer = Trainer::new(&Device::cpu(), &network, options).unwrap();
         let before = trainer.evaluate_all(&set, 12).unwrap().loss;
         trainer.fit(&set, None, &Fit::new(12).epochs(200), |_| Next::Continue).unwrap();
         assert_eq!(trainer.steps(), 200);
@@ -71,7 +71,8 @@ fn adding(count: usize, seed: u64) -> Dataset {
 fn an_lstm_adds_over_fifty_steps() {
     let layer = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 2, 24) };
     let network = initialized(vec![LayerSpec::Lstm(layer), dense(24, 1)]);
-    let mut trainer = Trainer::new(&network, TrainOptions::new(Loss::Mse).optimizer(adam(0.01))).unwrap();
+    let mut trainer =
+        Trainer::new(&Device::cpu(), &network, TrainOptions::new(Loss::Mse).optimizer(adam(0.01))).unwrap();
     let (train, test) = (adding(2000, 1), adding(300, 2));
     let before = trainer.evaluate_all(&test, 100).unwrap().loss;
     trainer.fit(&train, None, &Fit::new(32).epochs(12), |_| Next::Continue).unwrap();
@@ -101,7 +102,8 @@ fn a_gru_copies_what_it_read() {
         dense(32, 5),
         LayerSpec::Softmax,
     ]);
-    let mut trainer = Trainer::new(&network, TrainOptions::new(Loss::CrossEntropy).optimizer(adam(0.01))).unwrap();
+    let mut trainer =
+        Trainer::new(&Device::cpu(), &network, TrainOptions::new(Loss::CrossEntropy).optimizer(adam(0.01))).unwrap();
     trainer.fit(&copying(1000, 1), None, &Fit::new(32).epochs(20), |_| Next::Continue).unwrap();
     let after = trainer.evaluate_all(&copying(200, 2), 100).unwrap();
     // Without memory 7 of 10 steps are right, and a quarter of the rest.
@@ -158,7 +160,7 @@ fn tagger(cell: Cell) -> Network {
 fn a_rows_gradient_is_the_same_in_any_company() {
     let rows = Rows::new(&[7, 3, 1, 5], 7, 8);
     for cell in Cell::ALL {
-        let trainer = Trainer::new(&tagger(cell), TrainOptions::new(Loss::CrossEntropy)).unwrap();
+        let trainer = Trainer::new(&Device::cpu(), &tagger(cell), TrainOptions::new(Loss::CrossEntropy)).unwrap();
         for row in 0..4 {
             let together = rows.batch(row, |batch| trainer.gradients(batch)).unwrap();
             let alone = rows.alone(row).batch(0, |batch| trainer.gradients(batch)).unwrap();

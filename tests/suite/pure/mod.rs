@@ -1,4 +1,5 @@
 mod batch_norm;
+mod checkpoints;
 mod cpu;
 mod decode;
 mod docs;

@@ -5,7 +5,7 @@ use gatefold::train::{
     Answers, Average, Convention, Dataset, Dropout, Fit, Loss, MaxNorm, Next, RecurrentDropout, Sgd, TrainOptions,
     Trainer, WeightDrop,
 };
-use gatefold::{Network, Tensor};
+use gatefold::{Device, Network, Tensor};
 
 use crate::common::spec;
 
@@ -45,7 +45,7 @@ fn trained(network: &Network, options: TrainOptions, mut behind_step: impl FnMut
     let sequences: Vec<Vec<f32>> =
         (0..12).map(|row| (0..3 * (row % 4 + 2)).map(|_| rng.f32() - 0.5).collect()).collect();
     let set = Dataset::features(sequences, 3, Answers::Classes((0..12).map(|row| row % 2).collect())).unwrap();
-    let mut trainer = Trainer::new(network, options).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), network, options).unwrap();
     for _ in 0..3 {
         trainer.fit(&set, None, &Fit::new(12), |_| Next::Continue).unwrap();
         behind_step(&trainer);
@@ -154,7 +154,7 @@ fn mistakes_are_named() {
         (&network, options().max_norm(MaxNorm::new("stack", 1.0)).freeze("stack"), "a layer that is not frozen"),
         (&network, options().average(Average::new(1.0)), "below 1, got 1"),
     ] {
-        let error = Trainer::new(network, options).unwrap_err().to_string();
+        let error = Trainer::new(&Device::cpu(), network, options).unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
     }
 }

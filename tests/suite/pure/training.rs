@@ -9,7 +9,7 @@ use gatefold::train::{
     TrainOptions, Trainer,
 };
 use gatefold::unstable::reference::{self, LossOptions, Reference};
-use gatefold::{Input, Network, WeightFormat};
+use gatefold::{Device, Input, Network, WeightFormat};
 
 use crate::common::{lstm, spec};
 
@@ -42,7 +42,8 @@ fn of_reference(network: &Network, batch: &Batch<'_>, classes: &[u32], width: us
 
 /// The largest error of a trainer's gradients as a multiple of the tolerance, and the tensor that has it.
 fn worst(network: &Network, batch: &Batch<'_>, classes: &[u32], width: usize) -> (f64, String) {
-    let got = Trainer::new(network, TrainOptions::new(Loss::CrossEntropy)).unwrap().gradients(batch).unwrap();
+    let got =
+        Trainer::new(&Device::cpu(), network, TrainOptions::new(Loss::CrossEntropy)).unwrap().gradients(batch).unwrap();
     let exact = of_reference(network, batch, classes, width);
     let errors = exact.iter().map(|(name, exact)| {
         let largest = exact.iter().fold(1e-30f64, |most, g| most.max(g.abs()));
@@ -99,7 +100,7 @@ fn another_batchs_gradients_are_seen() {
 }
 
 /// Sequences of one number per step whose class says whether they sum up to more than 0.
-fn sums(count: usize, seed: u64) -> Dataset {
+pub fn sums(count: usize, seed: u64) -> Dataset {
     let mut rng = Rng::with_seed(seed);
     let sequences: Vec<Vec<f32>> =
         (0..count).map(|_| (0..rng.usize(1..=12)).map(|_| rng.f32() - 0.5).collect()).collect();
@@ -107,7 +108,7 @@ fn sums(count: usize, seed: u64) -> Dataset {
     Dataset::features(sequences, 1, Answers::Classes(classes)).unwrap()
 }
 
-fn summing(cell: Cell) -> Network {
+pub fn summing(cell: Cell) -> Network {
     classifier(cell, RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 1, 16) }, 2)
 }
 
@@ -117,7 +118,8 @@ fn a_fit_generalizes_and_keeps_its_best_epoch() {
     let (train, valid) = (sums(600, 1), sums(200, 2));
     let optimizer = Adam { learning_rate: 0.01, ..Adam::default() };
     let mut trainer =
-        Trainer::new(&summing(Cell::Gru), TrainOptions::new(Loss::CrossEntropy).optimizer(optimizer)).unwrap();
+        Trainer::new(&Device::cpu(), &summing(Cell::Gru), TrainOptions::new(Loss::CrossEntropy).optimizer(optimizer))
+            .unwrap();
     let mut losses = Vec::new();
     let fit = Fit::new(20).epochs(12).patience(3);
     let fitted = trainer
@@ -135,7 +137,7 @@ fn a_fit_generalizes_and_keeps_its_best_epoch() {
 }
 
 fn weights_after(options: &TrainOptions, steps: usize) -> Vec<Vec<u32>> {
-    let mut trainer = Trainer::new(&summing(Cell::Lstm), options.clone()).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &summing(Cell::Lstm), options.clone()).unwrap();
     let mut left = steps;
     let fit = Fit::new(8).epochs(100);
     trainer
@@ -163,7 +165,7 @@ fn the_same_seed_gives_the_same_bits() {
 fn frozen_weights_stay() {
     let network = summing(Cell::Lstm);
     let options = TrainOptions::new(Loss::CrossEntropy).freeze("dense").one_bias(true);
-    let mut trainer = Trainer::new(&network, options).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &network, options).unwrap();
     trainer.fit(&sums(32, 5), None, &Fit::new(8), |_| Next::Continue).unwrap();
     for (name, tensor) in network.tensors() {
         let stays = name.starts_with("dense.") || name == "cell.bias_hh_l0";
@@ -180,7 +182,7 @@ fn the_norm_of_a_step_is_bounded() {
         optimizer.clip = clip;
         let network = summing(Cell::Rnn);
         let options = TrainOptions::new(Loss::CrossEntropy).optimizer(optimizer);
-        let mut trainer = Trainer::new(&network, options).unwrap();
+        let mut trainer = Trainer::new(&Device::cpu(), &network, options).unwrap();
         trainer.fit(&set, None, &Fit::new(8), |_| Next::Continue).unwrap();
         let after = trainer.network().unwrap();
         let pairs = network.tensors().iter().map(|(name, before)| (before, &after.tensors()[name]));
@@ -195,7 +197,9 @@ fn the_norm_of_a_step_is_bounded() {
 #[test]
 fn mistakes_are_named() {
     let network = summing(Cell::Lstm);
-    let refused = |network: &Network, options: TrainOptions| Trainer::new(network, options).unwrap_err().to_string();
+    let refused = |network: &Network, options: TrainOptions| {
+        Trainer::new(&Device::cpu(), network, options).unwrap_err().to_string()
+    };
     let options = || TrainOptions::new(Loss::CrossEntropy);
     let half = network.with_weights(WeightFormat::F16).unwrap();
     let error = refused(&half, options());
@@ -207,7 +211,7 @@ fn mistakes_are_named() {
     let error = refused(&network, options().optimizer(Adam { learning_rate: -1.0, ..Adam::default() }));
     assert!(error.contains("learning_rate"), "{error}");
 
-    let mut trainer = Trainer::new(&network, options()).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &network, options()).unwrap();
     let values = [0.1; 6];
     let wrong = Batch { input: Input::features(&values, [3, 2, 1]), targets: Targets::Classes(&[0, 2]), weights: None };
     let error = trainer.step(&wrong).unwrap_err().to_string();
@@ -231,7 +235,7 @@ fn mistakes_are_named() {
 
     // A rate that explodes: the run ends and says at which step.
     let rate = Adam { learning_rate: 1e38, ..Adam::default() };
-    let mut trainer = Trainer::new(&network, options().optimizer(rate)).unwrap();
+    let mut trainer = Trainer::new(&Device::cpu(), &network, options().optimizer(rate)).unwrap();
     let fit = Fit::new(4).epochs(50);
     let error = trainer.fit(&sums(16, 1), None, &fit, |_| Next::Continue).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step"), "{error}");
