@@ -5,33 +5,6 @@
 // A workgroup of 8 x 8 invocations makes a tile of 32 x 32 numbers, 4 x 4 in each invocation, over a slice of K;
 // slices of one tile go to different workgroups (z), and add_slices.wgsl adds them in order.
 
-struct Sizes {
-    m: u32,         // rows of a and c
-    n: u32,         // columns of b and c
-    k: u32,         // columns of a, rows of b
-    a_first: u32,   // where a begins
-    a_stride: u32,  // numbers from one row of a to the next; of a^T where it is transposed
-    b_first: u32,
-    b_stride: u32,
-    c_first: u32,
-    c_stride: u32,
-    bias_first: u32,
-    slice: u32,     // K of one slice
-    flags: u32,
-}
-
-// Bits of the flags.
-const ACCUMULATE: u32 = 1u;  // c is added to
-const BIASED: u32 = 2u;      // bias [N] is added
-const A_TURNED: u32 = 4u;    // a lies transposed, [K, M]
-const B_TURNED: u32 = 8u;    // b lies transposed, [N, K]
-
-@group(0) @binding(0) var<uniform> params: Sizes;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> c: array<f32>;  // [slices, M, c_stride]
-
 const TILE: u32 = 32u;
 const DEPTH: u32 = 16u;
 const QUADS: u32 = TILE / 4u;
@@ -95,19 +68,7 @@ fn matmul(
         workgroupBarrier();
     }
     for (var i = 0u; i < 16u; i++) {
-        let row = row0 + local.y * 4u + i / 4u;
-        let column = column0 + local.x * 4u + i % 4u;
-        if row < params.m && column < params.n {
-            let sums = select(select(sums_0, sums_1, i >= 4u), select(sums_2, sums_3, i >= 12u), i >= 8u);
-            let at = params.c_first + (group.z * params.m + row) * params.c_stride + column;
-            var sum = sums[i % 4u];
-            if (params.flags & BIASED) != 0u {
-                sum += bias[params.bias_first + column];
-            }
-            if (params.flags & ACCUMULATE) != 0u {
-                sum += c[at];
-            }
-            c[at] = sum;
-        }
+        let sums = select(select(sums_0, sums_1, i >= 4u), select(sums_2, sums_3, i >= 12u), i >= 8u);
+        put(group.z, row0 + local.y * 4u + i / 4u, column0 + local.x * 4u + i % 4u, sums[i % 4u]);
     }
 }

@@ -104,7 +104,7 @@ fn mistakes_are_named() {
     let silent = file("silent.csv", "text,label\n...,x\n!,y\n");
     let there = file("there.safetensors", "mine");
     let missing = folder.path("nowhere.csv");
-    let cases: [(&[&str], &[&str]); 17] = [
+    let cases: [(&[&str], &[&str]); 16] = [
         (&["--data", &missing], &["nowhere.csv"]),
         (&["--data", good, "--text", "review"], &["a column `review`", "text, label"]),
         (&["--data", &one], &["at least two labels", "x"]),

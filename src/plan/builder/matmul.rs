@@ -2,6 +2,7 @@
 
 use super::{Builder, flat_grid};
 use crate::base::error::{Error, Result};
+use crate::plan::kernel::{ROWS_DEPTH, ROWS_TILE};
 use crate::plan::tactic::narrow;
 use crate::plan::{Constants, Dispatch, Kernel, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP, Slice, TrainKernel};
 
@@ -55,6 +56,18 @@ pub(super) struct Also {
     pub bias: Option<(Slice, usize)>,
 }
 
+/// How a product is cut up.
+struct Tile {
+    kernel: TrainKernel,
+    constants: Constants,
+    /// Rows and columns of a workgroup.
+    size: [usize; 2],
+    /// K of a slice in workgroup memory.
+    depth: u64,
+    /// Loop iterations of an invocation in such a slice.
+    per_slice: u64,
+}
+
 impl Builder {
     /// `c [m, n] = a [m, k] b [k, n]`.
     pub(super) fn matmul(
@@ -99,18 +112,42 @@ impl Builder {
                     | flag(b.turned, B_TURNED),
             ),
         ];
-        let tiles = |count: usize| self.groups(count.div_ceil(LINEAR_TILE as usize), "tiles of a product");
-        let workgroups = [tiles(n)?, tiles(m)?, self.groups(k.div_ceil(slice).max(1), "slices of a product")?];
-        let depth = u64::from(LINEAR_DEPTH);
+        let shape = self.tile(n);
+        let [rows, columns] = shape.size;
+        let workgroups = [
+            self.groups(n.div_ceil(columns), "tiles of a product")?,
+            self.groups(m.div_ceil(rows), "tiles of a product")?,
+            self.groups(k.div_ceil(slice).max(1), "slices of a product")?,
+        ];
         self.add(Dispatch {
             stage,
             sizes,
+            constants: shape.constants,
             bindings: vec![a.slice, b.slice, bias, c.slice],
             workgroups,
-            iterations: (slice as u64).div_ceil(depth) * (1 + 2 * (1 + 4) + depth) + 16,
+            iterations: (slice as u64).div_ceil(shape.depth) * shape.per_slice + (rows * columns) as u64,
             work: m as u64 * n as u64 * k as u64,
-            ..Dispatch::empty(Kernel::Train(TrainKernel::Matmul))
+            ..Dispatch::empty(Kernel::Train(shape.kernel))
         })
+    }
+
+    /// How a product of `n` columns is cut up.
+    fn tile(&self, n: usize) -> Tile {
+        if !self.limits.software {
+            let (size, depth) = ([LINEAR_TILE as usize; 2], u64::from(LINEAR_DEPTH));
+            // Two loads of four numbers, and the depth.
+            let per_slice = 1 + 2 * (1 + 4) + depth;
+            return Tile { kernel: TrainKernel::Matmul, constants: Constants::default(), size, depth, per_slice };
+        }
+        let group = n.div_ceil(4).next_power_of_two().clamp(8, ROW_WORKGROUP as usize);
+        let depth = u64::from(ROWS_DEPTH);
+        Tile {
+            kernel: TrainKernel::MatmulRows,
+            constants: Constants::default().with("GROUP", narrow(group as u64)),
+            size: [ROWS_TILE as usize, 4 * group],
+            depth,
+            per_slice: 1 + (depth * u64::from(ROWS_TILE) / 4).div_ceil(group as u64) * (1 + 4) + depth,
+        }
     }
 
     /// The gradient of a matrix `[m, n]`, `c = a b`, with K cut into slices where there are few tiles.
@@ -121,11 +158,11 @@ impl Builder {
         [a, b, c]: [Matrix; 3],
         accumulate: bool,
     ) -> Result<()> {
-        let tile = LINEAR_TILE as usize;
-        let tiles = m.div_ceil(tile) * n.div_ceil(tile);
+        let [rows, columns] = self.tile(n).size;
+        let tiles = m.div_ceil(rows) * n.div_ceil(columns);
         let enough = if self.limits.software { ENOUGH_IN_SOFTWARE } else { ENOUGH };
         let wanted = enough.div_ceil(tiles).clamp(1, k.div_ceil(LEAST_SLICE).max(1));
-        let slice = k.div_ceil(wanted).next_multiple_of(LINEAR_DEPTH as usize).min(MOST_SLICE);
+        let slice = k.div_ceil(wanted).next_multiple_of(ROWS_DEPTH as usize).min(MOST_SLICE);
         let slices = k.div_ceil(slice);
         if slices <= 1 {
             return self.matmul(stage, [m, n, k], [a, b, c], Also { accumulate, bias: None });

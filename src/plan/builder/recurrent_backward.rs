@@ -18,8 +18,10 @@ use crate::plan::{
 
 /// Units of a workgroup of a backward step.
 const UNITS: usize = 64;
-/// Rows that an invocation takes together.
-const ROWS: usize = 4;
+/// K of the gradients that a workgroup of a backward step keeps.
+const SLICE: u64 = 128;
+/// Workgroups that keep an adapter busy.
+const ENOUGH: usize = 128;
 /// Most invocations that share the sum of a unit.
 const MOST_SPLIT: usize = 4;
 
@@ -346,7 +348,10 @@ impl Builder {
         let Some(training) = &self.training else { return Err(missing()) };
         let parameters = self.plan.whole(training.layout.buffers.parameters);
         let [first, lane] = self.places_of(lanes, role);
-        let split = depth.div_ceil(UNITS).next_power_of_two().min(MOST_SPLIT);
+        let row_quads = self.row_quads(units, count);
+        // A software adapter runs the invocations of a workgroup one after the other.
+        let most = if self.limits.software { 1 } else { MOST_SPLIT / row_quads };
+        let split = depth.div_ceil(UNITS).next_power_of_two().min(most);
         let state = level.state_size();
         let constants = Constants::sizes([
             ("WIDTH", units),
@@ -360,6 +365,7 @@ impl Builder {
             ("FROM", from),
             ("UNITS", UNITS),
             ("SPLIT", split),
+            ("ROW_QUADS", row_quads),
         ])?
         .with("REVERSE", reverse_bits(level, &tape.directions))
         .with("LAST", !work.stage.sequence_out)
@@ -379,7 +385,7 @@ impl Builder {
             _ => {}
         }
         let groups = |count: usize, each: usize| self.groups(count.div_ceil(each), "units of a backward pass");
-        let workgroups = [groups(units, UNITS)?, groups(self.batch, ROWS)?, groups(count, 1)?];
+        let workgroups = [groups(units, UNITS)?, groups(self.batch, 4 * row_quads)?, groups(count, 1)?];
         let group = (UNITS * split) as u64;
         Ok(Dispatch {
             stage: work.index,
@@ -389,10 +395,21 @@ impl Builder {
             steps: narrow(work.steps_in as u64),
             batch: narrow(self.batch as u64),
             workgroups,
-            iterations: (depth as u64).div_ceil(256) * (1 + 256u64.div_ceil(group) * 5 + 256 / split as u64) + 8,
+            iterations: (depth as u64).div_ceil(SLICE)
+                * (1 + (SLICE * row_quads as u64).div_ceil(group) * 5 + SLICE / split as u64)
+                + 4 * (row_quads * split) as u64
+                + 4 * row_quads as u64,
             work: (self.batch * units * count) as u64 * depth as u64,
             ..Dispatch::empty(Kernel::Train(TrainKernel::StepBackward(cell)))
         })
+    }
+
+    /// Quads of rows that an invocation of a backward step takes: as many as leave enough workgroups.
+    fn row_quads(&self, units: usize, lanes: usize) -> usize {
+        let enough = if self.limits.software { 1 } else { ENOUGH };
+        let groups = |quads: usize| units.div_ceil(UNITS) * self.batch.div_ceil(4 * quads) * lanes;
+        let fitting = [4, 2].into_iter().find(|&quads| self.batch > 2 * quads && groups(quads) >= enough);
+        fitting.unwrap_or(1)
     }
 
     /// The gradients of the weights of all directions.

@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 
 use recurrent::matrix_sources;
 pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung};
+use sizes::ROWS_COLUMNS;
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
-use sizes::{ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE};
+pub(super) use sizes::{ROWS_DEPTH, ROWS_TILE};
 pub use training::{BackwardCell, TrainKernel};
 
 use super::constants::{self, LAST_OF_FEW};

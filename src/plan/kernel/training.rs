@@ -13,6 +13,8 @@ const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.w
 pub enum TrainKernel {
     /// A product of two matrices, either of which may lie transposed.
     Matmul,
+    /// The same, 16 rows in an invocation.
+    MatmulRows,
     /// The sum of slices of a sum.
     AddSlices,
     /// Sums of columns.
@@ -135,6 +137,21 @@ const LSTM: &[Constant] = &[
     f("OUTPUT_ALPHA"),
     f("OUTPUT_BETA"),
 ];
+const OF_MATMUL: &[Binding] = &[uniform("params"), read("a"), read("b"), read("bias"), read_write("c")];
+const MATMUL: &[&str] = &[
+    "m",
+    "n",
+    "k",
+    "a_first",
+    "a_stride",
+    "b_first",
+    "b_stride",
+    "c_first",
+    "c_stride",
+    "bias_first",
+    "slice",
+    "flags",
+];
 const OF_HISTORY: &[Binding] =
     &[uniform("params"), read("history"), read("initial"), read("mask"), read_write("output")];
 const OF_LOSS: &[Binding] = &[
@@ -152,6 +169,7 @@ impl TrainKernel {
     pub fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::Matmul,
+            Self::MatmulRows,
             Self::AddSlices,
             Self::ColumnSums,
             Self::EmbeddingPieces,
@@ -183,6 +201,7 @@ impl TrainKernel {
         let (entry_point, sources, bindings, sizes, constants) = self.row();
         let name = match self {
             Self::StepBackward(cell) => cell.name(),
+            Self::MatmulRows => "matmul rows",
             _ => entry_point,
         };
         KernelSpec { name: name.into(), entry_point, sources, bindings, sizes, constants }
@@ -198,25 +217,15 @@ impl TrainKernel {
         }
         let workgroup = || vec![u("WORKGROUP")];
         match self {
-            Self::Matmul => (
+            Self::Matmul => {
+                ("matmul", vec![part!("matmul_sizes"), part!("matmul")], OF_MATMUL.to_vec(), MATMUL, Vec::new())
+            }
+            Self::MatmulRows => (
                 "matmul",
-                vec![part!("matmul")],
-                vec![uniform("params"), read("a"), read("b"), read("bias"), read_write("c")],
-                &[
-                    "m",
-                    "n",
-                    "k",
-                    "a_first",
-                    "a_stride",
-                    "b_first",
-                    "b_stride",
-                    "c_first",
-                    "c_stride",
-                    "bias_first",
-                    "slice",
-                    "flags",
-                ],
-                Vec::new(),
+                vec![part!("matmul_sizes"), part!("matmul_rows")],
+                OF_MATMUL.to_vec(),
+                MATMUL,
+                vec![u("GROUP")],
             ),
             Self::AddSlices => (
                 "add_slices",
@@ -318,6 +327,7 @@ impl TrainKernel {
                     u("FROM"),
                     u("UNITS"),
                     u("SPLIT"),
+                    u("ROW_QUADS"),
                 ];
                 let sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
                 ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
