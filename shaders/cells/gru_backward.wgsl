@@ -24,10 +24,8 @@ fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
 // A gate and its derivative by the pre-activation.
 fn gate(sum: f32) -> vec2<f32> {
     let x = bounded(CLIP_GATES, sum);
-    return vec2<f32>(
-        activate(GATE, GATE_ALPHA, GATE_BETA, x),
-        derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sum),
-    );
+    let y = activate(GATE, GATE_ALPHA, GATE_BETA, x);
+    return vec2<f32>(y, slope(GATE, GATE_ALPHA, GATE_BETA, x, y) * within(CLIP_GATES, sum));
 }
 
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
@@ -49,7 +47,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let of_n = sums[at + 2u * WIDTH] + r.x * q;
     let n_in = bounded(CLIP_GATES, of_n);
     let n = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in);
-    let n_slope = derivative(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in) * within(CLIP_GATES, of_n);
+    let n_slope = slope(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in, n) * within(CLIP_GATES, of_n);
     let d_n = d * (1.0 - z.x) * n_slope;
     let d_z = d * (h_before - n) * z.y;
     let d_r = d_n * q * r.y;

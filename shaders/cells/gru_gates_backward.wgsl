@@ -36,9 +36,9 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let of_n = sums[at + 2u * WIDTH];
     let n_in = bounded(CLIP_GATES, of_n);
     let n = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in);
-    let n_slope = derivative(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in) * within(CLIP_GATES, of_n);
+    let n_slope = slope(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, n_in, n) * within(CLIP_GATES, of_n);
     sums[at + WIDTH] =
-        d * (h_before - n) * derivative(GATE, GATE_ALPHA, GATE_BETA, z_in) * within(CLIP_GATES, of_z);
+        d * (h_before - n) * slope(GATE, GATE_ALPHA, GATE_BETA, z_in, z) * within(CLIP_GATES, of_z);
     sums[at + 2u * WIDTH] = d * (1.0 - z) * n_slope;
     carry[of_h] = d * z;
 }

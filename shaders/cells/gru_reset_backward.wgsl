@@ -26,6 +26,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let h_before = kept[((lane * params.steps + time) * params.batch + row) * WIDTH + unit];
     let of_r = sums[at];
     let r_in = bounded(CLIP_GATES, of_r);
-    sums[at] = sum * h_before * derivative(GATE, GATE_ALPHA, GATE_BETA, r_in) * within(CLIP_GATES, of_r);
-    carry[of_h] += sum * activate(GATE, GATE_ALPHA, GATE_BETA, r_in);
+    let r = activate(GATE, GATE_ALPHA, GATE_BETA, r_in);
+    sums[at] = sum * h_before * slope(GATE, GATE_ALPHA, GATE_BETA, r_in, r) * within(CLIP_GATES, of_r);
+    carry[of_h] += sum * r;
 }

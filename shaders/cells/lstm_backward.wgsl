@@ -42,10 +42,8 @@ fn peephole(lane: u32, block: u32, unit: u32) -> f32 {
 // A gate and its derivative by the pre-activation.
 fn gate(sum: f32) -> vec2<f32> {
     let x = bounded(CLIP_GATES, sum);
-    return vec2<f32>(
-        activate(GATE, GATE_ALPHA, GATE_BETA, x),
-        derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sum),
-    );
+    let y = activate(GATE, GATE_ALPHA, GATE_BETA, x);
+    return vec2<f32>(y, slope(GATE, GATE_ALPHA, GATE_BETA, x, y) * within(CLIP_GATES, sum));
 }
 
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
@@ -81,12 +79,13 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let of_g = sums[at + 2u * WIDTH];
     let g_in = bounded(CLIP_GATES, of_g);
     let g = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, g_in);
-    let g_slope = derivative(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, g_in) * within(CLIP_GATES, of_g);
+    let g_slope = slope(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, g_in, g) * within(CLIP_GATES, of_g);
     let unbounded = f.x * before + i.x * g;
     let c = bounded(CLIP_CELL, unbounded);
     let o = gate(sums[at + 3u * WIDTH] + peep.z * c);
-    let d_o = d * activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c) * o.y;
-    dc += d * o.x * derivative(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c) + peep.z * d_o;
+    let shown = activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c);
+    let d_o = d * shown * o.y;
+    dc += d * o.x * slope(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c, shown) + peep.z * d_o;
     dc *= within(CLIP_CELL, unbounded);
     let d_i = dc * select(g, g - before, COUPLED == 1u) * i.y;
     let d_f = dc * before * f.y;

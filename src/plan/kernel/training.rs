@@ -5,6 +5,7 @@ use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
+const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
 
 /// A kernel that only training needs.
@@ -329,7 +330,10 @@ impl TrainKernel {
                     u("SPLIT"),
                     u("ROW_QUADS"),
                 ];
-                let sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
+                let mut sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
+                if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
+                    sources.push(SLOPE);
+                }
                 ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
             }
             Self::Dropout => (
