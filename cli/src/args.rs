@@ -289,6 +289,9 @@ pub struct PlanArgs {
     /// Rows
     #[arg(long, value_name = "B", default_value_t = 1)]
     pub batch: usize,
+    /// Plan a step of training (categorical cross-entropy, Adam) instead of a run, with the memory that it takes
+    #[arg(long)]
+    pub train: bool,
     /// Memory limit for the projected inputs of one chunk of timesteps
     #[arg(long, value_name = "MIB")]
     pub budget: Option<u64>,

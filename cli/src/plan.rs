@@ -1,7 +1,11 @@
 //! `gatefold plan`: what a run will dispatch, and why.
 
+use gatefold::network::StageKind;
+use gatefold::train::{Loss, TrainOptions};
 use gatefold::unstable::plan::{Dispatch, PlanParts, Repetition};
-use gatefold::{DeviceChoice, Plan, PlanLimits, PlanOptions, RunShape, Session, printable};
+use gatefold::{
+    Device, DeviceChoice, DeviceKind, Network, Plan, PlanLimits, PlanOptions, RunShape, Session, printable,
+};
 
 use crate::Result;
 use crate::args::PlanArgs;
@@ -28,6 +32,9 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         options = options.strategy(strategy);
     }
     let device = source::open(choice)?;
+    if args.train {
+        return training(args, &device, &network);
+    }
     let session = Session::with_options(&device, &network, options)?;
     let (place, plan) = match session.plan(args.steps, args.batch)? {
         Some(plan) => {
@@ -45,6 +52,22 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         return Ok(Report::data(wgsl(&plan, kernel)?));
     }
     Ok(Report::new(format!("{} on {place}\n\n{plan}", bold(&source::name(args.model.as_deref())))))
+}
+
+/// The plan of a step of training.
+fn training(args: &PlanArgs, device: &Device, network: &Network) -> Result<Report> {
+    let classes = network.stages().last().is_some_and(|stage| matches!(stage.kind, StageKind::Softmax));
+    let loss = if classes { Loss::CrossEntropy } else { Loss::Mse };
+    let shape = RunShape::new(args.steps, args.batch);
+    let plan = TrainOptions::new(loss).plan(network, shape, &device.limits())?;
+    if let Some(kernel) = &args.wgsl {
+        return Ok(Report::data(wgsl(&plan, kernel)?));
+    }
+    let place = match device.info().kind {
+        DeviceKind::Cpu => "WebGPU's default limits, since the CPU needs no plan".to_owned(),
+        _ => device.info().to_string(),
+    };
+    Ok(Report::new(format!("{}: a step of training on {place}\n\n{plan}", bold(&source::name(args.model.as_deref())))))
 }
 
 /// A kernel's name as it is compared: the command line may have `-` or `_` for a space.

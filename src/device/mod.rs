@@ -10,7 +10,7 @@ use crate::base::error::Result;
 use crate::cpu::{Cpu, CpuOptions};
 use crate::gpu;
 use crate::measured::Tuning;
-use crate::plan::MatrixUnits;
+use crate::plan::{MatrixUnits, PlanLimits};
 
 /// A device that runs networks: a GPU, or this CPU. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -90,6 +90,15 @@ impl Device {
         match &self.kind {
             DeviceHandle::Cpu(_) => None,
             DeviceHandle::Gpu(context) => context.matrix_units(),
+        }
+    }
+
+    /// What plans for it must keep to; WebGPU's default limits on the CPU, which needs no plan.
+    #[must_use]
+    pub fn limits(&self) -> PlanLimits {
+        match &self.kind {
+            DeviceHandle::Cpu(_) => PlanLimits::default(),
+            DeviceHandle::Gpu(context) => context.limits(),
         }
     }
 

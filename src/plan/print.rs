@@ -64,7 +64,17 @@ impl Display for Plan {
             )?;
         }
         let of_weights: u64 = self.buffers[..self.weights].iter().map(|buffer| buffer.bytes).sum();
-        writeln!(f, "\n{} on the device, {} of it weights", bytes(self.bytes()), bytes(of_weights))?;
+        match &self.train {
+            None => writeln!(f, "\n{} on the device, {} of it weights", bytes(self.bytes()), bytes(of_weights))?,
+            Some(train) => {
+                writeln!(f, "\n{} on the device", bytes(self.bytes()))?;
+                for (kind, size) in &train.memory {
+                    writeln!(f, "  {:>10}  {kind}", bytes(*size))?;
+                }
+                writeln!(f, "  {:>10}  arrays of one step", bytes(self.bytes() - of_weights))?;
+                writeln!(f, "\nbuffers")?;
+            }
+        }
         for buffer in &self.buffers {
             writeln!(f, "  {:>10}  {}", bytes(buffer.bytes), printable(&buffer.label, LABEL))?;
         }

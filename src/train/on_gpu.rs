@@ -10,11 +10,12 @@ use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
-use crate::plan::train::{DropoutSite, TrainGoal, TrainTask};
+use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
+use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
 use crate::reference::{Counts, OptimizerState, Targets, row_factors};
 
 /// What the device is asked to do for `options`.
-pub(super) fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
+fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
     let on_cpu_alone = [
         ("recurrent dropout", !drops.recurrent.is_empty()),
         ("weight drop", !drops.weights.is_empty()),
@@ -36,6 +37,19 @@ pub(super) fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -
     Ok(task)
 }
 
+impl TrainOptions {
+    /// What a step of training `network` would do on a GPU of these `limits`, with the memory that it would take. Nothing is
+    /// allocated on a device.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`] on a GPU; [`Error::TooLarge`] for what exceeds the limits.
+    pub fn plan(&self, network: &Network, shape: RunShape, limits: &PlanLimits) -> Result<Plan> {
+        let task = Trainer::on_cpu(network, self.clone())?.task()?;
+        let contents = TrainContents::new(network, limits, &task, &self.class_weights);
+        Plan::training(network, shape, limits, &PlanOptions::default(), (&task, &contents.layout))
+    }
+}
+
 impl StepResult {
     /// The same, of a step with so many answers that count.
     pub(super) fn measured(self, counted: u64) -> Measured {
@@ -49,6 +63,11 @@ impl StepResult {
 }
 
 impl Trainer {
+    /// What a device is asked to do.
+    pub(super) fn task(&self) -> Result<TrainTask> {
+        task(self.options(), self.drops(), self.frozen())
+    }
+
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
     pub(super) fn submit(&self, gpu: &GpuTrainer, batch: &Batch<'_>, goal: TrainGoal, slot: usize) -> Result<u64> {
         let network = self.structure();

@@ -10,7 +10,6 @@ use super::data::Batch;
 use super::dropout::{DropoutMasks, Drops};
 use super::fit::FitProgress;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
-use super::on_gpu;
 use super::options::TrainOptions;
 use super::recurrent_dropout::MaskedLevels;
 use super::weight_drop::{drop_gradients, dropped};
@@ -100,9 +99,7 @@ impl Trainer {
         match device.kind() {
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
-                let parts = trainer.parts.iter().zip(&trainer.places);
-                let frozen = parts.filter(|(part, _)| part.frozen).map(|(_, (name, _))| name.clone());
-                let task = on_gpu::task(&trainer.options, &trainer.drops, frozen.collect())?;
+                let task = trainer.task()?;
                 let (options, weights) = (PlanOptions::default(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
             }
@@ -111,7 +108,7 @@ impl Trainer {
     }
 
     /// A trainer without a GPU.
-    fn on_cpu(network: &Network, options: TrainOptions) -> Result<Self> {
+    pub(super) fn on_cpu(network: &Network, options: TrainOptions) -> Result<Self> {
         options.check()?;
         let unsupported = |place: String, what: String| Err(Error::Unsupported { place, what });
         if let Some((name, tensor)) = network.tensors().iter().find(|(_, t)| t.format() != WeightFormat::F32) {
@@ -172,6 +169,16 @@ impl Trainer {
     /// Where each tensor lies among the parameters, and so in what the optimizer keeps.
     pub(super) fn places(&self) -> &[(String, Range<usize>)] {
         &self.places
+    }
+
+    /// Names of the tensors that stay.
+    pub(super) fn frozen(&self) -> Vec<String> {
+        let parts = self.parts.iter().zip(&self.places);
+        parts.filter(|(part, _)| part.frozen).map(|(_, (name, _))| name.clone()).collect()
+    }
+
+    pub(super) fn drops(&self) -> &Drops {
+        &self.drops
     }
 
     /// Numbers of all parameters.

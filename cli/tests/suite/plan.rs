@@ -46,3 +46,16 @@ fn an_unknown_kernel_lists_those_of_the_plan() {
     refusal(ARGS.iter().chain(&["gru step"]), &["--wgsl", "gru step", "lstm step", "linear", "softmax"]);
     refusal(ARGS, &["--wgsl"]);
 }
+
+#[test]
+fn a_step_of_training_is_planned_with_its_memory() {
+    let text = answer(["plan", "--device", "cpu", "--train", "--steps", "7", "--batch", "4"]);
+    for words in ["parameters", "gradients", "optimizer state", "arrays of one step", "lstm backward", "optimizer_step"]
+    {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    let wgsl = answer(["plan", "--device", "cpu", "--train", "--wgsl", "lstm backward"]);
+    assert!(wgsl.contains(include_str!("../../../shaders/cells/lstm_backward.wgsl")), "{wgsl}");
+    // A run has none of it.
+    assert!(!answer(["plan", "--device", "cpu"]).contains("gradients"));
+}

@@ -1,7 +1,7 @@
 //! The backward pass: from the gradient of the last output to those of all parameters, stage by stage.
 
-use super::matmul::{Also, Matrix};
-use super::{Builder, DispatchRows, StageWork, Training, flat_grid, grid};
+use super::matmul::{Also, Operand};
+use super::{Builder, DispatchRows, StageWork, TrainBuild, flat_grid, grid};
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, Columns, Combine, Join, MergeMode, Network, Role, SelectStep, Source, Stage, StageKind, joining,
@@ -44,7 +44,7 @@ impl Builder {
             _ => self.buffer("targets [M, N]", rows, logits.out_features, 1)?,
         };
         let factors = self.buffer("weights of the rows [M]", rows, 1, 1)?;
-        if let Some(Training { parts, .. }) = &mut self.training {
+        if let Some(TrainBuild { parts, .. }) = &mut self.training {
             (parts.output, parts.rows, parts.targets, parts.factors) = (from, rows, targets, factors);
         }
         if let Some((d, _)) = self.gradient(network, Source::Stage(from), stage_steps)? {
@@ -63,7 +63,10 @@ impl Builder {
         if task.goal == TrainGoal::Step {
             self.update(&task)?;
         }
-        self.plan.train = self.training.take().map(|training| training.parts);
+        if let Some(TrainBuild { layout, mut parts, .. }) = self.training.take() {
+            parts.memory = layout.memory(&self.plan.buffers[..self.plan.weights]);
+            self.plan.train = Some(parts);
+        }
         Ok(())
     }
 
@@ -99,7 +102,7 @@ impl Builder {
     }
 
     fn loss(&mut self, task: &TrainTask, stage: usize, rows: usize, logits: &Stage, d: Slice) -> Result<()> {
-        let Some(Training { layout, parts, .. }) = &self.training else { return Ok(()) };
+        let Some(TrainBuild { layout, parts, .. }) = &self.training else { return Ok(()) };
         let buffers = &layout.buffers;
         let [targets, factors] = [parts.targets, parts.factors].map(|buffer| self.plan.whole(buffer));
         let whole = |buffer: BufferId| self.plan.whole(buffer);
@@ -266,7 +269,7 @@ impl Builder {
         let Some(table) = self.param_gradient(work.stage, 0, Role::Weight) else { return Ok(()) };
         let lookup = self.buffer(format!("{} lookup", work.stage.label), 4, steps + 1, 1)?;
         let pieces = self.scratch("pieces of an embedding", steps, width, 1)?;
-        if let Some(Training { parts, .. }) = &mut self.training {
+        if let Some(TrainBuild { parts, .. }) = &mut self.training {
             parts.lookups.push((work.index, lookup));
             parts.clears.push(table);
         }
@@ -306,13 +309,13 @@ impl Builder {
     ) -> Result<()> {
         let (stage, rows) = (work.stage, work.steps_out * self.batch);
         let (inputs, outputs) = (stage.in_features, stage.out_features);
-        let x = Matrix::new(work.inputs[0], inputs);
+        let x = Operand::new(work.inputs[0], inputs);
         let Some(weight) = self.param(stage, 0, Role::Weight) else { return Ok(()) };
-        let w = Matrix::new(weight, inputs);
+        let w = Operand::new(weight, inputs);
         if activation != Activation::Linear {
             let sums = self.scratch("sums of a dense layer", rows, outputs, 1)?;
             let bias = self.param(stage, 0, Role::Bias).map(|bias| (bias, 0));
-            let c = Matrix::new(sums, outputs);
+            let c = Operand::new(sums, outputs);
             let also = Also { accumulate: false, bias };
             self.matmul(work.index, [rows, outputs, inputs], [x, w.turned(), c], also)?;
             let constants = Constants::default().and(function(ACTIVATION, activation)).with("WORKGROUP", ROW_WORKGROUP);
@@ -325,9 +328,9 @@ impl Builder {
                 dispatch.work = elements as u64;
             })?;
         }
-        let d = Matrix::new(d, outputs);
+        let d = Operand::new(d, outputs);
         if let Some(of_weight) = self.param_gradient(stage, 0, Role::Weight) {
-            let c = Matrix::new(of_weight, inputs);
+            let c = Operand::new(of_weight, inputs);
             self.weights_product(work.index, [outputs, inputs, rows], [d.turned(), x, c], false)?;
         }
         if let Some(of_bias) = self.param_gradient(stage, 0, Role::Bias) {
@@ -335,7 +338,7 @@ impl Builder {
         }
         if let Some((to, accumulate)) = self.gradient(network, stage.inputs[0], stage_steps)? {
             let also = Also { accumulate, bias: None };
-            self.matmul(work.index, [rows, inputs, outputs], [d, w, Matrix::new(to, inputs)], also)?;
+            self.matmul(work.index, [rows, inputs, outputs], [d, w, Operand::new(to, inputs)], also)?;
         }
         Ok(())
     }

@@ -12,6 +12,12 @@ const BIASED: u32 = 2;
 const A_TURNED: u32 = 4;
 const B_TURNED: u32 = 8;
 
+/// The flags, for comparison with the shader.
+#[cfg(test)]
+pub fn matmul_flags() -> [u32; 4] {
+    [ACCUMULATE, BIASED, A_TURNED, B_TURNED]
+}
+
 /// Workgroups that keep an adapter busy; a product of fewer tiles is cut along K.
 const ENOUGH: usize = 512;
 const ENOUGH_IN_SOFTWARE: usize = 8;
@@ -23,7 +29,7 @@ const COLUMN_SLICE: usize = 256;
 
 /// A matrix in a buffer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Matrix {
+pub(super) struct Operand {
     pub slice: Slice,
     /// Where it begins in the slice.
     pub first: usize,
@@ -33,7 +39,7 @@ pub(super) struct Matrix {
     pub turned: bool,
 }
 
-impl Matrix {
+impl Operand {
     pub fn new(slice: Slice, stride: usize) -> Self {
         Self { slice, first: 0, stride, turned: false }
     }
@@ -57,7 +63,7 @@ pub(super) struct Also {
 }
 
 /// How a product is cut up.
-struct Tile {
+struct ProductTile {
     kernel: TrainKernel,
     constants: Constants,
     /// Rows and columns of a workgroup.
@@ -74,7 +80,7 @@ impl Builder {
         &mut self,
         stage: usize,
         [m, n, k]: [usize; 3],
-        [a, b, c]: [Matrix; 3],
+        [a, b, c]: [Operand; 3],
         also: Also,
     ) -> Result<()> {
         self.sliced(stage, [m, n, k], [a, b, c], also, k.max(1))
@@ -85,7 +91,7 @@ impl Builder {
         &mut self,
         stage: usize,
         [m, n, k]: [usize; 3],
-        [a, b, c]: [Matrix; 3],
+        [a, b, c]: [Operand; 3],
         also: Also,
         slice: usize,
     ) -> Result<()> {
@@ -132,16 +138,22 @@ impl Builder {
     }
 
     /// How a product of `n` columns is cut up.
-    fn tile(&self, n: usize) -> Tile {
+    fn tile(&self, n: usize) -> ProductTile {
         if !self.limits.software {
             let (size, depth) = ([LINEAR_TILE as usize; 2], u64::from(LINEAR_DEPTH));
             // Two loads of four numbers, and the depth.
             let per_slice = 1 + 2 * (1 + 4) + depth;
-            return Tile { kernel: TrainKernel::Matmul, constants: Constants::default(), size, depth, per_slice };
+            return ProductTile {
+                kernel: TrainKernel::Matmul,
+                constants: Constants::default(),
+                size,
+                depth,
+                per_slice,
+            };
         }
         let group = n.div_ceil(4).next_power_of_two().clamp(8, ROW_WORKGROUP as usize);
         let depth = u64::from(ROWS_DEPTH);
-        Tile {
+        ProductTile {
             kernel: TrainKernel::MatmulRows,
             constants: Constants::default().with("GROUP", narrow(group as u64)),
             size: [ROWS_TILE as usize, 4 * group],
@@ -155,7 +167,7 @@ impl Builder {
         &mut self,
         stage: usize,
         [m, n, k]: [usize; 3],
-        [a, b, c]: [Matrix; 3],
+        [a, b, c]: [Operand; 3],
         accumulate: bool,
     ) -> Result<()> {
         let [rows, columns] = self.tile(n).size;
@@ -168,7 +180,7 @@ impl Builder {
             return self.matmul(stage, [m, n, k], [a, b, c], Also { accumulate, bias: None });
         }
         let partial = self.scratch("partial sums", slices, m, n)?;
-        self.sliced(stage, [m, n, k], [a, b, Matrix::new(partial, n)], Also::default(), slice)?;
+        self.sliced(stage, [m, n, k], [a, b, Operand::new(partial, n)], Also::default(), slice)?;
         // A gradient of several columns lies in one piece.
         self.add_slices(stage, [m * n, slices], partial, (c.slice, c.first), accumulate)
     }
@@ -207,8 +219,8 @@ impl Builder {
         &mut self,
         stage: usize,
         [rows, columns]: [usize; 2],
-        x: Matrix,
-        y: Option<Matrix>,
+        x: Operand,
+        y: Option<Operand>,
         outputs: &[(Slice, usize)],
     ) -> Result<()> {
         let slices = rows.div_ceil(COLUMN_SLICE);

@@ -9,6 +9,13 @@ mod recurrent_backward;
 mod tape;
 mod update;
 
+#[cfg(test)]
+pub(super) use matmul::matmul_flags;
+#[cfg(test)]
+pub(super) use recurrent_backward::SLICE as BACKWARD_SLICE;
+#[cfg(test)]
+pub(super) use update::rule_number;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,7 +62,7 @@ pub fn plan_training(
     let limits = PlanLimits { resident_workgroups: 0, ..*limits };
     let mut builder = Builder::new(network, shape, &limits, options)?;
     builder.check_trainable(network)?;
-    builder.training = Some(Training::new(task, layout, network));
+    builder.training = Some(TrainBuild::new(task, layout, network));
     builder.build(network)?;
     Ok(builder.plan)
 }
@@ -103,11 +110,11 @@ struct Builder {
     /// The projected inputs of one chunk of time, which all recurrences share.
     projected: BufferId,
     /// What a plan for training needs in addition.
-    training: Option<Training>,
+    training: Option<TrainBuild>,
 }
 
 /// What a plan for training needs in addition.
-struct Training {
+struct TrainBuild {
     task: TrainTask,
     layout: Arc<TrainLayout>,
     /// N of every stage.

@@ -4,7 +4,7 @@
 //! from them unit by unit; then the timesteps go back, one dispatch each (two where a state is projected, or reset before
 //! the product); then the gradients of the weights are products over all timesteps.
 
-use super::matmul::{Also, Matrix};
+use super::matmul::{Also, Operand};
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::plan::{
 /// Units of a workgroup of a backward step.
 const UNITS: usize = 64;
 /// K of the gradients that a workgroup of a backward step keeps.
-const SLICE: u64 = 128;
+pub const SLICE: u64 = 128;
 /// Workgroups that keep an adapter busy.
 const ENOUGH: usize = 128;
 /// Most invocations that share the sum of a unit.
@@ -114,9 +114,9 @@ impl Builder {
                     let Some(w) = self.param(work.stage, lanes.tape.directions.start + lane, Role::WeightIh) else {
                         continue;
                     };
-                    let a = Matrix::new(arrays.sums, width).from(lane * rows * width);
+                    let a = Operand::new(arrays.sums, width).from(lane * rows * width);
                     let also = Also { accumulate: add || lane > 0, bias: None };
-                    let [b, c] = [Matrix::new(w, inputs), Matrix::new(to, inputs)];
+                    let [b, c] = [Operand::new(w, inputs), Operand::new(to, inputs)];
                     self.matmul(work.index, [rows, inputs, width], [a, b, c], also)?;
                 }
             }
@@ -155,14 +155,14 @@ impl Builder {
             let (Some(w), Some(u)) = (w, u) else { continue };
             let bias = |role| self.param(work.stage, direction, role).map(|bias| (bias, 0));
             let [of_input, of_hidden] = [bias(Role::BiasIh), bias(Role::BiasHh)];
-            let c = Matrix::new(sums, width).from(lane * rows * width);
-            let x = Matrix::new(work.inputs[0], inputs);
+            let c = Operand::new(sums, width).from(lane * rows * width);
+            let x = Operand::new(work.inputs[0], inputs);
             let also = Also { accumulate: false, bias: of_input };
-            self.matmul(work.index, [rows, width, inputs], [x, Matrix::new(w, inputs).turned(), c], also)?;
-            let h = Matrix::new(before, state).from(lane * rows * state);
-            let u = Matrix::new(u, state).turned();
+            self.matmul(work.index, [rows, width, inputs], [x, Operand::new(w, inputs).turned(), c], also)?;
+            let h = Operand::new(before, state).from(lane * rows * state);
+            let u = Operand::new(u, state).turned();
             if let Some(of_state) = of_state {
-                let c = Matrix::new(of_state, width).from(lane * rows * width);
+                let c = Operand::new(of_state, width).from(lane * rows * width);
                 let also = Also { accumulate: false, bias: of_hidden };
                 self.matmul(work.index, [rows, width, state], [h, u, c], also)?;
                 continue;
@@ -181,9 +181,9 @@ impl Builder {
                 let Some(u) = self.param(work.stage, direction, Role::WeightHh) else { continue };
                 let from = gates::NEW * hidden;
                 let bias = self.param(work.stage, direction, Role::BiasHh).map(|bias| (bias, from));
-                let x = Matrix::new(inner, hidden).from(lane * rows * hidden);
-                let u = Matrix::new(u, hidden).from(from * hidden).turned();
-                let c = Matrix::new(sums, width).from(lane * rows * width + from);
+                let x = Operand::new(inner, hidden).from(lane * rows * hidden);
+                let u = Operand::new(u, hidden).from(from * hidden).turned();
+                let c = Operand::new(sums, width).from(lane * rows * width + from);
                 let also = Also { accumulate: true, bias };
                 self.matmul(work.index, [rows, hidden, hidden], [x, u, c], also)?;
             }
@@ -278,7 +278,7 @@ impl Builder {
         let gate = || clip().and(function(GATE, functions[0]));
         let both = || gate().and(function(CANDIDATE, functions[1]));
         let h = Role::WeightHh;
-        let part = |cell, [units, depth, from]: [usize; 3], weights, constants| Part {
+        let part = |cell, [units, depth, from]: [usize; 3], weights, constants| StepKernel {
             cell,
             units,
             depth,
@@ -341,9 +341,15 @@ impl Builder {
     }
 
     /// One timestep, or one half of it.
-    fn step_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, part: &Part) -> Result<Dispatch> {
+    fn step_backward(
+        &mut self,
+        lanes: &Lanes<'_>,
+        arrays: &Arrays,
+        carry: Slice,
+        part: &StepKernel,
+    ) -> Result<Dispatch> {
         let &Lanes { work, level, tape, d, .. } = lanes;
-        let &Part { cell, units, depth, from, weights: (role, offset), .. } = part;
+        let &StepKernel { cell, units, depth, from, weights: (role, offset), .. } = part;
         let count = lanes.count();
         let Some(training) = &self.training else { return Err(missing()) };
         let parameters = self.plan.whole(training.layout.buffers.parameters);
@@ -421,17 +427,17 @@ impl Builder {
         for lane in 0..lanes.count() {
             let direction = lanes.tape.directions.start + lane;
             let of = |builder: &Self, role| builder.param_gradient(work.stage, direction, role);
-            let sums = Matrix::new(arrays.sums, width).from(lane * rows * width);
-            let of_state = arrays.of_state.map_or(sums, |slice| Matrix::new(slice, width).from(lane * rows * width));
-            let before = Matrix::new(arrays.before, state).from(lane * rows * state);
-            let inner = arrays.inner.map(|slice| Matrix::new(slice, hidden).from(lane * rows * hidden));
+            let sums = Operand::new(arrays.sums, width).from(lane * rows * width);
+            let of_state = arrays.of_state.map_or(sums, |slice| Operand::new(slice, width).from(lane * rows * width));
+            let before = Operand::new(arrays.before, state).from(lane * rows * state);
+            let inner = arrays.inner.map(|slice| Operand::new(slice, hidden).from(lane * rows * hidden));
             if let Some(d) = of(self, Role::WeightIh) {
-                let x = Matrix::new(work.inputs[0], inputs);
-                let [a, c] = [sums.turned(), Matrix::new(d, inputs)];
+                let x = Operand::new(work.inputs[0], inputs);
+                let [a, c] = [sums.turned(), Operand::new(d, inputs)];
                 self.weights_product(stage, [width, inputs, rows], [a, x, c], false)?;
             }
             if let Some(d) = of(self, Role::WeightHh) {
-                let c = Matrix::new(d, state);
+                let c = Operand::new(d, state);
                 match (level.recurrence, inner) {
                     (Recurrence::Gru { reset_after: false }, Some(inner)) => {
                         let new = gates::NEW * hidden;
@@ -460,7 +466,7 @@ impl Builder {
                 let behind = usize::from(level.directions[direction].reverse);
                 let between = |at: usize| {
                     let first = (lane * (work.steps_in + 1) + at) * self.batch * hidden;
-                    Matrix::new(c, hidden).from(first)
+                    Operand::new(c, hidden).from(first)
                 };
                 let [c_before, c_after] = [between(behind), between(1 - behind)];
                 let blocks = [(gates::INPUT, c_before), (gates::FORGET, c_before), (gates::OUTPUT, c_after)];
@@ -470,8 +476,8 @@ impl Builder {
                 }
             }
             if let (Some(d), Some(inner), Some(d_state)) = (of(self, Role::WeightHr), inner, arrays.d_state) {
-                let a = Matrix::new(d_state, state).from(lane * rows * state).turned();
-                self.weights_product(stage, [state, hidden, rows], [a, inner, Matrix::new(d, hidden)], false)?;
+                let a = Operand::new(d_state, state).from(lane * rows * state).turned();
+                self.weights_product(stage, [state, hidden, rows], [a, inner, Operand::new(d, hidden)], false)?;
             }
         }
         Ok(())
@@ -479,7 +485,7 @@ impl Builder {
 }
 
 /// One kernel of a backward step.
-struct Part {
+struct StepKernel {
     cell: BackwardCell,
     /// Width of what it computes.
     units: usize,

@@ -1,13 +1,13 @@
 //! The step of the optimizer, and the weights as the next run reads them.
 
-use super::{Builder, Training, flat_grid, grid};
+use super::{Builder, TrainBuild, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::Network;
 use crate::plan::train::{TrainLayout, TrainTask, is_keras};
 use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 use crate::reference::{Clip, Convention, Optimizer, Rule};
 
-impl Training {
+impl TrainBuild {
     pub fn new(task: &TrainTask, layout: &std::sync::Arc<TrainLayout>, network: &Network) -> Self {
         Self {
             task: task.clone(),
@@ -23,7 +23,7 @@ impl Training {
 
 impl Builder {
     pub(super) fn update(&mut self, task: &TrainTask) -> Result<()> {
-        let Some(Training { layout, .. }) = &self.training else { return Ok(()) };
+        let Some(TrainBuild { layout, .. }) = &self.training else { return Ok(()) };
         let layout = layout.clone();
         let buffers = &layout.buffers;
         let stage = self.plan.stages.len() - 1;
@@ -90,11 +90,11 @@ impl Builder {
 fn optimizer(optimizer: &Optimizer, layout: &TrainLayout) -> Result<Constants> {
     #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the reference does")]
     let narrow = |x: f64| x as f32;
-    let (rule, betas, eps, [nesterov, centered]) = match optimizer.rule {
-        Rule::Sgd(sgd) => (0u32, [sgd.momentum, 0.0], 0.0, [sgd.nesterov, false]),
-        Rule::Adam(adam) => (1, [adam.beta1, adam.beta2], adam.eps, [false; 2]),
-        Rule::RmsProp(rms) => (2, [rms.momentum, rms.rho], rms.eps, [false, rms.centered]),
-        Rule::Adagrad(adagrad) => (3, [0.0; 2], adagrad.eps, [false; 2]),
+    let (betas, eps, [nesterov, centered]) = match optimizer.rule {
+        Rule::Sgd(sgd) => ([sgd.momentum, 0.0], 0.0, [sgd.nesterov, false]),
+        Rule::Adam(adam) => ([adam.beta1, adam.beta2], adam.eps, [false; 2]),
+        Rule::RmsProp(rms) => ([rms.momentum, rms.rho], rms.eps, [false, rms.centered]),
+        Rule::Adagrad(adagrad) => ([0.0; 2], adagrad.eps, [false; 2]),
     };
     let (clip, max, clip_keras) = match optimizer.clip {
         None => (0u32, 0.0, false),
@@ -114,7 +114,7 @@ fn optimizer(optimizer: &Optimizer, layout: &TrainLayout) -> Result<Constants> {
     ])?;
     let [beta1, beta2] = betas;
     Ok(sizes
-        .with("RULE", rule)
+        .with("RULE", rule_number(*optimizer))
         .with("KERAS", is_keras(optimizer.rule))
         .with("BETA1", narrow(beta1))
         .with("NEW1", narrow(1.0 - beta1))
@@ -129,4 +129,14 @@ fn optimizer(optimizer: &Optimizer, layout: &TrainLayout) -> Result<Constants> {
         .with("CLIP_KERAS", clip_keras)
         .with("CLIP_MAX", narrow(max))
         .with("WORKGROUP", ROW_WORKGROUP))
+}
+
+/// The number of a rule in `shaders/training/optimizer.wgsl`.
+pub fn rule_number(optimizer: Optimizer) -> u32 {
+    match optimizer.rule {
+        Rule::Sgd(_) => 0,
+        Rule::Adam(_) => 1,
+        Rule::RmsProp(_) => 2,
+        Rule::Adagrad(_) => 3,
+    }
 }

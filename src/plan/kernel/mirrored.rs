@@ -5,16 +5,21 @@ use naga::{Expression, Literal, Module, TypeInner};
 use super::sizes::{
     HELD_WORDS, LINEAR_DEPTH, LINEAR_TILE, MATRIX_SLICE, ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE, STEP_SLICE, TILE_SLICE,
 };
-use super::{Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling};
+use super::{
+    BackwardCell, Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
+};
 use crate::base::bits;
 use crate::network::{Activation, CellNorm, Combine, MaskedOutput, WeightFormat};
+use crate::plan::builder::{BACKWARD_SLICE, matmul_flags, rule_number};
 use crate::plan::constants::{activation_number, combination, masked_number};
 use crate::plan::program::cell_norm_number;
+use crate::plan::train::{NORMS_HEAD, SEGMENT_DECAYS, SEGMENT_FROZEN};
 use crate::plan::weights::part;
 use crate::plan::{
     Arithmetic, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, ConstantValue, Constants, Dispatch, Exchange, MatrixSide,
     PARAMS_SIZE,
 };
+use crate::reference::{Adagrad, Adam, RmsProp, Sgd};
 
 /// `kernel` with the most functions, parsed.
 fn module(kernel: Kernel) -> Module {
@@ -97,6 +102,50 @@ fn parts_of_vectors_and_bits_of_masks() {
             ("PREVIOUS", masked_number(Some(MaskedOutput::Previous)).into()),
         ],
     );
+}
+
+#[test]
+fn numbers_of_training() {
+    let of = |kernel| module(Kernel::Train(kernel));
+    let products = [of(TrainKernel::Matmul), of(TrainKernel::MatmulRows)];
+    for product in &products {
+        let [accumulate, biased, a_turned, b_turned] = matmul_flags();
+        same(
+            product,
+            &[
+                ("ACCUMULATE", accumulate.into()),
+                ("BIASED", biased.into()),
+                ("A_TURNED", a_turned.into()),
+                ("B_TURNED", b_turned.into()),
+            ],
+        );
+    }
+    same(&products[0], &[("TILE", LINEAR_TILE.into()), ("DEPTH", LINEAR_DEPTH.into())]);
+    same(&products[1], &[("ROWS", ROWS_TILE.into()), ("DEPTH", ROWS_DEPTH.into())]);
+    let step = of(TrainKernel::StepBackward(BackwardCell::Lstm));
+    same(
+        &step,
+        &[
+            ("SLICE", BACKWARD_SLICE),
+            ("VALID", bits::VALID.into()),
+            ("SEEN_FORWARD", bits::SEEN_FORWARD.into()),
+            ("SEEN_REVERSE", bits::SEEN_REVERSE.into()),
+            ("NO_MASK", masked_number(None).into()),
+            ("PREVIOUS", masked_number(Some(MaskedOutput::Previous)).into()),
+        ],
+    );
+    same(
+        &of(TrainKernel::Optimizer),
+        &[
+            ("FROZEN", SEGMENT_FROZEN.into()),
+            ("DECAYS", SEGMENT_DECAYS.into()),
+            ("SGD", rule_number(Sgd::default().into()).into()),
+            ("ADAM", rule_number(Adam::default().into()).into()),
+            ("RMSPROP", rule_number(RmsProp::default().into()).into()),
+            ("ADAGRAD", rule_number(Adagrad::default().into()).into()),
+        ],
+    );
+    same(&of(TrainKernel::Norms), &[("HEAD", NORMS_HEAD as u64)]);
 }
 
 #[test]

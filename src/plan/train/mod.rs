@@ -8,6 +8,8 @@ mod persistent;
 pub use lookup::lookup;
 pub use parameters::FlatParameters;
 pub(crate) use persistent::is_keras;
+#[cfg(test)]
+pub(crate) use persistent::{NORMS_HEAD, SEGMENT_DECAYS, SEGMENT_FROZEN};
 pub(crate) use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};
 pub use persistent::{TrainContents, TrainLayout};
 
@@ -116,6 +118,8 @@ pub struct TrainParts {
     pub starts: Vec<StartState>,
     /// What is cleared before the first dispatch.
     pub clears: Vec<Slice>,
+    /// Bytes of what stays from step to step, by kind.
+    pub memory: Vec<(&'static str, u64)>,
 }
 
 /// The state that a direction of a level starts from, and where a run wants it.

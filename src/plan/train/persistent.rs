@@ -17,7 +17,10 @@ pub(crate) const RESULT_WORDS: usize = 4;
 /// Most steps of Adam that have corrections of their own. Behind 18,000 steps those of the usual β are 1.
 const MOST_CORRECTIONS: usize = 1 << 18;
 /// Words of the norms before those of the tensors.
-const NORMS_HEAD: usize = 3;
+pub(crate) const NORMS_HEAD: usize = 3;
+/// Flags of a segment: its parameters stay, or decay.
+pub(crate) const SEGMENT_FROZEN: u32 = 1;
+pub(crate) const SEGMENT_DECAYS: u32 = 2;
 
 /// Words of the settings, which the host writes before every step.
 pub(crate) mod setting {
@@ -81,6 +84,23 @@ pub struct TrainLayout {
     pub packed: Vec<[usize; 2]>,
 }
 
+impl TrainLayout {
+    /// Bytes by kind of `buffers`, which are the packed weights and those of this layout.
+    pub(crate) fn memory(&self, buffers: &[BufferSpec]) -> Vec<(&'static str, u64)> {
+        let TrainBuffers { parameters, gradients, moments, .. } = self.buffers;
+        let weights: u64 = buffers[..self.packed.len()].iter().map(|buffer| buffer.bytes).sum();
+        let all: u64 = buffers.iter().map(|buffer| buffer.bytes).sum();
+        let [parameters, gradients, moments] = [parameters, gradients, moments].map(|id| buffers[id].bytes);
+        vec![
+            ("parameters", parameters),
+            ("weights as the kernels read them", weights),
+            ("gradients", gradients),
+            ("optimizer state", moments),
+            ("tables", all - parameters - weights - gradients - moments),
+        ]
+    }
+}
+
 /// The buffers that stay, and what they hold at the beginning.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -100,7 +120,7 @@ impl TrainContents {
         let is_frozen = |name: &String| task.frozen.contains(name);
         let (mut segments, mut pieces, mut first_pieces) = (Vec::new(), Vec::new(), vec![0u32]);
         for (tensor, (name, range)) in flat.places().iter().enumerate() {
-            let flags = if is_frozen(name) { 1 } else { 2 };
+            let flags = if is_frozen(name) { SEGMENT_FROZEN } else { SEGMENT_DECAYS };
             for _ in 0..range.len().div_ceil(ALIGN) {
                 segments.extend([flags, narrow(tensor)]);
             }

@@ -8,8 +8,8 @@ use gatefold::network::{
     RecurrentSpec,
 };
 use gatefold::train::{
-    Adagrad, Adam, AdamW, Batch, Clip, Convention, Decay, Dropout, Loss, Optimizer, Reduction, RmsProp, Schedule, Sgd,
-    Targets, TrainOptions, Trainer,
+    Adagrad, Adam, AdamW, Answers, Batch, Clip, Convention, Dataset, Decay, Dropout, Event, Fit, Loss, Next, Optimizer,
+    Reduction, RmsProp, Schedule, Sgd, Targets, TrainOptions, Trainer,
 };
 use gatefold::unstable::reference::{self, LossOptions, Real, Reference};
 use gatefold::{Device, Input};
@@ -388,4 +388,56 @@ fn what_is_not_trained_on_a_gpu_is_named() {
     let layers = vec![dense("dense", 3, 4, true, Activation::Linear), LayerSpec::Softmax];
     let error = refused(layers, Loss::Mse);
     assert!(error.contains("cross-entropy"), "{error}");
+}
+
+/// 5 steps are 2 steps, a checkpoint and 3 steps, bit for bit; also behind a fit.
+#[test]
+fn a_checkpoint_goes_on_with_the_same_bits() {
+    let example = example(Cell::Lstm, 7);
+    let optimizer = Optimizer { clip: Some(Clip::Value { max: 0.1 }), ..AdamW::default().into() };
+    let options = TrainOptions::new(example.loss).optimizer(optimizer).dropout(Dropout::elements("first", 0.3)).seed(3);
+    let trainer = || Trainer::new(device(), &example.network, options.clone()).unwrap();
+    let at_once = run(trainer(), &example, 5).1;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let mut first = trainer();
+    for _ in 0..2 {
+        first.step(&example.batch()).unwrap();
+    }
+    first.save_checkpoint(&path).unwrap();
+    assert_eq!(run(Trainer::resume(device(), &path).unwrap(), &example, 3).1, at_once);
+    // A control: without the optimizer's state it goes another way.
+    let network = first.network().unwrap();
+    assert_ne!(run(Trainer::new(device(), &network, options.clone()).unwrap(), &example, 3).1, at_once);
+}
+
+#[test]
+fn a_fit_on_the_device_is_that_on_the_cpu() {
+    let layer = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 1, 12) };
+    let layers =
+        vec![LayerSpec::of_cell(Cell::Gru, layer), dense("dense", 12, 2, true, Activation::Linear), LayerSpec::Softmax];
+    let network = Network::initialized(spec(layers), Init::PyTorch, 3).unwrap();
+    let mut rng = Rng::with_seed(4);
+    let sequences: Vec<Vec<f32>> =
+        (0..90).map(|_| (0..rng.usize(1..=6)).map(|_| rng.f32() * 2.0 - 1.0).collect()).collect();
+    let classes = sequences.iter().map(|sequence: &Vec<f32>| u32::from(sequence.iter().sum::<f32>() > 0.0)).collect();
+    let set = Dataset::features(sequences, 1, Answers::Classes(classes)).unwrap();
+    let fitted = |device: &Device| {
+        let rate = Adam { learning_rate: 0.02, ..Adam::default() };
+        let options = TrainOptions::new(Loss::CrossEntropy).optimizer(rate).seed(1);
+        let mut trainer = Trainer::new(device, &network, options).unwrap();
+        let mut steps = 0;
+        let fit = Fit::new(4).epochs(3);
+        trainer
+            .fit(&set, Some(&set), &fit, |event| {
+                steps += usize::from(matches!(event, Event::Step { .. }));
+                Next::Continue
+            })
+            .unwrap();
+        (steps, trainer.evaluate_all(&set, 16).unwrap())
+    };
+    let (cpu, gpu) = (fitted(&Device::cpu()), fitted(device()));
+    assert_eq!((cpu.0, gpu.0), (69, 69), "an event of every step");
+    assert!((cpu.1.loss - gpu.1.loss).abs() < 1e-3, "{cpu:?} {gpu:?}");
+    assert!(gpu.1.accuracy > 0.8, "{gpu:?}");
 }
