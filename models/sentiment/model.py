@@ -47,7 +47,7 @@ def one_hot(reviews: list[Review]) -> np.ndarray:
     return keras.utils.to_categorical([review.label for review in reviews], len(LABELS))
 
 
-def save(model: keras.Model, vocabulary: list[str]) -> None:
+def save(model: keras.Model, vocabulary: list[str], path: Path) -> None:
     """Write the weights under PyTorch's names and layouts."""
     (embedding,) = model.get_layer("embedding").get_weights()
     kernel, recurrent_kernel, bias = model.get_layer("lstm").get_weights()
@@ -103,7 +103,7 @@ def save(model: keras.Model, vocabulary: list[str]) -> None:
     }
     save_file(
         {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in tensors.items()},
-        MODEL_FILE,
+        path,
         metadata={"gatefold": json.dumps(network, ensure_ascii=False, separators=(",", ":"))},
     )
 
