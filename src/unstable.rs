@@ -18,6 +18,7 @@
 /// # Ok::<(), gatefold::Error>(())
 /// ```
 pub mod plan {
+    pub use crate::plan::train;
     pub use crate::plan::{
         Access, BackwardCell, Binding, Blocks, BufferId, BufferSpec, CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells,
         Constant, ConstantValue, Constants, Dispatch, Exchange, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,

@@ -13,7 +13,7 @@ mod slots;
 mod strategy;
 mod tactic;
 mod traffic;
-pub(crate) mod train;
+pub mod train;
 mod weights;
 
 use std::sync::Arc;

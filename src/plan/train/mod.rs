@@ -10,7 +10,7 @@ pub use parameters::FlatParameters;
 pub(crate) use persistent::is_keras;
 #[cfg(test)]
 pub(crate) use persistent::{NORMS_HEAD, SEGMENT_DECAYS, SEGMENT_FROZEN};
-pub(crate) use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};
+pub use persistent::{RESULT_WORDS, STEPS_AHEAD, setting};
 pub use persistent::{TrainContents, TrainLayout};
 
 use super::{BufferId, Slice};

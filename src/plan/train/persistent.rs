@@ -11,9 +11,9 @@ use crate::reference::{Convention, Rule};
 /// Most numbers of a piece of the gradients whose squares one workgroup adds.
 const PIECE: usize = 4096;
 /// Steps whose results are kept until the host reads them.
-pub(crate) const STEPS_AHEAD: usize = 64;
+pub const STEPS_AHEAD: usize = 64;
 /// Words of the results of one step: the bits of the loss, right answers, the bits of the norm, whether it was skipped.
-pub(crate) const RESULT_WORDS: usize = 4;
+pub const RESULT_WORDS: usize = 4;
 /// Most steps of Adam that have corrections of their own. Behind 18,000 steps those of the usual β are 1.
 const MOST_CORRECTIONS: usize = 1 << 18;
 /// Words of the norms before those of the tensors.
@@ -23,7 +23,7 @@ pub(crate) const SEGMENT_FROZEN: u32 = 1;
 pub(crate) const SEGMENT_DECAYS: u32 = 2;
 
 /// Words of the settings, which the host writes before every step.
-pub(crate) mod setting {
+pub mod setting {
     /// Place of the step among the results.
     pub const SLOT: usize = 0;
     /// The bits of the learning rate.
