@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use gatefold::network::Init;
 use gatefold::train::{Dataset, Fit, Fitted, Totals, TrainOptions, Trainer};
-use gatefold::{Device, DeviceChoice, Network, TextVectorizer, files};
+use gatefold::{Device, DeviceChoice, DeviceKind, Network, TextVectorizer, files};
 
 use self::layers::{Reads, Task};
 use self::log::{Log, Run};
@@ -75,10 +75,14 @@ pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
         return Ok(interrupted(log, &trainer, folder, signal));
     }
     let time = start.elapsed();
+    let place = match device.info().kind {
+        DeviceKind::Cpu => "the CPU".to_owned(),
+        _ => device.info().to_string(),
+    };
     let test = plan.parts.test.map(|test| trainer.evaluate_all(&test, args.batch)).transpose()?;
     let network = trainer.network()?;
     files::write(out, &network.to_bytes()?)?;
-    Ok(report(log, &fitted, test, &network, out, time))
+    Ok(report(log, &fitted, test, &network, out, (time, place)))
 }
 
 /// Refuses what could not be written at the end, or would replace something.
@@ -273,7 +277,14 @@ fn interrupted(log: Log, trainer: &Trainer, folder: &Path, signal: i32) -> Repor
     report
 }
 
-fn report(log: Log, fitted: &Fitted, test: Option<Totals>, network: &Network, out: &Path, time: Duration) -> Report {
+fn report(
+    log: Log,
+    fitted: &Fitted,
+    test: Option<Totals>,
+    network: &Network,
+    out: &Path,
+    (time, place): (Duration, String),
+) -> Report {
     let classes = log.classes;
     let mut text = log.into_table().map_or_else(String::new, |table| format!("{table}\n"));
     if let Some(test) = test {
@@ -288,6 +299,6 @@ fn report(log: Log, fitted: &Fitted, test: Option<Totals>, network: &Network, ou
     }
     let weights = count(network.parameters(), "weight");
     let (out, time) = (out.display(), duration(time));
-    let footer = format!("{out}: {weights} of epoch {}, in {time} on the CPU", fitted.best_epoch);
+    let footer = format!("{out}: {weights} of epoch {}, in {time} on {place}", fitted.best_epoch);
     Report::new(text + &dim(&footer) + "\n")
 }
