@@ -398,7 +398,7 @@ fn experimental() -> wgpu::ExperimentalFeatures {
 /// naga's bounds checks and loop bounds cost a factor in the hot loops. They may go because
 /// every index in our kernels is below a size that the plan has checked against the buffer
 /// bound there (`src/plan/builder/`), of the data-dependent indices a token id is clamped in the
-/// shader and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
+/// shader, the steps and rows of an embedding's gradient are the host's own (`src/plan/train/lookup.rs`) and a slot is one of the pool's own (`src/streams/table.rs`), and every loop counts up to a constant or to the T of the plan, or is bounded
 /// by a number of looks that only falls (`rungs/resident.wgsl`).
 #[expect(unsafe_code, reason = "unchecked shaders; audited above")]
 pub(super) fn trusted_module(device: &wgpu::Device, name: &str, source: String) -> wgpu::ShaderModule {

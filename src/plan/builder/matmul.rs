@@ -4,7 +4,9 @@ use super::{Builder, flat_grid};
 use crate::base::error::{Error, Result};
 use crate::plan::kernel::{ROWS_DEPTH, ROWS_TILE};
 use crate::plan::tactic::narrow;
-use crate::plan::{Constants, Dispatch, Kernel, LINEAR_DEPTH, LINEAR_TILE, ROW_WORKGROUP, Slice, TrainKernel};
+use crate::plan::{
+    Constants, Dispatch, Kernel, LINEAR_DEPTH, LINEAR_TILE, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice, TrainKernel,
+};
 
 /// Bits of the flags of `shaders/training/matmul.wgsl`.
 const ACCUMULATE: u32 = 1;
@@ -48,6 +50,12 @@ impl Operand {
         Self { first: self.first + first, ..self }
     }
 
+    /// From a row and a column on.
+    fn at(self, row: usize, column: usize) -> Self {
+        let [row, column] = if self.turned { [column, row] } else { [row, column] };
+        self.from(row * self.stride + column)
+    }
+
     pub fn turned(self) -> Self {
         Self { turned: !self.turned, ..self }
     }
@@ -86,8 +94,37 @@ impl Builder {
         self.sliced(stage, [m, n, k], [a, b, c], also, k.max(1))
     }
 
-    /// The same with K cut into slices of `slice`, which are written one behind the other.
+    /// The same with K cut into slices of `slice`, which are written one behind the other. No dispatch runs long: each takes
+    /// as many rows, or as many slices, as a submission may.
     fn sliced(
+        &mut self,
+        stage: usize,
+        [m, n, k]: [usize; 3],
+        [a, b, c]: [Operand; 3],
+        also: Also,
+        slice: usize,
+    ) -> Result<()> {
+        let slices = k.div_ceil(slice).max(1);
+        let [tile_rows, _] = self.tile(n).size;
+        let fitting = |work: usize| usize::try_from(MAX_SUBMISSION_WORK / (work as u64).max(1)).unwrap_or(usize::MAX);
+        let (rows_at_once, slices_at_once) = match slices {
+            1 => ((fitting(n.saturating_mul(k)) / tile_rows).max(1).saturating_mul(tile_rows), 1),
+            _ => (m, fitting(m.saturating_mul(n).saturating_mul(slice)).max(1)),
+        };
+        for first_slice in (0..slices).step_by(slices_at_once) {
+            let first = first_slice * slice;
+            let depth = slices_at_once.saturating_mul(slice).min(k - first);
+            for row in (0..m).step_by(rows_at_once.max(1)) {
+                let rows = rows_at_once.min(m - row);
+                let parts = [a.at(row, first), b.at(first, 0), c.at(first_slice * m + row, 0)];
+                self.matmul_part(stage, [rows, n, depth], parts, also, slice)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One dispatch of a product.
+    fn matmul_part(
         &mut self,
         stage: usize,
         [m, n, k]: [usize; 3],
@@ -174,10 +211,19 @@ impl Builder {
         let tiles = m.div_ceil(rows) * n.div_ceil(columns);
         let enough = if self.limits.software { ENOUGH_IN_SOFTWARE } else { ENOUGH };
         let wanted = enough.div_ceil(tiles).clamp(1, k.div_ceil(LEAST_SLICE).max(1));
-        let slice = k.div_ceil(wanted).next_multiple_of(ROWS_DEPTH as usize).min(MOST_SLICE);
+        let step = ROWS_DEPTH as usize;
+        let fitting = usize::try_from(MAX_SUBMISSION_WORK / (m as u64 * n as u64).max(1)).unwrap_or(usize::MAX);
+        let most = (fitting.min(MOST_SLICE) / step).max(1) * step;
+        let slice = k.div_ceil(wanted).next_multiple_of(step).min(most);
         let slices = k.div_ceil(slice);
-        if slices <= 1 {
-            return self.matmul(stage, [m, n, k], [a, b, c], Also { accumulate, bias: None });
+        if wanted == 1 {
+            // There are enough tiles, so that slices can be added where they belong.
+            for first in (0..k).step_by(slice) {
+                let also = Also { accumulate: accumulate || first > 0, bias: None };
+                let parts = [a.at(0, first), b.at(first, 0), c];
+                self.matmul(stage, [m, n, slice.min(k - first)], parts, also)?;
+            }
+            return Ok(());
         }
         let partial = self.scratch("partial sums", slices, m, n)?;
         self.sliced(stage, [m, n, k], [a, b, Operand::new(partial, n)], Also::default(), slice)?;

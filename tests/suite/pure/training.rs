@@ -8,8 +8,9 @@ use gatefold::train::{
     Adam, Answers, Batch, Clip, Convention, Dataset, Dropout, Event, Fit, Loss, Next, Optimizer, Sgd, Targets,
     TrainOptions, Trainer,
 };
+use gatefold::unstable::plan::{Kernel, PlanParts, TrainKernel};
 use gatefold::unstable::reference::{self, LossOptions, Reference};
-use gatefold::{Device, Input, Network, WeightFormat};
+use gatefold::{Device, Input, Network, PlanLimits, RunShape, WeightFormat};
 
 use crate::common::{lstm, spec};
 
@@ -239,4 +240,31 @@ fn mistakes_are_named() {
     let fit = Fit::new(4).epochs(50);
     let error = trainer.fit(&sums(16, 1), None, &fit, |_| Next::Continue).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step"), "{error}");
+}
+
+/// Operating systems take a GPU away that is busy for long: products of any size are cut up.
+#[test]
+fn no_dispatch_of_a_plan_is_long() {
+    let layer = RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", 600, 700) };
+    let network = classifier(Cell::Lstm, layer, 3);
+    let limits = PlanLimits { max_binding: 4 << 30, max_buffer: 4 << 30, ..PlanLimits::default() };
+    let (steps, batch) = (400, 64);
+    let options = TrainOptions::new(Loss::CrossEntropy);
+    let plan = options.plan(&network, RunShape::new(steps, batch), &limits).unwrap();
+    let products: Vec<_> = PlanParts::of(&plan)
+        .dispatches
+        .iter()
+        .filter(|dispatch| matches!(dispatch.kernel, Kernel::Train(TrainKernel::Matmul)))
+        .collect();
+    let most = products.iter().map(|dispatch| dispatch.work).max().unwrap();
+    assert!(most <= 4 << 30, "{most}");
+    let (rows, gates, inputs, hidden) = (25_600, 2_800, 600, 700);
+    // Sums again, the gradients of W and U; nothing needs that of the input. And the dense layer.
+    let expected = rows * gates * (2 * inputs + 2 * hidden) + 2 * 64 * hidden * 3;
+    assert_eq!(products.iter().map(|dispatch| dispatch.work).sum::<u64>(), expected);
+    assert!(products.len() > 8 && plan.submissions() > 8, "{plan}");
+    assert!(
+        options.plan(&network, RunShape::new(steps, batch), &PlanLimits::default()).is_err(),
+        "too large for WebGPU"
+    );
 }
