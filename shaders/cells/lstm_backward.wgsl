@@ -1,22 +1,7 @@
 // The backward pass of an LSTM's timestep. Reference: src/reference/lstm_step_backward.rs, which names the formulas.
 // `kept` is c between the timesteps, [LANES, T + 1, B, H]; the second part of `carry` is the gradient of c.
 
-override PEEPHOLE: u32 = 0u;
-override PEEPHOLE_FIRST: u32 = 0u;   // where lane 0's peepholes [3, H] begin in the parameters
-override PEEPHOLE_LANE: u32 = 0u;    // from lane 0's to lane 1's
 override PROJECTED: u32 = 0u;        // 1 where the product is that of the projection, over this step's gradient
-override COUPLED: u32 = 0u;
-override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
-override GATE: u32 = 3u;
-override GATE_ALPHA: f32 = 0.0;
-override GATE_BETA: f32 = 0.0;
-override CANDIDATE: u32 = 2u;
-override CANDIDATE_ALPHA: f32 = 0.0;
-override CANDIDATE_BETA: f32 = 0.0;
-override OUTPUT: u32 = 2u;
-override OUTPUT_ALPHA: f32 = 0.0;
-override OUTPUT_BETA: f32 = 0.0;
 
 @group(0) @binding(7) var<storage, read> d_state: array<f32>;  // [LANES, T, B, P] that of h, if PROJECTED
 
@@ -30,13 +15,6 @@ fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
         return d_state[((lane * params.steps + time) * params.batch + row) * DEPTH + k];
     }
     return sums[sums_index(lane, time, row) + k];
-}
-
-fn peephole(lane: u32, block: u32, unit: u32) -> f32 {
-    if PEEPHOLE == 0u {
-        return 0.0;
-    }
-    return parameters[PEEPHOLE_FIRST + lane * PEEPHOLE_LANE + block * WIDTH + unit];
 }
 
 // A gate and its derivative by the pre-activation.

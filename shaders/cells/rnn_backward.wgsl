@@ -5,15 +5,6 @@ override GATE: u32 = 2u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
 
-// The step whose gradients the product reads.
-fn source_step(step: u32) -> u32 {
-    return step + 1u;
-}
-
-fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
-    return sums[sums_index(lane, time, row) + k];
-}
-
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
     let of_h = carry_index(0u, lane, row, unit);

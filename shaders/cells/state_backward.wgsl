@@ -3,15 +3,6 @@
 
 @group(0) @binding(7) var<storage, read_write> d_state: array<f32>;  // [LANES, T, B, P]
 
-// The step whose gradients the product reads.
-fn source_step(step: u32) -> u32 {
-    return step + 1u;
-}
-
-fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
-    return sums[sums_index(lane, time, row) + k];
-}
-
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let of_h = carry_index(0u, lane, row, unit);
     let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);

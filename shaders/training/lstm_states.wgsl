@@ -6,21 +6,6 @@ override LANES: u32 = 1u;
 override REVERSE: u32 = 0u;          // a bit per lane that reads the sequence from its end
 override MASKED: u32 = 0u;           // 0 where no step is masked
 override KEEP_H: u32 = 0u;           // 1 where h before a projection is kept
-override PEEPHOLE: u32 = 0u;
-override PEEPHOLE_FIRST: u32 = 0u;   // where lane 0's peepholes [3, H] begin in the parameters
-override PEEPHOLE_LANE: u32 = 0u;    // from lane 0's to lane 1's
-override COUPLED: u32 = 0u;
-override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
-override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
-override GATE: u32 = 3u;
-override GATE_ALPHA: f32 = 0.0;
-override GATE_BETA: f32 = 0.0;
-override CANDIDATE: u32 = 2u;
-override CANDIDATE_ALPHA: f32 = 0.0;
-override CANDIDATE_BETA: f32 = 0.0;
-override OUTPUT: u32 = 2u;
-override OUTPUT_ALPHA: f32 = 0.0;
-override OUTPUT_BETA: f32 = 0.0;
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                // rows = B
@@ -30,13 +15,6 @@ override WORKGROUP: u32 = 64u;
 @group(0) @binding(4) var<storage, read> mask: array<u32>;        // [T, B], if MASKED
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [LANES, T + 1, B, H] before t, in order of time
 @group(0) @binding(6) var<storage, read_write> h: array<f32>;     // [LANES, T, B, H], if KEEP_H
-
-fn peephole(lane: u32, block: u32, unit: u32) -> f32 {
-    if PEEPHOLE == 0u {
-        return 0.0;
-    }
-    return parameters[PEEPHOLE_FIRST + lane * PEEPHOLE_LANE + block * WIDTH + unit];
-}
 
 fn c_index(lane: u32, at: u32, row: u32, unit: u32) -> u32 {
     return ((lane * (params.steps + 1u) + at) * params.rows + row) * WIDTH + unit;

@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn central_differences_agree() {
         let Numbers { given, d_output } = numbers();
-        let everyone = |_: usize| true;
+        let all_rows = |_: usize| true;
         let some = |row: usize| row % 3 != 1;
         let one = |row: usize| row == 2;
-        let nobody = |_: usize| false;
-        for (at, counts) in [&everyone as &dyn Fn(usize) -> bool, &some, &one, &nobody].into_iter().enumerate() {
+        let no_row = |_: usize| false;
+        for (at, counts) in [&all_rows as &dyn Fn(usize) -> bool, &some, &one, &no_row].into_iter().enumerate() {
             let moments = BatchMoments::new(&given[0], WIDTH, counts);
             let got = moments.backward(EPS, &given[1], &given[0], &d_output, counts);
             let value =
@@ -131,7 +131,7 @@ mod tests {
                 assert!(error(got) < 1e-6, "{at}, part {part}: {:e}", error(got));
             }
             // Negative control: with the statistics as constants the gradient of x is another.
-            let frozen = moments.backward(EPS, &given[1], &given[0], &d_output, nobody);
+            let frozen = moments.backward(EPS, &given[1], &given[0], &d_output, no_row);
             assert_eq!(frozen[0] == got[0], at == 3);
         }
     }

@@ -55,6 +55,14 @@ pub fn random(seed: u64, stream: u32, step: u32) -> u32 {
     v[0]
 }
 
+/// Of a dropout of the share `rate`: the least number of [`random`] that keeps, and what is kept is multiplied by.
+#[must_use]
+pub fn keeping(rate: f32) -> (u32, f32) {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
+    let least = (f64::from(rate) * 4_294_967_296.0) as u32;
+    (least, 1.0 / (1.0 - rate))
+}
+
 /// The most probable token of a row of finite logits `[V]` (the lowest of equals), or the one that `random` draws
 /// of those that the filter keeps. Tokens as probable as the last one kept are kept too.
 pub fn choose(row: &[f32], drawn: Option<(Filter, u32)>) -> usize {

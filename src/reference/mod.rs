@@ -47,7 +47,7 @@ pub use activations::{activate, sigmoid};
 pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};
-pub use choose::{Filter, choose, random};
+pub use choose::{Filter, choose, keeping, random};
 pub use combine::{combine, combine_backward};
 pub use conv1d::{windows, windows_backward};
 pub use ctc::{CtcInput, CtcResult, ctc};

@@ -6,7 +6,7 @@ use super::options::TrainOptions;
 use super::recurrent_dropout::{RecurrentDropout, recurrent_layer};
 use crate::base::error::{Error, Result};
 use crate::network::{Network, StageKind};
-use crate::reference::random;
+use crate::reference::{keeping, random};
 
 /// What is dropped together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,9 +107,8 @@ pub(super) struct Draw {
 impl Draw {
     /// `seed` is of the step, `site` of the place; the share `rate` is dropped.
     pub fn new(seed: u64, site: u32, rate: f32) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
-        let least = (f64::from(rate) * 4_294_967_296.0) as u32;
-        Self { seed, site, least, scale: 1.0 / (1.0 - rate) }
+        let (least, scale) = keeping(rate);
+        Self { seed, site, least, scale }
     }
 
     /// What a number is multiplied by: 0, or what keeps the mean.

@@ -280,6 +280,8 @@ impl Trainer {
         mut on_event: impl FnMut(Event) -> Next,
     ) -> Result<Fitted> {
         fit.check(valid)?;
+        // What an earlier fit that failed left.
+        self.drain()?;
         let run = FitRun::new(train, valid, fit, fit.checkpoint.is_some() || self.resumed.is_some());
         if let Some(resumed) = &self.resumed {
             resumed.run.is_continued_by(&run)?;

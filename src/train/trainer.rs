@@ -334,6 +334,9 @@ impl Trainer {
     /// What the enqueued steps found, and of how many sequences each was.
     pub(super) fn drain(&mut self) -> Result<Vec<(Measured, usize)>> {
         let enqueued = std::mem::take(&mut self.enqueued);
+        if enqueued.is_empty() {
+            return Ok(Vec::new());
+        }
         let results = match &self.gpu {
             Some(gpu) => gpu.results(enqueued.len())?,
             None => Vec::new(),

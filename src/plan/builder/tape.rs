@@ -10,6 +10,7 @@ use crate::plan::tactic::narrow;
 use crate::plan::train::{DropoutSite, StartState, setting};
 use crate::plan::weights::WeightLayout;
 use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
+use crate::reference::keeping;
 
 /// What a recurrence leaves for its backward pass.
 #[derive(Clone, Debug)]
@@ -210,14 +211,13 @@ impl Builder {
             let settings = self.plan.whole(training.layout.buffers.settings);
             let count = x.bytes / super::F32;
             let width = training.widths[stage] * self.batch;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
-            let least = (f64::from(dropout.rate) * 4_294_967_296.0) as u32;
+            let (least, scale) = keeping(dropout.rate);
             let sizes = vec![
                 ("count", narrow(count)),
                 ("row", if dropout.channels { narrow(width as u64) } else { 0 }),
                 ("site", narrow(site as u64)),
                 ("least", least),
-                ("scale", (1.0 / (1.0 - dropout.rate)).to_bits()),
+                ("scale", scale.to_bits()),
                 ("seed", narrow(setting::SEED as u64)),
             ];
             let workgroups = flat_grid(&self.limits, count, "dropout")?;

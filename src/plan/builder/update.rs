@@ -32,15 +32,18 @@ impl Builder {
         let workgroup = || Constants::default().with("WORKGROUP", ROW_WORKGROUP);
         let of_kernel = |kernel| Dispatch { stage, constants: workgroup(), ..Dispatch::empty(Kernel::Train(kernel)) };
         let [gradients, squares] = [buffers.gradients, buffers.squares].map(|buffer| whole(self, buffer));
-        let [_, x, y] = grid(&self.limits, 1, pieces as u64, "pieces of the gradients")?;
-        self.add(Dispatch {
-            rows: self.number(pieces, "pieces of the gradients")?,
-            bindings: vec![gradients, whole(self, buffers.pieces), squares],
-            workgroups: [x, y, 1],
-            iterations: 64 + 64,
-            work: layout.flat.len as u64,
-            ..of_kernel(TrainKernel::SquareSums)
-        })?;
+        // There are none where all is frozen.
+        if pieces > 0 {
+            let [_, x, y] = grid(&self.limits, 1, pieces as u64, "pieces of the gradients")?;
+            self.add(Dispatch {
+                rows: self.number(pieces, "pieces of the gradients")?,
+                bindings: vec![gradients, whole(self, buffers.pieces), squares],
+                workgroups: [x, y, 1],
+                iterations: 64 + 64,
+                work: layout.flat.len as u64,
+                ..of_kernel(TrainKernel::SquareSums)
+            })?;
+        }
         let [settings, norms] = [buffers.settings, buffers.norms].map(|buffer| whole(self, buffer));
         let [first, results] = [buffers.first_pieces, buffers.results].map(|buffer| whole(self, buffer));
         self.add(Dispatch {

@@ -5,6 +5,8 @@ use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
+const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
+const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
 
@@ -281,7 +283,7 @@ impl TrainKernel {
             ),
             Self::LstmStates => (
                 "lstm_states",
-                vec![PARAMS, part!("lstm_states")],
+                vec![PARAMS, LSTM_OPTIONS, part!("lstm_states")],
                 vec![
                     uniform("params"),
                     read("sums"),
@@ -333,6 +335,11 @@ impl TrainKernel {
                 let mut sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
                 if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
                     sources.push(SLOPE);
+                }
+                match cell {
+                    BackwardCell::Lstm => sources.push(LSTM_OPTIONS),
+                    BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
+                    BackwardCell::Gru | BackwardCell::GruReset => {}
                 }
                 ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
             }

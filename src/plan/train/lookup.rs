@@ -1,5 +1,7 @@
 //! Which steps read which rows of an embedding's table.
 
+use super::super::tactic::narrow;
+
 /// Most steps whose gradients one invocation adds.
 const PIECE: usize = 64;
 
@@ -16,8 +18,8 @@ pub fn lookup(tokens: &[u32], num_embeddings: usize) -> Vec<u32> {
     for id in 0..num_embeddings {
         let end = at + counts[id + 1];
         if end > at {
-            rows.push(narrow(id));
-            first_pieces.push(narrow(starts.len()));
+            rows.push(narrow(id as u64));
+            first_pieces.push(narrow(starts.len() as u64));
             starts.extend((at..end).step_by(PIECE));
         }
         // From here on where the next step of this id goes.
@@ -27,19 +29,15 @@ pub fn lookup(tokens: &[u32], num_embeddings: usize) -> Vec<u32> {
     let mut order = vec![0u32; steps];
     for (step, &id) in tokens.iter().enumerate() {
         let place = &mut counts[id as usize];
-        order[*place as usize] = narrow(step);
+        order[*place as usize] = narrow(step as u64);
         *place += 1;
     }
     let (pieces, distinct) = (starts.len(), rows.len());
-    starts.resize(steps + 1, narrow(steps));
-    first_pieces.push(narrow(pieces));
+    starts.resize(steps + 1, narrow(steps as u64));
+    first_pieces.push(narrow(pieces as u64));
     first_pieces.resize(steps + 1, 0);
     rows.resize(steps, 0);
-    [&[narrow(pieces), narrow(distinct)][..], &order, &starts, &rows, &first_pieces].concat()
-}
-
-fn narrow(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+    [&[narrow(pieces as u64), narrow(distinct as u64)][..], &order, &starts, &rows, &first_pieces].concat()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::tactic::narrow;
 use super::super::weights::ALIGN;
 use super::super::{BufferId, BufferSpec, PlanLimits, weight_sizes};
 use super::{FlatParameters, TrainTask};
@@ -122,14 +123,14 @@ impl TrainContents {
         for (tensor, (name, range)) in flat.places().iter().enumerate() {
             let flags = if is_frozen(name) { SEGMENT_FROZEN } else { SEGMENT_DECAYS };
             for _ in 0..range.len().div_ceil(ALIGN) {
-                segments.extend([flags, narrow(tensor)]);
+                segments.extend([flags, narrow(tensor as u64)]);
             }
             if !is_frozen(name) {
                 for first in range.clone().step_by(PIECE) {
-                    pieces.extend([narrow(first), narrow((first + PIECE).min(range.end))]);
+                    pieces.extend([narrow(first as u64), narrow((first + PIECE).min(range.end) as u64)]);
                 }
             }
-            first_pieces.push(narrow(pieces.len() / 2));
+            first_pieces.push(narrow((pieces.len() / 2) as u64));
         }
         let counts = [flat.places().len(), pieces.len() / 2];
         let corrections = corrections(task.optimizer.rule);
@@ -207,8 +208,4 @@ pub(crate) fn is_keras(rule: Rule) -> bool {
         Rule::Adagrad(adagrad) => adagrad.convention,
     };
     convention == Convention::Keras
-}
-
-fn narrow(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -441,3 +441,19 @@ fn a_fit_on_the_device_is_that_on_the_cpu() {
     assert!((cpu.1.loss - gpu.1.loss).abs() < 1e-3, "{cpu:?} {gpu:?}");
     assert!(gpu.1.accuracy > 0.8, "{gpu:?}");
 }
+
+/// With all layers frozen nothing moves, on any device.
+#[test]
+fn frozen_networks_stay() {
+    let example = example(Cell::Gru, 4);
+    let names = ["embedding", "cell", "first", "second"];
+    let has = |name: &&&str| example.network.spec().layers.iter().any(|layer| layer.name() == **name);
+    for device in [&Device::cpu(), device()] {
+        let options =
+            names.iter().filter(has).fold(TrainOptions::new(example.loss), |options, name| options.freeze(*name));
+        let mut trainer = Trainer::new(device, &example.network, options).unwrap();
+        let measured = trainer.step(&example.batch()).unwrap();
+        assert_eq!((measured.gradient_norm, measured.skipped), (0.0, false));
+        assert_eq!(*trainer.network().unwrap(), example.network);
+    }
+}
