@@ -138,6 +138,9 @@ pub struct TrainArgs {
     /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
     #[arg(long, value_name = "LAYER=RATE")]
     pub dropout: Vec<String>,
+    /// Maximum device memory on a GPU, in MiB: long sequences are then trained in intervals of time
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
     /// Epochs without a smaller validation loss after which training ends
     #[arg(long, value_name = "EPOCHS")]
     pub patience: Option<usize>,
@@ -292,6 +295,9 @@ pub struct PlanArgs {
     /// Plan a step of training (categorical cross-entropy, Adam) instead of a run, with the memory that it takes
     #[arg(long)]
     pub train: bool,
+    /// Maximum device memory of training, in MiB: long sequences are then trained in intervals of time
+    #[arg(long, value_name = "MIB", requires = "train")]
+    pub memory: Option<u64>,
     /// Memory limit for the projected inputs of one chunk of timesteps
     #[arg(long, value_name = "MIB")]
     pub budget: Option<u64>,
@@ -393,6 +399,9 @@ pub struct BenchArgs {
     /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
+    /// Time steps of training: embedding, the recurrent layers of the shape, a dense layer, cross-entropy, Adam
+    #[arg(long, conflicts_with_all = ["strategies", "weights", "arithmetic", "plot", "csv"])]
+    pub train: bool,
     /// Compare every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]
     pub all: bool,

@@ -16,7 +16,7 @@ use crate::table::{Table, bad, bold, good, left, right};
 use crate::units::{count, shape};
 
 /// Largest error as a share of a tensor's largest gradient.
-const TOLERANCE: f64 = 4e-6;
+pub const TOLERANCE: f64 = 4e-6;
 /// Numbers of a tensor whose gradient is compared with a difference: the largest, and others that are not 0.
 const SAMPLE: u32 = 4;
 /// Distances of the differences, of which the better counts, since one may cross a kink. Weights are f32.
@@ -141,6 +141,18 @@ fn largest(numbers: &[f64]) -> f64 {
     numbers.iter().fold(0.0, |most, g| most.max(g.abs()))
 }
 
+/// The largest error of a gradient; of one that is not a number, infinity.
+fn largest_error(gradient: &[f32], exact: &[f64]) -> f64 {
+    let errors = gradient.iter().zip(exact).map(|(&got, exact)| (f64::from(got) - exact).abs());
+    errors.fold(0.0, |worst: f64, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) })
+}
+
+/// The same as a share of the largest gradient.
+pub fn share_of_largest(gradient: &[f32], exact: &[f64]) -> f64 {
+    let error = largest_error(gradient, exact);
+    if error == 0.0 { 0.0 } else { error / largest(exact) }
+}
+
 /// Compares the gradients of `network` with those of `reference`, which is the same but for a planted fault.
 pub fn run(args: &VerifyArgs, choice: &DeviceChoice, network: &Network, reference: &Network) -> Result<Report> {
     let device = source::for_training(choice)?;
@@ -152,9 +164,8 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice, network: &Network, referenc
     for (name, tensor) in &trained {
         let Some(exact) = exact.get(name) else { continue };
         let most = largest(exact);
-        let errors = tensor.data().iter().zip(exact).map(|(&got, exact)| (f64::from(got) - exact).abs());
-        let error = errors.fold(0.0, |worst: f64, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) });
-        let share = if error == 0.0 { 0.0 } else { error / most };
+        let error = largest_error(tensor.data(), exact);
+        let share = share_of_largest(tensor.data(), exact);
         let difference = case.difference(reference, name, exact)?;
         let passed = share <= TOLERANCE && difference <= TOLERANCE;
         failed += usize::from(!passed);

@@ -12,6 +12,7 @@ use crate::args::PlanArgs;
 use crate::report::Report;
 use crate::source;
 use crate::table::bold;
+use crate::units::mebibytes;
 
 /// Most characters of a stage's name in a comment of WGSL.
 const NAME: usize = 100;
@@ -21,9 +22,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
     let mut options = PlanOptions::default().arithmetic(args.arithmetic);
     if let Some(mib) = args.budget {
-        let bytes =
-            mib.checked_mul(1 << 20).ok_or_else(|| format!("--budget: expected at most 2^44 MiB, got {mib}"))?;
-        options = options.projection_budget(bytes);
+        options = options.projection_budget(mebibytes("--budget", mib)?);
     }
     if let Some(split) = args.split {
         options = options.split(split);
@@ -59,7 +58,11 @@ fn training(args: &PlanArgs, device: &Device, network: &Network) -> Result<Repor
     let classes = network.stages().last().is_some_and(|stage| matches!(stage.kind, StageKind::Softmax));
     let loss = if classes { Loss::CrossEntropy } else { Loss::Mse };
     let shape = RunShape::new(args.steps, args.batch);
-    let plan = TrainOptions::new(loss).plan(network, shape, &device.limits())?;
+    let mut options = TrainOptions::new(loss);
+    if let Some(mib) = args.memory {
+        options = options.memory(mebibytes("--memory", mib)?);
+    }
+    let plan = options.plan(network, shape, &device.limits())?;
     if let Some(kernel) = &args.wgsl {
         return Ok(Report::data(wgsl(&plan, kernel)?));
     }

@@ -32,6 +32,11 @@ pub fn bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// The bytes of so many MiB, which the option `name` gave.
+pub fn mebibytes(name: &str, mib: u64) -> Result<u64, String> {
+    mib.checked_mul(1 << 20).ok_or_else(|| format!("{name}: expected at most 2^44 MiB, got {mib}"))
+}
+
 /// `12,345,678`
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();

@@ -10,7 +10,7 @@ override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
 
-@group(0) @binding(7) var<storage, read_write> of_state: array<f32>;  // [LANES, T, B, 3H]
+@group(0) @binding(7) var<storage, read_write> of_state: array<f32>;  // [LANES, T', B, 3H]
 
 // The step whose gradients the product reads.
 fn source_step(step: u32) -> u32 {
@@ -18,6 +18,9 @@ fn source_step(step: u32) -> u32 {
 }
 
 fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
+    if is_behind(lane, time) {
+        return carry[behind_index(lane, row) + k];
+    }
     return of_state[sums_index(lane, time, row) + k];
 }
 
@@ -40,7 +43,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         }
         return;
     }
-    let h_before = kept[((lane * params.steps + time) * params.batch + row) * WIDTH + unit];
+    let h_before = kept[row_index(lane, time, row) * WIDTH + unit];
     let r = gate(sums[at] + of_state[at]);
     let z = gate(sums[at + WIDTH] + of_state[at + WIDTH]);
     let q = of_state[at + 2u * WIDTH];

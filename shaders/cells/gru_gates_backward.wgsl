@@ -20,7 +20,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         sums[at + 2u * WIDTH] = 0.0;
         return;
     }
-    let h_before = kept[((lane * params.steps + time) * params.batch + row) * WIDTH + unit];
+    let h_before = kept[row_index(lane, time, row) * WIDTH + unit];
     let of_z = sums[at + WIDTH];
     let z_in = bounded(CLIP_GATES, of_z);
     let z = activate(GATE, GATE_ALPHA, GATE_BETA, z_in);

@@ -23,7 +23,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         sums[at] = 0.0;
         return;
     }
-    let h_before = kept[((lane * params.steps + time) * params.batch + row) * WIDTH + unit];
+    let h_before = kept[row_index(lane, time, row) * WIDTH + unit];
     let of_r = sums[at];
     let r_in = bounded(CLIP_GATES, of_r);
     let r = activate(GATE, GATE_ALPHA, GATE_BETA, r_in);

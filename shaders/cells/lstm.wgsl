@@ -33,6 +33,7 @@ fn gate(x: f32) -> f32 {
 // projection to follow, h is kept after the cells.
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
     let gates = x + sum;
+    keep_sums(gates);
     let at = cell_index(lane, row, unit);
     let before = cell[at];
     let i = gate(gates.x + peep(lane, 0u, unit, before));

@@ -1,9 +1,9 @@
 // The backward pass of an LSTM's timestep. Reference: src/reference/lstm_step_backward.rs, which names the formulas.
-// `kept` is c between the timesteps, [LANES, T + 1, B, H]; the second part of `carry` is the gradient of c.
+// `kept` is c between the timesteps, [LANES, T' + 1, B, H]; the second part of `carry` is the gradient of c.
 
 override PROJECTED: u32 = 0u;        // 1 where the product is that of the projection, over this step's gradient
 
-@group(0) @binding(7) var<storage, read> d_state: array<f32>;  // [LANES, T, B, P] that of h, if PROJECTED
+@group(0) @binding(7) var<storage, read> d_state: array<f32>;  // [LANES, T', B, P] that of h, if PROJECTED
 
 // The step whose gradients the product reads.
 fn source_step(step: u32) -> u32 {
@@ -12,7 +12,10 @@ fn source_step(step: u32) -> u32 {
 
 fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
     if PROJECTED == 1u {
-        return d_state[((lane * params.steps + time) * params.batch + row) * DEPTH + k];
+        return d_state[row_index(lane, time, row) * DEPTH + k];
+    }
+    if is_behind(lane, time) {
+        return carry[behind_index(lane, row) + k];
     }
     return sums[sums_index(lane, time, row) + k];
 }
@@ -47,7 +50,8 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     }
     // A reverse lane comes from behind the timestep.
     let of_before = select(time, time + 1u, is_reverse(lane));
-    let before = kept[((lane * (params.steps + 1u) + of_before) * params.batch + row) * WIDTH + unit];
+    // Arrays of c have a timestep more for each lane.
+    let before = kept[(row_index(lane, of_before, row) + lane * params.batch) * WIDTH + unit];
     let peep = vec3<f32>(peephole(lane, 0u, unit), peephole(lane, 1u, unit), peephole(lane, 2u, unit));
     let i = gate(sums[at] + peep.x * before);
     var f = vec2<f32>(1.0 - i.x, 0.0);

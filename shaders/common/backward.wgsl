@@ -1,9 +1,11 @@
 // What all kernels of a recurrence's backward pass share. They go from the last timestep of a lane to its first; a lane is
-// a direction of a level. `sums` holds the pre-activations of every timestep and, behind each step, their gradient.
+// a direction of a level. `sums` holds the pre-activations of every timestep and, behind each step, their gradient. Where
+// memory is short, arrays hold an interval of the timesteps alone: T' of them, `params.count`.
 
 override WIDTH: u32;              // units: H, or P where the state is projected
 override DEPTH: u32;              // K of the product: numbers of a row of gradients
 override SUMS: u32;               // numbers of a row of `sums`: G*H
+override CARRY: u32;              // units that `carry` has room for
 override LANES: u32 = 1u;
 override REVERSE: u32 = 0u;       // a bit per lane that reads the sequence from its end
 override LAST: u32 = 0u;          // 1 where the output is the last timestep's
@@ -17,9 +19,9 @@ override UNITS: u32 = 64u;        // units of one workgroup
 override SPLIT: u32 = 1u;         // invocations that share the sum of one unit
 
 @group(0) @binding(0) var<uniform> params: Params;                  // rows = B
-@group(0) @binding(1) var<storage, read_write> sums: array<f32>;    // [LANES, T, B, SUMS]
+@group(0) @binding(1) var<storage, read_write> sums: array<f32>;    // [LANES, T', B, SUMS]
 @group(0) @binding(2) var<storage, read> parameters: array<f32>;    // all of the network
-@group(0) @binding(3) var<storage, read_write> carry: array<f32>;   // [2, LANES, B, WIDTH] what a step hands to the one before
+@group(0) @binding(3) var<storage, read_write> carry: array<f32>;   // [2, LANES, B, CARRY] what a step hands to the one before, and `behind` [LANES, B, SUMS]
 @group(0) @binding(4) var<storage, read> d_output: array<f32>;      // [T, B, OUTPUT_STRIDE] or [B, OUTPUT_STRIDE]
 @group(0) @binding(5) var<storage, read> mask: array<u32>;          // [T, B], if MASKED
 @group(0) @binding(6) var<storage, read> kept: array<f32>;          // what the cell's forward pass kept
@@ -42,12 +44,31 @@ fn time_of(lane: u32, step: u32) -> u32 {
     return select(step, params.steps - 1u - step, is_reverse(lane));
 }
 
+// The timestep with which a lane's arrays begin.
+fn origin(lane: u32) -> u32 {
+    return select(params.done, params.steps - params.done - params.count, is_reverse(lane));
+}
+
+// The row of a timestep in arrays [LANES, T', B, ..].
+fn row_index(lane: u32, time: u32, row: u32) -> u32 {
+    return (lane * params.count + time - origin(lane)) * params.batch + row;
+}
+
 fn sums_index(lane: u32, time: u32, row: u32) -> u32 {
-    return ((lane * params.steps + time) * params.batch + row) * SUMS;
+    return row_index(lane, time, row) * SUMS;
 }
 
 fn carry_index(part: u32, lane: u32, row: u32, unit: u32) -> u32 {
-    return ((part * LANES + lane) * params.batch + row) * WIDTH + unit;
+    return ((part * LANES + lane) * params.batch + row) * CARRY + unit;
+}
+
+// Whether a timestep lies behind the interval; its gradients are those that `carry` keeps.
+fn is_behind(lane: u32, time: u32) -> bool {
+    return time - origin(lane) >= params.count;
+}
+
+fn behind_index(lane: u32, row: u32) -> u32 {
+    return 2u * LANES * params.batch * CARRY + (lane * params.batch + row) * SUMS;
 }
 
 fn is_masked(row: u32, time: u32) -> bool {

@@ -6,7 +6,6 @@ alias Product = vec4<Real>;
 alias Word = vec4<u32>;
 alias Integers = vec4<i32>;
 
-@group(0) @binding(1) var<storage, read> projected: array<vec4<f32>>;       // [LANES, T', B, H] of (i, f, g, o): W x + b
 @group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;         // per lane [K, H] of (i, f, g, o), packed
 
 fn word_at(base: u32, index: u32) -> Word {
@@ -16,8 +15,4 @@ fn word_at(base: u32, index: u32) -> Word {
 fn vector_at(start: u32, unit: u32) -> Gates {
     let at = start + 4u * unit;
     return vec4(vectors[at], vectors[at + 1u], vectors[at + 2u], vectors[at + 3u]);
-}
-
-fn projected_at(index: u32) -> Gates {
-    return projected[index];
 }

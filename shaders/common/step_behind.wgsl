@@ -6,5 +6,8 @@ fn source_step(step: u32) -> u32 {
 }
 
 fn gradient_at(lane: u32, time: u32, row: u32, k: u32) -> f32 {
+    if is_behind(lane, time) {
+        return carry[behind_index(lane, row) + k];
+    }
     return sums[sums_index(lane, time, row) + k];
 }

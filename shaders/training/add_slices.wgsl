@@ -1,10 +1,12 @@
-// Adds the slices of a sum in their order: output = slices[0] + slices[1] + .., or added to what the output holds.
+// Adds the slices of a sum, one after the other: output = slices[0] + slices[1] + .., from the last where `descending`, and on
+// top of what the output holds where `accumulate`. How many slices one dispatch adds does not change a bit.
 
 struct Sizes {
     count: u32,       // numbers of one slice
     slices: u32,
     output_first: u32,  // where the output begins
     accumulate: u32,  // 1 where the output is added to
+    descending: u32,  // 1 where the last slice comes first
 }
 
 override WORKGROUP: u32 = 64u;
@@ -24,11 +26,12 @@ fn add_slices(
         return;
     }
     var sum = 0.0;
-    for (var slice = 0u; slice < params.slices; slice++) {
-        sum += x[slice * params.count + index];
-    }
     if params.accumulate == 1u {
-        sum += output[params.output_first + index];
+        sum = output[params.output_first + index];
+    }
+    for (var i = 0u; i < params.slices; i++) {
+        let slice = select(i, params.slices - 1u - i, params.descending == 1u);
+        sum += x[slice * params.count + index];
     }
     output[params.output_first + index] = sum;
 }

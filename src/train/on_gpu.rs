@@ -34,6 +34,7 @@ fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<Tr
     task.class_weights = options.class_weights.len();
     task.dropouts = drops.outputs().iter().map(site).collect();
     task.frozen = frozen;
+    task.memory = options.memory;
     Ok(task)
 }
 

@@ -45,6 +45,10 @@ pub struct TrainOptions {
     pub one_bias: bool,
     /// Seed of dropout and of the order of the examples.
     pub seed: u64,
+    /// Most bytes of device memory that training may take on a GPU, where the backward pass goes through intervals of time to stay
+    /// within them; no bit of a result depends on it.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 impl TrainOptions {
@@ -67,6 +71,7 @@ impl TrainOptions {
             frozen: Vec::new(),
             one_bias: false,
             seed: 0,
+            memory: None,
         }
     }
 
@@ -144,6 +149,13 @@ impl TrainOptions {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Most bytes of device memory that training may take on a GPU.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 

@@ -97,6 +97,10 @@ impl Trainer {
     pub fn new(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
         let mut trainer = Self::on_cpu(network, options)?;
         match device.kind() {
+            DeviceHandle::Cpu(_) if trainer.options.memory.is_some() => {
+                let what = "a memory budget of training on the CPU (supported on a GPU)";
+                return Err(Error::Unsupported { place: "options".into(), what: what.into() });
+            }
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
                 let task = trainer.task()?;

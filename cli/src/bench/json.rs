@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::figures::Figures;
 use super::machine::Machine;
+use super::measure::{Counts, Place};
 use super::{Results, Shape};
 use crate::source::DeviceJson;
 use crate::stats::{Summary, microseconds};
@@ -13,9 +14,9 @@ pub const KIND: &str = "gatefold bench";
 /// Version of the layout.
 pub const VERSION: u64 = 1;
 
-/// One object.
+/// One object, with a result for each measurement.
 #[derive(Serialize)]
-pub struct All<'a> {
+pub struct Document<'a, R> {
     kind: &'static str,
     record: u64,
     gatefold: &'static str,
@@ -28,14 +29,40 @@ pub struct All<'a> {
     warmup: u32,
     runs: u32,
     budget_s: u64,
-    results: Vec<One<'a>>,
+    results: Vec<R>,
     /// Notes on shapes that were shortened, left out or stopped early.
     notes: &'a [String],
     failures: &'a [String],
 }
 
+/// The document of `results`.
+pub fn document<'a, R>(
+    kind: &'static str,
+    (places, counts, seed): (&[Place], Counts, u64),
+    results: Vec<R>,
+    (notes, failures): (&'a [String], &'a [String]),
+) -> Document<'a, R> {
+    Document {
+        kind,
+        record: VERSION,
+        gatefold: env!("CARGO_PKG_VERSION"),
+        machine: Machine::here(places),
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+        debug_build: cfg!(debug_assertions),
+        seed,
+        warmup: counts.warmup,
+        runs: counts.runs,
+        budget_s: counts.budget.as_secs(),
+        results,
+        notes,
+        failures,
+    }
+}
+
+/// A measurement of runs.
 #[derive(Serialize)]
-struct One<'a> {
+pub struct One<'a> {
     shape: &'a Shape,
     device: DeviceJson,
     software: bool,
@@ -61,8 +88,8 @@ struct One<'a> {
     right: bool,
 }
 
-/// The whole document.
-pub fn all(results: &Results) -> All<'_> {
+/// The document of all runs.
+pub fn all(results: &Results) -> Document<'_, One<'_>> {
     let samples = |times: &[std::time::Duration]| times.iter().map(microseconds).collect();
     let one = results.measurements.iter().map(|one| {
         let figures = Figures::of(one);
@@ -91,20 +118,6 @@ pub fn all(results: &Results) -> All<'_> {
             right: one.right(),
         }
     });
-    All {
-        kind: KIND,
-        record: VERSION,
-        gatefold: env!("CARGO_PKG_VERSION"),
-        machine: Machine::here(&results.places),
-        os: std::env::consts::OS,
-        arch: std::env::consts::ARCH,
-        debug_build: cfg!(debug_assertions),
-        seed: results.seed,
-        warmup: results.counts.warmup,
-        runs: results.counts.runs,
-        budget_s: results.counts.budget.as_secs(),
-        results: one.collect(),
-        notes: &results.notes,
-        failures: &results.failures,
-    }
+    let measured = (&results.places[..], results.counts, results.seed);
+    document(KIND, measured, one.collect(), (&results.notes, &results.failures))
 }

@@ -63,7 +63,7 @@ impl Place {
 }
 
 /// Most multiply-adds of the f64 reference; of longer sequences only the first steps are checked.
-const REFERENCE_WORK: u64 = 1 << 29;
+pub const REFERENCE_WORK: u64 = 1 << 29;
 
 /// One shape on one device.
 pub struct Measurement {

@@ -11,6 +11,7 @@ mod record;
 mod sets;
 mod shape;
 mod table;
+mod training;
 
 use std::time::Duration;
 
@@ -57,7 +58,11 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     let mut shapes = args.shapes.clone();
     shapes.extend(args.sets.iter().flat_map(|set| set.shapes()));
     if shapes.is_empty() {
-        shapes = Shape::defaults(args.quick);
+        shapes = if args.train { Shape::of_training(args.quick) } else { Shape::defaults(args.quick) };
+    }
+    if args.train {
+        let measured = training::run(&shapes, &places, counts, args.seed, (&notes, unopened))?;
+        return training::report(args, &measured, record);
     }
     if args.quick {
         let mut short = Vec::new();

@@ -61,6 +61,17 @@ impl Shape {
         vec![shape(64, 100, 1), shape(256, 100, 1), shape(512, 25, 1), shape(256, 25, 32)]
     }
 
+    /// What `--train` times: small and large ones, with vectors of 64 from an embedding.
+    pub fn of_training(quick: bool) -> Vec<Self> {
+        let shape = |cell, hidden, steps, batch| Self { input: 64, ..Self::new(cell, hidden, steps, batch) };
+        if quick {
+            return vec![shape(Cell::Lstm, 64, 20, 8), shape(Cell::Gru, 64, 20, 8)];
+        }
+        let lstm = [(128, 50, 16), (128, 100, 32), (256, 100, 32), (512, 50, 16)];
+        let lstm = lstm.map(|(hidden, steps, batch)| shape(Cell::Lstm, hidden, steps, batch));
+        lstm.into_iter().chain([shape(Cell::Gru, 128, 100, 32)]).collect()
+    }
+
     /// The network.
     pub fn spec(&self) -> NetworkSpec {
         let layer = RecurrentSpec {

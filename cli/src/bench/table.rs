@@ -10,6 +10,9 @@ use crate::report::Report;
 use crate::table::{Table, bad, bold, dim, good, left, right};
 use crate::units::{bytes, count, duration};
 
+/// What stands below times of a software renderer.
+pub const SOFTWARE: &str = "software renderers prove that answers are right; their times say nothing about any GPU\n";
+
 /// One table, all shapes.
 pub fn report(results: &Results) -> Report {
     Report::new(format!("{}\n{}", table(results), dim(&legend(results)) + warning(results)))
@@ -103,9 +106,6 @@ fn legend(results: &Results) -> String {
 }
 
 fn warning(results: &Results) -> &'static str {
-    if results.measurements.iter().any(|one| one.place.info.kind == DeviceKind::Software) {
-        "software renderers prove that answers are right; their times say nothing about any GPU\n"
-    } else {
-        ""
-    }
+    let software = results.measurements.iter().any(|one| one.place.info.kind == DeviceKind::Software);
+    if software { SOFTWARE } else { "" }
 }

@@ -4,6 +4,7 @@ use gatefold::train::{Adam, Clip, Dropout, DropoutUnit, Fit, Loss, Optimizer, Tr
 
 use crate::Result;
 use crate::args::{LossKind, Preset, TrainArgs};
+use crate::units::mebibytes;
 
 impl From<LossKind> for Loss {
     fn from(kind: LossKind) -> Self {
@@ -29,6 +30,7 @@ pub fn train_options(args: &TrainArgs) -> Result<TrainOptions> {
         .optimizer(optimizer)
         .one_bias(args.preset == Preset::Keras)
         .seed(args.seed);
+    options.memory = args.memory.map(|mib| mebibytes("--memory", mib)).transpose()?;
     for dropout in &args.dropout {
         let wrong = || format!("--dropout: expected LAYER=RATE or LAYER=RATE:channels, got {dropout:?}");
         let (layer, rate) = dropout.split_once('=').ok_or_else(wrong)?;

@@ -225,3 +225,24 @@ fn targets_that_cannot_be_written_are_refused_before_the_run() {
         refusal(long.iter().chain(&more), &words);
     }
 }
+
+#[test]
+fn steps_of_training_are_timed_and_checked() {
+    let text = answer(small(&["--train", "--device", "cpu"]));
+    let row = text.lines().nth(1).expect("a row");
+    assert!(row.starts_with("H8 T3 B2 I4 L2 bi  CPU") && row.ends_with("right"), "{text}");
+    for word in ["forward", "with gradients", "step", "sequences/s", "Adam"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
+    let run = on_software(&small(&["--train", "--json"]));
+    assert_eq!(run.code, 0, "{run:?}");
+    let all = json(&run.stdout);
+    assert_eq!(all["kind"], "gatefold bench --train");
+    let one = &all["results"][0];
+    assert_eq!((&one["right"], &one["checked_steps"]), (&true.into(), &3.into()));
+    assert!(one["max_error"].as_f64().expect("a number") <= 4e-6);
+    assert!(one["memory_bytes"].as_u64().expect("bytes") > 10_000 * 4 * 4);
+    assert_eq!(one["step_samples_us"].as_array().expect("samples").len(), 3);
+    refusal(small(&["--train", "--csv"]), &["--csv", "--train"]);
+    refusal(small(&["--train", "--strategy", "step"]), &["--strategy", "--train"]);
+}

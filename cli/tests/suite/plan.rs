@@ -56,6 +56,12 @@ fn a_step_of_training_is_planned_with_its_memory() {
     }
     let wgsl = answer(["plan", "--device", "cpu", "--train", "--wgsl", "lstm backward"]);
     assert!(wgsl.contains(include_str!("../../../shaders/cells/lstm_backward.wgsl")), "{wgsl}");
+    // Within less memory, a long sequence is trained in intervals.
+    let long = ["plan", "--device", "cpu", "--train", "--steps", "20000"];
+    assert!(!answer(long).contains("intervals"));
+    let text = answer(long.iter().chain(&["--memory", "64"]).copied());
+    assert!(text.contains("intervals of"), "{text}");
+    refusal(long.iter().chain(&["--memory", "1"]), &["memory of a training step", "the memory budget"]);
     // A run has none of it.
     assert!(!answer(["plan", "--device", "cpu"]).contains("gradients"));
 }

@@ -14,7 +14,7 @@ use crate::reference::Loss;
 
 /// A block of columns that goes from one matrix into another.
 #[derive(Clone, Copy)]
-struct Move {
+pub(super) struct Move {
     from: (Slice, Columns),
     to: (Slice, Columns),
     columns: usize,
@@ -25,10 +25,18 @@ struct Move {
 
 impl Move {
     /// Rows of `width` that keep their place.
-    fn whole(from: Slice, to: Slice, width: usize, add: bool) -> Self {
+    pub fn whole(from: Slice, to: Slice, width: usize, add: bool) -> Self {
         let columns = Columns { stride: width, offset: 0 };
         let how = if add { Combine::Add } else { Combine::Copy };
         Self { from: (from, columns), to: (to, columns), columns: width, how, scale: 1.0, reversed: false }
+    }
+}
+
+impl Move {
+    /// The same, written `numbers` behind the beginning.
+    pub fn behind(mut self, numbers: usize) -> Self {
+        self.to.1.offset = numbers;
+        self
     }
 }
 
@@ -93,7 +101,12 @@ impl Builder {
     }
 
     /// As [`Builder::gradient`] for one that writes a part: what nothing wrote before is cleared.
-    fn part_of_gradient(&mut self, network: &Network, source: Source, stage_steps: &[usize]) -> Result<Option<Slice>> {
+    pub(super) fn part_of_gradient(
+        &mut self,
+        network: &Network,
+        source: Source,
+        stage_steps: &[usize],
+    ) -> Result<Option<Slice>> {
         let Some((slice, add)) = self.gradient(network, source, stage_steps)? else { return Ok(None) };
         if let (false, Some(training)) = (add, &mut self.training) {
             training.parts.clears.push(slice);
@@ -243,7 +256,7 @@ impl Builder {
         self.moved(work, rows, Move { from: (scratch, columns), ..block })
     }
 
-    fn moved(&mut self, work: &StageWork<'_>, rows: DispatchRows, block: Move) -> Result<()> {
+    pub(super) fn moved(&mut self, work: &StageWork<'_>, rows: DispatchRows, block: Move) -> Result<()> {
         let elements = rows.count as u64 * block.columns as u64;
         let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
         let constants = Constants::sizes([

@@ -30,9 +30,12 @@ pub(super) struct LaneSet<'a> {
     /// The directions of each level that are here.
     pub directions: Range<usize>,
     pub stacked: bool,
+    /// The inputs of all timesteps, projected, where the kernels leave the sums of the gates for a backward pass.
+    pub kept: Option<BufferId>,
 }
 
 /// One kernel of a timestep, or of many.
+#[derive(Clone, Debug)]
 pub(super) struct Launch {
     pub kernel: Kernel,
     pub constants: Constants,
@@ -60,7 +63,7 @@ impl<'a> LaneSet<'a> {
         let level = works.first()?.stage.recurrent()?;
         let above = works.first()?.index - layout.stages.start;
         let first_lane = above * layout.directions.len() + directions.start - layout.directions.start;
-        Some(Self { works, level, layout, weights, first_lane, directions, stacked })
+        Some(Self { works, level, layout, weights, first_lane, directions, stacked, kept: None })
     }
 
     pub fn lanes(&self) -> usize {
@@ -227,7 +230,7 @@ impl Builder {
         };
         let output = if set.stacked { self.plan.whole(last.output.buffer) } else { last.output };
         let mut bindings = vec![
-            self.plan.whole(self.projected),
+            self.plan.whole(self.projected_of(set)),
             matrices,
             vectors,
             self.plan.whole(places.h),
@@ -252,6 +255,7 @@ impl Builder {
                 (_, arithmetic) => arithmetic,
             },
             held: tactic.held(),
+            keeps_sums: set.kept.is_some() && cell == Cells::Lstm,
         };
         let rows = if rung == Rung::Resident { 1 } else { (self.batch as u64).div_ceil(rung.rows(second).into()) };
         let [x, y, z] = grid(&self.limits, (width as u64).div_ceil(units.into()), rows, &set.label())?;

@@ -13,6 +13,7 @@ use crate::plan::{
 };
 
 /// A product of rows: what is read, the weights, and what is written.
+#[derive(Clone, Debug)]
 pub(super) struct Product {
     pub kernel: Kernel,
     /// K and N.

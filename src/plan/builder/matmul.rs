@@ -1,5 +1,7 @@
 //! Products and sums of a backward pass.
 
+use std::ops::Range;
+
 use super::{Builder, flat_grid};
 use crate::base::error::{Error, Result};
 use crate::plan::kernel::{ROWS_DEPTH, ROWS_TILE};
@@ -23,9 +25,10 @@ pub fn matmul_flags() -> [u32; 4] {
 /// Workgroups that keep an adapter busy; a product of fewer tiles is cut along K.
 const ENOUGH: usize = 512;
 const ENOUGH_IN_SOFTWARE: usize = 8;
-/// Fewest and most rows of a slice of K.
+/// Fewest rows of a slice of K.
 const LEAST_SLICE: usize = 128;
-const MOST_SLICE: usize = 16_384;
+/// Most rows of a slice of K. Parts of a sum that begin at multiples of it have the slices of the whole sum.
+pub(super) const SUM_BLOCK: usize = 1024;
 /// Rows of a slice of a sum of columns.
 const COLUMN_SLICE: usize = 256;
 
@@ -68,6 +71,34 @@ pub(super) struct Also {
     pub accumulate: bool,
     /// A vector that is added to every row, and where it begins.
     pub bias: Option<(Slice, usize)>,
+}
+
+/// How a sum over many rows is added up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SumOrder {
+    /// Rows of the whole sum.
+    pub total: usize,
+    /// Whether it is added to what the output holds.
+    pub accumulate: bool,
+    /// Whether the last rows come first.
+    pub descending: bool,
+}
+
+impl SumOrder {
+    /// A sum of `total` rows that is taken at once.
+    pub fn whole(total: usize) -> Self {
+        Self { total, accumulate: false, descending: false }
+    }
+
+    /// `slices` in groups of at most `at_once`, in the order in which they are added.
+    fn groups(self, slices: usize, at_once: usize) -> Vec<Range<usize>> {
+        let mut groups: Vec<Range<usize>> =
+            (0..slices).step_by(at_once).map(|first| first..(first + at_once).min(slices)).collect();
+        if self.descending {
+            groups.reverse();
+        }
+        groups
+    }
 }
 
 /// How a product is cut up.
@@ -199,53 +230,67 @@ impl Builder {
         }
     }
 
-    /// The gradient of a matrix `[m, n]`, `c = a b`, with K cut into slices where there are few tiles.
+    /// The gradient of a matrix `[m, n]`, `c = a b`, with K cut into slices.
     pub(super) fn weights_product(
         &mut self,
         stage: usize,
         [m, n, k]: [usize; 3],
-        [a, b, c]: [Operand; 3],
+        operands: [Operand; 3],
         accumulate: bool,
+    ) -> Result<()> {
+        self.weights_part(stage, [m, n, k], operands, SumOrder { accumulate, ..SumOrder::whole(k) })
+    }
+
+    /// A part of the sum of such a gradient. The slices, and the order in which they are added, depend on the whole sum alone.
+    pub(super) fn weights_part(
+        &mut self,
+        stage: usize,
+        [m, n, k]: [usize; 3],
+        [a, b, c]: [Operand; 3],
+        order: SumOrder,
     ) -> Result<()> {
         let [rows, columns] = self.tile(n).size;
         let tiles = m.div_ceil(rows) * n.div_ceil(columns);
         let enough = if self.limits.software { ENOUGH_IN_SOFTWARE } else { ENOUGH };
-        let wanted = enough.div_ceil(tiles).clamp(1, k.div_ceil(LEAST_SLICE).max(1));
-        let step = ROWS_DEPTH as usize;
-        let fitting = usize::try_from(MAX_SUBMISSION_WORK / (m as u64 * n as u64).max(1)).unwrap_or(usize::MAX);
-        let most = (fitting.min(MOST_SLICE) / step).max(1) * step;
-        let slice = k.div_ceil(wanted).next_multiple_of(step).min(most);
-        let slices = k.div_ceil(slice);
-        if wanted == 1 {
-            // There are enough tiles, so that slices can be added where they belong.
-            for first in (0..k).step_by(slice) {
-                let also = Also { accumulate: accumulate || first > 0, bias: None };
-                let parts = [a.at(0, first), b.at(first, 0), c];
-                self.matmul(stage, [m, n, slice.min(k - first)], parts, also)?;
+        // Where there are few tiles, several slices at once keep an adapter busy.
+        let at_once = enough.div_ceil(tiles).clamp(1, order.total.div_ceil(LEAST_SLICE).max(1));
+        let slice = order.total.div_ceil(at_once).next_power_of_two().clamp(LEAST_SLICE, SUM_BLOCK);
+        let mut accumulate = order.accumulate;
+        for slices in order.groups(k.div_ceil(slice), at_once) {
+            let first = slices.start * slice;
+            let depth = (slices.end * slice).min(k) - first;
+            let (a, b) = (a.at(0, first), b.at(first, 0));
+            if at_once == 1 {
+                self.matmul(stage, [m, n, depth], [a, b, c], Also { accumulate, bias: None })?;
+            } else {
+                let partial = self.scratch("partial sums", at_once, m, n)?;
+                let parts = [a, b, Operand::new(partial, n)];
+                self.sliced(stage, [m, n, depth], parts, Also::default(), slice)?;
+                // A gradient of several columns lies in one piece.
+                let order = SumOrder { accumulate, ..order };
+                self.add_slices(stage, [m * n, slices.len()], partial, (c.slice, c.first), order)?;
             }
-            return Ok(());
+            accumulate = true;
         }
-        let partial = self.scratch("partial sums", slices, m, n)?;
-        self.sliced(stage, [m, n, k], [a, b, Operand::new(partial, n)], Also::default(), slice)?;
-        // A gradient of several columns lies in one piece.
-        self.add_slices(stage, [m * n, slices], partial, (c.slice, c.first), accumulate)
+        Ok(())
     }
 
-    /// `output = slices[0] + slices[1] + ..`
-    pub(super) fn add_slices(
+    /// Adds slices to each other, in the order of the sum that they are a part of.
+    fn add_slices(
         &mut self,
         stage: usize,
         [count, slices]: [usize; 2],
         x: Slice,
         (output, first): (Slice, usize),
-        accumulate: bool,
+        order: SumOrder,
     ) -> Result<()> {
         let number = |number: usize| self.number(number, "numbers of a sum");
         let sizes = vec![
             ("count", number(count)?),
             ("slices", number(slices)?),
             ("output_first", number(first)?),
-            ("accumulate", accumulate.into()),
+            ("accumulate", order.accumulate.into()),
+            ("descending", order.descending.into()),
         ];
         let workgroups = flat_grid(&self.limits, count as u64, "sum of slices")?;
         self.add(Dispatch {
@@ -268,6 +313,18 @@ impl Builder {
         x: Operand,
         y: Option<Operand>,
         outputs: &[(Slice, usize)],
+    ) -> Result<()> {
+        self.column_sums_part(stage, [rows, columns], (x, y), outputs, SumOrder::whole(rows))
+    }
+
+    /// A part of such sums.
+    pub(super) fn column_sums_part(
+        &mut self,
+        stage: usize,
+        [rows, columns]: [usize; 2],
+        (x, y): (Operand, Option<Operand>),
+        outputs: &[(Slice, usize)],
+        order: SumOrder,
     ) -> Result<()> {
         let slices = rows.div_ceil(COLUMN_SLICE);
         let partial = self.scratch("partial sums", slices, 1, columns)?;
@@ -296,7 +353,7 @@ impl Builder {
             ..Dispatch::empty(Kernel::Train(TrainKernel::ColumnSums))
         })?;
         for &output in outputs {
-            self.add_slices(stage, [columns, slices], partial, output, false)?;
+            self.add_slices(stage, [columns, slices], partial, output, order)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Network and sizes to a plan.
 
 mod backward;
+mod intervals;
 mod lanes;
 mod layers;
 mod matmul;
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
+use intervals::KeptSums;
 use tape::StageTape;
 
 pub(super) const F32: u64 = 4;
@@ -60,11 +62,19 @@ pub fn plan_training(
 ) -> Result<Plan> {
     // No workgroups wait for each other: a step cannot be repeated where they waited too long.
     let limits = PlanLimits { resident_workgroups: 0, ..*limits };
-    let mut builder = Builder::new(network, shape, &limits, options)?;
-    builder.check_trainable(network)?;
-    builder.training = Some(TrainBuild::new(task, layout, network));
-    builder.build(network)?;
-    Ok(builder.plan)
+    let mut refused = None;
+    for interval in intervals::lengths(shape) {
+        let mut builder = Builder::new(network, shape, &limits, options)?;
+        builder.check_trainable(network)?;
+        builder.training = Some(TrainBuild::new(task, layout, network, interval));
+        match builder.build(network).and_then(|()| builder.within_memory(task)) {
+            Ok(()) => return Ok(builder.plan),
+            // Shorter intervals take less.
+            Err(error @ Error::TooLarge { .. }) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::shape("plan", "T and B at least 1", "no timesteps")))
 }
 
 impl Builder {
@@ -123,6 +133,10 @@ struct TrainBuild {
     tapes: Vec<StageTape>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
+    /// The sums that the forward pass of some directions of a stage keeps, by the stage and the first direction.
+    kept: BTreeMap<(usize, usize), KeptSums>,
+    /// Most timesteps that the backward pass of a recurrence takes at once.
+    interval: usize,
     /// Buffers that parts of the backward pass share.
     shared: BTreeMap<&'static str, BufferId>,
     parts: TrainParts,
@@ -318,6 +332,9 @@ impl Builder {
                     Source::Stage(earlier) if network.stages()[earlier].sequence_out => stage_steps[earlier],
                     Source::Stage(_) => 1,
                 };
+                if self.keeps_sums(level) {
+                    continue;
+                }
                 // Directions go together or apart.
                 for lanes in [1, layout.directions.len()] {
                     let chunk = self.chunk(lanes * level.gate_rows(), steps);

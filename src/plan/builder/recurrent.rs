@@ -2,7 +2,6 @@
 
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
-use super::tape::together;
 use super::{Builder, DispatchRows, StageWork};
 use crate::base::error::Result;
 use crate::network::Activation;
@@ -12,6 +11,20 @@ use crate::plan::weights::{WeightLayout, part};
 use crate::plan::{
     BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print,
 };
+
+/// What runs any timesteps of some lanes.
+#[derive(Clone, Debug)]
+pub(super) struct ChunkRun {
+    /// The projection of each lane's input, and whether the lane reads the sequence from its end.
+    products: Vec<(Product, bool)>,
+    launches: Vec<Launch>,
+    /// Steps of one repetition.
+    stride: u32,
+    projected_lane: usize,
+    output_lane: u64,
+    /// How many steps the topmost lane is behind the first.
+    behind: usize,
+}
 
 impl Builder {
     /// The levels of one layout, all at once or one after the other.
@@ -32,8 +45,9 @@ impl Builder {
         }
         for work in works {
             let Some(level) = work.stage.recurrent() else { continue };
-            for directions in together(level, all.clone()) {
-                if let Some(set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
+            for directions in self.together(level, all.clone(), work.steps_in) {
+                if let Some(mut set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
+                    set.kept = self.kept_sums(&set)?;
                     let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
                     self.run(&set, &decision)?;
                 }
@@ -45,8 +59,11 @@ impl Builder {
     fn run(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<()> {
         let work = &set.works[0];
         let hoisted = set.hoisted();
-        let chunk = self.chunk(hoisted * set.level.gate_rows(), work.steps_in);
-        if chunk < work.steps_in {
+        let chunk = match set.kept {
+            Some(_) => self.interval(work.steps_in),
+            None => self.chunk(hoisted * set.level.gate_rows(), work.steps_in),
+        };
+        if chunk < work.steps_in && set.kept.is_none() {
             self.plan.reasons.push(format!(
                 "{}: inputs are projected {chunk} of {} timesteps at a time, to stay within {}",
                 set.label(),
@@ -61,33 +78,49 @@ impl Builder {
             reason: decision.reason.clone(),
         });
         let projected_lane = self.projected_lane(chunk, set.level.hidden_size);
-        let launches = self.launches(set, decision)?;
-        // Where the steps of the topmost lane end.
-        let behind = if set.stacked { set.lanes() - 1 } else { 0 };
-        let mut done = 0;
-        while done < work.steps_in {
-            let count = chunk.min(work.steps_in - done);
-            for lane in 0..hoisted {
-                let first = if set.is_reverse(lane) { work.steps_in - done - count } else { done };
-                let rows = DispatchRows { count: count * self.batch, input: first * self.batch, output: 0 };
-                let product = self.input_product(set, lane, projected_lane);
-                self.product(work, rows, &product)?;
-            }
-            let last = done + count == work.steps_in;
-            let end = done + count + if last { behind } else { 0 };
-            let steps = Steps {
-                done: narrow(done as u64),
-                count: narrow(count as u64),
-                first: narrow(done as u64),
-                stride: decision.tactic.stride(),
-                end: narrow(end as u64),
-                projected_lane: narrow(projected_lane as u64),
-                output_lane: narrow(set.output_lane()),
-            };
-            self.steps(set, &launches, steps)?;
-            done += count;
+        let run = ChunkRun {
+            products: (0..hoisted)
+                .map(|lane| (self.input_product(set, lane, projected_lane), set.is_reverse(lane)))
+                .collect(),
+            launches: self.launches(set, decision)?,
+            stride: decision.tactic.stride(),
+            projected_lane,
+            output_lane: set.output_lane(),
+            behind: if set.stacked { set.lanes() - 1 } else { 0 },
+        };
+        if let Some(sums) = set.kept {
+            return self.run_kept(set, sums, run);
+        }
+        for done in (0..work.steps_in).step_by(chunk) {
+            self.run_chunk(work, &run, done, chunk.min(work.steps_in - done))?;
         }
         Ok(())
+    }
+
+    /// `count` timesteps of some lanes, after `done` others.
+    pub(super) fn run_chunk(&mut self, work: &StageWork<'_>, run: &ChunkRun, done: usize, count: usize) -> Result<()> {
+        for (product, reverse) in &run.products {
+            let first = if *reverse { work.steps_in - done - count } else { done };
+            let rows = DispatchRows { count: count * self.batch, input: first * self.batch, output: 0 };
+            self.product(work, rows, product)?;
+        }
+        let last = done + count == work.steps_in;
+        let end = done + count + if last { run.behind } else { 0 };
+        let steps = Steps {
+            done: narrow(done as u64),
+            count: narrow(count as u64),
+            first: narrow(done as u64),
+            stride: run.stride,
+            end: narrow(end as u64),
+            projected_lane: narrow(run.projected_lane as u64),
+            output_lane: narrow(run.output_lane),
+        };
+        self.steps(work, &run.launches, steps)
+    }
+
+    /// Where the projected inputs of some lanes lie.
+    pub(super) fn projected_of(&self, set: &LaneSet<'_>) -> BufferId {
+        set.kept.unwrap_or(self.projected)
     }
 
     /// The projection of one lane's input.
@@ -97,7 +130,7 @@ impl Builder {
         let gates = set.level.cell().gates() as u64;
         let each = projected_lane as u64 * gates * super::F32;
         let vector = |part| set.layout.vector_of(vectors, at, part);
-        let projected = Slice { buffer: self.projected, offset: lane as u64 * each, bytes: each };
+        let projected = Slice { buffer: self.projected_of(set), offset: lane as u64 * each, bytes: each };
         Product {
             kernel: Kernel::Linear(self.product_kernel(set.layout.format, set.works[0].steps_in * self.batch)),
             features: [set.works[0].stage.in_features, set.level.gate_rows()],
@@ -114,8 +147,7 @@ impl Builder {
     }
 
     /// The timesteps of one chunk.
-    fn steps(&mut self, set: &LaneSet<'_>, launches: &[Launch], steps: Steps) -> Result<()> {
-        let work = &set.works[0];
+    fn steps(&mut self, work: &StageWork<'_>, launches: &[Launch], steps: Steps) -> Result<()> {
         let each = launches.iter().fold(0u64, |sum, launch| sum.saturating_add(launch.work)).max(1);
         let longest = u32::try_from(MAX_SUBMISSION_WORK / each).unwrap_or(u32::MAX).clamp(1, narrow(MAX_REPEAT as u64));
         let mut first = steps.first;

@@ -1,10 +1,13 @@
 //! The backward pass of a recurrent level.
 //!
-//! The forward pass kept h of every timestep. From it the pre-activations of all timesteps are two products, and c follows
-//! from them unit by unit; then the timesteps go back, one dispatch each (two where a state is projected, or reset before
-//! the product); then the gradients of the weights are products over all timesteps.
+//! The forward pass kept h of every timestep, and of an LSTM the sums of its gates, from which c follows unit by unit. The
+//! pre-activations of other cells are two products over all timesteps. Then the timesteps go back, one dispatch each (two
+//! where a state is projected, or reset before the product); then the gradients of the weights are products over all
+//! timesteps. Where memory is short, all of that is done for one interval of time after the other.
 
-use super::matmul::{Also, Operand};
+use super::backward::Move;
+use super::intervals::Interval;
+use super::matmul::{Also, Operand, SumOrder};
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::{Error, Result};
@@ -25,20 +28,20 @@ const ENOUGH: usize = 128;
 /// Most invocations that share the sum of a unit.
 const MOST_SPLIT: usize = 4;
 
-/// Arrays of one set of directions.
+/// Arrays of one set of directions, of T' timesteps.
 #[derive(Clone, Copy)]
 struct Arrays {
-    /// h before every timestep `[lanes, T, B, P]`.
+    /// h before every timestep `[lanes, T', B, P]`.
     before: Slice,
-    /// Pre-activations, then their gradients `[lanes, T, B, G*H]`; of a GRU that resets the product only W x + b.
+    /// Pre-activations, then their gradients `[lanes, T', B, G*H]`; of a GRU that resets the product only W x + b.
     sums: Slice,
     /// U h + d of such a GRU, then its gradient.
     of_state: Option<Slice>,
-    /// c between the timesteps `[lanes, T + 1, B, H]`.
+    /// c between the timesteps `[lanes, T' + 1, B, H]`.
     c: Option<Slice>,
-    /// h before a projection `[lanes, T, B, H]`, or the state times the reset gate.
+    /// h before a projection `[lanes, T', B, H]`, or the state times the reset gate.
     inner: Option<Slice>,
-    /// The gradient of h behind a projection `[lanes, T, B, P]`.
+    /// The gradient of h behind a projection `[lanes, T', B, P]`.
     d_state: Option<Slice>,
 }
 
@@ -51,8 +54,12 @@ struct Lanes<'a> {
     history: Slice,
     /// The gradient of the stage's output.
     d: Slice,
-    /// T*B
+    /// The timesteps that are taken.
+    interval: Interval,
+    /// T'*B
     rows: usize,
+    /// Whether the interval adds to the gradients of the weights.
+    accumulate: bool,
 }
 
 impl Lanes<'_> {
@@ -62,6 +69,16 @@ impl Lanes<'_> {
 
     fn stage(&self) -> &Stage {
         self.work.stage
+    }
+
+    /// The first row of the interval in arrays of all timesteps.
+    fn first_row(&self) -> usize {
+        // Only lanes that are alone have intervals.
+        self.interval.origin(self.work.steps_in, self.is_reverse(0)) * (self.rows / self.interval.count)
+    }
+
+    fn is_reverse(&self, lane: usize) -> bool {
+        self.level.directions[self.tape.directions.start + lane].reverse
     }
 
     fn clip(&self) -> f32 {
@@ -102,24 +119,53 @@ impl Builder {
     ) -> Result<()> {
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
-        for lanes in &tape.lanes {
-            let rows = work.steps_in * self.batch;
-            let lanes = Lanes { work, level, tape: lanes, history: tape.history, d, rows };
-            let arrays = self.run_again(&lanes)?;
-            self.steps_backward(&lanes, &arrays)?;
-            self.weights_backward(&lanes, &arrays)?;
-            if let Some((to, add)) = self.gradient(network, work.stage.inputs[0], stage_steps)? {
-                let (inputs, width) = (work.stage.in_features, level.gate_rows());
-                for lane in 0..lanes.count() {
-                    let Some(w) = self.param(work.stage, lanes.tape.directions.start + lane, Role::WeightIh) else {
-                        continue;
-                    };
-                    let a = Operand::new(arrays.sums, width).from(lane * rows * width);
-                    let also = Also { accumulate: add || lane > 0, bias: None };
-                    let [b, c] = [Operand::new(w, inputs), Operand::new(to, inputs)];
-                    self.matmul(work.index, [rows, inputs, width], [a, b, c], also)?;
+        let whole = self.interval(work.steps_in) == work.steps_in;
+        for tape_of_lanes in &tape.lanes {
+            let reverse = level.directions[tape_of_lanes.directions.start].reverse;
+            let intervals = Interval::all(work.steps_in, self.interval(work.steps_in), reverse);
+            let again = tape_of_lanes.sums.as_ref().and_then(|sums| sums.again.as_ref());
+            for (index, &interval) in intervals.iter().enumerate().rev() {
+                let (rows, accumulate) = (interval.count * self.batch, index + 1 < intervals.len());
+                let history = tape.history;
+                let lanes = Lanes { work, level, tape: tape_of_lanes, history, d, interval, rows, accumulate };
+                if let Some(states) = again {
+                    self.run_again(work, states, index, interval)?;
                 }
+                let arrays = self.arrays(&lanes, index)?;
+                self.steps_backward(&lanes, &arrays)?;
+                self.weights_backward(&lanes, &arrays)?;
+                self.input_backward(network, &lanes, &arrays, (stage_steps, whole))?;
             }
+            if let Some(states) = again {
+                self.state_at_end(work, states, intervals.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient of what the lanes read.
+    fn input_backward(
+        &mut self,
+        network: &Network,
+        lanes: &Lanes<'_>,
+        arrays: &Arrays,
+        (stage_steps, whole): (&[usize], bool),
+    ) -> Result<()> {
+        let &Lanes { work, level, rows, .. } = lanes;
+        let source = work.stage.inputs[0];
+        let target = match whole {
+            true => self.gradient(network, source, stage_steps)?,
+            // Intervals of two directions come in different orders.
+            false => self.part_of_gradient(network, source, stage_steps)?.map(|to| (to, true)),
+        };
+        let Some((to, add)) = target else { return Ok(()) };
+        let (inputs, width) = (work.stage.in_features, level.gate_rows());
+        for lane in 0..lanes.count() {
+            let Some(w) = self.param(work.stage, lanes.tape.directions.start + lane, Role::WeightIh) else { continue };
+            let a = Operand::new(arrays.sums, width).from(lane * rows * width);
+            let also = Also { accumulate: add || lane > 0, bias: None };
+            let c = Operand::new(to, inputs).from(lanes.first_row() * inputs);
+            self.matmul(work.index, [rows, inputs, width], [a, Operand::new(w, inputs), c], also)?;
         }
         Ok(())
     }
@@ -133,22 +179,41 @@ impl Builder {
         [start, if directions.len() > 1 { first(directions.start + 1) - start } else { 0 }]
     }
 
-    /// What the forward pass computed, from the states that it kept.
-    fn run_again(&mut self, lanes: &Lanes<'_>) -> Result<Arrays> {
+    /// What the forward pass computed in an interval, from what it kept.
+    fn arrays(&mut self, lanes: &Lanes<'_>, index: usize) -> Result<Arrays> {
+        let &Lanes { level, rows, .. } = lanes;
+        let (count, state, hidden, width) = (lanes.count(), level.state_size(), level.hidden_size, level.gate_rows());
+        let before = self.scratch("h before every step [lanes, T', B, H]", count * rows, state, 1)?;
+        self.state_before(lanes, before)?;
+        let sums = self.scratch("sums [lanes, T', B, G, H]", count * rows, width, 1)?;
+        let mut arrays = Arrays { before, sums, of_state: None, c: None, inner: None, d_state: None };
+        if !level.cell().keeps_c() {
+            self.sums_again(lanes, &mut arrays)?;
+            return Ok(arrays);
+        }
+        let steps = lanes.interval.count + 1;
+        arrays.c =
+            Some(self.scratch("c between the steps [lanes, T' + 1, B, H]", count * steps, self.batch, hidden)?);
+        if level.recurrence.proj_size() > 0 {
+            arrays.inner = Some(self.scratch("inner states [lanes, T', B, H]", count * rows, hidden, 1)?);
+            arrays.d_state = Some(self.scratch("gradients of h [lanes, T', B, P]", count * rows, state, 1)?);
+        }
+        self.lstm_states(lanes, &arrays, index)?;
+        Ok(arrays)
+    }
+
+    /// The pre-activations of a cell without c, from the states that the forward pass kept.
+    fn sums_again(&mut self, lanes: &Lanes<'_>, arrays: &mut Arrays) -> Result<()> {
         let &Lanes { work, level, rows, .. } = lanes;
+        let &mut Arrays { before, sums, .. } = arrays;
         let count = lanes.count();
         let (state, hidden, width, inputs) =
             (level.state_size(), level.hidden_size, level.gate_rows(), work.stage.in_features);
-        let before = self.scratch("h before every step [lanes, T, B, H]", count * rows, state, 1)?;
-        self.state_before(lanes, before)?;
-        let sums = self.scratch("sums [lanes, T, B, G, H]", count * rows, width, 1)?;
-        let resets_product = level.recurrence == Recurrence::Gru { reset_after: true };
         let resets_state = level.recurrence == Recurrence::Gru { reset_after: false };
-        let of_state = match resets_product {
-            true => Some(self.scratch("sums over h [lanes, T, B, G, H]", count * rows, width, 1)?),
-            false => None,
-        };
-        let mut arrays = Arrays { before, sums, of_state, c: None, inner: None, d_state: None };
+        if level.recurrence == (Recurrence::Gru { reset_after: true }) {
+            arrays.of_state = Some(self.scratch("sums over h [lanes, T', B, G, H]", count * rows, width, 1)?);
+        }
+        let of_state = arrays.of_state;
         for lane in 0..count {
             let direction = lanes.tape.directions.start + lane;
             let [w, u] = [Role::WeightIh, Role::WeightHh].map(|role| self.param(work.stage, direction, role));
@@ -156,7 +221,7 @@ impl Builder {
             let bias = |role| self.param(work.stage, direction, role).map(|bias| (bias, 0));
             let [of_input, of_hidden] = [bias(Role::BiasIh), bias(Role::BiasHh)];
             let c = Operand::new(sums, width).from(lane * rows * width);
-            let x = Operand::new(work.inputs[0], inputs);
+            let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
             let also = Also { accumulate: false, bias: of_input };
             self.matmul(work.index, [rows, width, inputs], [x, Operand::new(w, inputs).turned(), c], also)?;
             let h = Operand::new(before, state).from(lane * rows * state);
@@ -173,9 +238,9 @@ impl Builder {
             self.matmul(work.index, [rows, now, state], [h, u, c], also)?;
         }
         if resets_state {
-            let inner = self.scratch("inner states [lanes, T, B, H]", count * rows, hidden, 1)?;
+            let inner = self.scratch("inner states [lanes, T', B, H]", count * rows, hidden, 1)?;
             arrays.inner = Some(inner);
-            self.reset_state(lanes, &arrays, inner)?;
+            self.reset_state(lanes, arrays, inner)?;
             for lane in 0..count {
                 let direction = lanes.tape.directions.start + lane;
                 let Some(u) = self.param(work.stage, direction, Role::WeightHh) else { continue };
@@ -188,17 +253,7 @@ impl Builder {
                 self.matmul(work.index, [rows, hidden, hidden], [x, u, c], also)?;
             }
         }
-        if level.cell().keeps_c() {
-            let steps = work.steps_in + 1;
-            arrays.c =
-                Some(self.scratch("c between the steps [lanes, T + 1, B, H]", count * steps, self.batch, hidden)?);
-            if level.recurrence.proj_size() > 0 {
-                arrays.inner = Some(self.scratch("inner states [lanes, T, B, H]", count * rows, hidden, 1)?);
-                arrays.d_state = Some(self.scratch("gradients of h [lanes, T, B, P]", count * rows, state, 1)?);
-            }
-            self.lstm_states(lanes, &arrays)?;
-        }
-        Ok(arrays)
+        Ok(())
     }
 
     fn state_before(&mut self, lanes: &Lanes<'_>, output: Slice) -> Result<()> {
@@ -217,7 +272,8 @@ impl Builder {
         let elements = (rows * state) as u64;
         let [x, y, _] = flat_grid(&self.limits, elements, &work.stage.label)?;
         let kernel = Kernel::Train(TrainKernel::StateBefore);
-        self.push(work, DispatchRows::all(rows), kernel, constants, |dispatch| {
+        let rows = DispatchRows { count: rows, input: lanes.first_row(), output: 0 };
+        self.push(work, rows, kernel, constants, |dispatch| {
             dispatch.bindings = vec![history, initial, mask, output];
             dispatch.workgroups = [x, y, narrow(lanes.count() as u64)];
             dispatch.work = elements * lanes.count() as u64;
@@ -241,12 +297,17 @@ impl Builder {
         })
     }
 
-    fn lstm_states(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
+    fn lstm_states(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, index: usize) -> Result<()> {
         let &Lanes { work, level, tape, .. } = lanes;
-        let (Some(c), Some(start), Some(training)) = (arrays.c, tape.c, &self.training) else { return Ok(()) };
+        let (Some(c), Some(start), Some(sums)) = (arrays.c, tape.c, &tape.sums) else { return Ok(()) };
+        let initial = match &sums.again {
+            Some(states) => self.c_before(work, states, index)?,
+            None => self.plan.whole(start),
+        };
+        let Some(training) = &self.training else { return Ok(()) };
         let parameters = self.plan.whole(training.layout.buffers.parameters);
-        let initial = self.plan.whole(start);
         let mask = work.mask.map_or(initial, |mask| self.plan.whole(mask));
+        let kept = self.plan.whole(sums.buffer);
         // Something must be bound; nothing writes it.
         let inner = match arrays.inner {
             Some(inner) => inner,
@@ -256,20 +317,24 @@ impl Builder {
             .with("REVERSE", reverse_bits(level, &tape.directions))
             .with("MASKED", work.mask.is_some())
             .with("KEEP_H", arrays.inner.is_some())
+            .with("KEPT_LANE", self.number(sums.lane, "sums of a lane")?)
             .and(lanes.lstm(self)?.iter())
             .with("WORKGROUP", ROW_WORKGROUP);
         let elements = (self.batch * level.hidden_size) as u64;
         let [x, y, _] = flat_grid(&self.limits, elements, &work.stage.label)?;
         let kernel = Kernel::Train(TrainKernel::LstmStates);
-        self.push(work, DispatchRows::all(self.batch), kernel, constants, |dispatch| {
-            dispatch.bindings = vec![arrays.sums, parameters, initial, mask, c, inner];
+        let rows = DispatchRows { count: self.batch, input: lanes.first_row(), output: 0 };
+        let steps = lanes.interval.count as u64;
+        self.push(work, rows, kernel, constants, |dispatch| {
+            dispatch.bindings = vec![kept, parameters, initial, mask, c, inner, arrays.sums];
+            dispatch.steps = narrow(steps);
             dispatch.workgroups = [x, y, narrow(lanes.count() as u64)];
-            dispatch.iterations = work.steps_in as u64;
-            dispatch.work = elements * lanes.count() as u64 * work.steps_in as u64;
+            dispatch.iterations = steps;
+            dispatch.work = elements * lanes.count() as u64 * steps;
         })
     }
 
-    /// All timesteps, from the last to the first.
+    /// The timesteps of the interval, from the last to the first.
     fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
         let &Lanes { work, level, .. } = lanes;
         let (hidden, state, width) = (level.hidden_size, level.state_size(), level.gate_rows());
@@ -311,21 +376,24 @@ impl Builder {
             Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
             Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Ok(()),
         };
-        let carry =
-            self.scratch("gradients of the state [2, lanes, B, H]", 2 * lanes.count(), self.batch, hidden.max(state))?;
+        let (room, count) = (hidden.max(state), lanes.count());
+        let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;
         let dispatches: Vec<Dispatch> =
             parts.iter().map(|part| self.step_backward(lanes, arrays, carry, part)).collect::<Result<_>>()?;
         let each = dispatches.iter().fold(0u64, |sum, dispatch| sum.saturating_add(dispatch.work)).max(1);
         let longest = usize::try_from(MAX_SUBMISSION_WORK / each).unwrap_or(usize::MAX).clamp(1, MAX_REPEAT);
-        for first in (0..work.steps_in).step_by(longest) {
-            let repeat = longest.min(work.steps_in - first);
+        let Interval { done, count } = lanes.interval;
+        // Counted from the last step of the lane.
+        let end = work.steps_in - done;
+        for first in (end - count..end).step_by(longest) {
+            let repeat = longest.min(end - first);
             for (index, dispatch) in dispatches.iter().enumerate() {
                 let steps = Steps {
-                    done: 0,
-                    count: narrow(work.steps_in as u64),
+                    done: narrow(done as u64),
+                    count: narrow(count as u64),
                     first: narrow(first as u64),
                     stride: 1,
-                    end: narrow(work.steps_in as u64),
+                    end: narrow(end as u64),
                     projected_lane: 0,
                     output_lane: 0,
                 };
@@ -337,7 +405,21 @@ impl Builder {
                 })?;
             }
         }
+        if done > 0 {
+            self.keep_behind(lanes, arrays, carry, 2 * room)?;
+        }
         Ok(())
+    }
+
+    /// Keeps the gradients of the interval's first step for the step before it.
+    fn keep_behind(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, first: usize) -> Result<()> {
+        let &Lanes { work, level, interval, .. } = lanes;
+        let width = level.gate_rows();
+        let local = if lanes.is_reverse(0) { interval.count - 1 } else { 0 };
+        let rows = DispatchRows { count: self.batch, input: local * self.batch, output: 0 };
+        let from = arrays.of_state.unwrap_or(arrays.sums);
+        let block = Move::whole(from, carry, width, false).behind(first * self.batch);
+        self.moved(work, rows, block)
     }
 
     /// One timestep, or one half of it.
@@ -363,6 +445,7 @@ impl Builder {
             ("WIDTH", units),
             ("DEPTH", depth),
             ("SUMS", level.gate_rows()),
+            ("CARRY", level.hidden_size.max(state)),
             ("LANES", count),
             ("OUTPUT_STRIDE", level.directions.len() * state),
             ("OUTPUT_FIRST", tape.directions.start * state),
@@ -420,32 +503,35 @@ impl Builder {
 
     /// The gradients of the weights of all directions.
     fn weights_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
-        let &Lanes { work, level, rows, .. } = lanes;
+        let &Lanes { work, level, rows, accumulate, .. } = lanes;
         let (hidden, state, width, inputs) =
             (level.hidden_size, level.state_size(), level.gate_rows(), work.stage.in_features);
         let stage = work.index;
         for lane in 0..lanes.count() {
             let direction = lanes.tape.directions.start + lane;
+            // As the intervals of the lane come.
+            let total = work.steps_in * self.batch;
+            let order = SumOrder { total, accumulate, descending: !lanes.is_reverse(lane) };
             let of = |builder: &Self, role| builder.param_gradient(work.stage, direction, role);
             let sums = Operand::new(arrays.sums, width).from(lane * rows * width);
             let of_state = arrays.of_state.map_or(sums, |slice| Operand::new(slice, width).from(lane * rows * width));
             let before = Operand::new(arrays.before, state).from(lane * rows * state);
             let inner = arrays.inner.map(|slice| Operand::new(slice, hidden).from(lane * rows * hidden));
             if let Some(d) = of(self, Role::WeightIh) {
-                let x = Operand::new(work.inputs[0], inputs);
+                let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
                 let [a, c] = [sums.turned(), Operand::new(d, inputs)];
-                self.weights_product(stage, [width, inputs, rows], [a, x, c], false)?;
+                self.weights_part(stage, [width, inputs, rows], [a, x, c], order)?;
             }
             if let Some(d) = of(self, Role::WeightHh) {
                 let c = Operand::new(d, state);
                 match (level.recurrence, inner) {
                     (Recurrence::Gru { reset_after: false }, Some(inner)) => {
                         let new = gates::NEW * hidden;
-                        self.weights_product(stage, [new, state, rows], [sums.turned(), before, c], false)?;
+                        self.weights_part(stage, [new, state, rows], [sums.turned(), before, c], order)?;
                         let [a, c] = [sums.from(new).turned(), c.from(new * state)];
-                        self.weights_product(stage, [hidden, state, rows], [a, inner, c], false)?;
+                        self.weights_part(stage, [hidden, state, rows], [a, inner, c], order)?;
                     }
-                    _ => self.weights_product(stage, [width, state, rows], [of_state.turned(), before, c], false)?,
+                    _ => self.weights_part(stage, [width, state, rows], [of_state.turned(), before, c], order)?,
                 }
             }
             let biases = [of(self, Role::BiasIh), of(self, Role::BiasHh)];
@@ -453,31 +539,31 @@ impl Builder {
                 ([of_input, of_hidden], Some(_)) => {
                     for (d, sums) in [(of_input, sums), (of_hidden, of_state)] {
                         let outputs: Vec<(Slice, usize)> = d.map(|d| (d, 0)).into_iter().collect();
-                        self.column_sums(stage, [rows, width], sums, None, &outputs)?;
+                        self.column_sums_part(stage, [rows, width], (sums, None), &outputs, order)?;
                     }
                 }
                 (biases, None) => {
                     let outputs: Vec<(Slice, usize)> = biases.into_iter().flatten().map(|d| (d, 0)).collect();
-                    self.column_sums(stage, [rows, width], sums, None, &outputs)?;
+                    self.column_sums_part(stage, [rows, width], (sums, None), &outputs, order)?;
                 }
             }
             if let (Some(d), Some(c)) = (of(self, Role::WeightP), arrays.c) {
                 // A reverse lane comes from behind the timestep.
                 let behind = usize::from(level.directions[direction].reverse);
                 let between = |at: usize| {
-                    let first = (lane * (work.steps_in + 1) + at) * self.batch * hidden;
+                    let first = (lane * (lanes.interval.count + 1) + at) * self.batch * hidden;
                     Operand::new(c, hidden).from(first)
                 };
                 let [c_before, c_after] = [between(behind), between(1 - behind)];
                 let blocks = [(gates::INPUT, c_before), (gates::FORGET, c_before), (gates::OUTPUT, c_after)];
                 for (block, (gate, c)) in blocks.into_iter().enumerate() {
                     let x = sums.from(gate * hidden);
-                    self.column_sums(stage, [rows, hidden], x, Some(c), &[(d, block * hidden)])?;
+                    self.column_sums_part(stage, [rows, hidden], (x, Some(c)), &[(d, block * hidden)], order)?;
                 }
             }
             if let (Some(d), Some(inner), Some(d_state)) = (of(self, Role::WeightHr), inner, arrays.d_state) {
                 let a = Operand::new(d_state, state).from(lane * rows * state).turned();
-                self.weights_product(stage, [state, hidden, rows], [a, inner, Operand::new(d, hidden)], false)?;
+                self.weights_part(stage, [state, hidden, rows], [a, inner, Operand::new(d, hidden)], order)?;
             }
         }
         Ok(())

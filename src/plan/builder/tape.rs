@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::intervals::KeptSums;
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::{Error, Result};
-use crate::network::{Activation, MaskedOutput, Network, RecurrentStage, Stage, StageKind};
+use crate::network::{MaskedOutput, Network, RecurrentStage, Stage, StageKind};
 use crate::plan::constants::masked_number;
 use crate::plan::tactic::narrow;
 use crate::plan::train::{DropoutSite, StartState, setting};
@@ -30,13 +31,8 @@ pub(super) struct LanesTape {
     pub h: BufferId,
     /// The c that they start from.
     pub c: Option<BufferId>,
-}
-
-/// Directions that one dispatch can run: functions are constants of a kernel.
-pub(super) fn together(level: &RecurrentStage, all: Range<usize>) -> Vec<Range<usize>> {
-    let functions = |direction: usize| -> &[Activation] { &level.directions[direction].activations };
-    let alike = all.clone().all(|direction| functions(direction) == functions(all.start));
-    if alike { vec![all] } else { all.map(|one| one..one + 1).collect() }
+    /// The sums of an LSTM's gates, which the forward pass keeps.
+    pub sums: Option<KeptSums>,
 }
 
 /// Bits of the directions that read the sequence from its end.
@@ -114,7 +110,8 @@ impl Builder {
                 self.recurrent(std::slice::from_ref(&work), layout, weights, false)?;
             }
             let mut tape = StageTape { stage: index, history, lanes: Vec::new() };
-            for directions in layouts.iter().flat_map(|layout| together(level, layout.directions.clone())) {
+            let sets = |layout: &&WeightLayout| self.together(level, layout.directions.clone(), work.steps_in);
+            for directions in layouts.iter().flat_map(sets).collect::<Vec<_>>() {
                 let lanes = self.start(&work, level, directions, states)?;
                 if !is_history {
                     self.emit(&work, stage, level, &lanes, output)?;
@@ -165,7 +162,9 @@ impl Builder {
         if let Some(training) = &mut self.training {
             training.parts.starts.extend(starts);
         }
-        Ok(LanesTape { directions, h, c })
+        let kept = self.training.as_mut().map(|training| &mut training.kept);
+        let sums = kept.and_then(|kept| kept.remove(&(work.index, directions.start)));
+        Ok(LanesTape { directions, h, c, sums })
     }
 
     /// The output of some directions from their states.

@@ -8,13 +8,15 @@ use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel
 use crate::reference::{Clip, Convention, Optimizer, Rule};
 
 impl TrainBuild {
-    pub fn new(task: &TrainTask, layout: &std::sync::Arc<TrainLayout>, network: &Network) -> Self {
+    pub fn new(task: &TrainTask, layout: &std::sync::Arc<TrainLayout>, network: &Network, interval: usize) -> Self {
         Self {
             task: task.clone(),
             layout: layout.clone(),
             widths: network.stages().iter().map(|stage| stage.out_features).collect(),
             tapes: Vec::new(),
             gradients: vec![None; network.stages().len()],
+            kept: std::collections::BTreeMap::new(),
+            interval,
             shared: std::collections::BTreeMap::new(),
             parts: crate::plan::train::TrainParts::default(),
         }

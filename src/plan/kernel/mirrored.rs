@@ -31,7 +31,7 @@ fn module(kernel: Kernel) -> Module {
 
 fn recurrent(cell: Cells, rung: Rung, format: WeightFormat, held: Held) -> Module {
     let arithmetic = if matches!(rung, Rung::TileMatrix(_)) { Arithmetic::Matrix } else { Arithmetic::F32 };
-    module(Kernel::Recurrent(RecurrentKernel { cell, rung, format, arithmetic, held }))
+    module(Kernel::Recurrent(RecurrentKernel { cell, rung, format, arithmetic, held, keeps_sums: false }))
 }
 
 fn lstm(rung: Rung, held: Held) -> Module {

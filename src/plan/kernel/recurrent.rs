@@ -17,6 +17,8 @@ pub struct RecurrentKernel {
     pub arithmetic: Arithmetic,
     /// Where the weights stay between steps.
     pub held: Held,
+    /// Whether an LSTM leaves the sums of its gates in the place of the projected inputs, for a backward pass.
+    pub keeps_sums: bool,
 }
 
 /// Where the weights of a dispatch that runs many steps stay between them.
@@ -178,11 +180,23 @@ impl Cells {
     }
 
     /// How the gates of a unit lie, where several cells have it alike.
-    fn gates_source(self) -> Option<&'static str> {
+    fn gates_sources(self, keeps_sums: bool) -> Vec<&'static str> {
+        let projected = match keeps_sums {
+            true => include_str!("../../../shaders/common/projected_4_kept.wgsl"),
+            false => include_str!("../../../shaders/common/projected_4.wgsl"),
+        };
         match self {
-            Self::Lstm | Self::LayerNormLstm => Some(include_str!("../../../shaders/common/gates_4.wgsl")),
-            Self::Gru | Self::LayerNormGru => Some(include_str!("../../../shaders/common/gates_3.wgsl")),
-            Self::Rnn | Self::GruGates | Self::GruCandidate | Self::Projection => None,
+            Self::Lstm | Self::LayerNormLstm => vec![include_str!("../../../shaders/common/gates_4.wgsl"), projected],
+            Self::Gru | Self::LayerNormGru => vec![include_str!("../../../shaders/common/gates_3.wgsl")],
+            Self::Rnn | Self::GruGates | Self::GruCandidate | Self::Projection => Vec::new(),
+        }
+    }
+
+    /// Whether a kernel of it may leave the sums of its gates: with weights in f32, as they are trained.
+    fn keeps_sums(self, format: WeightFormat, arithmetic: Arithmetic) -> &'static [bool] {
+        match (self, format, arithmetic) {
+            (Self::Lstm, WeightFormat::F32, Arithmetic::F32) => &[false, true],
+            _ => &[false],
         }
     }
 
@@ -452,7 +466,10 @@ impl RecurrentKernel {
             rungs.flat_map(move |rung| {
                 rung.formats().iter().flat_map(move |&format| {
                     rung.arithmetics().iter().flat_map(move |&arithmetic| {
-                        Held::all(rung, arithmetic).map(move |held| Self { cell, rung, format, arithmetic, held })
+                        Held::all(rung, arithmetic).flat_map(move |held| {
+                            let kept = cell.keeps_sums(format, arithmetic).iter();
+                            kept.map(move |&keeps_sums| Self { cell, rung, format, arithmetic, held, keeps_sums })
+                        })
                     })
                 })
             })
@@ -466,7 +483,7 @@ impl RecurrentKernel {
             WeightFormat::Int8 => include_str!("../../../shaders/weights/int8.wgsl"),
         };
         let mut sources = vec![PARAMS, RECURRENT, format];
-        sources.extend(self.cell.gates_source());
+        sources.extend(self.cell.gates_sources(self.keeps_sums));
         sources.push(self.cell.source());
         if self.format == WeightFormat::F16 {
             sources.push(match self.cell.gates() {
@@ -492,6 +509,9 @@ impl RecurrentKernel {
         }
         sources.extend(self.rung.sources(self.held, self.cell.normalizes()));
         let mut bindings = BINDINGS.to_vec();
+        if self.keeps_sums {
+            bindings[1] = read_write("projected");
+        }
         if self.rung == Rung::Resident {
             bindings.push(read_write("exchange"));
         }
@@ -508,6 +528,9 @@ impl RecurrentKernel {
             Held::Not => {}
             Held::Registers => name += " held",
             Held::Unrolled(_) => name += " unrolled",
+        }
+        if self.keeps_sums {
+            name += " for training";
         }
         KernelSpec { name, entry_point: self.rung.entry_point(), sources, bindings, sizes: &[], constants }
     }

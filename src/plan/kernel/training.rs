@@ -120,6 +120,7 @@ impl BackwardCell {
     }
 }
 
+const LANES_OF_STATES: &[Constant] = &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEPT_LANE")];
 const CLIP: &[Constant] = &[f("CLIP_GATES")];
 const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
 const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
@@ -234,7 +235,7 @@ impl TrainKernel {
                 "add_slices",
                 vec![part!("add_slices")],
                 vec![uniform("params"), read("x"), read_write("output")],
-                &["count", "slices", "output_first", "accumulate"],
+                &["count", "slices", "output_first", "accumulate", "descending"],
                 workgroup(),
             ),
             Self::ColumnSums => (
@@ -286,16 +287,16 @@ impl TrainKernel {
                 vec![PARAMS, LSTM_OPTIONS, part!("lstm_states")],
                 vec![
                     uniform("params"),
-                    read("sums"),
+                    read("kept"),
                     read("parameters"),
                     read("initial"),
                     read("mask"),
                     read_write("c"),
                     read_write("h"),
+                    read_write("sums"),
                 ],
                 &[],
-                [&[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H")][..], LSTM, &[u("WORKGROUP")]]
-                    .concat(),
+                [LANES_OF_STATES, LSTM, &[u("WORKGROUP")]].concat(),
             ),
             Self::ResetState => (
                 "reset_state",
@@ -319,6 +320,7 @@ impl TrainKernel {
                     u("WIDTH"),
                     u("DEPTH"),
                     u("SUMS"),
+                    u("CARRY"),
                     u("LANES"),
                     u("REVERSE"),
                     u("LAST"),

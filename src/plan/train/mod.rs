@@ -36,6 +36,8 @@ pub struct TrainTask {
     pub optimizer: Optimizer,
     /// Names of tensors that stay.
     pub frozen: Vec<String>,
+    /// Most bytes that a step may take, with all that stays from step to step.
+    pub memory: Option<u64>,
 }
 
 /// How far a run goes.
@@ -83,6 +85,7 @@ impl TrainTask {
             dropouts: Vec::new(),
             optimizer,
             frozen: Vec::new(),
+            memory: None,
         }
     }
 

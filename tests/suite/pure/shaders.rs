@@ -47,7 +47,9 @@ fn sizes(name: &str) -> Vec<u32> {
         "PEEPHOLE" | "COUPLED" | "NORM_PARTS" | "AVERAGE" | "COUNT_PAD" => vec![0, 1],
         "ACTIVATION" | "GATE" | "CANDIDATE" | "OUTPUT" => (0..).take(Activation::ALL.len()).collect(),
         "SUMS" => vec![260],
+        "CARRY" => vec![65],
         "PEEPHOLE_FIRST" | "PEEPHOLE_LANE" | "FROM" => vec![64, 0],
+        "KEPT_LANE" => vec![64],
         "KEEP_H" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV" | "CENTERED" | "CLIP_KERAS" => {
             vec![0, 1]
         }
@@ -67,6 +69,7 @@ const STEP: Kernel = Kernel::Recurrent(RecurrentKernel {
     format: WeightFormat::F32,
     arithmetic: Arithmetic::F32,
     held: Held::Not,
+    keeps_sums: false,
 });
 
 /// Values for each of the kernel's constants: each constant varied in turn.
@@ -76,7 +79,9 @@ pub(super) fn permutations(kernel: Kernel) -> Vec<Constants> {
         kernel.spec().constants.iter().map(|&constant| (constant.name, values(constant))).collect();
     let usual: Vec<(&'static str, ConstantValue)> = all.iter().map(|(name, values)| (*name, values[0])).collect();
     let mut permutations = vec![Constants::new(usual.clone())];
-    if kernel.recurrent().is_some_and(|k| k.format != WeightFormat::F32 || k.arithmetic == Arithmetic::F16) {
+    let as_usual =
+        |k: RecurrentKernel| k.format != WeightFormat::F32 || k.arithmetic == Arithmetic::F16 || k.keeps_sums;
+    if kernel.recurrent().is_some_and(as_usual) {
         return permutations;
     }
     for (at, (_, values)) in all.iter().enumerate() {

@@ -259,12 +259,11 @@ fn no_dispatch_of_a_plan_is_long() {
     let most = products.iter().map(|dispatch| dispatch.work).max().unwrap();
     assert!(most <= 4 << 30, "{most}");
     let (rows, gates, inputs, hidden) = (25_600, 2_800, 600, 700);
-    // Sums again, the gradients of W and U; nothing needs that of the input. And the dense layer.
-    let expected = rows * gates * (2 * inputs + 2 * hidden) + 2 * 64 * hidden * 3;
+    // The gradients of W and U; nothing needs that of the input. And the dense layer.
+    let expected = rows * gates * (inputs + hidden) + 2 * 64 * hidden * 3;
     assert_eq!(products.iter().map(|dispatch| dispatch.work).sum::<u64>(), expected);
     assert!(products.len() > 8 && plan.submissions() > 8, "{plan}");
-    assert!(
-        options.plan(&network, RunShape::new(steps, batch), &PlanLimits::default()).is_err(),
-        "too large for WebGPU"
-    );
+    // A binding of WebGPU holds the sums of fewer timesteps.
+    let plan = options.plan(&network, RunShape::new(steps, batch), &PlanLimits::default()).unwrap();
+    assert!(plan.reasons.iter().any(|reason| reason.contains("intervals of")), "{plan}");
 }
