@@ -338,6 +338,11 @@ def table(record, chosen):
         lines += [f"## {title}", "", *rows(["shape", *here], cells), *against_the_best(record, chosen, place)]
         if place == "gpu":
             lines += against_the_goals(record, chosen)
+    return "\n".join(lines + what_ran(record, chosen))
+
+
+def what_ran(record, chosen):
+    """The peers with their versions, and why some did not run."""
     told = []
     for name in (peer.name for peer in chosen):
         runs = [results[name] for results in record["results"].values()]
@@ -353,8 +358,7 @@ def table(record, chosen):
                 told.append([f"{name}{which}", "", f"{kind}: {why}", ""])
                 if not ran:
                     break
-    lines += ["## What ran", "", *rows(["peer", "version", "device", "largest error"], told, words=3)]
-    return "\n".join(lines)
+    return ["## What ran", "", *rows(["peer", "version", "device", "largest error"], told, words=3)]
 
 
 def output_of(*command, where):
@@ -381,6 +385,21 @@ def machine(limits):
     if limits.threads:
         facts.append(f"every CPU peer told to use {limits.threads} of them and held to it")
     return ", ".join(facts)
+
+
+def keep(record, text, records, label):
+    """Prints the record's text and writes both."""
+    print(text)
+    # The folder that `gatefold bench --record` takes: the adapter's name and its backend.
+    adapter = record["adapter"]
+    named = re.match(r"(.*) \((vulkan|metal|dx12|gl|webgpu)\b", adapter)
+    folder = records / slug(" ".join(named.groups()) if named else adapter)
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = f"-{record['threads']}-threads" if record["threads"] else ""
+    path = folder / f"{record['date']}-peers{f'-{slug(label)}' if label else ''}{threads}"
+    path.with_suffix(".md").write_text(text)
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written: {path}.md and .json", file=sys.stderr)
 
 
 def slug(text):
@@ -454,18 +473,7 @@ def main():
         },
         "results": results,
     }
-    text = table(record, chosen)
-    print(text)
-    # The folder that `gatefold bench --record` takes: the adapter's name and its backend.
-    named = re.match(r"(.*) \((vulkan|metal|dx12|gl|webgpu)\b", adapter)
-    folder = arguments.record / slug(" ".join(named.groups()) if named else adapter)
-    folder.mkdir(parents=True, exist_ok=True)
-    threads = f"-{arguments.threads}-threads" if arguments.threads else ""
-    label = f"-{slug(arguments.label)}" if arguments.label else ""
-    path = folder / f"{record['date']}-peers{label}{threads}"
-    path.with_suffix(".md").write_text(text)
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}.md and .json", file=sys.stderr)
+    keep(record, table(record, chosen), arguments.record, arguments.label)
 
 
 if __name__ == "__main__":

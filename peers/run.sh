@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the peers, runs them and gatefold on the same networks, and prints one table; --help lists the options.
 #   peers/run.sh --quick
+#   peers/run.sh train --threads 1      # steps of training instead of runs
 # Python packages: $PEERS_PYTHON names an interpreter that has them, else a venv is made under target/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -13,4 +14,9 @@ if [[ -z "${PEERS_PYTHON:-}" ]]; then
         "$PEERS_PYTHON" -m pip install --quiet -r python/requirements.txt
     fi
 fi
-exec "$PEERS_PYTHON" run.py "$@"
+script=run.py
+if [ "${1:-}" = train ]; then
+    script=train.py
+    shift
+fi
+exec "$PEERS_PYTHON" "$script" "$@"

@@ -32,12 +32,20 @@ def cpu(threads=THREADS):
     return f"CPU, {threads or 'all'} thread{'' if threads == 1 else 's'}"
 
 
-def measure(version, device, prepare):
-    """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, DH]."""
+def measure(version, device, prepare, prepare_step=None):
+    """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, DH].
+
+    In a case of training, prepare_step(weights, tokens, labels) gives a step of training, which gives its loss.
+    """
     folder, budget, tolerance = sys.argv[1:4]
     folder = pathlib.Path(folder)
     data = arrays(folder / "data.safetensors")
-    run = prepare(folder, arrays(folder / "weights.safetensors"), data["input"])
+    weights = arrays(folder / "weights.safetensors")
+    if "labels" in data:
+        step = prepare_step(weights, data["input"].astype(np.int64), data["labels"].astype(np.int64))
+        run = lambda: np.array([step() for _ in data["expected"]])  # noqa: E731
+    else:
+        run = prepare(folder, weights, data["input"])
 
     def timed():
         start = time.perf_counter()

@@ -1,5 +1,7 @@
 //! Burn's recurrent layers on its wgpu backend; `PEER_DEVICE=software` asks for a software adapter.
 
+mod training;
+
 use burn::module::Param;
 use burn::nn::{
     BiGru, BiGruConfig, BiLstm, BiLstmConfig, BiRnn, BiRnnConfig, GateController, Gru, GruConfig, LinearConfig,
@@ -112,6 +114,9 @@ fn main() -> Result<()> {
     let software = std::env::var("PEER_DEVICE").is_ok_and(|device| device == "software");
     let kind = if software { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };
     let device = Device::wgpu(kind);
+    if let Some(labels) = &case.labels {
+        return training::measure(&case, labels, device);
+    }
     let layers = (0..case.layers()).map(|number| Layer::new(&case, number, &device)).collect::<Result<Vec<_>>>()?;
     let run = |to: &mut Vec<f32>| {
         let input = TensorData::new(case.input.data.clone(), case.sizes());

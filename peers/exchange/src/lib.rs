@@ -40,9 +40,11 @@ pub struct Case {
     pub folder: PathBuf,
     /// The weights under PyTorch's names.
     pub weights: BTreeMap<String, Array>,
-    /// [T, B, I]
+    /// [T, B, I]; of training tokens [T, B]
     pub input: Array,
-    /// [T, B, DH], D directions
+    /// [B]: of training, the class of each row.
+    pub labels: Option<Array>,
+    /// [T, B, DH], D directions; of training the losses of the first steps.
     pub expected: Array,
     budget: Duration,
     tolerance: f32,
@@ -97,6 +99,7 @@ impl Case {
         };
         Ok(Self {
             input: take("input")?,
+            labels: take("labels").ok(),
             expected: take(&expected)?,
             weights,
             budget: Duration::from_millis(budget.parse()?),
@@ -138,6 +141,15 @@ impl Case {
     /// One weight; the case has it.
     pub fn weight(&self, name: &str) -> &Array {
         &self.weights[name]
+    }
+
+    /// As [`Case::measure`], of training: `step` makes a step and gives its loss; a sample is as many as have an expected one.
+    pub fn measure_steps(&self, version: &str, device: &str, mut step: impl FnMut() -> Result<f32>) -> Result<()> {
+        let steps = self.expected.data.len();
+        self.measure(version, device, |losses| {
+            *losses = (0..steps).map(|_| step()).collect::<Result<_>>()?;
+            Ok(())
+        })
     }
 
     /// Checks `run`'s output `[T, B, DH]`, times it, and prints the result's line. `run` may use the memory of

@@ -1,6 +1,8 @@
 //! gatefold itself; `PEER_DEVICE` chooses the device as the command's `--device` does, `PEER_PRECISION` the weights'
 //! format, `PEER_THREADS` the CPU device's threads.
 
+mod training;
+
 use exchange::{Case, Result};
 use gatefold::{CpuOptions, Device, DeviceChoice, Input, Network, Output, Session};
 
@@ -11,6 +13,9 @@ fn main() -> Result<()> {
         DeviceChoice::Cpu => Device::cpu_with(CpuOptions { threads: exchange::threads()?, ..CpuOptions::default() })?,
         _ => Device::open(&choice)?,
     };
+    if let Some(labels) = &case.labels {
+        return training::measure(&case, labels, &device);
+    }
     let network = Network::load(case.folder.join("weights.safetensors"))?;
     let network = network.with_weights(exchange::precision().parse()?)?;
     let session = Session::new(&device, &network)?;
@@ -26,7 +31,10 @@ fn main() -> Result<()> {
         }
         Ok(())
     };
+    case.measure(env!("CARGO_PKG_VERSION"), &name(&device), run)
+}
+
+fn name(device: &Device) -> String {
     let info = device.info();
-    let name = format!("{info}, {}", info.driver);
-    case.measure(env!("CARGO_PKG_VERSION"), name.trim_end_matches(", "), run)
+    format!("{info}, {}", info.driver).trim_end_matches(", ").to_string()
 }
