@@ -101,6 +101,19 @@ fn weights_alone_are_the_same_network() {
 }
 
 #[test]
+fn the_configuration_may_be_what_to_json_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gru.weights.h5");
+    std::fs::write(&path, file("gru_reset_before.weights.h5")).unwrap();
+    let beside = path.with_extension("json");
+    std::fs::write(&beside, file("gru_reset_before.to_json")).unwrap();
+    assert_eq!(miss(&Device::cpu(), "gru_reset_before", &keras::load(&path).unwrap()), None);
+    std::fs::write(&beside, r#"{"class_name": "Sequential"}"#).unwrap();
+    let error = keras::load(&path).unwrap_err().to_string();
+    assert!(error.contains("class_name and config"), "{error}");
+}
+
+#[test]
 fn both_whole_formats_are_the_same_network() {
     let mut compared = 0;
     for (name, _) in files().iter().filter(|(name, _)| name.ends_with(".h5") && !name.contains(".weights")) {

@@ -1,4 +1,5 @@
-//! A model's configuration as a graph of layers: Sequential and functional models.
+//! A model's configuration as a graph of layers: Sequential and functional models. A model that is a layer of another is
+//! replaced by its layers.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,19 @@ use crate::base::error::{Error, Result};
 /// The most layers a model may have; gatefold's networks have no more.
 const MAX_LAYERS: usize = 1024;
 
+/// How deep models may be layers of each other.
+const MAX_DEPTH: usize = 16;
+
 /// A model: its layers, and which layers each of them reads.
 pub(super) struct KerasGraph<'a> {
     pub nodes: Vec<KerasNode<'a>>,
+    /// The node that the model's input goes to.
+    input: usize,
     /// The node whose output is the model's.
     pub output: usize,
+    /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model; the groups of a model
+    /// within the model lie in that model's.
+    pub groups: BTreeMap<String, String>,
     /// The shape of the input, with the batch, if a layer states it.
     pub input_shape: Option<&'a Value>,
 }
@@ -34,38 +43,30 @@ pub(super) struct KerasNode<'a> {
 impl<'a> KerasGraph<'a> {
     /// From the configuration of a whole model.
     pub(super) fn new(model: &'a Value, version: Version) -> Result<Self> {
+        Self::nested(model, version, MAX_DEPTH)
+    }
+
+    /// From that of a model in which models may be nested `depth` deep.
+    fn nested(model: &'a Value, version: Version, depth: usize) -> Result<Self> {
         let item = model.get("class_name").and_then(Value::as_str);
         let Some(config) = model.get("config") else {
             return Err(malformed("Keras configuration", "a model with class_name and config", &brief(model)));
         };
         match (item, config) {
-            (Some("Sequential"), Value::Array(layers)) => Self::sequential(layers, config, version),
+            (Some("Sequential"), Value::Array(layers)) => Self::sequential(layers, config, (version, depth)),
             (Some("Sequential"), Value::Object(options)) => {
                 known(options, &["name", "trainable", "dtype", "layers", "build_input_shape"])?;
-                Self::sequential(list(options, "layers")?, config, version)
+                Self::sequential(list(options, "layers")?, config, (version, depth))
             }
             (Some("Functional" | "Model"), Value::Object(options)) => {
                 known(options, &["name", "trainable", "dtype", "layers", "input_layers", "output_layers"])?;
-                Self::functional(options, version)
+                Self::functional(options, (version, depth))
             }
             (class, _) => Err(Error::Unsupported {
                 place: "Keras model".into(),
                 what: format!("class {} (supported: Sequential, Functional)", class.unwrap_or("that is not stated")),
             }),
         }
-    }
-
-    /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model.
-    pub(super) fn groups(&self) -> BTreeMap<String, String> {
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut groups = BTreeMap::new();
-        for KerasNode { item, .. } in self.nodes.iter().filter(|node| !node.item.is_operation()) {
-            let count = seen.entry(item.class).and_modify(|count| *count += 1).or_insert(0);
-            let class = snake_case(item.class);
-            let group = if *count == 0 { class } else { format!("{class}_{count}") };
-            groups.insert(item.name.to_owned(), group);
-        }
-        groups
     }
 
     /// Nodes in an order in which each comes after its inputs, and the output last. Nodes that
@@ -109,45 +110,40 @@ impl<'a> KerasGraph<'a> {
         Ok(order)
     }
 
-    fn sequential(layers: &'a [Value], model: &'a Value, version: Version) -> Result<Self> {
-        bounded(layers)?;
+    fn sequential(layers: &'a [Value], model: &'a Value, (version, depth): (Version, usize)) -> Result<Self> {
+        bounded(layers.len())?;
         let items = layers.iter().map(|layer| item(layer, version)).collect::<Result<Vec<_>>>()?;
         let Some(first) = items.first() else {
             return Err(malformed("Keras configuration", "at least one layer", &"none"));
         };
-        let input_shape =
+        if let Some(later) = items.iter().skip(1).find(|item| item.class == "InputLayer") {
+            return Err(later.unsupported("InputLayer after another layer"));
+        }
+        let states = |item: &&Item<'_>| item.config.get("return_state") == Some(&Value::Bool(true));
+        if let Some(item) = items.iter().find(states) {
+            return Err(item.unsupported(&format!("{}: option `return_state` in a Sequential model", item.class)));
+        }
+        let stated =
             first.input_shape().or_else(|| model.get("build_input_shape").filter(|_| first.class != "InputLayer"));
-        let nodes: Vec<KerasNode<'_>> = items
-            .iter()
-            .enumerate()
-            .map(|(index, &item)| KerasNode { item, inputs: index.checked_sub(1).into_iter().collect(), mask: None })
-            .collect();
-        if let Some(later) = nodes.iter().skip(1).find(|node| node.item.class == "InputLayer") {
-            return Err(later.item.unsupported("InputLayer after another layer"));
+        let mut expanded = Expanded::default();
+        for item in items {
+            expanded.push(item, version, depth)?;
         }
-        let states = |node: &&KerasNode<'_>| node.item.config.get("return_state") == Some(&Value::Bool(true));
-        if let Some(node) = nodes.iter().find(states) {
-            return Err(node
-                .item
-                .unsupported(&format!("{}: option `return_state` in a Sequential model", node.item.class)));
+        for index in 1..expanded.places.len() {
+            let before = expanded.places[index - 1].output;
+            expanded.nodes[expanded.places[index].input].inputs = vec![before];
         }
-        let output = nodes.len() - 1;
-        Ok(Self { nodes, output, input_shape })
+        let Expanded { nodes, places, groups, input_shape, .. } = expanded;
+        let [input, output] = [places[0].input, places[places.len() - 1].output];
+        Ok(Self { nodes, input, output, groups, input_shape: stated.or(input_shape) })
     }
 
-    fn functional(options: &'a Map<String, Value>, version: Version) -> Result<Self> {
+    fn functional(options: &'a Map<String, Value>, (version, depth): (Version, usize)) -> Result<Self> {
         let layers = list(options, "layers")?;
-        bounded(layers)?;
+        bounded(layers.len())?;
         let items = layers.iter().map(|layer| item(layer, version)).collect::<Result<Vec<_>>>()?;
-        let places: BTreeMap<&str, usize> = items.iter().enumerate().map(|(index, item)| (item.name, index)).collect();
-        let find = |name: &str| {
-            let expected = "the name of one of the model's layers";
-            places.get(name).copied().ok_or_else(|| malformed("Keras configuration", expected, &format!("`{name}`")))
-        };
-        let input = find(only_end(options, "input_layers")?)?;
-        let output = find(only_end(options, "output_layers")?)?;
-        let mut nodes = Vec::with_capacity(items.len());
-        for item in items {
+        let mut expanded = Expanded::default();
+        for &item in &items {
             if item.value.get("name").is_none() || !item.config.contains_key("name") {
                 return Err(malformed(
                     &format!("layer `{}`", item.name),
@@ -155,11 +151,26 @@ impl<'a> KerasGraph<'a> {
                     &"one",
                 ));
             }
-            let call = Call::new(&item)?;
-            let inputs = call.inputs.into_iter().map(find).collect::<Result<Vec<_>>>()?;
-            nodes.push(KerasNode { item, inputs, mask: call.mask.map(find).transpose()? });
+            expanded.push(item, version, depth)?;
         }
-        let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, output };
+        let Expanded { mut nodes, places, groups, .. } = expanded;
+        let by_name: BTreeMap<&str, Ends> = items.iter().map(|item| item.name).zip(places.iter().copied()).collect();
+        let find = |name: &str| {
+            let expected = "the name of one of the model's layers";
+            by_name.get(name).copied().ok_or_else(|| malformed("Keras configuration", expected, &format!("`{name}`")))
+        };
+        let input = find(only_end(options, "input_layers")?)?.input;
+        let output = find(only_end(options, "output_layers")?)?.output;
+        for (item, ends) in items.iter().zip(&places) {
+            let call = Call::new(item)?;
+            let node = &mut nodes[ends.input];
+            node.inputs = call.inputs.into_iter().map(|name| Ok(find(name)?.output)).collect::<Result<Vec<_>>>()?;
+            node.mask = call.mask.map(|name| Ok::<usize, Error>(find(name)?.output)).transpose()?;
+            if is_model(item.class) && (node.inputs.len() > 1 || node.mask.is_some()) {
+                return Err(item.unsupported("a model called with more than one tensor"));
+            }
+        }
+        let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, input, output, groups };
         for index in graph.order()? {
             let node = &graph.nodes[index];
             if node.inputs.is_empty() && index != input {
@@ -170,13 +181,77 @@ impl<'a> KerasGraph<'a> {
     }
 }
 
-fn bounded(layers: &[Value]) -> Result<()> {
-    if layers.len() <= MAX_LAYERS {
+/// Where the input of a layer goes, and where its output is: one node, or two of a model's.
+#[derive(Clone, Copy)]
+struct Ends {
+    input: usize,
+    output: usize,
+}
+
+/// Layers, with the layers of models in the place of models.
+#[derive(Default)]
+struct Expanded<'a> {
+    nodes: Vec<KerasNode<'a>>,
+    /// Of every layer.
+    places: Vec<Ends>,
+    groups: BTreeMap<String, String>,
+    /// How many groups each class has, less one.
+    counts: BTreeMap<String, usize>,
+    /// The input shape of the first layer, if it is a model that states it.
+    input_shape: Option<&'a Value>,
+}
+
+impl<'a> Expanded<'a> {
+    fn push(&mut self, item: Item<'a>, version: Version, depth: usize) -> Result<()> {
+        let group = (!item.is_operation()).then(|| self.group(item.class));
+        let first = self.nodes.len();
+        if !is_model(item.class) {
+            self.groups.extend(group.map(|group| (item.name.to_owned(), group)));
+            self.nodes.push(KerasNode { item, inputs: Vec::new(), mask: None });
+            self.places.push(Ends { input: first, output: first });
+            return Ok(());
+        }
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(item.unsupported(&format!("models within models more than {MAX_DEPTH} deep")));
+        };
+        let inner = KerasGraph::nested(item.value, version, depth)?;
+        bounded(first + inner.nodes.len())?;
+        if first == 0 {
+            self.input_shape = inner.input_shape;
+        }
+        let within = |(name, inner): (String, String)| {
+            let outer = group.as_deref().unwrap_or_default();
+            (name, format!("{outer}/layers/{inner}"))
+        };
+        self.groups.extend(inner.groups.into_iter().map(within));
+        self.nodes.extend(inner.nodes.into_iter().map(|node| KerasNode {
+            inputs: node.inputs.into_iter().map(|input| first + input).collect(),
+            mask: node.mask.map(|mask| first + mask),
+            ..node
+        }));
+        self.places.push(Ends { input: first + inner.input, output: first + inner.output });
+        Ok(())
+    }
+
+    /// The name of the next group of a class.
+    fn group(&mut self, class: &str) -> String {
+        let class = snake_case(class);
+        let count = self.counts.entry(class.clone()).and_modify(|count| *count += 1).or_insert(0);
+        if *count == 0 { class } else { format!("{class}_{count}") }
+    }
+}
+
+fn is_model(class: &str) -> bool {
+    matches!(class, "Functional" | "Model" | "Sequential")
+}
+
+fn bounded(layers: usize) -> Result<()> {
+    if layers <= MAX_LAYERS {
         return Ok(());
     }
     Err(Error::TooLarge {
         what: "Keras model".into(),
-        needed: layers.len() as u64,
+        needed: layers as u64,
         limit: MAX_LAYERS as u64,
         limit_name: "layers".into(),
     })

@@ -1,5 +1,6 @@
 //! The parts of HDF5 that the reader needs; what is read is bounded by the size of the file.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use hdf5_reader::attribute_api::Attribute;
@@ -19,6 +20,8 @@ pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 pub(super) struct Hdf5 {
     name: String,
     file: Hdf5File,
+    /// Whether Keras wrote the file on Windows: the parts of a group's name are then separated by backslashes.
+    on_windows: bool,
     /// Bytes of datasets that may still be read, so that small files cannot cause large allocations.
     budget: Cell<u64>,
 }
@@ -29,7 +32,27 @@ impl Hdf5 {
         let most = usize::try_from(budget).unwrap_or(usize::MAX);
         let options = OpenOptions::default().with_max_read_bytes(most).with_max_chunk_bytes(most);
         let file = Hdf5File::from_vec_with_options(bytes, options).map_err(|e| malformed(&name, "an HDF5 file", &e))?;
-        Ok(Self { name, file, budget: Cell::new(budget) })
+        let on_windows = roots(&file).iter().any(|group| group.contains('\\'));
+        Ok(Self { name, file, on_windows, budget: Cell::new(budget) })
+    }
+
+    /// A path as it is spelled in the file: for `layers/lstm/cell/vars/0` a file of Windows has a group `layers\lstm\cell`.
+    fn spelled<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if !self.on_windows {
+            return path.into();
+        }
+        match path.rsplit_once("/vars") {
+            Some((group, array)) => format!("{}/vars{array}", group.replace('/', "\\")).into(),
+            None => path.replace('/', "\\").into(),
+        }
+    }
+
+    /// Whether a layer's arrays lie below the group `path`.
+    pub(super) fn has_layers(&self, path: &str) -> Result<bool> {
+        if !self.on_windows {
+            return self.has_group(path);
+        }
+        Ok(roots(&self.file).iter().any(|group| group.split('\\').next() == Some(path)))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -61,7 +84,7 @@ impl Hdf5 {
 
     /// The dataset at `path`, if its shape is `expected`; `None` if there is none.
     pub(super) fn tensor(&self, path: &str, expected: &[usize]) -> Result<Option<Tensor>> {
-        let Some(dataset) = self.found(path, self.file.dataset(path))? else { return Ok(None) };
+        let Some(dataset) = self.found(path, self.file.dataset(&self.spelled(path)))? else { return Ok(None) };
         let shape: Vec<usize> = dataset.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
         if shape != expected {
             return Err(Error::TensorShape { name: path.to_owned(), expected: expected.to_vec(), got: shape });
@@ -109,11 +132,11 @@ impl Hdf5 {
 
     /// Whether there is a dataset at `path`.
     pub(super) fn has_dataset(&self, path: &str) -> Result<bool> {
-        Ok(self.found(path, self.file.dataset(path))?.is_some())
+        Ok(self.found(path, self.file.dataset(&self.spelled(path)))?.is_some())
     }
 
     fn group(&self, path: &str) -> Result<Option<Group>> {
-        self.found(path, self.file.group(path))
+        self.found(path, self.file.group(&self.spelled(path)))
     }
 
     /// `None` for an object that does not exist; other errors mean that the file is malformed.
@@ -128,6 +151,11 @@ impl Hdf5 {
     fn broken(&self, path: &str, error: &Hdf5Error) -> Error {
         malformed(&format!("{}: {path}", self.name), "an intact HDF5 object", error)
     }
+}
+
+/// Names of the groups that lie in no other; none where they cannot be listed.
+fn roots(file: &Hdf5File) -> Vec<String> {
+    file.root_group().and_then(|root| root.member_names()).map(|(groups, _)| groups).unwrap_or_default()
 }
 
 /// Bytes as numbers.

@@ -15,11 +15,11 @@
 //! `lstm_1`, a `SimpleRNN` is `simple_rnn`, a `TimeDistributed` is `time_distributed`. In legacy
 //! files they are the layers' own names. Gates and axes are turned into PyTorch's order, so the
 //! options of the description mean what they mean everywhere. [`load`] reads the description from
-//! the `.json` file beside the weights.
+//! the `.json` file beside the weights; it may also be what Keras' `to_json` wrote.
 //!
 //! # What is read
 //!
-//! Sequential and functional models of one input and one output: InputLayer, Embedding, Masking,
+//! Sequential and functional models of one input and one output, also as layers of each other in files of Keras 3: InputLayer, Embedding, Masking,
 //! LSTM, GRU, SimpleRNN, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
 //! Softmax, LayerNormalization, BatchNormalization, Conv1D, MaxPooling1D, AveragePooling1D,
 //! GlobalMaxPooling1D, GlobalAveragePooling1D, Concatenate, Add, Multiply, Average, Maximum; and
@@ -56,7 +56,8 @@ use crate::network::{Network, NetworkSpec};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
-/// Reads a model that Keras saved, or weights with a description in a `.json` file beside them.
+/// Reads a model that Keras saved, or weights with a description in a `.json` file beside them: gatefold's, or what Keras'
+/// `to_json` wrote.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read; [`Error::Malformed`], [`Error::MissingTensor`] and
@@ -74,8 +75,13 @@ pub fn load(path: impl AsRef<Path>) -> Result<Network> {
         std::io::ErrorKind::NotFound => no_description(&name, &format!("weights alone and no {}", beside.display())),
         _ => Error::Io { path: beside.clone(), source },
     })?;
-    let spec: NetworkSpec = serde_json::from_str(&description)
-        .map_err(|error| malformed(&beside.display().to_string(), "gatefold's JSON", &error))?;
+    let beside = beside.display().to_string();
+    let value = json(&beside, "description", &description)?;
+    if value.get("class_name").is_some() {
+        let version = Version::new(value.get("keras_version").and_then(Value::as_str));
+        return file.of_configuration(&value, version);
+    }
+    let spec = serde_json::from_value(value).map_err(|error| malformed(&beside, "gatefold's JSON", &error))?;
     file.described(spec)
 }
 
@@ -148,9 +154,14 @@ impl File {
     fn network(&self, name: &str) -> Result<Network> {
         let model = self.model.as_ref().ok_or_else(|| no_description(name, "weights alone"))?;
         let config = json(name, "model configuration", &model.config)?;
-        let graph = KerasGraph::new(&config, model.version)?;
+        self.of_configuration(&config, model.version)
+    }
+
+    /// The network of a model's configuration.
+    fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
+        let graph = KerasGraph::new(config, version)?;
         let spec = lower::network(&graph)?;
-        let tensors = self.weights.tensors(&spec, &graph.groups())?;
+        let tensors = self.weights.tensors(&spec, &graph.groups)?;
         Network::new(spec, tensors)
     }
 
@@ -172,7 +183,11 @@ fn json(name: &str, what: &str, text: &str) -> Result<Value> {
 }
 
 fn no_description(name: &str, got: &str) -> Error {
-    malformed(name, "a model configuration, or gatefold's description in a .json file beside it", &got)
+    malformed(
+        name,
+        "a model configuration, or a description in a .json file beside it (gatefold's, or of Keras' to_json)",
+        &got,
+    )
 }
 
 fn malformed(what: &str, expected: &str, got: &dyn std::fmt::Display) -> Error {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::activation::elementwise;
+use super::activation::{Version, elementwise};
 use super::layers::{Item, Lowered, Shape};
 use super::options::LayerOptions;
 use crate::base::error::Result;
@@ -117,8 +117,9 @@ fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usi
         spec.activations.clear();
     }
     if cell == Cell::Gru {
-        // Keras has changed the default, so the option must be stated.
-        let stated = options.get("reset_after").and_then(Value::as_bool);
+        // Early Keras 2 had no such option, which meant false; later every file states it.
+        let absent = (item.version == Version::Two && options.get("reset_after").is_none()).then_some(false);
+        let stated = options.get("reset_after").and_then(Value::as_bool).or(absent);
         spec.reset_after = stated.ok_or_else(|| options.wrong("reset_after", "true or false", &Value::Null))?;
     }
     let sequence = options.flag("return_sequences", false)?;

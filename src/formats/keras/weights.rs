@@ -46,7 +46,7 @@ impl Weights {
         } else {
             let mut root = None;
             for group in NUMBERED {
-                root = root.or(hdf5.has_group(group)?.then_some(group));
+                root = root.or(hdf5.has_layers(group)?.then_some(group));
             }
             let expected = "Keras weights (a group layers or model_weights, or an attribute layer_names)";
             WeightPaths::Numbered(root.ok_or_else(|| malformed(hdf5.name(), expected, &"none of them"))?)
