@@ -58,6 +58,7 @@ pub use gru_step_backward::gru_step_backward;
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use linear::{LinearGradients, linear, linear_backward};
 pub use logits::{best, first_bad, log_probability};
+pub(crate) use loss::loss_into;
 pub use loss::{Counts, Loss, LossOptions, LossResult, Reduction, Targets, loss, row_factors};
 pub use lstm_step::{LstmOptions, lstm_step};
 pub use lstm_step_backward::lstm_step_backward;
@@ -65,6 +66,7 @@ pub use metrics::{ClassScore, class_scores, confusion, mean_absolute_error, perp
 pub use normalized::*;
 pub use normalized_backward::*;
 pub use optimizer::*;
+pub(crate) use optimizer::{square_blocks, square_sum, sum_of};
 pub use pool::{pool, pool_backward};
 pub use recurrent::StepOptions;
 use recurrent::bounded;

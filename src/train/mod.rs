@@ -27,11 +27,13 @@ mod checkpoint;
 mod data;
 mod dropout;
 mod fit;
+mod flat;
 mod max_norm;
 mod on_gpu;
 mod options;
 mod recurrent_dropout;
 mod trainer;
+mod update;
 mod weight_drop;
 
 pub use crate::reference::{

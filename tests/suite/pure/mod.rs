@@ -15,6 +15,7 @@ mod shaders;
 mod slots;
 mod state_files;
 mod training;
+mod training_threads;
 mod validation;
 mod waiting;
 mod whole_files;
