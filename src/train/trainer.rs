@@ -18,6 +18,7 @@ use super::weight_drop::{drop_gradients, dropped};
 use crate::base::error::{Error, Result};
 use crate::cpu::{Cpu, ObjectPool, TrainMemory, TrainStages};
 use crate::data::input::Checked;
+use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
@@ -27,6 +28,7 @@ use crate::plan::train::{STEPS_AHEAD, TrainGoal};
 use crate::reference::{
     BatchMoments, Counts, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into,
 };
+use crate::streams::{StreamId, StreamPool};
 
 /// What one step or one evaluation found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -293,8 +295,36 @@ impl Trainer {
     /// What [`Session::run`](crate::Session::run) refuses of an input; targets that do not fit the output; a label that
     /// no class has.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<Measured> {
+        self.step_with(batch, None)
+    }
+
+    /// As [`Trainer::step`], from a state in place of the network's initial one: truncated backpropagation through time. The
+    /// gradients end at the state, which becomes that after the last step of the batch, for the next window of the same
+    /// sequences. A step that is skipped or fails leaves it as it was.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Shape`] for a state that does not fit.
+    pub fn step_from(&mut self, batch: &Batch<'_>, state: &mut State) -> Result<Measured> {
+        self.step_with(batch, Some(state))
+    }
+
+    /// As [`Trainer::step_from`], each row of the batch from the state of a stream, which becomes that after the row. The
+    /// network of the pool has recurrent layers of the same names and sizes; its weights are not read.
+    ///
+    /// # Errors
+    /// As [`Trainer::step_from`]; [`Error::Stream`] for a stream that is not open or that comes twice.
+    pub fn step_streams(&mut self, batch: &Batch<'_>, pool: &StreamPool, streams: &[StreamId]) -> Result<Measured> {
+        let mut state = pool.states(streams)?;
+        let measured = self.step_from(batch, &mut state)?;
+        if !measured.skipped {
+            pool.set_states(streams, &state)?;
+        }
+        Ok(measured)
+    }
+
+    fn step_with(&mut self, batch: &Batch<'_>, mut state: Option<&mut State>) -> Result<Measured> {
         if let Some(gpu) = &self.gpu {
-            let measured = self.run_on(gpu, batch, TrainGoal::Step)?;
+            let measured = self.run_on(gpu, batch, state, TrainGoal::Step)?;
             self.step += 1;
             self.count_skipped(&measured);
             return Ok(measured);
@@ -302,7 +332,7 @@ impl Trainer {
         let masks = DropoutMasks::new(&self.drops, self.options.seed, self.step);
         let mut memory = self.memory.take();
         let mut gradients = std::mem::take(&mut self.gradients);
-        let result = self.gradients_into(batch, &masks, &mut memory, &mut gradients);
+        let result = self.gradients_into((batch, state.as_deref()), &masks, &mut memory, &mut gradients);
         self.gradients = gradients;
         let (measured, moments) = result?;
         let optimizer = &self.options.optimizer;
@@ -310,6 +340,9 @@ impl Trainer {
         let before = if self.options.average.is_some() { self.parameters.clone() } else { Vec::new() };
         let numbers = (&mut self.parameters[..], &self.gradients[..]);
         let report = update((self.cpu, &mut memory.update), (optimizer, rate), &self.parts, numbers, &mut self.state);
+        if let (Some(state), false) = (&mut state, report.skipped) {
+            state.copy_from(memory.forward.state());
+        }
         self.memory.put(memory);
         if !report.skipped {
             bound_rows(&self.bounded, &mut self.parameters);
@@ -330,7 +363,7 @@ impl Trainer {
     pub(super) fn enqueue(&mut self, batch: &Batch<'_>, sequences: usize) -> Result<()> {
         let found = match &self.gpu {
             Some(gpu) => {
-                let counted = self.submit(gpu, batch, TrainGoal::Step, self.enqueued.len())?;
+                let counted = self.submit(gpu, (batch, None), TrainGoal::Step, self.enqueued.len())?;
                 self.step += 1;
                 Found::Later { counted }
             }
@@ -383,23 +416,39 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn evaluate(&self, batch: &Batch<'_>) -> Result<Measured> {
+        self.evaluate_with(batch, None)
+    }
+
+    /// As [`Trainer::evaluate`], from a state, which becomes that after the last step of the batch.
+    ///
+    /// # Errors
+    /// As [`Trainer::step_from`].
+    pub fn evaluate_from(&self, batch: &Batch<'_>, state: &mut State) -> Result<Measured> {
+        self.evaluate_with(batch, Some(state))
+    }
+
+    fn evaluate_with(&self, batch: &Batch<'_>, state: Option<&mut State>) -> Result<Measured> {
         if let Some(gpu) = &self.gpu {
-            return self.run_on(gpu, batch, TrainGoal::Evaluate);
+            return self.run_on(gpu, batch, state, TrainGoal::Evaluate);
         }
         let mut memory = self.memory.take();
-        let result = self.evaluate_with(batch, &mut memory);
+        let result = self.loss_of(batch, state.as_deref(), &mut memory);
+        if let (Some(state), Ok(_)) = (state, &result) {
+            state.copy_from(memory.forward.state());
+        }
         self.memory.put(memory);
         result
     }
 
-    fn evaluate_with(&self, batch: &Batch<'_>, memory: &mut StepMemory) -> Result<Measured> {
+    /// The loss of `batch` without dropout.
+    fn loss_of(&self, batch: &Batch<'_>, state: Option<&State>, memory: &mut StepMemory) -> Result<Measured> {
         let StepMemory { forward, stages, weights, d_output, .. } = memory;
         let network = &*self.network;
         let stages = TrainStages::new(self.cpu, network, stages);
         set_weights(weights, network, &stages);
         let run = ReferenceRun { network, weights, roundings: &[] };
-        let checked = Checked::new(network, batch.input, None)?;
-        run.forward(&checked, None, Hooks { stages: Some(&stages), ..Hooks::default() }, forward)?;
+        let checked = Checked::new(network, batch.input, state)?;
+        run.forward(&checked, state, Hooks { stages: Some(&stages), ..Hooks::default() }, forward)?;
         let (_, measured) = self.loss(&checked, &forward.forward, batch, d_output)?;
         Ok(measured)
     }
@@ -411,12 +460,12 @@ impl Trainer {
     /// As [`Trainer::step`].
     pub fn gradients(&self, batch: &Batch<'_>) -> Result<BTreeMap<String, Tensor>> {
         if let Some(gpu) = &self.gpu {
-            self.run_on(gpu, batch, TrainGoal::Gradients)?;
+            self.run_on(gpu, batch, None, TrainGoal::Gradients)?;
             return self.gradients_of(gpu);
         }
         let mut memory = self.memory.take();
         let mut gradients = vec![0.0; self.parameters.len()];
-        let result = self.gradients_into(batch, &DropoutMasks::none(), &mut memory, &mut gradients);
+        let result = self.gradients_into((batch, None), &DropoutMasks::none(), &mut memory, &mut gradients);
         self.memory.put(memory);
         result?;
         let tensor = |(name, range): &(String, Range<usize>)| {
@@ -426,11 +475,11 @@ impl Trainer {
         self.places.iter().map(tensor).collect()
     }
 
-    /// The loss of a batch with `masks`, its gradients, and the statistics of the batch by the position of each batch
+    /// The loss of a batch from a state with `masks`, its gradients, and the statistics of the batch by the position of each batch
     /// normalization that is trained.
     fn gradients_into(
         &self,
-        batch: &Batch<'_>,
+        (batch, state): (&Batch<'_>, Option<&State>),
         masks: &DropoutMasks<'_>,
         memory: &mut StepMemory,
         gradients: &mut [f32],
@@ -443,18 +492,18 @@ impl Trainer {
         let stages = MaskedLevels::new(Some(&stages), network, &drops.recurrent, seed);
         set_weights(weights, network, &stages);
         let run = ReferenceRun { network, weights, roundings: &[] };
-        let checked = Checked::new(network, batch.input, None)?;
+        let checked = Checked::new(network, batch.input, state)?;
         let change = |stage: usize, numbers: &mut [f32]| {
             masks.apply(stage, network.stages()[stage].out_features, checked.batch, numbers);
         };
         let norms = BatchNorms::new(network, &self.norms);
         let hooks = Hooks { change: &change, stages: Some(&stages), norms: Some(&norms) };
-        run.forward(&checked, None, hooks, forward)?;
+        run.forward(&checked, state, hooks, forward)?;
         let forward = &forward.forward;
         let (from, measured) = self.loss(&checked, forward, batch, d_output)?;
         // The masks of the stage that the loss reads were applied to its output already.
         let mut gradients = FlatGradients { numbers: gradients, places: &self.places };
-        run.gradients((&checked, None), forward, (from, d_output), hooks, backward, &mut gradients)?;
+        run.gradients((&checked, state), forward, (from, d_output), hooks, backward, &mut gradients)?;
         drop_gradients(&mut gradients, &drops.weights, seed);
         Ok((measured, norms.into_moments()))
     }

@@ -8,4 +8,5 @@ mod own_device;
 mod pipeline_cache;
 mod strategies;
 mod training;
+mod truncated;
 mod tuned;

@@ -16,6 +16,7 @@ mod slots;
 mod state_files;
 mod training;
 mod training_threads;
+pub mod truncated;
 mod validation;
 mod waiting;
 mod whole_files;
