@@ -2,9 +2,9 @@
 
 use fearless_simd::prelude::*;
 
-use super::product::{ProductRows, Store, movers, pack_columns, pack_rows, product};
+use super::product::{ProductRows, StoreMode, movers, pack_columns, pack_rows, product};
 use super::rows::{RowParts, Rows};
-use super::weight_gradient::{Factor, WeightGradient};
+use super::weight_gradient::{GradientFactor, WeightGradient};
 use crate::cpu::functions::apply;
 use crate::cpu::packed::Panels;
 use crate::cpu::product::InputRows;
@@ -68,7 +68,7 @@ impl TrainDense<'_> {
         let (matrix, bias) = (&*matrix, &bias[..]);
         let parts = x.chunks(part * inputs).zip(sums.chunks_mut(part * padded)).zip(output.chunks_mut(part * outputs));
         share(threads, parts, |((x, sums), output)| {
-            let to = ProductRows { to: &mut *sums, stride: padded, width: padded, store: Store::Replace };
+            let to = ProductRows { to: &mut *sums, stride: padded, width: padded, store: StoreMode::Replace };
             product(simd, matrix, (InputRows::even(x, inputs), x.len() / inputs), to);
             simd.vectorize(
                 #[inline(always)]
@@ -108,7 +108,7 @@ impl TrainDense<'_> {
             let parts = to.chunks_mut(part * inputs).zip(d_input.chunks_mut(part * padded_inputs));
             share(threads, parts.zip(sums.chunks(part * padded)), |((to, d_input), d_sums)| {
                 let (stride, width) = (padded_inputs, padded_inputs);
-                let product_rows = ProductRows { to: &mut *d_input, stride, width, store: Store::Replace };
+                let product_rows = ProductRows { to: &mut *d_input, stride, width, store: StoreMode::Replace };
                 product(simd, matrix, (InputRows::even(d_sums, padded), d_sums.len() / padded), product_rows);
                 for (to, d) in to.chunks_exact_mut(inputs).zip(d_input.chunks_exact(padded_inputs)) {
                     to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
@@ -117,7 +117,7 @@ impl TrainDense<'_> {
         }
         let d_sums = Rows { parts: RowParts::Whole(sums), batch: rows, stride: padded, width: outputs };
         let x = Rows { parts: RowParts::Whole(x), batch: rows, stride: inputs, width: inputs };
-        gradient.compute(simd, threads, rows, d_sums, &[Some(Factor { rows: x, lines: 0..outputs }), None]);
+        gradient.compute(simd, threads, rows, d_sums, &[Some(GradientFactor { rows: x, lines: 0..outputs }), None]);
         let place = |role| self.stage.param(0, role);
         if let Some(to) = place(Role::Weight).and_then(|param| pass.params.place(param)) {
             for (line, to) in to.chunks_exact_mut(inputs).enumerate() {

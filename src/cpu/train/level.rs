@@ -4,10 +4,10 @@
 //! another before the end of a pass.
 
 use super::cells::{GateBlocks, cell_backward, cell_forward};
-use super::product::{ProductRows, Store, movers, pack_columns, pack_rows, product};
+use super::product::{ProductRows, StoreMode, movers, pack_columns, pack_rows, product};
 use super::rows::{RowParts, Rows};
 use super::share_memory::{ShareMemory, set_shares};
-use super::weight_gradient::{Factor, WeightGradient};
+use super::weight_gradient::{GradientFactor, WeightGradient};
 use crate::base::bits;
 use crate::cpu::packed::Panels;
 use crate::cpu::product::InputRows;
@@ -209,10 +209,15 @@ impl TrainLane<'_> {
                 let x = if rows < batch { InputRows { group: rows, group_stride: batch * inputs, ..x } } else { x };
                 let to = &mut values[time * rows * stride..];
                 let width = blocks.of_input.len() * padded;
-                product(simd, of_input, (x, count * rows), ProductRows { to, stride, width, store: Store::Replace });
+                product(
+                    simd,
+                    of_input,
+                    (x, count * rows),
+                    ProductRows { to, stride, width, store: StoreMode::Replace },
+                );
             }
             let (before, after) = h[step * state..].split_at_mut(state);
-            let to = ProductRows { to: &mut *sums, stride: sums_stride, width: sums_stride, store: Store::Replace };
+            let to = ProductRows { to: &mut *sums, stride: sums_stride, width: sums_stride, store: StoreMode::Replace };
             product(simd, of_state, (InputRows::even(before, padded), rows), to);
             for row in 0..rows {
                 let (time, of_row) = (self.time(step), row * padded..(row + 1) * padded);
@@ -305,8 +310,8 @@ impl TrainLane<'_> {
         let h = of(RowParts::Shares(shares, |share| &share.h, reversed), padded, hidden);
         let lines = |first: usize, blocks: &[usize]| first * padded..(first + blocks.len()) * padded;
         let factors = [
-            Some(Factor { rows: x, lines: lines(0, blocks.of_input) }),
-            Some(Factor { rows: h, lines: lines(blocks.first_of_state, blocks.of_state) }),
+            Some(GradientFactor { rows: x, lines: lines(0, blocks.of_input) }),
+            Some(GradientFactor { rows: h, lines: lines(blocks.first_of_state, blocks.of_state) }),
         ];
         gradient.compute(simd, threads, steps * batch, d_sums, &factors);
         self.write_gradients(gradient, sizes, pass);
@@ -390,7 +395,7 @@ impl TrainLane<'_> {
             }
             if let Some(of_state) = of_state {
                 let d_sums = &values[time * rows * stride + blocks.first_of_state * padded..];
-                let to = ProductRows { to: d_h, stride: padded, width: padded, store: Store::Add };
+                let to = ProductRows { to: d_h, stride: padded, width: padded, store: StoreMode::Add };
                 product(simd, of_state, (InputRows::even(d_sums, stride), rows), to);
             }
             if let (Some(of_input), 0) = (of_input, step % chunk) {
@@ -399,7 +404,7 @@ impl TrainLane<'_> {
                 let x = (InputRows::even(&values[first * stride..], stride), count * rows);
                 let to = &mut d_input[first * padded_inputs..];
                 let (stride, width) = (padded_inputs, padded_inputs);
-                product(simd, of_input, x, ProductRows { to, stride, width, store: Store::Replace });
+                product(simd, of_input, x, ProductRows { to, stride, width, store: StoreMode::Replace });
             }
         }
     }

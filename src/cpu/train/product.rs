@@ -65,7 +65,7 @@ pub(super) fn pack_columns<'a, S: Wide>(
 
 /// What a product does with its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Store {
+pub(super) enum StoreMode {
     Replace,
     Add,
 }
@@ -75,7 +75,7 @@ pub(super) struct ProductRows<'a> {
     pub to: &'a mut [f32],
     pub stride: usize,
     pub width: usize,
-    pub store: Store,
+    pub store: StoreMode,
 }
 
 /// The products of rows with a packed matrix.
@@ -104,7 +104,7 @@ fn product_of<S: Wide, const Q: usize>(simd: S, panels: &Panels, x: (InputRows<'
                     let first = block * Q * lanes::<S>();
                     let to = &mut to[row * stride + first..row * stride + width.min(first + Q * lanes::<S>())];
                     for (to, &sum) in to.chunks_exact_mut(lanes::<S>()).zip(sums) {
-                        let sum = if store == Store::Add { S::f32s::from_slice(simd, to) + sum } else { sum };
+                        let sum = if store == StoreMode::Add { S::f32s::from_slice(simd, to) + sum } else { sum };
                         sum.store_slice(to);
                     }
                 },

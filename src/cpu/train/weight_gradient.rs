@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::product::{ProductRows, Store, movers, product};
+use super::product::{ProductRows, StoreMode, movers, product};
 use super::rows::Rows;
 use crate::cpu::packed::{PanelLayout, Panels};
 use crate::cpu::product::InputRows;
@@ -18,7 +18,7 @@ const MOST_LINES: usize = 768;
 const TILE: usize = 16;
 
 /// What the gradients of the sums are multiplied by: the inputs of a matrix.
-pub(super) struct Factor<'a> {
+pub(super) struct GradientFactor<'a> {
     pub rows: Rows<'a>,
     /// The lines that have products with it.
     pub lines: Range<usize>,
@@ -63,18 +63,18 @@ impl WeightGradient {
         threads: usize,
         rows: usize,
         d_sums: Rows<'_>,
-        factors: &[Option<Factor<'_>>; 2],
+        factors: &[Option<GradientFactor<'_>>; 2],
     ) {
         let lines = d_sums.width;
         for (memory, factor) in self.factors.iter_mut().zip(factors) {
-            let Some(Factor { rows: x, .. }) = factor else { continue };
+            let Some(GradientFactor { rows: x, .. }) = factor else { continue };
             memory.padded = x.width.next_multiple_of(lanes::<S>());
             memory.products.resize(lines * memory.padded, 0.0);
             memory.chunks.resize_with(chunk_ranges(rows).count(), Panels::default);
         }
         let [first, second] = &mut self.factors;
         for (memory, factor) in [(&mut *first, &factors[0]), (&mut *second, &factors[1])] {
-            let Some(Factor { rows: x, .. }) = factor else { continue };
+            let Some(GradientFactor { rows: x, .. }) = factor else { continue };
             share(
                 movers(threads, rows * x.width),
                 memory.chunks.iter_mut().zip(chunk_ranges(rows)),
@@ -104,7 +104,7 @@ impl WeightGradient {
                 scratch.resize(own.len() * (count + 1), 0.0);
                 transpose(d_sums, range, own.clone(), scratch, (sums, chunk == 0));
                 for (which, factor) in factors.iter().enumerate() {
-                    let Some(Factor { lines, .. }) = factor else { continue };
+                    let Some(GradientFactor { lines, .. }) = factor else { continue };
                     let lines = lines.start.max(own.start)..lines.end.min(own.end);
                     if lines.is_empty() {
                         continue;
@@ -112,7 +112,7 @@ impl WeightGradient {
                     let first = lines.start - own.start;
                     let x = InputRows::even(&scratch[first * count..], count);
                     let (stride, width) = (padded[which], padded[which]);
-                    let store = if chunk == 0 { Store::Replace } else { Store::Add };
+                    let store = if chunk == 0 { StoreMode::Replace } else { StoreMode::Add };
                     let to = ProductRows { to: &mut to[which][first * stride..], stride, width, store };
                     product(simd, &chunks[which][chunk], (x, lines.len()), to);
                 }
