@@ -24,6 +24,12 @@ pub enum Loss {
         /// Where the parabola ends.
         delta: f32,
     },
+    /// Connectionist temporal classification over the logits of all steps of a sequence: [`ctc`](super::ctc), the mean over
+    /// the sequences of the loss divided by the number of labels.
+    Ctc {
+        /// The class that stands for no label.
+        blank: u32,
+    },
 }
 
 /// The expected output of a network.
@@ -33,6 +39,8 @@ pub enum Targets<'a, F> {
     Classes(&'a [u32]),
     /// A number for every number of the output `[M, N]`; probabilities for the cross-entropies.
     Values(&'a [F]),
+    /// The labels of each sequence `[B]`, any number of them, for [`Loss::Ctc`].
+    Labels(&'a [Vec<u32>]),
 }
 
 /// What the sum of the weighted losses of all rows is divided by.
@@ -225,9 +233,13 @@ fn check<F: Real>(
     let classes = match loss {
         Loss::CrossEntropy => Some(width),
         Loss::BinaryCrossEntropy => Some(2),
+        Loss::Ctc { .. } => return Err(Error::option("loss", "one of rows; CTC is one of sequences", &"CTC")),
         _ => None,
     };
     match targets {
+        Targets::Labels(_) => {
+            return Err(Error::option("targets", "one for each row", &"labels of sequences, which CTC takes"));
+        }
         Targets::Values(values) => fits("targets", numbers, values.len())?,
         Targets::Classes(_) if classes.is_none() => {
             return Err(Error::option("targets", "a number for every number of the output", &"classes"));
@@ -284,6 +296,7 @@ fn cross_entropy<F: Real>(
             (target, class_weight(target))
         }
         Targets::Values(q) => (best(&q[row * classes..][..classes], None).unwrap_or(0), F::ONE),
+        Targets::Labels(_) => return Ok((zero, zero)),
     };
     let hard = F::ONE - F::from_f32(options.label_smoothing);
     let soft = F::from_f32(options.label_smoothing) / F::count(classes);
@@ -293,6 +306,7 @@ fn cross_entropy<F: Real>(
             Targets::Classes(_) if class == target => F::ONE,
             Targets::Classes(_) => zero,
             Targets::Values(q) => q[row * classes + class],
+            Targets::Labels(_) => zero,
         };
         class_weight(class) * (hard * q + soft)
     };
@@ -335,6 +349,7 @@ fn binary<F: Real>(
         let y = match targets {
             Targets::Classes(labels) => F::count(class(labels, at, row, 2)?),
             Targets::Values(values) => values[at],
+            Targets::Labels(_) => zero,
         };
         counts.add((z > zero) == (y > half));
         let one = weight(1) * ((F::ONE - smoothing) * y + smoothing * half);

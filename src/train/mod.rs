@@ -24,6 +24,7 @@
 mod average;
 mod batch_norm;
 mod checkpoint;
+mod ctc;
 mod data;
 mod dropout;
 mod fit;

@@ -87,6 +87,8 @@ impl Trainer {
             let words: Vec<u32> = match targets {
                 Targets::Classes(classes) => classes.to_vec(),
                 Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
+                // The factors were refused.
+                Targets::Labels(_) => Vec::new(),
             };
             Ok((factors, words, counted))
         })?;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch_norm::trained_norms;
+use super::ctc::{check_ctc, ctc_loss};
 use super::data::Batch;
 use super::dropout::{DropoutMasks, Drops};
 use super::fit::FitProgress;
@@ -128,6 +129,7 @@ impl Trainer {
     /// A trainer without a GPU.
     pub(super) fn on_cpu(network: &Network, options: TrainOptions) -> Result<Self> {
         options.check()?;
+        check_ctc(network, &options)?;
         let unsupported = |place: String, what: String| Err(Error::Unsupported { place, what });
         if let Some((name, tensor)) = network.tensors().iter().find(|(_, t)| t.format() != WeightFormat::F32) {
             let what = format!("training weights stored as {} (supported: f32)", tensor.format());
@@ -512,7 +514,7 @@ impl Trainer {
     pub(super) fn loss_stage(&self) -> (usize, usize) {
         let stages = self.network.stages();
         let last = stages.len() - 1;
-        let from_logits = self.options.loss == Loss::CrossEntropy;
+        let from_logits = matches!(self.options.loss, Loss::CrossEntropy | Loss::Ctc { .. });
         let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
         (from, stages[from].out_features)
     }
@@ -540,6 +542,7 @@ impl Trainer {
                     values = order.time_major(given, width);
                     Targets::Values(&values[..])
                 }
+                Targets::Labels(labels) => Targets::Labels(labels),
             };
             weights = batch.weights.map(|weights| order.time_major(weights, 1));
             (targets, weights.as_deref())
@@ -566,6 +569,10 @@ impl Trainer {
         let (from, width) = self.loss_stage();
         let output = &forward.stages[from];
         let steps = output.len() / width / checked.batch;
+        if let Loss::Ctc { blank } = self.options.loss {
+            let found = ctc_loss((output, [steps, checked.batch, width]), checked, blank, batch, d_output)?;
+            return Ok((from, found));
+        }
         let (value, counts) = self.with_targets(checked, steps, width, batch, |targets, options| {
             loss_into(self.options.loss, output, width, targets, options, d_output)
         })?;

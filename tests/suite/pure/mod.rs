@@ -1,6 +1,7 @@
 mod batch_norm;
 mod checkpoints;
 mod cpu;
+mod ctc;
 mod decode;
 mod docs;
 mod files;
