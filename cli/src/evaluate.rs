@@ -104,6 +104,7 @@ fn measured(args: &EvaluateArgs, session: &Session, set: &Dataset, names: Option
         let targets = match batch.targets {
             Targets::Classes(classes) => Targets::Classes(classes),
             Targets::Values(_) => Targets::Values(&rows.values[..]),
+            Targets::Labels(labels) => Targets::Labels(labels),
         };
         let result = loss(args.data.loss.into(), &rows.output, width, targets, &options)?;
         let counted = rows.counted(width);

@@ -27,6 +27,7 @@ mod train;
 mod worker;
 
 pub(crate) use engine::CpuEngine;
+pub(crate) use object_pool::ObjectPool;
 pub(crate) use options::Cpu;
 pub use options::{CpuOptions, InstructionSet};
-pub(crate) use train::{TrainLevels, TrainMemory};
+pub(crate) use train::{TrainMemory, TrainStages};

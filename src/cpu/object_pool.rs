@@ -9,7 +9,7 @@ use super::pool::{MAX_POLLS, SPINS, pause};
 /// No call waits for a lock without a limit. In a forked child a lock that another thread of the parent held is never
 /// released. Then the second list is used; if both are held, a new object is made and dropped after use.
 #[derive(Debug)]
-pub(super) struct ObjectPool<T> {
+pub(crate) struct ObjectPool<T> {
     lists: [Mutex<Vec<T>>; 2],
 }
 

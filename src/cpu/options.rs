@@ -4,7 +4,10 @@ use std::fmt::{self, Display, Formatter};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use super::simd::Token;
+use fearless_simd::prelude::*;
+
+use super::simd::{Token, on};
+use super::threads::{WORK_OF_NUMBER, share, worth};
 use crate::base::error::{Error, Result};
 
 /// Options of the CPU device. The defaults suit nearly all uses.
@@ -120,6 +123,18 @@ impl Cpu {
     fn with(token: Token, threads: Option<NonZeroUsize>) -> Self {
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         Self { token, threads }
+    }
+
+    /// Does `work` with each of `items`, which up to its number of threads take in turn. Of less than `numbers` that are
+    /// worth several threads, the caller does all.
+    pub fn share<T: Send>(self, numbers: usize, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+        share(self.threads.min(worth(numbers.saturating_mul(WORK_OF_NUMBER))), items, work);
+    }
+
+    /// Calls `work`, compiled for its instruction set if it is inlined.
+    #[inline(always)]
+    pub fn vectorize(self, work: impl FnOnce()) {
+        on!(self.token, simd => simd.vectorize(work));
     }
 
     /// Its instruction set and threads, as a [`driver`](crate::DeviceInfo::driver).

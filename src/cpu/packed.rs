@@ -18,6 +18,7 @@ const LINE: usize = 64;
 const MOST_DOTS: usize = 1 << 16;
 
 /// Numbers whose first lies on a cache line.
+#[derive(Default)]
 pub(super) struct Aligned<T> {
     numbers: Vec<T>,
     start: usize,
@@ -39,6 +40,14 @@ impl<T: Copy + Default> Aligned<T> {
         // If the memory cannot be aligned, the numbers start at its beginning.
         let start = numbers.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
         Self { numbers, start }
+    }
+
+    /// `len` of any numbers.
+    fn resize(&mut self, len: usize) -> &mut [T] {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.resize(len + LINE / size_of::<T>(), T::default());
+        *self = Self::within(numbers);
+        &mut self.as_mut_slice()[..len]
     }
 
     pub fn as_slice(&self) -> &[T] {
@@ -129,36 +138,27 @@ impl PanelLayout {
     }
 }
 
+impl Default for Panels {
+    /// Without numbers.
+    fn default() -> Self {
+        let numbers = PackedNumbers::F32(Aligned::default());
+        Self { numbers, inputs: 0, blocks: 0, vectors: 1, scale: Vec::new() }
+    }
+}
+
 impl Panels {
-    /// Numbers that the memory of [`Panels::of_columns`] needs.
-    pub fn room(inputs: usize, layout: PanelLayout) -> usize {
-        layout.blocks * inputs * layout.block_len() + LINE / size_of::<f32>()
-    }
-
-    /// The memory of an f32 matrix, to be reused for another.
-    pub fn into_f32(self) -> Vec<f32> {
-        match self.numbers {
-            PackedNumbers::F32(numbers) => numbers.numbers,
-            _ => Vec::new(),
+    /// Becomes a matrix in f32 with `inputs` columns and any numbers: those are written to the slice,
+    /// `[blocks, inputs, Q, lanes]`. Memory is allocated only for a larger matrix.
+    pub fn resize(&mut self, inputs: usize, layout: PanelLayout) -> &mut [f32] {
+        let len = layout.blocks * inputs * layout.block_len();
+        if !matches!(self.numbers, PackedNumbers::F32(_)) {
+            self.numbers = PackedNumbers::F32(Aligned::default());
         }
-    }
-
-    /// Packs the transpose of a matrix `[inputs, columns]`, in f32, in blocks of a plain layout.
-    ///
-    /// `room` is memory of [`Panels::room`] zeros.
-    pub fn of_columns(matrix: &[f32], columns: usize, layout: PanelLayout, room: Vec<f32>) -> Self {
-        let (inputs, len) = (matrix.len() / columns, layout.block_len());
-        let mut numbers = Aligned::within(room);
-        let of_blocks = numbers.as_mut_slice().chunks_exact_mut(inputs * len).take(layout.blocks);
-        for (block, to) in of_blocks.enumerate() {
-            let first = block * len;
-            let width = len.min(columns - first);
-            for (to, row) in to.chunks_exact_mut(len).zip(matrix.chunks_exact(columns)) {
-                to[..width].copy_from_slice(&row[first..][..width]);
-            }
+        (self.inputs, self.blocks, self.vectors) = (inputs, layout.blocks, layout.vectors);
+        match &mut self.numbers {
+            PackedNumbers::F32(numbers) => numbers.resize(len),
+            _ => &mut [],
         }
-        let (blocks, vectors) = (layout.blocks, layout.vectors);
-        Self { numbers: PackedNumbers::F32(numbers), inputs, blocks, vectors, scale: Vec::new() }
     }
 
     /// Packs a matrix `[N, inputs]`; `dots` if the CPU multiplies 8-bit integers.

@@ -4,13 +4,15 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use super::pool::pause;
+use super::pool::{in_parallel, pause};
 use super::product::GROUP;
 use crate::base::lock::lock;
 
 /// Multiplications and additions that a thread does in a nanosecond, roughly. It only decides whether more
 /// threads are used.
 const PER_NANOSECOND: usize = 40;
+/// Multiplications and additions that take as long as moving a number from memory to memory, roughly.
+pub(super) const WORK_OF_NUMBER: usize = 8;
 /// A thread takes some 10 to 50 µs to wake, so less than this is done by the caller alone.
 const WORTH_CALLING_NS: usize = 60_000;
 /// Threads that exchange results at every step need steps that take longer than the exchange.
@@ -109,8 +111,24 @@ pub(super) fn worth(products: usize) -> usize {
     (products / PER_NANOSECOND / WORTH_CALLING_NS).saturating_add(1)
 }
 
+/// Does `work` with each of `items`, which up to `threads` threads take in turn.
+pub(super) fn share<T: Send>(threads: usize, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let items = Mutex::new(items);
+    let take = |_| {
+        loop {
+            // The lock is not held while the item is worked on.
+            let item = lock(&items).next();
+            let Some(item) = item else { return };
+            work(item);
+        }
+    };
+    if threads <= 1 || !in_parallel(threads, &take) {
+        take(0);
+    }
+}
+
 /// The part of a thread if `total` things go to `threads`, nearly the same number to each.
-fn part(total: usize, threads: usize, thread: usize) -> Range<usize> {
+pub(super) fn part(total: usize, threads: usize, thread: usize) -> Range<usize> {
     thread * total / threads..(thread + 1) * total / threads
 }
 
@@ -259,7 +277,6 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::in_parallel;
     use super::*;
 
     /// What a thread publishes reaches the others, round after round.

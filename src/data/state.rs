@@ -109,6 +109,14 @@ impl<F: Real> State<F> {
 }
 
 impl State {
+    /// Becomes a copy of a state of the same shape.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            to.h.copy_from_slice(&from.h);
+            to.c.copy_from_slice(&from.c);
+        }
+    }
+
     /// One batch row as a state of its own.
     pub(crate) fn row(&self, row: usize) -> Self {
         let of = |numbers: &[f32], [levels, batch, width]: [usize; 3]| {

@@ -158,6 +158,10 @@ impl GpuTrainer {
         match self.0 {}
     }
 
+    pub fn read_state(&self, _: &mut State) -> Result<()> {
+        match self.0 {}
+    }
+
     pub fn parameters(&self) -> Result<Vec<f32>> {
         match self.0 {}
     }

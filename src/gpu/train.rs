@@ -199,6 +199,21 @@ impl GpuTrainer {
         Ok(words.chunks_exact(RESULT_WORDS).map(result).collect())
     }
 
+    /// The state after the last run, to one of the same shape.
+    pub fn read_state(&self, state: &mut State) -> Result<()> {
+        let Some(prepared) = lock(&self.workspace).latest() else { return Ok(()) };
+        for place in &prepared.plan.states {
+            let layer = &mut state.layers[place.layer];
+            let parts = [(Some(place.final_h()), &mut layer.h, layer.h_shape), (place.c, &mut layer.c, layer.c_shape)];
+            for (slice, to, [_, batch, width]) in parts {
+                let Some(Slice { buffer, offset, .. }) = slice else { continue };
+                let to = &mut to[place.row * batch * width..][..batch * width];
+                to.copy_from_slice(&self.read_at(&prepared.buffers[buffer], offset, to.len())?);
+            }
+        }
+        Ok(())
+    }
+
     /// All parameters, as the layout says.
     pub fn parameters(&self) -> Result<Vec<f32>> {
         self.read(self.layout.buffers.parameters, self.layout.flat.len)
@@ -242,6 +257,11 @@ impl GpuTrainer {
 
     /// The first `count` words of a buffer that stays; waits until all steps before are done.
     fn read<T: bytemuck::Pod>(&self, id: BufferId, count: usize) -> Result<Vec<T>> {
+        self.read_at(&self.buffers[id], 0, count)
+    }
+
+    /// `count` words of a buffer from byte `offset` on; waits until all steps before are done.
+    fn read_at<T: bytemuck::Pod>(&self, from: &wgpu::Buffer, offset: u64, count: usize) -> Result<Vec<T>> {
         self.context.check()?;
         let bytes = (count * 4) as u64;
         let Context { device, queue, .. } = &*self.context;
@@ -249,7 +269,7 @@ impl GpuTrainer {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let staging = buffer(&self.context, "staging", bytes.max(4), usage);
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.buffers[id], 0, &staging, 0, bytes);
+            encoder.copy_buffer_to_buffer(from, offset, &staging, 0, bytes);
             let submission = queue.submit([encoder.finish()]);
             let (sent, came) = std::sync::mpsc::channel();
             // Nothing waits for what cannot be sent.

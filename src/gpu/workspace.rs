@@ -55,6 +55,11 @@ impl Workspace {
         Some(prepared)
     }
 
+    /// What the latest run used.
+    pub fn latest(&self) -> Option<Arc<Prepared>> {
+        self.prepared.last().cloned()
+    }
+
     pub fn prepare(&mut self, context: &Context, weights: &[wgpu::Buffer], plan: Plan, key: Key) -> Arc<Prepared> {
         let mut grown = false;
         for (index, spec) in plan.buffers[plan.weights..].iter().enumerate() {

@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::forward::Hooks;
+use super::forward::{Hooks, ParamGradients, ReferenceRun, StageBackward};
 use super::walk::{mask_of, steps_in};
-use super::{Forward, Memory, Reference, begin};
+use super::{Forward, Reference, begin};
 use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::data::input::{Checked, Input, Values};
 use crate::data::state::State;
-use crate::network::{Role, Source, StageKind};
-use crate::reference::{LevelShape, StageInput, level_backward, stateless_backward};
+use crate::network::{Role, Source, Stage, StageKind};
+use crate::reference::{LevelShape, StageGradients, StageInput, level_backward, stateless_backward};
 
 /// The gradients of a number that depends on a network's output.
 #[derive(Clone, Debug)]
@@ -48,102 +48,160 @@ impl<F: Real> Reference<F> {
         checked: &Checked<'_>,
         state: Option<&State>,
         forward: &Forward<F>,
-        (from, d_output): (usize, &[F]),
+        from: (usize, &[F]),
         hooks: Hooks<'_, F>,
     ) -> Result<Gradients<F>> {
-        let (network, stages) = (&self.network, self.network.stages());
-        let Memory { forward: Forward { state: start, .. }, .. } = &mut Memory::<F>::default();
-        begin(network, checked.batch, state, start);
-        let steps_out = network.stage_steps(checked.steps)?;
+        let mut memory = BackwardMemory { of_input: true, ..BackwardMemory::default() };
+        let mut params = BTreeMap::new();
+        self.run().gradients((checked, state), forward, from, hooks, &mut memory, &mut params)?;
+        Ok(Gradients { params, input: memory.input, state: memory.d_state })
+    }
+}
+
+/// What a backward pass computes, and memory for the next.
+#[derive(Debug)]
+pub(crate) struct BackwardMemory<F> {
+    /// Whether the gradient of the network's input is wanted.
+    pub of_input: bool,
+    /// Gradient of the input; empty where it is not wanted.
+    input: Vec<F>,
+    /// Of every stage's output.
+    stages: Vec<Vec<F>>,
+    steps: Vec<usize>,
+    /// The state that the run began from.
+    start: State<F>,
+    d_state: State<F>,
+}
+
+impl<F> Default for BackwardMemory<F> {
+    fn default() -> Self {
+        let none = || State { layers: Vec::new() };
+        let (start, d_state) = (none(), none());
+        Self { of_input: false, input: Vec::new(), stages: Vec::new(), steps: Vec::new(), start, d_state }
+    }
+}
+
+fn zeros<F: Real>(numbers: &mut Vec<F>, len: usize) {
+    numbers.clear();
+    numbers.resize(len, F::default());
+}
+
+impl<F: Real> ReferenceRun<'_, F> {
+    /// The gradients by all parameters of a number from that of the output of stage `from`. `forward` is what the run from
+    /// the same state with the same `hooks` computed.
+    pub fn gradients(
+        &self,
+        (checked, state): (&Checked<'_>, Option<&State>),
+        forward: &Forward<F>,
+        (from, d_output): (usize, &[F]),
+        hooks: Hooks<'_, F>,
+        memory: &mut BackwardMemory<F>,
+        params: &mut dyn ParamGradients<F>,
+    ) -> Result<()> {
+        let (network, batch) = (self.network, checked.batch);
+        let BackwardMemory { of_input, input: d_network, stages: d_stages, steps: steps_out, start, d_state } = memory;
+        network.stage_steps_into(checked.steps, steps_out)?;
         let (features, tokens) = match &checked.values {
             Values::Features(values) => (F::of_f32(values), &[][..]),
             Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
         };
         let numbers = forward.stages.get(from).map_or(0, Vec::len);
         if d_output.len() != numbers {
-            return Err(Error::shape(
-                "gradient of the output",
-                format!("{numbers} numbers"),
-                d_output.len().to_string(),
-            ));
+            let (expected, got) = (format!("{numbers} numbers"), d_output.len().to_string());
+            return Err(Error::shape("gradient of the output", expected, got));
         }
-        let mut d_state = start.clone();
+        begin(network, batch, state, start);
+        d_state.shape(network, batch);
         for layer in &mut d_state.layers {
             layer.h.fill(F::default());
             layer.c.fill(F::default());
         }
-        let mut d_stages: Vec<Vec<F>> = forward.stages.iter().map(|output| vec![F::default(); output.len()]).collect();
+        d_stages.resize_with(forward.stages.len(), Vec::new);
+        for (d_stage, output) in d_stages.iter_mut().zip(&forward.stages).take(from) {
+            zeros(d_stage, output.len());
+        }
         if let Some(from) = d_stages.get_mut(from) {
-            from.copy_from_slice(d_output);
+            from.clear();
+            from.extend_from_slice(d_output);
         }
-        let mut d_input = vec![F::default(); features.len()];
-        let mut params = BTreeMap::new();
-        for (index, stage) in stages.iter().enumerate().take(from + 1).rev() {
-            let inputs: Vec<&[F]> = stage
-                .inputs
-                .iter()
-                .map(|source| match *source {
-                    Source::Input => &features[..],
-                    Source::Stage(index) => &forward.stages[index][..],
-                })
-                .collect();
-            let (steps, batch, mask) = (steps_in(stage, checked, &steps_out), checked.batch, mask_of(stage, checked));
-            let flow = StageInput { inputs: &inputs, tokens, steps, batch, mask };
-            let (output, mut d_output) = (&forward.stages[index], std::mem::take(&mut d_stages[index]));
-            (hooks.change)(index, &mut d_output);
-            let weights = &self.weights[index];
-            let (d_inputs, of_params) = match &stage.kind {
-                StageKind::Recurrent(level) => {
-                    let rounding = self.roundings[index];
-                    let sequence_out = stage.sequence_out;
-                    let shape = LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding };
-                    let (start, d_state) = (&start.layers[level.layer], &mut d_state.layers[level.layer]);
-                    let levels = hooks.levels;
-                    let run = levels.and_then(|levels| levels.backward(index, stage, level, &flow, &d_output, d_state));
-                    let gradients = match run {
-                        Some(gradients) => gradients,
-                        None => {
-                            let start = (&start.h[..], &start.c[..]);
-                            let d_state = (&mut d_state.h[..], &mut d_state.c[..]);
-                            level_backward(
-                                shape,
-                                level,
-                                weights.recurrent().unwrap_or_default(),
-                                inputs[0],
-                                start,
-                                &d_output,
-                                d_state,
-                            )?
-                        }
-                    };
-                    (vec![gradients.input], gradients.params)
-                }
-                _ => {
-                    let normalized = hooks.norms.and_then(|norms| norms.backward(index, stage, &flow, &d_output));
-                    let gradients = match normalized {
-                        Some(gradients) => gradients,
-                        None => stateless_backward(network, stage, weights, &flow, output, &d_output)?,
-                    };
-                    let params = gradients.params.into_iter().map(|(role, numbers)| (0, role, numbers));
-                    (gradients.inputs, params.collect())
-                }
+        zeros(d_network, if *of_input { features.len() } else { 0 });
+        for (index, stage) in network.stages().iter().enumerate().take(from + 1).rev() {
+            let read = |source: &Source| match *source {
+                Source::Input => &features[..],
+                Source::Stage(index) => &forward.stages[index][..],
             };
-            for (source, d) in stage.inputs.iter().zip(d_inputs) {
-                let to = match *source {
-                    Source::Input => &mut d_input,
-                    Source::Stage(index) => &mut d_stages[index],
-                };
-                to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
-            }
-            for (direction, role, numbers) in of_params {
-                // What is folded may come from a tensor that the stage does not have.
-                if let Some(param) = stage.param(direction, role) {
-                    params.insert(param.name.clone(), numbers);
+            let (one, several);
+            let inputs = if let [source] = &stage.inputs[..] {
+                one = [read(source)];
+                &one[..]
+            } else {
+                several = stage.inputs.iter().map(read).collect::<Vec<_>>();
+                &several
+            };
+            let (steps, mask) = (steps_in(stage, checked, steps_out), mask_of(stage, checked));
+            let flow = StageInput { inputs, tokens, steps, batch, mask };
+            let mut d_output = std::mem::take(&mut d_stages[index]);
+            (hooks.change)(index, &mut d_output);
+            let d_input = match stage.inputs[0] {
+                Source::Input => Some(&mut d_network[..]).filter(|d| !d.is_empty()),
+                Source::Stage(index) => Some(&mut d_stages[index][..]),
+            };
+            let mut pass = StageBackward { d_output: &d_output, d_input, d_state, params };
+            if !hooks.stages.is_some_and(|stages| stages.backward(index, stage, &flow, &mut pass)) {
+                let (d_inputs, of_params) =
+                    match hooks.norms.and_then(|norms| norms.backward(index, stage, &flow, &d_output)) {
+                        Some(StageGradients { inputs, params }) => (inputs, of_stage(params)),
+                        None => self.stage_gradients(
+                            (index, stage),
+                            &flow,
+                            &forward.stages[index],
+                            &d_output,
+                            (start, d_state),
+                        )?,
+                    };
+                for (source, d) in stage.inputs.iter().zip(d_inputs) {
+                    let to = match *source {
+                        Source::Input => &mut *d_network,
+                        Source::Stage(index) => &mut d_stages[index],
+                    };
+                    to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
+                }
+                for (direction, role, numbers) in of_params {
+                    // What is folded may come from a tensor that the stage does not have.
+                    if let Some(to) = stage.param(direction, role).and_then(|param| params.place(param)) {
+                        to.copy_from_slice(&numbers);
+                    }
                 }
             }
+            d_stages[index] = d_output;
         }
-        self.initial_state_gradients(checked.batch, state.is_none(), &d_state, &mut params);
-        Ok(Gradients { params, input: d_input, state: d_state })
+        self.initial_state_gradients(batch, state.is_none(), d_state, params);
+        Ok(())
+    }
+
+    /// The gradients of one stage by the reference: of its inputs and of its parameters.
+    fn stage_gradients(
+        &self,
+        (index, stage): (usize, &Stage),
+        flow: &StageInput<'_, F>,
+        output: &[F],
+        d_output: &[F],
+        (start, d_state): (&State<F>, &mut State<F>),
+    ) -> Result<(Vec<Vec<F>>, DirectionGradients<F>)> {
+        let weights = &self.weights[index];
+        let StageKind::Recurrent(level) = &stage.kind else {
+            let StageGradients { inputs, params } =
+                stateless_backward(self.network, stage, weights, flow, output, d_output)?;
+            return Ok((inputs, of_stage(params)));
+        };
+        let StageInput { steps, batch, mask, .. } = *flow;
+        let (rounding, sequence_out) = (self.rounding(index), stage.sequence_out);
+        let shape = LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding };
+        let (start, d_state) = (&start.layers[level.layer], &mut d_state.layers[level.layer]);
+        let (start, d_state) = ((&start.h[..], &start.c[..]), (&mut d_state.h[..], &mut d_state.c[..]));
+        let directions = weights.recurrent().unwrap_or_default();
+        let gradients = level_backward(shape, level, directions, flow.inputs[0], start, d_output, d_state)?;
+        Ok((vec![gradients.input], gradients.params))
     }
 
     /// The gradients of stored initial states, from which every batch row starts; 0 where the caller's state is used.
@@ -152,7 +210,7 @@ impl<F: Real> Reference<F> {
         batch: usize,
         used: bool,
         d_state: &State<F>,
-        params: &mut BTreeMap<String, Vec<F>>,
+        params: &mut dyn ParamGradients<F>,
     ) {
         for stage in self.network.stages() {
             let Some(level) = stage.recurrent() else { continue };
@@ -160,17 +218,22 @@ impl<F: Real> Reference<F> {
             for (role, numbers, [_, _, width]) in
                 [(Role::InitialH, &layer.h, layer.h_shape), (Role::InitialC, &layer.c, layer.c_shape)]
             {
-                let Some(param) = stage.param(0, role) else { continue };
-                let mut sums = Vec::with_capacity(numbers.len() / batch);
-                for rows in numbers.chunks_exact(batch * width) {
-                    let mut sum = vec![F::default(); width];
+                let Some(sums) = stage.param(0, role).and_then(|param| params.place(param)) else { continue };
+                sums.fill(F::default());
+                for (sums, rows) in sums.chunks_exact_mut(width).zip(numbers.chunks_exact(batch * width)) {
                     for row in rows.chunks_exact(width).filter(|_| used) {
-                        sum.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
+                        sums.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
                     }
-                    sums.extend(sum);
                 }
-                params.insert(param.name.clone(), sums);
             }
         }
     }
+}
+
+/// Gradients of parameters, each with its direction.
+type DirectionGradients<F> = Vec<(usize, Role, Vec<F>)>;
+
+/// Those of a stage without directions.
+fn of_stage<F>(params: Vec<(Role, Vec<F>)>) -> DirectionGradients<F> {
+    params.into_iter().map(|(role, numbers)| (0, role, numbers)).collect()
 }

@@ -1,5 +1,6 @@
 //! A whole network by the reference: the reference implementations of its stages, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{BatchNorms, Forward, Memory, begin, product, walk};
@@ -7,36 +8,51 @@ use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
 use crate::data::input::{Checked, Input};
-use crate::data::state::{LayerState, State};
-use crate::network::{Network, RecurrentStage, Stage, StageKind, StageRounding};
-use crate::reference::{LevelGradients, LevelShape, StageInput, StageWeights, factors, level, stateless};
+use crate::data::state::State;
+use crate::network::{Network, Param, Stage, StageKind, StageRounding};
+use crate::reference::{LevelShape, StageInput, StageWeights, factors, level, stateless};
 
-/// Runs recurrent levels instead of the reference; `None` for a level that the reference runs.
-pub(crate) trait LevelRunner<F> {
-    /// Whether it runs a level.
-    fn runs(&self, level: &RecurrentStage) -> bool;
+/// Where the gradients of parameters go.
+pub(crate) trait ParamGradients<F> {
+    /// The numbers that become the gradient of `param`, in its tensor's order; `None` where it is not wanted.
+    fn place(&mut self, param: &Param) -> Option<&mut [F]>;
+}
 
-    /// The output of the level at position `index`; its layer's state is updated.
+impl<F: Real> ParamGradients<F> for BTreeMap<String, Vec<F>> {
+    fn place(&mut self, param: &Param) -> Option<&mut [F]> {
+        let zeros = || vec![F::default(); param.shape.iter().product()];
+        Some(self.entry(param.name.clone()).or_insert_with(zeros))
+    }
+}
+
+/// What the backward pass of one stage reads and adds to.
+pub(crate) struct StageBackward<'a, F> {
+    /// Gradient of the output.
+    pub d_output: &'a [F],
+    /// Gradient of the only input, to be added to; `None` where it is not wanted.
+    pub d_input: Option<&'a mut [F]>,
+    /// Gradients of the final states; of a layer that was run, it becomes that of the initial state.
+    pub d_state: &'a mut State<F>,
+    pub params: &'a mut dyn ParamGradients<F>,
+}
+
+/// Runs stages instead of the reference.
+pub(crate) trait StageRunner<F> {
+    /// Whether it runs a stage; such a stage has one input.
+    fn runs(&self, stage: &Stage) -> bool;
+
+    /// Computes the output of the stage at position `index`; its layer's state is updated. False if the reference runs it.
     fn forward(
         &self,
         index: usize,
         stage: &Stage,
-        level: &RecurrentStage,
         flow: &StageInput<'_, F>,
-        state: &mut LayerState<F>,
-    ) -> Option<Vec<F>>;
+        state: &mut State<F>,
+        output: &mut Vec<F>,
+    ) -> bool;
 
-    /// The gradients of a level that [`LevelRunner::forward`] has run. The gradient of its layer's final state becomes that
-    /// of the initial one.
-    fn backward(
-        &self,
-        index: usize,
-        stage: &Stage,
-        level: &RecurrentStage,
-        flow: &StageInput<'_, F>,
-        d_output: &[F],
-        d_state: &mut LayerState<F>,
-    ) -> Option<LevelGradients<F>>;
+    /// Computes the gradients of a stage that [`StageRunner::forward`] has run. False if the reference does.
+    fn backward(&self, index: usize, stage: &Stage, flow: &StageInput<'_, F>, pass: &mut StageBackward<'_, F>) -> bool;
 }
 
 /// Changes that training makes to a run.
@@ -44,15 +60,25 @@ pub(crate) trait LevelRunner<F> {
 pub(crate) struct Hooks<'a, F> {
     /// Multiplies the output of the stage at a position by constants, or its gradient by the same.
     pub change: &'a dyn Fn(usize, &mut [F]),
-    pub levels: Option<&'a dyn LevelRunner<F>>,
+    pub stages: Option<&'a dyn StageRunner<F>>,
     /// Batch normalizations that take the statistics of the batch.
     pub norms: Option<&'a BatchNorms<'a, F>>,
 }
 
 impl<F> Default for Hooks<'_, F> {
     fn default() -> Self {
-        Self { change: &|_, _| {}, levels: None, norms: None }
+        Self { change: &|_, _| {}, stages: None, norms: None }
     }
+}
+
+/// A network with the weights of the stages that the reference runs.
+#[derive(Clone, Copy)]
+pub(crate) struct ReferenceRun<'a, F> {
+    pub network: &'a Network,
+    /// Of each stage; [`StageWeights::None`] where a [`StageRunner`] runs it.
+    pub weights: &'a [StageWeights<F>],
+    /// Of each stage; none where there are fewer.
+    pub roundings: &'a [StageRounding],
 }
 
 /// A network prepared for the CPU in `F`.
@@ -85,15 +111,6 @@ impl<F: Real> Reference<F> {
         Self { network: Arc::new(network.clone()), weights, roundings }
     }
 
-    /// As [`Reference::new`], without the weights of the levels that `levels` runs.
-    pub(crate) fn beside(network: &Arc<Network>, levels: &dyn LevelRunner<F>) -> Self {
-        let stages = network.stages();
-        let own = |stage: &Stage| stage.recurrent().is_none_or(|level| !levels.runs(level));
-        let weights = |stage| if own(stage) { StageWeights::new(network, stage) } else { StageWeights::None };
-        let roundings = vec![StageRounding::default(); stages.len()];
-        Self { weights: stages.iter().map(weights).collect(), network: network.clone(), roundings }
-    }
-
     /// The network this was made from.
     #[must_use]
     pub fn network(&self) -> &Network {
@@ -116,51 +133,70 @@ impl<F: Real> Reference<F> {
         hooks: Hooks<'_, F>,
     ) -> Result<Forward<F>> {
         let mut memory = Memory::default();
-        let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
-        begin(&self.network, checked.batch, state, to);
-        walk(&self.network, checked, to, (stages, steps), |index, stage, flow, state, output| {
-            let rounding = self.roundings[index];
-            let normalized = hooks.norms.and_then(|norms| norms.forward(index, stage, flow));
-            match (&stage.kind, &self.weights[index]) {
-                (StageKind::Recurrent(recurrent), weights) => {
-                    let &StageInput { steps, batch, mask, .. } = flow;
-                    let projected = product([steps, batch, recurrent.gate_rows()]);
-                    room(|| format!("{} projected inputs [T, B, G*H]", stage.label), projected, size_of::<F>())?;
-                    let shape = LevelShape {
-                        label: &stage.label,
-                        steps,
-                        batch,
-                        sequence_out: stage.sequence_out,
-                        mask,
-                        rounding,
-                    };
-                    let state = &mut state.layers[recurrent.layer];
-                    let levels = hooks.levels;
-                    let run = levels.and_then(|levels| levels.forward(index, stage, recurrent, flow, state));
-                    *output = match (run, weights.recurrent()) {
-                        (Some(output), _) => output,
-                        (None, directions) => level(
-                            shape,
-                            recurrent,
-                            directions.unwrap_or_default(),
-                            flow.inputs[0],
-                            (&mut state.h, &mut state.c),
-                        )?,
-                    };
-                }
-                (_, weights @ StageWeights::Matrix { .. }) => {
-                    // Padding is 0, rounded or not: a convolution may be rounded before its windows are cut.
-                    let x = factors(flow.inputs[0], rounding.input);
-                    stateless(stage, weights, &StageInput { inputs: &[&x], ..*flow }, output)?;
-                }
-                (_, weights) => match normalized {
+        self.run().forward(checked, state, hooks, &mut memory)?;
+        Ok(memory.forward)
+    }
+
+    pub(super) fn run(&self) -> ReferenceRun<'_, F> {
+        ReferenceRun { network: &self.network, weights: &self.weights, roundings: &self.roundings }
+    }
+}
+
+impl<F: Real> ReferenceRun<'_, F> {
+    /// Runs the network from `state`, or from its own initial one; `memory` is that of an earlier run, or new.
+    pub fn forward(
+        &self,
+        checked: &Checked<'_>,
+        state: Option<&State>,
+        hooks: Hooks<'_, F>,
+        memory: &mut Memory<F>,
+    ) -> Result<()> {
+        let Memory { forward: Forward { stages, state: to }, steps } = memory;
+        begin(self.network, checked.batch, state, to);
+        walk(self.network, checked, to, (stages, steps), |index, stage, flow, state, output| {
+            if !hooks.stages.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
+                match hooks.norms.and_then(|norms| norms.forward(index, stage, flow)) {
                     Some(normalized) => *output = normalized,
-                    None => stateless(stage, weights, flow, output)?,
-                },
+                    None => self.stage(index, stage, flow, state, output)?,
+                }
             }
             (hooks.change)(index, output);
             Ok(())
-        })?;
-        Ok(memory.forward)
+        })
+    }
+
+    /// The reference implementation of one stage.
+    fn stage(
+        &self,
+        index: usize,
+        stage: &Stage,
+        flow: &StageInput<'_, F>,
+        state: &mut State<F>,
+        output: &mut Vec<F>,
+    ) -> Result<()> {
+        let rounding = self.rounding(index);
+        match (&stage.kind, &self.weights[index]) {
+            (StageKind::Recurrent(recurrent), weights) => {
+                let &StageInput { steps, batch, mask, .. } = flow;
+                let projected = product([steps, batch, recurrent.gate_rows()]);
+                room(|| format!("{} projected inputs [T, B, G*H]", stage.label), projected, size_of::<F>())?;
+                let sequence_out = stage.sequence_out;
+                let shape = LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding };
+                let state = &mut state.layers[recurrent.layer];
+                let directions = weights.recurrent().unwrap_or_default();
+                *output = level(shape, recurrent, directions, flow.inputs[0], (&mut state.h, &mut state.c))?;
+                Ok(())
+            }
+            (_, weights @ StageWeights::Matrix { .. }) => {
+                // Padding is 0, rounded or not: a convolution may be rounded before its windows are cut.
+                let x = factors(flow.inputs[0], rounding.input);
+                stateless(stage, weights, &StageInput { inputs: &[&x], ..*flow }, output)
+            }
+            (_, weights) => stateless(stage, weights, flow, output),
+        }
+    }
+
+    pub(super) fn rounding(&self, index: usize) -> StageRounding {
+        self.roundings.get(index).copied().unwrap_or_default()
     }
 }

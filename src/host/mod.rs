@@ -6,9 +6,10 @@ mod batch_norms;
 mod forward;
 mod walk;
 
+pub(crate) use backward::BackwardMemory;
 pub use backward::Gradients;
 pub(crate) use batch_norms::BatchNorms;
 pub use forward::Reference;
-pub(crate) use forward::{Hooks, LevelRunner};
+pub(crate) use forward::{Hooks, ParamGradients, ReferenceRun, StageBackward, StageRunner};
 pub use walk::Forward;
 pub(crate) use walk::{Memory, begin, product, walk};

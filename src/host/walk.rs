@@ -28,6 +28,13 @@ pub(crate) struct Memory<F> {
     pub steps: Vec<usize>,
 }
 
+impl<F> Memory<F> {
+    /// The state after the run.
+    pub fn state(&self) -> &State<F> {
+        &self.forward.state
+    }
+}
+
 impl<F> Default for Memory<F> {
     fn default() -> Self {
         Self { forward: Forward { stages: Vec::new(), state: State { layers: Vec::new() } }, steps: Vec::new() }

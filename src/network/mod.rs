@@ -133,6 +133,11 @@ impl Network {
         }
     }
 
+    /// The numbers of all tensors, to be replaced by as many.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&str, &mut [f32])> {
+        self.tensors.iter_mut().map(|(name, tensor)| (&name[..], tensor.numbers_mut()))
+    }
+
     /// The numbers of a parameter of `stage`; empty where an option leaves it out.
     pub(crate) fn param(&self, stage: &Stage, direction: usize, role: Role) -> &[f32] {
         stage.param(direction, role).map_or(&[], |param| self.weight(&param.name))

@@ -2,8 +2,8 @@
 //! times. All sums of probabilities are taken of logarithms, which are kept near 0: each step has its greatest one taken off, so
 //! that f32 is as exact for long sequences as for short ones.
 
-use super::Real;
 use super::loss::class;
+use super::{Real, best};
 use crate::base::error::{Error, Result};
 
 /// What [`ctc`] reads.
@@ -94,6 +94,31 @@ pub fn ctc<F: Real>(input: CtcInput<'_, F>) -> Result<CtcResult<F>> {
         }
     }
     Ok(result)
+}
+
+/// Steps that a row needs for its labels: one each, and one for a blank between two that are equal.
+#[must_use]
+pub fn ctc_least_steps(labels: &[u32]) -> usize {
+    labels.len() + labels.windows(2).filter(|pair| pair[0] == pair[1]).count()
+}
+
+/// The labels of each row `[B]` on its most probable path: the highest logit of each step (the first of equals), repetitions
+/// taken once, without the blanks.
+#[must_use]
+pub fn ctc_best_path<F: Real>(
+    logits: &[F],
+    [_, batch, classes]: [usize; 3],
+    lengths: &[usize],
+    blank: u32,
+) -> Vec<Vec<u32>> {
+    let of_row = |(row, &length): (usize, &usize)| {
+        let of_step = |step: usize| &logits[(step * batch + row) * classes..][..classes];
+        let path = (0..length).map(|step| best(of_step(step), None).and_then(|class| u32::try_from(class).ok()));
+        let mut labels: Vec<Option<u32>> = path.collect();
+        labels.dedup();
+        labels.into_iter().flatten().filter(|&label| label != blank).collect()
+    };
+    lengths.iter().enumerate().map(of_row).collect()
 }
 
 /// The places of one row: a blank, a label, a blank and so on, at each step.

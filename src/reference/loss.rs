@@ -24,6 +24,12 @@ pub enum Loss {
         /// Where the parabola ends.
         delta: f32,
     },
+    /// Connectionist temporal classification over the logits of all steps of a sequence: [`ctc`](super::ctc), the mean over
+    /// the sequences of the loss divided by the number of labels.
+    Ctc {
+        /// The class that stands for no label.
+        blank: u32,
+    },
 }
 
 /// The expected output of a network.
@@ -33,6 +39,8 @@ pub enum Targets<'a, F> {
     Classes(&'a [u32]),
     /// A number for every number of the output `[M, N]`; probabilities for the cross-entropies.
     Values(&'a [F]),
+    /// The labels of each sequence `[B]`, any number of them, for [`Loss::Ctc`].
+    Labels(&'a [Vec<u32>]),
 }
 
 /// What the sum of the weighted losses of all rows is divided by.
@@ -109,10 +117,25 @@ pub fn loss<F: Real>(
     targets: Targets<'_, F>,
     options: &LossOptions<'_, F>,
 ) -> Result<LossResult<F>> {
+    let mut d_output = Vec::new();
+    let (value, counts) = loss_into(loss, output, width, targets, options, &mut d_output)?;
+    Ok(LossResult { value, d_output, counts })
+}
+
+/// As [`loss`]; `d_output` becomes the gradient of the output.
+pub(crate) fn loss_into<F: Real>(
+    loss: Loss,
+    output: &[F],
+    width: usize,
+    targets: Targets<'_, F>,
+    options: &LossOptions<'_, F>,
+    d_output: &mut Vec<F>,
+) -> Result<(F, Counts)> {
     let rows = check(loss, output.len(), width, targets, options)?;
     let zero = F::default();
     let (mut sum, mut divisor, mut counts) = (zero, zero, Counts::default());
-    let mut d_output = vec![zero; output.len()];
+    d_output.clear();
+    d_output.resize(output.len(), zero);
     for (row, (z, d_row)) in output.chunks_exact(width).zip(d_output.chunks_exact_mut(width)).enumerate() {
         let weight = options.sample_weights.map_or(F::ONE, |weights| weights[row]);
         if weight == zero {
@@ -133,12 +156,13 @@ pub fn loss<F: Real>(
         divisor = F::count(rows);
     }
     if divisor == zero {
-        return Ok(LossResult { value: zero, d_output: vec![zero; output.len()], counts });
+        d_output.fill(zero);
+        return Ok((zero, counts));
     }
-    for d in &mut d_output {
+    for d in d_output {
         *d = *d / divisor;
     }
-    Ok(LossResult { value: sum / divisor, d_output, counts })
+    Ok((sum / divisor, counts))
 }
 
 /// How much each row of an output of `numbers` numbers counts in the loss, its weight divided as the loss is, `[M]`; and
@@ -209,9 +233,13 @@ fn check<F: Real>(
     let classes = match loss {
         Loss::CrossEntropy => Some(width),
         Loss::BinaryCrossEntropy => Some(2),
+        Loss::Ctc { .. } => return Err(Error::option("loss", "one of rows; CTC is one of sequences", &"CTC")),
         _ => None,
     };
     match targets {
+        Targets::Labels(_) => {
+            return Err(Error::option("targets", "one for each row", &"labels of sequences, which CTC takes"));
+        }
         Targets::Values(values) => fits("targets", numbers, values.len())?,
         Targets::Classes(_) if classes.is_none() => {
             return Err(Error::option("targets", "a number for every number of the output", &"classes"));
@@ -268,31 +296,32 @@ fn cross_entropy<F: Real>(
             (target, class_weight(target))
         }
         Targets::Values(q) => (best(&q[row * classes..][..classes], None).unwrap_or(0), F::ONE),
+        Targets::Labels(_) => return Ok((zero, zero)),
     };
     let hard = F::ONE - F::from_f32(options.label_smoothing);
     let soft = F::from_f32(options.label_smoothing) / F::count(classes);
-    // `[C]`, times the weights of the classes.
-    let q: Vec<F> = (0..classes)
-        .map(|class| {
-            let q = match targets {
-                Targets::Classes(_) if class == target => F::ONE,
-                Targets::Classes(_) => zero,
-                Targets::Values(q) => q[row * classes + class],
-            };
-            class_weight(class) * (hard * q + soft)
-        })
-        .collect();
+    // Times the weight of the class.
+    let q = |class: usize| {
+        let q = match targets {
+            Targets::Classes(_) if class == target => F::ONE,
+            Targets::Classes(_) => zero,
+            Targets::Values(q) => q[row * classes + class],
+            Targets::Labels(_) => zero,
+        };
+        class_weight(class) * (hard * q + soft)
+    };
     let found = best(z, None).unwrap_or(0);
     counts.add(found == target);
     let highest = z.get(found).copied().unwrap_or_default();
     let (mut sum, mut of_q) = (zero, zero);
-    for (d, (&z, &q)) in d_row.iter_mut().zip(z.iter().zip(&q)) {
+    for (class, (d, &z)) in d_row.iter_mut().zip(z).enumerate() {
         *d = (z - highest).exp();
         sum += *d;
-        of_q += q;
+        of_q += q(class);
     }
     let mut value = zero;
-    for (d, (&z, &q)) in d_row.iter_mut().zip(z.iter().zip(&q)) {
+    for (class, (d, &z)) in d_row.iter_mut().zip(z).enumerate() {
+        let q = q(class);
         // A logit of -inf has no part in a loss that does not ask for it.
         if q != zero {
             value += q * (sum.ln() - (z - highest));
@@ -320,6 +349,7 @@ fn binary<F: Real>(
         let y = match targets {
             Targets::Classes(labels) => F::count(class(labels, at, row, 2)?),
             Targets::Values(values) => values[at],
+            Targets::Labels(_) => zero,
         };
         counts.add((z > zero) == (y > half));
         let one = weight(1) * ((F::ONE - smoothing) * y + smoothing * half);

@@ -307,6 +307,13 @@ struct Scalars<F> {
     l2: F,
 }
 
+/// The numbers of a step for one part.
+pub(crate) struct PartStep<F> {
+    scalars: Scalars<F>,
+    /// What clipping multiplies the gradient by.
+    factor: F,
+}
+
 impl Optimizer {
     /// What is kept before the first step.
     #[must_use]
@@ -376,41 +383,77 @@ impl Optimizer {
         gradient: &[F],
         state: &mut OptimizerState<F>,
     ) -> StepReport<F> {
-        let trained = || parts.iter().filter(|part| !part.frozen);
-        let norm = norm(trained().flat_map(|part| &gradient[part.range.clone()]));
+        let squares = |part: &Part| sum_of(square_blocks(&gradient[part.range.clone()]).map(square_sum));
+        let norm = sum_of(parts.iter().filter(|part| !part.frozen).map(squares)).sqrt();
+        if !self.begin(norm, state) {
+            return StepReport { norm, skipped: true };
+        }
+        for part in parts.iter().filter(|part| !part.frozen) {
+            let range = part.range.clone();
+            let step = self.part_step(learning_rate, part, state.steps, norm, squares(part).sqrt());
+            let moments = state.moments.each_mut().map(|moment| moment.get_mut(range.clone()).unwrap_or_default());
+            self.update(&step, &mut params[range.clone()], &gradient[range], moments);
+        }
+        StepReport { norm, skipped: false }
+    }
+
+    /// Counts a step of this norm; false if it is skipped.
+    pub(crate) fn begin<F: Real>(&self, norm: F, state: &mut OptimizerState<F>) -> bool {
         if !norm.to_f64().is_finite() {
             state.skipped += 1;
             state.skipped_in_a_row += 1;
-            return StepReport { norm, skipped: true };
+            return false;
         }
         state.steps += 1;
         state.skipped_in_a_row = 0;
-        for part in trained() {
-            let scalars = self.scalars(learning_rate * part.rate, part.decays, state.steps);
-            let factor = self.clip_factor(norm, &gradient[part.range.clone()]);
-            if let (Rule::Adam(adam), None) = (self.rule, self.clip.filter(|clip| matches!(clip, Clip::Value { .. }))) {
-                let range = part.range.clone();
-                let [mean, square, _] = &mut state.moments;
-                let moments = [&mut mean[range.clone()], &mut square[range.clone()]];
-                adam.update_all(&scalars, factor, &mut params[range.clone()], &gradient[range], moments);
-                continue;
+        true
+    }
+
+    /// The numbers of step `step` for a part whose gradient has the norm `own`, where that of all is `norm`.
+    pub(crate) fn part_step<F: Real>(
+        &self,
+        learning_rate: f64,
+        part: &Part,
+        step: u64,
+        norm: F,
+        own: F,
+    ) -> PartStep<F> {
+        let scalars = self.scalars(learning_rate * part.rate, part.decays, step);
+        PartStep { scalars, factor: self.clip_factor(norm, own) }
+    }
+
+    /// Moves some parameters of a part by their gradient; of the moments those that are kept are as many.
+    #[inline(always)]
+    pub(crate) fn update<F: Real>(
+        &self,
+        PartStep { scalars, factor }: &PartStep<F>,
+        params: &mut [F],
+        gradient: &[F],
+        mut moments: [&mut [F]; 3],
+    ) {
+        let of_value = match self.clip {
+            Some(Clip::Value { max }) => Some([F::from_f64(-max), F::from_f64(max)]),
+            _ => None,
+        };
+        if let (Rule::Adam(adam), None) = (self.rule, of_value) {
+            let [mean, square, _] = moments;
+            adam.update_all(scalars, *factor, params, gradient, [mean, square]);
+            return;
+        }
+        for (at, (p, &g)) in params.iter_mut().zip(gradient).enumerate() {
+            let mut g = g * *factor;
+            if let Some([low, high]) = of_value {
+                g = super::activations::clamp(g, low, high);
             }
-            for at in part.range.clone() {
-                let mut g = gradient[at] * factor;
-                if let Some(Clip::Value { max }) = self.clip {
-                    g = super::activations::clamp(g, F::from_f64(-max), F::from_f64(max));
-                }
-                let kept = [0, 1, 2].map(|moment: usize| state.moments[moment].get(at).copied().unwrap_or_default());
-                let (p, kept) = self.rule.update(&scalars, params[at], g, kept);
-                params[at] = p;
-                for (moments, kept) in state.moments.iter_mut().zip(kept) {
-                    if let Some(moment) = moments.get_mut(at) {
-                        *moment = kept;
-                    }
+            let kept = [0, 1, 2].map(|moment: usize| moments[moment].get(at).copied().unwrap_or_default());
+            let (moved, kept) = self.rule.update(scalars, *p, g, kept);
+            *p = moved;
+            for (moment, kept) in moments.iter_mut().zip(kept) {
+                if let Some(moment) = moment.get_mut(at) {
+                    *moment = kept;
                 }
             }
         }
-        StepReport { norm, skipped: false }
     }
 
     fn scalars<F: Real>(&self, learning_rate: f64, decays: bool, step: u64) -> Scalars<F> {
@@ -433,7 +476,7 @@ impl Optimizer {
         Scalars { rate, eps, keep, l2 }
     }
 
-    fn clip_factor<F: Real>(&self, global: F, part: &[F]) -> F {
+    fn clip_factor<F: Real>(&self, global: F, own: F) -> F {
         let smaller = |a: F, b: F| if a < b { a } else { b };
         let pytorch = |norm: F, max: f64| smaller(F::ONE, F::from_f64(max) / (norm + F::from_f64(1e-6)));
         match self.clip {
@@ -442,14 +485,15 @@ impl Optimizer {
             Some(Clip::GlobalNorm { max, convention: Convention::Keras }) => {
                 F::from_f64(max) * smaller(F::ONE / global, F::from_f64(1.0 / max))
             }
-            Some(Clip::Norm { max, convention: Convention::PyTorch }) => pytorch(norm(part), max),
-            Some(Clip::Norm { max, convention: Convention::Keras }) => smaller(F::ONE, F::from_f64(max) / norm(part)),
+            Some(Clip::Norm { max, convention: Convention::PyTorch }) => pytorch(own, max),
+            Some(Clip::Norm { max, convention: Convention::Keras }) => smaller(F::ONE, F::from_f64(max) / own),
         }
     }
 }
 
 impl Adam {
     /// What [`Rule::update`] does to each parameter, over slices that a compiler turns into vectors.
+    #[inline(always)]
     fn update_all<F: Real>(
         &self,
         scalars: &Scalars<F>,
@@ -466,7 +510,7 @@ impl Adam {
     }
 
     /// What Adam subtracts from a parameter with the gradient `g`. Updates the moments `m` and `v`.
-    #[inline]
+    #[inline(always)]
     fn moved<F: Real>(&self, scalars: &Scalars<F>, g: F, m: &mut F, v: &mut F) -> F {
         let new = |beta: f64| F::from_f64(1.0 - beta);
         *m += (g - *m) * new(self.beta1);
@@ -475,8 +519,30 @@ impl Adam {
     }
 }
 
-fn norm<'a, F: Real>(numbers: impl IntoIterator<Item = &'a F>) -> F {
-    numbers.into_iter().fold(F::default(), |sum, &x| sum + x * x).sqrt()
+/// Numbers whose squares are added up apart.
+const SQUARES: usize = 8192;
+
+/// The blocks of a part's gradient whose squares are added up apart.
+pub(crate) fn square_blocks<F>(part: &[F]) -> std::slice::Chunks<'_, F> {
+    part.chunks(SQUARES)
+}
+
+/// The sum of the squares of a block: 16 sums, so that a compiler makes vectors of them, and then their sum.
+#[inline(always)]
+pub(crate) fn square_sum<F: Real>(block: &[F]) -> F {
+    let mut sums = [F::default(); 16];
+    for numbers in block.chunks(sums.len()) {
+        for (sum, &x) in sums.iter_mut().zip(numbers) {
+            *sum += x * x;
+        }
+    }
+    sum_of(sums)
+}
+
+/// The sum, the first number first.
+#[inline(always)]
+pub(crate) fn sum_of<F: Real>(numbers: impl IntoIterator<Item = F>) -> F {
+    numbers.into_iter().fold(F::default(), |sum, x| sum + x)
 }
 
 impl Rule {

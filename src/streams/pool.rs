@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::data::input::Input;
 use crate::data::run::{Raw, RunRequest};
-use crate::data::state::{self, State};
+use crate::data::state::{self, PartShape, State};
 use crate::gpu;
 use crate::session::{Session, Timing};
 
@@ -215,6 +215,31 @@ impl StreamPool {
         self.write(&mut inner, slot, state)?;
         inner.table.at(slot).seen = true;
         Ok(())
+    }
+
+    /// The states of streams, each once, as the rows of one state.
+    pub(crate) fn states(&self, ids: &[StreamId]) -> Result<State> {
+        let slots = lock(&self.inner).table.batch(ids.iter().copied())?;
+        let network = self.session.network();
+        if let Store::Host(store) = &lock(&self.inner).store {
+            return store.gather(network, &slots);
+        }
+        let mut state = State::zeros(network, ids.len())?;
+        let parts = PartShape::all(network);
+        for (row, &id) in ids.iter().enumerate() {
+            let of_stream = self.snapshot(id)?;
+            for part in &parts {
+                let to = &mut part.of_mut(&mut state, ids.len())[row * part.width..][..part.width];
+                to.copy_from_slice(part.of(&of_stream, 1));
+            }
+        }
+        Ok(state)
+    }
+
+    /// Replaces the states of streams with the rows of one state.
+    pub(crate) fn set_states(&self, ids: &[StreamId], state: &State) -> Result<()> {
+        state::check(self.session.network(), ids.len(), state)?;
+        ids.iter().enumerate().try_for_each(|(row, &id)| self.restore(id, &state.row(row)))
     }
 
     /// A new stream with a copy of a stream's state, made on the device.

@@ -24,6 +24,8 @@ pub enum Answers {
     StepClasses(Vec<Vec<u32>>),
     /// The numbers of the output, `[N]` for each sequence, or `[T, N]` where the output has a time dimension.
     Values(Vec<Vec<f32>>),
+    /// The labels of each sequence, without their times, for [`Loss::Ctc`](super::Loss::Ctc).
+    Labels(Vec<Vec<u32>>),
 }
 
 impl Answers {
@@ -32,6 +34,7 @@ impl Answers {
             Self::Classes(classes) => classes.len(),
             Self::StepClasses(classes) => classes.len(),
             Self::Values(values) => values.len(),
+            Self::Labels(labels) => labels.len(),
         }
     }
 }
@@ -124,6 +127,7 @@ impl Dataset {
             Answers::Classes(classes) => row(2, &mut classes.iter().copied()),
             Answers::StepClasses(rows) => rows.iter().for_each(|ids| row(3, &mut ids.iter().copied())),
             Answers::Values(rows) => rows.iter().for_each(|x| row(4, &mut x.iter().map(|x| x.to_bits()))),
+            Answers::Labels(rows) => rows.iter().for_each(|ids| row(5, &mut ids.iter().copied())),
         }
         hash.value()
     }
@@ -164,6 +168,10 @@ impl Dataset {
     }
 
     fn fill_answers(&self, network: &Network, rows: &[usize], padded: &mut Padded) {
+        if let Answers::Labels(labels) = &self.answers {
+            padded.labels = Some(rows.iter().map(|&row| labels[row].clone()).collect());
+            return;
+        }
         let place = padded.place;
         let per_step = network.output_is_sequence();
         if per_step {
@@ -195,6 +203,7 @@ impl Dataset {
                     }
                 }
             }
+            Answers::Labels(_) => {}
             Answers::Values(values) => padded.values = rows.iter().flat_map(|&row| &values[row]).copied().collect(),
         }
     }
@@ -225,6 +234,7 @@ pub struct Padded {
     lengths: Vec<usize>,
     classes: Vec<u32>,
     values: Vec<f32>,
+    labels: Option<Vec<Vec<u32>>>,
     /// 0 where a step is filled up; empty where the output has no time dimension.
     weights: Vec<f32>,
 }
@@ -248,8 +258,11 @@ impl Padded {
         // Networks that cannot tell lengths read sequences of one length.
         let even = self.lengths.iter().all(|&length| length == steps);
         let input = if even { input } else { input.with_lengths(&self.lengths) };
-        let targets =
-            if self.values.is_empty() { Targets::Classes(&self.classes) } else { Targets::Values(&self.values) };
+        let targets = match &self.labels {
+            Some(labels) => Targets::Labels(labels),
+            None if self.values.is_empty() => Targets::Classes(&self.classes),
+            None => Targets::Values(&self.values),
+        };
         Batch { input, targets, weights: Some(&self.weights[..]).filter(|weights| !weights.is_empty()) }
     }
 }
@@ -260,7 +273,7 @@ pub struct Batch<'a> {
     /// What the network reads.
     pub input: Input<'a>,
     /// What it should answer, for every row of its output: `[B]`, or `[T, B]` (`[B, T]` with `batch_first`) where the
-    /// output has a time dimension.
+    /// output has a time dimension; for CTC the labels of each sequence `[B]`.
     pub targets: Targets<'a, f32>,
     /// How much each row of the output counts, of the same shape; without them each counts 1. Rows of weight 0 are masked.
     pub weights: Option<&'a [f32]>,

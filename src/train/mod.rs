@@ -24,14 +24,17 @@
 mod average;
 mod batch_norm;
 mod checkpoint;
+mod ctc;
 mod data;
 mod dropout;
 mod fit;
+mod flat;
 mod max_norm;
 mod on_gpu;
 mod options;
 mod recurrent_dropout;
 mod trainer;
+mod update;
 mod weight_drop;
 
 pub use crate::reference::{

@@ -8,6 +8,7 @@ use super::options::TrainOptions;
 use super::trainer::{Measured, Trainer};
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
+use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
 use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
@@ -70,9 +71,15 @@ impl Trainer {
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
-    pub(super) fn submit(&self, gpu: &GpuTrainer, batch: &Batch<'_>, goal: TrainGoal, slot: usize) -> Result<u64> {
+    pub(super) fn submit(
+        &self,
+        gpu: &GpuTrainer,
+        (batch, state): (&Batch<'_>, Option<&State>),
+        goal: TrainGoal,
+        slot: usize,
+    ) -> Result<u64> {
         let network = self.structure();
-        let checked = Checked::new(network, batch.input, None)?;
+        let checked = Checked::new(network, batch.input, state)?;
         let (from, width) = self.loss_stage();
         let steps = network.stage_steps(checked.steps)?[from];
         let numbers = steps * checked.batch * width;
@@ -81,6 +88,8 @@ impl Trainer {
             let words: Vec<u32> = match targets {
                 Targets::Classes(classes) => classes.to_vec(),
                 Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
+                // The factors were refused.
+                Targets::Labels(_) => Vec::new(),
             };
             Ok((factors, words, counted))
         })?;
@@ -91,7 +100,7 @@ impl Trainer {
         let seed = DropoutMasks::new(&Drops::default(), options.seed, self.steps()).seed;
         let batch = TrainBatch {
             input: &checked,
-            state: None,
+            state,
             targets: &targets,
             values: matches!(batch.targets, Targets::Values(_)),
             factors: &factors,
@@ -103,11 +112,21 @@ impl Trainer {
         Ok(counted)
     }
 
-    /// One step whose result is waited for.
-    pub(super) fn run_on(&self, gpu: &GpuTrainer, batch: &Batch<'_>, goal: TrainGoal) -> Result<Measured> {
-        let counted = self.submit(gpu, batch, goal, 0)?;
+    /// One step whose result is waited for. A state becomes the final one, unless the step is skipped.
+    pub(super) fn run_on(
+        &self,
+        gpu: &GpuTrainer,
+        batch: &Batch<'_>,
+        state: Option<&mut State>,
+        goal: TrainGoal,
+    ) -> Result<Measured> {
+        let counted = self.submit(gpu, (batch, state.as_deref()), goal, 0)?;
         let results = gpu.results(1)?;
-        Ok(results[0].measured(counted))
+        let measured = results[0].measured(counted);
+        if let (Some(state), false) = (state, measured.skipped) {
+            gpu.read_state(state)?;
+        }
+        Ok(measured)
     }
 
     /// The gradients of the last step.

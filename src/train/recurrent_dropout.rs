@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use super::dropout::Draw;
 use crate::base::Real;
 use crate::base::error::{Error, Result};
-use crate::data::state::LayerState;
-use crate::host::LevelRunner;
+use crate::data::state::{LayerState, State};
+use crate::host::{StageBackward, StageRunner};
 use crate::network::{LayerSpec, Network, RecurrentStage, Role, Stage, StageRounding};
 use crate::reference::{DirectionWeights, LevelGradients, LevelShape, StageInput, StageWeights, level, level_backward};
 
@@ -64,7 +64,7 @@ enum Factor {
 
 /// Runs the levels that have a dropout; all others `inner` runs, if there is one.
 pub(super) struct MaskedLevels<'a, F> {
-    inner: Option<&'a dyn LevelRunner<F>>,
+    inner: Option<&'a dyn StageRunner<F>>,
     network: &'a Network,
     /// By the layer's position among the recurrent ones.
     dropouts: &'a [(usize, RecurrentDropout)],
@@ -76,7 +76,7 @@ pub(super) struct MaskedLevels<'a, F> {
 
 impl<'a, F: Real> MaskedLevels<'a, F> {
     pub fn new(
-        inner: Option<&'a dyn LevelRunner<F>>,
+        inner: Option<&'a dyn StageRunner<F>>,
         network: &'a Network,
         dropouts: &'a [(usize, RecurrentDropout)],
         seed: u64,
@@ -84,8 +84,10 @@ impl<'a, F: Real> MaskedLevels<'a, F> {
         Self { inner, network, dropouts, seed, starts: RefCell::default() }
     }
 
-    fn of(&self, level: &RecurrentStage) -> Option<&RecurrentDropout> {
-        self.dropouts.iter().find(|(layer, _)| *layer == level.layer).map(|(_, dropout)| dropout)
+    fn of<'b>(&'b self, stage: &'b Stage) -> Option<(&'b RecurrentStage, &'b RecurrentDropout)> {
+        let level = stage.recurrent()?;
+        let (_, dropout) = self.dropouts.iter().find(|(layer, _)| *layer == level.layer)?;
+        Some((level, dropout))
     }
 
     /// The masks of one row `[G, width]`.
@@ -221,23 +223,60 @@ fn put_state<F: Real>(state: &mut LayerState<F>, batch: usize, row: usize, [h, c
     put_row(&mut state.c, batch, row, widths[1], c);
 }
 
-impl<F: Real> LevelRunner<F> for MaskedLevels<'_, F> {
-    fn runs(&self, level: &RecurrentStage) -> bool {
+impl<F: Real> StageRunner<F> for MaskedLevels<'_, F> {
+    fn runs(&self, stage: &Stage) -> bool {
         // Where a row cannot be run the reference says why, for which it needs the weights.
-        self.of(level).is_none() && self.inner.is_some_and(|inner| inner.runs(level))
+        self.of(stage).is_none() && self.inner.is_some_and(|inner| inner.runs(stage))
     }
 
     fn forward(
         &self,
         index: usize,
         stage: &Stage,
-        recurrent: &RecurrentStage,
+        flow: &StageInput<'_, F>,
+        state: &mut State<F>,
+        output: &mut Vec<F>,
+    ) -> bool {
+        let Some((recurrent, dropout)) = self.of(stage) else {
+            return self.inner.is_some_and(|inner| inner.forward(index, stage, flow, state, output));
+        };
+        let state = &mut state.layers[recurrent.layer];
+        match self.masked_forward((index, stage, recurrent, dropout), flow, state) {
+            Some(masked) => *output = masked,
+            None => return false,
+        }
+        true
+    }
+
+    fn backward(&self, index: usize, stage: &Stage, flow: &StageInput<'_, F>, pass: &mut StageBackward<'_, F>) -> bool {
+        let Some((recurrent, dropout)) = self.of(stage) else {
+            return self.inner.is_some_and(|inner| inner.backward(index, stage, flow, pass));
+        };
+        let d_state = &mut pass.d_state.layers[recurrent.layer];
+        let masked = self.masked_backward((index, stage, recurrent, dropout), flow, pass.d_output, d_state);
+        let Some(LevelGradients { input, params }) = masked else { return false };
+        if let Some(d_input) = &mut pass.d_input {
+            d_input.iter_mut().zip(&input).for_each(|(to, &d)| *to += d);
+        }
+        for (direction, role, numbers) in params {
+            if let Some(to) = stage.param(direction, role).and_then(|param| pass.params.place(param)) {
+                to.copy_from_slice(&numbers);
+            }
+        }
+        true
+    }
+}
+
+/// A level with a dropout: its position, its stage, and the dropout.
+type MaskedLevel<'a> = (usize, &'a Stage, &'a RecurrentStage, &'a RecurrentDropout);
+
+impl<F: Real> MaskedLevels<'_, F> {
+    fn masked_forward(
+        &self,
+        (index, stage, recurrent, dropout): MaskedLevel<'_>,
         flow: &StageInput<'_, F>,
         state: &mut LayerState<F>,
     ) -> Option<Vec<F>> {
-        let Some(dropout) = self.of(recurrent) else {
-            return self.inner.and_then(|inner| inner.forward(index, stage, recurrent, flow, state));
-        };
         self.starts.borrow_mut().insert(index, state.clone());
         let weights = StageWeights::new(self.network, stage);
         let steps = if stage.sequence_out { flow.steps } else { 1 };
@@ -256,18 +295,13 @@ impl<F: Real> LevelRunner<F> for MaskedLevels<'_, F> {
         Some(output)
     }
 
-    fn backward(
+    fn masked_backward(
         &self,
-        index: usize,
-        stage: &Stage,
-        recurrent: &RecurrentStage,
+        (index, stage, recurrent, dropout): MaskedLevel<'_>,
         flow: &StageInput<'_, F>,
         d_output: &[F],
         d_state: &mut LayerState<F>,
     ) -> Option<LevelGradients<F>> {
-        let Some(dropout) = self.of(recurrent) else {
-            return self.inner.and_then(|inner| inner.backward(index, stage, recurrent, flow, d_output, d_state));
-        };
         let start = self.starts.borrow_mut().remove(&index)?;
         let weights = StageWeights::new(self.network, stage);
         let mut sum = LevelGradients { input: vec![F::default(); flow.inputs[0].len()], params: Vec::new() };
@@ -341,7 +375,7 @@ mod tests {
         fn run(&self, network: &Network) -> (f64, Gradients<f64>) {
             let dropouts = [(0, self.dropout.clone())];
             let levels = MaskedLevels::new(None, network, &dropouts, self.seed);
-            let hooks = Hooks { levels: Some(&levels), ..Hooks::default() };
+            let hooks = Hooks { stages: Some(&levels), ..Hooks::default() };
             let input = Input::features(self.values, self.shape);
             let input = self.lengths.map_or(input, |lengths| input.with_lengths(lengths));
             let checked = Checked::new(network, input, None).expect("an input");

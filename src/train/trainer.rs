@@ -6,23 +6,30 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch_norm::trained_norms;
+use super::ctc::{check_ctc, ctc_loss};
 use super::data::Batch;
 use super::dropout::{DropoutMasks, Drops};
 use super::fit::FitProgress;
+use super::flat::FlatGradients;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
 use super::options::TrainOptions;
 use super::recurrent_dropout::MaskedLevels;
+use super::update::{UpdateMemory, copy_weights, update};
 use super::weight_drop::{drop_gradients, dropped};
 use crate::base::error::{Error, Result};
-use crate::cpu::{Cpu, TrainLevels, TrainMemory};
+use crate::cpu::{Cpu, ObjectPool, TrainMemory, TrainStages};
 use crate::data::input::Checked;
+use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
-use crate::host::{BatchNorms, Forward, Hooks, Reference};
+use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
 use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
 use crate::plan::PlanOptions;
 use crate::plan::train::{STEPS_AHEAD, TrainGoal};
-use crate::reference::{BatchMoments, Counts, Loss, LossOptions, LossResult, OptimizerState, Part, Targets, loss};
+use crate::reference::{
+    BatchMoments, Counts, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into,
+};
+use crate::streams::{StreamId, StreamPool};
 
 /// What one step or one evaluation found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,12 +45,24 @@ pub struct Measured {
     pub skipped: bool,
 }
 
-/// What a batch gives.
-struct BatchGradients {
-    measured: Measured,
-    params: BTreeMap<String, Vec<f32>>,
-    /// Of the batch normalizations that are trained.
-    moments: BTreeMap<usize, BatchMoments<f32>>,
+/// Memory of a step on the CPU, kept for the next.
+#[derive(Debug, Default)]
+struct StepMemory {
+    forward: Memory<f32>,
+    backward: BackwardMemory<f32>,
+    stages: TrainMemory,
+    /// Of the stages that the reference runs.
+    weights: Vec<StageWeights<f32>>,
+    /// Gradient of the output.
+    d_output: Vec<f32>,
+    update: UpdateMemory,
+}
+
+/// Takes over the weights of the stages of `network` that `runner` does not run.
+fn set_weights(weights: &mut Vec<StageWeights<f32>>, network: &Network, runner: &dyn StageRunner<f32>) {
+    weights.clear();
+    let of_stage = |stage| if runner.runs(stage) { StageWeights::None } else { StageWeights::new(network, stage) };
+    weights.extend(network.stages().iter().map(of_stage));
 }
 
 /// Steps of a GPU whose results are read together; at most as many as the device keeps.
@@ -79,7 +98,7 @@ pub struct Trainer {
     cpu: Cpu,
     /// Where the device is a GPU, everything that changes lies there.
     gpu: Option<GpuTrainer>,
-    memory: TrainMemory,
+    memory: ObjectPool<StepMemory>,
     /// Steps whose results were not asked for, each with its number of sequences.
     enqueued: Vec<(Found, usize)>,
     /// Steps so far.
@@ -114,6 +133,7 @@ impl Trainer {
     /// A trainer without a GPU.
     pub(super) fn on_cpu(network: &Network, options: TrainOptions) -> Result<Self> {
         options.check()?;
+        check_ctc(network, &options)?;
         let unsupported = |place: String, what: String| Err(Error::Unsupported { place, what });
         if let Some((name, tensor)) = network.tensors().iter().find(|(_, t)| t.format() != WeightFormat::F32) {
             let what = format!("training weights stored as {} (supported: f32)", tensor.format());
@@ -163,7 +183,7 @@ impl Trainer {
             norms,
             cpu: Cpu::best(),
             gpu: None,
-            memory: TrainMemory::default(),
+            memory: ObjectPool::new(),
             enqueued: Vec::new(),
             step: 0,
             resumed: None,
@@ -281,24 +301,55 @@ impl Trainer {
     /// What [`Session::run`](crate::Session::run) refuses of an input; targets that do not fit the output; a label that
     /// no class has.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<Measured> {
+        self.step_with(batch, None)
+    }
+
+    /// As [`Trainer::step`], from a state in place of the network's initial one: truncated backpropagation through time. The
+    /// gradients end at the state, which becomes that after the last step of the batch, for the next window of the same
+    /// sequences. A step that is skipped or fails leaves it as it was.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Shape`] for a state that does not fit.
+    pub fn step_from(&mut self, batch: &Batch<'_>, state: &mut State) -> Result<Measured> {
+        self.step_with(batch, Some(state))
+    }
+
+    /// As [`Trainer::step_from`], each row of the batch from the state of a stream, which becomes that after the row. The
+    /// network of the pool has recurrent layers of the same names and sizes; its weights are not read.
+    ///
+    /// # Errors
+    /// As [`Trainer::step_from`]; [`Error::Stream`] for a stream that is not open or that comes twice.
+    pub fn step_streams(&mut self, batch: &Batch<'_>, pool: &StreamPool, streams: &[StreamId]) -> Result<Measured> {
+        let mut state = pool.states(streams)?;
+        let measured = self.step_from(batch, &mut state)?;
+        if !measured.skipped {
+            pool.set_states(streams, &state)?;
+        }
+        Ok(measured)
+    }
+
+    fn step_with(&mut self, batch: &Batch<'_>, mut state: Option<&mut State>) -> Result<Measured> {
         if let Some(gpu) = &self.gpu {
-            let measured = self.run_on(gpu, batch, TrainGoal::Step)?;
+            let measured = self.run_on(gpu, batch, state, TrainGoal::Step)?;
             self.step += 1;
             self.count_skipped(&measured);
             return Ok(measured);
         }
         let masks = DropoutMasks::new(&self.drops, self.options.seed, self.step);
-        let BatchGradients { measured, params: gradients, moments } = self.gradients_with(batch, &masks)?;
-        for (name, range) in &self.places {
-            match gradients.get(name) {
-                Some(numbers) => self.gradients[range.clone()].copy_from_slice(numbers),
-                None => self.gradients[range.clone()].fill(0.0),
-            }
-        }
+        let mut memory = self.memory.take();
+        let mut gradients = std::mem::take(&mut self.gradients);
+        let result = self.gradients_into((batch, state.as_deref()), &masks, &mut memory, &mut gradients);
+        self.gradients = gradients;
+        let (measured, moments) = result?;
         let optimizer = &self.options.optimizer;
         let rate = self.options.schedule.learning_rate(optimizer.rule.learning_rate(), self.step);
         let before = if self.options.average.is_some() { self.parameters.clone() } else { Vec::new() };
-        let report = optimizer.step(rate, &self.parts, &mut self.parameters, &self.gradients, &mut self.state);
+        let numbers = (&mut self.parameters[..], &self.gradients[..]);
+        let report = update((self.cpu, &mut memory.update), (optimizer, rate), &self.parts, numbers, &mut self.state);
+        if let (Some(state), false) = (&mut state, report.skipped) {
+            state.copy_from(memory.forward.state());
+        }
+        self.memory.put(memory);
         if !report.skipped {
             bound_rows(&self.bounded, &mut self.parameters);
             if let Some(average) = self.options.average {
@@ -307,9 +358,7 @@ impl Trainer {
         }
         self.step += 1;
         let network = Arc::make_mut(&mut self.network);
-        for (name, range) in &self.places {
-            network.set_weight(name, &self.parameters[range.clone()]);
-        }
+        copy_weights(self.cpu, network, &self.places, &self.parameters);
         if !report.skipped {
             self.options.statistics.update(network, &moments);
         }
@@ -320,7 +369,7 @@ impl Trainer {
     pub(super) fn enqueue(&mut self, batch: &Batch<'_>, sequences: usize) -> Result<()> {
         let found = match &self.gpu {
             Some(gpu) => {
-                let counted = self.submit(gpu, batch, TrainGoal::Step, self.enqueued.len())?;
+                let counted = self.submit(gpu, (batch, None), TrainGoal::Step, self.enqueued.len())?;
                 self.step += 1;
                 Found::Later { counted }
             }
@@ -373,15 +422,41 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn evaluate(&self, batch: &Batch<'_>) -> Result<Measured> {
+        self.evaluate_with(batch, None)
+    }
+
+    /// As [`Trainer::evaluate`], from a state, which becomes that after the last step of the batch.
+    ///
+    /// # Errors
+    /// As [`Trainer::step_from`].
+    pub fn evaluate_from(&self, batch: &Batch<'_>, state: &mut State) -> Result<Measured> {
+        self.evaluate_with(batch, Some(state))
+    }
+
+    fn evaluate_with(&self, batch: &Batch<'_>, state: Option<&mut State>) -> Result<Measured> {
         if let Some(gpu) = &self.gpu {
-            return self.run_on(gpu, batch, TrainGoal::Evaluate);
+            return self.run_on(gpu, batch, state, TrainGoal::Evaluate);
         }
-        let levels = TrainLevels::new(self.cpu, &self.network, &self.memory);
-        let reference = Reference::beside(&self.network, &levels);
-        let checked = Checked::new(&self.network, batch.input, None)?;
-        let forward = reference.forward_with(&checked, None, Hooks { levels: Some(&levels), ..Hooks::default() })?;
-        let (_, result) = self.loss(&checked, &forward, batch)?;
-        Ok(Measured { loss: result.value.into(), counts: result.counts, ..Measured::default() })
+        let mut memory = self.memory.take();
+        let result = self.loss_of(batch, state.as_deref(), &mut memory);
+        if let (Some(state), Ok(_)) = (state, &result) {
+            state.copy_from(memory.forward.state());
+        }
+        self.memory.put(memory);
+        result
+    }
+
+    /// The loss of `batch` without dropout.
+    fn loss_of(&self, batch: &Batch<'_>, state: Option<&State>, memory: &mut StepMemory) -> Result<Measured> {
+        let StepMemory { forward, stages, weights, d_output, .. } = memory;
+        let network = &*self.network;
+        let stages = TrainStages::new(self.cpu, network, stages);
+        set_weights(weights, network, &stages);
+        let run = ReferenceRun { network, weights, roundings: &[] };
+        let checked = Checked::new(network, batch.input, state)?;
+        run.forward(&checked, state, Hooks { stages: Some(&stages), ..Hooks::default() }, forward)?;
+        let (_, measured) = self.loss(&checked, &forward.forward, batch, d_output)?;
+        Ok(measured)
     }
 
     /// The gradients of the loss of `batch` by every tensor, without dropout; nothing is changed. A batch
@@ -391,43 +466,59 @@ impl Trainer {
     /// As [`Trainer::step`].
     pub fn gradients(&self, batch: &Batch<'_>) -> Result<BTreeMap<String, Tensor>> {
         if let Some(gpu) = &self.gpu {
-            self.run_on(gpu, batch, TrainGoal::Gradients)?;
+            self.run_on(gpu, batch, None, TrainGoal::Gradients)?;
             return self.gradients_of(gpu);
         }
-        let gradients = self.gradients_with(batch, &DropoutMasks::none())?.params;
-        let tensor = |(name, numbers): (String, Vec<f32>)| {
-            let shape = self.network.tensors().get(&name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
-            Ok((name, Tensor::new(shape, numbers)?))
+        let mut memory = self.memory.take();
+        let mut gradients = vec![0.0; self.parameters.len()];
+        let result = self.gradients_into((batch, None), &DropoutMasks::none(), &mut memory, &mut gradients);
+        self.memory.put(memory);
+        result?;
+        let tensor = |(name, range): &(String, Range<usize>)| {
+            let shape = self.network.tensors().get(name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+            Ok((name.clone(), Tensor::new(shape, gradients[range.clone()].to_vec())?))
         };
-        gradients.into_iter().map(tensor).collect()
+        self.places.iter().map(tensor).collect()
     }
 
-    fn gradients_with(&self, batch: &Batch<'_>, masks: &DropoutMasks<'_>) -> Result<BatchGradients> {
+    /// The loss of a batch from a state with `masks`, its gradients, and the statistics of the batch by the position of each batch
+    /// normalization that is trained.
+    fn gradients_into(
+        &self,
+        (batch, state): (&Batch<'_>, Option<&State>),
+        masks: &DropoutMasks<'_>,
+        memory: &mut StepMemory,
+        gradients: &mut [f32],
+    ) -> Result<(Measured, BTreeMap<usize, BatchMoments<f32>>)> {
         let DropoutMasks { drops, seed } = *masks;
+        let StepMemory { forward, backward, stages, weights, d_output, .. } = memory;
         let network = dropped(&self.network, &drops.weights, seed);
-        let levels = TrainLevels::new(self.cpu, &network, &self.memory);
-        let levels = MaskedLevels::new(Some(&levels), &network, &drops.recurrent, seed);
-        let reference = Reference::beside(&network, &levels);
-        let checked = Checked::new(&network, batch.input, None)?;
-        let widths: Vec<usize> = network.stages().iter().map(|stage| stage.out_features).collect();
-        let change = |stage: usize, numbers: &mut [f32]| masks.apply(stage, widths[stage], checked.batch, numbers);
-        let norms = BatchNorms::new(&network, &self.norms);
-        let hooks = Hooks { change: &change, levels: Some(&levels), norms: Some(&norms) };
-        let forward = reference.forward_with(&checked, None, hooks)?;
-        let (from, result) = self.loss(&checked, &forward, batch)?;
-        let measured = Measured { loss: result.value.into(), counts: result.counts, ..Measured::default() };
-        let d_output = (from, &result.d_output[..]);
+        let network = &*network;
+        let stages = TrainStages::new(self.cpu, network, stages);
+        let stages = MaskedLevels::new(Some(&stages), network, &drops.recurrent, seed);
+        set_weights(weights, network, &stages);
+        let run = ReferenceRun { network, weights, roundings: &[] };
+        let checked = Checked::new(network, batch.input, state)?;
+        let change = |stage: usize, numbers: &mut [f32]| {
+            masks.apply(stage, network.stages()[stage].out_features, checked.batch, numbers);
+        };
+        let norms = BatchNorms::new(network, &self.norms);
+        let hooks = Hooks { change: &change, stages: Some(&stages), norms: Some(&norms) };
+        run.forward(&checked, state, hooks, forward)?;
+        let forward = &forward.forward;
+        let (from, measured) = self.loss(&checked, forward, batch, d_output)?;
         // The masks of the stage that the loss reads were applied to its output already.
-        let mut gradients = reference.gradients_with(&checked, None, &forward, d_output, hooks)?.params;
+        let mut gradients = FlatGradients { numbers: gradients, places: &self.places };
+        run.gradients((&checked, state), forward, (from, d_output), hooks, backward, &mut gradients)?;
         drop_gradients(&mut gradients, &drops.weights, seed);
-        Ok(BatchGradients { measured, params: gradients, moments: norms.into_moments() })
+        Ok((measured, norms.into_moments()))
     }
 
     /// The stage that the loss reads, and its width: where the loss wants logits, the one before a softmax.
     pub(super) fn loss_stage(&self) -> (usize, usize) {
         let stages = self.network.stages();
         let last = stages.len() - 1;
-        let from_logits = self.options.loss == Loss::CrossEntropy;
+        let from_logits = matches!(self.options.loss, Loss::CrossEntropy | Loss::Ctc { .. });
         let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
         (from, stages[from].out_features)
     }
@@ -455,6 +546,7 @@ impl Trainer {
                     values = order.time_major(given, width);
                     Targets::Values(&values[..])
                 }
+                Targets::Labels(labels) => Targets::Labels(labels),
             };
             weights = batch.weights.map(|weights| order.time_major(weights, 1));
             (targets, weights.as_deref())
@@ -470,20 +562,25 @@ impl Trainer {
         run(targets, &options)
     }
 
-    /// The loss of a run, and the stage that it reads.
+    /// The stage that the loss reads, and the loss of a run; `d_output` becomes the gradient of that stage's output.
     fn loss(
         &self,
         checked: &Checked<'_>,
         forward: &Forward<f32>,
         batch: &Batch<'_>,
-    ) -> Result<(usize, LossResult<f32>)> {
+        d_output: &mut Vec<f32>,
+    ) -> Result<(usize, Measured)> {
         let (from, width) = self.loss_stage();
         let output = &forward.stages[from];
         let steps = output.len() / width / checked.batch;
-        let result = self.with_targets(checked, steps, width, batch, |targets, options| {
-            loss(self.options.loss, output, width, targets, options)
+        if let Loss::Ctc { blank } = self.options.loss {
+            let found = ctc_loss((output, [steps, checked.batch, width]), checked, blank, batch, d_output)?;
+            return Ok((from, found));
+        }
+        let (value, counts) = self.with_targets(checked, steps, width, batch, |targets, options| {
+            loss_into(self.options.loss, output, width, targets, options, d_output)
         })?;
-        Ok((from, result))
+        Ok((from, Measured { loss: value.into(), counts, ..Measured::default() }))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::dropout::Draw;
+use super::flat::FlatGradients;
 use super::recurrent_dropout::recurrent_layer;
 use crate::base::error::{Error, Result};
 use crate::network::{Network, Role};
@@ -60,11 +60,10 @@ pub(super) fn dropped(network: &Arc<Network>, tensors: &[(String, f32)], seed: u
 }
 
 /// Makes the gradients by what [`dropped`] gave those of the weights.
-pub(super) fn drop_gradients(gradients: &mut BTreeMap<String, Vec<f32>>, tensors: &[(String, f32)], seed: u64) {
+pub(super) fn drop_gradients(gradients: &mut FlatGradients<'_>, tensors: &[(String, f32)], seed: u64) {
     for (name, draw) in masks(tensors, seed) {
-        if let Some(numbers) = gradients.get_mut(name) {
-            numbers.iter_mut().enumerate().for_each(|(at, d)| *d *= draw.factor(at));
-        }
+        let numbers = gradients.of(name).into_iter().flatten();
+        numbers.enumerate().for_each(|(at, d)| *d *= draw.factor(at));
     }
 }
 

@@ -13,7 +13,10 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentSpec, WeightFormat};
+use gatefold::network::{
+    Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, WeightFormat,
+};
+use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::{CpuOptions, Device, Input, Network, NetworkSpec, RandomInput, Session, StreamId, StreamPool};
 
 struct Counting;
@@ -143,6 +146,50 @@ fn later_runs_of_several_threads_allocate_nothing() {
         let names = std::fs::read_dir("/proc/self/task").unwrap();
         let names = names.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
         assert!(names.filter(|name| name.trim() == "gatefold").count() >= 2, "three threads were asked for");
+    }
+}
+
+/// Steps of training have the memory of the first.
+#[test]
+fn later_steps_of_training_allocate_nothing() {
+    let embedding = EmbeddingSpec { name: "words".into(), num_embeddings: 500, embedding_dim: 32, mask_zero: false };
+    let last =
+        |input, hidden| RecurrentSpec { output: RecurrentOutput::Last, ..RecurrentSpec::new("cell", input, hidden) };
+    let stacked = RecurrentSpec { num_layers: 2, bidirectional: true, ..last(32, 48) };
+    let networks = [
+        network(vec![
+            LayerSpec::Embedding(embedding.clone()),
+            LayerSpec::Lstm(last(32, 64)),
+            dense(64),
+            LayerSpec::Softmax,
+        ]),
+        network(vec![LayerSpec::Embedding(embedding), LayerSpec::Gru(stacked), dense(96)]),
+    ];
+    let (steps, batch) = (60, 24);
+    let tokens: Vec<u32> = (0..500).cycle().step_by(7).take(steps * batch).collect();
+    let classes: Vec<u32> = (0..3).cycle().take(batch).collect();
+    let batch =
+        Batch { input: Input::tokens(&tokens, [steps, batch]), targets: Targets::Classes(&classes), weights: None };
+    for network in networks {
+        for threads in [1, 3] {
+            let device = CpuOptions { threads: NonZeroUsize::new(threads), ..CpuOptions::default() };
+            let device = Device::cpu_with(device).unwrap();
+            let mut trainer = Trainer::new(&device, &network, TrainOptions::new(Loss::CrossEntropy)).unwrap();
+            // The test's own harness may allocate at any time.
+            let mut fewest = usize::MAX;
+            for _ in 0..20 {
+                let before = ALL.load(Ordering::Relaxed);
+                trainer.step(&batch).unwrap();
+                fewest = fewest.min(ALL.load(Ordering::Relaxed) - before);
+            }
+            assert_eq!(fewest, 0, "{threads} threads, {:?}", network.spec());
+            // The count must be able to rise: the network is copied while another holds it.
+            let held = trainer.network().unwrap();
+            let before = ALL.load(Ordering::Relaxed);
+            trainer.step(&batch).unwrap();
+            assert!(ALL.load(Ordering::Relaxed) > before);
+            drop(held);
+        }
     }
 }
 

@@ -137,6 +137,8 @@ impl Builder {
             Loss::Mse => elementwise(1, 0.0),
             Loss::Mae => elementwise(2, 0.0),
             Loss::Huber { delta } => elementwise(3, delta),
+            // `loss_stage` has refused it.
+            Loss::Ctc { .. } => return Ok(()),
         };
         let found = self.scratch("losses of the rows [M, 2]", rows, 2, 1)?;
         let [_, x_groups, y_groups] = grid(&self.limits, 1, rows as u64, "rows of the loss")?;
@@ -379,6 +381,10 @@ impl Builder {
 
 /// The stage whose output a loss reads: logits where it takes them.
 fn loss_stage(network: &Network, loss: Loss) -> Result<(usize, &Stage)> {
+    if let Loss::Ctc { .. } = loss {
+        let what = "training with CTC on a GPU (supported on the CPU device)";
+        return Err(Error::Unsupported { place: "loss".into(), what: what.into() });
+    }
     let stages = network.stages();
     let last = stages.len() - 1;
     let is_softmax = stages[last].kind == StageKind::Softmax;

@@ -9,4 +9,5 @@ mod pipeline_cache;
 mod strategies;
 mod training;
 mod training_memory;
+mod truncated;
 mod tuned;

@@ -1,6 +1,7 @@
 mod batch_norm;
 mod checkpoints;
 mod cpu;
+mod ctc;
 mod decode;
 mod docs;
 mod files;
@@ -15,6 +16,8 @@ mod shaders;
 mod slots;
 mod state_files;
 mod training;
+mod training_threads;
+pub mod truncated;
 mod validation;
 mod waiting;
 mod whole_files;
