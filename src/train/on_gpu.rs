@@ -13,11 +13,12 @@ use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
 use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
 use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
-use crate::reference::{Counts, OptimizerState, Targets, row_factors};
+use crate::reference::{Counts, Loss, OptimizerState, Targets, row_factors};
 
 /// What the device is asked to do for `options`.
-fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
+fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>, norms: &[usize]) -> Result<TrainTask> {
     let on_cpu_alone = [
+        ("CTC", matches!(options.loss, Loss::Ctc { .. })),
         ("recurrent dropout", !drops.recurrent.is_empty()),
         ("weight drop", !drops.weights.is_empty()),
         ("a maximum norm", !options.max_norm.is_empty()),
@@ -36,6 +37,10 @@ fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<Tr
     task.dropouts = drops.outputs().iter().map(site).collect();
     task.frozen = frozen;
     task.memory = options.memory;
+    task.norms = norms.to_vec();
+    #[expect(clippy::cast_possible_truncation, reason = "a setting")]
+    let momentum = options.statistics.momentum as f32;
+    (task.momentum, task.unbiased) = (momentum, options.statistics.unbiased);
     Ok(task)
 }
 
@@ -67,7 +72,7 @@ impl StepResult {
 impl Trainer {
     /// What a device is asked to do.
     pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.options(), self.drops(), self.frozen())
+        task(self.options(), self.drops(), self.frozen(), self.norms())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
@@ -146,6 +151,13 @@ impl Trainer {
         let mut network = self.structure().clone();
         for (name, range) in gpu.layout().flat.places() {
             network.set_weight(name, &parameters[range.clone()]);
+        }
+        let statistics = &gpu.layout().statistics;
+        if statistics.len > 0 {
+            let numbers = gpu.statistics()?;
+            for (name, range) in statistics.places() {
+                network.set_weight(name, &numbers[range.clone()]);
+            }
         }
         Ok(network)
     }

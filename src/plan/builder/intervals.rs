@@ -89,11 +89,16 @@ impl Builder {
         self.training.as_ref().map_or(steps, |training| training.interval.min(steps))
     }
 
+    /// Timesteps of an interval of a level, of `steps`; layer-normalized cells take all at once.
+    pub(super) fn interval_of(&self, level: &RecurrentStage, steps: usize) -> usize {
+        if level.recurrence.normalization().is_some() { steps } else { self.interval(steps) }
+    }
+
     /// Directions that one dispatch can run: functions are constants of a kernel, and intervals of time differ.
     pub(super) fn together(&self, level: &RecurrentStage, all: Range<usize>, steps: usize) -> Vec<Range<usize>> {
         let functions = |direction: usize| -> &[Activation] { &level.directions[direction].activations };
         let alike = all.clone().all(|direction| functions(direction) == functions(all.start));
-        let whole = self.interval(steps) == steps;
+        let whole = self.interval_of(level, steps) == steps;
         if alike && whole { vec![all] } else { all.map(|one| one..one + 1).collect() }
     }
 

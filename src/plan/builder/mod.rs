@@ -1,10 +1,15 @@
 //! Network and sizes to a plan.
 
 mod backward;
+mod batch_norm;
+mod initial_state;
 mod intervals;
 mod lanes;
 mod layers;
+mod layers_backward;
+mod level_gradients;
 mod matmul;
+mod normalized_backward;
 mod recurrent;
 mod recurrent_backward;
 mod tape;
@@ -32,6 +37,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
+use batch_norm::NormStatistics;
 use intervals::KeptSums;
 use tape::StageTape;
 
@@ -65,7 +71,6 @@ pub fn plan_training(
     let mut refused = None;
     for interval in intervals::lengths(shape) {
         let mut builder = Builder::new(network, shape, &limits, options)?;
-        builder.check_trainable(network)?;
         builder.training = Some(TrainBuild::new(task, layout, network, interval));
         match builder.build(network).and_then(|()| builder.within_memory(task)) {
             Ok(()) => return Ok(builder.plan),
@@ -131,6 +136,10 @@ struct TrainBuild {
     widths: Vec<usize>,
     /// What every recurrence left.
     tapes: Vec<StageTape>,
+    /// Bindings of the product of every convolution.
+    products: BTreeMap<usize, [Slice; 5]>,
+    /// Which statistics every batch normalization goes by.
+    norms: BTreeMap<usize, NormStatistics>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
     /// The sums that the forward pass of some directions of a stage keeps, by the stage and the first direction.

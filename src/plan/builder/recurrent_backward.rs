@@ -7,7 +7,7 @@
 
 use super::backward::Move;
 use super::intervals::Interval;
-use super::matmul::{Also, Operand, SumOrder};
+use super::matmul::{Also, Operand};
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::{Error, Result};
@@ -30,40 +30,40 @@ const MOST_SPLIT: usize = 4;
 
 /// Arrays of one set of directions, of T' timesteps.
 #[derive(Clone, Copy)]
-struct Arrays {
+pub(super) struct Arrays {
     /// h before every timestep `[lanes, T', B, P]`.
-    before: Slice,
+    pub before: Slice,
     /// Pre-activations, then their gradients `[lanes, T', B, G*H]`; of a GRU that resets the product only W x + b.
-    sums: Slice,
-    /// U h + d of such a GRU, then its gradient.
-    of_state: Option<Slice>,
+    pub sums: Slice,
+    /// U h + d of such a GRU, then its gradient; that of a U h that is normalized apart.
+    pub of_state: Option<Slice>,
     /// c between the timesteps `[lanes, T' + 1, B, H]`.
-    c: Option<Slice>,
+    pub c: Option<Slice>,
     /// h before a projection `[lanes, T', B, H]`, or the state times the reset gate.
-    inner: Option<Slice>,
-    /// The gradient of h behind a projection `[lanes, T', B, P]`.
-    d_state: Option<Slice>,
+    pub inner: Option<Slice>,
+    /// The gradient of h behind a projection or before a normalization `[lanes, T', B, P]`.
+    pub d_state: Option<Slice>,
 }
 
 /// A set of directions of a level.
 #[derive(Clone, Copy)]
-struct Lanes<'a> {
-    work: &'a StageWork<'a>,
-    level: &'a RecurrentStage,
-    tape: &'a LanesTape,
-    history: Slice,
+pub(super) struct Lanes<'a> {
+    pub work: &'a StageWork<'a>,
+    pub level: &'a RecurrentStage,
+    pub tape: &'a LanesTape,
+    pub history: Slice,
     /// The gradient of the stage's output.
-    d: Slice,
+    pub d: Slice,
     /// The timesteps that are taken.
-    interval: Interval,
+    pub interval: Interval,
     /// T'*B
-    rows: usize,
+    pub rows: usize,
     /// Whether the interval adds to the gradients of the weights.
-    accumulate: bool,
+    pub accumulate: bool,
 }
 
 impl Lanes<'_> {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.tape.directions.len()
     }
 
@@ -72,12 +72,17 @@ impl Lanes<'_> {
     }
 
     /// The first row of the interval in arrays of all timesteps.
-    fn first_row(&self) -> usize {
+    pub fn first_row(&self) -> usize {
         // Only lanes that are alone have intervals.
         self.interval.origin(self.work.steps_in, self.is_reverse(0)) * (self.rows / self.interval.count)
     }
 
-    fn is_reverse(&self, lane: usize) -> bool {
+    /// Where the first step of a lane lies among the timesteps of the interval.
+    pub fn first_step(&self, lane: usize) -> usize {
+        if self.is_reverse(lane) { self.interval.count - 1 } else { 0 }
+    }
+
+    pub fn is_reverse(&self, lane: usize) -> bool {
         self.level.directions[self.tape.directions.start + lane].reverse
     }
 
@@ -86,7 +91,7 @@ impl Lanes<'_> {
         self.level.clip.unwrap_or(0.0)
     }
 
-    fn functions(&self) -> &[crate::network::Activation] {
+    pub fn functions(&self) -> &[crate::network::Activation] {
         &self.level.directions[self.tape.directions.start].activations
     }
 
@@ -119,10 +124,10 @@ impl Builder {
     ) -> Result<()> {
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
-        let whole = self.interval(work.steps_in) == work.steps_in;
+        let length = self.interval_of(level, work.steps_in);
         for tape_of_lanes in &tape.lanes {
             let reverse = level.directions[tape_of_lanes.directions.start].reverse;
-            let intervals = Interval::all(work.steps_in, self.interval(work.steps_in), reverse);
+            let intervals = Interval::all(work.steps_in, length, reverse);
             let again = tape_of_lanes.sums.as_ref().and_then(|sums| sums.again.as_ref());
             for (index, &interval) in intervals.iter().enumerate().rev() {
                 let (rows, accumulate) = (interval.count * self.batch, index + 1 < intervals.len());
@@ -131,41 +136,23 @@ impl Builder {
                 if let Some(states) = again {
                     self.run_again(work, states, index, interval)?;
                 }
-                let arrays = self.arrays(&lanes, index)?;
-                self.steps_backward(&lanes, &arrays)?;
+                let (arrays, carry) = match level.recurrence.normalization() {
+                    Some(how) => self.normalized_backward(&lanes, how)?,
+                    None => {
+                        let arrays = self.arrays(&lanes, index)?;
+                        let carry = self.steps_backward(&lanes, &arrays)?;
+                        (arrays, carry)
+                    }
+                };
+                if index == 0 {
+                    self.initial_state_backward(network, &lanes, arrays.of_state.unwrap_or(arrays.sums), carry)?;
+                }
                 self.weights_backward(&lanes, &arrays)?;
-                self.input_backward(network, &lanes, &arrays, (stage_steps, whole))?;
+                self.input_backward(network, &lanes, &arrays, (stage_steps, length == work.steps_in))?;
             }
             if let Some(states) = again {
                 self.state_at_end(work, states, intervals.len())?;
             }
-        }
-        Ok(())
-    }
-
-    /// The gradient of what the lanes read.
-    fn input_backward(
-        &mut self,
-        network: &Network,
-        lanes: &Lanes<'_>,
-        arrays: &Arrays,
-        (stage_steps, whole): (&[usize], bool),
-    ) -> Result<()> {
-        let &Lanes { work, level, rows, .. } = lanes;
-        let source = work.stage.inputs[0];
-        let target = match whole {
-            true => self.gradient(network, source, stage_steps)?,
-            // Intervals of two directions come in different orders.
-            false => self.part_of_gradient(network, source, stage_steps)?.map(|to| (to, true)),
-        };
-        let Some((to, add)) = target else { return Ok(()) };
-        let (inputs, width) = (work.stage.in_features, level.gate_rows());
-        for lane in 0..lanes.count() {
-            let Some(w) = self.param(work.stage, lanes.tape.directions.start + lane, Role::WeightIh) else { continue };
-            let a = Operand::new(arrays.sums, width).from(lane * rows * width);
-            let also = Also { accumulate: add || lane > 0, bias: None };
-            let c = Operand::new(to, inputs).from(lanes.first_row() * inputs);
-            self.matmul(work.index, [rows, inputs, width], [a, Operand::new(w, inputs), c], also)?;
         }
         Ok(())
     }
@@ -256,7 +243,7 @@ impl Builder {
         Ok(())
     }
 
-    fn state_before(&mut self, lanes: &Lanes<'_>, output: Slice) -> Result<()> {
+    pub(super) fn state_before(&mut self, lanes: &Lanes<'_>, output: Slice) -> Result<()> {
         let &Lanes { work, level, tape, history, rows, .. } = lanes;
         let state = level.state_size();
         let constants = Constants::sizes([
@@ -334,9 +321,9 @@ impl Builder {
         })
     }
 
-    /// The timesteps of the interval, from the last to the first.
-    fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
-        let &Lanes { work, level, .. } = lanes;
+    /// The timesteps of the interval, from the last to the first. Gives what the first hands on.
+    fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<Slice> {
+        let level = lanes.level;
         let (hidden, state, width) = (level.hidden_size, level.state_size(), level.gate_rows());
         let functions = lanes.functions();
         let clip = || Constants::default().with("CLIP_GATES", lanes.clip());
@@ -374,17 +361,26 @@ impl Builder {
                 ]
             }
             Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
-            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Ok(()),
+            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Err(missing()),
         };
         let (room, count) = (hidden.max(state), lanes.count());
         let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;
         let dispatches: Vec<Dispatch> =
             parts.iter().map(|part| self.step_backward(lanes, arrays, carry, part)).collect::<Result<_>>()?;
+        self.repeat_backward(lanes, &dispatches)?;
+        if lanes.interval.done > 0 {
+            self.keep_behind(lanes, arrays, carry, 2 * room)?;
+        }
+        Ok(carry)
+    }
+
+    /// The dispatches of a timestep for all timesteps of the interval.
+    pub(super) fn repeat_backward(&mut self, lanes: &Lanes<'_>, dispatches: &[Dispatch]) -> Result<()> {
         let each = dispatches.iter().fold(0u64, |sum, dispatch| sum.saturating_add(dispatch.work)).max(1);
         let longest = usize::try_from(MAX_SUBMISSION_WORK / each).unwrap_or(usize::MAX).clamp(1, MAX_REPEAT);
         let Interval { done, count } = lanes.interval;
         // Counted from the last step of the lane.
-        let end = work.steps_in - done;
+        let end = lanes.work.steps_in - done;
         for first in (end - count..end).step_by(longest) {
             let repeat = longest.min(end - first);
             for (index, dispatch) in dispatches.iter().enumerate() {
@@ -405,25 +401,21 @@ impl Builder {
                 })?;
             }
         }
-        if done > 0 {
-            self.keep_behind(lanes, arrays, carry, 2 * room)?;
-        }
         Ok(())
     }
 
     /// Keeps the gradients of the interval's first step for the step before it.
     fn keep_behind(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, first: usize) -> Result<()> {
-        let &Lanes { work, level, interval, .. } = lanes;
+        let &Lanes { work, level, .. } = lanes;
         let width = level.gate_rows();
-        let local = if lanes.is_reverse(0) { interval.count - 1 } else { 0 };
-        let rows = DispatchRows { count: self.batch, input: local * self.batch, output: 0 };
+        let rows = DispatchRows { count: self.batch, input: lanes.first_step(0) * self.batch, output: 0 };
         let from = arrays.of_state.unwrap_or(arrays.sums);
         let block = Move::whole(from, carry, width, false).behind(first * self.batch);
         self.moved(work, rows, block)
     }
 
     /// One timestep, or one half of it.
-    fn step_backward(
+    pub(super) fn step_backward(
         &mut self,
         lanes: &Lanes<'_>,
         arrays: &Arrays,
@@ -500,78 +492,10 @@ impl Builder {
         let fitting = [4, 2].into_iter().find(|&quads| self.batch > 2 * quads && groups(quads) >= enough);
         fitting.unwrap_or(1)
     }
-
-    /// The gradients of the weights of all directions.
-    fn weights_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
-        let &Lanes { work, level, rows, accumulate, .. } = lanes;
-        let (hidden, state, width, inputs) =
-            (level.hidden_size, level.state_size(), level.gate_rows(), work.stage.in_features);
-        let stage = work.index;
-        for lane in 0..lanes.count() {
-            let direction = lanes.tape.directions.start + lane;
-            // As the intervals of the lane come.
-            let total = work.steps_in * self.batch;
-            let order = SumOrder { total, accumulate, descending: !lanes.is_reverse(lane) };
-            let of = |builder: &Self, role| builder.param_gradient(work.stage, direction, role);
-            let sums = Operand::new(arrays.sums, width).from(lane * rows * width);
-            let of_state = arrays.of_state.map_or(sums, |slice| Operand::new(slice, width).from(lane * rows * width));
-            let before = Operand::new(arrays.before, state).from(lane * rows * state);
-            let inner = arrays.inner.map(|slice| Operand::new(slice, hidden).from(lane * rows * hidden));
-            if let Some(d) = of(self, Role::WeightIh) {
-                let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
-                let [a, c] = [sums.turned(), Operand::new(d, inputs)];
-                self.weights_part(stage, [width, inputs, rows], [a, x, c], order)?;
-            }
-            if let Some(d) = of(self, Role::WeightHh) {
-                let c = Operand::new(d, state);
-                match (level.recurrence, inner) {
-                    (Recurrence::Gru { reset_after: false }, Some(inner)) => {
-                        let new = gates::NEW * hidden;
-                        self.weights_part(stage, [new, state, rows], [sums.turned(), before, c], order)?;
-                        let [a, c] = [sums.from(new).turned(), c.from(new * state)];
-                        self.weights_part(stage, [hidden, state, rows], [a, inner, c], order)?;
-                    }
-                    _ => self.weights_part(stage, [width, state, rows], [of_state.turned(), before, c], order)?,
-                }
-            }
-            let biases = [of(self, Role::BiasIh), of(self, Role::BiasHh)];
-            match (biases, arrays.of_state) {
-                ([of_input, of_hidden], Some(_)) => {
-                    for (d, sums) in [(of_input, sums), (of_hidden, of_state)] {
-                        let outputs: Vec<(Slice, usize)> = d.map(|d| (d, 0)).into_iter().collect();
-                        self.column_sums_part(stage, [rows, width], (sums, None), &outputs, order)?;
-                    }
-                }
-                (biases, None) => {
-                    let outputs: Vec<(Slice, usize)> = biases.into_iter().flatten().map(|d| (d, 0)).collect();
-                    self.column_sums_part(stage, [rows, width], (sums, None), &outputs, order)?;
-                }
-            }
-            if let (Some(d), Some(c)) = (of(self, Role::WeightP), arrays.c) {
-                // A reverse lane comes from behind the timestep.
-                let behind = usize::from(level.directions[direction].reverse);
-                let between = |at: usize| {
-                    let first = (lane * (lanes.interval.count + 1) + at) * self.batch * hidden;
-                    Operand::new(c, hidden).from(first)
-                };
-                let [c_before, c_after] = [between(behind), between(1 - behind)];
-                let blocks = [(gates::INPUT, c_before), (gates::FORGET, c_before), (gates::OUTPUT, c_after)];
-                for (block, (gate, c)) in blocks.into_iter().enumerate() {
-                    let x = sums.from(gate * hidden);
-                    self.column_sums_part(stage, [rows, hidden], (x, Some(c)), &[(d, block * hidden)], order)?;
-                }
-            }
-            if let (Some(d), Some(inner), Some(d_state)) = (of(self, Role::WeightHr), inner, arrays.d_state) {
-                let a = Operand::new(d_state, state).from(lane * rows * state).turned();
-                self.weights_part(stage, [state, hidden, rows], [a, inner, Operand::new(d, hidden)], order)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// One kernel of a backward step.
-struct StepKernel {
+pub(super) struct StepKernel {
     cell: BackwardCell,
     /// Width of what it computes.
     units: usize,
@@ -581,6 +505,13 @@ struct StepKernel {
     /// The matrix, and where in it the product begins.
     weights: (Role, usize),
     constants: Constants,
+}
+
+impl From<(BackwardCell, [usize; 3], Role)> for StepKernel {
+    /// Of the whole matrix, without constants of its own.
+    fn from((cell, [units, depth, from], role): (BackwardCell, [usize; 3], Role)) -> Self {
+        Self { cell, units, depth, from, weights: (role, 0), constants: Constants::default() }
+    }
 }
 
 fn missing() -> Error {

@@ -38,6 +38,12 @@ pub struct TrainTask {
     pub frozen: Vec<String>,
     /// Most bytes that a step may take, with all that stays from step to step.
     pub memory: Option<u64>,
+    /// Positions of batch normalizations that go by the statistics of the batch.
+    pub norms: Vec<usize>,
+    /// The share of a batch in the statistics that are stored.
+    pub momentum: f32,
+    /// Whether a variance is stored divided by the count less 1.
+    pub unbiased: bool,
 }
 
 /// How far a run goes.
@@ -86,6 +92,9 @@ impl TrainTask {
             optimizer,
             frozen: Vec::new(),
             memory: None,
+            norms: Vec::new(),
+            momentum: 0.1,
+            unbiased: true,
         }
     }
 
