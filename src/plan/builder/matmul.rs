@@ -276,7 +276,7 @@ impl Builder {
     }
 
     /// Adds slices to each other, in the order of the sum that they are a part of.
-    fn add_slices(
+    pub(super) fn add_slices(
         &mut self,
         stage: usize,
         [count, slices]: [usize; 2],

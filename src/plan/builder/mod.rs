@@ -12,6 +12,7 @@ mod matmul;
 mod normalized_backward;
 mod recurrent;
 mod recurrent_backward;
+mod regularize;
 mod tape;
 mod update;
 
@@ -58,7 +59,7 @@ pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &P
 /// Plans a step of training, or a part of one, with the buffers of `layout`.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::Unsupported`] for a layer or a loss that is not trained on GPUs.
+/// As [`plan`].
 pub fn plan_training(
     network: &Network,
     shape: RunShape,
@@ -140,6 +141,8 @@ struct TrainBuild {
     products: BTreeMap<usize, [Slice; 5]>,
     /// Which statistics every batch normalization goes by.
     norms: BTreeMap<usize, NormStatistics>,
+    /// Where weights are kept while numbers of them are dropped.
+    dropped: Option<BufferId>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
     /// The sums that the forward pass of some directions of a stage keeps, by the stage and the first direction.
@@ -201,6 +204,7 @@ impl Builder {
         let stage_steps = network.stage_steps(steps)?;
         let layouts = layouts(network, &self.limits);
         self.projected = self.projection(network, &layouts, &stage_steps)?;
+        self.drop_weights()?;
         let mut index = 0;
         while index < network.stages().len() {
             let here: Vec<&WeightLayout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();

@@ -66,6 +66,10 @@ pub enum TrainKernel {
     BatchNormBackward,
     /// Stored statistics that follow those of the batches.
     RunningStatistics,
+    /// A bound of the norms of rows.
+    MaxNorm,
+    /// An average of the parameters.
+    Average,
     /// Rows less their mean, divided by their deviation.
     NormalizeRows,
     /// c between the timesteps of a layer-normalized LSTM.
@@ -203,7 +207,7 @@ const OF_LOSS: &[Binding] = &[
 ];
 
 /// Entry point, parts, bindings, fields of a uniform of its own, constants.
-pub(super) type Row = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
+pub(super) type KernelRow = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
 
 impl TrainKernel {
     /// All of them.
@@ -234,6 +238,8 @@ impl TrainKernel {
             Self::BatchNormChannels,
             Self::BatchNormBackward,
             Self::RunningStatistics,
+            Self::MaxNorm,
+            Self::Average,
             Self::NormalizeRows,
             Self::NormalizedStates,
             Self::LayerNormLstmBackward,
@@ -272,7 +278,7 @@ impl TrainKernel {
         KernelSpec { name: name.into(), entry_point, sources, bindings, sizes, constants }
     }
 
-    fn row(self) -> Row {
+    fn row(self) -> KernelRow {
         /// The file of a kernel's own under `shaders/training/`.
         macro_rules! part {
             ($name:literal) => {

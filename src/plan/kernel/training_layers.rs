@@ -1,6 +1,7 @@
-//! Kernels of the training of layers without a recurrence, and of layer-normalized cells.
+//! Kernels of the training of layers without a recurrence and of layer-normalized cells, and of what is done with parameters
+//! beside an optimizer.
 
-use super::training::{CANDIDATE, GATE, PARAMS, Row};
+use super::training::{CANDIDATE, GATE, KernelRow, PARAMS};
 use super::{Constant, TrainKernel, f, read, read_write, u, uniform};
 
 const NORM_OPTIONS: &str = include_str!("../../../shaders/common/norm_options.wgsl");
@@ -26,7 +27,7 @@ const OUTPUT: &[Constant] = &[u("OUTPUT"), f("OUTPUT_ALPHA"), f("OUTPUT_BETA")];
 
 impl TrainKernel {
     /// As [`TrainKernel::row`](super::TrainKernel) of what has no row there.
-    pub(super) fn row_of_layer(self) -> Row {
+    pub(super) fn row_of_layer(self) -> KernelRow {
         /// The file of a kernel's own under `shaders/training/`.
         macro_rules! part {
             ($name:literal) => {
@@ -91,7 +92,7 @@ impl TrainKernel {
                 "conv_gather",
                 vec![part!("conv_gather")],
                 vec![uniform("params"), read("d_seen"), read_write("d_x")],
-                &["rows", "batch", "first", "end"],
+                &["input_row", "rows", "batch", "first", "end"],
                 CONVOLUTION.to_vec(),
             ),
             Self::Filters => (
@@ -152,6 +153,20 @@ impl TrainKernel {
                 &[],
                 vec![u("FEATURES"), u("VARIANCE_FIRST"), f("MOMENTUM"), u("UNBIASED"), u("WORKGROUP")],
             ),
+            Self::MaxNorm => (
+                "max_norm",
+                vec![PARAMS, part!("max_norm")],
+                vec![uniform("params"), read("norms"), read_write("x")],
+                &[],
+                vec![u("FEATURES"), f("CLIP_MAX"), u("WORKGROUP")],
+            ),
+            Self::Average => (
+                "average",
+                vec![part!("average")],
+                vec![uniform("params"), read("norms"), read("parameters"), read_write("output")],
+                &["count", "start", "share"],
+                workgroup(),
+            ),
             Self::NormalizeRows => (
                 "normalize_rows",
                 vec![PARAMS, part!("normalize_rows")],
@@ -186,7 +201,7 @@ impl TrainKernel {
     }
 }
 
-fn normalized_backward(cell: &'static str, more: &[Constant]) -> Row {
+fn normalized_backward(cell: &'static str, more: &[Constant]) -> KernelRow {
     let bindings = vec![
         uniform("params"),
         read("normal"),
