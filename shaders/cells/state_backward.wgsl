@@ -1,5 +1,5 @@
-// The first half of a timestep's backward pass where an LSTM projects its state: the gradient of h. `d_state` keeps it
-// for the second half and for the gradient of the projection.
+// The first half of a timestep's backward pass where an LSTM projects its state, or a cell normalizes its sums: the gradient
+// of h. `d_state` keeps it for the second half and for the gradient of the projection.
 
 @group(0) @binding(7) var<storage, read_write> d_state: array<f32>;  // [LANES, T, B, P]
 

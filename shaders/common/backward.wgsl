@@ -56,17 +56,17 @@ fn is_masked(row: u32, time: u32) -> bool {
 
 // The gradient of the output of a step; of a masked step, that of the state which it hands on.
 fn output_gradient(lane: u32, row: u32, step: u32, time: u32, unit: u32) -> f32 {
-    if LAST == 1u {
-        let d = d_output[row * OUTPUT_STRIDE + OUTPUT_FIRST + lane * WIDTH + unit];
-        return select(0.0, d, step + 1u == params.steps);
+    let at = select(time * params.batch, 0u, LAST == 1u) + row;
+    let d = d_output[at * OUTPUT_STRIDE + OUTPUT_FIRST + lane * WIDTH + unit];
+    var handed_on = LAST == 0u || step + 1u == params.steps;
+    if MASKED != NO_MASK {
+        let bits = mask[time * params.batch + row];
+        let seen = (bits & select(SEEN_FORWARD, SEEN_REVERSE, is_reverse(lane))) != 0u;
+        // The output of a masked step is 0, or the state: that of the last step, or once a step counted.
+        let stands_still = select(LAST == 1u, seen, MASKED == PREVIOUS);
+        handed_on = handed_on && ((bits & VALID) != 0u || stands_still);
     }
-    let d = d_output[(time * params.batch + row) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * WIDTH + unit];
-    if MASKED == NO_MASK {
-        return d;
-    }
-    let bits = mask[time * params.batch + row];
-    let seen = (bits & select(SEEN_FORWARD, SEEN_REVERSE, is_reverse(lane))) != 0u;
-    return select(0.0, d, (bits & VALID) != 0u || (MASKED == PREVIOUS && seen));
+    return select(0.0, d, handed_on);
 }
 
 // The derivative of `bounded`: 0 outside of the bound, 1 within and at it.

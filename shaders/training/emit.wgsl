@@ -41,7 +41,8 @@ fn emit(
         let seen = counts || (bits & select(2u, 4u, reverse)) != 0u;
         if LAST == 1u {
             let start = initial[(lane * params.batch + row % params.batch) * STATE + column % STATE];
-            value = select(start, value, seen);
+            // As with every step, the state is handed on at once, or once a step counted.
+            value = select(select(start, 0.0, MASKED == 2u), value, seen);
         } else if MASKED == 1u {
             value = select(0.0, value, counts);
         }

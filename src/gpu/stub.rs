@@ -162,6 +162,10 @@ impl GpuTrainer {
         match self.0 {}
     }
 
+    pub fn statistics(&self) -> Result<Vec<f32>> {
+        match self.0 {}
+    }
+
     pub fn gradients(&self) -> Result<Vec<f32>> {
         match self.0 {}
     }

@@ -204,6 +204,11 @@ impl GpuTrainer {
         self.read(self.layout.buffers.parameters, self.layout.flat.len)
     }
 
+    /// The statistics of all batch normalizations, as the layout says.
+    pub fn statistics(&self) -> Result<Vec<f32>> {
+        self.read(self.layout.buffers.statistics, self.layout.statistics.len)
+    }
+
     /// The gradients of the last step, as the layout says.
     pub fn gradients(&self) -> Result<Vec<f32>> {
         self.read(self.layout.buffers.gradients, self.layout.flat.len)
@@ -226,6 +231,10 @@ impl GpuTrainer {
     /// Takes over the weights of a network of the same layers.
     pub fn set_weights(&self, network: &Network) -> Result<()> {
         self.write(self.layout.buffers.parameters, bytemuck::cast_slice(&self.layout.flat.numbers(network)))?;
+        let statistics = self.layout.statistics.numbers(network);
+        if !statistics.is_empty() {
+            self.write(self.layout.buffers.statistics, bytemuck::cast_slice(&statistics))?;
+        }
         for (id, weight) in pack(network, &self.context.limits()).iter().enumerate() {
             self.write(id, bytemuck::cast_slice(&weight.words))?;
         }

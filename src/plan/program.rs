@@ -66,7 +66,7 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
 }
 
 /// What a layer-normalized cell normalizes.
-fn normalization(how: Normalization) -> Constants {
+pub(super) fn normalization(how: Normalization) -> Constants {
     Constants::default()
         .with("NORM_PARTS", how.gate_norm == GateNorm::Parts)
         .with("NORM_CELL", cell_norm_number(how.cell_norm))

@@ -15,7 +15,7 @@ use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
 use crate::reference::{Counts, OptimizerState, Targets, row_factors};
 
 /// What the device is asked to do for `options`.
-fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<TrainTask> {
+fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>, norms: &[usize]) -> Result<TrainTask> {
     let on_cpu_alone = [
         ("recurrent dropout", !drops.recurrent.is_empty()),
         ("weight drop", !drops.weights.is_empty()),
@@ -34,6 +34,10 @@ fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>) -> Result<Tr
     task.class_weights = options.class_weights.len();
     task.dropouts = drops.outputs().iter().map(site).collect();
     task.frozen = frozen;
+    task.norms = norms.to_vec();
+    #[expect(clippy::cast_possible_truncation, reason = "a setting")]
+    let momentum = options.statistics.momentum as f32;
+    (task.momentum, task.unbiased) = (momentum, options.statistics.unbiased);
     Ok(task)
 }
 
@@ -65,7 +69,7 @@ impl StepResult {
 impl Trainer {
     /// What a device is asked to do.
     pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.options(), self.drops(), self.frozen())
+        task(self.options(), self.drops(), self.frozen(), self.norms())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
@@ -126,6 +130,13 @@ impl Trainer {
         let mut network = self.structure().clone();
         for (name, range) in gpu.layout().flat.places() {
             network.set_weight(name, &parameters[range.clone()]);
+        }
+        let statistics = &gpu.layout().statistics;
+        if statistics.len > 0 {
+            let numbers = gpu.statistics()?;
+            for (name, range) in statistics.places() {
+                network.set_weight(name, &numbers[range.clone()]);
+            }
         }
         Ok(network)
     }

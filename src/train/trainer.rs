@@ -181,6 +181,11 @@ impl Trainer {
         &self.drops
     }
 
+    /// Stages that normalize by the statistics of a batch.
+    pub(super) fn norms(&self) -> &[usize] {
+        &self.norms
+    }
+
     /// Numbers of all parameters.
     pub(super) fn parameter_count(&self) -> usize {
         self.parameters.len()

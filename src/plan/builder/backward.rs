@@ -2,30 +2,30 @@
 
 use super::matmul::{Also, Operand};
 use super::{Builder, DispatchRows, StageWork, TrainBuild, flat_grid, grid};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::network::{
-    Activation, Columns, Combine, Join, MergeMode, Network, Role, SelectStep, Source, Stage, StageKind, joining,
-    merging,
+    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Role, SelectStep, Source, Stage, StageKind,
+    Window, joining, merging,
 };
-use crate::plan::constants::{ACTIVATION, combination, function};
+use crate::plan::constants::combination;
 use crate::plan::train::{TrainGoal, TrainTask};
 use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 use crate::reference::Loss;
 
 /// A block of columns that goes from one matrix into another.
 #[derive(Clone, Copy)]
-struct Move {
-    from: (Slice, Columns),
-    to: (Slice, Columns),
-    columns: usize,
-    how: Combine,
-    scale: f32,
-    reversed: bool,
+pub(super) struct Move {
+    pub from: (Slice, Columns),
+    pub to: (Slice, Columns),
+    pub columns: usize,
+    pub how: Combine,
+    pub scale: f32,
+    pub reversed: bool,
 }
 
 impl Move {
     /// Rows of `width` that keep their place.
-    fn whole(from: Slice, to: Slice, width: usize, add: bool) -> Self {
+    pub fn whole(from: Slice, to: Slice, width: usize, add: bool) -> Self {
         let columns = Columns { stride: width, offset: 0 };
         let how = if add { Combine::Add } else { Combine::Copy };
         Self { from: (from, columns), to: (to, columns), columns: width, how, scale: 1.0, reversed: false }
@@ -37,7 +37,7 @@ impl Builder {
     pub(super) fn train(&mut self, network: &Network, stage_steps: &[usize]) -> Result<()> {
         let Some(training) = &self.training else { return Ok(()) };
         let task = training.task.clone();
-        let (from, logits) = loss_stage(network, task.loss)?;
+        let (from, logits) = loss_stage(network, task.loss);
         let rows = stage_steps[from] * self.batch;
         let targets = match (task.loss, task.values) {
             (Loss::CrossEntropy, false) => self.buffer("targets [M]", rows, 1, 1)?,
@@ -61,7 +61,7 @@ impl Builder {
             }
         }
         if task.goal == TrainGoal::Step {
-            self.update(&task)?;
+            self.update(network, &task)?;
         }
         if let Some(TrainBuild { layout, mut parts, .. }) = self.training.take() {
             parts.memory = layout.memory(&self.plan.buffers[..self.plan.weights]);
@@ -93,7 +93,12 @@ impl Builder {
     }
 
     /// As [`Builder::gradient`] for one that writes a part: what nothing wrote before is cleared.
-    fn part_of_gradient(&mut self, network: &Network, source: Source, stage_steps: &[usize]) -> Result<Option<Slice>> {
+    pub(super) fn part_of_gradient(
+        &mut self,
+        network: &Network,
+        source: Source,
+        stage_steps: &[usize],
+    ) -> Result<Option<Slice>> {
         let Some((slice, add)) = self.gradient(network, source, stage_steps)? else { return Ok(None) };
         if let (false, Some(training)) = (add, &mut self.training) {
             training.parts.clears.push(slice);
@@ -196,8 +201,22 @@ impl Builder {
                 let Some((to, add)) = self.gradient(network, stage.inputs[0], stage_steps)? else { return Ok(()) };
                 self.moved(work, all, Move { reversed: true, ..Move::whole(d, to, outputs, add) })
             }
-            // Refused before.
-            _ => Ok(()),
+            StageKind::Softmax => self.softmax_backward(network, work, d, stage_steps),
+            StageKind::LayerNorm { eps } => self.layer_norm_backward(network, work, *eps, d, stage_steps),
+            StageKind::Channelwise { activation, eps: None } => {
+                self.activation_backward(network, work, *activation, d, stage_steps)
+            }
+            StageKind::Channelwise { eps: Some(eps), .. } => {
+                self.batch_norm_backward(network, work, *eps, d, stage_steps)
+            }
+            StageKind::Pool1d { window, pool, count_include_pad } => {
+                self.pool_backward(network, work, (window, *pool, *count_include_pad), d, stage_steps)
+            }
+            StageKind::GlobalPool(pool) => {
+                let window = Window { kernel_size: 0, stride: 1, dilation: 1, padding: Padding::default() };
+                self.pool_backward(network, work, (&window, *pool, false), d, stage_steps)
+            }
+            StageKind::Conv1d { .. } => self.conv_backward(network, work, d, stage_steps),
         }
     }
 
@@ -211,8 +230,7 @@ impl Builder {
     ) -> Result<()> {
         let (stage, rows) = (work.stage, work.steps_out * self.batch);
         if matches!(join, Join::Mul | Join::Max) {
-            let what = "training a product or a maximum of branches on a GPU (supported on the CPU device)";
-            return Err(Error::Unsupported { place: format!("layer `{}`", stage.label), what: what.into() });
+            return self.branches_backward(network, work, join, d, stage_steps);
         }
         let (_, scale) = joining(join, stage.inputs.len());
         let mut offset = 0;
@@ -243,7 +261,7 @@ impl Builder {
         self.moved(work, rows, Move { from: (scratch, columns), ..block })
     }
 
-    fn moved(&mut self, work: &StageWork<'_>, rows: DispatchRows, block: Move) -> Result<()> {
+    pub(super) fn moved(&mut self, work: &StageWork<'_>, rows: DispatchRows, block: Move) -> Result<()> {
         let elements = rows.count as u64 * block.columns as u64;
         let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
         let constants = Constants::sizes([
@@ -318,15 +336,7 @@ impl Builder {
             let c = Operand::new(sums, outputs);
             let also = Also { accumulate: false, bias };
             self.matmul(work.index, [rows, outputs, inputs], [x, w.turned(), c], also)?;
-            let constants = Constants::default().and(function(ACTIVATION, activation)).with("WORKGROUP", ROW_WORKGROUP);
-            let elements = rows * outputs;
-            let workgroups = flat_grid(&self.limits, elements as u64, &stage.label)?;
-            let kernel = Kernel::Train(TrainKernel::ActivationBackward);
-            self.push(work, DispatchRows::all(elements), kernel, constants, |dispatch| {
-                dispatch.bindings = vec![sums, d];
-                dispatch.workgroups = workgroups;
-                dispatch.work = elements as u64;
-            })?;
+            self.function_backward(work, activation, [sums, d], rows * outputs)?;
         }
         let d = Operand::new(d, outputs);
         if let Some(of_weight) = self.param_gradient(stage, 0, Role::Weight) {
@@ -365,16 +375,10 @@ impl Builder {
 }
 
 /// The stage whose output a loss reads: logits where it takes them.
-fn loss_stage(network: &Network, loss: Loss) -> Result<(usize, &Stage)> {
+fn loss_stage(network: &Network, loss: Loss) -> (usize, &Stage) {
     let stages = network.stages();
     let last = stages.len() - 1;
-    let is_softmax = stages[last].kind == StageKind::Softmax;
-    if is_softmax && last > 0 && loss == Loss::CrossEntropy {
-        return Ok((last - 1, &stages[last - 1]));
-    }
-    if is_softmax {
-        let what = "training a loss behind a softmax on a GPU (supported: categorical cross-entropy)";
-        return Err(Error::Unsupported { place: "loss".into(), what: what.into() });
-    }
-    Ok((last, &stages[last]))
+    let from_logits = loss == Loss::CrossEntropy && last > 0 && stages[last].kind == StageKind::Softmax;
+    let from = if from_logits { last - 1 } else { last };
+    (from, &stages[from])
 }

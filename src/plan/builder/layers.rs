@@ -51,20 +51,12 @@ impl Builder {
                 let product = Product { kernel, features, activation, more: Constants::default(), bindings };
                 self.product(work, DispatchRows::all(rows), &product)
             }
-            StageKind::Conv1d { window, activation, .. } => {
-                let [left, _] = window.padding(work.steps_in);
-                let more = Constants::sizes([
-                    ("CHANNELS", inputs),
-                    ("STRIDE", window.stride),
-                    ("DILATION", window.dilation),
-                    ("LEFT", left),
-                ])?;
+            StageKind::Conv1d { activation, .. } => {
                 let bindings = self.product_bindings(work);
-                let kernel =
-                    Kernel::Conv1d(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
-                let (features, activation) = ([inputs * window.kernel_size, outputs], *activation);
-                let product = Product { kernel, features, activation, more, bindings };
-                self.product(work, DispatchRows::all(rows), &product)
+                if let Some(training) = &mut self.training {
+                    training.products.insert(work.index, bindings);
+                }
+                self.convolution(network, work, *activation, bindings)
             }
             StageKind::Pool1d { window, pool, count_include_pad } => {
                 self.pool(work, window, window.kernel_size, *pool, *count_include_pad)
@@ -74,6 +66,7 @@ impl Builder {
                 self.pool(work, &window, work.steps_in, *pool, false)
             }
             StageKind::LayerNorm { eps, .. } => self.layer_norm(work, *eps),
+            StageKind::Channelwise { eps: Some(eps), .. } if self.training.is_some() => self.batch_norm(work, *eps),
             StageKind::Channelwise { activation, .. } => self.channelwise(work, *activation),
             StageKind::Softmax => self.softmax(work),
             StageKind::Select(step) => {
@@ -87,6 +80,29 @@ impl Builder {
             // Has a file of its own.
             StageKind::Recurrent(_) => Ok(()),
         }
+    }
+
+    /// A convolution with `activation`, whatever its own.
+    pub(super) fn convolution(
+        &mut self,
+        network: &Network,
+        work: &StageWork<'_>,
+        activation: Activation,
+        bindings: [Slice; 5],
+    ) -> Result<()> {
+        let StageKind::Conv1d { window, .. } = &work.stage.kind else { return Ok(()) };
+        let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
+        let rows = work.steps_out * self.batch;
+        let [left, _] = window.padding(work.steps_in);
+        let more = Constants::sizes([
+            ("CHANNELS", inputs),
+            ("STRIDE", window.stride),
+            ("DILATION", window.dilation),
+            ("LEFT", left),
+        ])?;
+        let kernel = Kernel::Conv1d(self.product_kernel(network.param_format(work.stage, 0, Role::Weight), rows));
+        let product = Product { kernel, features: [inputs * window.kernel_size, outputs], activation, more, bindings };
+        self.product(work, DispatchRows::all(rows), &product)
     }
 
     /// x, w, bias, scale and output of a dense layer or a convolution.

@@ -1,9 +1,13 @@
 //! Network and sizes to a plan.
 
 mod backward;
+mod batch_norm;
+mod initial_state;
 mod lanes;
 mod layers;
+mod layers_backward;
 mod matmul;
+mod normalized_backward;
 mod recurrent;
 mod recurrent_backward;
 mod tape;
@@ -31,6 +35,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::network::{Network, Source, Stage};
+use batch_norm::NormStatistics;
 use tape::StageTape;
 
 pub(super) const F32: u64 = 4;
@@ -61,7 +66,6 @@ pub fn plan_training(
     // No workgroups wait for each other: a step cannot be repeated where they waited too long.
     let limits = PlanLimits { resident_workgroups: 0, ..*limits };
     let mut builder = Builder::new(network, shape, &limits, options)?;
-    builder.check_trainable(network)?;
     builder.training = Some(TrainBuild::new(task, layout, network));
     builder.build(network)?;
     Ok(builder.plan)
@@ -121,6 +125,10 @@ struct TrainBuild {
     widths: Vec<usize>,
     /// What every recurrence left.
     tapes: Vec<StageTape>,
+    /// Bindings of the product of every convolution.
+    products: BTreeMap<usize, [Slice; 5]>,
+    /// Which statistics every batch normalization goes by.
+    norms: BTreeMap<usize, NormStatistics>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
     /// Buffers that parts of the backward pass share.

@@ -27,36 +27,36 @@ const MOST_SPLIT: usize = 4;
 
 /// Arrays of one set of directions.
 #[derive(Clone, Copy)]
-struct Arrays {
+pub(super) struct Arrays {
     /// h before every timestep `[lanes, T, B, P]`.
-    before: Slice,
+    pub before: Slice,
     /// Pre-activations, then their gradients `[lanes, T, B, G*H]`; of a GRU that resets the product only W x + b.
-    sums: Slice,
-    /// U h + d of such a GRU, then its gradient.
-    of_state: Option<Slice>,
+    pub sums: Slice,
+    /// U h + d of such a GRU, then its gradient; that of a U h that is normalized apart.
+    pub of_state: Option<Slice>,
     /// c between the timesteps `[lanes, T + 1, B, H]`.
-    c: Option<Slice>,
+    pub c: Option<Slice>,
     /// h before a projection `[lanes, T, B, H]`, or the state times the reset gate.
-    inner: Option<Slice>,
-    /// The gradient of h behind a projection `[lanes, T, B, P]`.
-    d_state: Option<Slice>,
+    pub inner: Option<Slice>,
+    /// The gradient of h behind a projection or before a normalization `[lanes, T, B, P]`.
+    pub d_state: Option<Slice>,
 }
 
 /// A set of directions of a level.
 #[derive(Clone, Copy)]
-struct Lanes<'a> {
-    work: &'a StageWork<'a>,
-    level: &'a RecurrentStage,
-    tape: &'a LanesTape,
-    history: Slice,
+pub(super) struct Lanes<'a> {
+    pub work: &'a StageWork<'a>,
+    pub level: &'a RecurrentStage,
+    pub tape: &'a LanesTape,
+    pub history: Slice,
     /// The gradient of the stage's output.
-    d: Slice,
+    pub d: Slice,
     /// T*B
-    rows: usize,
+    pub rows: usize,
 }
 
 impl Lanes<'_> {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.tape.directions.len()
     }
 
@@ -69,7 +69,7 @@ impl Lanes<'_> {
         self.level.clip.unwrap_or(0.0)
     }
 
-    fn functions(&self) -> &[crate::network::Activation] {
+    pub fn functions(&self) -> &[crate::network::Activation] {
         &self.level.directions[self.tape.directions.start].activations
     }
 
@@ -105,8 +105,16 @@ impl Builder {
         for lanes in &tape.lanes {
             let rows = work.steps_in * self.batch;
             let lanes = Lanes { work, level, tape: lanes, history: tape.history, d, rows };
-            let arrays = self.run_again(&lanes)?;
-            self.steps_backward(&lanes, &arrays)?;
+            let (arrays, carry) = match level.recurrence.normalization() {
+                Some(how) => self.normalized_backward(&lanes, how)?,
+                None => {
+                    let arrays = self.run_again(&lanes)?;
+                    let carry = self.steps_backward(&lanes, &arrays)?;
+                    (arrays, carry)
+                }
+            };
+            let of_product = arrays.of_state.unwrap_or(arrays.sums);
+            self.initial_state_backward(network, (work, level, lanes.tape), of_product, carry)?;
             self.weights_backward(&lanes, &arrays)?;
             if let Some((to, add)) = self.gradient(network, work.stage.inputs[0], stage_steps)? {
                 let (inputs, width) = (work.stage.in_features, level.gate_rows());
@@ -201,7 +209,7 @@ impl Builder {
         Ok(arrays)
     }
 
-    fn state_before(&mut self, lanes: &Lanes<'_>, output: Slice) -> Result<()> {
+    pub(super) fn state_before(&mut self, lanes: &Lanes<'_>, output: Slice) -> Result<()> {
         let &Lanes { work, level, tape, history, rows, .. } = lanes;
         let state = level.state_size();
         let constants = Constants::sizes([
@@ -269,8 +277,8 @@ impl Builder {
         })
     }
 
-    /// All timesteps, from the last to the first.
-    fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<()> {
+    /// All timesteps, from the last to the first. Gives what the first hands on.
+    fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<Slice> {
         let &Lanes { work, level, .. } = lanes;
         let (hidden, state, width) = (level.hidden_size, level.state_size(), level.gate_rows());
         let functions = lanes.functions();
@@ -309,23 +317,29 @@ impl Builder {
                 ]
             }
             Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
-            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Ok(()),
+            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Err(missing()),
         };
         let carry =
             self.scratch("gradients of the state [2, lanes, B, H]", 2 * lanes.count(), self.batch, hidden.max(state))?;
         let dispatches: Vec<Dispatch> =
             parts.iter().map(|part| self.step_backward(lanes, arrays, carry, part)).collect::<Result<_>>()?;
+        self.repeat_backward(work.steps_in, &dispatches)?;
+        Ok(carry)
+    }
+
+    /// The dispatches of a timestep for all timesteps.
+    pub(super) fn repeat_backward(&mut self, steps_in: usize, dispatches: &[Dispatch]) -> Result<()> {
         let each = dispatches.iter().fold(0u64, |sum, dispatch| sum.saturating_add(dispatch.work)).max(1);
         let longest = usize::try_from(MAX_SUBMISSION_WORK / each).unwrap_or(usize::MAX).clamp(1, MAX_REPEAT);
-        for first in (0..work.steps_in).step_by(longest) {
-            let repeat = longest.min(work.steps_in - first);
+        for first in (0..steps_in).step_by(longest) {
+            let repeat = longest.min(steps_in - first);
             for (index, dispatch) in dispatches.iter().enumerate() {
                 let steps = Steps {
                     done: 0,
-                    count: narrow(work.steps_in as u64),
+                    count: narrow(steps_in as u64),
                     first: narrow(first as u64),
                     stride: 1,
-                    end: narrow(work.steps_in as u64),
+                    end: narrow(steps_in as u64),
                     projected_lane: 0,
                     output_lane: 0,
                 };
@@ -341,7 +355,7 @@ impl Builder {
     }
 
     /// One timestep, or one half of it.
-    fn step_backward(
+    pub(super) fn step_backward(
         &mut self,
         lanes: &Lanes<'_>,
         arrays: &Arrays,
@@ -485,7 +499,7 @@ impl Builder {
 }
 
 /// One kernel of a backward step.
-struct StepKernel {
+pub(super) struct StepKernel {
     cell: BackwardCell,
     /// Width of what it computes.
     units: usize,
@@ -495,6 +509,13 @@ struct StepKernel {
     /// The matrix, and where in it the product begins.
     weights: (Role, usize),
     constants: Constants,
+}
+
+impl From<(BackwardCell, [usize; 3], Role)> for StepKernel {
+    /// Of the whole matrix, without constants of its own.
+    fn from((cell, [units, depth, from], role): (BackwardCell, [usize; 3], Role)) -> Self {
+        Self { cell, units, depth, from, weights: (role, 0), constants: Constants::default() }
+    }
 }
 
 fn missing() -> Error {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Builder, DispatchRows, StageWork, flat_grid};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::network::{Activation, MaskedOutput, Network, RecurrentStage, Stage, StageKind};
 use crate::plan::constants::masked_number;
 use crate::plan::tactic::narrow;
@@ -30,6 +30,28 @@ pub(super) struct LanesTape {
     pub h: BufferId,
     /// The c that they start from.
     pub c: Option<BufferId>,
+    pub vectors: LaneVectors,
+}
+
+/// Biases and the like of some directions, as a run reads them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneVectors {
+    pub slice: Slice,
+    /// Numbers of one vector.
+    pub each: usize,
+    /// Numbers from one direction's to the next.
+    pub lane: usize,
+}
+
+impl LaneVectors {
+    /// Those of the stage at position `stage`.
+    fn new(layout: &WeightLayout, buffer: BufferId, stage: usize, directions: &Range<usize>) -> Self {
+        let lane = layout.vectors_lane();
+        let before = (stage - layout.stages.start) * layout.directions.len();
+        let first = layout.vector_of(buffer, before + directions.start - layout.directions.start, 0);
+        let bytes = (directions.len() * lane) as u64 * super::F32;
+        Self { slice: Slice { bytes, ..first }, each: layout.vector, lane }
+    }
 }
 
 /// Directions that one dispatch can run: functions are constants of a kernel.
@@ -46,42 +68,6 @@ pub(super) fn reverse_bits(level: &RecurrentStage, directions: &Range<usize>) ->
 }
 
 impl Builder {
-    /// What cannot be trained on a GPU.
-    pub(super) fn check_trainable(&self, network: &Network) -> Result<()> {
-        let unsupported = |place: &str, what: &str| {
-            let what = format!("training {what} on a GPU (supported on the CPU device)");
-            Err(Error::Unsupported { place: format!("layer `{place}`"), what })
-        };
-        let last = network.stages().len() - 1;
-        for (index, stage) in network.stages().iter().enumerate() {
-            match &stage.kind {
-                StageKind::Recurrent(level) if level.recurrence.normalization().is_some() => {
-                    return unsupported(&stage.label, "a layer-normalized cell");
-                }
-                StageKind::Softmax if index < last => {
-                    return unsupported(&stage.label, "a softmax that is not the last layer");
-                }
-                StageKind::Embedding { .. }
-                | StageKind::Recurrent(_)
-                | StageKind::Dense { .. }
-                | StageKind::Softmax
-                | StageKind::Merge(_)
-                | StageKind::Select(_)
-                | StageKind::Reverse
-                | StageKind::Join(_) => {}
-                StageKind::Conv1d { .. } => return unsupported(&stage.label, "a convolution"),
-                StageKind::Pool1d { .. } | StageKind::GlobalPool(_) => return unsupported(&stage.label, "a pooling"),
-                StageKind::LayerNorm { .. } | StageKind::Channelwise { .. } => {
-                    return unsupported(&stage.label, "a normalization");
-                }
-            }
-        }
-        if let Some((_, layer)) = network.recurrent_layers().find(|(_, layer)| layer.initial_state) {
-            return unsupported(&layer.name, "a stored initial state");
-        }
-        Ok(())
-    }
-
     /// Levels that share their weights' buffers, one after the other.
     pub(super) fn kept_recurrence(
         &mut self,
@@ -109,21 +95,29 @@ impl Builder {
             };
             let kept = kept(stage);
             let work = StageWork { stage: &kept, output: history, steps_out: of_stage.steps_in, ..of_stage };
-            let states = self.plan.states.len();
+            let (states, first_dispatch) = (self.plan.states.len(), self.plan.dispatches.len());
             for (layout, &weights) in layouts.iter().zip(weights) {
                 self.recurrent(std::slice::from_ref(&work), layout, weights, false)?;
             }
+            let first_start = self.training.as_ref().map_or(0, |training| training.parts.starts.len());
             let mut tape = StageTape { stage: index, history, lanes: Vec::new() };
-            for directions in layouts.iter().flat_map(|layout| together(level, layout.directions.clone())) {
-                let lanes = self.start(&work, level, directions, states)?;
+            let sets = layouts.iter().zip(weights).flat_map(|(layout, &[_, vectors])| {
+                let sets = together(level, layout.directions.clone()).into_iter();
+                sets.map(move |directions| (LaneVectors::new(layout, vectors, index, &directions), directions))
+            });
+            for (vectors, directions) in sets {
+                let lanes = self.start(&work, level, (directions, vectors), states)?;
                 if !is_history {
                     self.emit(&work, stage, level, &lanes, output)?;
                 }
                 tape.lanes.push(lanes);
             }
+            let mut starts = Vec::new();
             if let Some(training) = &mut self.training {
                 training.tapes.push(tape);
+                starts.extend_from_slice(&training.parts.starts[first_start..]);
             }
+            self.stored_start(network, (index, first_dispatch), &starts)?;
             self.drop_out(index, output)?;
         }
         Ok(())
@@ -134,7 +128,7 @@ impl Builder {
         &mut self,
         work: &StageWork<'_>,
         level: &RecurrentStage,
-        directions: Range<usize>,
+        (directions, vectors): (Range<usize>, LaneVectors),
         first_state: usize,
     ) -> Result<LanesTape> {
         let label = &work.stage.label;
@@ -165,7 +159,7 @@ impl Builder {
         if let Some(training) = &mut self.training {
             training.parts.starts.extend(starts);
         }
-        Ok(LanesTape { directions, h, c })
+        Ok(LanesTape { directions, h, c, vectors })
     }
 
     /// The output of some directions from their states.

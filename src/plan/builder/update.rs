@@ -14,6 +14,8 @@ impl TrainBuild {
             layout: layout.clone(),
             widths: network.stages().iter().map(|stage| stage.out_features).collect(),
             tapes: Vec::new(),
+            products: std::collections::BTreeMap::new(),
+            norms: std::collections::BTreeMap::new(),
             gradients: vec![None; network.stages().len()],
             shared: std::collections::BTreeMap::new(),
             parts: crate::plan::train::TrainParts::default(),
@@ -22,7 +24,7 @@ impl TrainBuild {
 }
 
 impl Builder {
-    pub(super) fn update(&mut self, task: &TrainTask) -> Result<()> {
+    pub(super) fn update(&mut self, network: &Network, task: &TrainTask) -> Result<()> {
         let Some(TrainBuild { layout, .. }) = &self.training else { return Ok(()) };
         let layout = layout.clone();
         let buffers = &layout.buffers;
@@ -65,6 +67,7 @@ impl Builder {
             work: layout.flat.len as u64,
             ..of_kernel(TrainKernel::Optimizer)
         })?;
+        self.follow_statistics(network, task)?;
         self.repack(stage, &layout, parameters)
     }
 

@@ -7,6 +7,7 @@ mod mirrored;
 mod recurrent;
 mod sizes;
 mod training;
+mod training_layers;
 
 use std::collections::BTreeSet;
 
@@ -277,7 +278,11 @@ impl Kernel {
     /// Whether it runs several times in a row and learns which time it is.
     #[must_use]
     pub fn repeats(self) -> bool {
-        matches!(self, Self::Recurrent(_) | Self::Train(TrainKernel::StepBackward(_)))
+        match self {
+            Self::Recurrent(_) => true,
+            Self::Train(kernel) => kernel.repeats(),
+            _ => false,
+        }
     }
 
     /// In which numbers it takes products.

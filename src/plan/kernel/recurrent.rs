@@ -94,6 +94,7 @@ const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RECURRENT: &str = include_str!("../../../shaders/common/recurrent.wgsl");
 const STATE: &str = include_str!("../../../shaders/common/state.wgsl");
 const SPLIT: &str = include_str!("../../../shaders/common/split.wgsl");
+const NORM_OPTIONS: &str = include_str!("../../../shaders/common/norm_options.wgsl");
 const NORMS: &str = include_str!("../../../shaders/common/norms.wgsl");
 const NORMALIZED: &str = include_str!("../../../shaders/common/normalized.wgsl");
 const SEQUENCE_STATE: &str = include_str!("../../../shaders/rungs/sequence_state.wgsl");
@@ -488,7 +489,7 @@ impl RecurrentKernel {
             });
         }
         if self.cell.normalizes() {
-            sources.push(NORMS);
+            sources.extend([NORM_OPTIONS, NORMS]);
         }
         sources.extend(self.rung.sources(self.held, self.cell.normalizes()));
         let mut bindings = BINDINGS.to_vec();

@@ -2,7 +2,7 @@
 
 use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 
-const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
+pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
@@ -40,6 +40,40 @@ pub enum TrainKernel {
     Dropout,
     /// The gradient before an elementwise function.
     ActivationBackward,
+    /// The gradient of a softmax's input.
+    SoftmaxBackward,
+    /// The gradient of a branch of a maximum.
+    MaxBackward,
+    /// The gradient of a layer normalization's input.
+    LayerNormBackward,
+    /// The gradient of a pooling's input.
+    PoolBackward,
+    /// What the outputs of a convolution see.
+    ConvWindows,
+    /// The gradient of a convolution's input.
+    ConvGather,
+    /// The gradient of filters from that of their matrix.
+    Filters,
+    /// A stored initial state for every row.
+    InitialState,
+    /// Sums of columns over the rows that count.
+    BatchNormSums,
+    /// Statistics of a batch.
+    BatchNormMoments,
+    /// Mean, scale and offset from statistics and parameters.
+    BatchNormChannels,
+    /// The gradient of a batch normalization's input.
+    BatchNormBackward,
+    /// Stored statistics that follow those of the batches.
+    RunningStatistics,
+    /// Rows less their mean, divided by their deviation.
+    NormalizeRows,
+    /// c between the timesteps of a layer-normalized LSTM.
+    NormalizedStates,
+    /// A timestep of the backward pass of a layer-normalized LSTM.
+    LayerNormLstmBackward,
+    /// The same of a layer-normalized GRU.
+    LayerNormGruBackward,
     /// Categorical cross-entropy and its gradient.
     CrossEntropy,
     /// The other losses and their gradients.
@@ -121,8 +155,8 @@ impl BackwardCell {
 }
 
 const CLIP: &[Constant] = &[f("CLIP_GATES")];
-const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
-const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
+pub(super) const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
+pub(super) const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
 const LSTM: &[Constant] = &[
     u("PEEPHOLE"),
     u("PEEPHOLE_FIRST"),
@@ -167,6 +201,9 @@ const OF_LOSS: &[Binding] = &[
     read_write("found"),
 ];
 
+/// Entry point, parts, bindings, fields of a uniform of its own, constants.
+pub(super) type KernelRow = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
+
 impl TrainKernel {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -183,6 +220,23 @@ impl TrainKernel {
             Self::ResetState,
             Self::Dropout,
             Self::ActivationBackward,
+            Self::SoftmaxBackward,
+            Self::MaxBackward,
+            Self::LayerNormBackward,
+            Self::PoolBackward,
+            Self::ConvWindows,
+            Self::ConvGather,
+            Self::Filters,
+            Self::InitialState,
+            Self::BatchNormSums,
+            Self::BatchNormMoments,
+            Self::BatchNormChannels,
+            Self::BatchNormBackward,
+            Self::RunningStatistics,
+            Self::NormalizeRows,
+            Self::NormalizedStates,
+            Self::LayerNormLstmBackward,
+            Self::LayerNormGruBackward,
             Self::CrossEntropy,
             Self::ElementwiseLoss,
             Self::LossSum,
@@ -196,8 +250,13 @@ impl TrainKernel {
 
     /// Whether it takes derivatives of elementwise functions.
     pub(super) fn derives(self) -> bool {
-        matches!(self, Self::ActivationBackward)
+        matches!(self, Self::ActivationBackward | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
             || matches!(self, Self::StepBackward(cell) if cell != BackwardCell::State)
+    }
+
+    /// Whether it runs several times in a row and learns which time it is.
+    pub(super) fn repeats(self) -> bool {
+        matches!(self, Self::StepBackward(_) | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
     }
 
     pub(super) fn spec(self) -> KernelSpec {
@@ -205,13 +264,14 @@ impl TrainKernel {
         let name = match self {
             Self::StepBackward(cell) => cell.name(),
             Self::MatmulRows => "matmul rows",
+            Self::LayerNormLstmBackward => "layer_norm_lstm backward",
+            Self::LayerNormGruBackward => "layer_norm_gru backward",
             _ => entry_point,
         };
         KernelSpec { name: name.into(), entry_point, sources, bindings, sizes, constants }
     }
 
-    /// Entry point, parts, bindings, fields of a uniform of its own, constants.
-    fn row(self) -> (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>) {
+    fn row(self) -> KernelRow {
         /// The file of a kernel's own under `shaders/training/`.
         macro_rules! part {
             ($name:literal) => {
@@ -450,6 +510,7 @@ impl TrainKernel {
                 &["count", "sources"],
                 workgroup(),
             ),
+            _ => self.row_of_layer(),
         }
     }
 }

@@ -36,6 +36,12 @@ pub struct TrainTask {
     pub optimizer: Optimizer,
     /// Names of tensors that stay.
     pub frozen: Vec<String>,
+    /// Positions of batch normalizations that go by the statistics of the batch.
+    pub norms: Vec<usize>,
+    /// The share of a batch in the statistics that are stored.
+    pub momentum: f32,
+    /// Whether a variance is stored divided by the count less 1.
+    pub unbiased: bool,
 }
 
 /// How far a run goes.
@@ -83,6 +89,9 @@ impl TrainTask {
             dropouts: Vec::new(),
             optimizer,
             frozen: Vec::new(),
+            norms: Vec::new(),
+            momentum: 0.1,
+            unbiased: true,
         }
     }
 

@@ -20,9 +20,19 @@ impl FlatParameters {
     /// Those of `network`, without the statistics of batch normalizations.
     #[must_use]
     pub fn of(network: &Network) -> Self {
+        Self::with(network, |role| !role.is_statistic())
+    }
+
+    /// The statistics of batch normalizations alone.
+    #[must_use]
+    pub fn statistics(network: &Network) -> Self {
+        Self::with(network, Role::is_statistic)
+    }
+
+    fn with(network: &Network, wanted: impl Fn(Role) -> bool) -> Self {
         let mut flat = Self { places: Vec::new(), by_name: BTreeMap::new(), len: 0 };
         for param in network.spec().layers.iter().flat_map(|layer| layer.params()) {
-            if param.role.is_statistic() {
+            if !wanted(param.role) {
                 continue;
             }
             let start = flat.len.next_multiple_of(ALIGN);
@@ -60,7 +70,7 @@ impl FlatParameters {
     /// `[2, count]` where sums of two occur. Empty for weights that are not made of parameters alone.
     ///
     /// Packing only moves and adds parameters. So it is enough to pack networks whose parameters are numbers that say
-    /// which parameter each is.
+    /// which parameter each is. What holds numbers where all parameters are 0 is not made of them alone.
     #[must_use]
     pub fn maps(&self, network: &Network, limits: &PlanLimits) -> Vec<Vec<u32>> {
         let second = |name: &str| {
@@ -91,8 +101,16 @@ impl FlatParameters {
             let halves = packed(group, 0).into_iter().zip(packed(group, 16));
             halves.map(|(low, high)| low.iter().zip(high).map(|(low, high)| low | high << 16).collect()).collect()
         };
-        let sums = whole(false).into_iter().zip(whole(true));
-        sums.map(|(mut first, second)| {
+        let mut nothing = network.clone();
+        for (places, value) in [(&self.places, 0.0), (&Self::statistics(network).places, 1.0)] {
+            places.iter().for_each(|(name, range)| nothing.set_weight(name, &vec![value; range.len()]));
+        }
+        let constant = pack(&nothing, limits).into_iter().map(|weight| weight.words.iter().any(|&word| word != 0));
+        let sums = whole(false).into_iter().zip(whole(true)).zip(constant);
+        sums.map(|((mut first, second), constant)| {
+            if constant {
+                return Vec::new();
+            }
             if second.iter().any(|&at| at > 0) {
                 first.extend(second);
             }

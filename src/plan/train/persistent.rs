@@ -63,6 +63,8 @@ pub struct TrainBuffers {
     pub results: BufferId,
     /// Weights of the classes.
     pub class_weights: BufferId,
+    /// Statistics of batch normalizations.
+    pub statistics: BufferId,
     /// Parameters of every packed weight; `None` where nothing of it is trained.
     pub maps: Vec<Option<BufferId>>,
 }
@@ -73,6 +75,8 @@ pub struct TrainBuffers {
 pub struct TrainLayout {
     /// Where each tensor lies.
     pub flat: FlatParameters,
+    /// Where the statistics of each batch normalization lie.
+    pub statistics: FlatParameters,
     /// Which buffer is which.
     pub buffers: TrainBuffers,
     /// All of them in order.
@@ -117,6 +121,7 @@ impl TrainContents {
     #[must_use]
     pub fn new(network: &Network, limits: &PlanLimits, task: &TrainTask, class_weights: &[f32]) -> Self {
         let flat = FlatParameters::of(network);
+        let statistics = FlatParameters::statistics(network);
         let weights = weight_sizes(network, limits);
         let is_frozen = |name: &String| task.frozen.contains(name);
         let (mut segments, mut pieces, mut first_pieces) = (Vec::new(), Vec::new(), vec![0u32]);
@@ -165,6 +170,7 @@ impl TrainContents {
             settings: add("settings", setting::COUNT, None),
             results: add("results [steps, 4]", STEPS_AHEAD * RESULT_WORDS, None),
             class_weights: add("class weights [C]", class_weights.len(), Some(bits(class_weights))),
+            statistics: add("statistics", statistics.len, Some(bits(&statistics.numbers(network)))),
             maps: Vec::new(),
         };
         let mut buffers = buffers;
@@ -177,7 +183,7 @@ impl TrainContents {
         }
         let corrections = corrections.len() / 2;
         let (specs, words) = all.into_iter().unzip();
-        Self { layout: Arc::new(TrainLayout { flat, buffers, specs, counts, corrections, packed }), words }
+        Self { layout: Arc::new(TrainLayout { flat, statistics, buffers, specs, counts, corrections, packed }), words }
     }
 }
 

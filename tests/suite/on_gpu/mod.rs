@@ -8,4 +8,6 @@ mod own_device;
 mod pipeline_cache;
 mod strategies;
 mod training;
+mod training_example;
+mod training_layers;
 mod tuned;

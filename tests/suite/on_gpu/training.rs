@@ -1,39 +1,19 @@
 //! Training on the device against the f64 reference: losses, gradients, steps of optimizers, dropout.
 
-use std::collections::BTreeMap;
-
 use fastrand::Rng;
 use gatefold::network::{
-    Activation, Cell, DenseSpec, EmbeddingSpec, Init, LayerSpec, MaskedOutput, MergeMode, Network, RecurrentOutput,
-    RecurrentSpec,
+    Activation, Cell, CellNorm, EmbeddingSpec, GateNorm, Init, LayerSpec, MaskedOutput, MergeMode, Network,
+    RecurrentOutput, RecurrentSpec,
 };
 use gatefold::train::{
-    Adagrad, Adam, AdamW, Answers, Batch, Clip, Convention, Dataset, Decay, Dropout, Event, Fit, Loss, Next, Optimizer,
-    Reduction, RmsProp, Schedule, Sgd, Targets, TrainOptions, Trainer,
+    Adagrad, Adam, AdamW, Answers, Average, Batch, Clip, Convention, Dataset, Decay, Dropout, Event, Fit, Loss,
+    MaxNorm, Next, Optimizer, RecurrentDropout, Reduction, RmsProp, Schedule, Sgd, Targets, TrainOptions, Trainer,
+    WeightDrop,
 };
-use gatefold::unstable::reference::{self, LossOptions, Real, Reference};
 use gatefold::{Device, Input};
 
+use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
 use crate::common::{changed, device, spec};
-
-/// Largest error of a gradient as a share of the tensor's largest.
-const TOLERANCE: f64 = 4e-6;
-
-fn dense(name: &str, in_features: usize, out_features: usize, bias: bool, activation: Activation) -> LayerSpec {
-    LayerSpec::Dense(DenseSpec { name: name.into(), in_features, out_features, bias, activation })
-}
-
-/// Functions of every shape that neither explode nor have a pole.
-const FUNCTIONS: [Activation; 8] = [
-    Activation::Tanh,
-    Activation::Sigmoid,
-    Activation::Relu,
-    Activation::Softsign,
-    Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
-    Activation::Silu,
-    Activation::GeluTanh,
-    Activation::Linear,
-];
 
 /// A layer with random options.
 fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
@@ -44,6 +24,8 @@ fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     layer.output = [RecurrentOutput::Sequence, RecurrentOutput::Last][rng.usize(0..2)];
     layer.masked_output = [MaskedOutput::Zero, MaskedOutput::Previous][rng.usize(0..2)];
     layer.bias = rng.u8(0..4) > 0;
+    // Draws nothing, so that the other tests keep their networks.
+    layer.initial_state = rng.clone().u8(0..3) == 0;
     layer.batch_first = rng.bool();
     layer.clip = (rng.u8(0..4) == 0).then(|| 0.2 + rng.f32());
     if layer.bidirectional {
@@ -57,6 +39,13 @@ fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
             layer.proj_size = rng.usize(1..layer.hidden_size);
         }
     }
+    if matches!(cell, Cell::LayerNormLstm | Cell::LayerNormGru) {
+        layer.clip = None;
+        layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
+    }
+    if cell == Cell::LayerNormLstm {
+        layer.cell_norm = [CellNorm::None, CellNorm::State, CellNorm::Output][rng.usize(0..3)];
+    }
     if cell == Cell::Gru {
         layer.reset_after = rng.bool();
     }
@@ -66,108 +55,6 @@ fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         layer.activations = (0..count).map(|_| FUNCTIONS[rng.usize(0..FUNCTIONS.len())]).collect();
     }
     layer
-}
-
-/// A batch in memory.
-struct Example {
-    network: Network,
-    loss: Loss,
-    tokens: Vec<u32>,
-    features: Vec<f32>,
-    shape: [usize; 3],
-    lengths: Option<Vec<usize>>,
-    classes: Vec<u32>,
-    values: Vec<f32>,
-    weights: Option<Vec<f32>>,
-}
-
-impl Example {
-    fn batch(&self) -> Batch<'_> {
-        let [outer, inner, _] = self.shape;
-        let input = match self.tokens.is_empty() {
-            true => Input::features(&self.features, self.shape),
-            false => Input::tokens(&self.tokens, [outer, inner]),
-        };
-        let input = match &self.lengths {
-            Some(lengths) => input.with_lengths(lengths),
-            None => input,
-        };
-        let targets = match self.values.is_empty() {
-            true => Targets::Classes(&self.classes),
-            false => Targets::Values(&self.values),
-        };
-        Batch { input, targets, weights: self.weights.as_deref() }
-    }
-
-    /// T, B and the number of rows of the output.
-    fn rows(&self) -> [usize; 3] {
-        let [outer, inner, _] = self.shape;
-        let [steps, batch] = if self.network.batch_first() { [inner, outer] } else { [outer, inner] };
-        [steps, batch, if self.network.output_is_sequence() { steps * batch } else { batch }]
-    }
-
-    /// The loss and the gradients of the reference.
-    fn reference<F: Real>(&self) -> (f64, BTreeMap<String, Vec<f64>>) {
-        let reference = Reference::<F>::new(&self.network);
-        let batch = self.batch();
-        let forward = reference.forward(batch.input, None).unwrap();
-        let from_logits = self.loss == Loss::CrossEntropy;
-        let from = forward.stages.len() - if from_logits { 2 } else { 1 };
-        let width = self.network.stages()[from].out_features;
-        let [steps, rows, _] = self.rows();
-        // The reference is time-major.
-        let by_time = self.network.batch_first() && self.network.output_is_sequence();
-        let places: Vec<usize> = match by_time {
-            true => (0..steps).flat_map(|step| (0..rows).map(move |row| row * steps + step)).collect(),
-            false => (0..self.rows()[2]).collect(),
-        };
-        let weights = self.weights.as_ref();
-        let weights: Option<Vec<F>> =
-            weights.map(|weights| places.iter().map(|&at| F::from_f32(weights[at])).collect());
-        let options = LossOptions { sample_weights: weights.as_deref(), ..LossOptions::default() };
-        let classes: Vec<u32> =
-            if self.classes.is_empty() { Vec::new() } else { places.iter().map(|&at| self.classes[at]).collect() };
-        let values: Vec<F> = match self.values.is_empty() {
-            true => Vec::new(),
-            false => {
-                places.iter().flat_map(|&at| &self.values[at * width..][..width]).map(|&x| F::from_f32(x)).collect()
-            }
-        };
-        let targets = if values.is_empty() { Targets::Classes(&classes) } else { Targets::Values(&values) };
-        let loss = reference::loss(self.loss, &forward.stages[from], width, targets, &options).unwrap();
-        let gradients = reference.gradients(batch.input, None, &forward, (from, &loss.d_output)).unwrap().params;
-        let wide = |(name, numbers): (String, Vec<F>)| (name, numbers.into_iter().map(Real::to_f64).collect());
-        (loss.value.to_f64(), gradients.into_iter().map(wide).collect())
-    }
-
-    fn trainer(&self) -> Trainer {
-        Trainer::new(device(), &self.network, TrainOptions::new(self.loss)).unwrap()
-    }
-
-    /// The largest error of the device's gradients as a multiple of the tolerance, and the tensor that has it. Where sums
-    /// cancel, the f32 reference says how much is right.
-    fn worst(&self) -> (f64, String) {
-        let (loss, exact) = self.reference::<f64>();
-        let single = errors(&exact, |name| self.reference::<f32>().1[name].clone());
-        let trainer = self.trainer();
-        let measured = trainer.evaluate(&self.batch()).unwrap();
-        assert!((measured.loss - loss).abs() <= 4e-6 * loss.abs().max(1.0), "{} for {loss}", measured.loss);
-        let got = trainer.gradients(&self.batch()).unwrap();
-        let found = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
-        let found = found.into_iter().map(|(name, error)| (error / (8.0 * single[&name]).max(TOLERANCE), name));
-        found.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
-    }
-}
-
-/// The largest error of each tensor as a share of its largest number.
-fn errors(exact: &BTreeMap<String, Vec<f64>>, got: impl Fn(&str) -> Vec<f64>) -> BTreeMap<String, f64> {
-    let error = |(name, exact): (&String, &Vec<f64>)| {
-        let largest = exact.iter().fold(1e-30f64, |most, g| most.max(g.abs()));
-        let errors = got(name).into_iter().zip(exact).map(|(got, exact)| (got - exact).abs() / largest);
-        let error = errors.fold(0.0, |most: f64, error| if error.is_nan() { f64::INFINITY } else { most.max(error) });
-        (name.clone(), error)
-    };
-    exact.iter().map(error).collect()
 }
 
 /// A random network of `cell` with a random batch.
@@ -197,6 +84,11 @@ fn example(cell: Cell, seed: u64) -> Example {
         layers.push(LayerSpec::Softmax);
     }
     let network = Network::initialized(spec(layers), Init::PyTorch, seed).unwrap();
+    let stored = ["cell.initial_h", "cell.initial_c"].into_iter().filter(|name| network.tensors().contains_key(*name));
+    let network = stored.fold(network.clone(), |network, name| {
+        let mut rng = Rng::with_seed(seed);
+        changed(&network, name, |numbers| numbers.iter_mut().for_each(|x| *x = rng.f32() - 0.5))
+    });
     let (steps, batch) = (rng.usize(1..=9), rng.usize(1..=9));
     let [outer, inner] = if batch_first { [batch, steps] } else { [steps, batch] };
     let mut example = Example {
@@ -255,25 +147,28 @@ fn gradients_of_an_rnn_agree() {
     battery(Cell::Rnn, 20);
 }
 
+#[test]
+fn gradients_of_a_layer_normalized_lstm_agree() {
+    battery(Cell::LayerNormLstm, 30);
+}
+
+#[test]
+fn gradients_of_a_layer_normalized_gru_agree() {
+    battery(Cell::LayerNormGru, 30);
+}
+
 /// A weight that differs by a hundredth is seen.
 #[test]
 fn another_networks_gradients_are_seen() {
     let right = example(Cell::Lstm, 3);
-    assert!(right.worst().0 <= 1.0);
+    let worst = right.worst();
+    assert!(worst.0 <= 1.0, "{worst:?}");
     let name = "cell.weight_hh_l0";
     let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
     let (_, exact) = Example { network, ..example(Cell::Lstm, 3) }.reference::<f64>();
     let got = right.trainer().gradients(&right.batch()).unwrap();
     let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
     assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
-}
-
-/// Losses and weights after some steps.
-fn run(mut trainer: Trainer, example: &Example, steps: usize) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
-    let losses = (0..steps).map(|_| trainer.step(&example.batch()).unwrap().loss).collect();
-    let network = trainer.network().unwrap();
-    let weights = network.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.data().to_vec()));
-    (losses, weights.collect())
 }
 
 /// Optimizers with everything that can be set.
@@ -378,16 +273,18 @@ fn a_step_without_finite_gradients_is_left_out() {
 
 #[test]
 fn what_is_not_trained_on_a_gpu_is_named() {
-    let refused = |layers: Vec<LayerSpec>, loss| {
-        let network = Network::initialized(spec(layers), Init::PyTorch, 1).unwrap();
-        Trainer::new(device(), &network, TrainOptions::new(loss)).unwrap_err().to_string()
-    };
-    let normalized = LayerSpec::of_cell(Cell::LayerNormLstm, RecurrentSpec::new("cell", 3, 4));
-    let error = refused(vec![normalized], Loss::Mse);
-    assert!(error.contains("layer-normalized") && error.contains("CPU"), "{error}");
-    let layers = vec![dense("dense", 3, 4, true, Activation::Linear), LayerSpec::Softmax];
-    let error = refused(layers, Loss::Mse);
-    assert!(error.contains("cross-entropy"), "{error}");
+    let example = example(Cell::Lstm, 1);
+    let options = || TrainOptions::new(example.loss);
+    let refused = [
+        (options().recurrent_dropout(RecurrentDropout::new("cell", 0.1, 0.1)), "recurrent dropout"),
+        (options().weight_drop(WeightDrop::new("cell", 0.1)), "weight drop"),
+        (options().max_norm(MaxNorm::new("cell", 1.0)), "a maximum norm"),
+        (options().average(Average::new(0.9)), "an average of the weights"),
+    ];
+    for (options, what) in refused {
+        let error = Trainer::new(device(), &example.network, options).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("CPU"), "{error}");
+    }
 }
 
 /// 5 steps are 2 steps, a checkpoint and 3 steps, bit for bit; also behind a fit.

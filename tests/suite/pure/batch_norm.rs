@@ -83,8 +83,8 @@ impl Path {
     }
 
     /// Trains and gives the tensors that leave the path of the framework.
-    fn faults(&self, options: TrainOptions) -> Vec<String> {
-        let mut trainer = Trainer::new(&Device::cpu(), &self.network, options).unwrap();
+    fn faults(&self, device: &Device, options: TrainOptions) -> Vec<String> {
+        let mut trainer = Trainer::new(device, &self.network, options).unwrap();
         assert_eq!(self.path.len(), RUNS);
         let mut faults = Vec::new();
         for (step, golden) in self.path.iter().enumerate() {
@@ -105,16 +105,22 @@ fn options() -> TrainOptions {
     TrainOptions::new(Loss::Mse).optimizer(Sgd { learning_rate: 0.2, ..Sgd::default() })
 }
 
-#[test]
-fn training_follows_pytorch_and_keras() {
+/// Trains on `device` and compares with both frameworks.
+pub fn assert_follows(device: &Device) {
     let (of_pytorch, mut of_keras) = (Path::new("pytorch", 1e-5), Path::new("keras", 1e-3));
-    assert_eq!(of_pytorch.faults(options()), [""; 0]);
-    assert_eq!(of_keras.faults(options().statistics(RunningStatistics::keras())), [""; 0]);
+    assert_eq!(of_pytorch.faults(device, options()), [""; 0]);
+    let keras = || options().statistics(RunningStatistics::keras());
+    assert_eq!(of_keras.faults(device, keras()), [""; 0]);
     // Negative controls: the other's statistics, and a length that is one step off.
-    let faults = of_keras.faults(options());
+    let faults = of_keras.faults(device, options());
     assert!(faults.len() == 2 * RUNS && faults.iter().all(|fault| fault.starts_with("norm.running_")), "{faults:?}");
     of_keras.lengths[1] -= 1;
-    assert!(!of_keras.faults(options().statistics(RunningStatistics::keras())).is_empty());
+    assert!(!of_keras.faults(device, keras()).is_empty());
+}
+
+#[test]
+fn training_follows_pytorch_and_keras() {
+    assert_follows(&Device::cpu());
 }
 
 /// A frozen layer keeps its statistics and its weights, and normalizes by them.

@@ -1,4 +1,4 @@
-mod batch_norm;
+pub mod batch_norm;
 mod checkpoints;
 mod cpu;
 mod decode;

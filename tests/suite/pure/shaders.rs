@@ -53,7 +53,10 @@ fn sizes(name: &str) -> Vec<u32> {
         }
         "LOSS" | "RULE" | "CLIP" => vec![0, 1, 2, 3],
         "V_FIRST" | "MEAN_FIRST" | "CORRECTIONS" => vec![640],
+        "ADD" | "AFFINE" | "BIASED" | "SQUARES" | "TRAINED" | "UNBIASED" => vec![0, 1],
+        "PART" | "SCALES" | "CELLS" | "VARIANCE_FIRST" => vec![128],
         "KERNEL" => vec![3, 0],
+        "TAPS" | "GROUPS" => vec![1, 3],
         "STRIDE" | "DILATION" => vec![1, 2],
         "LEFT" | "RIGHT" => vec![0, 2],
         other => panic!("{other}: no values here"),

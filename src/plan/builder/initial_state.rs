@@ -1,0 +1,100 @@
+//! Stored initial states of recurrent layers while they are trained.
+
+use super::matmul::{Also, Operand};
+use super::tape::LanesTape;
+use super::{Builder, StageWork, flat_grid};
+use crate::base::error::Result;
+use crate::network::Recurrence;
+use crate::network::{Network, RecurrentStage, Role, gates};
+use crate::plan::train::StartState;
+use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
+
+impl Builder {
+    /// Puts the stored state, if the layer has one, where the first step and the backward pass read it; `at` is the position
+    /// of the dispatch before which that must be.
+    pub(super) fn stored_start(
+        &mut self,
+        network: &Network,
+        (stage, at): (usize, usize),
+        starts: &[StartState],
+    ) -> Result<()> {
+        let behind = self.plan.dispatches.len();
+        for start in starts {
+            let Some((_, layer)) = network.recurrent_layers().nth(start.layer).filter(|(_, layer)| layer.initial_state)
+            else {
+                continue;
+            };
+            let name = format!("{}.initial_{}", layer.name, if start.is_c { "c" } else { "h" });
+            let Some(training) = &self.training else { return Ok(()) };
+            let Some(stored) = training.layout.flat.get(&name) else { continue };
+            let parameters = self.plan.whole(training.layout.buffers.parameters);
+            let width = if start.is_c { layer.hidden_size } else { layer.state_size() };
+            let count = start.from.bytes / super::F32;
+            for to in [start.from, start.to] {
+                let number = |number: usize| self.number(number, "numbers of a state");
+                let sizes = vec![
+                    ("first", number(stored.start + start.row * width)?),
+                    ("output_first", number(usize::try_from(to.offset / super::F32).unwrap_or(usize::MAX))?),
+                    ("width", number(width)?),
+                    ("count", number(self.batch * width)?),
+                ];
+                self.add(Dispatch {
+                    stage,
+                    sizes,
+                    constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
+                    bindings: vec![parameters, self.plan.whole(to.buffer)],
+                    workgroups: flat_grid(&self.limits, count, &layer.name)?,
+                    work: count,
+                    ..Dispatch::empty(Kernel::Train(TrainKernel::InitialState))
+                })?;
+            }
+        }
+        let added = self.plan.dispatches.len() - behind;
+        self.plan.dispatches[at..].rotate_right(added);
+        Ok(())
+    }
+
+    /// The gradient of the stored state that some directions of a level start from. `carry` is what the first step hands
+    /// on, `sums` `[lanes, T, B, G*H]` the gradients of the products with U.
+    pub(super) fn initial_state_backward(
+        &mut self,
+        network: &Network,
+        (work, level, lanes): (&StageWork<'_>, &RecurrentStage, &LanesTape),
+        sums: Slice,
+        carry: Slice,
+    ) -> Result<()> {
+        let Some((_, layer)) = network.recurrent_layers().nth(level.layer).filter(|(_, layer)| layer.initial_state)
+        else {
+            return Ok(());
+        };
+        let (state, hidden, width) = (level.state_size(), level.hidden_size, level.gate_rows());
+        // The candidate's part of a GRU that resets its state before is in `carry` already.
+        let depth = match level.recurrence {
+            Recurrence::Gru { reset_after: false } => gates::NEW * hidden,
+            _ => width,
+        };
+        let [of_h, of_c] = ["h", "c"].map(|part| {
+            let training = self.training.as_ref()?;
+            let range = training.layout.flat.get(&format!("{}.initial_{part}", layer.name))?;
+            let bytes = range.len() as u64 * super::F32;
+            Some(Slice { buffer: training.layout.buffers.gradients, offset: range.start as u64 * super::F32, bytes })
+        });
+        let count = lanes.directions.len();
+        for lane in 0..count {
+            let direction = lanes.directions.start + lane;
+            let row = level.level * level.directions.len() + direction;
+            let (Some(u), Some(of_h)) = (self.param(work.stage, direction, Role::WeightHh), of_h) else { continue };
+            let first_time = if level.directions[direction].reverse { work.steps_in - 1 } else { 0 };
+            let a = Operand::new(sums, width).from((lane * work.steps_in + first_time) * self.batch * width);
+            let h = Operand::new(carry, state).from(lane * self.batch * state);
+            let also = Also { accumulate: true, bias: None };
+            self.matmul(work.index, [self.batch, state, depth], [a, Operand::new(u, state), h], also)?;
+            self.column_sums(work.index, [self.batch, state], h, None, &[(of_h, row * state)])?;
+            if let Some(of_c) = of_c {
+                let c = Operand::new(carry, hidden).from((count + lane) * self.batch * hidden);
+                self.column_sums(work.index, [self.batch, hidden], c, None, &[(of_c, row * hidden)])?;
+            }
+        }
+        Ok(())
+    }
+}

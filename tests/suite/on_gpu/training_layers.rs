@@ -1,0 +1,295 @@
+//! Training of networks of all kinds of layers on the device against the f64 reference and the CPU.
+
+use fastrand::Rng;
+use gatefold::Device;
+use gatefold::network::{Init, LayerSpec, Network};
+use gatefold::train::{Dropout, Loss, Sgd, TrainOptions, Trainer};
+use gatefold::unstable::reference::Reference;
+
+use super::training_example::{Example, FUNCTIONS, TOLERANCE, errors, run};
+use crate::common::{changed, device, spec};
+
+/// Layers as they are written in a file, with the width of what flows between them.
+struct Layers {
+    layers: Vec<LayerSpec>,
+    width: usize,
+    sequence: bool,
+    /// Whether a layer has one row in the place of several timesteps.
+    batch_first: bool,
+    rng: Rng,
+}
+
+impl Layers {
+    fn add(&mut self, text: &str) {
+        self.layers.push(serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}")));
+    }
+
+    fn name(&self) -> String {
+        format!("layer{}", self.layers.len())
+    }
+
+    fn function(&mut self) -> String {
+        serde_json::to_string(&FUNCTIONS[self.rng.usize(0..FUNCTIONS.len())]).unwrap()
+    }
+
+    fn dense(&mut self, outputs: usize) -> String {
+        let (name, inputs, function, bias) = (self.name(), self.width, self.function(), self.rng.bool());
+        self.add(&format!(
+            r#"{{"type": "dense", "name": "{name}", "in_features": {inputs}, "out_features": {outputs}, "bias": {bias},
+                "activation": {function}}}"#
+        ));
+        self.width = outputs;
+        name
+    }
+
+    fn padding(&mut self) -> String {
+        let [left, right] = [(); 2].map(|()| self.rng.usize(0..3));
+        if self.rng.bool() {
+            r#""same""#.into()
+        } else {
+            format!(r#"{{"zeros": {{"left": {left}, "right": {right}}}}}"#)
+        }
+    }
+
+    fn convolution(&mut self) {
+        let groups = if self.width.is_multiple_of(2) { self.rng.usize(1..3) } else { 1 };
+        let outputs = groups * self.rng.usize(2..9);
+        let (name, inputs, function, padding) = (self.name(), self.width, self.function(), self.padding());
+        let [kernel, stride, dilation] = [4, 3, 3].map(|most| self.rng.usize(1..most));
+        let bias = self.rng.bool();
+        self.add(&format!(
+            r#"{{"type": "conv1d", "name": "{name}", "in_channels": {inputs}, "out_channels": {outputs}, "bias": {bias},
+                "kernel_size": {kernel}, "stride": {stride}, "dilation": {dilation}, "groups": {groups},
+                "padding": {padding}, "activation": {function}}}"#
+        ));
+        self.width = outputs;
+    }
+
+    fn norm(&mut self, kind: &str) {
+        let (name, width, weight, bias) = (self.name(), self.width, self.rng.bool(), self.rng.bool());
+        self.add(&format!(
+            r#"{{"type": "{kind}", "name": "{name}", "num_features": {width}, "eps": 0.01, "weight": {weight},
+                "bias": {bias}}}"#
+        ));
+    }
+
+    fn pool(&mut self) -> String {
+        [r#""max""#, r#""average""#][self.rng.usize(0..2)].into()
+    }
+
+    /// A random layer, or several that belong together.
+    fn random(&mut self) {
+        let name = self.name();
+        match self.rng.usize(0..if self.sequence { 10 } else { 6 }) {
+            0 => {
+                // Of a tensor of few numbers nothing says how much is rounded.
+                let outputs = self.rng.usize(4..40);
+                self.dense(outputs);
+            }
+            1 => self.norm("layer_norm"),
+            2 => self.add(r#"{"type": "softmax"}"#),
+            3 => {
+                let function = self.function();
+                self.add(&format!(r#"{{"type": "activation", "name": "{name}", "activation": {function}}}"#));
+            }
+            4 => {
+                let outputs = self.rng.usize(4..20);
+                let (inputs, first) = (self.width, self.dense(outputs));
+                let mut branches = vec![first];
+                for _ in 0..self.rng.usize(1..3) {
+                    let before = branches[0].clone();
+                    let source = if self.rng.bool() || self.layers.len() < 2 { before } else { self.behind(&before) };
+                    self.add(&format!(r#"{{"type": "from", "layer": "{source}"}}"#));
+                    self.width = if source == branches[0] { outputs } else { inputs };
+                    branches.push(self.dense(outputs));
+                }
+                let join = ["mul", "max", "add", "average"][self.rng.usize(0..4)];
+                let name = self.name();
+                self.add(&format!(r#"{{"type": "join", "name": "{name}", "inputs": {branches:?}, "join": "{join}"}}"#));
+            }
+            5 => self.norm("batch_norm"),
+            6 => self.convolution(),
+            7 => {
+                let (pool, padding, pad) = (self.pool(), self.padding(), self.rng.bool());
+                let [kernel, stride] = [(); 2].map(|()| self.rng.usize(1..4));
+                let count = format!(r#", "count_include_pad": {}"#, pad && pool.contains("average"));
+                self.add(&format!(
+                    r#"{{"type": "pool1d", "name": "{name}", "pool": {pool}, "kernel_size": {kernel},
+                        "stride": {stride}, "padding": {padding}{count}}}"#
+                ));
+            }
+            8 => self.add(&format!(r#"{{"type": "reverse", "name": "{name}"}}"#)),
+            _ => {
+                let hidden = self.rng.usize(4..12);
+                let (inputs, first, stored) = (self.width, self.batch_first, self.rng.bool());
+                self.add(&format!(
+                    r#"{{"type": "gru", "name": "{name}", "input_size": {inputs}, "hidden_size": {hidden},
+                        "initial_state": {stored}, "batch_first": {first}}}"#
+                ));
+                self.width = hidden;
+            }
+        }
+    }
+
+    /// The layer before the one of this name, if it has a name.
+    fn behind(&self, name: &str) -> String {
+        let at = self.layers.iter().position(|layer| layer.name() == name).unwrap();
+        let before = self.layers[at - 1].name();
+        if before.is_empty() || matches!(self.layers[at - 1], LayerSpec::From(_)) { name.into() } else { before.into() }
+    }
+}
+
+/// A random network with a random batch; `None` for one that cannot run.
+fn example(seed: u64) -> Option<Example> {
+    let mut rng = Rng::with_seed(seed);
+    let (inputs, embedded) = (rng.usize(1..12), rng.bool());
+    let mask_zero = rng.bool();
+    let mut layers = Layers { layers: Vec::new(), width: inputs, sequence: true, batch_first: rng.bool(), rng };
+    match embedded {
+        true => layers.add(&format!(
+            r#"{{"type": "embedding", "name": "embedding", "num_embeddings": 30, "embedding_dim": {inputs},
+                "mask_zero": {mask_zero}}}"#
+        )),
+        false => layers.add(&format!(r#"{{"type": "input", "input_size": {inputs}}}"#)),
+    }
+    // One layer says what the caller's arrays look like.
+    let first = layers.batch_first;
+    layers.add(&format!(
+        r#"{{"type": "rnn", "name": "rnn", "input_size": {inputs}, "hidden_size": 8, "batch_first": {first},
+            "initial_state": true}}"#
+    ));
+    layers.width = 8;
+    for _ in 0..layers.rng.usize(1..4) {
+        layers.random();
+    }
+    match layers.rng.usize(0..4) {
+        0 => {}
+        1 => {
+            let name = layers.name();
+            layers.add(&format!(r#"{{"type": "select", "name": "{name}", "step": "last"}}"#));
+            layers.sequence = false;
+        }
+        _ => {
+            let (name, pool) = (layers.name(), layers.pool());
+            layers.add(&format!(r#"{{"type": "global_pool", "name": "{name}", "pool": {pool}}}"#));
+            layers.sequence = false;
+        }
+    }
+    if layers.rng.bool() {
+        layers.random();
+    }
+    let outputs = layers.rng.usize(2..7);
+    layers.dense(outputs);
+    if layers.rng.bool() {
+        layers.add(r#"{"type": "softmax"}"#);
+    }
+    let Layers { layers, mut rng, batch_first, .. } = layers;
+    let losses = [Loss::CrossEntropy, Loss::Mse, Loss::Huber { delta: 0.3 }];
+    let loss = losses[rng.usize(0..losses.len())];
+    let mut network = Network::initialized(spec(layers), Init::PyTorch, seed).unwrap();
+    for name in network.tensors().keys().cloned().collect::<Vec<_>>() {
+        // What begins as 0 or 1 throughout shows few mistakes.
+        let least = if name.ends_with("running_var") { 0.0 } else { -0.3 };
+        network = changed(&network, &name, |numbers| numbers.iter_mut().for_each(|x| *x += rng.f32() * 0.6 + least));
+    }
+    let (steps, batch) = (rng.usize(3..10), rng.usize(1..9));
+    network.stage_steps(steps).ok()?;
+    let [outer, inner] = if batch_first { [batch, steps] } else { [steps, batch] };
+    let mut example = Example {
+        network,
+        loss,
+        tokens: Vec::new(),
+        features: Vec::new(),
+        shape: [outer, inner, inputs],
+        lengths: None,
+        classes: Vec::new(),
+        values: Vec::new(),
+        weights: None,
+    };
+    match embedded {
+        true => example.tokens = (0..steps * batch).map(|_| rng.u32(0..30)).collect(),
+        false => example.features = (0..steps * batch * inputs).map(|_| rng.f32() * 2.0 - 1.0).collect(),
+    }
+    if !(embedded && mask_zero) && rng.bool() {
+        example.lengths = Some((0..batch).map(|row| [0, 1, steps, rng.usize(0..=steps)][row % 4]).collect());
+    }
+    let [_, _, rows] = example.rows();
+    match loss {
+        Loss::CrossEntropy => {
+            let outputs = u32::try_from(outputs).unwrap();
+            example.classes = (0..rows).map(|_| rng.u32(0..outputs)).collect();
+        }
+        _ => example.values = (0..rows * outputs).map(|_| rng.f32()).collect(),
+    }
+    // A recurrence behind a change of the timesteps takes no lengths.
+    Reference::<f32>::new(&example.network).forward(example.batch().input, None).ok()?;
+    Some(example)
+}
+
+#[test]
+fn gradients_of_all_layers_agree() {
+    let mut found = std::collections::BTreeMap::<&str, usize>::new();
+    for (seed, example) in (0..150).filter_map(|seed| Some((seed, example(seed)?))) {
+        let (error, tensor) = example.worst();
+        assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
+        let text = format!("{:?}", example.network.stages());
+        for kind in [
+            "eps: Some",
+            "Conv1d",
+            "Pool1d",
+            "GlobalPool",
+            "LayerNorm",
+            "Softmax",
+            "Join(Mul)",
+            "Join(Max)",
+            "InitialH",
+        ] {
+            *found.entry(kind).or_default() += usize::from(text.contains(kind));
+        }
+    }
+    assert!(found.len() == 9 && found.values().all(|&cases| cases >= 8), "{found:?}");
+}
+
+/// Controls: a number of a tensor that differs by a hundredth is seen, whatever the layer.
+#[test]
+fn other_layers_gradients_are_seen() {
+    let mut seen = 0;
+    for right in (0..40).filter_map(example) {
+        let got = right.trainer().gradients(&right.batch()).unwrap();
+        for name in right.network.tensors().keys().filter(|name| name.starts_with("layer")) {
+            let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
+            let other = Example { network, ..right.clone() };
+            let errors =
+                errors(&other.reference::<f64>().1, |name| got[name].data().iter().map(|&x| x.into()).collect());
+            seen += usize::from(errors.values().any(|&error| error > 50.0 * TOLERANCE));
+        }
+    }
+    assert!(seen >= 40, "{seen}");
+}
+
+#[test]
+fn steps_of_all_layers_are_those_of_the_cpu() {
+    for (seed, example) in (200..230).filter_map(|seed| Some((seed, example(seed)?))) {
+        let options = TrainOptions::new(example.loss)
+            // Adam makes whole steps of gradients that are 0 but for rounding, as before a normalization.
+            .optimizer(Sgd { learning_rate: 0.05, momentum: 0.9, ..Sgd::default() })
+            .dropout(Dropout::elements("rnn", 0.3))
+            .seed(seed);
+        let on = |device| run(Trainer::new(device, &example.network, options.clone()).unwrap(), &example, 5);
+        let (cpu, gpu) = (on(&Device::cpu()), on(device()));
+        for (expected, got) in cpu.0.iter().zip(&gpu.0) {
+            assert!((expected - got).abs() <= 2e-5 * expected.abs().max(1.0), "case {seed}: {:?} {:?}", cpu.0, gpu.0);
+        }
+        for ((name, expected), (_, got)) in cpu.1.iter().zip(&gpu.1) {
+            let largest = expected.iter().fold(1e-30f32, |most, x| most.max(x.abs()));
+            let error = expected.iter().zip(got).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest;
+            assert!(error <= 1e-3, "case {seed}: {name} is {error} off");
+        }
+    }
+}
+
+/// Five steps of a batch normalization, with lengths, are those of PyTorch and of Keras.
+#[test]
+fn batch_normalizations_follow_pytorch_and_keras() {
+    crate::pure::batch_norm::assert_follows(device());
+}
