@@ -166,6 +166,14 @@ impl GpuTrainer {
         match self.0 {}
     }
 
+    pub fn average(&self) -> Result<Option<Vec<f32>>> {
+        match self.0 {}
+    }
+
+    pub fn set_average(&self, _: &[f32]) -> Result<()> {
+        match self.0 {}
+    }
+
     pub fn gradients(&self) -> Result<Vec<f32>> {
         match self.0 {}
     }

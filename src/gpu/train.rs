@@ -209,6 +209,20 @@ impl GpuTrainer {
         self.read(self.layout.buffers.statistics, self.layout.statistics.len)
     }
 
+    /// The average of the parameters, as the layout says, once a step was made.
+    pub fn average(&self) -> Result<Option<Vec<f32>>> {
+        let made: Vec<u32> = self.read(self.layout.buffers.norms, 1)?;
+        match self.task.average.filter(|_| made[0] > 0) {
+            Some(_) => self.read(self.layout.buffers.average, self.layout.flat.len).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Replaces what [`GpuTrainer::average`] gives.
+    pub fn set_average(&self, average: &[f32]) -> Result<()> {
+        self.write(self.layout.buffers.average, bytemuck::cast_slice(average))
+    }
+
     /// The gradients of the last step, as the layout says.
     pub fn gradients(&self) -> Result<Vec<f32>> {
         self.read(self.layout.buffers.gradients, self.layout.flat.len)

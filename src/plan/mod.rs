@@ -507,7 +507,7 @@ impl Plan {
     /// Plans a step of training, or as much of it as `task` says.
     ///
     /// # Errors
-    /// As [`Plan::new`]; also for layers and losses that are not trained on GPUs.
+    /// As [`Plan::new`].
     pub(crate) fn training(
         network: &Network,
         shape: RunShape,

@@ -163,7 +163,7 @@ impl Trainer {
     fn checkpoint(&self, fit: Option<&FitProgress>) -> Result<Vec<u8>> {
         let network = self.network()?;
         let (places, state) = (self.places(), self.optimizer_state()?);
-        let average = self.average();
+        let average = self.average()?;
         let best = fit.and_then(|fit| fit.best.as_deref());
         let kept = state.moments.iter().map(Vec::len).sum::<usize>() + average.len();
         let numbers = network.parameters() * (1 + usize::from(best.is_some())) + kept;
@@ -176,7 +176,7 @@ impl Trainer {
             }
         }
         let moments = state.moments.iter().enumerate().map(|(index, moments)| (moment(index), &moments[..]));
-        let arrays = moments.chain([(AVERAGE.into(), average)]);
+        let arrays = moments.chain([(AVERAGE.into(), &average[..])]);
         for (prefix, numbers) in arrays.filter(|(_, numbers)| !numbers.is_empty()) {
             for (name, range) in places {
                 let shape = network.tensors().get(name).map_or(&[][..], |tensor| tensor.shape());
@@ -292,11 +292,11 @@ impl<'a> CheckpointFile<'a> {
         read += best.iter().map(|best| best.tensors().len()).sum::<usize>();
         let (state, mut moments) = self.optimizer_state(&trainer)?;
         if names(AVERAGE).is_empty() {
-            trainer.set_average(Vec::new());
+            trainer.set_average(Vec::new())?;
         } else {
             let mut average = vec![0.0; trainer.parameter_count()];
             moments += self.fill(&trainer, AVERAGE, &mut average)?;
-            trainer.set_average(average);
+            trainer.set_average(average)?;
         }
         if read + moments != shapes.len() {
             return Err(Error::Malformed {

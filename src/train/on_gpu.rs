@@ -12,19 +12,19 @@ use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
 use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
 use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
-use crate::reference::{Counts, OptimizerState, Targets, row_factors};
+use crate::reference::{Convention, Counts, OptimizerState, Targets, row_factors};
 
-/// What the device is asked to do for `options`.
-fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>, norms: &[usize]) -> Result<TrainTask> {
-    let on_cpu_alone = [
-        ("recurrent dropout", !drops.recurrent.is_empty()),
-        ("weight drop", !drops.weights.is_empty()),
-        ("a maximum norm", !options.max_norm.is_empty()),
-        ("an average of the weights", options.average.is_some()),
-    ];
-    if let Some((what, _)) = on_cpu_alone.into_iter().find(|(_, asked)| *asked) {
-        let what = format!("training with {what} on a GPU (supported on the CPU device)");
-        return Err(Error::Unsupported { place: "options".into(), what });
+/// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
+fn task(
+    options: &TrainOptions,
+    drops: &Drops,
+    frozen: Vec<String>,
+    norms: &[usize],
+    bounds: Vec<(String, usize, f32)>,
+) -> Result<TrainTask> {
+    if !drops.recurrent.is_empty() {
+        let what = "training with recurrent dropout on a GPU (supported on the CPU device)";
+        return Err(Error::Unsupported { place: "options".into(), what: what.into() });
     }
     let site = |(stage, dropout): &(usize, Dropout)| {
         DropoutSite::new(*stage, dropout.rate, dropout.unit == DropoutUnit::Channel)
@@ -38,6 +38,12 @@ fn task(options: &TrainOptions, drops: &Drops, frozen: Vec<String>, norms: &[usi
     #[expect(clippy::cast_possible_truncation, reason = "a setting")]
     let momentum = options.statistics.momentum as f32;
     (task.momentum, task.unbiased) = (momentum, options.statistics.unbiased);
+    (task.weight_drops, task.bounds) = (drops.weights.clone(), bounds);
+    task.average = options.average.map(|average| {
+        #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
+        let share = (1.0 - average.decay) as f32;
+        (share, average.convention == Convention::Keras)
+    });
     Ok(task)
 }
 
@@ -69,7 +75,7 @@ impl StepResult {
 impl Trainer {
     /// What a device is asked to do.
     pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.options(), self.drops(), self.frozen(), self.norms())
+        task(self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
@@ -139,6 +145,26 @@ impl Trainer {
             }
         }
         Ok(network)
+    }
+
+    /// The device's average of the parameters at the places of the CPU's; empty before the first step.
+    pub(super) fn average_of(&self, gpu: &GpuTrainer) -> Result<Vec<f32>> {
+        let Some(numbers) = gpu.average()? else { return Ok(Vec::new()) };
+        let mut average = vec![0.0; self.parameter_count()];
+        for (name, range) in self.places() {
+            average[range.clone()].copy_from_slice(&numbers[gpu.layout().flat.get(name).unwrap_or_default()]);
+        }
+        Ok(average)
+    }
+
+    /// Replaces the device's average of the parameters.
+    pub(super) fn set_average_of(&self, gpu: &GpuTrainer, average: &[f32]) -> Result<()> {
+        let flat = &gpu.layout().flat;
+        let mut numbers = vec![0.0; flat.len];
+        for (name, range) in self.places() {
+            numbers[flat.get(name).unwrap_or_default()].copy_from_slice(&average[range.clone()]);
+        }
+        gpu.set_average(&numbers)
     }
 
     /// What the device's optimizer keeps, at the places of the CPU's.

@@ -92,8 +92,8 @@ impl Trainer {
     /// Trains a copy of `network` on `device`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for weights that are not f32, options that do not fit the network, and layers and losses that are
-    /// not trained on a GPU; the driver's own.
+    /// [`Error::Unsupported`] for weights that are not f32, options that do not fit the network, and recurrent dropout on a
+    /// GPU; the driver's own.
     pub fn new(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
         let mut trainer = Self::on_cpu(network, options)?;
         match device.kind() {
@@ -213,13 +213,27 @@ impl Trainer {
         Ok(())
     }
 
-    /// The average of the parameters, empty where there is none.
-    pub(super) fn average(&self) -> &[f32] {
-        &self.average
+    /// The average of the parameters, empty where there is none; from a GPU it is read.
+    pub(super) fn average(&self) -> Result<Cow<'_, [f32]>> {
+        match &self.gpu {
+            Some(gpu) => self.average_of(gpu).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(&self.average)),
+        }
     }
 
-    pub(super) fn set_average(&mut self, average: Vec<f32>) {
+    pub(super) fn set_average(&mut self, average: Vec<f32>) -> Result<()> {
+        if let Some(gpu) = self.gpu.as_ref().filter(|_| !average.is_empty()) {
+            self.set_average_of(gpu, &average)?;
+        }
         self.average = average;
+        Ok(())
+    }
+
+    /// Matrices whose rows are bounded, each with the width of a row and its largest norm.
+    pub(super) fn bounds(&self) -> Vec<(String, usize, f32)> {
+        let name = |range: &Range<usize>| self.places.iter().find(|(_, place)| place == range).map(|(name, _)| name);
+        let bounds = self.bounded.iter();
+        bounds.filter_map(|(range, width, max)| Some((name(range)?.clone(), *width, *max))).collect()
     }
 
     /// The network as it is now; from a GPU its weights are read.
@@ -240,16 +254,19 @@ impl Trainer {
 
     /// The network with the average of the weights over the steps, and with the statistics of now; `None` before the first
     /// step and without [`TrainOptions::average`].
-    #[must_use]
-    pub fn averaged(&self) -> Option<Network> {
-        if self.average.is_empty() {
-            return None;
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn averaged(&self) -> Result<Option<Network>> {
+        let average = self.average()?;
+        if average.is_empty() {
+            return Ok(None);
         }
-        let mut network = Network::clone(&self.network);
+        let mut network = Network::clone(&*self.network()?);
         for (name, range) in &self.places {
-            network.set_weight(name, &self.average[range.clone()]);
+            network.set_weight(name, &average[range.clone()]);
         }
-        Some(network)
+        Ok(Some(network))
     }
 
     /// Steps so far.

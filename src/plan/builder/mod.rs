@@ -10,6 +10,7 @@ mod matmul;
 mod normalized_backward;
 mod recurrent;
 mod recurrent_backward;
+mod regularize;
 mod tape;
 mod update;
 
@@ -55,7 +56,7 @@ pub fn plan(network: &Network, shape: RunShape, limits: &PlanLimits, options: &P
 /// Plans a step of training, or a part of one, with the buffers of `layout`.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::Unsupported`] for a layer or a loss that is not trained on GPUs.
+/// As [`plan`].
 pub fn plan_training(
     network: &Network,
     shape: RunShape,
@@ -129,6 +130,8 @@ struct TrainBuild {
     products: BTreeMap<usize, [Slice; 5]>,
     /// Which statistics every batch normalization goes by.
     norms: BTreeMap<usize, NormStatistics>,
+    /// Where weights are kept while numbers of them are dropped.
+    dropped: Option<BufferId>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
     /// Buffers that parts of the backward pass share.
@@ -186,6 +189,7 @@ impl Builder {
         let stage_steps = network.stage_steps(steps)?;
         let layouts = layouts(network, &self.limits);
         self.projected = self.projection(network, &layouts, &stage_steps)?;
+        self.drop_weights()?;
         let mut index = 0;
         while index < network.stages().len() {
             let here: Vec<&WeightLayout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();

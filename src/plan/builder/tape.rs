@@ -6,11 +6,9 @@ use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::Result;
 use crate::network::{Activation, MaskedOutput, Network, RecurrentStage, Stage, StageKind};
 use crate::plan::constants::masked_number;
-use crate::plan::tactic::narrow;
-use crate::plan::train::{DropoutSite, StartState, setting};
+use crate::plan::train::{DropoutSite, StartState};
 use crate::plan::weights::WeightLayout;
-use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
-use crate::reference::keeping;
+use crate::plan::{BufferId, Constants, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 
 /// What a recurrence leaves for its backward pass.
 #[derive(Clone, Debug)]
@@ -202,28 +200,8 @@ impl Builder {
     pub(super) fn drop_out(&mut self, stage: usize, x: Slice) -> Result<()> {
         for (site, dropout) in self.dropouts_of(stage) {
             let Some(training) = &self.training else { continue };
-            let settings = self.plan.whole(training.layout.buffers.settings);
-            let count = x.bytes / super::F32;
-            let width = training.widths[stage] * self.batch;
-            let (least, scale) = keeping(dropout.rate);
-            let sizes = vec![
-                ("count", narrow(count)),
-                ("row", if dropout.channels { narrow(width as u64) } else { 0 }),
-                ("site", narrow(site as u64)),
-                ("least", least),
-                ("scale", scale.to_bits()),
-                ("seed", narrow(setting::SEED as u64)),
-            ];
-            let workgroups = flat_grid(&self.limits, count, "dropout")?;
-            self.add(Dispatch {
-                stage,
-                sizes,
-                constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
-                bindings: vec![settings, x],
-                workgroups,
-                work: count,
-                ..Dispatch::empty(Kernel::Train(TrainKernel::Dropout))
-            })?;
+            let row = if dropout.channels { training.widths[stage] * self.batch } else { 0 };
+            self.draw(stage, x, (site, dropout.rate), row)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::{Builder, TrainBuild, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::Network;
 use crate::plan::train::{TrainLayout, TrainTask, is_keras};
-use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
+use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, TrainKernel};
 use crate::reference::{Clip, Convention, Optimizer, Rule};
 
 impl TrainBuild {
@@ -16,6 +16,7 @@ impl TrainBuild {
             tapes: Vec::new(),
             products: std::collections::BTreeMap::new(),
             norms: std::collections::BTreeMap::new(),
+            dropped: None,
             gradients: vec![None; network.stages().len()],
             shared: std::collections::BTreeMap::new(),
             parts: crate::plan::train::TrainParts::default(),
@@ -25,6 +26,7 @@ impl TrainBuild {
 
 impl Builder {
     pub(super) fn update(&mut self, network: &Network, task: &TrainTask) -> Result<()> {
+        self.put_back_weights()?;
         let Some(TrainBuild { layout, .. }) = &self.training else { return Ok(()) };
         let layout = layout.clone();
         let buffers = &layout.buffers;
@@ -58,6 +60,9 @@ impl Builder {
             work: pieces as u64,
             ..of_kernel(TrainKernel::Norms)
         })?;
+        if task.average.is_some_and(|(_, from_before)| from_before) {
+            self.average(task, true)?;
+        }
         let [parameters, moments] = [buffers.parameters, buffers.moments].map(|buffer| whole(self, buffer));
         let [corrections, segments] = [buffers.corrections, buffers.segments].map(|buffer| whole(self, buffer));
         self.add(Dispatch {
@@ -67,12 +72,20 @@ impl Builder {
             work: layout.flat.len as u64,
             ..of_kernel(TrainKernel::Optimizer)
         })?;
+        self.bound_rows(task)?;
+        if task.average.is_some_and(|(_, from_before)| !from_before) {
+            self.average(task, true)?;
+        }
+        self.average(task, false)?;
         self.follow_statistics(network, task)?;
-        self.repack(stage, &layout, parameters)
+        self.repack(stage)
     }
 
     /// Writes every packed weight anew.
-    fn repack(&mut self, stage: usize, layout: &TrainLayout, parameters: Slice) -> Result<()> {
+    pub(super) fn repack(&mut self, stage: usize) -> Result<()> {
+        let Some(TrainBuild { layout, .. }) = &self.training else { return Ok(()) };
+        let layout = layout.clone();
+        let parameters = self.plan.whole(layout.buffers.parameters);
         for (weight, (map, [count, sources])) in layout.buffers.maps.iter().zip(&layout.packed).enumerate() {
             let Some(map) = *map else { continue };
             self.add(Dispatch {

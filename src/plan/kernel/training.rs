@@ -66,6 +66,10 @@ pub enum TrainKernel {
     BatchNormBackward,
     /// Stored statistics that follow those of the batches.
     RunningStatistics,
+    /// A bound of the norms of rows.
+    MaxNorm,
+    /// An average of the parameters.
+    Average,
     /// Rows less their mean, divided by their deviation.
     NormalizeRows,
     /// c between the timesteps of a layer-normalized LSTM.
@@ -233,6 +237,8 @@ impl TrainKernel {
             Self::BatchNormChannels,
             Self::BatchNormBackward,
             Self::RunningStatistics,
+            Self::MaxNorm,
+            Self::Average,
             Self::NormalizeRows,
             Self::NormalizedStates,
             Self::LayerNormLstmBackward,

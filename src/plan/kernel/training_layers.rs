@@ -1,6 +1,7 @@
-//! Kernels of the training of layers without a recurrence, and of layer-normalized cells.
+//! Kernels of the training of layers without a recurrence and of layer-normalized cells, and of what is done with parameters
+//! beside an optimizer.
 
-use super::training::{CANDIDATE, GATE, PARAMS, KernelRow};
+use super::training::{CANDIDATE, GATE, KernelRow, PARAMS};
 use super::{Constant, TrainKernel, f, read, read_write, u, uniform};
 
 const NORM_OPTIONS: &str = include_str!("../../../shaders/common/norm_options.wgsl");
@@ -151,6 +152,20 @@ impl TrainKernel {
                 vec![uniform("params"), read("moments"), read("norms"), read_write("stored")],
                 &[],
                 vec![u("FEATURES"), u("VARIANCE_FIRST"), f("MOMENTUM"), u("UNBIASED"), u("WORKGROUP")],
+            ),
+            Self::MaxNorm => (
+                "max_norm",
+                vec![PARAMS, part!("max_norm")],
+                vec![uniform("params"), read("norms"), read_write("x")],
+                &[],
+                vec![u("FEATURES"), f("CLIP_MAX"), u("WORKGROUP")],
+            ),
+            Self::Average => (
+                "average",
+                vec![part!("average")],
+                vec![uniform("params"), read("norms"), read("parameters"), read_write("output")],
+                &["count", "start", "share"],
+                workgroup(),
             ),
             Self::NormalizeRows => (
                 "normalize_rows",

@@ -42,6 +42,12 @@ pub struct TrainTask {
     pub momentum: f32,
     /// Whether a variance is stored divided by the count less 1.
     pub unbiased: bool,
+    /// Tensors that a step drops numbers of, each with the share.
+    pub weight_drops: Vec<(String, f32)>,
+    /// Matrices whose rows are bounded, each with the width of a row and its largest norm.
+    pub bounds: Vec<(String, usize, f32)>,
+    /// The share of the parameters in their average, if there is one, and whether it starts from those before the first step.
+    pub average: Option<(f32, bool)>,
 }
 
 /// How far a run goes.
@@ -92,6 +98,9 @@ impl TrainTask {
             norms: Vec::new(),
             momentum: 0.1,
             unbiased: true,
+            weight_drops: Vec::new(),
+            bounds: Vec::new(),
+            average: None,
         }
     }
 

@@ -65,6 +65,8 @@ pub struct TrainBuffers {
     pub class_weights: BufferId,
     /// Statistics of batch normalizations.
     pub statistics: BufferId,
+    /// The average of the parameters.
+    pub average: BufferId,
     /// Parameters of every packed weight; `None` where nothing of it is trained.
     pub maps: Vec<Option<BufferId>>,
 }
@@ -171,6 +173,7 @@ impl TrainContents {
             results: add("results [steps, 4]", STEPS_AHEAD * RESULT_WORDS, None),
             class_weights: add("class weights [C]", class_weights.len(), Some(bits(class_weights))),
             statistics: add("statistics", statistics.len, Some(bits(&statistics.numbers(network)))),
+            average: add("average [P]", if task.average.is_some() { flat.len } else { 0 }, None),
             maps: Vec::new(),
         };
         let mut buffers = buffers;

@@ -1,10 +1,12 @@
 //! Training of networks of all kinds of layers on the device against the f64 reference and the CPU.
 
 use fastrand::Rng;
-use gatefold::Device;
-use gatefold::network::{Init, LayerSpec, Network};
-use gatefold::train::{Dropout, Loss, Sgd, TrainOptions, Trainer};
+use gatefold::network::{Init, LayerSpec, Network, RecurrentSpec};
+use gatefold::train::{
+    Average, Batch, Convention, Dropout, Loss, MaxNorm, Sgd, Targets, TrainOptions, Trainer, WeightDrop,
+};
 use gatefold::unstable::reference::Reference;
+use gatefold::{Device, Input};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, errors, run};
 use crate::common::{changed, device, spec};
@@ -14,7 +16,7 @@ struct Layers {
     layers: Vec<LayerSpec>,
     width: usize,
     sequence: bool,
-    /// Whether a layer has one row in the place of several timesteps.
+    /// Whether the caller's arrays are `[B, T, ..]`.
     batch_first: bool,
     rng: Rng,
 }
@@ -267,6 +269,38 @@ fn other_layers_gradients_are_seen() {
     assert!(seen >= 40, "{seen}");
 }
 
+/// Sequences so long that windows, pools and states of a layer-normalized LSTM are cut into several dispatches.
+#[test]
+fn gradients_of_long_sequences_agree() {
+    let conv = r#"[{"type": "input", "input_size": 256}, {"type": "conv1d", "name": "conv", "in_channels": 256,
+        "out_channels": 8, "kernel_size": 16, "stride": 1, "padding": "same", "activation": "tanh"},
+        {"type": "global_pool", "name": "pool", "pool": "average"},
+        {"type": "dense", "name": "dense", "in_features": 8, "out_features": 3}]"#;
+    let pool = r#"[{"type": "input", "input_size": 2}, {"type": "dense", "name": "first", "in_features": 2, "out_features": 4},
+        {"type": "pool1d", "name": "pool", "pool": "max", "kernel_size": 4, "stride": 1},
+        {"type": "global_pool", "name": "all", "pool": "average"},
+        {"type": "dense", "name": "dense", "in_features": 4, "out_features": 3}]"#;
+    let lstm = r#"[{"type": "layer_norm_lstm", "name": "lstm", "input_size": 2, "hidden_size": 5, "output": "last"},
+        {"type": "dense", "name": "dense", "in_features": 5, "out_features": 3}]"#;
+    for (layers, shape) in [(conv, [600, 8, 256]), (pool, [9000, 1, 2]), (lstm, [1200, 2, 2])] {
+        let network = Network::initialized(spec(serde_json::from_str(layers).unwrap()), Init::PyTorch, 3).unwrap();
+        let mut rng = Rng::with_seed(4);
+        let example = Example {
+            network,
+            loss: Loss::Mse,
+            tokens: Vec::new(),
+            features: (0..shape.iter().product()).map(|_| rng.f32() * 2.0 - 1.0).collect(),
+            shape,
+            lengths: None,
+            classes: Vec::new(),
+            values: (0..shape[1] * 3).map(|_| rng.f32()).collect(),
+            weights: None,
+        };
+        let (error, tensor) = example.worst();
+        assert!(error <= 1.0, "{layers}: {tensor} is {error} tolerances off");
+    }
+}
+
 #[test]
 fn steps_of_all_layers_are_those_of_the_cpu() {
     for (seed, example) in (200..230).filter_map(|seed| Some((seed, example(seed)?))) {
@@ -292,4 +326,59 @@ fn steps_of_all_layers_are_those_of_the_cpu() {
 #[test]
 fn batch_normalizations_follow_pytorch_and_keras() {
     crate::pure::batch_norm::assert_follows(device());
+}
+
+/// Weight drop, bounds of rows and an average go the CPU's way; without each they go another.
+#[test]
+fn regularizations_are_those_of_the_cpu() {
+    for convention in [Convention::PyTorch, Convention::Keras] {
+        let layer = RecurrentSpec { num_layers: 2, bidirectional: true, ..RecurrentSpec::new("gru", 3, 9) };
+        let dense = r#"{"type": "dense", "name": "dense", "in_features": 18, "out_features": 2}"#;
+        let layers = vec![LayerSpec::Gru(layer), serde_json::from_str(dense).unwrap()];
+        let network = Network::initialized(spec(layers), Init::PyTorch, 7).unwrap();
+        let mut rng = Rng::with_seed(8);
+        let mut numbers = |count: usize| (0..count).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
+        let (features, values) = (numbers(5 * 4 * 3), numbers(5 * 4 * 2));
+        let batch =
+            Batch { input: Input::features(&features, [5, 4, 3]), targets: Targets::Values(&values), weights: None };
+        let plain = || TrainOptions::new(Loss::Mse).optimizer(Sgd { learning_rate: 0.3, ..Sgd::default() }).seed(5);
+        let average = Average { convention, ..Average::new(0.7) };
+        let drop = || plain().weight_drop(WeightDrop::new("gru", 0.4));
+        let bound = |options: TrainOptions| options.max_norm(MaxNorm::new("gru", 0.7));
+        // The weights, or their average.
+        let after = |device: &Device, options: TrainOptions| {
+            let mut trainer = Trainer::new(device, &network, options).unwrap();
+            assert!(trainer.averaged().unwrap().is_none());
+            let losses: Vec<f64> = (0..4).map(|_| trainer.step(&batch).unwrap().loss).collect();
+            let network = match trainer.averaged().unwrap() {
+                Some(averaged) => averaged,
+                None => Network::clone(&*trainer.network().unwrap()),
+            };
+            let evaluated = trainer.evaluate(&batch).unwrap().loss;
+            let weights: Vec<f32> = network.tensors().values().flat_map(|tensor| tensor.data().to_vec()).collect();
+            (weights, [losses, vec![evaluated]].concat())
+        };
+        let same = |a: &(Vec<f32>, Vec<f64>), b: &(Vec<f32>, Vec<f64>)| {
+            let weights = a.0.iter().zip(&b.0).all(|(a, b)| (a - b).abs() < 1e-5);
+            weights && a.1.iter().zip(&b.1).all(|(a, b)| (a - b).abs() < 1e-5)
+        };
+        for options in [drop(), bound(plain()), plain().average(average), bound(drop()).average(average)] {
+            let (cpu, gpu) = (after(&Device::cpu(), options.clone()), after(device(), options.clone()));
+            assert!(same(&cpu, &gpu), "{options:?}: {:?} {:?}", cpu.1, gpu.1);
+            assert!(!same(&after(device(), plain()), &gpu), "{options:?} changes nothing");
+        }
+        // A checkpoint keeps the average.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let options = bound(drop()).average(average);
+        let mut first = Trainer::new(device(), &network, options.clone()).unwrap();
+        first.step(&batch).unwrap();
+        first.save_checkpoint(&path).unwrap();
+        let mut second = Trainer::resume(device(), &path).unwrap();
+        for trainer in [&mut first, &mut second] {
+            trainer.step(&batch).unwrap();
+        }
+        let averages = [first, second].map(|trainer| trainer.averaged().unwrap().unwrap());
+        assert_eq!(averages[0], averages[1]);
+    }
 }

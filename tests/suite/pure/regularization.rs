@@ -125,14 +125,14 @@ fn an_average_follows_the_weights() {
             }
             steps += 1;
         });
-        let averaged = numbers(&trainer.averaged().unwrap());
+        let averaged = numbers(&trainer.averaged().unwrap().unwrap());
         let off =
             |x: &[f64]| averaged.iter().zip(x).fold(0.0f64, |most, (got, x)| most.max((f64::from(*got) - x).abs()));
         assert!(off(&expected) < 1e-6, "{convention:?}: {:e}", off(&expected));
         let now: Vec<f64> = numbers(&trainer.network().unwrap()).into_iter().map(f64::from).collect();
         assert!(off(&now) > 1e-3, "an average is no copy");
     }
-    assert!(trained(&network, options(), |_| {}).averaged().is_none());
+    assert!(trained(&network, options(), |_| {}).averaged().unwrap().is_none());
 }
 
 #[test]
