@@ -1,11 +1,12 @@
-// The gradient of the input of a convolution from that of what its outputs see: every input adds up its places in the
-// windows from `first` on, and what is there. Reference: src/reference/conv1d.rs.
+// The gradient of the input of a convolution from that of what its outputs see: every input from row `input_row` on adds up
+// its places in the windows from `first` on, and what is there. Reference: src/reference/conv1d.rs.
 
 struct Sizes {
-    rows: u32,    // T*B
-    batch: u32,   // B
-    first: u32,   // timestep of the first window, among the outputs
-    end: u32,     // behind the last
+    input_row: u32,   // first row of the input
+    rows: u32,        // how many
+    batch: u32,       // B
+    first: u32,       // timestep of the first window, among the outputs
+    end: u32,         // behind the last
 }
 
 override CHANNELS: u32;         // I
@@ -26,10 +27,10 @@ fn conv_gather(
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
     let index = (group.x + group.y * groups.x) * WORKGROUP + local;
-    let row = index / CHANNELS;
-    if row >= params.rows {
+    if index / CHANNELS >= params.rows {
         return;
     }
+    let row = params.input_row + index / CHANNELS;
     let padded = row / params.batch + LEFT;
     var sum = 0.0;
     for (var tap = 0u; tap < TAPS; tap++) {
@@ -41,5 +42,5 @@ fn conv_gather(
             sum += d_seen[(seen * TAPS + tap) * CHANNELS + index % CHANNELS];
         }
     }
-    d_x[index] += sum;
+    d_x[params.input_row * CHANNELS + index] += sum;
 }

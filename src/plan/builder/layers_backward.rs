@@ -6,7 +6,9 @@ use super::{Builder, DispatchRows, StageWork, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::{Activation, Combine, Join, Network, Pool, Role, Source, StageKind, Window};
 use crate::plan::constants::{ACTIVATION, function};
-use crate::plan::{Constants, Dispatch, Kernel, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice, TrainKernel};
+use crate::plan::{
+    Constants, Dispatch, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice, TrainKernel,
+};
 
 /// The sizes of a convolution.
 struct Convolution<'a> {
@@ -221,9 +223,11 @@ impl Builder {
         let workgroups = flat_grid(&self.limits, columns as u64, &work.stage.label)?;
         // A window is gone through twice.
         let each = 2 * if all_time { work.steps_in } else { window.kernel_size } + 1;
-        let at_once = usize::try_from(SOFTWARE_LOOP_LIMIT).unwrap_or(usize::MAX) / each;
-        for first in (0..work.steps_out).step_by(at_once.max(1)) {
-            let end = (first + at_once.max(1)).min(work.steps_out);
+        let fitting =
+            (SOFTWARE_LOOP_LIMIT / each as u64).min(MAX_SUBMISSION_WORK / (columns as u64 * each as u64).max(1));
+        let at_once = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
+        for first in (0..work.steps_out).step_by(at_once) {
+            let end = first.saturating_add(at_once).min(work.steps_out);
             let number = |number: usize| self.number(number, "timesteps of a pooling");
             let sizes = vec![
                 ("batch", number(self.batch)?),
@@ -338,9 +342,17 @@ impl Builder {
         [first, end]: [usize; 2],
         [seen, to]: [Slice; 2],
     ) -> Result<()> {
-        let (rows, taps) = (work.steps_in * self.batch, conv.window.kernel_size as u64);
+        // The timesteps that these windows see.
+        let [left, _] = conv.window.padding(work.steps_in);
+        let [from, to_step] = [first * conv.window.stride, (end - 1) * conv.window.stride + conv.window.span()]
+            .map(|padded| padded.saturating_sub(left).min(work.steps_in));
+        let (rows, taps) = ((to_step - from) * self.batch, conv.window.kernel_size as u64);
+        if rows == 0 {
+            return Ok(());
+        }
         let number = |number: usize| self.number(number, "rows of a convolution");
         let sizes = vec![
+            ("input_row", number(from * self.batch)?),
             ("rows", number(rows)?),
             ("batch", number(self.batch)?),
             ("first", number(first)?),

@@ -92,7 +92,7 @@ impl TrainKernel {
                 "conv_gather",
                 vec![part!("conv_gather")],
                 vec![uniform("params"), read("d_seen"), read_write("d_x")],
-                &["rows", "batch", "first", "end"],
+                &["input_row", "rows", "batch", "first", "end"],
                 CONVOLUTION.to_vec(),
             ),
             Self::Filters => (
