@@ -125,8 +125,8 @@ impl Cpu {
         Self { token, threads }
     }
 
-    /// Does `work` with each of `items`, which up to its number of threads take in turn. Of less than `numbers` that are
-    /// worth several threads, the caller does all.
+    /// Does `work` with each of `items`, which up to its number of threads take in turn; fewer where so few `numbers` are
+    /// not worth them.
     pub fn share<T: Send>(self, numbers: usize, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         share(self.threads.min(worth(numbers.saturating_mul(WORK_OF_NUMBER))), items, work);
     }

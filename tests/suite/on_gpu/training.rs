@@ -184,7 +184,8 @@ fn optimizers() -> Vec<Optimizer> {
         clipped(AdamW::default().into(), Clip::GlobalNorm { max: 0.2, convention: pytorch }),
         clipped(RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() }.into(), Clip::Value { max: 0.01 }),
         clipped(RmsProp::keras().into(), Clip::Norm { max: 0.1, convention: pytorch }),
-        Adagrad::default().into(),
+        // With an eps below the least gradients a first step is their sign, also of those that are rounding alone.
+        Adagrad { eps: 1e-6, ..Adagrad::default() }.into(),
         Adagrad::keras().into(),
     ]
 }
