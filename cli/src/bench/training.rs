@@ -241,15 +241,10 @@ impl Case {
                 break;
             }
             for runner in runners.iter_mut() {
-                let clock = |run: &mut dyn FnMut() -> Result<()>| {
-                    let start = Instant::now();
-                    run().map(|()| start.elapsed())
-                };
-                let taken = [
-                    clock(&mut || Ok(drop(runner.session.run(batch.input, None)?)))?,
-                    clock(&mut || Ok(drop(runner.trainer.gradients(&batch)?)))?,
-                    clock(&mut || Ok(runner.trainer.step(&batch).map(|_| ())?))?,
-                ];
+                let Runner { session, trainer, .. } = runner;
+                let forward = clock(|| session.run(batch.input, None))?;
+                let gradients = clock(|| trainer.gradients(&batch))?;
+                let taken = [forward, gradients, clock(|| trainer.step(&batch))?];
                 if timed {
                     runner.times.iter_mut().zip(taken).for_each(|(times, time)| times.push(time));
                 }
@@ -258,6 +253,15 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// How long `run` takes.
+fn clock<T>(run: impl FnOnce() -> gatefold::Result<T>) -> Result<Duration> {
+    let start = Instant::now();
+    let result = run()?;
+    let taken = start.elapsed();
+    drop(result);
+    Ok(taken)
 }
 
 impl Runner {

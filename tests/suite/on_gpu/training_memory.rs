@@ -13,6 +13,8 @@ use crate::common::{device, spec};
 const SHAPE: [usize; 2] = [40, 64];
 const INPUTS: usize = 5;
 
+type Change = fn(&mut RecurrentSpec);
+
 /// Two levels of a cell, and a class for each timestep.
 fn network(cell: Cell, change: impl Fn(&mut RecurrentSpec)) -> Network {
     let mut layer = RecurrentSpec { num_layers: 2, ..RecurrentSpec::new("cell", INPUTS, 7) };
@@ -68,7 +70,7 @@ fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTreeMap
 
 #[test]
 fn intervals_change_no_bit() {
-    let cases: [(Cell, fn(&mut RecurrentSpec)); 7] = [
+    let cases: [(Cell, Change); 7] = [
         (Cell::Lstm, |_| {}),
         (Cell::Lstm, |layer| (layer.bidirectional, layer.peephole) = (true, true)),
         (Cell::Lstm, |layer| (layer.proj_size, layer.reverse) = (4, true)),
