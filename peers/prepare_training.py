@@ -5,7 +5,8 @@ rows; the optimizer is Adam (1e-3, 0.9, 0.999, 1e-8). One folder per case under 
 
     weights.safetensors   embedding.weight [V, 64], weight_ih_l0 [GH, 64], weight_hh_l0 [GH, H], bias_ih_l0 [GH], bias_hh_l0 [GH],
                           dense.weight [2, H], dense.bias [2]; PyTorch's gates. An LSTM's bias_hh_l0 is 0 and is not trained, as in Keras
-    data.safetensors      input [T, B] (tokens), labels [B], expected [4]: the loss of each of the first four steps, all f32
+    data.safetensors      input [T, B] (tokens), labels [B], expected and expected_keras [4]: the loss of each of the first four
+                          steps, all f32; Keras adds Adam's epsilon before the bias is corrected
     case.json             sizes
 
 The reference is NumPy's f64, with the backward pass written out below, so that no engine that is timed also sets the answer.
@@ -88,8 +89,8 @@ def products(d_sums, h):
 CELLS = {"lstm": lstm, "gru": gru}
 
 
-def losses(cell, weights, tokens, labels):
-    """The losses of the first steps in f64."""
+def losses(cell, weights, tokens, labels, keras=False):
+    """The losses of the first steps in f64, with the epsilon of PyTorch's Adam or of Keras'."""
     weights = {name: array.astype(np.float64) for name, array in weights.items()}
     moments = {name: (np.zeros_like(array), np.zeros_like(array)) for name, array in weights.items()}
     rows = np.arange(len(labels))
@@ -109,7 +110,8 @@ def losses(cell, weights, tokens, labels):
             mean, square = moments[name]
             mean += (1 - BETA_1) * (gradient - mean)
             square += (1 - BETA_2) * (gradient**2 - square)
-            size = np.sqrt(square / (1 - BETA_2**step)) + EPSILON
+            corrected = np.sqrt(1 - BETA_2**step)
+            size = np.sqrt(square) / corrected + (EPSILON / corrected if keras else EPSILON)
             weights[name] -= RATE * mean / (1 - BETA_1**step) / size
 
 
@@ -129,9 +131,11 @@ def write(folder, shape, damage=False):
         weights["bias_hh_l0"][:] = 0
     tokens = generator.integers(VOCABULARY, size=(shape.steps, shape.batch))
     labels = generator.integers(CLASSES, size=shape.batch)
-    expected = np.array(list(losses(shape.cell, weights, tokens, labels)))
-    expected[-1] += 0.01 * damage  # one number: the negative control, which every peer must report as wrong
-    arrays = {"input": tokens, "labels": labels, "expected": expected}
+    expected = {"expected": False, "expected_keras": True}
+    arrays = {name: np.array(list(losses(shape.cell, weights, tokens, labels, keras))) for name, keras in expected.items()}
+    for array in arrays.values():
+        array[-1] += 0.01 * damage  # one number: the negative control, which every peer must report as wrong
+    arrays |= {"input": tokens, "labels": labels}
     save_file(weights, folder / "weights.safetensors")
     save_file({name: array.astype(np.float32) for name, array in arrays.items()}, folder / "data.safetensors")
     case = shape._asdict() | {"moved_by_rounding": {}}

@@ -32,10 +32,11 @@ def cpu(threads=THREADS):
     return f"CPU, {threads or 'all'} thread{'' if threads == 1 else 's'}"
 
 
-def measure(version, device, prepare, prepare_step=None):
+def measure(version, device, prepare, prepare_step=None, expected="expected"):
     """Checks, times and prints; prepare(folder, weights, input) gives the function to time, which gives [T, B, DH].
 
-    In a case of training, prepare_step(weights, tokens, labels) gives a step of training, which gives its loss.
+    In a case of training, prepare_step(weights, tokens, labels) gives a step of training, which gives its loss; `expected`
+    names the losses that it should have.
     """
     folder, budget, tolerance = sys.argv[1:4]
     folder = pathlib.Path(folder)
@@ -54,7 +55,7 @@ def measure(version, device, prepare, prepare_step=None):
 
     output, first = timed()
     # The expected output is that of the rounded weights, so that only an engine's arithmetic is checked.
-    expected = data["expected" if PRECISION == "f32" else f"expected_{PRECISION}"]
+    expected = data[expected if PRECISION == "f32" else f"expected_{PRECISION}"]
     if output.size != expected.size:
         sys.exit(f"expected {expected.size} numbers, got {output.size}")
     error = float(np.abs(output.reshape(expected.shape).astype(np.float64) - expected).max())

@@ -52,4 +52,4 @@ def prepare_step(weights, tokens, labels):
     return step
 
 
-measure(f"{keras.__version__}, {keras.backend.backend()}", cpu(), prepare, prepare_step)
+measure(f"{keras.__version__}, {keras.backend.backend()}", cpu(), prepare, prepare_step, "expected_keras")
