@@ -32,6 +32,7 @@ mod flat;
 mod max_norm;
 mod on_gpu;
 mod options;
+mod order;
 mod recurrent_dropout;
 mod trainer;
 mod update;

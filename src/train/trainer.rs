@@ -13,6 +13,7 @@ use super::fit::FitProgress;
 use super::flat::FlatGradients;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
 use super::options::TrainOptions;
+use super::order::Order;
 use super::recurrent_dropout::MaskedLevels;
 use super::update::{UpdateMemory, copy_weights, update};
 use super::weight_drop::{drop_gradients, dropped};
@@ -603,22 +604,5 @@ impl Trainer {
             loss_into(self.options.loss, output, width, targets, options, d_output)
         })?;
         Ok((from, Measured { loss: value.into(), counts, ..Measured::default() }))
-    }
-}
-
-/// `[B, T, ..]` as `[T, B, ..]`.
-struct Order {
-    batch: usize,
-    steps: usize,
-}
-
-impl Order {
-    fn time_major<T: Copy>(&self, given: &[T], width: usize) -> Vec<T> {
-        if given.len() != self.batch * self.steps * width {
-            // Of another size: the loss names it.
-            return given.to_vec();
-        }
-        let places = (0..self.steps).flat_map(|step| (0..self.batch).map(move |row| row * self.steps + step));
-        places.flat_map(|at| &given[at * width..][..width]).copied().collect()
     }
 }

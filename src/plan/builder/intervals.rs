@@ -135,7 +135,7 @@ impl Builder {
         } else {
             let intervals = Interval::all(work.steps_in, interval, set.is_reverse(0));
             self.plan.reasons.push(format!(
-                "{}: run again before the backward pass in {} intervals of {interval} timesteps, to save memory",
+                "{}: run again before the backward pass in {} intervals of {interval} timesteps",
                 set.label(),
                 intervals.len()
             ));
