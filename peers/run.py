@@ -257,15 +257,15 @@ def number(value):
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def cell(found, ours):
-    """`us per step ± half of the quartiles' distance, in percent (ratio to gatefold)`."""
+def cell(found, ours, key="us_per_step"):
+    """The time `key` ± half of the quartiles' distance, in percent, and the ratio to gatefold."""
     if "failed" in found:
         return "not run"
     if "wrong" in found:
         return "**wrong**"
     low, high = found["quartiles_us"]
     spread = (high - low) / 2 / found["median_us"] * 100
-    text = f"{number(found['us_per_step'])} ±{spread:.0f}%"
+    text = f"{number(found[key])} ±{spread:.0f}%"
     if ours is not found and "median_us" in ours:
         text += f" ({number(found['median_us'] / ours['median_us'])}×)"
     return text

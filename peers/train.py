@@ -36,20 +36,6 @@ def peers(gpu):
     ]
 
 
-def cell(found, ours):
-    """`ms of a step ± half of the quartiles' distance, in percent (ratio to gatefold)`."""
-    if "failed" in found:
-        return "not run"
-    if "wrong" in found:
-        return "**wrong**"
-    low, high = found["quartiles_us"]
-    spread = (high - low) / 2 / found["median_us"] * 100
-    text = f"{run.number(found['us_per_step'] / 1e3)} ±{spread:.0f}%"
-    if ours is not found and "median_us" in ours:
-        text += f" ({run.number(found['median_us'] / ours['median_us'])}×)"
-    return text
-
-
 def table(record, chosen):
     """The record as Markdown."""
     lines = [f"# Training: peers on {record['adapter']}, {record['date']}", ""]
@@ -67,7 +53,7 @@ def table(record, chosen):
         here = [peer.name for peer in chosen if peer.place == place]
         if here:
             ours = OURS[place]
-            cells = [[shape, *(cell(by[name], by[ours]) for name in here)] for shape, by in record["results"].items()]
+            cells = [[shape, *(run.cell(by[name], by[ours], "ms_per_step") for name in here)] for shape, by in record["results"].items()]
             lines += [f"## {title}", "", *run.rows(["shape", *here], cells)]
     return "\n".join(lines + run.what_ran(record, chosen))
 
@@ -110,6 +96,8 @@ def main():
     for by_peer in results.values():
         for found in by_peer.values():
             run.summarise(found, prepare_training.STEPS)
+            if "us_per_step" in found:
+                found["ms_per_step"] = found["us_per_step"] / 1e3
     device = next(iter(results.values()))[ours].get("device", ours)
     record = {
         "adapter": run.cpu_model() if arguments.on == "cpu" else device,
