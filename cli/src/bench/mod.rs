@@ -112,18 +112,25 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     if let Some(target) = plot {
         report.notes += &format!("drawn: {}\n", target.write(&plot::svg(&results))?.display());
     }
-    for note in &results.notes {
+    let wrong =
+        results.measurements.iter().any(|measurement| !measurement.right()).then_some("answers: at least one run");
+    conclude(&mut report, wrong, &results.notes, &results.failures);
+    Ok(report)
+}
+
+/// Adds notes, what was wrong and what failed to a report, and sets its exit code.
+fn conclude(report: &mut Report, wrong: Option<&str>, notes: &[String], failures: &[String]) {
+    for note in notes {
         report.notes += &format!("note: {note}\n");
     }
-    if results.measurements.iter().any(|measurement| !measurement.right()) {
-        report.notes += "gatefold: WRONG answers: at least one run was out of tolerance of the f64 reference\n";
+    if let Some(what) = wrong {
+        report.notes += &format!("gatefold: WRONG {what} was out of tolerance of the f64 reference\n");
         report.code = FAILED;
     }
-    for failure in &results.failures {
+    for failure in failures {
         report.notes += &format!("gatefold: {}\n", one_line(failure));
         report.code = ERROR;
     }
-    Ok(report)
 }
 
 impl Results {

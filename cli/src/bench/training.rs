@@ -11,14 +11,13 @@ use serde::Serialize;
 use super::json::document;
 use super::measure::{Counts, Place, REFERENCE_WORK, ideal};
 use super::record::Target;
-use super::{BenchArgs, BenchFormat, Shape};
+use super::{BenchArgs, BenchFormat, Shape, conclude};
 use crate::gradients::{TOLERANCE, share_of_largest};
 use crate::progress::Progress;
-use crate::report::{ERROR, FAILED, Report};
+use crate::report::Report;
 use crate::source::DeviceJson;
 use crate::stats::{Summary, microseconds};
 use crate::table::{Table, bad, bold, dim, good, left, right};
-use crate::terminal::one_line;
 use crate::units::{bytes, count, duration};
 use crate::{Result, source};
 
@@ -121,17 +120,8 @@ pub fn report(args: &BenchArgs, measured: &Measured, record: Option<Target>) -> 
     if let Some(target) = record {
         report.notes += &format!("recorded: {}\n", target.write(&kept.text)?.display());
     }
-    for note in notes {
-        report.notes += &format!("note: {note}\n");
-    }
-    if results.iter().any(|one| !one.right) {
-        report.notes += "gatefold: WRONG gradients: at least one was out of tolerance of the f64 reference\n";
-        report.code = FAILED;
-    }
-    for failure in failures {
-        report.notes += &format!("gatefold: {}\n", one_line(failure));
-        report.code = ERROR;
-    }
+    let wrong = results.iter().any(|one| !one.right).then_some("gradients: at least one");
+    conclude(&mut report, wrong, notes, failures);
     Ok(report)
 }
 
