@@ -1,5 +1,5 @@
 // Numbers of a batch row in another place: rows repeated over time, parts of the timesteps or channels, other shapes. The
-// number (t, n) of the output is that at offset + t * stride + n of the input's [T, N], or 0 where there is none.
+// number (t, n) of the output is that at offset + t * stride + n * COLUMN of the input's [T, N], or 0 where there is none.
 // Reference: src/reference/rearrange.rs.
 
 struct Sizes {
@@ -12,7 +12,7 @@ struct Sizes {
 
 override FEATURES: u32;          // N
 override OUT_FEATURES: u32;      // N'
-override ONE_CHANNEL: u32 = 0u;  // 1 where all channels have the same number
+override COLUMN: u32 = 1u;       // places from a channel to the next
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
@@ -30,8 +30,8 @@ fn rearrange(
     if row >= params.rows {
         return;
     }
-    let channel = select(index % OUT_FEATURES, 0u, ONE_CHANNEL == 1u);
-    let place = bitcast<i32>(params.offset) + i32(row / params.batch) * bitcast<i32>(params.stride) + i32(channel);
+    let channel = i32(index % OUT_FEATURES * COLUMN);
+    let place = bitcast<i32>(params.offset) + i32(row / params.batch) * bitcast<i32>(params.stride) + channel;
     var value = 0.0;
     if place >= 0 && u32(place) < params.numbers {
         let at = u32(place) / FEATURES * params.batch + row % params.batch;

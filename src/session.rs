@@ -14,7 +14,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu;
-use crate::network::{Axis, Network};
+use crate::network::{Axis, Network, reorder};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
 
 /// A network whose weights are on a device. It is `Send + Sync`; runs of several threads are done one after the other.
@@ -62,6 +62,17 @@ pub struct Output {
     pub device: Arc<DeviceInfo>,
     /// How long it took.
     pub timing: Timing,
+}
+
+impl Output {
+    /// Its shape and its numbers in the order of the file that `network`, whose output it is, was read from; `None` where
+    /// the file states no order, or states one that cannot hold these numbers.
+    #[must_use]
+    pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
+        let file = network.file_axes()?;
+        let directions = network.recurrent_layers().last().map_or(1, |(_, layer)| layer.directions());
+        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions)
+    }
 }
 
 /// An output beside that of the last layer.

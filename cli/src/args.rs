@@ -259,6 +259,12 @@ pub struct VerifyArgs {
     /// Run on this text instead of random input
     #[arg(long, conflicts_with_all = ["steps", "batch", "seed"])]
     pub text: Option<String>,
+    /// Run on the array of a .npy, .safetensors or .json file instead of random input; NAME=FILE for one input of several
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "steps", "batch", "seed", "gradients"])]
+    pub input: Vec<PathBuf>,
+    /// Compare the output with the array of a file, as another framework gave it for --input; NAME=FILE for a named output
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub expected: Vec<PathBuf>,
     /// Timesteps of the random input
     #[arg(long, value_name = "T", default_value_t = 20)]
     pub steps: usize,

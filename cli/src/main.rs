@@ -4,6 +4,7 @@
 //! interrupted and can go on.
 
 mod args;
+mod arrays;
 mod bench;
 mod classify;
 mod confusion;
@@ -11,6 +12,7 @@ mod convert;
 mod devices;
 mod evaluate;
 mod examples;
+mod given;
 mod gradients;
 mod inspect;
 mod logging;

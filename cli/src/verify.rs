@@ -3,8 +3,8 @@
 use gatefold::compare::{REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN};
 use gatefold::network::{Role, StageKind};
 use gatefold::{
-    Arithmetic, DeviceChoice, DeviceKind, Error, Network, PlanOptions, RandomInput, Session, Tensor, TextVectorizer,
-    Verdict, Verification, verify,
+    Arithmetic, DeviceChoice, DeviceKind, Error, Network, Output, PlanOptions, RandomInput, Session, Tensor,
+    TextVectorizer, Verdict, Verification, verify,
 };
 
 use crate::args::VerifyArgs;
@@ -13,7 +13,7 @@ use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
 use crate::terminal::one_line;
 use crate::units::{count, shape};
-use crate::{Result, gradients};
+use crate::{Result, given, gradients};
 
 /// Amount that the planted fault adds to one weight.
 const FAULT: f32 = 1e-2;
@@ -26,18 +26,22 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
         return gradients::run(args, choice, &network, &reference);
     }
     let (input, origin) = input(args, &network)?;
-    let check = |choice: &DeviceChoice| -> Result<Verification> {
+    let check = |choice: &DeviceChoice| -> Result<(Verification, Output)> {
         let device = source::open(choice)?;
         let options = PlanOptions::default().arithmetic(args.arithmetic);
         let session = Session::with_options(&device, &network, options)?;
         let verification = verify(&session, &reference, input.as_input().with_axes(network.input_axes()), None)?;
+        let output = session.run(input.as_input().with_axes(network.input_axes()), None)?;
         source::keep_pipelines(&device);
-        Ok(verification)
+        Ok((verification, output))
     };
     let mut report = Report::new(format!("{} on {origin}\n", bold(&source::name(args.model.as_deref()))));
     if !args.all {
-        let verification = check(choice)?;
+        let (verification, output) = check(choice)?;
         show(&mut report, &verification);
+        if !args.expected.is_empty() {
+            given::show(&mut report, &args.expected, &network, &output, verification.steps)?;
+        }
         if verification.device.kind == DeviceKind::Cpu && args.arithmetic != Arithmetic::F32 {
             report.text += &format!("this CPU takes products in f32, not as --arithmetic {} says\n", args.arithmetic);
         }
@@ -50,7 +54,12 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     let devices = source::everywhere()?;
     for info in &devices {
         match check(&source::exactly(info)) {
-            Ok(verification) => show(&mut report, &verification),
+            Ok((verification, output)) => {
+                show(&mut report, &verification);
+                if !args.expected.is_empty() {
+                    given::show(&mut report, &args.expected, &network, &output, verification.steps)?;
+                }
+            }
             Err(error) => {
                 report.text += &format!("\n{info}\n{}\n", bad("not verified"));
                 report.notes += &format!("gatefold: {}\n", one_line(&format!("{info}: {error}")));
@@ -66,6 +75,10 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
 
 /// A device and its name in the output.
 fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
+    if !args.input.is_empty() {
+        let files: Vec<String> = args.input.iter().map(|file| file.display().to_string()).collect();
+        return Ok((given::input(&args.input, network)?, files.join(", ")));
+    }
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
         let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");

@@ -12,7 +12,7 @@ struct Sizes {
 
 override FEATURES: u32;          // N
 override OUT_FEATURES: u32;      // N'
-override ONE_CHANNEL: u32 = 0u;  // 1 where all channels have the same number
+override COLUMN: u32 = 1u;       // places from a channel to the next
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
@@ -39,12 +39,17 @@ fn rearrange_backward(
     var first = params.first;
     var end = params.end;
     var channel = u32(place);
-    if params.stride > 0u {
+    if COLUMN > 1u {
+        // Timesteps and channels were exchanged.
+        first = u32(place) % COLUMN;
+        end = select(first, first + 1u, first >= params.first && first < params.end);
+        channel = u32(place) / COLUMN;
+    } else if params.stride > 0u {
         first = u32(place) / params.stride;
         end = select(first, first + 1u, first >= params.first && first < params.end);
         channel = u32(place) % params.stride;
     }
-    let channels = select(1u, OUT_FEATURES, ONE_CHANNEL == 1u);
+    let channels = select(1u, OUT_FEATURES, COLUMN == 0u);
     if channel + channels > OUT_FEATURES {
         return;
     }

@@ -31,6 +31,8 @@ struct Lowering {
     outputs: Vec<NetworkOutput>,
     /// The recurrent layers in order, each with the first of its stages.
     recurrent: Vec<(usize, Cell, RecurrentSpec)>,
+    /// Which steps each input masks, once it is known.
+    masks: Vec<Option<MaskRule>>,
 }
 
 /// What a description is broken down to.
@@ -51,6 +53,14 @@ struct Change {
 
 /// Breaks `spec` down and checks that neighbours fit.
 pub(super) fn lowered(spec: &NetworkSpec) -> Result<LoweredNetwork> {
+    let first = lowered_with(spec, &[])?;
+    // An embedding that masks may come after one of the same input that does not.
+    let masks: Vec<Option<MaskRule>> = first.inputs.iter().map(|input| input.masks).collect();
+    if masks.contains(&Some(MaskRule::TokenZero)) { lowered_with(spec, &masks) } else { Ok(first) }
+}
+
+/// As [`lowered`], where it is known which steps the inputs mask.
+fn lowered_with(spec: &NetworkSpec, masks: &[Option<MaskRule>]) -> Result<LoweredNetwork> {
     let kind = match spec.layers.first() {
         Some(LayerSpec::Embedding(_)) => InputKind::Tokens,
         Some(LayerSpec::Input(input)) => input.kind,
@@ -66,14 +76,14 @@ pub(super) fn lowered(spec: &NetworkSpec) -> Result<LoweredNetwork> {
     let named = BTreeMap::from([(INPUT.to_owned(), flow)]);
     let inputs = vec![NetworkInput { name: INPUT.into(), kind, width: 1, num_embeddings: None, masks: None }];
     let (stages, outputs, recurrent) = (Vec::new(), Vec::new(), Vec::new());
-    let mut lowering = Lowering { stages, named, flow, inputs, outputs, recurrent };
+    let mut lowering = Lowering { stages, named, flow, inputs, outputs, recurrent, masks: masks.to_vec() };
     for (index, layer) in spec.layers.iter().enumerate() {
         let first = lowering.stages.len();
         lowering.layer(index, layer)?;
         for (stage, params) in lowering.stages[first..].iter_mut().zip(params::of_layer(layer)) {
             stage.params = params;
         }
-        if !layer.name().is_empty() {
+        if !layer.name().is_empty() && !matches!(layer, LayerSpec::Output(_)) {
             lowering.named.insert(layer.name().to_owned(), lowering.flow);
         }
     }
@@ -109,7 +119,7 @@ impl Lowering {
                 if !self.flow.tokens {
                     return Err(Error::network(&e.name, "input", "token ids", &"vectors"));
                 }
-                self.embedded(number, e)?;
+                self.embedded(number, e);
                 let change = Change {
                     kind: StageKind::Embedding { num_embeddings: e.num_embeddings },
                     in_features: 1,
@@ -182,6 +192,19 @@ impl Lowering {
             LayerSpec::TimeSoftmax(s) => self.over_time(&s.name, StageKind::TimeSoftmax, true, true),
             LayerSpec::Repeat(r) => self.repeat(r),
             LayerSpec::Reshape(r) => self.reshape(r),
+            LayerSpec::Transpose(t) => {
+                let features = self.width(&t.name)?;
+                self.sequence(&t.name)?;
+                let change = Change {
+                    kind: StageKind::Rearrange(Rearrange::Transpose { steps: t.steps, features }),
+                    in_features: features,
+                    out_features: t.steps,
+                    sequence_out: true,
+                    keeps_time: false,
+                };
+                self.push(&t.name, change);
+                Ok(())
+            }
             LayerSpec::Slice(s) => {
                 let (start, end, step) = (s.start, s.end, s.step);
                 self.over_time(&s.name, StageKind::Rearrange(Rearrange::Slice { start, end, step }), true, false)
@@ -341,18 +364,17 @@ impl Lowering {
     }
 
     /// Notes that an embedding reads an input of the network.
-    fn embedded(&mut self, number: usize, spec: &EmbeddingSpec) -> Result<()> {
-        let first = self.is_unread(number);
-        let input = &mut self.inputs[number];
-        let masks = spec.mask_zero.then_some(MaskRule::TokenZero);
-        if !first && input.masks != masks {
-            let expected = format!("{}, as in the other embeddings of its input", input.masks.is_some());
-            return Err(Error::network(&spec.name, "mask_zero", expected, &spec.mask_zero));
+    fn embedded(&mut self, number: usize, spec: &EmbeddingSpec) {
+        if !spec.mask_zero && self.masks.get(number) == Some(&Some(MaskRule::TokenZero)) {
+            // Another embedding of these tokens has a mask, this one has none.
+            self.flow.mask_reach = MaskReach::Ended;
         }
-        input.masks = masks;
+        let input = &mut self.inputs[number];
+        if spec.mask_zero {
+            input.masks = Some(MaskRule::TokenZero);
+        }
         let most = input.num_embeddings.unwrap_or(usize::MAX);
         input.num_embeddings = Some(most.min(spec.num_embeddings));
-        Ok(())
     }
 
     fn final_state(&mut self, spec: &FinalStateSpec) -> Result<()> {

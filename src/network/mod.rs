@@ -14,6 +14,7 @@ mod params;
 mod random;
 mod rearrange;
 mod recurrent;
+mod reorder;
 mod rounding;
 mod spec;
 mod stage;
@@ -32,8 +33,9 @@ pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_fil
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
 pub use params::{Param, Role, expected_tensors};
-pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec};
+pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec, TransposeSpec};
 pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub(crate) use reorder::reorder;
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FinalStateSpec, FromSpec, GlobalPoolSpec,

@@ -69,6 +69,17 @@ pub struct ChannelsSpec {
     pub count: usize,
 }
 
+/// Options of a layer that exchanges timesteps and features (Keras `Permute`), `[T, B, N]` to `[N, B, T]`. The number of
+/// timesteps is fixed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransposeSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// T, timesteps of the input.
+    pub steps: usize,
+}
+
 /// Which of its input's numbers a stage gives, in which shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rearrange {
@@ -87,6 +98,13 @@ pub enum Rearrange {
         in_steps: usize,
         /// T'; 1 where the output has no time dimension.
         out_steps: usize,
+    },
+    /// Timesteps and features exchanged.
+    Transpose {
+        /// T
+        steps: usize,
+        /// N
+        features: usize,
     },
     /// Some of the timesteps.
     Slice {
@@ -111,16 +129,16 @@ pub enum Rearrange {
     },
 }
 
-/// Where the numbers of a batch row come from: the number `(t, n)` of the output is that at `offset + t * stride + n`
-/// of the input's `[T, N]`, or 0 where there is none.
+/// Where the numbers of a batch row come from: the number `(t, n)` of the output is that at
+/// `offset + t * stride + n * column` of the input's `[T, N]`, or 0 where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowMap {
     /// Place of the first number.
     pub offset: i64,
     /// Places from a timestep of the output to the next; 0 where all timesteps have the same numbers.
     pub stride: i64,
-    /// Whether all channels have the same number.
-    pub one_channel: bool,
+    /// Places from a channel of the output to the next; 0 where all channels have the same number.
+    pub column: i64,
 }
 
 impl Rearrange {
@@ -132,6 +150,8 @@ impl Rearrange {
             Self::Expand | Self::Widen | Self::Channels { .. } => Ok(steps),
             Self::Reshape { in_steps, .. } if in_steps != steps => Err(format!("{in_steps} timesteps")),
             Self::Reshape { out_steps, .. } => Ok(out_steps),
+            Self::Transpose { steps: wanted, .. } if wanted != steps => Err(format!("{wanted} timesteps")),
+            Self::Transpose { features, .. } => Ok(features),
             Self::Slice { start, end, step } => {
                 let [first, end] = bounds(start, end, len);
                 match usize::try_from(end - first) {
@@ -152,13 +172,18 @@ impl Rearrange {
         let [len, n, width] = [steps, in_features, out_features].map(signed);
         let [offset, stride] = match self {
             Self::Repeat { .. } | Self::Expand => [0, 0],
-            Self::Widen => [0, 1],
+            Self::Widen | Self::Transpose { .. } => [0, 1],
             Self::Reshape { .. } => [0, width],
             Self::Slice { start, end, step } => [bounds(start, end, len)[0] * n, signed(step) * n],
             Self::Pad { left, .. } => [-left * n, n],
             Self::Channels { start } => [signed(start), n],
         };
-        RowMap { offset, stride, one_channel: self == Self::Widen }
+        let column = match self {
+            Self::Widen => 0,
+            Self::Transpose { .. } => n,
+            _ => 1,
+        };
+        RowMap { offset, stride, column }
     }
 }
 
@@ -166,8 +191,7 @@ impl RowMap {
     /// The place in the input of the number `(t, n)` of the output, if it is one of its `numbers`.
     #[must_use]
     pub fn place(&self, t: usize, n: usize, numbers: usize) -> Option<usize> {
-        let column = if self.one_channel { 0 } else { signed(n) };
-        let place = self.offset + signed(t) * self.stride + column;
+        let place = self.offset + signed(t) * self.stride + signed(n) * self.column;
         usize::try_from(place).ok().filter(|&place| place < numbers)
     }
 }

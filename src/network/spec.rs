@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Activation, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec, SliceSpec,
+    TransposeSpec,
 };
 
 /// Version of the description that this crate writes, and the newest it reads.
@@ -84,6 +85,8 @@ pub enum LayerSpec {
     Repeat(RepeatSpec),
     /// A row's numbers in another shape, `[T, B, N]` to `[T', B, N']` or `[B, N']`.
     Reshape(ReshapeSpec),
+    /// Timesteps and features exchanged, `[T, B, N]` to `[N, B, T]`.
+    Transpose(TransposeSpec),
     /// Some of the timesteps, `[T, B, N]` to `[T', B, N]`.
     Slice(SliceSpec),
     /// Timesteps of zeros added, or timesteps removed, `[T, B, N]` to `[T', B, N]`.
@@ -136,11 +139,24 @@ impl LayerSpec {
             Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) | Self::Output(l) => &l.name,
             Self::Repeat(l) => &l.name,
             Self::Reshape(l) => &l.name,
+            Self::Transpose(l) => &l.name,
             Self::Slice(l) => &l.name,
             Self::Pad(l) => &l.name,
             Self::Channels(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
+        }
+    }
+
+    /// As [`LayerSpec::recurrent`], to be changed.
+    pub(crate) fn recurrent_mut(&mut self) -> Option<(Cell, &mut RecurrentSpec)> {
+        match self {
+            Self::Lstm(l) => Some((Cell::Lstm, l)),
+            Self::Gru(l) => Some((Cell::Gru, l)),
+            Self::Rnn(l) => Some((Cell::Rnn, l)),
+            Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
+            Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            _ => None,
         }
     }
 

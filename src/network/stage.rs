@@ -290,7 +290,12 @@ pub(super) fn is_short(stages: &[Stage], steps: &dyn Fn(usize) -> usize) -> bool
         Source::Input(input) => steps(input),
         Source::Stage(index) => outputs[index],
     };
-    !matches!(stage.kind, StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) if input > in_steps)
+    let fixed = match stage.kind {
+        StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) => in_steps,
+        StageKind::Rearrange(Rearrange::Transpose { steps, .. }) => steps,
+        _ => return true,
+    };
+    input < fixed
 }
 
 /// Timesteps of every stage's output for a network's inputs of `steps`, up to the stage that refuses its input.

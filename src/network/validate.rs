@@ -21,13 +21,21 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
         let expected = format!("1 to {MAX_LAYERS}");
         return Err(Error::network("network", "number of layers", expected, &spec.layers.len()));
     }
-    let mut names = BTreeSet::from([INPUT]);
+    let (mut names, mut outputs) = (BTreeSet::from([INPUT]), BTreeSet::new());
     let mut batch_first = None;
     for layer in &spec.layers {
         let name = layer.name();
         let unnamed = match layer {
             LayerSpec::Input(input) => input.name.is_empty(),
             LayerSpec::Softmax | LayerSpec::From(_) => true,
+            // Outputs have names of their own.
+            LayerSpec::Output(output) => {
+                if output.name.is_empty() || !outputs.insert(name) {
+                    let expected = "a name that no other output has";
+                    return Err(Error::network(name, "name", expected, &format!("{name:?}")));
+                }
+                true
+            }
             _ => false,
         };
         if !unnamed && (name.is_empty() || !names.insert(name)) {
@@ -49,7 +57,9 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
             LayerSpec::Slice(s) => {
                 [s.start, s.end.unwrap_or(0)].into_iter().try_for_each(|place| within(name, "timestep", place))?;
             }
-            LayerSpec::Masking(m) => finite(name, "mask_value", m.mask_value)?,
+            LayerSpec::Masking(m) if m.mask_value.is_nan() => {
+                return Err(Error::network(name, "mask_value", "a number", &m.mask_value));
+            }
             LayerSpec::Dense(d) => activation(name, d.activation)?,
             LayerSpec::Activation(a) => activation(name, a.activation)?,
             LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) if !(n.eps >= 0.0 && n.eps.is_finite()) => {
@@ -97,6 +107,7 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
             steps.into_iter().filter_map(|(option, steps)| Some((option, steps?))).collect()
         }
         LayerSpec::Slice(s) => vec![("step", s.step)],
+        LayerSpec::Transpose(t) => vec![("steps", t.steps)],
         LayerSpec::Channels(c) => vec![("count", c.count)],
         _ => Vec::new(),
     }

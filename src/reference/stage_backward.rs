@@ -451,6 +451,7 @@ mod tests {
             r#"{"type": "slice", "name": "s", "start": -6, "end": 6, "step": 2}"#,
             r#"{"type": "pad", "name": "p", "left": 2, "right": -3}"#,
             r#"{"type": "channels", "name": "c", "start": 1, "count": 2}"#,
+            r#"{"type": "transpose", "name": "t", "steps": 7}"#,
             r#"{"type": "reshape", "name": "r", "in_steps": 7}"#,
             r#"{"type": "reshape", "name": "r", "in_steps": 7, "out_steps": 14}"#,
             r#"{"type": "select", "name": "s", "step": "last_valid"}"#,

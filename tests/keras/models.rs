@@ -3,7 +3,7 @@
 use gatefold::compare::{Tolerance, compare};
 use gatefold::formats::keras;
 use gatefold::network::{Activation, LayerSpec};
-use gatefold::{Device, DeviceChoice, Input, Network, Session, Tensor};
+use gatefold::{Device, DeviceChoice, Input, NamedInput, Network, Session, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
@@ -15,21 +15,45 @@ pub fn miss(device: &Device, case: &str, network: &Network) -> Option<String> {
     let floats = |name: &str| -> Vec<f32> {
         golden.tensor(name).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     };
+    let tokens = |name: &str| -> Vec<u32> {
+        golden.tensor(name).unwrap().data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
     let input = golden.tensor("input").unwrap();
     let shape = input.shape();
     let (ids, values);
     let given = if input.dtype() == Dtype::I32 {
-        ids = input.data().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
+        ids = tokens("input");
         Input::tokens(&ids, [shape[0], shape[1]])
     } else {
         values = floats("input");
-        Input::features(&values, [shape[0], shape[1], shape[2]])
+        match *shape {
+            [batch, width] => Input::rows(&values, [batch, width]),
+            _ => Input::features(&values, [shape[0], shape[1], shape[2]]),
+        }
     };
-    let output = Session::new(device, network).unwrap().run(given, None).unwrap();
-    let expected: Vec<f64> = floats("output").into_iter().map(f64::from).collect();
-    assert_eq!(output.shape, golden.tensor("output").unwrap().shape(), "{case}");
-    let comparison = compare(&output.values, &expected, Tolerance::f32(shape[1]));
-    (!comparison.passed).then(|| format!("{case}: {comparison:?}"))
+    let mut others = Vec::new();
+    for key in golden.names() {
+        let Some(name) = key.strip_prefix("input.") else { continue };
+        let view = golden.tensor(key).unwrap();
+        others.push(match (view.dtype(), view.shape()) {
+            (Dtype::I32, &[batch, steps]) => NamedInput::tokens(name.to_owned(), tokens(key), [batch, steps]),
+            (_, &[batch, width]) => NamedInput::rows(name.to_owned(), floats(key), [batch, width]),
+            (_, shape) => NamedInput::features(name.to_owned(), floats(key), [shape[0], shape[1], shape[2]]),
+        });
+    }
+    let output = Session::new(device, network).unwrap().run(given.with_others(&others), None).unwrap();
+    let wanted = golden.names().into_iter().filter(|name| name.starts_with("output."));
+    assert_eq!(output.others.len(), wanted.clone().count(), "{case}: outputs");
+    let steps = shape[1];
+    let miss = |name: &str, values: &[f32], shape: &[usize]| {
+        let expected: Vec<f64> = floats(name).into_iter().map(f64::from).collect();
+        assert_eq!(shape, golden.tensor(name).unwrap().shape(), "{case} {name}");
+        let comparison = compare(values, &expected, Tolerance::f32(steps));
+        (!comparison.passed).then(|| format!("{case} {name}: {comparison:?}"))
+    };
+    let found =
+        output.others.iter().find_map(|other| miss(&format!("output.{}", other.name), &other.values, &other.shape));
+    found.or_else(|| miss("output", &output.values, &output.shape))
 }
 
 /// The cases, each with the names of its whole models.

@@ -137,14 +137,16 @@ fn graph_refusal(name: &str, change: impl FnOnce(&mut Value)) -> String {
 #[test]
 fn unsupported_graphs_are_refused() {
     let name = "graph_branches.keras";
-    let text = graph_refusal(name, |m| m["output_layers"] = json!([["lstm", 0, 0], ["gru", 0, 0]]));
-    assert!(text.contains("2 output_layers") && text.contains("lstm") && text.contains("gru"), "{text}");
     let text = graph_refusal(name, |m| m["input_layers"] = json!([["a", 0, 0], ["b", 0, 0]]));
-    assert!(text.contains("2 input_layers"), "{text}");
+    assert!(text.contains("output 0 of call 0 of `a`"), "{text}");
+    let text = graph_refusal(name, |m| m["input_layers"] = json!([]));
+    assert!(text.contains("input_layers") && text.contains("at least one"), "{text}");
+    let text = graph_refusal(name, |m| m["output_layers"] = json!([["lstm", 0, 0], ["gru", 1, 0]]));
+    assert!(text.contains("output 0 of call 1 of `gru`"), "{text}");
     let text = graph_refusal(name, |m| m["output_layers"] = json!(["nowhere", 0, 0]));
     assert!(text.contains("nowhere"), "{text}");
-    let text = graph_refusal("graph_state_unused.keras", |m| m["output_layers"] = json!(["lstm", 0, 1]));
-    assert!(text.contains("output_layers") && text.contains("lstm"), "{text}");
+    let text = graph_refusal("graph_state_unused.keras", |m| m["output_layers"] = json!(["lstm", 0, 7]));
+    assert!(text.contains("`lstm`") && text.contains("output 7, which it does not have"), "{text}");
 
     let lstm = place(name, "LSTM");
     let cycle = json!([{"args": [{"class_name": "__keras_tensor__",
@@ -154,12 +156,23 @@ fn unsupported_graphs_are_refused() {
     let text = graph_refusal(name, |m| {
         m["layers"][lstm]["inbound_nodes"][0]["kwargs"]["initial_state"] = json!(["x"]);
     });
-    assert!(text.contains("`lstm`") && text.contains("initial_state"), "{text}");
+    assert!(text.contains("`lstm`") && text.contains("no layer's output"), "{text}");
     let text = graph_refusal(name, |m| {
         let call = m["layers"][lstm]["inbound_nodes"][0].clone();
-        m["layers"][lstm]["inbound_nodes"] = json!([call.clone(), call]);
+        let input = call["args"][0].clone();
+        m["layers"][lstm]["inbound_nodes"][0]["kwargs"]["initial_state"] = json!([input]);
     });
-    assert!(text.contains("used 2 times"), "{text}");
+    assert!(text.contains("`lstm`") && text.contains("an initial state of other than 2 vectors per row"), "{text}");
+    let text = graph_refusal("flow_slices.keras", |m| {
+        let at = m["layers"].as_array().unwrap().iter().position(|layer| layer["class_name"] == "GetItem").unwrap();
+        m["layers"][at]["inbound_nodes"][0]["args"][1][0] = json!(0);
+    });
+    assert!(text.contains("slice [0,"), "{text}");
+    let text = graph_refusal("flow_operations.keras", |m| {
+        let at = m["layers"].as_array().unwrap().iter().position(|layer| layer["class_name"] == "Mean").unwrap();
+        m["layers"][at]["config"]["axis"] = json!(2);
+    });
+    assert!(text.contains("`mean`") && text.contains("another axis than time"), "{text}");
 
     let name = "masking_residual.keras";
     let other = place(name, "NotEqual");

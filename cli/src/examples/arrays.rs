@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
 use super::{Answer, Example, Sequence};
 use crate::Result;
 use crate::args::{DataArgs, LossKind};
+use crate::arrays::Array;
 use crate::units::shortened;
 
 /// The array that says how many timesteps of each row count; without it all do.
@@ -14,21 +15,9 @@ const LENGTHS: &str = "lengths";
 /// What the numbers of a split mean.
 const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
-/// An array, row-major. Integers of up to 53 bits are exact.
-struct Array {
-    shape: Vec<usize>,
-    numbers: Vec<f64>,
-}
-
 struct Arrays<'a> {
     path: &'a Path,
     file: SafeTensors<'a>,
-}
-
-/// Numbers of N bytes each.
-fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-    let chunks = bytes.chunks_exact(N).filter_map(|chunk| <[u8; N]>::try_from(chunk).ok());
-    chunks.map(read).collect()
 }
 
 impl Arrays<'_> {
@@ -43,18 +32,8 @@ impl Arrays<'_> {
             shortened(&names.join(", "), 80)
         };
         let view = self.file.tensor(name).map_err(|_| self.error(name, "an array of this name", &names()))?;
-        let bytes = view.data();
-        let numbers = match view.dtype() {
-            Dtype::F32 => numbers(bytes, |bytes| f32::from_le_bytes(bytes).into()),
-            Dtype::F64 => numbers(bytes, f64::from_le_bytes),
-            Dtype::U8 | Dtype::BOOL => numbers(bytes, |bytes| u8::from_le_bytes(bytes).into()),
-            Dtype::I32 => numbers(bytes, |bytes| i32::from_le_bytes(bytes).into()),
-            Dtype::U32 => numbers(bytes, |bytes| u32::from_le_bytes(bytes).into()),
-            #[expect(clippy::cast_precision_loss, reason = "ids and classes are small")]
-            Dtype::I64 => numbers(bytes, |bytes| i64::from_le_bytes(bytes) as f64),
-            other => return Err(self.error(name, "F32, F64, I64, I32, U32 or U8", &format!("{other:?}"))),
-        };
-        Ok(Array { shape: view.shape().to_vec(), numbers })
+        let wrong = || self.error(name, "F32, F64, I64, I32, U32 or U8", &format!("{:?}", view.dtype()));
+        Array::of_tensor(&view).ok_or_else(wrong)
     }
 
     /// An array `[N, ..]` of `rows` rows, with one of these numbers of dimensions.

@@ -1,4 +1,4 @@
-use crate::support::{Folder, answer, json, on_software, repository, run};
+use crate::support::{Folder, answer, json, on_software, refusal, repository, run};
 
 #[test]
 fn the_cpu_passes_on_every_kind_of_input() {
@@ -97,4 +97,41 @@ fn gradients_are_checked() {
         let wrong = run(args.iter().chain(&["--plant-fault"]));
         assert!(wrong.code == 1 && wrong.stdout.contains("FAIL"), "{wrong:?}");
     }
+}
+
+/// Numbers of another framework: an input and an output from files, and a wrong output as the control.
+#[test]
+fn numbers_of_a_framework_are_compared() {
+    let model = repository("tests/goldens/keras_bidirectional.safetensors");
+    let golden = repository("tests/goldens/keras_bidirectional.golden.safetensors");
+    let verify = ["verify", &model, "--device", "cpu", "--input", &golden, "--expected"];
+    let right = answer(verify.iter().chain(&[golden.as_str()]));
+    assert!(right.contains("pass: the expected output"), "{right}");
+    let folder = Folder::new("verify_given");
+    let npy = |name: &str, shape: &str, numbers: &[f32]| {
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+        bytes.extend(header.bytes().chain(numbers.iter().flat_map(|x| x.to_le_bytes())));
+        folder.file(name, bytes)
+    };
+    let bytes = std::fs::read(&golden).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let output = tensors.tensor("output").unwrap();
+    let shape: Vec<String> = output.shape().iter().map(ToString::to_string).collect();
+    let shape = format!("({})", shape.join(", "));
+    let floats = output.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    let mut numbers: Vec<f32> = floats.collect();
+    let same = answer(verify.iter().chain(&[npy("same.npy", &shape, &numbers).as_str()]));
+    assert!(same.contains("pass: the expected output"), "{same}");
+    numbers[3] += 1e-3;
+    let wrong = run(verify.iter().chain(&[npy("wrong.npy", &shape, &numbers).as_str()]));
+    assert!(wrong.code == 1 && wrong.stdout.contains("FAIL: not the expected output"), "{wrong:?}");
+    let flat = npy("flat.npy", &format!("({},)", numbers.len()), &numbers);
+    refusal(verify.iter().chain(&[flat.as_str()]), &["flat.npy", "expected the output's shape"]);
+    refusal(["verify", &model, "--input", &flat], &["flat.npy", "for `input`"]);
+    refusal(["verify", &model, "--input", "nowhere.npy"], &["nowhere.npy"]);
+    let text = folder.file("broken.json", "[[1, 2], [3]]");
+    refusal(["verify", &model, "--input", &text], &["broken.json", "lists of different lengths"]);
+    refusal(["verify", &model, "--expected", &flat], &["--input"]);
 }

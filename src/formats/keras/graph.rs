@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::activation::Version;
-use super::call::Call;
+use super::call::{Call, CallTensor};
 use super::layers::Item;
 use super::malformed;
 use super::options::brief;
@@ -18,26 +18,44 @@ const MAX_LAYERS: usize = 1024;
 /// How deep models may be layers of each other.
 const MAX_DEPTH: usize = 16;
 
-/// A model: its layers, and which layers each of them reads.
+/// A model: the calls of its layers, and which of their outputs each of them reads.
 pub(super) struct KerasGraph<'a> {
     pub nodes: Vec<KerasNode<'a>>,
-    /// The node that the model's input goes to.
-    input: usize,
-    /// The node whose output is the model's.
-    pub output: usize,
+    /// The nodes that the model's inputs go to, in its order.
+    pub inputs: Vec<usize>,
+    /// The model's outputs.
+    pub outputs: Vec<NodeTensor>,
     /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model; the groups of a model
     /// within the model lie in that model's.
     pub groups: BTreeMap<String, String>,
-    /// The shape of the input, with the batch, if a layer states it.
+    /// In legacy files, the group that has the weights of a layer within a model: the outermost model's.
+    pub owners: BTreeMap<String, String>,
+    /// The shape of the first input, with the batch, if a layer states it.
     pub input_shape: Option<&'a Value>,
 }
 
+/// An output of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NodeTensor {
+    pub node: usize,
+    pub output: usize,
+}
+
+/// A call of a layer.
 pub(super) struct KerasNode<'a> {
     pub item: Item<'a>,
-    /// The nodes it reads; none for the input.
-    pub inputs: Vec<usize>,
+    /// Which of the layer's calls it is, from 0; the weights of all are the same.
+    pub call: usize,
+    /// What it reads; nothing if it is an input.
+    pub inputs: Vec<NodeTensor>,
+    /// What a recurrent layer starts from.
+    pub states: Vec<NodeTensor>,
     /// The node that computes the mask it is called with.
     pub mask: Option<usize>,
+    /// The places of a slice, one for each axis.
+    pub slices: Option<&'a Vec<Value>>,
+    /// The numbers among the arguments of an operation.
+    pub numbers: Vec<f64>,
 }
 
 impl<'a> KerasGraph<'a> {
@@ -69,8 +87,8 @@ impl<'a> KerasGraph<'a> {
         }
     }
 
-    /// Nodes in an order in which each comes after its inputs, and the output last. Nodes that
-    /// the output does not need are left out.
+    /// Nodes in an order in which each comes after its inputs, and the first output last. Nodes that no output needs are left
+    /// out.
     pub(super) fn order(&self) -> Result<Vec<usize>> {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
@@ -80,7 +98,8 @@ impl<'a> KerasGraph<'a> {
         }
         let mut marks = vec![Mark::New; self.nodes.len()];
         let mut order = Vec::with_capacity(self.nodes.len());
-        let mut stack = vec![self.output];
+        // What is pushed last is visited first: the first output comes last.
+        let mut stack: Vec<usize> = self.outputs.iter().map(|output| output.node).collect();
         while let Some(&node) = stack.last() {
             match marks[node] {
                 Mark::Done => {
@@ -93,8 +112,9 @@ impl<'a> KerasGraph<'a> {
                 }
                 Mark::New => {
                     marks[node] = Mark::Open;
-                    let KerasNode { inputs, mask, .. } = &self.nodes[node];
-                    for &input in inputs.iter().chain(mask).rev() {
+                    let KerasNode { inputs, states, mask, .. } = &self.nodes[node];
+                    let read = inputs.iter().chain(states).map(|tensor| tensor.node).chain(*mask);
+                    for input in read.collect::<Vec<_>>().into_iter().rev() {
                         match marks[input] {
                             Mark::New => stack.push(input),
                             Mark::Done => {}
@@ -123,6 +143,10 @@ impl<'a> KerasGraph<'a> {
         if let Some(item) = items.iter().find(states) {
             return Err(item.unsupported(&format!("{}: option `return_state` in a Sequential model", item.class)));
         }
+        let apart = |item: &&Item<'_>| item.config.get("merge_mode").is_some_and(Value::is_null);
+        if let Some(item) = items.iter().find(apart) {
+            return Err(item.unsupported(&format!("{}: option `merge_mode` None in a Sequential model", item.class)));
+        }
         let stated =
             first.input_shape().or_else(|| model.get("build_input_shape").filter(|_| first.class != "InputLayer"));
         let mut expanded = Expanded::default();
@@ -130,12 +154,16 @@ impl<'a> KerasGraph<'a> {
             expanded.push(item, version, depth)?;
         }
         for index in 1..expanded.places.len() {
-            let before = expanded.places[index - 1].output;
-            expanded.nodes[expanded.places[index].input].inputs = vec![before];
+            let before = expanded.places[index - 1].outputs.clone();
+            let next = &expanded.places[index].inputs;
+            if before.len() > 1 || next.len() > 1 {
+                return Err(items_of(layers, version, index)?.unsupported("several tensors in a Sequential model"));
+            }
+            expanded.nodes[next[0]].inputs = before;
         }
-        let Expanded { nodes, places, groups, input_shape, .. } = expanded;
-        let [input, output] = [places[0].input, places[places.len() - 1].output];
-        Ok(Self { nodes, input, output, groups, input_shape: stated.or(input_shape) })
+        let Expanded { nodes, places, groups, owners, input_shape, .. } = expanded;
+        let (inputs, outputs) = (places[0].inputs.clone(), places[places.len() - 1].outputs.clone());
+        Ok(Self { nodes, inputs, outputs, groups, owners, input_shape: stated.or(input_shape) })
     }
 
     fn functional(options: &'a Map<String, Value>, (version, depth): (Version, usize)) -> Result<Self> {
@@ -143,6 +171,9 @@ impl<'a> KerasGraph<'a> {
         bounded(layers.len())?;
         let items = layers.iter().map(|layer| item(layer, version)).collect::<Result<Vec<_>>>()?;
         let mut expanded = Expanded::default();
+        // The places of every call of each layer.
+        let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut calls = Vec::new();
         for &item in &items {
             if item.value.get("name").is_none() || !item.config.contains_key("name") {
                 return Err(malformed(
@@ -151,41 +182,85 @@ impl<'a> KerasGraph<'a> {
                     &"one",
                 ));
             }
-            expanded.push(item, version, depth)?;
-        }
-        let Expanded { mut nodes, places, groups, .. } = expanded;
-        let by_name: BTreeMap<&str, Ends> = items.iter().map(|item| item.name).zip(places.iter().copied()).collect();
-        let find = |name: &str| {
-            let expected = "the name of one of the model's layers";
-            by_name.get(name).copied().ok_or_else(|| malformed("Keras configuration", expected, &format!("`{name}`")))
-        };
-        let input = find(only_end(options, "input_layers")?)?.input;
-        let output = find(only_end(options, "output_layers")?)?.output;
-        for (item, ends) in items.iter().zip(&places) {
-            let call = Call::new(item)?;
-            let node = &mut nodes[ends.input];
-            node.inputs = call.inputs.into_iter().map(|name| Ok(find(name)?.output)).collect::<Result<Vec<_>>>()?;
-            node.mask = call.mask.map(|name| Ok::<usize, Error>(find(name)?.output)).transpose()?;
-            if is_model(item.class) && (node.inputs.len() > 1 || node.mask.is_some()) {
-                return Err(item.unsupported("a model called with more than one tensor"));
+            let mut made = Call::all(&item)?;
+            if made.is_empty() {
+                made.push(Call::default());
+            }
+            let group = expanded.next_group(&item);
+            for (number, call) in made.into_iter().enumerate() {
+                expanded.push_call(item, version, depth, (group.as_deref(), number))?;
+                by_name.entry(item.name).or_default().push(calls.len());
+                calls.push((item, call));
             }
         }
-        let graph = Self { input_shape: nodes[input].item.input_shape(), nodes, input, output, groups };
+        let Expanded { mut nodes, places, groups, owners, .. } = expanded;
+        let find = |tensor: CallTensor<'_>| -> Result<NodeTensor> {
+            let expected = "an output of one of the model's layers";
+            let got = format!("output {} of call {} of `{}`", tensor.output, tensor.call, tensor.name);
+            let missing = || malformed("Keras configuration", expected, &got);
+            let of_name = by_name.get(tensor.name).ok_or_else(missing)?;
+            // Keras 2 counts the making of a model within the model as its first call.
+            let counted_from = match of_name.first() {
+                Some(&first) if places[first].is_model && version == Version::Two => 1,
+                _ => 0,
+            };
+            let place = tensor.call.checked_sub(counted_from).and_then(|call| of_name.get(call)).ok_or_else(missing)?;
+            let Ends { outputs, is_model, .. } = &places[*place];
+            match (is_model, outputs.get(tensor.output), outputs.first()) {
+                (true, Some(output), _) => Ok(*output),
+                (false, _, Some(first)) => Ok(NodeTensor { node: first.node, output: tensor.output }),
+                _ => Err(missing()),
+            }
+        };
+        let found = |tensors: &[CallTensor<'_>]| tensors.iter().map(|&tensor| find(tensor)).collect::<Result<Vec<_>>>();
+        for ((item, call), ends) in calls.into_iter().zip(&places) {
+            let (inputs, states) = (found(&call.inputs)?, found(&call.states)?);
+            let mask = call.mask.map(|mask| Ok::<usize, Error>(find(mask)?.node)).transpose()?;
+            if !ends.is_model {
+                let node = &mut nodes[ends.inputs[0]];
+                (node.inputs, node.states, node.mask, node.slices) = (inputs, states, mask, call.slices);
+                node.numbers = call.numbers;
+                continue;
+            }
+            if mask.is_some() || inputs.len() != ends.inputs.len() && !inputs.is_empty() {
+                return Err(item.unsupported(&format!("a model of {} inputs called with others", ends.inputs.len())));
+            }
+            for (&node, tensor) in ends.inputs.iter().zip(inputs) {
+                nodes[node].inputs = vec![tensor];
+            }
+        }
+        let ends = |key: &str| -> Result<Vec<NodeTensor>> { found(&ends_of(options, key)?) };
+        let inputs: Vec<usize> = ends("input_layers")?.into_iter().map(|tensor| tensor.node).collect();
+        let outputs = ends("output_layers")?;
+        let Some(&first) = inputs.first() else {
+            return Err(malformed("Keras configuration: input_layers", "at least one", &"none"));
+        };
+        if outputs.is_empty() {
+            return Err(malformed("Keras configuration: output_layers", "at least one", &"none"));
+        }
+        let input_shape = nodes[first].item.input_shape();
+        let graph = Self { nodes, inputs, outputs, groups, owners, input_shape };
         for index in graph.order()? {
             let node = &graph.nodes[index];
-            if node.inputs.is_empty() && index != input {
-                return Err(node.item.unsupported(&format!("{} as a second input", node.item.class)));
+            if node.inputs.is_empty() && !graph.inputs.contains(&index) {
+                return Err(node.item.unsupported(&format!("{} that is no input of the model", node.item.class)));
             }
         }
         Ok(graph)
     }
 }
 
-/// Where the input of a layer goes, and where its output is: one node, or two of a model's.
-#[derive(Clone, Copy)]
+/// The layer at a place of a Sequential model.
+fn items_of(layers: &[Value], version: Version, index: usize) -> Result<Item<'_>> {
+    Item::new(&layers[index], version)
+}
+
+/// Where the inputs of a call of a layer go, and where its outputs are: one node, or those of a model.
+#[derive(Clone)]
 struct Ends {
-    input: usize,
-    output: usize,
+    inputs: Vec<usize>,
+    outputs: Vec<NodeTensor>,
+    is_model: bool,
 }
 
 /// Layers, with the layers of models in the place of models.
@@ -195,6 +270,7 @@ struct Expanded<'a> {
     /// Of every layer.
     places: Vec<Ends>,
     groups: BTreeMap<String, String>,
+    owners: BTreeMap<String, String>,
     /// How many groups each class has, less one.
     counts: BTreeMap<String, usize>,
     /// The input shape of the first layer, if it is a model that states it.
@@ -203,12 +279,30 @@ struct Expanded<'a> {
 
 impl<'a> Expanded<'a> {
     fn push(&mut self, item: Item<'a>, version: Version, depth: usize) -> Result<()> {
-        let group = (!item.is_operation()).then(|| self.group(item.class));
+        let group = self.next_group(&item);
+        self.push_call(item, version, depth, (group.as_deref(), 0))
+    }
+
+    /// The name of the group of a layer that has one.
+    fn next_group(&mut self, item: &Item<'_>) -> Option<String> {
+        (!item.is_operation()).then(|| self.group(item.class))
+    }
+
+    /// A call of a layer whose weights are in `group`.
+    fn push_call(
+        &mut self,
+        item: Item<'a>,
+        version: Version,
+        depth: usize,
+        (group, call): (Option<&str>, usize),
+    ) -> Result<()> {
         let first = self.nodes.len();
         if !is_model(item.class) {
-            self.groups.extend(group.map(|group| (item.name.to_owned(), group)));
-            self.nodes.push(KerasNode { item, inputs: Vec::new(), mask: None });
-            self.places.push(Ends { input: first, output: first });
+            self.groups.extend(group.map(|group| (item.name.to_owned(), group.to_owned())));
+            let (inputs, states) = (Vec::new(), Vec::new());
+            self.nodes.push(KerasNode { item, call, inputs, states, mask: None, slices: None, numbers: Vec::new() });
+            let outputs = vec![NodeTensor { node: first, output: 0 }];
+            self.places.push(Ends { inputs: vec![first], outputs, is_model: false });
             return Ok(());
         }
         let Some(depth) = depth.checked_sub(1) else {
@@ -219,17 +313,23 @@ impl<'a> Expanded<'a> {
         if first == 0 {
             self.input_shape = inner.input_shape;
         }
+        self.owners.extend(inner.groups.keys().map(|name| (name.clone(), item.name.to_owned())));
         let within = |(name, inner): (String, String)| {
-            let outer = group.as_deref().unwrap_or_default();
+            let outer = group.unwrap_or_default();
             (name, format!("{outer}/layers/{inner}"))
         };
         self.groups.extend(inner.groups.into_iter().map(within));
+        let moved = |tensor: NodeTensor| NodeTensor { node: first + tensor.node, ..tensor };
+        let all = |tensors: Vec<NodeTensor>| tensors.into_iter().map(moved).collect::<Vec<_>>();
         self.nodes.extend(inner.nodes.into_iter().map(|node| KerasNode {
-            inputs: node.inputs.into_iter().map(|input| first + input).collect(),
+            call: node.call + call,
+            inputs: all(node.inputs),
+            states: all(node.states),
             mask: node.mask.map(|mask| first + mask),
             ..node
         }));
-        self.places.push(Ends { input: first + inner.input, output: first + inner.output });
+        let inputs = inner.inputs.iter().map(|input| first + input).collect();
+        self.places.push(Ends { inputs, outputs: all(inner.outputs), is_model: true });
         Ok(())
     }
 
@@ -277,24 +377,23 @@ fn item(value: &Value, version: Version) -> Result<Item<'_>> {
     }
 }
 
-/// The one name in `input_layers` or `output_layers`: `[name, 0, 0]` or a list of one of these.
-fn only_end<'a>(options: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
-    let ends = list(options, key)?;
-    let parts = match ends.as_slice() {
-        [Value::Array(parts)] => parts,
-        [Value::String(_), ..] => ends,
-        _ => {
-            let names: Vec<String> = ends.iter().map(|end| brief(end.get(0).unwrap_or(end))).collect();
-            let what = format!("{} {key} ({}; supported: 1)", ends.len(), names.join(", "));
-            return Err(Error::Unsupported { place: "Keras model".into(), what });
-        }
+/// The outputs in `input_layers` or `output_layers`: `[name, 0, 0]`, a list of these, or names by which they are called.
+fn ends_of<'a>(options: &'a Map<String, Value>, key: &str) -> Result<Vec<CallTensor<'a>>> {
+    let value = options.get(key).unwrap_or(&Value::Null);
+    let wrong =
+        |value: &Value| malformed(&format!("Keras configuration: {key}"), "[name, call, output]", &brief(value));
+    let end = |value: &'a Value| {
+        let parts = value.as_array().map_or(&[][..], Vec::as_slice);
+        let [Value::String(name), call, output] = parts else { return Err(wrong(value)) };
+        let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+        let (Some(call), Some(output)) = (number(call), number(output)) else { return Err(wrong(value)) };
+        Ok(CallTensor { name, call, output })
     };
-    match parts.as_slice() {
-        [Value::String(name), _, output] if output.as_u64() == Some(0) => Ok(name),
-        _ => Err(Error::Unsupported {
-            place: "Keras model".into(),
-            what: format!("{key} {}", brief(&Value::Array(parts.clone()))),
-        }),
+    match value {
+        Value::Array(ends) if matches!(ends.first(), Some(Value::String(_))) => Ok(vec![end(value)?]),
+        Value::Array(ends) => ends.iter().map(end).collect(),
+        Value::Object(named) => named.values().map(end).collect(),
+        other => Err(malformed(&format!("Keras configuration: {key}"), "a list", &brief(other))),
     }
 }
 

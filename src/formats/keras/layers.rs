@@ -1,14 +1,16 @@
 //! One Keras layer to gatefold's layers.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use super::activation::{Function, Version, function, layer as activation_layer};
 use super::options::{LayerOptions, brief};
-use super::{malformed, recurrent};
+use super::{malformed, recurrent, shapes};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec, NormSpec,
-    Padding, Pool, Pool1dSpec,
+    Activation, ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec,
+    NamedSpec, NormSpec, Padding, Pool, Pool1dSpec, Window,
 };
 
 /// A layer as a model's configuration describes it.
@@ -25,10 +27,15 @@ pub(super) struct Item<'a> {
 /// What flows between two layers, without the batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// `[T]`
-    Tokens,
+    /// `[T]`; the size, if it is fixed.
+    Tokens(Option<usize>),
     /// `[T, N]`
-    Sequence(usize),
+    Sequence {
+        /// T, if it is fixed.
+        steps: Option<usize>,
+        /// N
+        width: usize,
+    },
     /// `[N]`
     Row(usize),
 }
@@ -70,13 +77,23 @@ impl<'a> Item<'a> {
         Error::Unsupported { place: format!("layer `{}`", self.name), what: format!("Keras {what}") }
     }
 
+    /// Whether it is one of the operations by which Keras computes masks.
+    pub(super) fn is_mask_operation(&self) -> bool {
+        const MASKS: [&str; 7] = ["NotEqual", "Any", "ExpandDims", "ZerosLike", "OnesLike", "LogicalOr", "Concatenate"];
+        self.is_operation() && MASKS.contains(&self.class)
+    }
+
     /// Whether it is one of Keras' numeric operations, which share names with layers. Legacy files
     /// state no module; there, an operation called as a layer is not trainable.
     pub(super) fn is_operation(&self) -> bool {
         match self.value.get("module").and_then(Value::as_str) {
-            Some(module) => module.starts_with("keras.src.ops") || module.starts_with("keras.ops"),
+            Some(module) => {
+                module.starts_with("keras.src.ops")
+                    || module.starts_with("keras.ops")
+                    || self.class == "SlicingOpLambda"
+            }
             None => match self.class {
-                "NotEqual" | "Any" | "ExpandDims" | "ZerosLike" | "LogicalOr" => true,
+                "NotEqual" | "Any" | "ExpandDims" | "ZerosLike" | "LogicalOr" | "SlicingOpLambda" => true,
                 "Concatenate" => !self.config.contains_key("trainable"),
                 _ => false,
             },
@@ -91,15 +108,25 @@ impl<'a> Item<'a> {
     }
 }
 
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens(_) => write!(f, "token ids [B, T]"),
+            Self::Sequence { width, .. } => write!(f, "a sequence [B, T, {width}]"),
+            Self::Row(width) => write!(f, "one vector per row [B, {width}]"),
+        }
+    }
+}
+
 impl Shape {
     /// From a `batch_shape`, whose first entry is the batch.
     pub(super) fn from_keras(layer: &str, value: &Value) -> Result<Self> {
         let place = || format!("layer `{layer}`");
         let sizes = value.as_array().ok_or_else(|| malformed(&place(), "a shape", &brief(value)))?;
-        let width = sizes.last().and_then(Value::as_u64).and_then(|width| usize::try_from(width).ok());
-        match (sizes.len(), width) {
-            (2, _) => Ok(Self::Tokens),
-            (3, Some(width)) => Ok(Self::Sequence(width)),
+        let size = |at: usize| sizes.get(at).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok());
+        match (sizes.len(), size(2)) {
+            (2, _) => Ok(Self::Tokens(size(1))),
+            (3, Some(width)) => Ok(Self::Sequence { steps: size(1), width }),
             _ => Err(Error::Unsupported { place: place(), what: format!("an input of shape {}", brief(value)) }),
         }
     }
@@ -117,13 +144,13 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
     let name = || item.name.to_owned();
     let one = |layer: LayerSpec, shape: Shape| Ok(Lowered { layers: vec![layer], shape });
     if let Some(cell) = recurrent::cell(item.class) {
-        return recurrent::single(item, options, cell, sequence(options, shape)?);
+        return recurrent::single(item, options, cell, shape);
     }
     if let Some(activation) = activation_layer(options)? {
         return with_function(Vec::new(), name(), Function::Elementwise(activation), vectors(options, shape)?);
     }
     match item.class {
-        "Bidirectional" => recurrent::bidirectional(item, options, sequence(options, shape)?),
+        "Bidirectional" => recurrent::bidirectional(item, options, shape),
         "TimeDistributed" => time_distributed(item, options, shape),
         "Dropout"
         | "SpatialDropout1D"
@@ -137,19 +164,23 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
             Ok(Lowered { layers: Vec::new(), shape })
         }
         "Embedding" => {
-            if shape != Shape::Tokens {
+            let Shape::Tokens(steps) = shape else {
                 return Err(options.unsupported("an input that is not token ids [B, T]"));
-            }
+            };
             options.none_of(&["lora_rank", "quantization_config", "weights"])?;
             options.get("sparse"); // gradients
             let (num_embeddings, embedding_dim) = (options.size("input_dim")?, options.size("output_dim")?);
             let mask_zero = options.flag("mask_zero", false)?;
             let spec = EmbeddingSpec { name: name(), num_embeddings, embedding_dim, mask_zero };
-            one(LayerSpec::Embedding(spec), Shape::Sequence(embedding_dim))
+            one(LayerSpec::Embedding(spec), Shape::Sequence { steps, width: embedding_dim })
         }
         "Masking" => {
             sequence(options, shape)?;
-            let mask_value = options.number("mask_value", 0.0)?;
+            let mask_value = options.any_number("mask_value", 0.0)?;
+            if mask_value.is_nan() {
+                // No number equals NaN, so that nothing is masked.
+                return Ok(Lowered { layers: Vec::new(), shape });
+            }
             one(LayerSpec::Masking(MaskingSpec { name: name(), mask_value }), shape)
         }
         "Dense" => {
@@ -168,8 +199,22 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
             with_function(Vec::new(), name(), function, vectors(options, shape)?)
         }
         "Softmax" => {
+            let shape = vectors(options, shape)?;
+            let over_time = matches!(shape, Shape::Sequence { .. })
+                && options.get("axis").is_some_and(|axis| matches!(axis.as_i64(), Some(1 | -2)));
+            if over_time {
+                return one(LayerSpec::TimeSoftmax(NamedSpec { name: name() }), shape);
+            }
             options.last_axis("axis", dimensions(shape))?;
-            one(LayerSpec::Softmax, vectors(options, shape)?)
+            one(LayerSpec::Softmax, shape)
+        }
+        "RepeatVector" | "Flatten" | "Reshape" | "Permute" | "ZeroPadding1D" | "Cropping1D" => {
+            shapes::lower(item, options, shape)
+        }
+        "Rescaling" => {
+            let (alpha, beta) = (options.number("scale", 1.0)?, options.number("offset", 0.0)?);
+            let affine = Function::Elementwise(Activation::Affine { alpha, beta });
+            with_function(Vec::new(), name(), affine, vectors(options, shape)?)
         }
         "LayerNormalization" => {
             options.none_of(&["rms_scaling"])?;
@@ -217,8 +262,9 @@ fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -
     }
     // The layer inside sees one step and does the same to each.
     let lowered = lower(&inner, Shape::Row(width))?;
+    let steps = steps(shape);
     let shape = match lowered.shape {
-        Shape::Row(width) => Shape::Sequence(width),
+        Shape::Row(width) => Shape::Sequence { steps, width },
         other => other,
     };
     Ok(Lowered { shape, ..lowered })
@@ -252,12 +298,14 @@ fn conv1d(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<L
     if spec.stride > 1 && spec.dilation > 1 {
         return Err(options.unsupported("options `strides` and `dilation_rate` above 1 at once"));
     }
-    let shape = Shape::Sequence(spec.out_channels);
+    let window =
+        Window { kernel_size: spec.kernel_size, stride: spec.stride, dilation: spec.dilation, padding: spec.padding };
+    let shape = Shape::Sequence { steps: seen(shape, &window), width: spec.out_channels };
     with_softmax(LayerSpec::Conv1d(spec), function, shape)
 }
 
 fn pool1d(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
-    sequence(options, shape)?;
+    let width = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
     options.present("pool_size")?;
     let kernel_size = options.length("pool_size", 2)?;
@@ -269,6 +317,8 @@ fn pool1d(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shape) ->
         other => return Err(options.unsupported(&format!("padding {other}"))),
     };
     let spec = Pool1dSpec { name, pool, kernel_size, stride, padding, count_include_pad: false };
+    let window = Window { kernel_size, stride, dilation: 1, padding };
+    let shape = Shape::Sequence { steps: seen(shape, &window), width };
     Ok(Lowered { layers: vec![LayerSpec::Pool1d(spec)], shape })
 }
 
@@ -324,18 +374,34 @@ fn with_function(mut layers: Vec<LayerSpec>, name: String, function: Function, s
 }
 
 /// Width of a sequence, which the layer needs.
-fn sequence(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
+pub(super) fn sequence(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
-        Shape::Sequence(width) => Ok(width),
-        other => Err(options.unsupported(&format!("an input that is not a sequence [B, T, N], {other:?}"))),
+        Shape::Sequence { width, .. } => Ok(width),
+        other => Err(options.unsupported(&format!("an input that is not a sequence [B, T, N] but {other}"))),
     }
+}
+
+/// Timesteps of a sequence, if they are fixed.
+pub(super) fn steps(shape: Shape) -> Option<usize> {
+    match shape {
+        Shape::Sequence { steps, .. } | Shape::Tokens(steps) => steps,
+        Shape::Row(_) => None,
+    }
+}
+
+/// Outputs of a window over a sequence, if its timesteps are fixed.
+fn seen(shape: Shape, window: &Window) -> Option<usize> {
+    if window.kernel_size == 0 || window.stride == 0 {
+        return None;
+    }
+    window.outputs(steps(shape)?)
 }
 
 /// Width of vectors, with or without time.
 fn width(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
-        Shape::Sequence(width) | Shape::Row(width) => Ok(width),
-        Shape::Tokens => Err(options.unsupported("a network input without a time dimension, or token ids")),
+        Shape::Sequence { width, .. } | Shape::Row(width) => Ok(width),
+        Shape::Tokens(_) => Err(options.unsupported("token ids as an input")),
     }
 }
 
@@ -346,14 +412,14 @@ fn vectors(options: &LayerOptions<'_>, shape: Shape) -> Result<Shape> {
 fn resized(shape: Shape, width: usize) -> Shape {
     match shape {
         Shape::Row(_) => Shape::Row(width),
-        _ => Shape::Sequence(width),
+        other => Shape::Sequence { steps: steps(other), width },
     }
 }
 
 /// Dimensions with the batch.
 fn dimensions(shape: Shape) -> i64 {
     match shape {
-        Shape::Sequence(_) => 3,
+        Shape::Sequence { .. } => 3,
         _ => 2,
     }
 }

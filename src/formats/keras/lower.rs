@@ -2,112 +2,410 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::graph::{KerasGraph, KerasNode};
+use super::graph::{KerasGraph, KerasNode, NodeTensor};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::LayerOptions;
-use crate::base::error::{Error, Result};
+use super::{join, operations, recurrent, slices};
+use crate::base::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, NetworkSpec,
+    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, NamedSpec, NetworkSpec,
     RecurrentOutput,
 };
 
 /// The output of a node, or of the node whose output it passes on unchanged.
 #[derive(Clone, Copy)]
-struct NodeOutput {
-    /// The node that computed it.
-    source: usize,
-    shape: Shape,
+pub(super) struct NodeOutput {
+    /// What computed it.
+    pub source: NodeTensor,
+    pub shape: Shape,
     /// Whether Keras passes a mask with it.
-    masked: bool,
+    pub masked: bool,
 }
 
-struct KerasLowering {
-    layers: Vec<LayerSpec>,
+pub(super) struct KerasLowering {
+    pub layers: Vec<LayerSpec>,
     /// What the next layer reads unless it names its input.
-    current: usize,
+    current: NodeTensor,
     /// The names by which later layers can refer to values.
-    names: BTreeMap<usize, String>,
-    /// Softmax layers, which have no names, by the node.
-    unnamed: BTreeMap<usize, usize>,
+    names: BTreeMap<NodeTensor, String>,
+    /// Softmax layers, which have no names, by the value.
+    unnamed: BTreeMap<NodeTensor, usize>,
     /// Places after which a layer must be inserted that only carries a name.
     name_bearers: BTreeMap<usize, String>,
 }
 
+/// What a graph becomes.
+pub(super) struct LoweredGraph {
+    pub spec: NetworkSpec,
+    /// Layers with the weights of another, by their names: a layer that is called several times.
+    pub copies: BTreeMap<String, String>,
+}
+
 /// The description of the network that `graph` is.
-pub(super) fn network(graph: &KerasGraph<'_>) -> Result<NetworkSpec> {
+pub(super) fn network(graph: &KerasGraph<'_>) -> Result<LoweredGraph> {
     let order = graph.order()?;
-    let mut values: BTreeMap<usize, NodeOutput> = BTreeMap::new();
-    // A Sequential model may leave its input layer out.
-    let outside = graph.nodes.len();
-    let mut lowering = KerasLowering {
-        layers: Vec::new(),
-        current: outside,
-        names: BTreeMap::from([(outside, INPUT.to_owned())]),
-        unnamed: BTreeMap::new(),
-        name_bearers: BTreeMap::new(),
-    };
-    let mut readers_of_input = BTreeSet::new();
+    let mut values: BTreeMap<NodeTensor, NodeOutput> = BTreeMap::new();
+    let mut copies = BTreeMap::new();
+    let read = outputs_read(graph);
+    let mut lowering = KerasLowering::new(graph)?;
+    let mut readers_of_masked = BTreeMap::<NodeTensor, BTreeSet<usize>>::new();
     let mut masks = Masks::new(graph);
     for index in order {
-        let KerasNode { item, inputs, mask } = &graph.nodes[index];
-        if item.is_operation() {
+        let KerasNode { item, inputs, states, mask, call, .. } = &graph.nodes[index];
+        if item.is_mask_operation() {
             masks.operation(index)?;
             continue;
         }
-        let input = || -> Result<NodeOutput> {
-            let Some(shape) = graph.input_shape else {
-                return Err(item.unsupported("a model whose input has no stated shape"));
-            };
-            Ok(NodeOutput { source: outside, shape: Shape::from_keras(item.name, shape)?, masked: false })
+        let find = |tensors: &[NodeTensor]| -> Result<Vec<NodeOutput>> {
+            let found = tensors.iter().map(|tensor| {
+                let got = || item.unsupported(&format!("output {} of `{}`", tensor.output, name_of(graph, *tensor)));
+                values.get(tensor).copied().ok_or_else(got)
+            });
+            found.collect()
         };
-        let read: Vec<NodeOutput> = match inputs.as_slice() {
-            [] => vec![input()?],
-            _ => inputs.iter().filter_map(|input| values.get(input).copied()).collect(),
+        let inputs = match inputs.as_slice() {
+            [] => vec![lowering.input(graph, index, item)?],
+            tensors => find(tensors)?,
         };
-        if read.iter().any(|value| value.source == outside && !value.masked) && item.class != "InputLayer" {
-            readers_of_input.insert(index);
+        let states = find(states)?;
+        if item.class != "InputLayer" {
+            for input in inputs.iter().filter(|input| !input.masked) {
+                readers_of_masked.entry(input.source).or_default().insert(index);
+            }
         }
         if let Some(mask) = *mask {
-            masks.check(item, mask, read.iter().all(|value| value.masked))?;
+            masks.check(item, mask, inputs.iter().all(|value| value.masked))?;
         }
-        let value = match read.as_slice() {
-            [value] if item.class == "InputLayer" => {
-                input_layer(item)?;
-                *value
-            }
-            [value] => lowering.single(index, item, *value)?,
-            _ => lowering.join(index, item, &read)?,
+        let copy;
+        let item = if *call == 0 {
+            *item
+        } else {
+            copy = format!("{}_call{call}", item.name);
+            copies.insert(copy.clone(), item.name.to_owned());
+            Item { name: &copy, ..*item }
         };
-        if item.class == "Masking" && value.source != outside {
+        let made = lowering.node(graph, index, &item, (&inputs, &states), &read)?;
+        if item.class == "Masking" && !graph.is_input(made[0].source) {
             return Err(item.unsupported("Masking that is not the first layer"));
         }
-        masks.note(item);
-        values.insert(index, value);
+        masks.note(&item);
+        values.extend((0..).zip(made).map(|(output, value)| (NodeTensor { node: index, output }, value)));
     }
-    lowering.end_with(values.get(&graph.output), &graph.nodes[graph.output].item);
-    let masking = readers_of_input.iter().find(|&&reader| graph.nodes[reader].item.class == "Masking");
-    if let Some(&masking) = masking.filter(|_| readers_of_input.len() > 1) {
-        return Err(graph.nodes[masking].item.unsupported("Masking while other layers read the unmasked input"));
-    }
-    let KerasLowering { mut layers, name_bearers, .. } = lowering;
-    for (place, name) in name_bearers.into_iter().rev() {
-        layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
-    }
-    if !layers.iter().any(|layer| layer.recurrent().is_some()) {
-        let what = "a model without a recurrent layer";
-        return Err(Error::Unsupported { place: "Keras model".into(), what: what.into() });
-    }
-    // Layers that treat every width alike leave the input's open.
-    if let Some(Shape::Sequence(input_size)) =
-        graph.input_shape.map(|shape| Shape::from_keras("input", shape)).transpose()?
-    {
-        let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
-        if first.is_some_and(|layer| !states_width(layer)) {
-            layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
+    // One that masks NaN masks nothing.
+    let masks_steps = |layer: &LayerSpec| matches!(layer, LayerSpec::Masking(_));
+    let masking = graph.nodes.iter().position(|node| node.item.class == "Masking");
+    let masking = masking.filter(|_| lowering.layers.iter().any(masks_steps));
+    if let Some(masking) = masking {
+        let masked = graph.nodes[masking].inputs.first().copied().unwrap_or(graph.outside());
+        let source = values.get(&masked).map_or(masked, |value| value.source);
+        if readers_of_masked.get(&source).is_some_and(|readers| readers.len() > 1) {
+            return Err(graph.nodes[masking].item.unsupported("Masking while other layers read the unmasked input"));
         }
     }
-    Ok(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() })
+    lowering.finish(graph, &values, copies)
+}
+
+/// Every output of a node that something reads, or that is one of the model's.
+fn outputs_read(graph: &KerasGraph<'_>) -> BTreeSet<NodeTensor> {
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.states));
+    read.chain(&graph.outputs).copied().collect()
+}
+
+fn name_of<'a>(graph: &KerasGraph<'a>, tensor: NodeTensor) -> &'a str {
+    graph.nodes.get(tensor.node).map_or("", |node| node.item.name)
+}
+
+impl KerasGraph<'_> {
+    /// What stands for the input of a Sequential model that leaves its input layer out.
+    fn outside(&self) -> NodeTensor {
+        NodeTensor { node: self.nodes.len(), output: 0 }
+    }
+
+    /// What stands for an input of the model.
+    fn input_tensor(&self, node: usize) -> NodeTensor {
+        if self.nodes[node].item.class == "InputLayer" { NodeTensor { node, output: 0 } } else { self.outside() }
+    }
+
+    fn is_input(&self, tensor: NodeTensor) -> bool {
+        self.inputs.iter().any(|&input| self.input_tensor(input) == tensor)
+    }
+
+    /// The shape of one of the model's inputs.
+    fn shape_of_input(&self, node: usize) -> Result<Shape> {
+        let item = &self.nodes[node].item;
+        let stated = if self.inputs.first() == Some(&node) { self.input_shape } else { item.input_shape() };
+        let Some(shape) = stated else {
+            return Err(item.unsupported("a model whose input has no stated shape"));
+        };
+        let shape = Shape::from_keras(item.name, shape)?;
+        // Of `[B, n]` the layers that read it say whether it is token ids.
+        let embeds = |node: &KerasNode<'_>| matches!(node.item.class, "Embedding" | "NotEqual");
+        let embedded =
+            embeds(&self.nodes[node]) || self.readers(node).iter().any(|&reader| embeds(&self.nodes[reader]));
+        match shape {
+            Shape::Tokens(Some(width)) if !embedded => Ok(Shape::Row(width)),
+            other => Ok(other),
+        }
+    }
+
+    /// The nodes that read a node, through the inputs of models within the model.
+    fn readers(&self, node: usize) -> Vec<usize> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![node]);
+        while let Some(node) = open.pop() {
+            for (index, reader) in self.nodes.iter().enumerate() {
+                if reader.inputs.iter().any(|input| input.node == node) && found.insert(index) {
+                    let passes = ["InputLayer", "Dropout", "SpatialDropout1D"].contains(&reader.item.class);
+                    open.extend(passes.then_some(index));
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+}
+
+impl KerasLowering {
+    fn new(graph: &KerasGraph<'_>) -> Result<Self> {
+        let first = graph.inputs.first().map_or(graph.outside(), |&node| graph.input_tensor(node));
+        let mut lowering = Self {
+            layers: Vec::new(),
+            current: first,
+            names: BTreeMap::from([(first, INPUT.to_owned())]),
+            unnamed: BTreeMap::new(),
+            name_bearers: BTreeMap::new(),
+        };
+        let several = graph.inputs.len() > 1;
+        for &node in &graph.inputs {
+            let (kind, width) = match graph.shape_of_input(node)? {
+                Shape::Tokens(_) => (InputKind::Tokens, 0),
+                Shape::Sequence { width, .. } => (InputKind::Sequence, width),
+                Shape::Row(width) => (InputKind::Row, width),
+            };
+            let name = if several { graph.nodes[node].item.name } else { "" };
+            if several || kind == InputKind::Row {
+                lowering.layers.push(LayerSpec::Input(InputSpec::named(name, kind, width)));
+            }
+            if several {
+                let tensor = graph.input_tensor(node);
+                lowering.names.insert(tensor, name.to_owned());
+                lowering.current = tensor;
+            }
+        }
+        Ok(lowering)
+    }
+
+    /// An input of the model.
+    fn input(&self, graph: &KerasGraph<'_>, index: usize, item: &Item<'_>) -> Result<NodeOutput> {
+        if !graph.inputs.contains(&index) {
+            return Err(item.unsupported("an input that is not among the model's"));
+        }
+        Ok(NodeOutput { source: graph.input_tensor(index), shape: graph.shape_of_input(index)?, masked: false })
+    }
+
+    /// The outputs of a node.
+    fn node(
+        &mut self,
+        graph: &KerasGraph<'_>,
+        index: usize,
+        item: &Item<'_>,
+        (inputs, states): (&[NodeOutput], &[NodeOutput]),
+        read: &BTreeSet<NodeTensor>,
+    ) -> Result<Vec<NodeOutput>> {
+        let node = &graph.nodes[index];
+        let first = inputs[0];
+        if item.class == "InputLayer" {
+            input_layer(item)?;
+            return Ok(vec![first]);
+        }
+        if slices::is_slice(item.class) {
+            let Lowered { layers, shape } = slices::lower(item, node.slices, first.shape)?;
+            return Ok(vec![self.append(index, item, first, layers, (shape, first.masked))]);
+        }
+        if item.is_operation() {
+            return Ok(vec![operations::lower(self, index, item, (inputs, &node.numbers))?]);
+        }
+        if recurrent::is_recurrent(item) {
+            // Keras 2 writes the initial state as further inputs.
+            let states = if states.is_empty() { &inputs[1..] } else { states };
+            return self.recurrent(index, item, first, states, read);
+        }
+        match inputs {
+            [_] => {
+                let Lowered { layers, shape } = lower(item, first.shape)?;
+                let masked = mask_after(item, &layers, first.masked)?;
+                if matches!(layers.first(), Some(LayerSpec::Masking(_))) {
+                    // It acts on the network's input; its output stands for the network's input.
+                    self.read(first.source);
+                    self.layers.extend(layers);
+                    return Ok(vec![NodeOutput { masked, ..first }]);
+                }
+                Ok(vec![self.append(index, item, first, layers, (shape, masked))])
+            }
+            several => Ok(vec![join::lower(self, index, item, several)?]),
+        }
+    }
+
+    /// A recurrent layer and, of its states, those that are read.
+    fn recurrent(
+        &mut self,
+        index: usize,
+        item: &Item<'_>,
+        input: NodeOutput,
+        states: &[NodeOutput],
+        read: &BTreeSet<NodeTensor>,
+    ) -> Result<Vec<NodeOutput>> {
+        let Lowered { mut layers, shape } = lower(item, input.shape)?;
+        let names: Vec<String> = states.iter().map(|state| self.name(state.source)).collect();
+        let rows = states.iter().all(|state| matches!(state.shape, Shape::Row(_)));
+        let before = recurrent::set_states(item, &mut layers, &names, rows)?;
+        self.layers.extend(before);
+        let masked = mask_after(item, &layers, input.masked)?;
+        let spec = layers.iter().find_map(LayerSpec::recurrent).map(|(cell, spec)| (cell, spec.clone()));
+        self.read_again(input.source, !names.is_empty());
+        self.layers.extend(layers);
+        let mut made = vec![self.value(index, 0, item, (shape, masked))];
+        let Some((cell, spec)) = spec else { return Ok(made) };
+        let extra = recurrent::further_outputs(item, cell, &spec, shape);
+        for (output, (layer, shape)) in (1..).zip(extra) {
+            let tensor = NodeTensor { node: index, output };
+            if read.contains(&tensor) {
+                // The halves of two directions are read from both, states from the layer itself.
+                if !matches!(layer, LayerSpec::FinalState(_)) {
+                    self.read(made[0].source);
+                }
+                self.layers.push(layer);
+                let masked = masked && matches!(shape, Shape::Sequence { .. });
+                made.push(self.value(index, output, item, (shape, masked)));
+            } else {
+                made.push(NodeOutput { source: tensor, shape, masked: false });
+            }
+        }
+        if let Some((half, shape)) = recurrent::first_half(item, &spec, shape) {
+            self.read(made[0].source);
+            self.layers.push(half);
+            // From here on the layer's first output is its forward direction.
+            made[0] = self.value(index, usize::MAX, item, (shape, masked));
+        }
+        Ok(made)
+    }
+
+    /// Layers that read `input`.
+    pub(super) fn append(
+        &mut self,
+        index: usize,
+        item: &Item<'_>,
+        input: NodeOutput,
+        layers: Vec<LayerSpec>,
+        (shape, masked): (Shape, bool),
+    ) -> NodeOutput {
+        if layers.is_empty() {
+            return NodeOutput { shape, masked, ..input };
+        }
+        self.read(input.source);
+        self.layers.extend(layers);
+        self.value(index, 0, item, (shape, masked))
+    }
+
+    /// Makes the next layer read a value.
+    fn read(&mut self, source: NodeTensor) {
+        self.read_again(source, false);
+    }
+
+    /// As [`KerasLowering::read`], also where it is what the next layer reads anyhow, if `always`.
+    fn read_again(&mut self, source: NodeTensor, always: bool) {
+        if source != self.current || always {
+            let layer = self.name(source);
+            self.layers.push(LayerSpec::From(FromSpec { layer }));
+        }
+    }
+
+    /// Records the output of the last layer.
+    pub(super) fn value(
+        &mut self,
+        index: usize,
+        output: usize,
+        item: &Item<'_>,
+        (shape, masked): (Shape, bool),
+    ) -> NodeOutput {
+        let source = NodeTensor { node: index, output };
+        self.current = source;
+        match self.layers.last().map(LayerSpec::name) {
+            Some("") => {
+                self.unnamed.insert(source, self.layers.len() - 1);
+                self.names.insert(source, format!("{}_softmax", item.name));
+            }
+            last => {
+                self.names.insert(source, last.unwrap_or(item.name).to_owned());
+            }
+        }
+        NodeOutput { source, shape, masked }
+    }
+
+    /// The name by which a later layer refers to a value.
+    pub(super) fn name(&mut self, source: NodeTensor) -> String {
+        let name = self.names.get(&source).cloned().unwrap_or_default();
+        if let Some(&place) = self.unnamed.get(&source) {
+            self.name_bearers.insert(place, name.clone());
+        }
+        name
+    }
+
+    /// The whole description.
+    fn finish(
+        mut self,
+        graph: &KerasGraph<'_>,
+        values: &BTreeMap<NodeTensor, NodeOutput>,
+        copies: BTreeMap<String, String>,
+    ) -> Result<LoweredGraph> {
+        let first = graph.outputs[0];
+        for (number, tensor) in graph.outputs.iter().enumerate().skip(1) {
+            let output = output_of(graph, values, *tensor)?;
+            let layer = self.name(output.source);
+            let own = name_of(graph, *tensor);
+            let used = graph.outputs[..number].iter().filter(|other| name_of(graph, **other) == own).count();
+            let name = if used == 0 { own.to_owned() } else { format!("{own}_{used}") };
+            if graph.is_input(output.source) {
+                return Err(graph.nodes[tensor.node].item.unsupported("an input that is an output of the model"));
+            }
+            self.layers.push(LayerSpec::From(FromSpec { layer }));
+            self.layers.push(LayerSpec::Output(NamedSpec { name }));
+        }
+        // The last layer's output is the network's.
+        let item = &graph.nodes[first.node].item;
+        let output = output_of(graph, values, first)?;
+        if output.source != self.current || graph.outputs.len() > 1 {
+            let layer = self.name(output.source);
+            let name = format!("{}_output", item.name);
+            self.layers.push(LayerSpec::From(FromSpec { layer }));
+            self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
+        }
+        let Self { mut layers, name_bearers, .. } = self;
+        for (place, name) in name_bearers.into_iter().rev() {
+            layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
+        }
+        // Layers that treat every width alike leave the input's open.
+        if let [input] = graph.inputs[..]
+            && let Shape::Sequence { width, .. } = graph.shape_of_input(input)?
+        {
+            let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
+            if first.is_some_and(|layer| !states_width(layer)) {
+                layers.insert(0, LayerSpec::Input(InputSpec::sequence(width)));
+            }
+        }
+        let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
+        Ok(LoweredGraph { spec, copies })
+    }
+}
+
+/// One of the model's outputs.
+fn output_of(
+    graph: &KerasGraph<'_>,
+    values: &BTreeMap<NodeTensor, NodeOutput>,
+    tensor: NodeTensor,
+) -> Result<NodeOutput> {
+    let item = &graph.nodes[tensor.node].item;
+    let missing = || item.unsupported(&format!("{}: output {}, which it does not have", item.class, tensor.output));
+    values.get(&tensor).copied().ok_or_else(missing)
 }
 
 fn states_width(layer: &LayerSpec) -> bool {
@@ -118,100 +416,6 @@ fn states_width(layer: &LayerSpec) -> bool {
         )
 }
 
-impl KerasLowering {
-    /// Makes sure that the last layer's output is the network's output.
-    fn end_with(&mut self, output: Option<&NodeOutput>, item: &Item<'_>) {
-        let Some(output) = output.filter(|output| output.source != self.current) else { return };
-        let layer = self.name(output.source);
-        let name = format!("{}_output", item.name);
-        self.layers.push(LayerSpec::From(FromSpec { layer }));
-        self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
-    }
-
-    fn single(&mut self, index: usize, item: &Item<'_>, input: NodeOutput) -> Result<NodeOutput> {
-        let Lowered { layers, shape } = lower(item, input.shape)?;
-        let masked = mask_after(item, &layers, input.masked)?;
-        if layers.is_empty() {
-            return Ok(NodeOutput { shape, masked, ..input });
-        }
-        if matches!(layers[0], LayerSpec::Masking(_)) {
-            // It acts on the network's input; its output stands for the network's input.
-            self.layers.extend(layers);
-            return Ok(NodeOutput { masked, ..input });
-        }
-        if input.source != self.current {
-            let layer = self.name(input.source);
-            self.layers.push(LayerSpec::From(FromSpec { layer }));
-        }
-        self.layers.extend(layers);
-        Ok(self.value(index, item, shape, masked))
-    }
-
-    fn join(&mut self, index: usize, item: &Item<'_>, inputs: &[NodeOutput]) -> Result<NodeOutput> {
-        let options = LayerOptions::new(item.name, item.class, item.config);
-        let join = match item.class {
-            "Concatenate" => Join::Concat,
-            "Add" => Join::Add,
-            "Multiply" => Join::Mul,
-            "Average" => Join::Average,
-            "Maximum" => Join::Max,
-            other => return Err(item.unsupported(&format!("layer class {other} with {} inputs", inputs.len()))),
-        };
-        let mut widths = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            match (input.shape, inputs[0].shape) {
-                (Shape::Sequence(width), Shape::Sequence(_)) | (Shape::Row(width), Shape::Row(_)) => widths.push(width),
-                _ => return Err(options.unsupported("inputs with and without a time dimension, or token ids")),
-            }
-        }
-        if join == Join::Concat {
-            options.last_axis("axis", if matches!(inputs[0].shape, Shape::Row(_)) { 2 } else { 3 })?;
-        } else if widths.iter().any(|&width| width != widths[0]) {
-            return Err(options.unsupported(&format!("inputs of different widths {widths:?}")));
-        }
-        options.finish()?;
-        let masked = inputs[0].masked;
-        if inputs.iter().any(|input| input.masked != masked) {
-            return Err(options.unsupported("inputs of which only some are masked"));
-        }
-        let width = match join {
-            Join::Concat => widths.iter().fold(0, |sum: usize, &width| sum.saturating_add(width)),
-            _ => widths[0],
-        };
-        let inputs_named = inputs.iter().map(|input| self.name(input.source)).collect();
-        self.layers.push(LayerSpec::Join(JoinSpec { name: item.name.to_owned(), inputs: inputs_named, join }));
-        let shape = match inputs[0].shape {
-            Shape::Row(_) => Shape::Row(width),
-            _ => Shape::Sequence(width),
-        };
-        Ok(self.value(index, item, shape, masked))
-    }
-
-    /// Records the output of the last layer.
-    fn value(&mut self, index: usize, item: &Item<'_>, shape: Shape, masked: bool) -> NodeOutput {
-        self.current = index;
-        match self.layers.last().map(LayerSpec::name) {
-            Some("") => {
-                self.unnamed.insert(index, self.layers.len() - 1);
-                self.names.insert(index, format!("{}_softmax", item.name));
-            }
-            last => {
-                self.names.insert(index, last.unwrap_or(item.name).to_owned());
-            }
-        }
-        NodeOutput { source: index, shape, masked }
-    }
-
-    /// The name by which a later layer refers to what node `source` computed.
-    fn name(&mut self, source: usize) -> String {
-        let name = self.names.get(&source).cloned().unwrap_or_default();
-        if let Some(&place) = self.unnamed.get(&source) {
-            self.name_bearers.insert(place, name.clone());
-        }
-        name
-    }
-}
-
 /// Whether Keras has a mask after the layers that `item` became; an error where we would treat
 /// it in another way.
 fn mask_after(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<bool> {
@@ -220,10 +424,16 @@ fn mask_after(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<boo
         masked = match layer {
             LayerSpec::Embedding(e) => e.mask_zero,
             LayerSpec::Masking(_) => true,
-            LayerSpec::Softmax if masked && item.class == "Softmax" => {
+            LayerSpec::Softmax | LayerSpec::TimeSoftmax(_) if masked && item.class == "Softmax" => {
                 return Err(item.unsupported("Softmax layer of masked steps"));
             }
-            LayerSpec::Conv1d(_) | LayerSpec::Pool1d(_) | LayerSpec::GlobalPool(_) => false,
+            LayerSpec::Conv1d(_)
+            | LayerSpec::Pool1d(_)
+            | LayerSpec::GlobalPool(_)
+            | LayerSpec::Reshape(_)
+            | LayerSpec::Repeat(_)
+            | LayerSpec::Pad(_)
+            | LayerSpec::Transpose(_) => false,
             other => masked && other.recurrent().is_none_or(|(_, r)| r.output == RecurrentOutput::Sequence),
         };
     }

@@ -55,11 +55,11 @@ impl<'g, 'a> Masks<'g, 'a> {
     pub(super) fn operation(&mut self, index: usize) -> Result<()> {
         let KerasNode { item, inputs, .. } = &self.graph.nodes[index];
         let operands: Vec<Option<MaskOperation>> =
-            inputs.iter().map(|input| self.computed.get(input).copied()).collect();
+            inputs.iter().map(|input| self.computed.get(&input.node).copied()).collect();
         let last_axis = item.config.get("axis").is_some_and(|axis| axis.as_i64() == Some(-1));
         let kept = item.config.get("keepdims").is_some_and(|kept| *kept != Value::Bool(false));
         let kind = match (item.class, operands.as_slice()) {
-            ("NotEqual", [None]) => self.differs(item, inputs[0]),
+            ("NotEqual", [None]) => self.differs(item, inputs[0].node),
             ("Any", [Some(MaskOperation::Features(value) | MaskOperation::Steps(value))]) if last_axis && !kept => {
                 Some(MaskOperation::Steps(*value))
             }
@@ -85,9 +85,9 @@ impl<'g, 'a> Masks<'g, 'a> {
         if input.class != "InputLayer" {
             return None;
         }
-        match Shape::from_keras(input.name, self.graph.input_shape?).ok()? {
-            Shape::Tokens => Some(MaskOperation::Steps(number)),
-            _ => Some(MaskOperation::Features(number)),
+        match Shape::from_keras(input.name, input.input_shape()?).ok()? {
+            Shape::Sequence { .. } => Some(MaskOperation::Features(number)),
+            _ => Some(MaskOperation::Steps(number)),
         }
     }
 }

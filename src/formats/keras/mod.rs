@@ -19,7 +19,7 @@
 //!
 //! # What is read
 //!
-//! Sequential and functional models of one input and one output, also as layers of each other in files of Keras 3: InputLayer, Embedding, Masking,
+//! Sequential and functional models of one or several inputs and outputs, also as layers of each other: InputLayer, Embedding, Masking,
 //! LSTM, GRU, SimpleRNN, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
 //! Softmax, LayerNormalization, BatchNormalization, Conv1D, MaxPooling1D, AveragePooling1D,
 //! GlobalMaxPooling1D, GlobalAveragePooling1D, Concatenate, Add, Multiply, Average, Maximum; and
@@ -33,14 +33,18 @@ mod archive;
 mod call;
 mod graph;
 mod hdf5;
+mod join;
 mod layers;
 mod lower;
 mod masks;
+mod operations;
 mod options;
 mod recurrent;
+mod shapes;
+mod slices;
 mod weights;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::Value;
@@ -48,11 +52,12 @@ use serde_json::Value;
 use self::activation::Version;
 use self::graph::KerasGraph;
 use self::hdf5::Hdf5;
-use self::weights::Weights;
+use self::lower::LoweredGraph;
+use self::weights::{WeightNames, Weights};
 use super::foreign;
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::network::{Network, NetworkSpec};
+use crate::network::{Axis, FileAxes, FileTensor, InputKind, Network, NetworkSpec};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
@@ -160,13 +165,33 @@ impl File {
     /// The network of a model's configuration.
     fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
         let graph = KerasGraph::new(config, version)?;
-        let spec = lower::network(&graph)?;
-        let tensors = self.weights.tensors(&spec, &graph.groups)?;
-        Network::new(spec, tensors)
+        let LoweredGraph { spec, copies } = lower::network(&graph)?;
+        let cudnn =
+            graph.nodes.iter().filter(|node| recurrent::is_cudnn(&node.item)).map(|node| node.item.name.to_owned());
+        let cudnn = cudnn.collect();
+        let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, cudnn };
+        let tensors = self.weights.tensors(&spec, &names)?;
+        let network = Network::new(spec, tensors)?;
+        if network.recurrent_layers().next().is_some() {
+            return Ok(network);
+        }
+        // No layer says that Keras' arrays are `[B, T, ..]`.
+        let of = |name: &str, axes: &[Axis]| FileTensor { name: name.into(), axes: axes.to_vec() };
+        let input = match network.inputs()[0].kind {
+            InputKind::Row => &[Axis::Batch, Axis::Feature][..],
+            InputKind::Tokens => &[Axis::Batch, Axis::Time],
+            _ => &[Axis::Batch, Axis::Time, Axis::Feature],
+        };
+        let output = match network.output_is_sequence() {
+            true => &[Axis::Batch, Axis::Time, Axis::Feature][..],
+            false => &[Axis::Batch, Axis::Feature],
+        };
+        let axes = FileAxes { input: of("input", input), output: of("output", output) };
+        Ok(network.with_file_axes(Some(axes)))
     }
 
     fn described(&self, spec: NetworkSpec) -> Result<Network> {
-        let tensors = self.weights.tensors(&spec, &BTreeMap::new())?;
+        let tensors = self.weights.tensors(&spec, &WeightNames::default())?;
         Network::new(spec, tensors)
     }
 }
@@ -178,8 +203,42 @@ fn limit(compressed: usize) -> u64 {
     (compressed as u64).saturating_mul(RATIO).saturating_add(ALWAYS)
 }
 
+/// JSON, in which Python also writes NaN and infinities: they become texts.
 fn json(name: &str, what: &str, text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| malformed(&format!("{name}: {what}"), "JSON", &error))
+    serde_json::from_str(&without_infinities(text))
+        .map_err(|error| malformed(&format!("{name}: {what}"), "JSON", &error))
+}
+
+/// `NaN`, `Infinity` and `-Infinity` outside of texts in quotation marks.
+fn without_infinities(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = [options::MINUS_INFINITY, options::INFINITY, options::NAN];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return Cow::Borrowed(text);
+    }
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let (mut rest, mut inside) = (text, false);
+    while let Some(letter) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !inside && rest.starts_with(**word));
+        let len = match (word, letter) {
+            (Some(word), _) => {
+                quoted.extend(["\"", word, "\""]);
+                word.len()
+            }
+            // What an escape stands for is no quotation mark.
+            (None, '\\') => {
+                let len = letter.len_utf8() + rest.chars().nth(1).map_or(0, char::len_utf8);
+                quoted.push_str(&rest[..len]);
+                len
+            }
+            (None, letter) => {
+                inside ^= letter == '"';
+                quoted.push(letter);
+                letter.len_utf8()
+            }
+        };
+        rest = &rest[len..];
+    }
+    Cow::Owned(quoted)
 }
 
 fn no_description(name: &str, got: &str) -> Error {

@@ -32,6 +32,11 @@ const NO_MATTER_ENDINGS: [&str; 3] = ["_initializer", "_regularizer", "_constrai
 /// Policies under which weights are real numbers. All are computed in f32.
 const POLICIES: [&str; 6] = ["float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"];
 
+/// What stands for numbers that JSON does not have ([`json`](super::json)).
+pub(super) const NAN: &str = "NaN";
+pub(super) const INFINITY: &str = "Infinity";
+pub(super) const MINUS_INFINITY: &str = "-Infinity";
+
 /// Options of a layer, and which of them were asked for.
 pub(super) struct LayerOptions<'a> {
     pub layer: &'a str,
@@ -90,6 +95,16 @@ impl<'a> LayerOptions<'a> {
         #[expect(clippy::cast_possible_truncation, reason = "options are rounded to f32 on purpose")]
         let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
         number.ok_or_else(|| self.wrong(key, "a number", value))
+    }
+
+    /// As [`LayerOptions::number`]; it may be infinite, or no number.
+    pub(super) fn any_number(&self, key: &'static str, default: f32) -> Result<f32> {
+        match self.get(key).and_then(Value::as_str) {
+            Some(NAN) => Ok(f32::NAN),
+            Some(INFINITY) => Ok(f32::INFINITY),
+            Some(MINUS_INFINITY) => Ok(f32::NEG_INFINITY),
+            _ => self.number(key, default),
+        }
     }
 
     pub(super) fn text(&self, key: &'static str, default: &'a str) -> Result<&'a str> {

@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use super::activation::{Version, elementwise};
-use super::layers::{Item, Lowered, Shape};
+use super::layers::{Item, Lowered, Shape, sequence, steps};
 use super::options::LayerOptions;
 use crate::base::error::Result;
-use crate::network::{Activation, Cell, LayerSpec, MaskedOutput, MergeMode, NamedSpec, RecurrentOutput, RecurrentSpec};
+use crate::network::{
+    Activation, Cell, ChannelsSpec, FinalStateSpec, HiddenOrCell, Join, JoinSpec, LayerSpec, MaskedOutput, MergeMode,
+    NamedSpec, RecurrentOutput, RecurrentSpec,
+};
 
 /// One direction as Keras describes it.
 #[derive(PartialEq)]
@@ -19,14 +22,26 @@ struct KerasDirection {
 
 pub(super) fn cell(class: &str) -> Option<Cell> {
     match class {
-        "LSTM" => Some(Cell::Lstm),
-        "GRU" => Some(Cell::Gru),
+        "LSTM" | "CuDNNLSTM" => Some(Cell::Lstm),
+        "GRU" | "CuDNNGRU" => Some(Cell::Gru),
         "SimpleRNN" => Some(Cell::Rnn),
         _ => None,
     }
 }
 
-pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<Lowered> {
+/// Whether the weights of a layer, or of the layer inside it, are in cuDNN's order.
+pub(super) fn is_cudnn(item: &Item<'_>) -> bool {
+    let inner = item.config.get("layer").and_then(|layer| layer.get("class_name")).and_then(Value::as_str);
+    [Some(item.class), inner].into_iter().flatten().any(|class| class.starts_with("CuDNN"))
+}
+
+/// Whether a layer has states that it takes and gives.
+pub(super) fn is_recurrent(item: &Item<'_>) -> bool {
+    item.class == "Bidirectional" || cell(item.class).is_some()
+}
+
+pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, shape: Shape) -> Result<Lowered> {
+    let width = sequence(options, shape)?;
     let mut direction = direction(item, options, cell, width)?;
     let sequence = direction.spec.output == RecurrentOutput::Sequence;
     if options.flag("zero_output_for_mask", false)? {
@@ -35,7 +50,7 @@ pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, wi
         }
         direction.spec.masked_output = MaskedOutput::Zero;
     }
-    let shape = if sequence { Shape::Sequence(direction.spec.output_size()) } else { row(&direction.spec) };
+    let shape = output(&direction.spec, shape);
     let mut layers = vec![layer(cell, RecurrentSpec { reverse: direction.go_backwards, ..direction.spec })];
     if sequence && direction.go_backwards {
         // Keras returns the outputs in the order in which they were computed.
@@ -44,7 +59,8 @@ pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, wi
     Ok(Lowered { layers, shape })
 }
 
-pub(super) fn bidirectional(item: &Item<'_>, options: &LayerOptions<'_>, width: usize) -> Result<Lowered> {
+pub(super) fn bidirectional(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
+    let width = sequence(options, shape)?;
     let forward_config = options.get("layer").ok_or_else(|| options.wrong("layer", "a layer", &Value::Null))?;
     let mut forward = wrapped(item, options, forward_config, width)?;
     if let Some(config) = options.get("backward_layer") {
@@ -79,11 +95,12 @@ pub(super) fn bidirectional(item: &Item<'_>, options: &LayerOptions<'_>, width: 
             "mul" => MergeMode::Mul,
             other => return Err(options.unsupported(&format!("merge_mode {other}"))),
         },
-        _ => return Err(options.unsupported("merge_mode None, two outputs")),
+        // Two outputs, which are taken apart afterwards.
+        _ => MergeMode::Concat,
     };
     let sequence = spec.output == RecurrentOutput::Sequence;
     spec.masked_output = if sequence { MaskedOutput::Zero } else { MaskedOutput::Previous };
-    let shape = if sequence { Shape::Sequence(spec.output_size()) } else { row(&spec) };
+    let shape = output(&spec, shape);
     Ok(Lowered { layers: vec![layer(forward.cell, spec)], shape })
 }
 
@@ -104,6 +121,11 @@ fn wrapped(item: &Item<'_>, outer: &LayerOptions<'_>, config: &Value, width: usi
 fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<KerasDirection> {
     let mut spec = RecurrentSpec::new(item.name, width, options.size("units")?);
     spec.batch_first = true;
+    if is_cudnn(item) {
+        // It has no options for functions and biases.
+        spec.masked_output = MaskedOutput::Previous;
+        return finish(options, KerasDirection { cell, spec, go_backwards: false, return_state: false });
+    }
     spec.bias = options.flag("use_bias", true)?;
     options.present("activation")?;
     let activation = elementwise(options, "activation", item.version)?;
@@ -122,12 +144,18 @@ fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usi
         let stated = options.get("reset_after").and_then(Value::as_bool).or(absent);
         spec.reset_after = stated.ok_or_else(|| options.wrong("reset_after", "true or false", &Value::Null))?;
     }
-    let sequence = options.flag("return_sequences", false)?;
-    spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
     spec.masked_output = MaskedOutput::Previous;
+    finish(options, KerasDirection { cell, spec, go_backwards: false, return_state: false })
+}
+
+/// The options that all recurrent layers have.
+fn finish(options: &LayerOptions<'_>, mut direction: KerasDirection) -> Result<KerasDirection> {
+    let sequence = options.flag("return_sequences", false)?;
+    direction.spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
     options.only("time_major", &json!(false))?;
-    let return_state = options.flag("return_state", false)?;
-    Ok(KerasDirection { cell, spec, go_backwards: options.flag("go_backwards", false)?, return_state })
+    direction.return_state = options.flag("return_state", false)?;
+    direction.go_backwards = options.flag("go_backwards", false)?;
+    Ok(direction)
 }
 
 fn functions(direction: &KerasDirection) -> Vec<Activation> {
@@ -141,6 +169,88 @@ fn layer(cell: Cell, spec: RecurrentSpec) -> LayerSpec {
     LayerSpec::of_cell(cell, spec)
 }
 
-fn row(spec: &RecurrentSpec) -> Shape {
-    Shape::Row(spec.output_size())
+/// The shape of a layer's output for an input of `shape`.
+fn output(spec: &RecurrentSpec, shape: Shape) -> Shape {
+    let width = spec.output_size();
+    match spec.output {
+        RecurrentOutput::Sequence => Shape::Sequence { steps: steps(shape), width },
+        RecurrentOutput::Last => Shape::Row(width),
+    }
+}
+
+/// Makes the recurrent layer among `layers` start from what the layers of these names give; the layers that must come
+/// before it.
+pub(super) fn set_states(
+    item: &Item<'_>,
+    layers: &mut [LayerSpec],
+    states: &[String],
+    rows: bool,
+) -> Result<Vec<LayerSpec>> {
+    let Some((cell, spec)) = layers.iter_mut().find_map(LayerSpec::recurrent_mut) else { return Ok(Vec::new()) };
+    if states.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (directions, parts) = (spec.directions(), if cell.keeps_c() { 2 } else { 1 });
+    if states.len() != directions * parts || !rows {
+        let expected = format!("{} vectors per row", directions * parts);
+        return Err(item.unsupported(&format!("an initial state of other than {expected}")));
+    }
+    let mut before = Vec::new();
+    for part in 0..parts {
+        // Those of the second direction come after those of the first.
+        let both: Vec<String> = (0..directions).map(|direction| states[direction * parts + part].clone()).collect();
+        let name = match &both[..] {
+            [one] => one.clone(),
+            _ => {
+                let name = format!("{}_initial_{}", item.name, ["h", "c"][part]);
+                before.push(LayerSpec::Join(JoinSpec { name: name.clone(), inputs: both, join: Join::Concat }));
+                name
+            }
+        };
+        *[&mut spec.initial_h, &mut spec.initial_c][part] = Some(name);
+    }
+    Ok(before)
+}
+
+/// The outputs that a layer has after its first: the second direction, if they are not merged, then the states.
+pub(super) fn further_outputs(
+    item: &Item<'_>,
+    cell: Cell,
+    spec: &RecurrentSpec,
+    shape: Shape,
+) -> Vec<(LayerSpec, Shape)> {
+    let mut outputs = Vec::new();
+    outputs.extend(half(item, spec, shape, 1));
+    for direction in 0..spec.directions() {
+        for (part, letter) in [(HiddenOrCell::H, "h"), (HiddenOrCell::C, "c")] {
+            if part == HiddenOrCell::C && !cell.keeps_c() {
+                continue;
+            }
+            let way = if direction == 1 { "_reverse" } else { "" };
+            let (name, layer) = (format!("{}_state_{letter}{way}", item.name), item.name.to_owned());
+            let state = FinalStateSpec { name, layer, part, level: None, direction };
+            outputs.push((LayerSpec::FinalState(state), Shape::Row(spec.hidden_size)));
+        }
+    }
+    outputs
+}
+
+/// The forward direction of a layer that does not merge its two.
+pub(super) fn first_half(item: &Item<'_>, spec: &RecurrentSpec, shape: Shape) -> Option<(LayerSpec, Shape)> {
+    half(item, spec, shape, 0)
+}
+
+fn half(item: &Item<'_>, spec: &RecurrentSpec, shape: Shape, direction: usize) -> Option<(LayerSpec, Shape)> {
+    let merges = item.config.get("merge_mode").is_none_or(|mode| !mode.is_null());
+    if merges || !spec.bidirectional {
+        return None;
+    }
+    let width = spec.hidden_size;
+    let name = format!("{}_{}", item.name, ["forward", "backward"][direction]);
+    let part = LayerSpec::Channels(ChannelsSpec { name, start: direction * width, count: width });
+    let shape = match shape {
+        Shape::Sequence { steps, .. } => Shape::Sequence { steps, width },
+        _ => Shape::Row(width),
+    };
+    Some((part, shape))
 }

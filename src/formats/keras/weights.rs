@@ -1,6 +1,6 @@
 //! Where Keras keeps the arrays of a layer, and how they become PyTorch's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hdf5::Hdf5;
 use super::malformed;
@@ -10,6 +10,29 @@ use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, Recurr
 /// The names that arrays have in legacy files; arrays with other names are not used in inference.
 const ROLES: [&str; 8] =
     ["kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings"];
+
+/// The names that layers have in a file with weights.
+#[derive(Default)]
+pub(super) struct WeightNames {
+    /// Their groups in numbered files, where they differ from the layers' names.
+    pub groups: BTreeMap<String, String>,
+    /// Of layers within models, the models' groups in legacy files.
+    pub owners: BTreeMap<String, String>,
+    /// Of layers with the weights of another, that layer.
+    pub copies: BTreeMap<String, String>,
+    /// Layers whose weights are in cuDNN's order.
+    pub cudnn: BTreeSet<String>,
+}
+
+/// Where the arrays of a layer are.
+#[derive(Clone, Copy)]
+struct WeightGroup<'a> {
+    name: &'a str,
+    /// The layer, if the group is that of a model which has it.
+    within: Option<&'a str>,
+    /// Whether the weights are in cuDNN's order.
+    cudnn: bool,
+}
 
 /// An HDF5 file with weights.
 pub(super) struct Weights {
@@ -58,21 +81,25 @@ impl Weights {
         &self.hdf5
     }
 
-    /// Every tensor of `spec`. `groups` are the names of layers' groups in numbered files, where
-    /// they differ from the layers' names.
-    pub(super) fn tensors(&self, spec: &NetworkSpec, groups: &BTreeMap<String, String>) -> Result<Tensors> {
+    /// Every tensor of `spec`, whose layers have these `names` in the file.
+    pub(super) fn tensors(&self, spec: &NetworkSpec, names: &WeightNames) -> Result<Tensors> {
         let mut tensors = Tensors::new();
         for layer in &spec.layers {
-            let group = match self.layout {
-                WeightPaths::Numbered(_) => groups.get(layer.name()).map_or(layer.name(), String::as_str),
-                WeightPaths::Named(_) => layer.name(),
+            let name = names.copies.get(layer.name()).map_or(layer.name(), String::as_str);
+            let (group, within) = match self.layout {
+                WeightPaths::Numbered(_) => (names.groups.get(name).map_or(name, String::as_str), None),
+                WeightPaths::Named(_) => match names.owners.get(name) {
+                    Some(owner) => (owner.as_str(), Some(name)),
+                    None => (name, None),
+                },
             };
+            let group = WeightGroup { name: group, within, cudnn: names.cudnn.contains(name) };
             self.layer(layer, group, &mut tensors)?;
         }
         Ok(tensors)
     }
 
-    fn layer(&self, layer: &LayerSpec, group: &str, tensors: &mut Tensors) -> Result<()> {
+    fn layer(&self, layer: &LayerSpec, group: WeightGroup<'_>, tensors: &mut Tensors) -> Result<()> {
         if let Some((cell, spec)) = layer.recurrent() {
             return self.recurrent(cell, spec, group, tensors);
         }
@@ -114,10 +141,14 @@ impl Weights {
         Ok(())
     }
 
-    fn recurrent(&self, cell: Cell, spec: &RecurrentSpec, group: &str, tensors: &mut Tensors) -> Result<()> {
+    fn recurrent(&self, cell: Cell, spec: &RecurrentSpec, group: WeightGroup<'_>, tensors: &mut Tensors) -> Result<()> {
         let rows = spec.hidden_size.saturating_mul(cell.gates());
         let kept_apart = cell == Cell::Gru && spec.reset_after;
-        let bias = if kept_apart { vec![2, rows] } else { vec![rows] };
+        let bias = match (group.cudnn, kept_apart) {
+            (true, _) => vec![2 * rows],
+            (false, true) => vec![2, rows],
+            (false, false) => vec![rows],
+        };
         let mut wanted: Vec<Wanted> = vec![
             ("kernel", vec![spec.input_size, rows]),
             ("recurrent_kernel", vec![spec.hidden_size, rows]),
@@ -137,12 +168,17 @@ impl Weights {
             };
             let arrays = self.arrays(group, part, &wanted)?;
             for (array, name) in arrays.iter().zip(["weight_ih", "weight_hh"]) {
-                put(name, reversed_axes(array)?)?;
+                let matrix = match (group.cudnn, name) {
+                    (false, _) => reversed_axes(array)?,
+                    (true, "weight_ih") => cudnn_input(array, cell.gates())?,
+                    (true, _) => cudnn_recurrent(array, cell.gates())?,
+                };
+                put(name, matrix)?;
             }
             let Some(bias) = arrays.get(2) else { continue };
             // Keras has one bias but for a GRU with reset_after, which has the recurrent one after it.
             let (input, recurrent) = bias.data().split_at(rows.min(bias.data().len()));
-            let recurrent = if kept_apart { recurrent.to_vec() } else { vec![0.0; rows] };
+            let recurrent = if recurrent.is_empty() { vec![0.0; rows] } else { recurrent.to_vec() };
             put("bias_ih", Tensor::new(vec![rows], input.to_vec())?)?;
             put("bias_hh", Tensor::new(vec![rows], recurrent)?)?;
         }
@@ -150,7 +186,7 @@ impl Weights {
     }
 
     /// The arrays of one layer in the order wanted.
-    fn arrays(&self, group: &str, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
+    fn arrays(&self, group: WeightGroup<'_>, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
         let paths = self.paths(group, part, wanted)?;
         let mut arrays = Vec::with_capacity(wanted.len());
         for (path, (_, shape)) in paths.into_iter().zip(wanted) {
@@ -161,7 +197,8 @@ impl Weights {
         Ok(arrays)
     }
 
-    fn paths(&self, group: &str, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<String>> {
+    fn paths(&self, group: WeightGroup<'_>, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<String>> {
+        let WeightGroup { name: group, within, .. } = group;
         match self.layout {
             WeightPaths::Numbered(root) => {
                 let holders: &[&str] = match part {
@@ -187,7 +224,9 @@ impl Weights {
                 let folder = format!("{root}/{group}");
                 let folder = folder.trim_start_matches('/');
                 let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
-                let arrays: Vec<&String> = listed.iter().filter(|path| ROLES.contains(&role(path))).collect();
+                let own = |path: &&String| within.is_none_or(|layer| path.split('/').next() == Some(layer));
+                let arrays: Vec<&String> =
+                    listed.iter().filter(own).filter(|path| ROLES.contains(&role(path))).collect();
                 let (first, second) = arrays.split_at(arrays.len() / 2);
                 let arrays = match part {
                     LayerPart::Own => &arrays[..],
@@ -244,6 +283,21 @@ fn reversed_axes(array: &Tensor) -> Result<Tensor> {
         _ => return Ok(array.clone()),
     }
     Tensor::new(shape.iter().rev().copied().collect(), data)
+}
+
+/// cuDNN's input kernel as Keras shows it, `[I, G*H]`: the numbers of a gate are those of its matrix `[H, I]` in their order.
+fn cudnn_input(array: &Tensor, gates: usize) -> Result<Tensor> {
+    let &[inputs, rows] = array.shape() else { return Ok(array.clone()) };
+    let units = rows / gates;
+    let gate = |gate: usize| (0..inputs).flat_map(move |input| &array.data()[input * rows + gate * units..][..units]);
+    Tensor::new(vec![rows, inputs], (0..gates).flat_map(gate).copied().collect())
+}
+
+/// cuDNN's recurrent kernel as Keras shows it, `[H, G*H]`: each gate's matrix `[H, H]` is as it is.
+fn cudnn_recurrent(array: &Tensor, gates: usize) -> Result<Tensor> {
+    let &[hidden, rows] = array.shape() else { return Ok(array.clone()) };
+    let gate = |gate: usize| (0..hidden).flat_map(move |row| &array.data()[row * rows + gate * hidden..][..hidden]);
+    Tensor::new(vec![rows, hidden], (0..gates).flat_map(gate).copied().collect())
 }
 
 /// A tensor whose rows are Keras' gates, with the gates in PyTorch's order.

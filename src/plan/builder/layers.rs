@@ -415,8 +415,9 @@ pub(super) fn pool_mask(work: &StageWork<'_>, window: &Window, how: u32) -> Opti
 
 /// The constants of a rearrangement and of its backward pass.
 pub(super) fn rearrange_constants(work: &StageWork<'_>, map: RowMap) -> Result<Constants> {
-    Ok(Constants::sizes([("FEATURES", work.stage.in_features), ("OUT_FEATURES", work.stage.out_features)])?
-        .with("ONE_CHANNEL", map.one_channel)
+    let column = usize::try_from(map.column).unwrap_or(0);
+    let [inputs, outputs] = [work.stage.in_features, work.stage.out_features];
+    Ok(Constants::sizes([("FEATURES", inputs), ("OUT_FEATURES", outputs), ("COLUMN", column)])?
         .with("WORKGROUP", ROW_WORKGROUP))
 }
 

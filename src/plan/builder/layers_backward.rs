@@ -117,7 +117,7 @@ impl Builder {
         let [offset, stride] = [map.offset, map.stride].map(|place| Self::place(place, [work.steps_out, outputs]));
         let (offset, stride) = (offset?, stride?);
         // Of a number that is given at all timesteps, or in all channels, all gradients are summed.
-        let channels = if map.one_channel { outputs as u64 } else { 1 };
+        let channels = if map.column == 0 { outputs as u64 } else { 1 };
         let summed = if map.stride == 0 { work.steps_out } else { 1 };
         let fitting = (SOFTWARE_LOOP_LIMIT / (channels + 1)).min(MAX_SUBMISSION_WORK / elements.max(1)).max(1);
         let at_once = if map.stride == 0 { usize::try_from(fitting).unwrap_or(usize::MAX) } else { work.steps_out };

@@ -37,6 +37,7 @@ fn parts_of_time_and_channels_agree() {
         r#"{"type": "channels", "name": "c", "start": 0, "count": 65}"#,
         r#"{"type": "reshape", "name": "r", "in_steps": 7}"#,
         r#"{"type": "reshape", "name": "r", "in_steps": 7, "out_steps": 65}"#,
+        r#"{"type": "transpose", "name": "t", "steps": 7}"#,
         r#"{"type": "select", "name": "s", "step": "last"}, {"type": "repeat", "name": "r", "times": 6}"#,
         r#"{"type": "select", "name": "s", "step": "last"}, {"type": "reshape", "name": "r", "out_steps": 13}"#,
     ];
@@ -68,6 +69,7 @@ fn numbers_are_where_they_belong() {
         r#"{"type": "reshape", "name": "r", "in_steps": 3, "out_steps": 2}"#,
         &[0, 1, 100, 10, 11, 110, 101, 200, 201, 111, 210, 211],
     );
+    check(r#"{"type": "transpose", "name": "t", "steps": 3}"#, &[0, 100, 200, 10, 110, 210, 1, 101, 201, 11, 111, 211]);
     check(
         r#"{"type": "select", "name": "s", "step": "first"}, {"type": "repeat", "name": "r", "times": 2}"#,
         &[0, 1, 10, 11, 0, 1, 10, 11],

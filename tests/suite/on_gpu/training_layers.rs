@@ -165,6 +165,10 @@ impl Layers {
                         self.name()
                     ));
                     self.width = 2 * width;
+                    if self.rng.bool() {
+                        self.add(&format!(r#"{{"type": "transpose", "name": "{}", "steps": 2}}"#, self.name()));
+                        self.width = 2;
+                    }
                 } else {
                     let join = ["add", "mul", "concat"][self.rng.usize(0..3)];
                     let name = self.name();
@@ -302,6 +306,7 @@ fn gradients_of_all_layers_agree() {
             "TimeSoftmax",
             "Repeat",
             "Reshape",
+            "Transpose",
             "Slice",
             "Pad ",
             "Channels",
@@ -314,7 +319,7 @@ fn gradients_of_all_layers_agree() {
             *found.entry(kind).or_default() += usize::from(text.contains(kind));
         }
     }
-    assert!(found.len() == 21 && found.values().all(|&cases| cases >= 5), "{found:?}");
+    assert!(found.len() == 22 && found.values().all(|&cases| cases >= 5), "{found:?}");
 }
 
 /// Controls: a number of a tensor that differs by a hundredth is seen, whatever the layer.

@@ -1,0 +1,148 @@
+//! `gatefold verify --input FILE --expected FILE`: inputs and outputs that another framework gave.
+
+use std::path::{Path, PathBuf};
+
+use gatefold::compare::{Tolerance, compare};
+use gatefold::network::InputKind;
+use gatefold::{NamedInput, Network, Output, RandomInput};
+
+use crate::Result;
+use crate::arrays::{Array, load};
+use crate::report::{ERROR, FAILED, Report};
+use crate::table::{Table, bad, good, left, right};
+use crate::units::shape;
+
+/// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file.
+fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<(String, Array, PathBuf)>> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = file.to_string_lossy();
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) if !file.exists() => (Some(name), Path::new(path)),
+            _ => (None, file.as_path()),
+        };
+        let mut arrays = load(path)?;
+        if let (Some(name), [(own, _)]) = (name, &mut arrays[..]) {
+            name.clone_into(own);
+        } else if let (None, [(own, _)]) = (name, &mut arrays[..]) {
+            // One array needs no name.
+            first.clone_into(own);
+        } else if name.is_some() {
+            return Err(format!("{option} {text}: expected a file of one array, got {}", arrays.len()).into());
+        }
+        all.extend(arrays.into_iter().map(|(name, array)| (name, array, path.to_owned())));
+    }
+    Ok(all)
+}
+
+/// The inputs of `network` from files.
+pub fn input(files: &[PathBuf], network: &Network) -> Result<RandomInput> {
+    let inputs = network.inputs();
+    let arrays = named(files, "--input", &inputs[0].name)?;
+    let mut read = Vec::with_capacity(inputs.len());
+    for (number, input) in inputs.iter().enumerate() {
+        let Some((_, array, path)) = arrays.iter().find(|(name, ..)| *name == input.name) else {
+            let names: Vec<String> = arrays.iter().map(|(name, ..)| format!("`{name}`")).collect();
+            return Err(format!("--input: expected an array `{}`, got {}", input.name, names.join(", ")).into());
+        };
+        let wrong = || {
+            let axes = gatefold::network::letters(network.axes_of_input(number));
+            let width = input.width.to_string();
+            let expected = if input.kind == InputKind::Tokens { axes } else { axes.replace('N', &width) };
+            format!("{}: expected {expected} for `{}`, got {:?}", path.display(), input.name, array.shape)
+        };
+        read.push(match (input.kind, &array.shape[..]) {
+            (InputKind::Tokens, &[outer, inner]) => RandomInput::Tokens(tokens(array, path)?, [outer, inner]),
+            (InputKind::Sequence, &[outer, inner, width]) => {
+                RandomInput::Features(narrow(&array.numbers), [outer, inner, width])
+            }
+            (InputKind::Row, &[batch, width]) => RandomInput::Rows(narrow(&array.numbers), [batch, width]),
+            _ => return Err(wrong().into()),
+        });
+    }
+    let mut read = read.into_iter();
+    let Some(first) = read.next() else {
+        return Err("--input: expected a model with an input, got one without".into());
+    };
+    let others: Vec<NamedInput<'static>> = read
+        .zip(&inputs[1..])
+        .filter_map(|(read, input)| {
+            let name = input.name.clone();
+            match read {
+                RandomInput::Tokens(ids, shape) => Some(NamedInput::tokens(name, ids, shape)),
+                RandomInput::Features(values, shape) => Some(NamedInput::features(name, values, shape)),
+                RandomInput::Rows(values, shape) => Some(NamedInput::rows(name, values, shape)),
+                RandomInput::Several(..) => None,
+            }
+        })
+        .collect();
+    Ok(if others.is_empty() { first } else { RandomInput::Several(Box::new(first), others) })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a network reads f32")]
+fn narrow(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|&number| number as f32).collect()
+}
+
+fn tokens(array: &Array, path: &Path) -> Result<Vec<u32>> {
+    let token = |&number: &f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared below")]
+        let token = number as u32;
+        let expected = || format!("{}: expected token ids, whole numbers from 0 on, got {number}", path.display());
+        if f64::from(token).total_cmp(&number).is_eq() { Ok(token) } else { Err(expected().into()) }
+    };
+    array.numbers.iter().map(token).collect()
+}
+
+/// Adds the comparison of outputs with those that were expected.
+pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &Output, steps: usize) -> Result<()> {
+    let all = named(files, "--expected", "output")?;
+    let known = |name: &str| name == "output" || output.others.iter().any(|other| other.name == name);
+    let expected: Vec<&(String, Array, PathBuf)> = all.iter().filter(|(name, ..)| known(name)).collect();
+    if expected.is_empty() {
+        let names = |names: &mut dyn Iterator<Item = &String>| {
+            names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        };
+        let others = names(&mut output.others.iter().map(|other| &other.name));
+        let expected = if others.is_empty() { String::new() } else { format!(" or {others}") };
+        let got = names(&mut all.iter().map(|(name, ..)| name));
+        return Err(format!("--expected: expected an array `output`{expected}, got {got}").into());
+    }
+    let mut table =
+        Table::new([left("output"), right("shape"), right("max difference"), right("largest"), left("result")]);
+    let mut failed = false;
+    for (name, array, path) in expected {
+        let own = output.others.iter().find(|other| other.name == *name);
+        // The file's own order of the axes, where it is known, is what its framework gives.
+        let (got_shape, values) = match own {
+            Some(other) => (other.shape.clone(), other.values.clone()),
+            None => output.in_file_axes(network).unwrap_or_else(|| (output.shape.clone(), output.values.clone())),
+        };
+        if got_shape != array.shape {
+            let path = path.display();
+            return Err(format!("{path}: expected the output's shape {got_shape:?}, got {:?}", array.shape).into());
+        }
+        // A framework's NaN is expected to be one here.
+        let both_nan = |at: usize| values[at].is_nan() && array.numbers[at].is_nan();
+        let kept: Vec<usize> = (0..values.len()).filter(|&at| !both_nan(at)).collect();
+        let got: Vec<f32> = kept.iter().map(|&at| values[at]).collect();
+        let wanted: Vec<f64> = kept.iter().map(|&at| array.numbers[at]).collect();
+        let comparison = compare(&got, &wanted, Tolerance::f32(steps));
+        failed |= !comparison.passed;
+        let largest = array.numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        table.row([
+            name.clone(),
+            shape(&got_shape),
+            format!("{:.1e}", comparison.max_error),
+            format!("{largest:.3}"),
+            if comparison.passed { good("pass") } else { bad("FAIL") },
+        ]);
+    }
+    let verdict =
+        if failed { bad("FAIL: not the expected output") } else { good("pass: the expected output, within tolerance") };
+    report.text += &format!("\n{table}{verdict}\n");
+    if failed && report.code != ERROR {
+        report.code = FAILED;
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Keras layers that read several tensors.
+
+use super::activation::Version;
+use super::layers::{Item, Shape};
+use super::lower::{KerasLowering, NodeOutput};
+use super::options::LayerOptions;
+use crate::base::error::Result;
+use crate::network::{GlobalPoolSpec, Join, JoinSpec, LayerSpec, Pool, ReshapeSpec};
+
+/// The layer `item` of several inputs.
+pub(super) fn lower(
+    lowering: &mut KerasLowering,
+    index: usize,
+    item: &Item<'_>,
+    inputs: &[NodeOutput],
+) -> Result<NodeOutput> {
+    let options = LayerOptions::new(item.name, item.class, item.config);
+    let join = match item.class {
+        "Concatenate" => Join::Concat,
+        "Add" => Join::Add,
+        "Subtract" => Join::Sub,
+        "Multiply" => Join::Mul,
+        "Average" => Join::Average,
+        "Maximum" => Join::Max,
+        "Dot" => return dot(lowering, index, item, (&options, inputs)),
+        other => return Err(item.unsupported(&format!("layer class {other} with {} inputs", inputs.len()))),
+    };
+    let mut widths = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        match input.shape {
+            Shape::Sequence { width, .. } | Shape::Row(width) => widths.push(width),
+            Shape::Tokens(_) => return Err(options.unsupported("token ids as an input")),
+        }
+    }
+    let longest = inputs.iter().map(|input| input.shape).find(|shape| matches!(shape, Shape::Sequence { .. }));
+    let widest = widths.iter().copied().max().unwrap_or(0);
+    if join == Join::Concat {
+        if longest.is_some() && inputs.iter().any(|input| matches!(input.shape, Shape::Row(_))) {
+            return Err(options.unsupported("inputs with and without a time dimension"));
+        }
+        options.last_axis("axis", if longest.is_none() { 2 } else { 3 })?;
+    } else if widths.iter().any(|&width| width != widest && width != 1) {
+        return Err(options.unsupported(&format!("inputs of different widths {widths:?}")));
+    }
+    options.finish()?;
+    let masked = inputs.iter().any(|input| input.masked);
+    // In Keras 2 the masks that there are count; in Keras 3 a join with what has no mask has none.
+    if item.version != Version::Two && inputs.iter().any(|input| input.masked != masked) {
+        return Err(options.unsupported("inputs of which only some are masked"));
+    }
+    let width = match join {
+        Join::Concat => widths.iter().fold(0, |sum: usize, &width| sum.saturating_add(width)),
+        _ => widest,
+    };
+    let named = inputs.iter().map(|input| lowering.name(input.source)).collect();
+    lowering.layers.push(LayerSpec::Join(JoinSpec { name: item.name.to_owned(), inputs: named, join }));
+    let shape = match longest {
+        Some(Shape::Sequence { steps, .. }) => Shape::Sequence { steps, width },
+        _ => Shape::Row(width),
+    };
+    Ok(lowering.value(index, 0, item, (shape, masked)))
+}
+
+/// `Dot(axes=1)` of shares `[B, T, 1]` and a sequence `[B, T, N]`: their weighted sum, `[B, 1, N]`.
+fn dot(
+    lowering: &mut KerasLowering,
+    index: usize,
+    item: &Item<'_>,
+    (options, inputs): (&LayerOptions<'_>, &[NodeOutput]),
+) -> Result<NodeOutput> {
+    options.none_of(&["normalize"])?;
+    let over_time = options.get("axes").is_some_and(|axes| {
+        axes.as_i64() == Some(1) || axes.as_array().is_some_and(|axes| axes.iter().all(|axis| axis.as_i64() == Some(1)))
+    });
+    options.finish()?;
+    let [Shape::Sequence { width: 1, .. }, Shape::Sequence { width, .. }] = [inputs[0].shape, inputs[1].shape] else {
+        return Err(options.unsupported("a product of other inputs than [B, T, 1] and [B, T, N]"));
+    };
+    if !over_time || inputs.len() != 2 || inputs.iter().any(|input| input.masked) {
+        return Err(options.unsupported("a product over another axis than time, or of masked steps"));
+    }
+    let named = inputs.iter().map(|input| lowering.name(input.source)).collect();
+    let of = |part: &str| format!("{}_{part}", item.name);
+    lowering.layers.extend([
+        LayerSpec::Join(JoinSpec { name: of("products"), inputs: named, join: Join::Mul }),
+        LayerSpec::GlobalPool(GlobalPoolSpec { name: of("sum"), pool: Pool::Sum }),
+        LayerSpec::Reshape(ReshapeSpec { name: item.name.to_owned(), in_steps: None, out_steps: Some(1) }),
+    ]);
+    Ok(lowering.value(index, 0, item, (Shape::Sequence { steps: Some(1), width }, false)))
+}

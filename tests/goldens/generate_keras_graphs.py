@@ -1,0 +1,200 @@
+"""Models of Keras that are graphs: several inputs and outputs, states between layers, shared layers, slices, shapes and
+attention pooling; added to `keras_models.zip`, as `generate_keras_files.py` describes it. Inputs and outputs beside the
+first are `input.NAME` and `output.NAME`.
+
+    python generate_keras_graphs.py
+"""
+
+import os
+import zipfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tf_keras
+from safetensors.numpy import save
+
+from generate_keras_files import FILES, in_policy, randomise, saved
+from golden import HERE, as_stored, generator, uniform
+
+BUNDLE = HERE / "keras_models.zip"
+STEPS, ROWS = 6, 3
+
+
+def sequence(width, steps=STEPS):
+    return lambda rng: uniform(rng, (ROWS, steps, width), 1.0)
+
+
+def row(width):
+    return lambda rng: uniform(rng, (ROWS, width), 1.0)
+
+
+def tokens(below, steps=STEPS):
+    return lambda rng: rng.integers(0, below, (ROWS, steps)).astype(np.int32)
+
+
+def graph(name, build, inputs, outputs=("output",), suffixes=(".keras",), library=keras) -> None:
+    """`build(layers, keras)` makes the model; `inputs` are its inputs by their names, in its order."""
+    rng = generator(name)
+    given = {key: make(rng) for key, make in inputs.items()}
+    model = in_policy(library, "float32", build)
+    weights = randomise(model, rng)
+    for suffix in suffixes:
+        FILES[name + suffix] = saved(model, suffix)
+    exact = in_policy(library, "float64", build)
+    exact.set_weights([w.astype(np.float64) if w.dtype == np.float32 else w for w in weights])
+    wide = [x if x.dtype == np.int32 else x.astype(np.float64) for x in given.values()]
+    made = exact(wide[0] if len(wide) == 1 else wide, training=False)
+    made = made if isinstance(made, (list, tuple)) else [made]
+    assert len(made) == len(outputs), (name, len(made))
+    arrays = {"input" if at == 0 else f"input.{key}": x for at, (key, x) in enumerate(given.items())}
+    for key, values in zip(outputs, made):
+        arrays["output" if key == outputs[0] else f"output.{key}"] = np.asarray(values)
+    FILES[name + ".golden.safetensors"] = save(as_stored(arrays))
+
+
+def autoencoder(l, k):
+    return k.Sequential(
+        [
+            l.Input((None, 3)),
+            l.LSTM(5),
+            l.RepeatVector(4),
+            l.GRU(4, return_sequences=True),
+            l.TimeDistributed(l.Dense(3)),
+        ]
+    )
+
+
+def flattened(l, k):
+    return k.Sequential(
+        [
+            l.Input((STEPS, 3)),
+            l.Conv1D(4, 2, activation="relu"),
+            l.ZeroPadding1D((1, 2)),
+            l.LSTM(5, return_sequences=True),
+            l.Cropping1D((2, 0)),
+            l.Flatten(),
+            l.Dense(8),
+            l.Reshape((2, 4)),
+            l.SimpleRNN(3, return_sequences=True),
+            l.Permute((2, 1)),
+            l.Rescaling(0.5, offset=-0.1),
+        ]
+    )
+
+
+def from_a_row(l, k):
+    x = l.Input((12,), name="vector")
+    return k.Model(x, l.Dense(2)(l.LSTM(4)(l.Reshape((4, 3))(l.Dense(12, "tanh")(x)))))
+
+
+def pooled_by_attention(l, k):
+    x = l.Input((None, 3))
+    h = l.Bidirectional(l.LSTM(4, return_sequences=True))(x)
+    shares = l.Softmax(axis=1)(l.Dense(1)(h))
+    summed = l.Flatten()(l.Dot(axes=1)([shares, h]))
+    mean = l.GlobalAveragePooling1D()(l.Multiply()([h, shares]))
+    return k.Model(x, l.Dense(2)(l.Subtract()([summed, mean])))
+
+
+def series_and_row(l, k):
+    series, fixed = l.Input((None, 3), name="series"), l.Input((2,), name="fixed")
+    h = l.GRU(4, return_sequences=True)(series)
+    return k.Model([series, fixed], l.Dense(2)(l.Concatenate()([l.LSTM(3)(h), fixed])))
+
+
+def encoder_decoder(l, k):
+    source, target = l.Input((None,), name="source"), l.Input((None,), name="target")
+    encoder = l.LSTM(4, return_state=True)
+    _, h, c = encoder(l.Embedding(9, 3)(source))
+    decoder = l.LSTM(4, return_sequences=True, return_state=True)
+    y, last_h, last_c = decoder(l.Embedding(7, 2)(target), initial_state=[h, c])
+    return k.Model([source, target], [l.Dense(7, "softmax", name="words")(y), last_h, last_c])
+
+
+def bidirectional_states(l, k):
+    x = l.Input((None, 3), name="x")
+    _, *states = l.Bidirectional(l.LSTM(3, return_sequences=True, return_state=True))(x)
+    y = l.Bidirectional(l.LSTM(3, return_sequences=True))(l.Dense(4)(x), initial_state=states)
+    return k.Model(x, l.Dense(2)(y))
+
+
+def two_heads(l, k):
+    x = l.Input((None, 3), name="x")
+    h = l.GRU(4, return_sequences=True)(x)
+    return k.Model(x, [l.Dense(2, name="each")(h), l.Dense(1, name="last")(h[:, -1, :])])
+
+
+def apart(l, k):
+    x = l.Input((None, 3), name="x")
+    forward, backward = l.Bidirectional(l.GRU(3, return_sequences=True), merge_mode=None)(x)
+    return k.Model(x, l.Dense(2)(l.Maximum()([forward, backward])))
+
+
+def shared(l, k):
+    x, other = l.Input((None, 3), name="x"), l.Input((None, 3), name="other")
+    encode, head = l.LSTM(4), l.Dense(3, "tanh")
+    return k.Model([x, other], l.Dense(1)(l.Multiply()([head(encode(x)), head(encode(other))])))
+
+
+def slices(l, k):
+    x = l.Input((STEPS, 4), name="x")
+    h = l.SimpleRNN(4, return_sequences=True)(x[:, 1:, :3])
+    ends = l.Add()([h[:, 0, :], h[:, -1, :], h[:, 2, :], h[:, -2, :]])
+    return k.Model(x, l.Dense(2)(l.Concatenate()([ends, l.GRU(3)(h[:, ::2, :]), h[:, -1, 1:3]])))
+
+
+def operations(l, k):
+    x = l.Input((None, 3), name="x")
+    h = l.LSTM(3, return_sequences=True)(x) + x
+    return k.Model(x, l.Dense(2)(k.ops.mean(h * 2.0, axis=1)))
+
+
+def without_recurrence(l, k):
+    return k.Sequential([l.Input((None,)), l.Embedding(9, 4, mask_zero=True), l.GlobalAveragePooling1D(), l.Dense(2)])
+
+
+def keras2_nested(l, k):
+    x = l.Input((None, 3))
+    inner = k.Sequential([l.Input((None, 3)), l.LSTM(4, return_sequences=True), l.Dense(3)], name="inner")
+    return k.Model(x, l.Dense(2)(l.GRU(3)(inner(x))))
+
+
+def keras2_masks(l, k):
+    """In Keras 2 the masks that there are count."""
+    x = l.Input((None,))
+    masked, other = l.Embedding(9, 3, mask_zero=True)(x), l.Embedding(9, 3)(x)
+    return k.Model(x, l.Dense(2)(l.LSTM(4)(l.Add()([masked, other]))))
+
+
+def main() -> None:
+    whole = (".keras", ".h5")
+    graph("flow_autoencoder", autoencoder, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_flattened", flattened, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_from_a_row", from_a_row, {"vector": row(12)})
+    graph("flow_attention", pooled_by_attention, {"x": sequence(3)})
+    graph("flow_series_and_row", series_and_row, {"series": sequence(3), "fixed": row(2)}, suffixes=whole)
+    states = ("words", "lstm_1", "lstm_1_1")
+    graph("flow_encoder_decoder", encoder_decoder, {"source": tokens(9), "target": tokens(7, 4)}, states, whole)
+    graph("flow_bidirectional_states", bidirectional_states, {"x": sequence(3)})
+    graph("flow_two_heads", two_heads, {"x": sequence(3)}, ("each", "last"))
+    graph("flow_apart", apart, {"x": sequence(3)})
+    graph("flow_shared", shared, {"x": sequence(3), "other": sequence(3, 4)}, suffixes=whole)
+    graph("flow_slices", slices, {"x": sequence(4)})
+    graph("flow_operations", operations, {"x": sequence(3)})
+    graph("flow_without_recurrence", without_recurrence, {"x": tokens(9)})
+    graph("flow_keras2_states", encoder_decoder, {"source": tokens(9), "target": tokens(7, 4)}, states, whole, tf_keras)
+    graph("flow_keras2_nested", keras2_nested, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
+    graph("flow_keras2_slices", slices, {"x": sequence(4)}, suffixes=whole, library=tf_keras)
+    graph("flow_keras2_masks", keras2_masks, {"x": tokens(9)}, suffixes=whole, library=tf_keras)
+    with zipfile.ZipFile(BUNDLE) as bundle:
+        files = {entry: bundle.read(entry) for entry in bundle.namelist()} | FILES
+    with zipfile.ZipFile(BUNDLE, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name in sorted(files):
+            # One date, so that the same files make the same archive.
+            bundle.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED, 9)
+
+
+if __name__ == "__main__":
+    main()
