@@ -10,19 +10,8 @@ use crate::support::{Files, Golden, bundle, cpu, miss};
 /// Models in the bundle, and how many of them each exporter wrote.
 const EXPORTERS: [(&str, usize); 4] = [("torch_script", 18), ("torch_dynamo", 18), ("tf2onnx", 10), ("keras", 10)];
 
-/// What cannot be expressed, and the node that says so: a recurrence written as a loop (tf2onnx knows
-/// Keras' LSTM alone), and one unrolled step by step (`torch.export` on `nn.RNN`).
-const REFUSED: [(&str, &str); 9] = [
-    ("keras_bidirectional_gru_last", "(Loop): control flow"),
-    ("keras_gru_reset_before", "(Loop): control flow"),
-    ("keras_gru_sequence", "(Loop): control flow"),
-    ("keras_simple_rnn", "(Loop): control flow"),
-    ("tf2onnx_bidirectional_gru_last", "(Loop): control flow"),
-    ("tf2onnx_gru_reset_before", "(Loop): control flow"),
-    ("tf2onnx_gru_sequence", "(Loop): control flow"),
-    ("tf2onnx_simple_rnn", "(Loop): control flow"),
-    ("torch_dynamo_rnn_relu", "(Slice): a slice of time"),
-];
+/// What cannot be expressed, and the node that says so: a recurrence unrolled step by step (`torch.export` on `nn.RNN`).
+const REFUSED: [(&str, &str); 1] = [("torch_dynamo_rnn_relu", "(Slice): a slice of time")];
 
 /// The models of the bundle that are to be read.
 fn readable(files: &Files) -> Vec<&str> {

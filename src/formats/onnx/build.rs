@@ -7,32 +7,42 @@ use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, Network,
-    NetworkSpec, NormSpec, Tensor,
+    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, MaskingSpec,
+    Network, NetworkSpec, NormSpec, Tensor,
 };
+
+/// A layer, and the names of those that it reads.
+pub struct BuiltLayer {
+    pub spec: LayerSpec,
+    /// Its name; one of its own where its spec has none.
+    name: String,
+    pub reads: Vec<String>,
+}
 
 /// The layers so far, and the expressions over their outputs.
 #[derive(Default)]
 pub struct Build {
     pub expressions: Expressions,
-    pub layers: Vec<LayerSpec>,
+    pub layers: Vec<BuiltLayer>,
     pub tensors: BTreeMap<String, Tensor>,
     /// Layers that compute an expression.
     made: BTreeMap<Id, String>,
     /// Expressions that are the h or c of a recurrent layer after its last step.
     pub states: BTreeSet<Id>,
-    /// Layer whose output the next one reads.
-    current: String,
     names: BTreeSet<String>,
     /// Whether the network's input has its rows first.
     pub batch_first: bool,
+    /// The number that the network's input is at timesteps that masked layers skip.
+    pub mask_value: Option<f32>,
+    /// Recurrent layers that skip them.
+    pub masked: BTreeSet<String>,
     /// Channels of the network's input, where it is no token ids.
     pub input_size: Option<usize>,
 }
 
 impl Build {
     pub fn new(batch_first: bool) -> Self {
-        Self { batch_first, current: INPUT.to_owned(), names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
+        Self { batch_first, names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
     }
 
     /// A name that no layer has yet.
@@ -53,20 +63,22 @@ impl Build {
     }
 
     /// Appends a layer that reads `input`; its output as an expression.
-    pub fn layer(&mut self, input: &str, name: &str, layer: LayerSpec, width: usize, sequence: bool) -> Result<Id> {
-        self.read(input);
-        self.layers.push(layer);
-        name.clone_into(&mut self.current);
+    pub fn layer(&mut self, input: &str, name: &str, spec: LayerSpec, width: usize, sequence: bool) -> Result<Id> {
+        self.layer_of(vec![input.to_owned()], name, spec, width, sequence)
+    }
+
+    fn layer_of(
+        &mut self,
+        reads: Vec<String>,
+        name: &str,
+        spec: LayerSpec,
+        width: usize,
+        sequence: bool,
+    ) -> Result<Id> {
+        self.layers.push(BuiltLayer { spec, name: name.to_owned(), reads });
         let id = self.expressions.add(name, Expression::Layer(name.to_owned()), width, sequence)?;
         self.made.insert(id, name.to_owned());
         Ok(id)
-    }
-
-    fn read(&mut self, input: &str) {
-        if self.current != input {
-            self.layers.push(LayerSpec::From(FromSpec { layer: input.to_owned() }));
-            input.clone_into(&mut self.current);
-        }
     }
 
     /// The name of the layer that computes `id`, appended if it is not there.
@@ -135,11 +147,8 @@ impl Build {
         }
         let inputs = inputs.iter().map(|&i| self.emit(i)).collect::<Result<Vec<_>>>()?;
         let name = self.unique(&facts.name);
-        // A join names what it reads.
-        self.current.clone_from(&inputs[0]);
-        let read = self.current.clone();
-        let layer = LayerSpec::Join(JoinSpec { name: name.clone(), inputs, join });
-        self.layer(&read, &name, layer, facts.width, facts.sequence)?;
+        let layer = LayerSpec::Join(JoinSpec { name: name.clone(), inputs: inputs.clone(), join });
+        self.layer_of(inputs, &name, layer, facts.width, facts.sequence)?;
         Ok(name)
     }
 
@@ -213,20 +222,68 @@ impl Build {
     /// The network whose output is `id`.
     pub fn finish(mut self, id: Id) -> Result<Network> {
         let name = self.emit(id)?;
-        if self.current != name || self.layers.is_empty() {
+        if self.layers.last().is_none_or(|last| last.name != name) {
             let end = self.unique("output");
             let activation = Activation::Linear;
             let facts = self.expressions.facts(id).clone();
             let layer = LayerSpec::Activation(ActivationSpec { name: end.clone(), activation });
             self.layer(&name, &end, layer, facts.width, facts.sequence)?;
         }
-        let mut layers = fused(self.layers);
-        // A reversal takes its width from the layer before it.
-        if let (Some(LayerSpec::Reverse(_)), Some(input_size)) = (layers.first(), self.input_size) {
+        let mut layers = fused(in_order(std::mem::take(&mut self.layers)));
+        if let Some(mask_value) = self.mask_value {
+            match layers.first_mut() {
+                Some(LayerSpec::Embedding(spec)) if mask_value == 0.0 => spec.mask_zero = true,
+                Some(LayerSpec::Embedding(_)) => {
+                    return Err(unsupported("ONNX model", format!("a mask of the token id {mask_value}")));
+                }
+                _ => {
+                    let name = self.unique("masking");
+                    layers.insert(0, LayerSpec::Masking(MaskingSpec { name, mask_value }));
+                }
+            }
+        }
+        // These take their width from the layer before them.
+        let has_width = |layer: &LayerSpec| {
+            use LayerSpec::{BatchNorm, Conv1d, Dense, Embedding, LayerNorm};
+            layer.recurrent().is_some()
+                || matches!(layer, Dense(_) | Conv1d(_) | Embedding(_) | LayerNorm(_) | BatchNorm(_))
+        };
+        let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
+        if let (false, Some(input_size)) = (first.is_some_and(has_width), self.input_size) {
             layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
         }
+        let used: BTreeSet<String> =
+            layers.iter().flat_map(LayerSpec::params).map(|param| param.name.clone()).collect();
+        self.tensors.retain(|name, _| used.contains(name));
         Network::new(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, self.tensors)
     }
+}
+
+/// The layers that the last one or a recurrent layer depends on, each behind what it reads. Recurrent layers stay
+/// because their states may be asked for.
+fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
+    let mut live = BTreeSet::new();
+    live.extend(layers.last().map(|layer| layer.name.clone()));
+    for layer in layers.iter().rev() {
+        if live.contains(&layer.name) || layer.spec.recurrent().is_some() {
+            live.insert(layer.name.clone());
+            live.extend(layer.reads.iter().cloned());
+        }
+    }
+    let mut current = INPUT.to_owned();
+    let mut ordered = Vec::with_capacity(layers.len());
+    for layer in layers.into_iter().filter(|layer| live.contains(&layer.name)) {
+        let joins = matches!(layer.spec, LayerSpec::Join(_));
+        if let [read] = layer.reads.as_slice()
+            && *read != current
+            && !joins
+        {
+            ordered.push(LayerSpec::From(FromSpec { layer: read.clone() }));
+        }
+        current = layer.name;
+        ordered.push(layer.spec);
+    }
+    ordered
 }
 
 /// `[K, N]` as `[N, K]`.

@@ -7,6 +7,7 @@ use super::graph::OnnxNode;
 use super::shapes::constant;
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::Join;
 
@@ -97,7 +98,7 @@ impl Walk<'_> {
             }
             AxisLabel::Channel => self.join_channels(node, tensors),
             AxisLabel::Unit | AxisLabel::Direction => Ok(Value::States(self.as_states(Vec::new(), tensors))),
-            other => Err(node.unsupported(format!("joining along the axis {other:?}"))),
+            other => Err(node.unsupported(format!("joining along the axis {other}"))),
         }
     }
 
@@ -124,7 +125,7 @@ fn joined_dims(node: &OnnxNode, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
         let differ =
             |at: usize| at != axis && matches!((dims[at], other[at]), (Dim::Known(a), Dim::Known(b)) if a != b);
         if other.len() != dims.len() || (0..dims.len()).any(differ) {
-            return Err(node.malformed(format!("tensors of sizes {dims:?}"), format!("{other:?}")));
+            return Err(node.malformed(format!("tensors of sizes {}", words::shape(&dims)), words::shape(other)));
         }
         dims[axis] = match (dims[axis], other[axis]) {
             (Dim::Known(a), Dim::Known(b)) => Dim::Known(a.saturating_add(b)),

@@ -6,50 +6,60 @@ use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{Activation, Join};
+
+/// The function that an operator is, and the attributes that it reads; `None` if it is none. Negations, reciprocals,
+/// logarithms and erf count as one without a name.
+pub fn function_of(node: &OnnxNode) -> Result<Option<(Activation, &'static [&'static str])>> {
+    let alpha = |default: f32| node.float("alpha", default);
+    let (function, known): (Activation, &'static [&'static str]) = match node.op.as_str() {
+        "Relu" => (Activation::Relu, &[]),
+        "Tanh" => (Activation::Tanh, &[]),
+        "Sigmoid" => (Activation::Sigmoid, &[]),
+        "Softsign" => (Activation::Softsign, &[]),
+        "Softplus" => (Activation::Softplus, &[]),
+        "Exp" => (Activation::Exp, &[]),
+        "Sqrt" => (Activation::Sqrt, &[]),
+        "Abs" => (Activation::Abs, &[]),
+        "Mish" => (Activation::Mish, &[]),
+        "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
+        "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
+        "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
+        "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
+        "HardSigmoid" => {
+            let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
+            (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
+        }
+        "Selu" => {
+            let off = |name: &str, value: f32| Ok((node.float(name, value)? - value).abs() >= 1e-4);
+            if off("alpha", 1.673_263_2)? || off("gamma", 1.050_701)? {
+                return Err(node.unsupported("alpha and gamma other than the paper's"));
+            }
+            (Activation::Selu, &["alpha", "gamma"])
+        }
+        "Gelu" => match node.text("approximate", "none")?.as_str() {
+            "none" => (Activation::Gelu, &["approximate"]),
+            "tanh" => (Activation::GeluTanh, &["approximate"]),
+            other => return Err(node.unsupported(format!("approximate `{other}`"))),
+        },
+        "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
+        _ => return Ok(None),
+    };
+    Ok(Some((function, known)))
+}
 
 impl Walk<'_> {
     /// A function of one tensor; `None` if the operator is none.
     pub fn unary(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
-        let alpha = |default: f32| node.float("alpha", default);
-        let (function, known): (Activation, &[&str]) = match node.op.as_str() {
-            "Relu" => (Activation::Relu, &[]),
-            "Tanh" => (Activation::Tanh, &[]),
-            "Sigmoid" => (Activation::Sigmoid, &[]),
-            "Softsign" => (Activation::Softsign, &[]),
-            "Softplus" => (Activation::Softplus, &[]),
-            "Exp" => (Activation::Exp, &[]),
-            "Sqrt" => (Activation::Sqrt, &[]),
-            "Abs" => (Activation::Abs, &[]),
-            "Mish" => (Activation::Mish, &[]),
-            "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
-            "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
-            "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
-            "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
-            "HardSigmoid" => {
-                let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
-                (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
-            }
-            "Selu" => {
-                let off = |name: &str, value: f32| Ok((node.float(name, value)? - value).abs() >= 1e-4);
-                if off("alpha", 1.673_263_2)? || off("gamma", 1.050_701)? {
-                    return Err(node.unsupported("alpha and gamma other than the paper's"));
-                }
-                (Activation::Selu, &["alpha", "gamma"])
-            }
-            "Gelu" => match node.text("approximate", "none")?.as_str() {
-                "none" => (Activation::Gelu, &["approximate"]),
-                "tanh" => (Activation::GeluTanh, &["approximate"]),
-                other => return Err(node.unsupported(format!("approximate `{other}`"))),
-            },
-            "Clip" => {
-                let low = self.number(node, "min", 1)?.unwrap_or(f32::MIN);
-                let high = self.number(node, "max", 2)?.unwrap_or(f32::MAX);
-                (Activation::Clip { alpha: low, beta: high }, &["min", "max"])
-            }
-            "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
-            _ => return Ok(None),
+        let (function, known): (Activation, &[&str]) = if node.op == "Clip" {
+            let low = self.number(node, "min", 1)?.unwrap_or(f32::MIN);
+            let high = self.number(node, "max", 2)?.unwrap_or(f32::MAX);
+            (Activation::Clip { alpha: low, beta: high }, &["min", "max"])
+        } else {
+            let Some(found) = function_of(node)? else { return Ok(None) };
+            found
         };
         node.allow(known)?;
         if let Value::Constant(array) = self.value(node, 0)? {
@@ -110,6 +120,11 @@ impl Walk<'_> {
                 ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted, ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
+            (Value::Tensor(t), Value::Constant(c)) | (Value::Constant(c), Value::Tensor(t))
+                if matches!(t.of, Of::Mask { .. }) && op == "Mul" && c.scalar() == Some(0.0) =>
+            {
+                Ok(Value::Fill { value: 0.0, dims: Some(t.dims(self.batch)) })
+            }
             (Value::Tensor(t), Value::Fill { value: 0.0, dims })
             | (Value::Fill { value: 0.0, dims }, Value::Tensor(t))
                 if op == "Add" =>
@@ -155,6 +170,9 @@ impl Walk<'_> {
                 Ok(Value::Dims { dims: vec![Dim::Any], scalar })
             }
             (Value::Tensor(a), Value::Tensor(b)) => {
+                if let Some(value) = self.masked_input(node, &a, &b)? {
+                    return Ok(value);
+                }
                 let (x, y) = (self.settle(node, &a)?, self.settle(node, &b)?);
                 self.tensors(node, (&a, x), (&b, y))
             }
@@ -182,7 +200,11 @@ impl Walk<'_> {
         if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
             return Ok(());
         }
-        Err(node.unsupported(format!("a constant of sizes {dims:?} with a tensor of sizes {sizes:?}")))
+        Err(node.unsupported(format!(
+            "a constant of sizes {} with a tensor {}",
+            words::shape(dims),
+            words::sized(&tensor.axes, &sizes)
+        )))
     }
 
     fn tensors(
@@ -193,7 +215,11 @@ impl Walk<'_> {
     ) -> Result<Value> {
         let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
         if !same_axes(a, b) || fx.sequence != fy.sequence {
-            return Err(node.unsupported(format!("arithmetic on the axes {:?} and {:?}", a.axes, b.axes)));
+            return Err(node.unsupported(format!(
+                "arithmetic on the axes {} and {}",
+                words::shape(&a.axes),
+                words::shape(&b.axes)
+            )));
         }
         // The one that still says which of its axes is time.
         let a = if a.position(AxisLabel::Time).is_none() { b } else { a };
@@ -334,7 +360,11 @@ impl Walk<'_> {
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
-            _ => Err(node.unsupported(format!("a constant {:?} with the axes {:?}", constant.shape, tensor.axes))),
+            _ => Err(node.unsupported(format!(
+                "a constant {:?} with a tensor {}",
+                constant.shape,
+                words::sized(&tensor.axes, &tensor.dims(self.batch))
+            ))),
         }
     }
 }
@@ -356,7 +386,9 @@ fn constant_function(node: &OnnxNode, array: &Array) -> Result<Value> {
 /// Whether two tensors have the same axes. In a graph for one timestep, that of time may have been
 /// squeezed and put back without its meaning.
 fn same_axes(a: &LabelledTensor, b: &LabelledTensor) -> bool {
+    let one_wide = a.width == 1 && b.width == 1;
     let alike = |(&x, &y): (&AxisLabel, &AxisLabel)| match (x, y) {
+        (AxisLabel::Unit, AxisLabel::Channel) | (AxisLabel::Channel, AxisLabel::Unit) => one_wide,
         (AxisLabel::Unit, AxisLabel::Time) => b.steps == Dim::Known(1),
         (AxisLabel::Time, AxisLabel::Unit) => a.steps == Dim::Known(1),
         _ => x == y,

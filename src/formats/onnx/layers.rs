@@ -9,6 +9,7 @@ use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
 
@@ -20,11 +21,17 @@ struct Sliding {
     padding: Padding,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// The outputs of `node`.
-    pub fn node(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
+    pub fn node(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
+        if let Some(value) = self.mask_operator(node)? {
+            return Ok(vec![value]);
+        }
         if let Some(outputs) = self.shape_operator(node)? {
             return Ok(outputs);
+        }
+        if let Some(value) = self.sizes_operator(node)? {
+            return Ok(vec![value]);
         }
         if let Some(value) = self.unary(node)? {
             return Ok(vec![value]);
@@ -34,6 +41,8 @@ impl Walk<'_> {
         }
         let value = match node.op.as_str() {
             "LSTM" | "GRU" | "RNN" => return self.recurrent(node),
+            "If" => return self.branch(node),
+            "Loop" | "Scan" => return self.repeated(node),
             "Constant" => constant(node)?,
             "Identity" => {
                 node.allow(&[])?;
@@ -70,7 +79,9 @@ impl Walk<'_> {
         };
         Ok(vec![value])
     }
+}
 
+impl Walk<'_> {
     fn cast(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["to", "saturate", "round_mode"])?;
         node.require("to")?;
@@ -113,9 +124,18 @@ impl Walk<'_> {
             return Err(node.unsupported("a matrix of integers"));
         }
         let (x, like) = match self.value(node, 0)? {
+            Value::Fill { value: 0.0, dims } => {
+                let dims = dims.map(|mut dims| {
+                    if let Some(last) = dims.last_mut() {
+                        *last = Dim::Known(n);
+                    }
+                    dims
+                });
+                return Ok(Value::Fill { value: 0.0, dims });
+            }
             Value::State { id: state, .. } => (state, None),
             _ => {
-                let tensor = self.tensor(node, 0)?;
+                let tensor = self.tensor(node, 0)?.with_channels_last();
                 (self.settle(node, &tensor)?, Some(tensor))
             }
         };
@@ -123,7 +143,7 @@ impl Walk<'_> {
         if let Some(tensor) = &like
             && (tensor.axes.last() != Some(&AxisLabel::Channel) || facts.width != k)
         {
-            let got = format!("{} with the axes {:?}", facts.width, tensor.axes);
+            let got = format!("{} with the axes {}", facts.width, words::shape(&tensor.axes));
             return Err(node.malformed(
                 format!("an input whose last axis is {k} channels, as the matrix {:?}", matrix.shape),
                 got,
@@ -144,7 +164,7 @@ impl Walk<'_> {
         if let Value::Tensor(tensor) = self.value(node, 0)?
             && tensor.axes.len() != 2
         {
-            return Err(node.malformed("an input of two axes", format!("{:?}", tensor.axes)));
+            return Err(node.malformed("an input of two axes", words::shape(&tensor.axes)));
         }
         let mut matrix = self.constant(node, 1)?;
         if node.int("transB", 0)? != 0 {
@@ -179,7 +199,7 @@ impl Walk<'_> {
     /// The tensor whose axes are row, channel, timestep, which convolutions and poolings read. A
     /// 2-D operator with a third axis of size 1 is one over time.
     fn image(&mut self, node: &OnnxNode) -> Result<(LabelledTensor, Id, usize)> {
-        let tensor = self.tensor(node, 0)?;
+        let tensor = self.tensor(node, 0)?.with_channels_at(1);
         let id = self.settle(node, &tensor)?;
         let time = tensor.position(AxisLabel::Time);
         let rows = |axis: AxisLabel| matches!(axis, AxisLabel::Batch | AxisLabel::Unit);
@@ -192,7 +212,7 @@ impl Walk<'_> {
         let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == AxisLabel::Unit).map(|at| at + 2));
         match (at.filter(|&at| at >= 2), spatial, fits, self.build.expressions.facts(id).sequence) {
             (Some(at), Some(_), true, true) => Ok((tensor, id, at - 2)),
-            _ => Err(node.unsupported(format!("an input with the axes {:?}", tensor.axes))),
+            _ => Err(node.unsupported(format!("an input with the axes {}", words::shape(&tensor.axes)))),
         }
     }
 
@@ -260,7 +280,10 @@ impl Walk<'_> {
         let given: Option<Vec<usize>> =
             node.ints("kernel_shape")?.map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
         if given.is_some_and(|given| given != kernel) {
-            return Err(node.malformed(format!("kernel_shape {kernel:?}"), format!("{:?}", node.ints("kernel_shape")?)));
+            return Err(node.malformed(
+                format!("kernel_shape {kernel:?}"),
+                format!("{:?}", node.ints("kernel_shape")?.unwrap_or_default()),
+            ));
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -351,7 +374,7 @@ impl Walk<'_> {
                 return Ok(self.like(&tensor, mean));
             }
             [AxisLabel::Time] => {}
-            _ => return Err(node.unsupported(format!("a reduction over the axes {labels:?}"))),
+            _ => return Err(node.unsupported(format!("a reduction over the axes {}", words::shape(&labels)))),
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -407,11 +430,11 @@ impl Walk<'_> {
     fn batch_norm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
         node.float("momentum", 0.9)?;
-        let tensor = self.tensor(node, 0)?;
+        let tensor = self.tensor(node, 0)?.with_channels_at(1);
         let id = self.settle(node, &tensor)?;
         let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
         if trains || tensor.axes.get(1) != Some(&AxisLabel::Channel) {
-            return Err(node.unsupported(format!("training, or an input with the axes {:?}", tensor.axes)));
+            return Err(node.unsupported(format!("training, or an input with the axes {}", words::shape(&tensor.axes))));
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -433,7 +456,11 @@ impl Walk<'_> {
         let rank = tensor.axes.len();
         let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 })?, rank)?;
         if axis + 1 != rank || tensor.axes[axis] != AxisLabel::Channel {
-            return Err(node.unsupported(format!("a softmax over the axis {axis} of {:?}", tensor.axes)));
+            return Err(node.unsupported(format!(
+                "a softmax over {} of {}",
+                tensor.axes[axis],
+                words::shape(&tensor.axes)
+            )));
         }
         let read = self.build.emit(id)?;
         let facts = self.build.expressions.facts(id).clone();

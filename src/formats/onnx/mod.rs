@@ -24,19 +24,24 @@ mod build;
 mod cell;
 mod concat;
 mod constants;
+mod dims;
 mod elementwise;
 mod expression;
 mod external;
 mod graph;
 mod layers;
+mod loops;
+mod masks;
 mod operators;
 mod proto;
 mod recurrent;
 mod regroup;
+mod roles;
 mod shapes;
 mod slices;
 mod value;
 mod walk;
+mod words;
 
 use std::path::Path;
 

@@ -4,6 +4,7 @@ use super::array::Array;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
 
@@ -20,7 +21,7 @@ fn gate_order(cell: Cell) -> &'static [usize] {
 const PEEPHOLE_ORDER: [usize; 3] = [0, 2, 1];
 
 /// Where a recurrence starts.
-enum InitialState {
+pub enum InitialState {
     Zero,
     Caller,
     /// `[D, H]`
@@ -102,22 +103,7 @@ impl Walk<'_> {
         if cell != Cell::Lstm && !matches!(c, InitialState::Zero) {
             return Err(node.unsupported("initial_c without an LSTM"));
         }
-        let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
-        if stored(&h) || stored(&c) {
-            for (part, start) in [("initial_h", h), ("initial_c", c)] {
-                let data = match start {
-                    InitialState::Zero => vec![0.0; directions * hidden_size],
-                    InitialState::Stored(data) => data,
-                    InitialState::Caller => {
-                        return Err(node.unsupported("a stored state together with one that the caller gives"));
-                    }
-                };
-                if part == "initial_h" || cell == Cell::Lstm {
-                    self.build.tensor(&name, part, vec![directions, hidden_size], data)?;
-                }
-            }
-            spec.initial_state = true;
-        }
+        self.store_start(node, &mut spec, cell, h, c, [directions, hidden_size])?;
 
         let sequence = self.used(node, 0);
         spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
@@ -143,6 +129,36 @@ impl Walk<'_> {
             outputs.push(output(RecurrentPart::C));
         }
         Ok(outputs)
+    }
+
+    /// Stores where a layer starts, if that is not 0.
+    pub fn store_start(
+        &mut self,
+        node: &OnnxNode,
+        spec: &mut RecurrentSpec,
+        cell: Cell,
+        h: InitialState,
+        c: InitialState,
+        [directions, hidden]: [usize; 2],
+    ) -> Result<()> {
+        let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
+        if !stored(&h) && !stored(&c) {
+            return Ok(());
+        }
+        for (part, start) in [("initial_h", h), ("initial_c", c)] {
+            let data = match start {
+                InitialState::Zero => vec![0.0; directions * hidden],
+                InitialState::Stored(data) => data,
+                InitialState::Caller => {
+                    return Err(node.unsupported("a stored state together with one that the caller gives"));
+                }
+            };
+            if part == "initial_h" || cell == Cell::Lstm {
+                self.build.tensor(&spec.name, part, vec![directions, hidden], data)?;
+            }
+        }
+        spec.initial_state = true;
+        Ok(())
     }
 
     fn weight(&self, node: &OnnxNode, index: usize, name: &str) -> Result<std::rc::Rc<Array>> {
@@ -213,6 +229,7 @@ impl Walk<'_> {
             Value::Size(size) if size == x.steps && size != Dim::Any => Ok(()),
             Value::Size(_)
             | Value::Fill { .. }
+            | Value::Spread { .. }
             | Value::Dims { .. }
             | Value::Tensor(_)
             | Value::State { .. }
@@ -234,6 +251,7 @@ impl Walk<'_> {
         let value = self.value(node, index)?;
         let dims = match &value {
             Value::State { dims, .. } | Value::Fill { dims, .. } => dims.clone(),
+            Value::Spread { dims, .. } => Some(dims.clone()),
             Value::Constant(array) => Some(array.shape.iter().map(|&n| Dim::Known(n)).collect()),
             _ => return Err(node.unsupported("an initial state that is computed from the input")),
         };
@@ -255,13 +273,13 @@ impl Walk<'_> {
             } else {
                 format!("[B, {directions}, {hidden}]")
             };
-            return Err(node.malformed(format!("initial state of shape {letters}"), sizes(&dims)));
+            return Err(node.malformed(format!("initial state of shape {letters}"), words::shape(&dims)));
         }
         match value {
             Value::State { .. } => Ok(InitialState::Caller),
             Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
             Value::Fill { value, .. } => Ok(InitialState::Stored(vec![value; directions * hidden])),
-            Value::Constant(array) => {
+            Value::Constant(array) | Value::Spread { array, .. } => {
                 let Some(all) = array.as_floats() else { return Err(node.unsupported("an initial state of integers")) };
                 if all.iter().all(|&x| x == 0.0) {
                     return Ok(InitialState::Zero);
@@ -279,19 +297,6 @@ impl Walk<'_> {
             _ => Err(node.unsupported("an initial state that is computed from the input")),
         }
     }
-}
-
-/// Sizes as a shape; `?` where one is not known.
-fn sizes(dims: &[Dim]) -> String {
-    let size = |dim: &Dim| match dim {
-        Dim::Known(n) => n.to_string(),
-        Dim::Steps => "T".into(),
-        Dim::Batch => "B".into(),
-        Dim::Windows(_) => "T'".into(),
-        Dim::Below(n) => n.to_string(),
-        Dim::Any => "?".into(),
-    };
-    format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
 }
 
 fn shape_error(node: &OnnxNode, tensor: &str, expected: &str, got: &Array) -> Error {

@@ -7,6 +7,7 @@ use super::graph::OnnxNode;
 use super::shapes::{constant, dim_to_int};
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{LayerSpec, NamedSpec, SelectStep};
 
@@ -126,7 +127,7 @@ impl Walk<'_> {
                 Ok(Value::Tensor(taken))
             }
             (AxisLabel::Unit, _) if range(1)? == [0] => Ok(Value::Tensor(tensor)),
-            (other, _) => Err(node.unsupported(format!("a slice of the axis {other:?}"))),
+            (other, _) => Err(node.unsupported(format!("a slice of the axis {other}"))),
         }
     }
 
@@ -148,7 +149,7 @@ impl Walk<'_> {
         let time = resolve_axis(node, node.int("time_axis", 0)?, rank)?;
         let batch = resolve_axis(node, node.int("batch_axis", 1)?, rank)?;
         if tensor.axes[time] != AxisLabel::Time || !matches!(tensor.axes[batch], AxisLabel::Batch | AxisLabel::Unit) {
-            return Err(node.unsupported(format!("a reversal of the axes {:?}", tensor.axes)));
+            return Err(node.unsupported(format!("a reversal of the axes {}", words::shape(&tensor.axes))));
         }
         let whole = match self.value(node, 1)? {
             Value::Size(size) => size == tensor.steps && size != Dim::Any,
@@ -242,7 +243,9 @@ impl Walk<'_> {
         let rank = match &data {
             Value::Constant(array) => array.shape.len(),
             Value::Tensor(tensor) => tensor.axes.len(),
-            Value::State { dims: Some(dims), .. } | Value::Fill { dims: Some(dims), .. } => dims.len(),
+            Value::State { dims: Some(dims), .. }
+            | Value::Fill { dims: Some(dims), .. }
+            | Value::Spread { dims, .. } => dims.len(),
             Value::State { dims: None, .. } => return self.state(&node.outputs[0], None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
@@ -278,6 +281,23 @@ impl Walk<'_> {
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
                 }
+                (AxisLabel::Stack, Some(index)) => {
+                    let stacked = tensor.stacked();
+                    let at = resolve_axis(node, index, stacked)?;
+                    if let Of::Directions { rows, .. } = &mut tensor.of {
+                        let each = rows.len() / stacked.max(1);
+                        *rows = rows[at * each..][..each].to_vec();
+                    }
+                    tensor.axes.remove(axis);
+                    if tensor.directions() == 1 {
+                        tensor
+                            .axes
+                            .iter_mut()
+                            .filter(|a| **a == AxisLabel::Direction)
+                            .for_each(|a| *a = AxisLabel::Unit);
+                    }
+                    Ok(Value::Tensor(tensor))
+                }
                 (AxisLabel::Unit, Some(0 | -1)) => {
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
@@ -291,8 +311,18 @@ impl Walk<'_> {
                     };
                     Ok(Value::Tensor(self.step_of(node, tensor, axis, step)?))
                 }
-                (other, _) => Err(node.unsupported(format!("a gather along the axis {other:?}"))),
+                (other, _) => Err(node.unsupported(format!("a gather along the axis {other}"))),
             },
+            Value::Spread { array, dims } => {
+                let size = array.shape[axis];
+                let Some(index) = single.filter(|_| dims[axis] == Dim::Known(size)) else {
+                    return Err(node.unsupported("a gather of a constant that is repeated"));
+                };
+                let mut taken = array.take(axis, &[resolve_axis(node, index, size)?]);
+                taken.shape.remove(axis);
+                let dims = gathered(node, dims, axis, &indices)?;
+                Ok(Value::Spread { array: std::rc::Rc::new(taken), dims })
+            }
             Value::Fill { value, dims: Some(dims) } => {
                 Ok(Value::Fill { value, dims: Some(gathered(node, dims, axis, &indices)?) })
             }

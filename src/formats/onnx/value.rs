@@ -20,6 +20,11 @@ pub enum Value {
         value: f32,
         dims: Option<Vec<Dim>>,
     },
+    /// A constant that is repeated along those of its axes that have size 1, in sizes that may be open.
+    Spread {
+        array: Rc<Array>,
+        dims: Vec<Dim>,
+    },
     Tensor(LabelledTensor),
     /// A state that the caller gives, or a part of it; its sizes as far as they are known.
     State {
@@ -59,6 +64,8 @@ pub enum AxisLabel {
     Batch,
     /// Directions or states of several layers.
     Direction,
+    /// Recurrent layers, whose directions have an axis of their own.
+    Stack,
     Channel,
     /// Timesteps and batch rows in one axis.
     Rows {
@@ -85,6 +92,16 @@ pub enum Of {
     /// Token ids with a constant added, as exporters offer where an id could be below 0.
     Shifted,
     Expression(Id),
+    /// Whether each number of the network's input equals this one, or differs from it.
+    Compared {
+        equal: bool,
+        value: f32,
+    },
+    /// For each timestep, whether it counts: whether the network's input has a number other than this; or the opposite.
+    Mask {
+        kept: bool,
+        value: f32,
+    },
     /// Some directions of the outputs of recurrent layers.
     Directions {
         part: RecurrentPart,
@@ -109,6 +126,29 @@ pub struct LayerDirection {
 }
 
 impl LabelledTensor {
+    /// With the channels on axis `at`, where that axis and the channels have size 1 and so are one thing.
+    pub fn with_channels_at(mut self, at: usize) -> Self {
+        let channel = self.position(AxisLabel::Channel);
+        if self.width == 1
+            && self.axes.get(at) == Some(&AxisLabel::Unit)
+            && matches!(self.of, Of::Expression(_) | Of::Directions { .. })
+        {
+            if let Some(channel) = channel {
+                self.axes[channel] = AxisLabel::Unit;
+            }
+            self.axes[at] = AxisLabel::Channel;
+        }
+        self
+    }
+
+    /// As [`LabelledTensor::with_channels_at`], for the last axis.
+    pub fn with_channels_last(self) -> Self {
+        match self.axes.len().checked_sub(1) {
+            Some(last) => self.with_channels_at(last),
+            None => self,
+        }
+    }
+
     pub fn position(&self, axis: AxisLabel) -> Option<usize> {
         self.axes.iter().position(|&a| a == axis)
     }
@@ -120,13 +160,25 @@ impl LabelledTensor {
         }
     }
 
+    /// How many recurrent layers it has states of.
+    pub fn stacked(&self) -> usize {
+        match &self.of {
+            Of::Directions { rows, .. } => rows.chunk_by(|a, b| a.layer == b.layer).count(),
+            _ => 1,
+        }
+    }
+
     /// Sizes of its axes.
     pub fn dims(&self, batch: Dim) -> Vec<Dim> {
         let size = |axis: &AxisLabel| match axis {
             AxisLabel::Unit => Dim::Known(1),
             AxisLabel::Time => self.steps,
             AxisLabel::Batch => batch,
+            AxisLabel::Direction if self.axes.contains(&AxisLabel::Stack) => {
+                Dim::Known(self.directions() / self.stacked().max(1))
+            }
             AxisLabel::Direction => Dim::Known(self.directions()),
+            AxisLabel::Stack => Dim::Known(self.stacked()),
             AxisLabel::Channel => Dim::Known(self.width),
             AxisLabel::Rows { .. } => product(self.steps, batch),
         };
