@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold::network::{LayerSpec, StageKind};
+use gatefold::network::LayerSpec;
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{Forward, LossOptions, LossResult, Reference, loss, random};
 use gatefold::{Device, DeviceChoice, Network, RandomInput, Tensor};
@@ -42,7 +42,7 @@ impl Case {
         let input = RandomInput::new(network, args.steps, args.batch, args.seed)?;
         let stages = network.stages();
         let last = stages.len() - 1;
-        let is_softmax = last > 0 && stages[last].kind == StageKind::Softmax;
+        let is_softmax = last > 0 && stages[last].is_softmax();
         let from = if is_softmax { last - 1 } else { last };
         let width = stages[from].out_features;
         let numbers = Reference::<f32>::new(network).forward(input.as_input(), None)?.stages[from].len();

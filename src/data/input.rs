@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::state::{self, State};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
-use crate::network::{Axis, MaskRule, Network, letters};
+use crate::network::{Axis, MaskReach, MaskRule, Network, SelectStep, Stage, StageKind, letters};
 
 /// The input of a run, in the caller's memory.
 ///
@@ -186,7 +186,11 @@ pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
 
 /// Lengths and masks count the input's timesteps; after a convolution there are others.
 fn mask_must_fit(network: &Network) -> Result<()> {
-    match network.stages().iter().find(|stage| stage.recurrent().is_some() && !stage.mask_reaches) {
+    let reads = |stage: &Stage| {
+        let by_mask = matches!(stage.kind, StageKind::TimeSoftmax | StageKind::Select(SelectStep::LastValid));
+        stage.recurrent().is_some() || by_mask
+    };
+    match network.stages().iter().find(|stage| reads(stage) && stage.mask_reach == MaskReach::Resized) {
         Some(stage) => Err(Error::Unsupported {
             place: format!("layer `{}`", stage.label),
             what: "a length or mask of the caller after a layer that changes the number of timesteps".into(),

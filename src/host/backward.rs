@@ -139,7 +139,7 @@ impl<F: Real> ReferenceRun<'_, F> {
                 &several
             };
             let (steps, mask) = (steps_in(stage, checked, steps_out), mask_of(stage, checked));
-            let flow = StageInput { inputs, tokens, steps, batch, mask };
+            let flow = StageInput { inputs, tokens, steps, steps_out: steps_out[index], batch, mask };
             let mut d_output = std::mem::take(&mut d_stages[index]);
             (hooks.change)(index, &mut d_output);
             let d_input = match stage.inputs[0] {

@@ -88,6 +88,7 @@ pub(crate) fn walk<F: Real>(
             },
             tokens,
             steps: steps_in(stage, checked, steps_out),
+            steps_out: steps_out[index],
             batch: checked.batch,
             mask: mask_of(stage, checked),
         };
@@ -106,7 +107,7 @@ pub(super) fn steps_in(stage: &Stage, checked: &Checked<'_>, steps_out: &[usize]
 
 /// The mask, where it fits the timesteps of a stage's input.
 pub(super) fn mask_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> Option<&'a [u32]> {
-    checked.mask.as_deref().filter(|_| stage.mask_reaches)
+    checked.mask.as_deref().filter(|_| stage.mask_reaches())
 }
 
 /// Saturating: a saturated size is too large in any case.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
+use super::stage::{Direction, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
 use super::{
-    Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, Recurrence, RecurrentOutput,
-    RecurrentSpec, params,
+    Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MAX_DIMENSION, MergeMode, NetworkSpec, Rearrange, Recurrence,
+    RecurrentOutput, RecurrentSpec, RepeatSpec, ReshapeSpec, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -17,7 +17,7 @@ struct LayerOutput {
     width: Option<usize>,
     tokens: bool,
     sequence: bool,
-    mask_reaches: bool,
+    mask_reach: MaskReach,
 }
 
 struct Lowering {
@@ -40,7 +40,7 @@ struct Change {
 /// Breaks `spec` down and checks that neighbours fit.
 pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
     let tokens = matches!(spec.layers.first(), Some(LayerSpec::Embedding(_)));
-    let input = LayerOutput { source: Source::Input, width: None, tokens, sequence: true, mask_reaches: true };
+    let input = LayerOutput { source: Source::Input, width: None, tokens, sequence: true, mask_reach: MaskReach::Fits };
     let named = BTreeMap::from([(INPUT.to_owned(), input)]);
     let mut lowering = Lowering { stages: Vec::new(), named, flow: input, recurrent_layers: 0 };
     for (index, layer) in spec.layers.iter().enumerate() {
@@ -130,7 +130,30 @@ impl Lowering {
             }
             LayerSpec::Softmax => {
                 let width = self.width("softmax")?;
-                self.rowwise("softmax", StageKind::Softmax, width)
+                self.rowwise("softmax", StageKind::Softmax { log: false }, width)
+            }
+            LayerSpec::LogSoftmax(s) => {
+                let width = self.width(&s.name)?;
+                self.rowwise(&s.name, StageKind::Softmax { log: true }, width)
+            }
+            LayerSpec::TimeSoftmax(s) => self.over_time(&s.name, StageKind::TimeSoftmax, true, true),
+            LayerSpec::Repeat(r) => self.repeat(r),
+            LayerSpec::Reshape(r) => self.reshape(r),
+            LayerSpec::Slice(s) => {
+                let (start, end, step) = (s.start, s.end, s.step);
+                self.over_time(&s.name, StageKind::Rearrange(Rearrange::Slice { start, end, step }), true, false)
+            }
+            LayerSpec::Pad(p) => {
+                let (left, right) = (p.left, p.right);
+                self.over_time(&p.name, StageKind::Rearrange(Rearrange::Pad { left, right }), true, false)
+            }
+            LayerSpec::Channels(c) => {
+                let width = self.width(&c.name)?;
+                if c.start.checked_add(c.count).is_none_or(|end| end > width) {
+                    let got = format!("{} from {}", c.count, c.start);
+                    return Err(Error::network(&c.name, "count", format!("features of the {width} there are"), &got));
+                }
+                self.rowwise(&c.name, StageKind::Rearrange(Rearrange::Channels { start: c.start }), c.count)
             }
             LayerSpec::From(f) => {
                 self.flow = self.find(&f.layer, "from")?;
@@ -185,36 +208,109 @@ impl Lowering {
     }
 
     fn join(&mut self, spec: &JoinSpec) -> Result<()> {
-        let flows = spec.inputs.iter().map(|name| self.find(name, &spec.name)).collect::<Result<Vec<_>>>()?;
+        let mut flows = spec.inputs.iter().map(|name| self.find(name, &spec.name)).collect::<Result<Vec<_>>>()?;
         let mut widths = Vec::with_capacity(flows.len());
         for (flow, name) in flows.iter().zip(&spec.inputs) {
             let Some(width) = flow.width.filter(|_| !flow.tokens) else {
                 return Err(Error::network(&spec.name, "inputs", "layers with vectors", name));
             };
-            if flow.sequence != flows[0].sequence {
-                return Err(Error::network(&spec.name, "inputs", "all with a time dimension or all without", name));
-            }
             widths.push(width);
         }
-        if spec.join != Join::Concat && widths.iter().any(|&width| width != widths[0]) {
-            return Err(Error::network(&spec.name, "inputs", "layers of one width", &format!("{widths:?}")));
+        let widest = widths.iter().copied().max().unwrap_or(0);
+        if spec.join != Join::Concat && widths.iter().any(|&width| width != widest && width != 1) {
+            return Err(Error::network(
+                &spec.name,
+                "inputs",
+                "layers of one width, or of width 1",
+                &format!("{widths:?}"),
+            ));
         }
-        let out_features = if spec.join == Join::Concat { widths.iter().sum() } else { widths[0] };
-        let mask_reaches = flows.iter().any(|flow| flow.mask_reaches);
-        let sequence = flows[0].sequence;
-        self.stages.push(Stage {
-            label: spec.name.clone(),
-            kind: StageKind::Join(spec.join),
-            params: Vec::new(),
-            inputs: flows.iter().map(|flow| flow.source).collect(),
-            in_features: widths[0],
-            out_features,
-            sequence_in: sequence,
-            sequence_out: sequence,
-            mask_reaches,
-        });
-        let source = Source::Stage(self.stages.len() - 1);
-        self.flow = LayerOutput { source, width: Some(out_features), tokens: false, sequence, mask_reaches };
+        let like = flows.iter().copied().find(|flow| flow.sequence);
+        for (index, flow) in flows.iter_mut().enumerate() {
+            if spec.join != Join::Concat {
+                *flow = self.widened(*flow, &format!("{}.widen{index}", spec.name), widest);
+            }
+            if let Some(like) = like.filter(|_| !flow.sequence) {
+                *flow = self.expanded(*flow, &format!("{}.expand{index}", spec.name), like);
+            }
+        }
+        let out_features = if spec.join == Join::Concat { widths.iter().sum() } else { widest };
+        let mask_reach = [MaskReach::Fits, MaskReach::Resized].into_iter();
+        let mask_reach = mask_reach.into_iter().find(|&reach| flows.iter().any(|flow| flow.mask_reach == reach));
+        let sequence = like.is_some();
+        self.flow = flows[0];
+        self.flow.mask_reach = mask_reach.unwrap_or(MaskReach::Ended);
+        let (kind, in_features) = (StageKind::Join(spec.join), flows[0].width.unwrap_or(widest));
+        let change = Change { kind, in_features, out_features, sequence_out: sequence, keeps_time: true };
+        self.push_reading(&spec.name, change, flows.iter().map(|flow| flow.source).collect());
+        Ok(())
+    }
+
+    /// `flow` with its only channel as `width` channels; as it is where it has as many.
+    fn widened(&mut self, flow: LayerOutput, label: &str, width: usize) -> LayerOutput {
+        if flow.width == Some(width) {
+            return flow;
+        }
+        self.flow = flow;
+        let kind = StageKind::Rearrange(Rearrange::Widen);
+        let (in_features, sequence_out) = (1, flow.sequence);
+        self.push(label, Change { kind, in_features, out_features: width, sequence_out, keeps_time: true });
+        self.flow
+    }
+
+    /// The row `flow` at every timestep of `like`.
+    fn expanded(&mut self, flow: LayerOutput, label: &str, like: LayerOutput) -> LayerOutput {
+        self.flow = flow;
+        let width = flow.width.unwrap_or(0);
+        let kind = StageKind::Rearrange(Rearrange::Expand);
+        let change = Change { kind, in_features: width, out_features: width, sequence_out: true, keeps_time: true };
+        self.push_reading(label, change, vec![flow.source, like.source]);
+        self.flow.mask_reach = like.mask_reach;
+        self.flow
+    }
+
+    fn repeat(&mut self, spec: &RepeatSpec) -> Result<()> {
+        let width = self.width(&spec.name)?;
+        if self.flow.sequence {
+            let expected = "one vector per row [B, N]";
+            return Err(Error::network(&spec.name, "input", expected, &"a sequence [T, B, N]"));
+        }
+        let kind = StageKind::Rearrange(Rearrange::Repeat { times: spec.times });
+        self.push(
+            &spec.name,
+            Change { kind, in_features: width, out_features: width, sequence_out: true, keeps_time: true },
+        );
+        self.flow.mask_reach = MaskReach::Ended;
+        Ok(())
+    }
+
+    fn reshape(&mut self, spec: &ReshapeSpec) -> Result<()> {
+        let width = self.width(&spec.name)?;
+        if spec.in_steps.is_some() != self.flow.sequence {
+            let expected =
+                if self.flow.sequence { "the input's number of timesteps" } else { "none for a vector per row" };
+            let got = spec.in_steps.map_or("none".to_owned(), |steps| steps.to_string());
+            return Err(Error::network(&spec.name, "in_steps", expected, &got));
+        }
+        let (in_steps, out_steps) = (spec.in_steps.unwrap_or(1), spec.out_steps.unwrap_or(1));
+        let numbers = in_steps.saturating_mul(width);
+        if !numbers.is_multiple_of(out_steps) || numbers / out_steps > MAX_DIMENSION {
+            let expected =
+                format!("a divisor of the {numbers} numbers of a row, at most {MAX_DIMENSION} to a timestep");
+            return Err(Error::network(&spec.name, "out_steps", expected, &out_steps));
+        }
+        let change = Change {
+            kind: StageKind::Rearrange(Rearrange::Reshape { in_steps, out_steps }),
+            in_features: width,
+            out_features: numbers / out_steps,
+            sequence_out: spec.out_steps.is_some(),
+            keeps_time: false,
+        };
+        let was_sequence = self.flow.sequence;
+        self.push(&spec.name, change);
+        if !was_sequence {
+            self.flow.mask_reach = MaskReach::Ended;
+        }
         Ok(())
     }
 
@@ -234,25 +330,30 @@ impl Lowering {
     }
 
     fn push(&mut self, label: &str, change: Change) {
+        self.push_reading(label, change, vec![self.flow.source]);
+    }
+
+    /// As [`Lowering::push`] of a stage with these inputs, the first of which is as the flow says.
+    fn push_reading(&mut self, label: &str, change: Change, inputs: Vec<Source>) {
         let Change { kind, in_features, out_features, sequence_out, keeps_time } = change;
-        let mask_reaches = self.flow.mask_reaches;
+        let mask_reach = self.flow.mask_reach;
         self.stages.push(Stage {
             label: label.to_owned(),
             kind,
             params: Vec::new(),
-            inputs: vec![self.flow.source],
+            inputs,
             in_features,
             out_features,
             sequence_in: self.flow.sequence,
             sequence_out,
-            mask_reaches,
+            mask_reach,
         });
         self.flow = LayerOutput {
             source: Source::Stage(self.stages.len() - 1),
             width: Some(out_features),
             tokens: false,
             sequence: sequence_out,
-            mask_reaches: mask_reaches && keeps_time,
+            mask_reach: if keeps_time || mask_reach == MaskReach::Ended { mask_reach } else { MaskReach::Resized },
         };
     }
 

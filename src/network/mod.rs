@@ -11,6 +11,7 @@ mod initialize;
 mod lower;
 mod params;
 mod random;
+mod rearrange;
 mod recurrent;
 mod rounding;
 mod spec;
@@ -29,6 +30,7 @@ pub(crate) use combine::{joining, merging};
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use params::{Param, Role, expected_tensors};
+pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec};
 pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
@@ -36,7 +38,7 @@ pub use spec::{
     JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec,
     SelectStep, Split, Standardize, TextSpec,
 };
-pub use stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
+pub use stage::{Direction, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
 pub use weight_format::{WeightFormat, quantize_row};
 
@@ -197,19 +199,20 @@ impl Network {
         self.stages.last().is_some_and(|stage| stage.sequence_out)
     }
 
-    /// Timesteps of the shortest input that every layer's window fits in.
+    /// Timesteps of the shortest input that every layer can read: its window fits in, or it is as long as the layer's
+    /// fixed number of timesteps.
     #[must_use]
     pub fn least_steps(&self) -> usize {
         // Longer inputs never make a window too large, so the search may double and then halve.
-        let fits = |steps: usize| self.stage_steps(steps).is_ok();
-        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| fits(steps)) else { return 1 };
-        let (mut short, mut enough) = (enough / 2, enough);
-        while enough - short > 1 {
-            let middle = short + (enough - short) / 2;
-            if fits(middle) {
-                enough = middle;
+        let short = |steps: usize| stage::is_short(&self.stages, steps);
+        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| !short(steps)) else { return 1 };
+        let (mut least, mut enough) = (enough / 2, enough);
+        while enough - least > 1 {
+            let middle = least + (enough - least) / 2;
+            if short(middle) {
+                least = middle;
             } else {
-                short = middle;
+                enough = middle;
             }
         }
         enough
@@ -237,7 +240,10 @@ impl Network {
     /// As [`Network::stage_steps`].
     pub(crate) fn output_steps(&self, steps: usize) -> Result<usize> {
         let keeps_time = |stage: &Stage| {
-            !matches!(stage.kind, StageKind::Conv1d { .. } | StageKind::Pool1d { .. } | StageKind::Join(_))
+            !matches!(
+                stage.kind,
+                StageKind::Conv1d { .. } | StageKind::Pool1d { .. } | StageKind::Join(_) | StageKind::Rearrange(_)
+            )
         };
         if self.stages.iter().all(keeps_time) {
             return Ok(if self.output_is_sequence() { steps } else { 1 });

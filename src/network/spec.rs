@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Cell, Param, RecurrentSpec};
+use super::{Activation, Cell, ChannelsSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec, SliceSpec};
 
 /// Version of the description that this crate writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -66,10 +66,24 @@ pub enum LayerSpec {
     Activation(ActivationSpec),
     /// Softmax over the last dimension.
     Softmax,
+    /// Logarithm of a softmax over the last dimension.
+    LogSoftmax(NamedSpec),
+    /// Softmax over time, `[T, B, N]`; masked steps have no share.
+    TimeSoftmax(NamedSpec),
     /// One timestep, `[T, B, N]` to `[B, N]`.
     Select(SelectSpec),
     /// The sequence backwards, `[T, B, N]`.
     Reverse(NamedSpec),
+    /// One row at several timesteps, `[B, N]` to `[T, B, N]`.
+    Repeat(RepeatSpec),
+    /// A row's numbers in another shape, `[T, B, N]` to `[T', B, N']` or `[B, N']`.
+    Reshape(ReshapeSpec),
+    /// Some of the timesteps, `[T, B, N]` to `[T', B, N]`.
+    Slice(SliceSpec),
+    /// Timesteps of zeros added, or timesteps removed, `[T, B, N]` to `[T', B, N]`.
+    Pad(PadSpec),
+    /// Some of the features, `[T, B, N]` to `[T, B, N']`.
+    Channels(ChannelsSpec),
     /// Goes back to an earlier layer: the next layer reads its output.
     From(FromSpec),
     /// Joins the outputs of several layers.
@@ -111,7 +125,12 @@ impl LayerSpec {
             Self::LayerNorm(l) | Self::BatchNorm(l) => &l.name,
             Self::Activation(l) => &l.name,
             Self::Select(l) => &l.name,
-            Self::Reverse(l) => &l.name,
+            Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) => &l.name,
+            Self::Repeat(l) => &l.name,
+            Self::Reshape(l) => &l.name,
+            Self::Slice(l) => &l.name,
+            Self::Pad(l) => &l.name,
+            Self::Channels(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }
@@ -277,6 +296,8 @@ pub enum Pool {
     Max,
     /// The mean.
     Average,
+    /// The sum.
+    Sum,
 }
 
 /// Options of a normalization: `(x - mean) / sqrt(var + eps) * weight + bias`.
@@ -328,6 +349,9 @@ pub enum SelectStep {
     First,
     /// Timestep T-1, independent of a row's length.
     Last,
+    /// The last timestep that counts: that before a row's length, or the last that no mask leaves out. Timestep T-1 where
+    /// none counts.
+    LastValid,
 }
 
 /// A layer with nothing but a name.
@@ -361,7 +385,10 @@ pub struct JoinSpec {
     pub join: Join,
 }
 
-/// How outputs of equal length are joined.
+/// How outputs are joined.
+///
+/// One without a time dimension counts at every timestep of the others, and, unless they are joined side by side, one of
+/// width 1 for every feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Join {
@@ -375,6 +402,8 @@ pub enum Join {
     Average,
     /// Elementwise maximum.
     Max,
+    /// The first minus the others, elementwise.
+    Sub,
 }
 
 /// How text becomes token ids: Keras `TextVectorization` with its defaults.

@@ -1,6 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
-use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep};
+use super::{
+    Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role, SelectStep,
+};
 use crate::base::error::{Error, Result};
 
 /// One step of work: a layer, or one level of a stacked recurrent layer.
@@ -12,7 +14,7 @@ pub struct Stage {
     pub kind: StageKind,
     /// Its parameters, in file order.
     pub params: Vec<Param>,
-    /// What is read; several for a join, else one.
+    /// What is read; several for a join, and for a row that is expanded over the timesteps of the second, else one.
     pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
     pub in_features: usize,
@@ -22,8 +24,19 @@ pub struct Stage {
     pub sequence_in: bool,
     /// Whether the output has a time dimension.
     pub sequence_out: bool,
-    /// Whether the input's timesteps are the network's own, so that a mask still fits them.
-    pub mask_reaches: bool,
+    /// What a mask of the network's input says about the input's timesteps.
+    pub mask_reach: MaskReach,
+}
+
+/// What a mask of the network's input says about the timesteps of a stage's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskReach {
+    /// They are the network's own: the mask fits.
+    Fits,
+    /// They were made from the network's own, and are others: the mask does not fit.
+    Resized,
+    /// They are not made from the network's own: the mask says nothing about them.
+    Ended,
 }
 
 /// Where a stage's input comes from.
@@ -85,12 +98,19 @@ pub enum StageKind {
         /// Of a batch normalization, what is added to its variance; else scale and offset are 1 and 0.
         eps: Option<f32>,
     },
-    /// Softmax over the last dimension.
-    Softmax,
+    /// Softmax over the last dimension, or its logarithm.
+    Softmax {
+        /// Whether it is the logarithm.
+        log: bool,
+    },
+    /// Softmax over time; masked steps have no share.
+    TimeSoftmax,
     /// One timestep.
     Select(SelectStep),
     /// The sequence backwards.
     Reverse,
+    /// Numbers that only move.
+    Rearrange(Rearrange),
     /// Several outputs joined.
     Join(Join),
 }
@@ -205,15 +225,30 @@ impl Stage {
                     )
                 })
             }
+            StageKind::Rearrange(rearrange) => rearrange
+                .output_steps(steps)
+                .map_err(|expected| Error::shape(format!("input of `{}`", self.label), expected, format!("{steps}"))),
             _ if self.sequence_out => Ok(steps),
             _ => Ok(1),
         }
+    }
+
+    /// Whether its output is probabilities of classes, or their logarithms, whose logits are its input.
+    #[must_use]
+    pub fn is_softmax(&self) -> bool {
+        matches!(self.kind, StageKind::Softmax { .. })
     }
 
     /// The parameter of a direction with a role, if the stage has it; the direction is 0 where there is none.
     #[must_use]
     pub fn param(&self, direction: usize, role: Role) -> Option<&Param> {
         self.params.iter().find(|param| param.role == role && param.direction == direction)
+    }
+
+    /// Whether a mask of the network's input fits the timesteps of the stage's input.
+    #[must_use]
+    pub fn mask_reaches(&self) -> bool {
+        self.mask_reach == MaskReach::Fits
     }
 
     /// The recurrent level, if it is one.
@@ -226,16 +261,37 @@ impl Stage {
     }
 }
 
-/// Timesteps of every stage's output for a network's input of `steps`.
+/// Whether a layer needs a network's input of more than `steps`.
+pub(super) fn is_short(stages: &[Stage], steps: usize) -> bool {
+    let mut outputs = Vec::new();
+    if stage_steps(stages, steps, &mut outputs).is_ok() {
+        return false;
+    }
+    // The stage that refused its input.
+    let stage = &stages[outputs.len()];
+    let input = match stage.inputs[0] {
+        Source::Input => steps,
+        Source::Stage(index) => outputs[index],
+    };
+    !matches!(stage.kind, StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) if input > in_steps)
+}
+
+/// Timesteps of every stage's output for a network's input of `steps`, up to the stage that refuses its input.
 pub(super) fn stage_steps(stages: &[Stage], steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
     outputs.clear();
     for stage in stages {
+        let steps_of = |source: Source| match source {
+            Source::Input => steps,
+            Source::Stage(index) => outputs[index],
+        };
+        if let (StageKind::Rearrange(Rearrange::Expand), Some(&like)) = (&stage.kind, stage.inputs.get(1)) {
+            let steps = steps_of(like);
+            outputs.push(steps);
+            continue;
+        }
         let mut input = None;
         for &source in &stage.inputs {
-            let steps = match source {
-                Source::Input => steps,
-                Source::Stage(index) => outputs[index],
-            };
+            let steps = steps_of(source);
             if *input.get_or_insert(steps) != steps {
                 let expected = format!("outputs of {} timesteps each", input.unwrap_or(steps));
                 return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {steps}")));

@@ -39,6 +39,10 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
         match layer {
             LayerSpec::Conv1d(c) => conv1d(c)?,
             LayerSpec::Pool1d(p) => padding(&p.name, p.padding)?,
+            LayerSpec::Pad(p) => [p.left, p.right].into_iter().try_for_each(|side| within(name, "padding", side))?,
+            LayerSpec::Slice(s) => {
+                [s.start, s.end.unwrap_or(0)].into_iter().try_for_each(|place| within(name, "timestep", place))?;
+            }
             LayerSpec::Masking(m) => finite(name, "mask_value", m.mask_value)?,
             LayerSpec::Dense(d) => activation(name, d.activation)?,
             LayerSpec::Activation(a) => activation(name, a.activation)?,
@@ -80,6 +84,13 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         ],
         LayerSpec::Pool1d(p) => vec![("kernel_size", p.kernel_size), ("stride", p.stride)],
         LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => vec![("num_features", n.num_features)],
+        LayerSpec::Repeat(r) => vec![("times", r.times)],
+        LayerSpec::Reshape(r) => {
+            let steps = [("in_steps", r.in_steps), ("out_steps", r.out_steps)];
+            steps.into_iter().filter_map(|(option, steps)| Some((option, steps?))).collect()
+        }
+        LayerSpec::Slice(s) => vec![("step", s.step)],
+        LayerSpec::Channels(c) => vec![("count", c.count)],
         _ => Vec::new(),
     }
 }
@@ -158,6 +169,14 @@ fn padding(name: &str, padding: Padding) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A number of timesteps that may count from the end.
+fn within(name: &str, option: &str, steps: i64) -> Result<()> {
+    if usize::try_from(steps.unsigned_abs()).is_ok_and(|steps| steps <= MAX_DIMENSION) {
+        return Ok(());
+    }
+    Err(Error::network(name, option, format!("-{MAX_DIMENSION} to {MAX_DIMENSION}"), &steps))
 }
 
 fn activation(name: &str, activation: Activation) -> Result<()> {

@@ -205,7 +205,7 @@ fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
         && whole_steps
         && below.sequence_out
         && above.inputs == [Source::Stage(index)]
-        && below.mask_reaches == above.mask_reaches
+        && below.mask_reach == above.mask_reach
 }
 
 /// A weight buffer.
@@ -275,9 +275,11 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
-        | StageKind::Softmax
+        | StageKind::Softmax { .. }
+        | StageKind::TimeSoftmax
         | StageKind::Select(_)
         | StageKind::Reverse
+        | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }
 }
@@ -319,9 +321,11 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
-        | StageKind::Softmax
+        | StageKind::Softmax { .. }
+        | StageKind::TimeSoftmax
         | StageKind::Select(_)
         | StageKind::Reverse
+        | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }
 }

@@ -299,7 +299,7 @@ impl Builder {
                 Source::Stage(earlier) => stage_steps[earlier],
             },
             steps_out: stage_steps[index],
-            mask: self.plan.mask.filter(|_| stage.mask_reaches),
+            mask: self.plan.mask.filter(|_| stage.mask_reaches()),
         }
     }
 

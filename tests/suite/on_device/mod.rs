@@ -8,6 +8,7 @@ mod goldens;
 mod kernels;
 mod layers;
 mod lstm_sizes;
+mod rearranged;
 mod sentiment;
 mod stream_costs;
 mod stream_files;
