@@ -7,8 +7,8 @@ use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, MaskingSpec,
-    Network, NetworkSpec, NormSpec, Tensor,
+    Activation, ActivationSpec, ChannelsSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec,
+    MaskingSpec, Network, NetworkSpec, NormSpec, Tensor,
 };
 
 /// A layer, and the names of those that it reads.
@@ -67,7 +67,7 @@ impl Build {
         self.layer_of(vec![input.to_owned()], name, spec, width, sequence)
     }
 
-    fn layer_of(
+    pub fn layer_of(
         &mut self,
         reads: Vec<String>,
         name: &str,
@@ -109,10 +109,7 @@ impl Build {
             Expression::Function(function, x) => self.function(id, function, x),
             Expression::Affine { x, scale, offset } => self.affine(id, x, &scale, &offset),
             Expression::Product(x, _) => self.dense(id, x, id, None),
-            Expression::Sub(a, b) => {
-                let negative = self.expressions.affine(&facts.name, b, &[-1.0], &[0.0])?;
-                self.join(id, Join::Add, &[a, negative])
-            }
+            Expression::Sub(a, b) => self.join(id, Join::Sub, &[a, b]),
             Expression::Join(join, inputs) => {
                 if join == Join::Mul
                     && let Some(name) = self.cell(id)?
@@ -121,7 +118,13 @@ impl Build {
                 }
                 self.join(id, join, &inputs)
             }
-            Expression::Channels { .. } => refuse("a part of the channels"),
+            Expression::Channels { x, start, count } => {
+                let read = self.emit(x)?;
+                let name = self.unique(&facts.name);
+                let layer = LayerSpec::Channels(ChannelsSpec { name: name.clone(), start, count });
+                self.layer(&read, &name, layer, facts.width, facts.sequence)?;
+                Ok(name)
+            }
             Expression::Div(..) => refuse("a quotient of two tensors that is no normalization"),
             Expression::Reciprocal(_) => refuse("1/x"),
             Expression::Above(..) => refuse("a comparison outside of a softplus"),
@@ -142,7 +145,7 @@ impl Build {
     fn join(&mut self, id: Id, join: Join, inputs: &[Id]) -> Result<String> {
         let facts = self.expressions.facts(id).clone();
         let widths: Vec<usize> = inputs.iter().map(|&i| self.expressions.facts(i).width).collect();
-        if join != Join::Concat && widths.iter().any(|&w| w != facts.width) {
+        if join != Join::Concat && widths.iter().any(|&w| w != facts.width && w != 1) {
             return Err(unsupported(format!("node `{}`", facts.name), format!("tensors {widths:?} wide")));
         }
         let inputs = inputs.iter().map(|&i| self.emit(i)).collect::<Result<Vec<_>>>()?;

@@ -30,14 +30,14 @@ const PAIRS: [&str; 14] = [
 ];
 
 /// A list of sizes, or one size.
-struct Sizes {
+struct SizeList {
     dims: Vec<Dim>,
     scalar: bool,
 }
 
-fn sizes(value: &Value) -> Option<Sizes> {
+fn sizes(value: &Value) -> Option<SizeList> {
     match value {
-        Value::Dims { dims, scalar } => Some(Sizes { dims: dims.clone(), scalar: *scalar }),
+        Value::Dims { dims, scalar } => Some(SizeList { dims: dims.clone(), scalar: *scalar }),
         Value::Constant(array) if array.shape.len() <= 1 && array.len() <= MOST => {
             let whole = |x: f32| (x.fract() == 0.0 && x.abs() < 1e9).then_some(x);
             #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
@@ -45,7 +45,7 @@ fn sizes(value: &Value) -> Option<Sizes> {
                 Data::Ints(ints) => ints.clone(),
                 Data::Floats(all) => all.iter().map(|&x| whole(x).map(|x| x as i64)).collect::<Option<_>>()?,
             };
-            Some(Sizes { dims: ints.into_iter().map(from_int).collect(), scalar: array.shape.is_empty() })
+            Some(SizeList { dims: ints.into_iter().map(from_int).collect(), scalar: array.shape.is_empty() })
         }
         _ => None,
     }
@@ -129,7 +129,7 @@ fn common(a: usize, b: usize) -> Option<usize> {
     }
 }
 
-/// Sizes as a value; truths are constants where all are known.
+/// SizeList as a value; truths are constants where all are known.
 fn of_dims(dims: Vec<Dim>, scalar: bool, truths: bool) -> Value {
     let known: Option<Vec<i64>> = dims.iter().map(|&dim| to_int(dim)).collect();
     match known {

@@ -44,6 +44,8 @@ pub fn function_of(node: &OnnxNode) -> Result<Option<(Activation, &'static [&'st
             "tanh" => (Activation::GeluTanh, &["approximate"]),
             other => return Err(node.unsupported(format!("approximate `{other}`"))),
         },
+        "Log" => (Activation::Log, &[]),
+        "HardSwish" => (Activation::HardSwish, &[]),
         "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
         _ => return Ok(None),
     };
@@ -145,6 +147,34 @@ impl Walk<'_> {
                 self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Fill { value, dims: Some(t.dims(self.batch)) })
             }
+            // Zeros plus a constant are that constant in the zeros' sizes.
+            (Value::Fill { value: 0.0, dims: Some(dims) }, Value::Constant(c))
+            | (Value::Constant(c), Value::Fill { value: 0.0, dims: Some(dims) })
+                if op == "Add" && c.shape.len() <= dims.len() =>
+            {
+                let ones = vec![1; dims.len() - c.shape.len()];
+                let shape = [&ones[..], &c.shape].concat();
+                let fits = |(n, dim): (&usize, &Dim)| *n == 1 || Dim::Known(*n) == *dim;
+                if !shape.iter().zip(&dims).all(fits) {
+                    return Err(node.unsupported("zeros plus a constant of other sizes"));
+                }
+                Ok(Value::Spread { array: std::rc::Rc::new(Array { shape, data: c.data.clone() }), dims })
+            }
+            (Value::Tensor(tensor), Value::Spread { array, dims }) => {
+                self.must_spread(node, &tensor, Some(&dims), false)?;
+                self.with_constant(node, &tensor, &array, false)
+            }
+            (Value::Spread { array, dims }, Value::Tensor(tensor)) => {
+                self.must_spread(node, &tensor, Some(&dims), false)?;
+                self.with_constant(node, &tensor, &array, true)
+            }
+            (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => Ok(Value::LastSteps),
+            (Value::Fill { value: 1.0, dims: Some(dims) }, value @ Value::Constant(_))
+            | (value @ Value::Constant(_), Value::Fill { value: 1.0, dims: Some(dims) })
+                if op == "Mul" && dims.is_empty() =>
+            {
+                Ok(value)
+            }
             (Value::Fill { value, .. }, Value::Constant(_)) | (Value::Constant(_), Value::Fill { value, .. })
                 if op == "Mul" && value == 0.0 =>
             {
@@ -214,19 +244,17 @@ impl Walk<'_> {
         (b, y): (&LabelledTensor, Id),
     ) -> Result<Value> {
         let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        let refuse = || {
+            node.unsupported(format!("arithmetic on the axes {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
+        };
         if !same_axes(a, b) || fx.sequence != fy.sequence {
-            return Err(node.unsupported(format!(
-                "arithmetic on the axes {} and {}",
-                words::shape(&a.axes),
-                words::shape(&b.axes)
-            )));
+            return self.broadcast(node, (a, x), (b, y))?.ok_or_else(refuse);
         }
         // The one that still says which of its axes is time.
         let a = if a.position(AxisLabel::Time).is_none() { b } else { a };
         // A state's width is not known, and a mean over the channels counts for all of them.
         let width = fx.width.max(fy.width);
-        let [a_fits, b_fits] =
-            [(fx.width, x), (fy.width, y)].map(|(w, id)| w == width || w == 0 || (w == 1 && self.over_channels(id)));
+        let [a_fits, b_fits] = [fx.width, fy.width].map(|w| w == width || w == 0 || w == 1);
         if !a_fits || !b_fits {
             return Err(node.unsupported(format!("arithmetic on tensors {} and {} wide", fx.width, fy.width)));
         }
@@ -241,6 +269,51 @@ impl Walk<'_> {
         };
         let id = self.build.expressions.add(&node.name, expression, width, fx.sequence)?;
         Ok(self.like(a, id))
+    }
+
+    /// Arithmetic of a row with a sequence: an axis of size 1 counts for all of the other's; `None` if they do not fit.
+    fn broadcast(
+        &mut self,
+        node: &OnnxNode,
+        (a, x): (&LabelledTensor, Id),
+        (b, y): (&LabelledTensor, Id),
+    ) -> Result<Option<Value>> {
+        let rank = a.axes.len().max(b.axes.len());
+        let axis = |t: &LabelledTensor, at: usize| (at + t.axes.len()).checked_sub(rank).map(|at| t.axes[at]);
+        let channel = |t: &LabelledTensor| t.position(AxisLabel::Channel).is_some();
+        let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        let mut axes = Vec::with_capacity(rank);
+        for at in 0..rank {
+            let (p, q) = (axis(a, at), axis(b, at));
+            // What an axis of size 1 of `t` stands for beside `other`.
+            let fits = |t: &LabelledTensor, sequence: bool, other: AxisLabel| match other {
+                AxisLabel::Time => !sequence || t.steps == Dim::Known(1),
+                AxisLabel::Channel => t.width == 1 && !channel(t),
+                AxisLabel::Unit => true,
+                _ => false,
+            };
+            axes.push(match (p, q) {
+                (Some(p), Some(q)) if p == q => p,
+                (None | Some(AxisLabel::Unit), Some(q)) if fits(a, fx.sequence, q) => q,
+                (Some(p), None | Some(AxisLabel::Unit)) if fits(b, fy.sequence, p) => p,
+                _ => return Ok(None),
+            });
+        }
+        let width = fx.width.max(fy.width);
+        let expression = match node.op.as_str() {
+            "Add" | "Sum" => Expression::Join(Join::Add, vec![x, y]),
+            "Mul" => Expression::Join(Join::Mul, vec![x, y]),
+            "Max" => Expression::Join(Join::Max, vec![x, y]),
+            "Sub" => Expression::Join(Join::Sub, vec![x, y]),
+            _ => return Ok(None),
+        };
+        if [fx.width, fy.width].iter().any(|&w| w != width && w != 1) {
+            return Ok(None);
+        }
+        let sequence = fx.sequence || fy.sequence;
+        let id = self.build.expressions.add(&node.name, expression, width, sequence)?;
+        let steps = if fx.sequence { a.steps } else { b.steps };
+        Ok(Some(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width, steps })))
     }
 
     /// Whether `id` is computed from the mean over the channels.

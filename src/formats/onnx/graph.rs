@@ -220,8 +220,8 @@ fn opset(model: &ModelProto) -> Result<i64> {
     let is_standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let version = model.opset_import.iter().find(|o| is_standard(o.domain.as_deref().unwrap_or_default()));
     match version.and_then(|o| o.version) {
-        Some(version) if (7..=26).contains(&version) => Ok(version),
-        Some(version) => Err(unsupported("ONNX model", format!("opset {version} (supported: 7 to 26)"))),
+        Some(version) if (6..=26).contains(&version) => Ok(version),
+        Some(version) => Err(unsupported("ONNX model", format!("opset {version} (supported: 6 to 26)"))),
         None => Err(malformed("ONNX model", "an opset_import of ONNX", "none".into())),
     }
 }

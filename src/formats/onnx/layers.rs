@@ -40,7 +40,13 @@ impl<'a> Walk<'a> {
             return Ok(vec![value]);
         }
         let value = match node.op.as_str() {
-            "LSTM" | "GRU" | "RNN" => return self.recurrent(node),
+            "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM" => return self.recurrent(node),
+            "DynamicQuantizeLinear" => return self.dynamic_quantize(node),
+            "DequantizeLinear" => self.dequantize(node)?,
+            "MatMulInteger" => {
+                let matrix = self.integer_matrix(node)?;
+                self.product(node, matrix)?
+            }
             "If" => return self.branch(node),
             "Loop" | "Scan" => return self.repeated(node),
             "Constant" => constant(node)?,
@@ -73,7 +79,9 @@ impl<'a> Walk<'a> {
             "BatchNormalization" => self.batch_norm(node)?,
             "ReverseSequence" => self.reverse_sequence(node)?,
             "Where" => self.choice(node)?,
-            "Softmax" => self.softmax(node)?,
+            "ReduceSum" => self.reduce(node, Pool::Sum)?,
+            "Softmax" | "LogSoftmax" => self.softmax(node)?,
+            "GatherElements" => self.gather_elements(node)?,
             "Pad" => self.pad(node)?,
             other => return Err(node.unsupported(format!("operator `{other}`"))),
         };
@@ -111,6 +119,9 @@ impl Walk<'_> {
 
     fn matmul(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
+        if let (Value::Tensor(a), Value::Tensor(b)) = (self.value(node, 0)?, self.value(node, 1)?) {
+            return self.attention(node, &a, &b);
+        }
         let matrix = self.constant(node, 1)?;
         self.product(node, matrix)
     }
@@ -357,7 +368,6 @@ impl Walk<'_> {
     fn reduce(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
         node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
         let mut tensor = self.tensor(node, 0)?;
-        let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
         let axes = if node.op.starts_with("Global") {
             (2..rank).collect()
@@ -367,11 +377,31 @@ impl Walk<'_> {
         };
         let keep = node.flag("keepdims", true)? || node.op.starts_with("Global");
         let labels: Vec<AxisLabel> = axes.iter().map(|&a| tensor.axes[a]).collect();
+        if let (&[axis], [AxisLabel::Direction]) = (&axes[..], &labels[..]) {
+            return self.reduce_directions(node, tensor, axis, keep);
+        }
+        let id = self.settle(node, &tensor)?;
         match labels.iter().copied().filter(|&a| a != AxisLabel::Unit).collect::<Vec<_>>()[..] {
             [AxisLabel::Channel] if pool == Pool::Average && keep => {
                 let sequence = self.build.expressions.facts(id).sequence;
                 let mean = self.build.expressions.add(&node.name, Expression::RowMean(id), 1, sequence)?;
                 return Ok(self.like(&tensor, mean));
+            }
+            [AxisLabel::Channel] if pool != Pool::Max => {
+                let width = self.build.expressions.facts(id).width;
+                let mut sum = self.channel_sum(node, id)?;
+                if pool == Pool::Average {
+                    #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
+                    let share = 1.0 / width as f64;
+                    sum = self.build.expressions.affine(&node.name, sum, &[share], &[0.0])?;
+                }
+                let at = axes.iter().copied().find(|&at| tensor.axes[at] == AxisLabel::Channel).unwrap_or(0);
+                tensor.width = 1;
+                tensor.of = Of::Expression(sum);
+                if !keep {
+                    tensor.axes.remove(at);
+                }
+                return Ok(Value::Tensor(tensor));
             }
             [AxisLabel::Time] => {}
             _ => return Err(node.unsupported(format!("a reduction over the axes {}", words::shape(&labels)))),
@@ -387,6 +417,38 @@ impl Walk<'_> {
         if !keep {
             let kept = (0..rank).filter(|at| !axes.contains(at)).map(|at| tensor.axes[at]).collect();
             tensor.axes = kept;
+        }
+        Ok(Value::Tensor(tensor))
+    }
+
+    /// The mean, the sum or the largest of all directions.
+    fn reduce_directions(
+        &mut self,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
+        axis: usize,
+        keep: bool,
+    ) -> Result<Value> {
+        let Of::Directions { part, rows } = &tensor.of else { return Err(node.unsupported("a reduction over D")) };
+        let (part, rows) = (*part, rows.clone());
+        let parts = rows
+            .into_iter()
+            .map(|row| {
+                let of = Of::Directions { part, rows: vec![row] };
+                self.settle(node, &LabelledTensor { of, ..tensor.clone() })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let join = match node.op.as_str() {
+            "ReduceSum" => crate::network::Join::Add,
+            "ReduceMean" => crate::network::Join::Average,
+            _ => crate::network::Join::Max,
+        };
+        let facts = self.build.expressions.facts(parts[0]).clone();
+        let joined = Expression::Join(join, parts);
+        tensor.of = Of::Expression(self.build.expressions.add(&node.name, joined, facts.width, facts.sequence)?);
+        tensor.axes[axis] = AxisLabel::Unit;
+        if !keep {
+            tensor.axes.remove(axis);
         }
         Ok(Value::Tensor(tensor))
     }
@@ -452,10 +514,18 @@ impl Walk<'_> {
     fn softmax(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
         let tensor = self.tensor(node, 0)?;
-        let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
         let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 })?, rank)?;
-        if axis + 1 != rank || tensor.axes[axis] != AxisLabel::Channel {
+        // In the oldest opsets a softmax is over all axes from this on.
+        let rest = &tensor.axes[axis + 1..];
+        let alone = node.opset >= 13
+            || rest.iter().all(|&a| a == AxisLabel::Unit || (a == AxisLabel::Channel && tensor.width == 1));
+        if tensor.axes[axis] == AxisLabel::Time && alone && node.op == "Softmax" {
+            return self.time_softmax(node, &tensor);
+        }
+        let tensor = tensor.with_channels_at(axis);
+        let id = self.settle(node, &tensor)?;
+        if !alone || tensor.axes[axis] != AxisLabel::Channel {
             return Err(node.unsupported(format!(
                 "a softmax over {} of {}",
                 tensor.axes[axis],
@@ -464,6 +534,12 @@ impl Walk<'_> {
         }
         let read = self.build.emit(id)?;
         let facts = self.build.expressions.facts(id).clone();
+        if node.op == "LogSoftmax" {
+            let name = self.build.unique(&node.name);
+            let layer = LayerSpec::LogSoftmax(crate::network::NamedSpec { name: name.clone() });
+            let id = self.build.layer(&read, &name, layer, facts.width, facts.sequence)?;
+            return Ok(self.like(&tensor, id));
+        }
         let softmax = self.build.unique(&format!("{}.softmax", node.name));
         self.build.layer(&read, &softmax, LayerSpec::Softmax, facts.width, facts.sequence)?;
         // A softmax has no name, but a later layer that reads it needs one.
@@ -472,15 +548,6 @@ impl Walk<'_> {
             crate::network::ActivationSpec { name: name.clone(), activation: crate::network::Activation::Linear };
         let id = self.build.layer(&softmax, &name, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
         Ok(self.like(&tensor, id))
-    }
-
-    fn pad(&self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["mode", "pads", "value"])?;
-        let pads = self.integers(node, "pads", 1)?.ok_or_else(|| node.malformed("pads", "none"))?;
-        if pads.iter().any(|&n| n != 0) {
-            return Err(node.unsupported(format!("padding by {pads:?} apart from a convolution's own")));
-        }
-        self.value(node, 0)
     }
 
     /// Rows of a table by token id.

@@ -34,16 +34,21 @@ mod loops;
 mod masks;
 mod operators;
 mod proto;
+mod quantized;
+mod rearrange;
 mod recurrent;
 mod regroup;
 mod roles;
 mod shapes;
 mod slices;
+mod survey;
 mod value;
 mod walk;
 mod words;
 
 use std::path::Path;
+
+pub use self::survey::Survey;
 
 use prost::Message;
 
@@ -59,11 +64,7 @@ use crate::network::Network;
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
     let bytes = files::read(path)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    read(&path.display().to_string(), &bytes, Some(folder))
+    read(&path.display().to_string(), &bytes, Some(folder_of(path)))
 }
 
 /// Reads a network from the bytes of an ONNX file, called `name` in errors.
@@ -74,14 +75,34 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
     read(name, bytes, None)
 }
 
+/// Everything in a file that [`load`] refuses, and how much of it is read.
+///
+/// # Errors
+/// As [`load`], where the graph itself cannot be read.
+pub fn survey(path: &Path) -> Result<Survey> {
+    let bytes = files::read(path)?;
+    survey::survey(&graph(&path.display().to_string(), &bytes, Some(folder_of(path)))?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
+    walk::network(&graph(name, bytes, folder)?)
+}
+
+fn graph(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<graph::OnnxGraph> {
     if bytes.is_empty() {
         return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
     }
     super::foreign::refuse(name, bytes)?;
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
-    walk::network(&graph::OnnxGraph::new(model, folder)?)
+    graph::OnnxGraph::new(model, folder)
 }
 
 fn malformed(what: impl Into<String>, expected: impl Into<String>, got: String) -> Error {

@@ -19,7 +19,7 @@ const BFLOAT16: i32 = 16;
 /// Name, inputs and outputs. A letter stands for an element type: `S` is the same in all places of a node, `a` is any,
 /// `l` is int64, `i` int32, `b` bool, `x` either integer and the same in all places, `s` as `S`, or float where another input has a half type. `|` stands before what is optional,
 /// `*` after what may be repeated. The outputs of Cast, Constant and ConstantOfShape are as an attribute says (`v`).
-const OPERATORS: [(&str, &str, &str); 78] = [
+const OPERATORS: [(&str, &str, &str); 84] = [
     ("Abs", "S", "S"),
     ("Add", "SS", "S"),
     ("And", "bb", "b"),
@@ -31,8 +31,10 @@ const OPERATORS: [(&str, &str, &str); 78] = [
     ("Constant", "", "v"),
     ("ConstantOfShape", "l", "v"),
     ("Conv", "SS|S", "S"),
+    ("DequantizeLinear", "aa|a", "a"),
     ("Div", "SS", "S"),
     ("Dropout", "S|ab", "Sb"),
+    ("DynamicQuantizeLinear", "a", "aaa"),
     ("Elu", "S", "S"),
     ("Equal", "SS", "b"),
     ("Erf", "S", "S"),
@@ -41,6 +43,7 @@ const OPERATORS: [(&str, &str, &str); 78] = [
     ("Flatten", "S", "S"),
     ("GRU", "SSS|SiS", "SS"),
     ("Gather", "Sx", "S"),
+    ("GatherElements", "Sx", "S"),
     ("Gelu", "S", "S"),
     ("Gemm", "SS|S", "S"),
     ("GlobalAveragePool", "S", "S"),
@@ -48,6 +51,7 @@ const OPERATORS: [(&str, &str, &str); 78] = [
     ("Greater", "SS", "b"),
     ("GreaterOrEqual", "SS", "b"),
     ("HardSigmoid", "S", "S"),
+    ("HardSwish", "S", "S"),
     ("Identity", "S", "S"),
     ("LSTM", "SSS|SiSSS", "SSS"),
     ("LayerNormalization", "SS|S", "Saa"),
@@ -55,7 +59,9 @@ const OPERATORS: [(&str, &str, &str); 78] = [
     ("Less", "SS", "b"),
     ("LessOrEqual", "SS", "b"),
     ("Log", "S", "S"),
+    ("LogSoftmax", "S", "S"),
     ("MatMul", "SS", "S"),
+    ("MatMulInteger", "aa|aa", "a"),
     ("Max", "S*", "S"),
     ("MaxPool", "S", "Sl"),
     ("Mean", "S*", "S"),
@@ -104,6 +110,14 @@ const OPERATORS: [(&str, &str, &str); 78] = [
 fn letters(signature: &str) -> (Vec<char>, usize, bool) {
     let required = signature.find('|').unwrap_or(signature.len()).min(signature.find('*').unwrap_or(usize::MAX));
     (signature.chars().filter(char::is_ascii_alphabetic).collect(), required, signature.ends_with('*'))
+}
+
+/// Operators whose inputs and outputs are not checked by a signature.
+const OTHERS: [&str; 4] = ["If", "Loop", "Scan", "com.microsoft.DynamicQuantizeLSTM"];
+
+/// Whether nodes of an operator are read, with some of its options.
+pub fn is_known(op: &str) -> bool {
+    OPERATORS.iter().any(|(name, ..)| *name == op) || OTHERS.contains(&op)
 }
 
 /// Checks every node of `graph` that an output depends on. Operators that are not in the table are refused elsewhere.
@@ -191,4 +205,24 @@ fn stated(node: &OnnxNode) -> Result<Option<i32>> {
         _ if node.has("value_int") || node.has("value_ints") => Some(INT64),
         _ => node.tensor_type("value")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{OPERATORS, OTHERS};
+
+    #[test]
+    fn the_documented_operators_are_those_that_are_read() {
+        let text = include_str!("../../../docs/options.md");
+        let section = text.split("## ONNX: operators").nth(1).and_then(|rest| rest.split("\n## ").next());
+        let first_column = section.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: BTreeSet<&str> = first_column
+            .filter_map(|row| row.split('|').next())
+            .flat_map(|names| names.split(',').map(|name| name.trim().trim_matches('`')))
+            .collect();
+        let read: BTreeSet<&str> = OPERATORS.iter().map(|(name, ..)| *name).chain(OTHERS).collect();
+        assert_eq!(documented, read);
+    }
 }

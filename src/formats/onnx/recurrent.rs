@@ -31,7 +31,7 @@ pub enum InitialState {
 impl Walk<'_> {
     pub fn recurrent(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
         let (cell, own): (Cell, &[&str]) = match node.op.as_str() {
-            "LSTM" => (Cell::Lstm, &["input_forget"]),
+            "LSTM" | "com.microsoft.DynamicQuantizeLSTM" => (Cell::Lstm, &["input_forget"]),
             "GRU" => (Cell::Gru, &["linear_before_reset"]),
             _ => (Cell::Rnn, &[]),
         };
@@ -54,10 +54,13 @@ impl Walk<'_> {
         let x = self.tensor(node, 0)?;
         let input = self.settle(node, &x)?;
         let input_size = x.width;
-        let r = self.weight(node, 2, "R")?;
+        let weight = |index: usize, name: &str, scale: usize| match node.op.as_str() {
+            "LSTM" | "GRU" | "RNN" => self.weight(node, index, name),
+            _ => self.dynamic_weight(node, index, scale),
+        };
+        let (w, r) = (weight(1, "W", 8)?, weight(2, "R", 10)?);
         let [_, _, hidden_size] = r.shape[..] else { return Err(shape_error(node, "R", "[D, G*H, H]", &r)) };
         let rows = cell.gates() * hidden_size;
-        let w = self.weight(node, 1, "W")?;
         for (name, array, shape) in
             [("W", &w, vec![directions, rows, input_size]), ("R", &r, vec![directions, rows, hidden_size])]
         {
@@ -230,6 +233,7 @@ impl Walk<'_> {
             Value::Size(_)
             | Value::Fill { .. }
             | Value::Spread { .. }
+            | Value::LastSteps
             | Value::Dims { .. }
             | Value::Tensor(_)
             | Value::State { .. }

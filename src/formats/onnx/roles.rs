@@ -41,15 +41,17 @@ fn live_in<'a>(graph: &'a SubGraph, live: &mut BTreeSet<&'a str>) {
 }
 
 /// Operators that pass their first input on.
-const PASSES: [&str; 9] =
-    ["Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split"];
+const PASSES: [&str; 11] =
+    ["Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"];
 
 pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>) -> Result<Roles<'a>> {
     let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
     for node in graph.main.nodes.iter().rev() {
-        if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN") {
+        if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM") {
             lengths.extend(node.inputs.get(4).map(String::as_str));
             states.extend(node.inputs.iter().skip(5).take(2).map(String::as_str));
+        } else if node.op == "GatherElements" {
+            lengths.extend(node.inputs.get(1).map(String::as_str));
         } else if PASSES.contains(&node.op.as_str()) {
             let first = node.inputs.first().map(String::as_str);
             for set in [&mut states, &mut lengths] {

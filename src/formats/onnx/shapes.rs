@@ -6,7 +6,7 @@ use super::array::{Array, Data};
 use super::constants::{resolve_axis, slice_range};
 use super::graph::OnnxNode;
 use super::regroup::regrouped;
-use super::value::{AxisLabel, Dim, LabelledTensor, Value, product};
+use super::value::{AxisLabel, Dim, Value, product};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
@@ -44,6 +44,7 @@ impl Walk<'_> {
         let all = |value: Value| Ok(vec![value; node.outputs.len().max(1)]);
         match value {
             Value::Lengths => return all(Value::Lengths),
+            Value::LastSteps => return all(Value::LastSteps),
             Value::States(ids) => return all(Value::States(ids)),
             Value::State { dims, .. } => {
                 let moved = self.moved_dims(node, dims)?;
@@ -83,14 +84,11 @@ impl Walk<'_> {
                 }
                 self.reshape(node, value, &target)?
             }
-            ("Flatten", value) => {
-                node.allow(&["axis"])?;
-                let axis = node.int("axis", 1)?;
-                if axis != 1 || rank != 2 {
-                    return Err(node.unsupported(format!("axis {axis} of {rank} axes")));
-                }
-                value
+            ("Flatten", Value::Tensor(tensor)) => {
+                let target = self.flattened(node, &tensor)?;
+                self.reshape(node, Value::Tensor(tensor), &target)?
             }
+            ("Flatten", _) => return Err(node.unsupported("a flattening of this value")),
             ("Split", value) => return self.split(node, &value, rank),
             (_, value) => self.slice(node, value, rank)?,
         };
@@ -102,7 +100,12 @@ impl Walk<'_> {
         let whole = |at: usize| known(dims[at]) == Some(array.shape[at]);
         // Only axes along which nothing is repeated are cut.
         let cut = match node.op.as_str() {
-            "Slice" => self.slices(node, dims.len())?.iter().map(|part| part.0).collect(),
+            "Slice" => {
+                let whole =
+                    |part: &&(usize, i64, i64, i64)| part.1 == 0 && part.2 >= i64::from(i32::MAX) && part.3 == 1;
+                let parts = self.slices(node, dims.len())?;
+                parts.iter().filter(|part| !whole(part)).map(|part| part.0).collect()
+            }
             "Split" => vec![resolve_axis(node, node.int("axis", 0)?, dims.len())?],
             "Transpose" | "Squeeze" | "Unsqueeze" => Vec::new(),
             _ => return Err(node.unsupported("this operator on a constant that is repeated")),
@@ -267,7 +270,7 @@ impl Walk<'_> {
         })
     }
 
-    fn reshape(&self, node: &OnnxNode, value: Value, target: &[Dim]) -> Result<Value> {
+    fn reshape(&mut self, node: &OnnxNode, value: Value, target: &[Dim]) -> Result<Value> {
         match value {
             Value::Constant(array) => {
                 let sizes = target.iter().map(|d| dim_to_int(*d)).collect::<Option<Vec<_>>>();
@@ -276,10 +279,7 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 let axes = regrouped(&tensor, self.batch, target);
-                let Some(axes) = axes else {
-                    let from = words::sized(&tensor.axes, &tensor.dims(self.batch));
-                    return Err(node.unsupported(format!("a reshape of {from} to {}", words::shape(target))));
-                };
+                let Some(axes) = axes else { return self.reshaped_rows(node, &tensor, target) };
                 if tensor.position(AxisLabel::Direction).is_some()
                     && !axes.contains(&AxisLabel::Direction)
                     && tensor.directions() > 1
@@ -348,7 +348,7 @@ impl Walk<'_> {
         Ok(Value::Fill { value: array.scalar().unwrap_or(0.0), dims: Some(dims) })
     }
 
-    fn expand(&self, node: &OnnxNode) -> Result<Value> {
+    fn expand(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
         let dims = self.dims(node, 1)?;
         match self.value(node, 0)? {
@@ -367,12 +367,15 @@ impl Walk<'_> {
                 })?;
                 Ok(spread(&array, dims))
             }
-            _ => Err(node.unsupported("an expansion of what is no constant")),
+            Value::Tensor(tensor) => self.expanded(node, tensor, &dims),
+            Value::Lengths => Ok(Value::Lengths),
+            Value::LastSteps => Ok(Value::LastSteps),
+            _ => Err(node.unsupported("an expansion of this value")),
         }
     }
 
     /// A constant repeated along its axes.
-    fn tile(&self, node: &OnnxNode) -> Result<Value> {
+    fn tile(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
         let repeats = self.dims(node, 1)?;
         let value = self.value(node, 0)?;
@@ -397,14 +400,9 @@ impl Walk<'_> {
                 let dims = array.shape.iter().zip(&repeats).map(|(&a, &b)| product(Dim::Known(a), b)).collect();
                 Ok(spread(&array, dims))
             }
-            Value::Tensor(tensor) => self.tile_tensor(node, tensor, &repeats),
+            Value::Tensor(tensor) => self.repeated_rows(node, tensor, &repeats),
             _ => Err(node.unsupported("a repetition of this value")),
         }
-    }
-
-    fn tile_tensor(&self, node: &OnnxNode, tensor: LabelledTensor, repeats: &[Dim]) -> Result<Value> {
-        let _ = (&tensor, repeats);
-        Err(node.unsupported("a tensor repeated along an axis"))
     }
 
     /// A list of numbers from start to limit.

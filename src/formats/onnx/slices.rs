@@ -119,9 +119,7 @@ impl Walk<'_> {
                     _ if start == -1 && end >= i64::from(i32::MAX) => Some(-1),
                     _ => None,
                 };
-                let Some(step) = one else {
-                    return Err(node.unsupported("a slice of time other than the first or last step"));
-                };
+                let Some(step) = one else { return self.slice_of_time(node, &tensor, (start, end, step)) };
                 let mut taken = self.step_of(node, tensor, axis, step)?;
                 taken.axes.insert(axis, AxisLabel::Unit);
                 Ok(Value::Tensor(taken))
@@ -249,7 +247,7 @@ impl Walk<'_> {
             Value::State { dims: None, .. } => return self.state(&node.outputs[0], None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
-            Value::Lengths | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
+            Value::Lengths | Value::LastSteps | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
             Value::Dims { .. } => 1,
         };
         let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;

@@ -35,6 +35,8 @@ pub enum Value {
     Size(Dim),
     /// `sequence_lens` that the caller gives.
     Lengths,
+    /// `sequence_lens` minus 1: the last timestep of each row.
+    LastSteps,
     /// States that are returned to the caller; an expression among them must turn out to be a state.
     States(Vec<Id>),
 }

@@ -26,6 +26,8 @@ pub struct Walk<'a> {
     main: &'a GraphInput,
     /// Recurrent nodes whose input had the axes that they read.
     pub fitted: usize,
+    /// Whether the last timestep of each row's length is taken.
+    pub last_valid: bool,
     /// Whether the network's input was set to 0 where its mask is off.
     pub selected: bool,
     /// What the axes of `main` are taken for.
@@ -57,39 +59,7 @@ fn read<'a>(
     reading: &'a Reading,
     done: &mut usize,
 ) -> Result<Network> {
-    let axes = &reading.axes[..];
-    let shape = roles.main.shape.as_deref().unwrap_or_default();
-    let size = |axis: AxisLabel| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
-    let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
-    let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
-    let batch_first = axes[0] == AxisLabel::Batch && axes.contains(&AxisLabel::Time);
-    let build = Build::new(batch_first);
-    let values = BTreeMap::new();
-    let with_lengths = BTreeSet::new();
-    let mut walk =
-        Walk { graph, build, values, batch, with_lengths, live, main: roles.main, fitted: 0, selected: false, axes };
-    for input in &graph.inputs {
-        let name = input.name.as_str();
-        let value = if std::ptr::eq(input, roles.main) {
-            let width = reading.width.unwrap_or(1);
-            let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
-            walk.build.input_size = reading.width;
-            let of = if roles.tokens { Of::Tokens } else { Of::Expression(id) };
-            Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
-        } else if roles.lengths.contains(name) {
-            let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
-            if let Some(shape) = input.shape.as_ref().filter(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n))))
-            {
-                let got = words::open_shape(shape);
-                return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
-            }
-            Value::Lengths
-        } else {
-            let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
-            walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
-        };
-        walk.values.insert(name, value);
-    }
+    let mut walk = Walk::begin(graph, roles, live, reading)?;
     for (index, node) in graph.main.nodes.iter().enumerate() {
         let outcome = walk.evaluate(node);
         *done = 2 * index + walk.fitted;
@@ -100,6 +70,61 @@ fn read<'a>(
 }
 
 impl<'a> Walk<'a> {
+    /// A walk over `graph` that knows its inputs.
+    pub fn begin(
+        graph: &'a OnnxGraph,
+        roles: &Roles<'a>,
+        live: &'a BTreeSet<&'a str>,
+        reading: &'a Reading,
+    ) -> Result<Self> {
+        let axes = &reading.axes[..];
+        let shape = roles.main.shape.as_deref().unwrap_or_default();
+        let size = |axis: AxisLabel| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
+        let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
+        let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
+        let batch_first = axes[0] == AxisLabel::Batch && axes.contains(&AxisLabel::Time);
+        let build = Build::new(batch_first);
+        let values = BTreeMap::new();
+        let with_lengths = BTreeSet::new();
+        let mut walk = Walk {
+            graph,
+            build,
+            values,
+            batch,
+            with_lengths,
+            live,
+            main: roles.main,
+            fitted: 0,
+            last_valid: false,
+            selected: false,
+            axes,
+        };
+        for input in &graph.inputs {
+            let name = input.name.as_str();
+            let value = if std::ptr::eq(input, roles.main) {
+                let width = reading.width.unwrap_or(1);
+                let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
+                walk.build.input_size = reading.width;
+                let of = if roles.tokens { Of::Tokens } else { Of::Expression(id) };
+                Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
+            } else if roles.lengths.contains(name) {
+                let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
+                if let Some(shape) =
+                    input.shape.as_ref().filter(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n))))
+                {
+                    let got = words::open_shape(shape);
+                    return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
+                }
+                Value::Lengths
+            } else {
+                let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
+                walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
+            };
+            walk.values.insert(name, value);
+        }
+        Ok(walk)
+    }
+
     /// Stores the outputs of `node`, if something reads them.
     pub fn evaluate(&mut self, node: &'a OnnxNode) -> Result<()> {
         if !node.outputs.iter().any(|o| self.is_live(o)) {
@@ -365,7 +390,7 @@ impl Walk<'_> {
     }
 
     /// The network, from what the graph's outputs turned out to be.
-    fn finish(mut self) -> Result<Network> {
+    pub fn finish(mut self) -> Result<Network> {
         let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
         for name in &self.graph.main.outputs {
             match self.values.get(name.as_str()).cloned() {
@@ -418,6 +443,17 @@ impl Walk<'_> {
 impl Walk<'_> {
     /// An error if the graph masks other layers than gatefold would.
     fn check_masks(&self) -> Result<()> {
+        for layer in self.build.layers.iter().filter(|_| self.last_valid) {
+            // Given lengths, these would not read as far as the graph does.
+            let backwards = layer.spec.recurrent().is_some_and(|(_, spec)| spec.reverse || spec.bidirectional);
+            let over_time = matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_));
+            if over_time || (backwards && !self.with_lengths.contains(layer.spec.name())) {
+                return Err(unsupported(
+                    "ONNX model",
+                    "the last timestep by lengths beside layers that read the padding behind it",
+                ));
+            }
+        }
         if self.build.mask_value.is_none() {
             return Ok(());
         }

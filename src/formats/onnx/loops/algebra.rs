@@ -31,13 +31,13 @@ pub enum Atom {
 
 /// `[K, N]`, row after row.
 #[derive(Debug, PartialEq)]
-pub struct Matrix {
+pub struct StepMatrix {
     pub rows: usize,
     pub columns: usize,
     pub data: Vec<f32>,
 }
 
-impl Matrix {
+impl StepMatrix {
     /// Whether every row is one of the unit matrix, or 0.
     fn picks(&self) -> bool {
         let is_unit =
@@ -50,7 +50,7 @@ impl Matrix {
 pub enum Map {
     /// One number, or one for each channel.
     Scale(Vec<f32>),
-    Matrix(Rc<Matrix>),
+    Matrix(Rc<StepMatrix>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -142,9 +142,9 @@ impl Algebra {
         Some(Sum { width, terms: vec![Term { factors: vec![id], map: Map::Scale(vec![1.0]) }], bias: vec![0.0] })
     }
 
-    fn matrix(&mut self, rows: usize, columns: usize, data: Vec<f32>) -> Option<Rc<Matrix>> {
+    fn matrix(&mut self, rows: usize, columns: usize, data: Vec<f32>) -> Option<Rc<StepMatrix>> {
         self.room = self.room.checked_sub(data.len())?;
-        Some(Rc::new(Matrix { rows, columns, data }))
+        Some(Rc::new(StepMatrix { rows, columns, data }))
     }
 
     pub fn add(&mut self, a: &Sum, b: &Sum) -> Option<Sum> {
@@ -183,6 +183,15 @@ impl Algebra {
         let width = sum.width.max(numbers.len());
         if (numbers.len() != 1 && sum.width != 1 && numbers.len() != sum.width) || numbers.is_empty() {
             return None;
+        }
+        if let (&[number], Some(&[atom])) = (numbers, sum.product())
+            && let Atom::Function(Activation::Clip { alpha, beta }, inner) = self.atom(atom).clone()
+            && number > 0.0
+            && number != 1.0
+        {
+            // A clipped sum times a number is the clipped product, as a hard sigmoid is written.
+            let inner = self.scaled(&inner, &[number])?;
+            return self.function(Activation::Clip { alpha: alpha * number, beta: beta * number }, &inner);
         }
         let mut terms = Vec::with_capacity(sum.terms.len());
         for term in &sum.terms {
@@ -247,7 +256,7 @@ impl Algebra {
     }
 
     /// `sum W` with W `[K, N]`.
-    pub fn product(&mut self, sum: &Sum, matrix: &Rc<Matrix>) -> Option<Sum> {
+    pub fn product(&mut self, sum: &Sum, matrix: &Rc<StepMatrix>) -> Option<Sum> {
         let (rows, width) = (matrix.rows, matrix.columns);
         if sum.width != rows {
             return None;
@@ -278,7 +287,7 @@ impl Algebra {
         Some(all)
     }
 
-    fn scaled_rows(&mut self, matrix: &Rc<Matrix>, scale: &[f32]) -> Option<Rc<Matrix>> {
+    fn scaled_rows(&mut self, matrix: &Rc<StepMatrix>, scale: &[f32]) -> Option<Rc<StepMatrix>> {
         if scale == [1.0] {
             return Some(matrix.clone());
         }
@@ -435,7 +444,7 @@ mod tests {
     #[test]
     fn columns_of_a_product_are_products_by_columns() {
         let (mut a, x, _) = algebra();
-        let matrix = |data: &[f32], columns: usize| Rc::new(Matrix { rows: 2, columns, data: data.to_vec() });
+        let matrix = |data: &[f32], columns: usize| Rc::new(StepMatrix { rows: 2, columns, data: data.to_vec() });
         let whole = a.product(&x, &matrix(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)).expect("a product");
         let part = a.columns(&whole, 1, 2).expect("columns");
         assert_eq!(part, a.product(&x, &matrix(&[2.0, 3.0, 5.0, 6.0], 2)).expect("a product"));
@@ -447,7 +456,7 @@ mod tests {
     fn matrices_take_bounded_memory() {
         let mut a = Algebra::new(0);
         let x = a.alone(Atom::Input(0), 256).expect("room");
-        let matrix = Rc::new(Matrix { rows: 256, columns: 256, data: vec![0.5; 1 << 16] });
+        let matrix = Rc::new(StepMatrix { rows: 256, columns: 256, data: vec![0.5; 1 << 16] });
         let product = a.product(&x, &matrix).expect("no copy");
         let once = a.scaled(&product, &[2.0]).expect("room for one copy");
         assert!(a.scaled(&once, &[2.0]).is_none());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::algebra::{Algebra, Atom, AtomId, Matrix, Sum};
+use super::algebra::{Algebra, Atom, AtomId, StepMatrix, Sum};
 use crate::base::error::Result;
 use crate::formats::onnx::array::{Array, Data};
 use crate::formats::onnx::constants::{resolve_axis, slice_range};
@@ -105,9 +105,12 @@ impl<'a> Walk<'a> {
             if node.inputs.iter().all(|name| !body.values.contains_key(name)) {
                 self.evaluate(node)?;
             } else if node.outputs.iter().any(|name| self.is_live(name)) {
+                let unread = body.steps.is_none();
                 let outputs = self.step(body, node)?;
                 let named = node.outputs.iter().cloned().zip(outputs);
                 body.values.extend(named.filter(|(name, _)| !name.is_empty()));
+                // The loop runs over the axis that is taken for time.
+                self.fitted += usize::from(unread && body.steps.is_some());
             }
         }
         Ok(())
@@ -131,16 +134,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn matrix(&self, node: &OnnxNode, index: usize, transposed: bool) -> Result<Rc<Matrix>> {
+    fn matrix(&self, node: &OnnxNode, index: usize, transposed: bool) -> Result<Rc<StepMatrix>> {
         let array = self.constant(node, index)?;
         let (&[rows, columns], Some(data)) = (&array.shape[..], array.as_floats()) else {
             return Err(node.unsupported(format!("a matrix of shape {:?} in a loop's body", array.shape)));
         };
         if transposed {
             let data = crate::formats::onnx::build::transpose(data, rows, columns);
-            return Ok(Rc::new(Matrix { rows: columns, columns: rows, data }));
+            return Ok(Rc::new(StepMatrix { rows: columns, columns: rows, data }));
         }
-        Ok(Rc::new(Matrix { rows, columns, data: data.to_vec() }))
+        Ok(Rc::new(StepMatrix { rows, columns, data: data.to_vec() }))
     }
 
     fn step(&self, body: &mut Body, node: &OnnxNode) -> Result<Vec<StepValue>> {

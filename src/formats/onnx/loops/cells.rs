@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::algebra::{Algebra, Atom, AtomId, Map, Matrix, Sum};
+use super::algebra::{Algebra, Atom, AtomId, Map, StepMatrix, Sum};
 use crate::network::{Activation, Cell};
 
 /// A recurrent layer that computes the same as a loop.
-pub struct Found {
+pub struct FoundCell {
     pub cell: Cell,
     /// Index of the input sequence.
     pub input: usize,
@@ -14,7 +14,7 @@ pub struct Found {
     pub h: usize,
     pub c: Option<usize>,
     /// In gatefold's order.
-    pub gates: Vec<Gate>,
+    pub gates: Vec<GateMaps>,
     pub activations: Vec<Activation>,
     pub reset_after: bool,
     /// Whether the forget gate is `1 - i`.
@@ -23,7 +23,7 @@ pub struct Found {
 
 /// `W x + b + U h + b'` before the function.
 #[derive(Clone)]
-pub struct Gate {
+pub struct GateMaps {
     pub input: Map,
     pub recurrent: Map,
     /// `[H]`, or one number.
@@ -40,7 +40,7 @@ struct Search<'a> {
 }
 
 /// The layer whose states become `new` at every step.
-pub fn find(algebra: &Algebra, new: &[Option<Sum>]) -> Option<Found> {
+pub fn find(algebra: &Algebra, new: &[Option<Sum>]) -> Option<FoundCell> {
     for h in 0..new.len() {
         let mut search = Search { algebra, new, input: None };
         let found = search.lstm(h).or_else(|| search.gru(h)).or_else(|| search.rnn(h));
@@ -69,8 +69,8 @@ impl Search<'_> {
     }
 
     /// A sum of products of the input and of the state `h` with matrices.
-    fn gate(&mut self, sum: &Sum, h: usize) -> Option<Gate> {
-        let mut gate = Gate { input: none(), recurrent: none(), bias: sum.bias.clone(), recurrent_bias: vec![0.0] };
+    fn gate(&mut self, sum: &Sum, h: usize) -> Option<GateMaps> {
+        let mut gate = GateMaps { input: none(), recurrent: none(), bias: sum.bias.clone(), recurrent_bias: vec![0.0] };
         for term in &sum.terms {
             let &[factor] = &term.factors[..] else { return None };
             let place = match self.algebra.atom(factor) {
@@ -89,13 +89,13 @@ impl Search<'_> {
         Some(gate)
     }
 
-    fn found(&self, cell: Cell, h: usize, gates: Vec<Gate>, activations: Vec<Activation>) -> Option<Found> {
+    fn found(&self, cell: Cell, h: usize, gates: Vec<GateMaps>, activations: Vec<Activation>) -> Option<FoundCell> {
         let (reset_after, coupled) = (true, false);
-        Some(Found { cell, input: self.input?, h, c: None, gates, activations, reset_after, coupled })
+        Some(FoundCell { cell, input: self.input?, h, c: None, gates, activations, reset_after, coupled })
     }
 
     /// `h' = f(W x + U h + b)`
-    fn rnn(&mut self, h: usize) -> Option<Found> {
+    fn rnn(&mut self, h: usize) -> Option<FoundCell> {
         let &[atom] = self.new[h].as_ref()?.product()? else { return None };
         let (function, sum) = self.function(atom)?;
         let sum = sum.clone();
@@ -104,7 +104,7 @@ impl Search<'_> {
     }
 
     /// `h' = o * k(c')`, `c' = f * c + i * g`
-    fn lstm(&mut self, h: usize) -> Option<Found> {
+    fn lstm(&mut self, h: usize) -> Option<FoundCell> {
         let &[a, b] = self.new[h].as_ref()?.product()? else { return None };
         [(a, b), (b, a)].into_iter().find_map(|(o, squashed)| {
             let (outer, cell) = self.function(squashed)?;
@@ -149,12 +149,12 @@ impl Search<'_> {
                 [i, f, g, o].iter().map(|&x| Some(self.function(x)?.1.clone())).collect::<Option<_>>()?;
             let gates = sums.iter().map(|sum| self.gate(sum, h)).collect::<Option<Vec<_>>>()?;
             let found = self.found(Cell::Lstm, h, gates, vec![gate_function, inner, outer])?;
-            Some(Found { c: Some(c), coupled, ..found })
+            Some(FoundCell { c: Some(c), coupled, ..found })
         })
     }
 
     /// `h' = (1 - z) * n + z * h`, multiplied out, or with `1 - z` in the place of z.
-    fn gru(&mut self, h: usize) -> Option<Found> {
+    fn gru(&mut self, h: usize) -> Option<FoundCell> {
         let sum = self.new[h].as_ref()?;
         if sum.terms.len() != 3 || sum.bias != [0.0] {
             return None;
@@ -200,11 +200,11 @@ impl Search<'_> {
         let r_sum = self.function(r)?.1.clone();
         let r_gate = self.gate(&r_sum, h)?;
         let found = self.found(Cell::Gru, h, vec![r_gate, z_gate, n_gate], vec![gate_function, candidate])?;
-        Some(Found { reset_after, ..found })
+        Some(FoundCell { reset_after, ..found })
     }
 
     /// `W x + b + r * (U h + b')`, or `W x + b + U (r * h)`: r, the gate and which of them it is.
-    fn candidate(&mut self, sum: &Sum, h: usize, gate_function: Activation) -> Option<(AtomId, Gate, bool)> {
+    fn candidate(&mut self, sum: &Sum, h: usize, gate_function: Activation) -> Option<(AtomId, GateMaps, bool)> {
         let is_gate = |atom: AtomId| self.function(atom).is_some_and(|(f, _)| f == gate_function);
         for (index, term) in sum.terms.iter().enumerate() {
             let mut rest = sum.clone();
@@ -247,13 +247,13 @@ impl Search<'_> {
     }
 }
 
-fn negated(gate: &Gate) -> Gate {
+fn negated(gate: &GateMaps) -> GateMaps {
     let numbers = |numbers: &[f32]| numbers.iter().map(|x| -x).collect::<Vec<f32>>();
     let map = |map: &Map| match map {
         Map::Scale(scale) => Map::Scale(numbers(scale)),
-        Map::Matrix(m) => Map::Matrix(Rc::new(Matrix { rows: m.rows, columns: m.columns, data: numbers(&m.data) })),
+        Map::Matrix(m) => Map::Matrix(Rc::new(StepMatrix { rows: m.rows, columns: m.columns, data: numbers(&m.data) })),
     };
-    Gate {
+    GateMaps {
         input: map(&gate.input),
         recurrent: map(&gate.recurrent),
         bias: numbers(&gate.bias),
@@ -261,9 +261,9 @@ fn negated(gate: &Gate) -> Gate {
     }
 }
 
-impl Found {
+impl FoundCell {
     /// The weights of all gates that read the input (`[G*H, I]`), or the state (`[G*H, H]`).
-    pub fn weights(&self, of: impl Fn(&Gate) -> &Map, width: usize, hidden: usize) -> Option<Vec<f32>> {
+    pub fn weights(&self, of: impl Fn(&GateMaps) -> &Map, width: usize, hidden: usize) -> Option<Vec<f32>> {
         let mut all = Vec::with_capacity(self.gates.len() * width * hidden);
         for gate in &self.gates {
             let map = of(gate);
@@ -289,7 +289,7 @@ impl Found {
     }
 
     /// The biases of all gates, `[G*H]`.
-    pub fn biases(&self, of: impl Fn(&Gate) -> &Vec<f32>, hidden: usize) -> Vec<f32> {
+    pub fn biases(&self, of: impl Fn(&GateMaps) -> &Vec<f32>, hidden: usize) -> Vec<f32> {
         let spread = |numbers: &Vec<f32>| (0..hidden).map(|i| numbers[i % numbers.len()]).collect::<Vec<f32>>();
         self.gates.iter().flat_map(|gate| spread(of(gate))).collect()
     }

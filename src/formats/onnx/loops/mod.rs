@@ -9,7 +9,7 @@ mod cells;
 
 use self::algebra::{Algebra, Atom, AtomId, Sum};
 use self::body::{Body, StepValue};
-use self::cells::Found;
+use self::cells::FoundCell;
 use super::dims;
 use super::graph::{OnnxNode, SubGraph};
 use super::recurrent::InitialState;
@@ -66,16 +66,16 @@ impl<'a> Walk<'a> {
         let mut counters = Vec::new();
         let mut starts = Vec::new();
         let mut others = vec![None; node.outputs.len()];
-        for at in 0..carried {
+        for (at, other) in others.iter_mut().enumerate().take(carried) {
             let (name, result) = (graph.inputs[at + 2].as_str(), source(graph, &graph.outputs[at + 1]));
             let start = self.value(node, at + 2)?;
             if result == name {
-                others[at] = Some(start.clone());
+                *other = Some(start.clone());
                 self.store(name, start);
             } else if let Some(first) = dims::whole(&start) {
                 body.values.insert(name.to_owned(), StepValue::Counter(first));
                 counters.push((at, first));
-                others[at] = Some(Value::Dims { dims: vec![Dim::Any], scalar: true });
+                *other = Some(Value::Dims { dims: vec![Dim::Any], scalar: true });
             } else {
                 self.start_state(node, &mut body, starts.len(), name, &start)?;
                 starts.push((at, start));
@@ -149,6 +149,7 @@ impl<'a> Walk<'a> {
             let axis = axis(node.ints("scan_input_axes")?, at - carried);
             let axis = super::constants::resolve_axis(node, axis, tensor.axes.len())?;
             let step = body.step_of(node, &tensor, axis)?;
+            self.fitted += 1;
             body.values.insert(graph.inputs[at].clone(), step);
         }
         self.steps(&mut body, &graph.nodes)?;
@@ -278,7 +279,7 @@ impl<'a> Walk<'a> {
         &mut self,
         node: &OnnxNode,
         read: &ReadLoop,
-        found: &Found,
+        found: &FoundCell,
         masked: Option<MaskedOutput>,
     ) -> Result<Vec<Value>> {
         let algebra = &read.body.algebra;
@@ -332,7 +333,6 @@ impl<'a> Walk<'a> {
                 if time_first { (AxisLabel::Time, AxisLabel::Batch) } else { (AxisLabel::Batch, AxisLabel::Time) };
             Some(output(RecurrentPart::Y, vec![a, b, AxisLabel::Channel]))
         }));
-        self.fitted += 1;
         let all = outputs.into_iter().collect::<Option<Vec<_>>>();
         all.ok_or_else(|| node.malformed("a value of each output", "fewer"))
     }
