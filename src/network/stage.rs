@@ -1,7 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
 use super::{
-    Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role, SelectStep,
+    Activation, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role,
+    SelectStep,
 };
 use crate::base::error::{Error, Result};
 
@@ -14,7 +15,8 @@ pub struct Stage {
     pub kind: StageKind,
     /// Its parameters, in file order.
     pub params: Vec<Param>,
-    /// What is read; several for a join, and for a row that is expanded over the timesteps of the second, else one.
+    /// What is read: of a join several, of a row that is expanded over time also what has the timesteps, of a recurrent
+    /// level also the h and c that it starts from, if layers give them; else one.
     pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
     pub in_features: usize,
@@ -31,8 +33,8 @@ pub struct Stage {
 /// What a mask of the network's input says about the timesteps of a stage's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskReach {
-    /// They are the network's own: the mask fits.
-    Fits,
+    /// They are those of this input of the network: its mask fits.
+    Fits(usize),
     /// They were made from the network's own, and are others: the mask does not fit.
     Resized,
     /// They are not made from the network's own: the mask says nothing about them.
@@ -42,8 +44,8 @@ pub enum MaskReach {
 /// Where a stage's input comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The network's input.
-    Input,
+    /// An input of the network, by its number.
+    Input(usize),
     /// The output of an earlier stage.
     Stage(usize),
 }
@@ -107,12 +109,25 @@ pub enum StageKind {
     TimeSoftmax,
     /// One timestep.
     Select(SelectStep),
+    /// h or c after the last step of the recurrent level that it reads.
+    FinalState(FinalState),
     /// The sequence backwards.
     Reverse,
     /// Numbers that only move.
     Rearrange(Rearrange),
     /// Several outputs joined.
     Join(Join),
+}
+
+/// A part of the state of a recurrent level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalState {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// Row of the state `[L*D, B, H]`.
+    pub row: usize,
+    /// Which part.
+    pub part: HiddenOrCell,
 }
 
 /// One level of a recurrent layer.
@@ -132,6 +147,8 @@ pub struct RecurrentStage {
     pub masked_output: MaskedOutput,
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
+    /// Of h and c, the positions among the stage's inputs of what it starts from, `[B, D*H]`, where layers give it.
+    pub starts: [Option<usize>; 2],
 }
 
 impl RecurrentStage {
@@ -245,10 +262,10 @@ impl Stage {
         self.params.iter().find(|param| param.role == role && param.direction == direction)
     }
 
-    /// Whether a mask of the network's input fits the timesteps of the stage's input.
+    /// Whether a mask of one of the network's inputs fits the timesteps of the stage's input.
     #[must_use]
     pub fn mask_reaches(&self) -> bool {
-        self.mask_reach == MaskReach::Fits
+        matches!(self.mask_reach, MaskReach::Fits(_))
     }
 
     /// The recurrent level, if it is one.
@@ -261,8 +278,8 @@ impl Stage {
     }
 }
 
-/// Whether a layer needs a network's input of more than `steps`.
-pub(super) fn is_short(stages: &[Stage], steps: usize) -> bool {
+/// Whether a layer needs more than `steps` of a network's input.
+pub(super) fn is_short(stages: &[Stage], steps: &dyn Fn(usize) -> usize) -> bool {
     let mut outputs = Vec::new();
     if stage_steps(stages, steps, &mut outputs).is_ok() {
         return false;
@@ -270,18 +287,18 @@ pub(super) fn is_short(stages: &[Stage], steps: usize) -> bool {
     // The stage that refused its input.
     let stage = &stages[outputs.len()];
     let input = match stage.inputs[0] {
-        Source::Input => steps,
+        Source::Input(input) => steps(input),
         Source::Stage(index) => outputs[index],
     };
     !matches!(stage.kind, StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) if input > in_steps)
 }
 
-/// Timesteps of every stage's output for a network's input of `steps`, up to the stage that refuses its input.
-pub(super) fn stage_steps(stages: &[Stage], steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
+/// Timesteps of every stage's output for a network's inputs of `steps`, up to the stage that refuses its input.
+pub(super) fn stage_steps(stages: &[Stage], steps: &dyn Fn(usize) -> usize, outputs: &mut Vec<usize>) -> Result<()> {
     outputs.clear();
     for stage in stages {
         let steps_of = |source: Source| match source {
-            Source::Input => steps,
+            Source::Input(input) => steps(input),
             Source::Stage(index) => outputs[index],
         };
         if let (StageKind::Rearrange(Rearrange::Expand), Some(&like)) = (&stage.kind, stage.inputs.get(1)) {
@@ -289,15 +306,15 @@ pub(super) fn stage_steps(stages: &[Stage], steps: usize, outputs: &mut Vec<usiz
             outputs.push(steps);
             continue;
         }
-        let mut input = None;
-        for &source in &stage.inputs {
-            let steps = steps_of(source);
-            if *input.get_or_insert(steps) != steps {
-                let expected = format!("outputs of {} timesteps each", input.unwrap_or(steps));
-                return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {steps}")));
+        let first = steps_of(stage.inputs[0]);
+        if matches!(stage.kind, StageKind::Join(_)) {
+            let other = stage.inputs.iter().map(|&source| steps_of(source)).find(|&steps| steps != first);
+            if let Some(other) = other {
+                let expected = format!("outputs of {first} timesteps each");
+                return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {other}")));
             }
         }
-        outputs.push(stage.output_steps(input.unwrap_or(steps))?);
+        outputs.push(stage.output_steps(first)?);
     }
     Ok(())
 }

@@ -278,6 +278,7 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
         | StageKind::Softmax { .. }
         | StageKind::TimeSoftmax
         | StageKind::Select(_)
+        | StageKind::FinalState(_)
         | StageKind::Reverse
         | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
@@ -324,6 +325,7 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
         | StageKind::Softmax { .. }
         | StageKind::TimeSoftmax
         | StageKind::Select(_)
+        | StageKind::FinalState(_)
         | StageKind::Reverse
         | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),

@@ -196,7 +196,7 @@ mod tests {
             let widths = stage.inputs.iter().map(|&source| match source {
                 _ if embedding > 0 => 0,
                 crate::network::Source::Stage(at) => network.stages()[at].out_features,
-                crate::network::Source::Input => stage.in_features,
+                crate::network::Source::Input(_) => stage.in_features,
             });
             let mut number = || if positive { 0.2 + random.f64() } else { 4.0 * random.f64() - 2.0 };
             let inputs: Vec<Vec<f64>> = widths.map(|width| (0..rows * width).map(|_| number()).collect()).collect();

@@ -84,6 +84,7 @@ impl<F: Real> StageWeights<F> {
             | StageKind::Softmax { .. }
             | StageKind::TimeSoftmax
             | StageKind::Select(_)
+            | StageKind::FinalState(_)
             | StageKind::Reverse
             | StageKind::Rearrange(_)
             | StageKind::Join(_) => Self::None,

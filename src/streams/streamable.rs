@@ -11,6 +11,10 @@ pub(super) fn check(network: &Network) -> Result<()> {
             place: format!("layer `{}`", stage.label),
             what: format!("a stream through {reason}"),
         }),
+        None if network.inputs().len() > 1 => Err(Error::Unsupported {
+            place: "network".into(),
+            what: format!("a stream of {} inputs", network.inputs().len()),
+        }),
         None if network.recurrent_layers().next().is_none() => Err(Error::Unsupported {
             place: "network".into(),
             what: "a stream through a network without a recurrent layer, which has no state,".into(),
@@ -24,6 +28,8 @@ fn reason(stage: &Stage) -> Option<&'static str> {
         StageKind::Recurrent(level) if level.directions.iter().any(|direction| direction.reverse) => {
             Some("a direction that starts at the end")
         }
+        StageKind::Recurrent(level) if level.starts.iter().any(Option::is_some) => Some("a state that layers give"),
+        StageKind::FinalState(_) => Some("the final state of a recurrent layer"),
         StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
         StageKind::Recurrent(_) if !stage.mask_reaches() => Some("a recurrence after a layer that changes T"),
         StageKind::Conv1d { window, .. } | StageKind::Pool1d { window, .. } if sees_neighbours(window) => {

@@ -93,7 +93,9 @@ impl Trainer {
         let network = self.structure();
         let checked = Checked::new(network, batch.input, state)?;
         let (from, width) = self.loss_stage();
-        let steps = network.stage_steps(checked.steps)?[from];
+        let mut stage_steps = Vec::new();
+        network.stage_steps_into(|number| checked.steps_of(number), &mut stage_steps)?;
+        let steps = stage_steps[from];
         let numbers = steps * checked.batch * width;
         let (factors, targets, counted) = self.with_targets(&checked, steps, width, batch, |targets, options| {
             let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;

@@ -20,17 +20,19 @@ SEED = 20261129
 
 
 def save(path, feeds, expected, tolerance=2e-5):
+    """`feeds` and `expected` in the order of the file; no `expected`: ONNX Runtime's."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    got = session.run(None, dict(zip(names, feeds, strict=True)))[0]
-    expected = got if expected is None else expected
-    assert got.shape == expected.shape and np.allclose(got, expected, atol=tolerance), (path.name, np.abs(got - expected).max())
+    inputs, outputs = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+    got = session.run(None, dict(zip(inputs, feeds, strict=True)))
+    expected = got if expected is None else [np.asarray(x) for x in (expected if isinstance(expected, (list, tuple)) else [expected])]
+    for name, x, y in zip(outputs, got, expected, strict=True):
+        assert x.shape == y.shape and np.allclose(x, y, atol=tolerance), (path.name, name, np.abs(x - y).max())
     small = lambda x: np.asarray(x, np.int32 if np.issubdtype(np.asarray(x).dtype, np.integer) else np.float32)
-    tensors = {"input": small(feeds[0]), "output": np.asarray(expected, np.float32)}
-    if len(feeds) > 1:
-        tensors["lengths"] = small(feeds[1])
+    tensors = {"input": small(feeds[0]), "output": small(expected[0])}
+    tensors |= {f"input {name}": small(x) for name, x in list(zip(inputs, feeds))[1:]}
+    tensors |= {f"output {name}": small(x) for name, x in list(zip(outputs, expected))[1:]}
     write_golden(path.with_suffix(".golden.safetensors"), tensors)
     print(path.name, path.stat().st_size)
 
@@ -141,6 +143,48 @@ def export_torch(out):
                       dynamic_axes={"input": {0: "a", 1: "b"}, "lengths": {0: "a"}})
     save(path, [x.numpy(), lengths.numpy()], model(x, lengths).detach().numpy())
 
+    # Several inputs and outputs.
+    def decode(m, source, target):
+        _, state = m.encoder(m.source(source))
+        return m.out(m.decoder(m.target(target), state)[0])
+
+    def with_states(m, x):
+        y, (h, c) = m.rnn(x)
+        return m.out(y), torch.cat([h[-1], c[-1]], 1)
+
+    def with_scores(m, x):
+        y, _ = m.rnn(x)
+        shares = torch.softmax(m.score(y), 1)
+        return m.out((y * shares).sum(1)), shares
+
+    ids = lambda n, *shape: torch.randint(0, n, shape)
+    table, batch = nn.Embedding, {"batch_first": True}
+    several = {
+        "series_and_row": (Model(lambda m, x, fixed: m.out(torch.cat([m.rnn(x)[1][-1], torch.relu(m.row(fixed))], 1)), rnn=nn.GRU(3, 4, **batch), row=head(2, 3), out=head(7)), [f(2, 6, 3), f(2, 2)], ["x", "fixed"], ["y"]),
+        "row_before_series": (Model(lambda m, fixed, x: m.rnn(torch.cat([x, fixed.unsqueeze(1).expand(-1, x.shape[1], -1)], 2))[0], rnn=nn.LSTM(5, 4, **batch)), [f(2, 2), f(2, 6, 3)], ["fixed", "x"], ["y"]),
+        "two_series": (Model(lambda m, a, b: m.out(torch.cat([m.left(a)[0][:, -1], m.right(b)[0][:, -1]], 1)), left=nn.GRU(3, 4, **batch), right=nn.GRU(2, 3, **batch), out=head(7)), [f(2, 6, 3), f(2, 6, 2)], ["a", "b"], ["y"]),
+        "two_texts": (Model(lambda m, a, b: m.out(m.left(m.e(a))[1][-1] - m.right(m.g(b))[1][-1]), e=table(9, 3), g=table(7, 3), left=nn.GRU(3, 4, **batch), right=nn.GRU(3, 4, **batch), out=head(4)), [ids(9, 2, 5), ids(7, 2, 5)], ["a", "b"], ["y"]),
+        "encoder_decoder": (Model(decode, source=table(9, 3), target=table(7, 2), encoder=nn.LSTM(3, 4, **batch), decoder=nn.LSTM(2, 4, **batch), out=head(4, 7)), [ids(9, 2, 6), ids(7, 2, 6)], ["source", "target"], ["y"]),
+        "encoder_decoder_gru": (Model(decode, source=table(9, 3), target=table(7, 2), encoder=nn.GRU(3, 4), decoder=nn.GRU(2, 4), out=head(4, 7)), [ids(9, 6, 2), ids(7, 6, 2)], ["source", "target"], ["y"]),
+        "state_outputs": (Model(with_states, rnn=nn.LSTM(3, 4, **batch), out=head(4)), [f(2, 6, 3)], ["x"], ["y", "state"]),
+        "score_outputs": (Model(with_scores, rnn=nn.LSTM(3, 4, **batch), score=head(4, 1), out=head(4)), [f(2, 6, 3)], ["x"], ["y", "shares"]),
+        "cell_state": (Model(lambda m, x: m.out(m.rnn(x)[1][1][-1]), rnn=nn.LSTM(3, 4, **batch), out=head(4)), [f(2, 6, 3)], ["x"], ["y"]),
+    }
+    for index, (name, (model, feeds, inputs, outputs)) in enumerate(several.items()):
+        torch.manual_seed(SEED + 100 + index)
+        model = model.eval()
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.uniform_(-0.7, 0.7)
+        expected = model(*feeds)
+        expected = [x.detach().numpy() for x in (expected if isinstance(expected, tuple) else [expected])]
+        for exporter in ("script", "dynamo"):
+            path = out / f"torch_{exporter}_{name}.onnx"
+            options = {"dynamo": True, "external_data": False} if exporter == "dynamo" else {
+                "dynamo": False, "opset_version": 17, "dynamic_axes": {n: {0: "a", **({1: "b"} if n != "fixed" else {})} for n in inputs}}
+            torch.onnx.export(model, tuple(feeds), path, input_names=inputs, output_names=outputs, **options)
+            save(path, [x.numpy() for x in feeds], expected)
+
 
 def export_keras(out):
     import keras
@@ -187,6 +231,11 @@ def export_keras(out):
         "reshape": (vectors(l.GRU(6), l.Reshape((3, 2)), l.GRU(4, return_sequences=True)), f(2, 6, 3)),
         "padding": (vectors(l.ZeroPadding1D((2, 1)), l.Conv1D(4, 3), l.GRU(3)), f(2, 6, 3)),
         "cropping": (vectors(l.GRU(4, return_sequences=True), l.Cropping1D((1, 2))), f(2, 6, 3)),
+        "time_distributed": (vectors(l.LSTM(4, return_sequences=True), l.TimeDistributed(l.Dense(2))), f(2, 6, 3)),
+        "text_bidirectional": (text("int32", l.Bidirectional(l.LSTM(4)), l.Dense(1)), ids(np.int32)),
+        "masked_bidirectional": (vectors(l.Masking(), l.Bidirectional(l.GRU(4, return_sequences=True)), l.Bidirectional(l.LSTM(3))), masked(2, 6, 3)),
+        "text_mean": (text("int32", l.LSTM(4, return_sequences=True), l.GlobalAveragePooling1D(), l.Dense(1)), ids(np.int32)),
+        "masked_time_distributed": (vectors(l.Masking(), l.LSTM(4, return_sequences=True), l.TimeDistributed(l.Dense(3, activation="tanh")), l.GRU(2)), masked(2, 6, 3)),
     }
     for name, (model, x) in models.items():
         model.set_weights([random.uniform(-0.7, 0.7, w.shape) for w in model.weights])

@@ -7,8 +7,8 @@ use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, ChannelsSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec,
-    MaskingSpec, Network, NetworkSpec, NormSpec, Tensor,
+    Activation, ActivationSpec, ChannelsSpec, DenseSpec, FORMAT, FinalStateSpec, FromSpec, HiddenOrCell, INPUT,
+    InputKind, InputSpec, Join, JoinSpec, LayerSpec, MaskingSpec, NamedSpec, Network, NetworkSpec, NormSpec, Tensor,
 };
 
 /// A layer, and the names of those that it reads.
@@ -81,6 +81,45 @@ impl Build {
         Ok(id)
     }
 
+    /// What the layer `name` reads, if it is a reversal.
+    pub fn reversal_of(&self, name: &str) -> Option<String> {
+        let layer = self.layers.iter().find(|layer| layer.name == name)?;
+        matches!(layer.spec, LayerSpec::Reverse(_)).then(|| layer.reads.first().cloned()).flatten()
+    }
+
+    /// Another input of the network.
+    pub fn other_input(&mut self, name: &str, kind: InputKind, width: usize) -> Result<Id> {
+        let name = self.unique(name);
+        let size = if kind == InputKind::Tokens { 0 } else { width };
+        let spec = LayerSpec::Input(InputSpec::named(name.clone(), kind, size));
+        self.layer_of(Vec::new(), &name, spec, width, kind != InputKind::Row)
+    }
+
+    /// Makes `id` an output of the network, beside its last layer's.
+    pub fn other_output(&mut self, name: &str, id: Id) -> Result<()> {
+        let mut read = self.emit(id)?;
+        let computes = |layer: &BuiltLayer| layer.name == read && !matches!(layer.spec, LayerSpec::Input(_));
+        if !self.layers.iter().any(computes) {
+            let facts = self.expressions.facts(id).clone();
+            let same = self.unique(&format!("{name}.same"));
+            let spec = ActivationSpec { name: same.clone(), activation: Activation::Linear };
+            self.layer(&read, &same, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
+            read = same;
+        }
+        let name = self.unique(name);
+        let spec = LayerSpec::Output(NamedSpec { name: name.clone() });
+        self.layers.push(BuiltLayer { spec, name, reads: vec![read] });
+        Ok(())
+    }
+
+    /// h or c of a direction of a recurrent layer after its last step.
+    pub fn final_state(&mut self, layer: &str, part: HiddenOrCell, direction: usize, width: usize) -> Result<Id> {
+        let letter = if part == HiddenOrCell::C { "c" } else { "h" };
+        let name = self.unique(&format!("{layer}.{letter}{direction}"));
+        let spec = FinalStateSpec { name: name.clone(), layer: layer.to_owned(), part, level: None, direction };
+        self.layer(layer, &name, LayerSpec::FinalState(spec), width, false)
+    }
+
     /// The name of the layer that computes `id`, appended if it is not there.
     pub fn emit(&mut self, id: Id) -> Result<String> {
         if let Some(name) = self.made.get(&id) {
@@ -126,6 +165,7 @@ impl Build {
                 Ok(name)
             }
             Expression::Div(..) => refuse("a quotient of two tensors that is no normalization"),
+            Expression::Masked(..) | Expression::MaskedSum(..) => refuse("a mask outside of a mean over time"),
             Expression::Reciprocal(_) => refuse("1/x"),
             Expression::Above(..) => refuse("a comparison outside of a softplus"),
             Expression::Erf(_) => refuse("erf outside of a GELU"),
@@ -252,8 +292,14 @@ impl Build {
                 || matches!(layer, Dense(_) | Conv1d(_) | Embedding(_) | LayerNorm(_) | BatchNorm(_))
         };
         let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
-        if let (false, Some(input_size)) = (first.is_some_and(has_width), self.input_size) {
-            layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
+        // Layers of another input may come before those of the first.
+        let other = matches!(first, Some(LayerSpec::Input(_)));
+        match self.input_size {
+            Some(input_size) if other || !first.is_some_and(has_width) => {
+                layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
+            }
+            None if other => layers.insert(0, LayerSpec::Input(InputSpec::named("", InputKind::Tokens, 0))),
+            _ => {}
         }
         let used: BTreeSet<String> =
             layers.iter().flat_map(LayerSpec::params).map(|param| param.name.clone()).collect();
@@ -268,7 +314,8 @@ fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
     let mut live = BTreeSet::new();
     live.extend(layers.last().map(|layer| layer.name.clone()));
     for layer in layers.iter().rev() {
-        if live.contains(&layer.name) || layer.spec.recurrent().is_some() {
+        let stays = layer.spec.recurrent().is_some() || matches!(layer.spec, LayerSpec::Output(_));
+        if live.contains(&layer.name) || stays {
             live.insert(layer.name.clone());
             live.extend(layer.reads.iter().cloned());
         }
@@ -276,11 +323,8 @@ fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
     let mut current = INPUT.to_owned();
     let mut ordered = Vec::with_capacity(layers.len());
     for layer in layers.into_iter().filter(|layer| live.contains(&layer.name)) {
-        let joins = matches!(layer.spec, LayerSpec::Join(_));
-        if let [read] = layer.reads.as_slice()
-            && *read != current
-            && !joins
-        {
+        let joins = matches!(layer.spec, LayerSpec::Join(_) | LayerSpec::FinalState(_));
+        if let Some(read) = layer.reads.first().filter(|read| **read != current && !joins) {
             ordered.push(LayerSpec::From(FromSpec { layer: read.clone() }));
         }
         current = layer.name;
@@ -306,7 +350,12 @@ fn fused(layers: Vec<LayerSpec>) -> Vec<LayerSpec> {
         match layer {
             LayerSpec::From(from) => drop(read.insert(from.layer.clone())),
             LayerSpec::Join(join) => read.extend(join.inputs.iter().cloned()),
-            _ => {}
+            LayerSpec::FinalState(state) => drop(read.insert(state.layer.clone())),
+            other => {
+                if let Some((_, spec)) = other.recurrent() {
+                    read.extend([&spec.initial_h, &spec.initial_c].into_iter().flatten().cloned());
+                }
+            }
         }
     }
     let mut fused: Vec<LayerSpec> = Vec::with_capacity(layers.len());

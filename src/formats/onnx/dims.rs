@@ -59,6 +59,15 @@ pub fn single(value: &Value) -> Option<Dim> {
     }
 }
 
+/// A whole number without axes.
+pub fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Constant(array) if array.shape.is_empty() => whole(value),
+        Value::Dims { scalar: true, .. } => whole(value),
+        _ => None,
+    }
+}
+
 /// The only whole number of a value.
 pub fn whole(value: &Value) -> Option<i64> {
     single(value).and_then(to_int)

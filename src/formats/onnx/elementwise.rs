@@ -116,10 +116,10 @@ impl Walk<'_> {
             (Value::Constant(a), Value::Constant(b)) => {
                 Ok(Value::Constant(std::rc::Rc::new(arithmetic(node, &a, &b)?)))
             }
-            (Value::Tensor(t), Value::Constant(c)) if t.of == Of::Tokens => match (op, c.scalar()) {
+            (Value::Tensor(t), Value::Constant(c)) if matches!(t.of, Of::Tokens(_)) => match (op, c.scalar()) {
                 // Ids of gatefold are never below 0.
                 ("Less", Some(0.0)) => Ok(Value::Fill { value: 0.0, dims: None }),
-                ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted, ..t })),
+                ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted(t.tokens()), ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
             (Value::Tensor(t), Value::Constant(c)) | (Value::Constant(c), Value::Tensor(t))
@@ -136,7 +136,7 @@ impl Walk<'_> {
             }
             (Value::Tensor(t), Value::Fill { value: 1.0, dims })
             | (Value::Fill { value: 1.0, dims }, Value::Tensor(t))
-                if op == "Mul" && t.of == Of::Tokens =>
+                if op == "Mul" && matches!(t.of, Of::Tokens(_)) =>
             {
                 self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Tensor(t))
@@ -367,6 +367,13 @@ impl Walk<'_> {
         constant: &Array,
         constant_first: bool,
     ) -> Result<Value> {
+        // A constant of more axes gives the tensor axes of size 1 before its own.
+        let more = constant.shape.len().saturating_sub(tensor.axes.len());
+        let mut tensor = tensor.clone();
+        if constant.shape[..more].iter().all(|&n| n == 1) {
+            tensor.axes.splice(0..0, std::iter::repeat_n(AxisLabel::Unit, more));
+        }
+        let tensor = &tensor;
         let x = self.settle(node, tensor)?;
         let width = self.build.expressions.facts(x).width;
         // A mean over the channels counts for all of them.
@@ -414,6 +421,17 @@ impl Walk<'_> {
     /// A constant as one number or as one for each channel.
     fn by_channel(&self, node: &OnnxNode, tensor: &LabelledTensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
         let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers together with floats")) };
+        // Rows that are all alike count as one, as they do where the batch's size was fixed.
+        if let Some(batch) = tensor.position(AxisLabel::Batch)
+            && let Some(at) = (batch + constant.shape.len()).checked_sub(tensor.axes.len())
+            && Dim::Known(constant.shape[at]) == self.batch
+            && constant.shape[at] > 1
+        {
+            let first = constant.take(at, &[0]);
+            if (1..constant.shape[at]).all(|row| constant.take(at, &[row]) == first) {
+                return self.by_channel(node, tensor, &first, widens);
+            }
+        }
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
             && (rest.is_empty() || constant.shape.len() <= tensor.axes.len())

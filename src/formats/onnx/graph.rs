@@ -173,6 +173,9 @@ impl Reader<'_> {
                 captures.insert(name.clone());
             }
         }
+        if outer.is_some() {
+            in_order(&nodes)?;
+        }
         let nodes = sorted(nodes, &given, &captures)?;
         Ok((SubGraph { nodes, constants, inputs, outputs, types }, captures))
     }
@@ -240,6 +243,23 @@ fn graph_input(name: String, input: &ValueInfoProto) -> Result<(GraphInput, i32)
         shape.dim.iter().map(|d| d.dim_value.and_then(|d| usize::try_from(d).ok()).filter(|&d| d > 0)).collect()
     });
     Ok((GraphInput { name, integers, shape }, kind))
+}
+
+/// An error if a node of a graph in a node reads what a later one makes. Runtimes take such a graph for the model's own only.
+fn in_order(nodes: &[OnnxNode]) -> Result<()> {
+    let makers: BTreeMap<&str, usize> = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(index, node)| node.outputs.iter().map(move |output| (output.as_str(), index)))
+        .filter(|(output, _)| !output.is_empty())
+        .collect();
+    for (index, node) in nodes.iter().enumerate() {
+        let late = node.inputs.iter().find(|input| makers.get(input.as_str()).is_some_and(|&maker| maker > index));
+        if let Some(name) = late {
+            return Err(malformed(&node.label, "inputs that earlier nodes make", format!("`{name}` of a later one")));
+        }
+    }
+    Ok(())
 }
 
 /// Nodes in topological order (Kahn), which also finds cycles and values that no node makes.

@@ -110,7 +110,7 @@ impl Walk<'_> {
                 Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
             }
             // Ids stay ids: nothing but a comparison may read them as numbers.
-            Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens | Of::Shifted) => {
+            Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens(_) | Of::Shifted(_)) => {
                 Err(node.unsupported("a cast of numbers to integers"))
             }
             value => Ok(value),
@@ -367,6 +367,7 @@ impl Walk<'_> {
     /// A mean or maximum over time, or over the channels (part of a normalization).
     fn reduce(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
         node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        node.int("noop_with_empty_axes", 0)?;
         let mut tensor = self.tensor(node, 0)?;
         let rank = tensor.axes.len();
         let axes = if node.op.starts_with("Global") {
@@ -559,13 +560,20 @@ impl Walk<'_> {
         else {
             return Err(node.unsupported("a table that is not [V, E]"));
         };
-        if !self.build.layers.is_empty() {
+        let read = match ids.tokens() {
+            0 => crate::network::INPUT.to_owned(),
+            other => self.token_inputs[other - 1].clone(),
+        };
+        let is_table = |layer: &super::build::BuiltLayer| {
+            matches!(layer.spec, LayerSpec::Embedding(_)) && layer.reads.contains(&read)
+        };
+        if self.build.layers.iter().any(is_table) {
             return Err(node.unsupported("a second table of embeddings"));
         }
         let name = self.build.unique(&node.name);
         self.build.tensor(&name, "weight", vec![num_embeddings, embedding_dim], data.to_vec())?;
         let spec = EmbeddingSpec { name: name.clone(), num_embeddings, embedding_dim, mask_zero: false };
-        let id = self.build.layer(crate::network::INPUT, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
+        let id = self.build.layer(&read, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
         let axes = [ids.axes, vec![AxisLabel::Channel]].concat();
         Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: embedding_dim, steps: ids.steps }))
     }

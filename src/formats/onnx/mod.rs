@@ -12,6 +12,10 @@
 //! - States that the graph takes and gives are the caller's [`State`](crate::State), one entry for
 //!   each recurrent layer under its node's name, in the order in which the graph computes them.
 //!   How a graph packs them into tensors of its own is not kept.
+//! - Other inputs are inputs of the network by their names, and other outputs, in the order of a run, are
+//!   [`Output::others`](crate::Output::others).
+//! - A `Loop` or a `Scan` whose step computes an LSTM, a GRU or a plain RNN is that layer.
+//! - One feature may lack its axis: it is there in a run, N = 1.
 //! - `sequence_lens` that the graph takes are the caller's
 //!   [`Input::with_lengths`](crate::Input::with_lengths).
 //! - A graph written for one timestep or one row takes any number of them.
@@ -42,6 +46,7 @@ mod roles;
 mod shapes;
 mod slices;
 mod survey;
+mod unrolled;
 mod value;
 mod walk;
 mod words;

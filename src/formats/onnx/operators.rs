@@ -130,6 +130,7 @@ pub fn check(graph: &SubGraph, outer: &BTreeMap<String, i32>, live: &BTreeSet<&s
             let around = |name: &String| types.get(name.as_str()).map(|kind| (name.clone(), *kind));
             let captured = node.captures.iter().filter_map(around).collect();
             node.graphs.values().try_for_each(|graph| check(graph, &captured, live))?;
+            check_body(node, &types)?;
         }
         let row = OPERATORS.iter().find(|(name, ..)| *name == node.op);
         let Some((_, inputs, outputs)) = row else { continue };
@@ -147,6 +148,26 @@ pub fn check(graph: &SubGraph, outer: &BTreeMap<String, i32>, live: &BTreeSet<&s
             if let Some(kind) = kind {
                 types.insert(output, kind);
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the types of what a Loop or a Scan gives its body.
+fn check_body(node: &OnnxNode, types: &BTreeMap<&str, i32>) -> Result<()> {
+    let Some(body) = node.graphs.get("body") else { return Ok(()) };
+    let stated = |at: usize| body.inputs.get(at).and_then(|name| body.types.get(name)).copied();
+    for (at, name) in node.inputs.iter().enumerate() {
+        let expected = match (node.op.as_str(), at) {
+            ("Loop", 0) => Some(INT64),
+            ("Loop", 1) => Some(BOOL),
+            _ => stated(at),
+        };
+        if let (Some(expected), Some(&kind)) = (expected.filter(|&kind| kind != 0), types.get(name.as_str()))
+            && kind != expected
+        {
+            let expected = format!("input {at} of ONNX data type {expected}");
+            return Err(node.malformed(expected, format!("`{name}` of data type {kind}")));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::OnnxNode;
+use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value, product};
 use super::walk::Walk;
 use super::words;
@@ -151,6 +152,35 @@ impl Walk<'_> {
         let id = self.rearranged(node, id, width, out_steps.is_some(), layer)?;
         let steps = out_steps.map_or(tensor.steps, Dim::Known);
         Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width, steps }))
+    }
+
+    /// The numbers of a row `[B, T*N]` as timesteps.
+    pub fn row_as_steps(&mut self, node: &OnnxNode, id: Id, width: usize, steps: usize) -> Result<Id> {
+        let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps: None, out_steps: Some(steps) });
+        self.rearranged(node, id, width, true, layer)
+    }
+
+    /// The timestep `at` of `id`, whose number of timesteps the file fixes.
+    pub fn single_step(&mut self, node: &OnnxNode, id: Id, at: usize, steps: usize) -> Result<Id> {
+        let width = self.build.expressions.facts(id).width;
+        let fixed = match self.fixed.get(&id) {
+            Some(&fixed) => fixed,
+            None => {
+                // Sequences of another length are an error when they come.
+                let (in_steps, out_steps) = (Some(steps), Some(steps));
+                let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps });
+                let fixed = self.rearranged(node, id, width, true, layer)?;
+                self.fixed.insert(id, fixed);
+                fixed
+            }
+        };
+        let start = i64::try_from(at).unwrap_or(i64::MAX);
+        let layer = |name| LayerSpec::Slice(SliceSpec { name, start, end: Some(start + 1), step: 1 });
+        let part = self.rearranged(node, fixed, width, true, layer)?;
+        let read = self.build.emit(part)?;
+        let row = self.select(&read, width, SelectStep::First)?;
+        self.taken.insert(row, TakenStep { sequence: id, at, steps });
+        Ok(row)
     }
 
     /// The shape of a Flatten.

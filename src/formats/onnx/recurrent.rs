@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::graph::OnnxNode;
-use super::value::{AxisLabel, Dim, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::{Error, Result};
@@ -26,6 +26,8 @@ pub enum InitialState {
     Caller,
     /// `[D, H]`
     Stored(Vec<f32>),
+    /// An expression `[B, D*H]`.
+    Computed(Id),
 }
 
 impl Walk<'_> {
@@ -112,7 +114,8 @@ impl Walk<'_> {
         spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
         let layer = LayerSpec::of_cell(cell, spec);
         let read = self.build.emit(input)?;
-        self.build.layer(&read, &name, layer, directions * hidden_size, sequence)?;
+        let reads = self.reads_of(read, &layer);
+        self.build.layer_of(reads, &name, layer, directions * hidden_size, sequence)?;
         let index = self.build.layers.len() - 1;
         let rows: Vec<LayerDirection> =
             (0..directions).map(|direction| LayerDirection { layer: index, direction }).collect();
@@ -144,6 +147,20 @@ impl Walk<'_> {
         c: InitialState,
         [directions, hidden]: [usize; 2],
     ) -> Result<()> {
+        let computed = |start: &InitialState| match start {
+            InitialState::Computed(id) => Some(*id),
+            _ => None,
+        };
+        let (own_h, own_c) = (computed(&h), computed(&c));
+        if own_h.is_some() || own_c.is_some() {
+            let others = [&h, &c].map(|start| matches!(start, InitialState::Stored(_) | InitialState::Caller));
+            if others.contains(&true) {
+                return Err(node.unsupported("a computed state together with one that is stored or given"));
+            }
+            spec.initial_h = own_h.map(|id| self.build.emit(id)).transpose()?;
+            spec.initial_c = own_c.map(|id| self.build.emit(id)).transpose()?;
+            return Ok(());
+        }
         let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
         if !stored(&h) && !stored(&c) {
             return Ok(());
@@ -152,7 +169,7 @@ impl Walk<'_> {
             let data = match start {
                 InitialState::Zero => vec![0.0; directions * hidden],
                 InitialState::Stored(data) => data,
-                InitialState::Caller => {
+                InitialState::Caller | InitialState::Computed(_) => {
                     return Err(node.unsupported("a stored state together with one that the caller gives"));
                 }
             };
@@ -241,8 +258,43 @@ impl Walk<'_> {
         }
     }
 
+    /// The layers that a recurrent layer reads: its input, and those that give its initial state.
+    #[expect(clippy::unused_self, reason = "a method among methods")]
+    pub fn reads_of(&self, input: String, layer: &LayerSpec) -> Vec<String> {
+        let states = layer.recurrent().into_iter().flat_map(|(_, spec)| [&spec.initial_h, &spec.initial_c]);
+        std::iter::once(input).chain(states.flatten().cloned()).collect()
+    }
+
+    /// A state that is computed from the input.
+    pub fn computed_start(
+        &mut self,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
+        time_first: bool,
+        [directions, hidden]: [usize; 2],
+    ) -> Result<InitialState> {
+        use AxisLabel::{Batch, Channel, Direction, Unit};
+        let own = if directions == 1 { Unit } else { Direction };
+        let fits = match (&tensor.axes[..], time_first) {
+            (&[a, Batch, Channel], true) | (&[Batch, a, Channel], false) => a == own,
+            // A loop's state.
+            (&[Batch, Channel], _) => directions == 1,
+            _ => false,
+        };
+        if !fits || tensor.width != hidden || (directions > 1 && tensor.directions() != directions) {
+            let sizes = words::sized(&tensor.axes, &tensor.dims(self.batch));
+            return Err(node.unsupported(format!("an initial state {sizes}")));
+        }
+        tensor.axes.retain(|&axis| axis != Direction);
+        let id = self.settle(node, &tensor)?;
+        if self.build.expressions.facts(id).sequence {
+            return Err(node.unsupported("a sequence as an initial state"));
+        }
+        Ok(InitialState::Computed(id))
+    }
+
     fn start(
-        &self,
+        &mut self,
         node: &OnnxNode,
         index: usize,
         batch: Dim,
@@ -253,6 +305,9 @@ impl Walk<'_> {
             return Ok(InitialState::Zero);
         }
         let value = self.value(node, index)?;
+        if let Value::Tensor(tensor) = &value {
+            return self.computed_start(node, tensor.clone(), time_first, [directions, hidden]);
+        }
         let dims = match &value {
             Value::State { dims, .. } | Value::Fill { dims, .. } => dims.clone(),
             Value::Spread { dims, .. } => Some(dims.clone()),

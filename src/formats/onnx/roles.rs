@@ -13,6 +13,7 @@ pub struct Roles<'a> {
     /// Whether the main input holds token ids.
     pub tokens: bool,
     pub lengths: BTreeSet<&'a str>,
+    pub states: BTreeSet<&'a str>,
 }
 
 /// One way to read the main input.
@@ -21,6 +22,8 @@ pub struct Reading {
     pub axes: Vec<AxisLabel>,
     /// Its number of features; `None` for token ids.
     pub width: Option<usize>,
+    /// Whether inputs that are no states of recurrent nodes are inputs of the network, instead of states of a single step.
+    pub others: bool,
 }
 
 /// Values that an output depends on, those of loops and branches among them.
@@ -61,11 +64,18 @@ pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>) -> Result<Roles<'a
             }
         }
     }
-    let mut free =
-        graph.inputs.iter().filter(|i| !states.contains(i.name.as_str()) && !lengths.contains(i.name.as_str()));
-    let main = free.next().ok_or_else(|| malformed("ONNX model", "an input", "none but states".into()))?;
+    let free: Vec<&GraphInput> = graph
+        .inputs
+        .iter()
+        .filter(|i| !states.contains(i.name.as_str()) && !lengths.contains(i.name.as_str()))
+        .collect();
+    // The first that may be a sequence.
+    let rank = |input: &GraphInput| input.shape.as_ref().map_or(0, Vec::len);
+    let is_sequence = |input: &&&GraphInput| rank(input) == 3 || (input.integers && rank(input) == 2);
+    let main = free.iter().find(is_sequence).or(free.first());
+    let main = *main.ok_or_else(|| malformed("ONNX model", "an input", "none but states".into()))?;
     let tokens = main.integers || looked_up(graph, main, live);
-    Ok(Roles { main, tokens, lengths })
+    Ok(Roles { main, tokens, lengths, states })
 }
 
 /// Whether an input of floats is cast to integers, as exporters write token ids that Keras takes as floats.
@@ -108,7 +118,15 @@ pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
             Some(Some(width)) => vec![Some(width)],
             Some(None) => widths(graph).into_iter().map(Some).collect(),
         };
-        readings.extend(widths.into_iter().map(|width| Reading { axes: axes.to_vec(), width }));
+        readings.extend(widths.into_iter().map(|width| Reading { axes: axes.to_vec(), width, others: false }));
+    }
+    let is_other = |input: &GraphInput| {
+        let name = input.name.as_str();
+        !std::ptr::eq(input, roles.main) && !roles.states.contains(name) && !roles.lengths.contains(name)
+    };
+    if graph.inputs.iter().any(is_other) {
+        let more: Vec<Reading> = readings.iter().map(|reading| Reading { others: true, ..reading.clone() }).collect();
+        readings.extend(more);
     }
     if readings.is_empty() {
         let what = format!("a number of features left open ({}), which no weight says", words::open_shape(shape));

@@ -5,6 +5,7 @@ use super::constants::{resolve_axis, slice_range};
 use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::shapes::{constant, dim_to_int};
+use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
@@ -119,7 +120,16 @@ impl Walk<'_> {
                     _ if start == -1 && end >= i64::from(i32::MAX) => Some(-1),
                     _ => None,
                 };
-                let Some(step) = one else { return self.slice_of_time(node, &tensor, (start, end, step)) };
+                let Some(step) = one else {
+                    let picked = if let Dim::Known(count) = size { range(count)? } else { Vec::new() };
+                    let (&[at], Dim::Known(steps)) = (&picked[..], size) else {
+                        return self.slice_of_time(node, &tensor, (start, end, step));
+                    };
+                    let x = self.settle(node, &tensor)?;
+                    let id = self.single_step(node, x, at, steps)?;
+                    tensor.axes[axis] = AxisLabel::Unit;
+                    return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), ..tensor }));
+                };
                 let mut taken = self.step_of(node, tensor, axis, step)?;
                 taken.axes.insert(axis, AxisLabel::Unit);
                 Ok(Value::Tensor(taken))
@@ -129,10 +139,15 @@ impl Walk<'_> {
         }
     }
 
-    fn reversed(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
+    pub fn reversed(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
         let id = self.settle(node, tensor)?;
         let read = self.build.emit(id)?;
         let width = self.build.expressions.facts(id).width;
+        // Turned twice is as it was.
+        if let Some(before) = self.build.reversal_of(&read) {
+            let id = self.build.expressions.add(&node.name, Expression::Layer(before), width, true)?;
+            return Ok(self.like(tensor, id));
+        }
         let name = self.build.unique(&node.name);
         let layer = LayerSpec::Reverse(NamedSpec { name: name.clone() });
         let id = self.build.layer(&read, &name, layer, width, true)?;
@@ -141,8 +156,14 @@ impl Walk<'_> {
 
     /// Each row's first steps in reverse; here all of them.
     pub fn reverse_sequence(&mut self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["batch_axis", "time_axis"])?;
         let tensor = self.tensor(node, 0)?;
+        self.whole_reversal(node, &tensor)?;
+        self.reversed(node, &tensor)
+    }
+
+    /// An error unless a ReverseSequence turns all timesteps of `tensor`.
+    pub fn whole_reversal(&self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<()> {
+        node.allow(&["batch_axis", "time_axis"])?;
         let rank = tensor.axes.len();
         let time = resolve_axis(node, node.int("time_axis", 0)?, rank)?;
         let batch = resolve_axis(node, node.int("batch_axis", 1)?, rank)?;
@@ -159,7 +180,7 @@ impl Walk<'_> {
         if !whole {
             return Err(node.unsupported("lengths other than T in every row"));
         }
-        self.reversed(node, &tensor)
+        Ok(())
     }
 
     /// A timestep, 0 or -1, whose axis goes.
@@ -174,7 +195,12 @@ impl Walk<'_> {
         let id = self.settle(node, &tensor)?;
         let width = self.build.expressions.facts(id).width;
         let read = self.build.emit(id)?;
-        tensor.of = Of::Expression(self.select(&read, width, step_name)?);
+        let row = self.select(&read, width, step_name)?;
+        if let Dim::Known(steps) = tensor.steps {
+            let at = if step == 0 { 0 } else { steps.saturating_sub(1) };
+            self.taken.insert(row, TakenStep { sequence: id, at, steps });
+        }
+        tensor.of = Of::Expression(row);
         tensor.axes.remove(axis);
         Ok(tensor)
     }
@@ -231,7 +257,7 @@ impl Walk<'_> {
 
     pub fn gather(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
-        if let Value::Tensor(LabelledTensor { of: Of::Tokens, .. }) = self.value(node, 1)? {
+        if let Value::Tensor(LabelledTensor { of: Of::Tokens(_), .. }) = self.value(node, 1)? {
             return self.embedding(node);
         }
         let data = self.value(node, 0)?;
@@ -305,6 +331,13 @@ impl Walk<'_> {
                     let step = match (index, tensor.steps) {
                         (0 | -1, _) => index,
                         (_, Dim::Known(n)) if last(n) => -1,
+                        (index, Dim::Known(steps)) => {
+                            let at = resolve_axis(node, index, steps)?;
+                            let x = self.settle(node, &tensor)?;
+                            let id = self.single_step(node, x, at, steps)?;
+                            tensor.axes.remove(axis);
+                            return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), ..tensor }));
+                        }
                         _ => return Err(node.unsupported(format!("timestep {index}"))),
                     };
                     Ok(Value::Tensor(self.step_of(node, tensor, axis, step)?))

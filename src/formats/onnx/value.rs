@@ -89,10 +89,10 @@ pub struct LabelledTensor {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Of {
-    /// The network's token ids.
-    Tokens,
+    /// Token ids of the input with this number.
+    Tokens(usize),
     /// Token ids with a constant added, as exporters offer where an id could be below 0.
-    Shifted,
+    Shifted(usize),
     Expression(Id),
     /// Whether each number of the network's input equals this one, or differs from it.
     Compared {
@@ -103,7 +103,11 @@ pub enum Of {
     Mask {
         kept: bool,
         value: f32,
+        /// Whether the last timestep comes first.
+        reversed: bool,
     },
+    /// How many timesteps count, of a mask of this number.
+    MaskCount(f32),
     /// Some directions of the outputs of recurrent layers.
     Directions {
         part: RecurrentPart,
@@ -159,6 +163,14 @@ impl LabelledTensor {
         match &self.of {
             Of::Directions { rows, .. } => rows.len(),
             _ => 1,
+        }
+    }
+
+    /// The number of the input whose token ids it has; 0 for others.
+    pub fn tokens(&self) -> usize {
+        match self.of {
+            Of::Tokens(input) | Of::Shifted(input) => input,
+            _ => 0,
         }
     }
 

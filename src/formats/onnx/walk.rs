@@ -9,10 +9,14 @@ use super::build::Build;
 use super::expression::Expression;
 use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::roles::{self, Reading, Roles};
+use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::{malformed, operators, unsupported, words};
 use crate::base::error::{Error, Result};
-use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
+use crate::network::{
+    FileAxes, FileTensor, HiddenOrCell, INPUT, InputKind, LayerSpec, MaskReach, Network, RecurrentOutput, SelectSpec,
+    SelectStep,
+};
 
 pub struct Walk<'a> {
     pub graph: &'a OnnxGraph,
@@ -26,6 +30,12 @@ pub struct Walk<'a> {
     main: &'a GraphInput,
     /// Recurrent nodes whose input had the axes that they read.
     pub fitted: usize,
+    /// Rows that are timesteps of a sequence.
+    pub taken: BTreeMap<Id, TakenStep>,
+    /// Sequences that are checked to have the file's number of timesteps.
+    pub fixed: BTreeMap<Id, Id>,
+    /// Names of the inputs of token ids beside the first.
+    pub token_inputs: Vec<String>,
     /// Whether the last timestep of each row's length is taken.
     pub last_valid: bool,
     /// Whether the network's input was set to 0 where its mask is off.
@@ -86,6 +96,7 @@ impl<'a> Walk<'a> {
         let build = Build::new(batch_first);
         let values = BTreeMap::new();
         let with_lengths = BTreeSet::new();
+        let token_inputs = Vec::new();
         let mut walk = Walk {
             graph,
             build,
@@ -95,6 +106,9 @@ impl<'a> Walk<'a> {
             live,
             main: roles.main,
             fitted: 0,
+            token_inputs,
+            fixed: BTreeMap::new(),
+            taken: BTreeMap::new(),
             last_valid: false,
             selected: false,
             axes,
@@ -105,7 +119,7 @@ impl<'a> Walk<'a> {
                 let width = reading.width.unwrap_or(1);
                 let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
                 walk.build.input_size = reading.width;
-                let of = if roles.tokens { Of::Tokens } else { Of::Expression(id) };
+                let of = if roles.tokens { Of::Tokens(0) } else { Of::Expression(id) };
                 Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
             } else if roles.lengths.contains(name) {
                 let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
@@ -116,6 +130,8 @@ impl<'a> Walk<'a> {
                     return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
                 }
                 Value::Lengths
+            } else if reading.others && !roles.states.contains(name) {
+                walk.other_input(input, steps)?
             } else {
                 let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
                 walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
@@ -123,6 +139,36 @@ impl<'a> Walk<'a> {
             walk.values.insert(name, value);
         }
         Ok(walk)
+    }
+
+    /// An input of the network beside the first.
+    fn other_input(&mut self, input: &GraphInput, steps: Dim) -> Result<Value> {
+        use AxisLabel::{Batch, Channel, Time};
+        let place = || format!("input `{}`", input.name);
+        let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
+        let time_first = !self.build.batch_first;
+        let outer = if time_first { [Time, Batch] } else { [Batch, Time] };
+        let (axes, kind) = match (input.integers, shape.len()) {
+            (true, 2) => (outer.to_vec(), InputKind::Tokens),
+            (false, 3) => ([&outer[..], &[Channel]].concat(), InputKind::Sequence),
+            (false, 2) => (vec![Batch, Channel], InputKind::Row),
+            (_, rank) => return Err(unsupported(place(), format!("a further input of {rank} axes"))),
+        };
+        let width = match (kind, shape.last()) {
+            (InputKind::Tokens, _) => 1,
+            (_, Some(Some(width))) => *width,
+            _ => return Err(unsupported(place(), "a number of features left open")),
+        };
+        let own = axes.iter().position(|&axis| axis == Time).and_then(|at| shape[at]);
+        let steps = own.map_or(if matches!(steps, Dim::Known(_)) { Dim::Any } else { steps }, Dim::Known);
+        let id = self.build.other_input(&input.name, kind, width)?;
+        let of = if kind == InputKind::Tokens {
+            self.token_inputs.push(self.build.emit(id)?);
+            Of::Tokens(self.token_inputs.len())
+        } else {
+            Of::Expression(id)
+        };
+        Ok(Value::Tensor(LabelledTensor { of, axes, width, steps }))
     }
 
     /// Stores the outputs of `node`, if something reads them.
@@ -269,8 +315,8 @@ impl Walk<'_> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
-            Of::Tokens | Of::Shifted => return refuse("arithmetic on token ids"),
-            Of::Compared { .. } | Of::Mask { .. } => return refuse("arithmetic on a mask"),
+            Of::Tokens(_) | Of::Shifted(_) => return refuse("arithmetic on token ids"),
+            Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => return refuse("arithmetic on a mask"),
             Of::Directions { part, rows } => (*part, rows),
         };
         let joined =
@@ -305,7 +351,7 @@ impl Walk<'_> {
     /// Some directions of an output of a recurrent layer, side by side.
     fn directions(&mut self, part: RecurrentPart, layer: usize, wanted: Range<usize>, place: &str) -> Result<Id> {
         let refuse = |what: &str| Err(unsupported(place, what));
-        let Some((cell, spec)) = self.build.layers[layer].spec.recurrent() else {
+        let Some((_, spec)) = self.build.layers[layer].spec.recurrent() else {
             return refuse("a state of no layer");
         };
         let (name, width, hidden) = (spec.name.clone(), spec.output_size(), spec.hidden_size);
@@ -320,7 +366,6 @@ impl Walk<'_> {
         };
         let layer_output = Expression::Layer(name.clone());
         match (part, output) {
-            (RecurrentPart::C, _) => refuse(&format!("the cell state of a {} as an input of a layer", cell.name())),
             (RecurrentPart::Y, _) => {
                 let y = self.build.expressions.add(&name, layer_output, width, true)?;
                 channels(&mut self.build, y, wanted)
@@ -329,8 +374,11 @@ impl Walk<'_> {
                 let h = self.build.expressions.add(&name, layer_output, width, false)?;
                 channels(&mut self.build, h, wanted)
             }
-            (RecurrentPart::H, RecurrentOutput::Sequence) if self.with_lengths.contains(&name) => {
-                refuse("both the outputs and the last state of a recurrent layer with sequence_lens")
+            (RecurrentPart::C, _) => self.final_states(&name, HiddenOrCell::C, wanted, hidden),
+            (RecurrentPart::H, RecurrentOutput::Sequence)
+                if self.with_lengths.contains(&name) || self.build.masked.contains(&name) =>
+            {
+                self.final_states(&name, HiddenOrCell::H, wanted, hidden)
             }
             (RecurrentPart::H, RecurrentOutput::Sequence) => {
                 let mut parts = Vec::new();
@@ -346,6 +394,19 @@ impl Walk<'_> {
                         self.build.expressions.add(&name, join, width, false)
                     }
                 }
+            }
+        }
+    }
+
+    fn final_states(&mut self, layer: &str, part: HiddenOrCell, wanted: Range<usize>, hidden: usize) -> Result<Id> {
+        let states = wanted.map(|direction| self.build.final_state(layer, part, direction, hidden));
+        let states = states.collect::<Result<Vec<_>>>()?;
+        match states[..] {
+            [one] => Ok(one),
+            _ => {
+                let width = states.len() * hidden;
+                let join = Expression::Join(crate::network::Join::Concat, states);
+                self.build.expressions.add(layer, join, width, false)
             }
         }
     }
@@ -398,7 +459,7 @@ impl Walk<'_> {
                     Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: RecurrentPart::C, .. } => {}
-                    Of::Tokens | Of::Shifted | Of::Compared { .. } | Of::Mask { .. } => {
+                    Of::Tokens(_) | Of::Shifted(_) | Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
                 },
@@ -423,12 +484,12 @@ impl Walk<'_> {
             other.axes.retain(|&axis| axis != AxisLabel::Direction);
             others.push((name, self.settled(&other, &format!("output `{name}`"))?));
         }
-        self.build.emit(id)?;
         for (name, other) in others {
             if other != id && !self.build.states.contains(&other) {
-                return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
+                self.build.other_output(name, other)?;
             }
         }
+        self.build.emit(id)?;
         for (name, ids) in states {
             if ids.iter().any(|id| !self.build.states.contains(id)) {
                 return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
@@ -436,7 +497,15 @@ impl Walk<'_> {
         }
         self.check_masks()?;
         let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
-        Ok(self.build.finish(id)?.with_file_axes(Some(FileAxes { input, output })))
+        let masked = std::mem::take(&mut self.build.masked);
+        let network = self.build.finish(id)?;
+        for stage in network.stages() {
+            let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
+            if masked.contains(layer) && !matches!(stage.mask_reach, MaskReach::Fits(_)) {
+                return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
+            }
+        }
+        Ok(network.with_file_axes(Some(FileAxes { input, output })))
     }
 }
 
@@ -463,8 +532,8 @@ impl Walk<'_> {
             if layer.spec.recurrent().is_some() && !masked {
                 return refuse("a mask that some of the recurrent layers do not read");
             }
-            if matches!(layer.spec, LayerSpec::GlobalPool(_)) {
-                return refuse("a mask beside pooling over time");
+            if matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_)) && !masked {
+                return refuse("a mask beside pooling over time that does not read it");
             }
             // Masked steps of the input are 0 for every other layer.
             if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {

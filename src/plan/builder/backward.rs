@@ -211,6 +211,8 @@ impl Builder {
                 let rows = DispatchRows { count: rows, input: 0, output: first };
                 self.moved(work, rows, Move::whole(d, to, outputs, true))
             }
+            // Refused before.
+            StageKind::FinalState(_) => Ok(()),
             StageKind::Reverse => {
                 let Some((to, add)) = self.gradient(network, stage.inputs[0], stage_steps)? else { return Ok(()) };
                 self.moved(work, all, Move { reversed: true, ..Move::whole(d, to, outputs, add) })

@@ -3,8 +3,8 @@
 use super::{Builder, DispatchRows, StageWork, flat_grid, grid};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, Rearrange, Role, RowMap, SelectStep,
-    StageKind, WeightFormat, Window, joining, merging,
+    Activation, Columns, Combine, FinalState, HiddenOrCell, Join, MergeMode, Network, Padding, Pool, Rearrange,
+    RecurrentStage, Role, RowMap, SelectStep, StageKind, WeightFormat, Window, joining, merging,
 };
 use crate::plan::constants::{ACTIVATION, LAST_VALID, combination, function, pool_number};
 use crate::plan::weights::ALIGN;
@@ -79,6 +79,7 @@ impl Builder {
                 self.combine(work, DispatchRows { count: rows, input, output: 0 }, block)
             }
             StageKind::Reverse => self.reverse(work),
+            StageKind::FinalState(from) => self.final_state(work, *from),
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
             // Has a file of its own.
@@ -296,6 +297,44 @@ impl Builder {
         })
     }
 
+    /// h or c after the last step of a level that has run.
+    fn final_state(&mut self, work: &StageWork<'_>, from: FinalState) -> Result<()> {
+        let found = self.plan.states.iter().find(|state| (state.layer, state.row) == (from.layer, from.row));
+        let place = found.and_then(|state| match from.part {
+            HiddenOrCell::H => Some(state.final_h()),
+            HiddenOrCell::C => state.c,
+        });
+        let Some(place) = place else { return Ok(()) };
+        let mut block = Block::whole(self.plan.whole(place.buffer), work.stage.out_features, Combine::Copy, 1.0);
+        block.from.offset = numbers_before(place);
+        self.combine(work, DispatchRows::all(self.batch), block)
+    }
+
+    /// Copies what layers give as the initial state of a level to where its first step reads it.
+    pub(super) fn start_from_inputs(
+        &mut self,
+        work: &StageWork<'_>,
+        level: &RecurrentStage,
+        first_state: usize,
+    ) -> Result<()> {
+        let directions = level.directions.len();
+        for at in first_state..self.plan.states.len() {
+            let state = self.plan.states[at].clone();
+            let direction = state.row - level.level * directions;
+            let parts = [(Some(state.h[0]), level.state_size()), (state.c, level.hidden_size)];
+            for (position, (place, width)) in level.starts.iter().zip(parts) {
+                let (Some(position), Some(place)) = (position, place) else { continue };
+                let mut block = Block::whole(work.inputs[*position], width, Combine::Copy, 1.0);
+                block.from = Columns { stride: directions * width, offset: direction * width };
+                block.to.offset = numbers_before(place);
+                let output = self.plan.whole(place.buffer);
+                let to = StageWork { output, inputs: work.inputs.clone(), ..*work };
+                self.combine(&to, DispatchRows::all(self.batch), block)?;
+            }
+        }
+        Ok(())
+    }
+
     fn reverse(&mut self, work: &StageWork<'_>) -> Result<()> {
         let mut block = Block::whole(work.inputs[0], work.stage.out_features, Combine::Copy, 1.0);
         block.reversed = true;
@@ -359,6 +398,11 @@ impl Builder {
 
 /// Half of it, since two places are added.
 const MAX_PLACE: u64 = 1 << 30;
+
+/// Numbers of a buffer before a part of it, which may begin where no binding may.
+fn numbers_before(part: Slice) -> usize {
+    usize::try_from(part.offset / super::F32).unwrap_or(usize::MAX)
+}
 
 /// A pooling over all time.
 pub(super) const ALL_TIME: Window =

@@ -78,11 +78,14 @@ impl Builder {
             reason: decision.reason.clone(),
         });
         let projected_lane = self.projected_lane(chunk, set.level.hidden_size);
+        let first_state = self.plan.states.len();
+        let launches = self.launches(set, decision)?;
+        self.start_from_inputs(work, set.level, first_state)?;
         let run = ChunkRun {
             products: (0..hoisted)
                 .map(|lane| (self.input_product(set, lane, projected_lane), set.is_reverse(lane)))
                 .collect(),
-            launches: self.launches(set, decision)?,
+            launches,
             stride: decision.tactic.stride(),
             projected_lane,
             output_lane: set.output_lane(),

@@ -5,6 +5,7 @@ mod dates;
 mod errors;
 pub mod generate;
 mod goldens;
+mod inputs;
 mod kernels;
 mod layers;
 mod lstm_sizes;

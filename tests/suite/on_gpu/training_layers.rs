@@ -5,8 +5,8 @@ use gatefold::network::{Init, LayerSpec, Network, RecurrentSpec};
 use gatefold::train::{
     Average, Batch, Convention, Dropout, Loss, MaxNorm, Sgd, Targets, TrainOptions, Trainer, WeightDrop,
 };
-use gatefold::unstable::reference::Reference;
-use gatefold::{Device, Input};
+use gatefold::unstable::reference::{self, LossOptions, Reference};
+use gatefold::{Device, Input, NamedInput};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, errors, run};
 use crate::common::{changed, device, spec};
@@ -445,5 +445,49 @@ fn regularizations_are_those_of_the_cpu() {
         }
         let averages = [first, second].map(|trainer| trainer.averaged().unwrap().unwrap());
         assert_eq!(averages[0], averages[1]);
+    }
+}
+
+/// A network of a series and fixed features, joined, whose gradients are the reference's and the CPU's.
+#[test]
+fn gradients_of_several_inputs_agree() {
+    let layers = r#"[{"type": "input", "name": "series", "input_size": 3},
+        {"type": "gru", "name": "gru", "input_size": 3, "hidden_size": 5},
+        {"type": "input", "name": "words", "kind": "tokens"},
+        {"type": "embedding", "name": "table", "num_embeddings": 6, "embedding_dim": 4},
+        {"type": "lstm", "name": "lstm", "input_size": 4, "hidden_size": 3, "output": "last"},
+        {"type": "input", "name": "fixed", "kind": "row", "input_size": 2},
+        {"type": "join", "name": "both", "inputs": ["gru", "lstm", "fixed"], "join": "concat"},
+        {"type": "dense", "name": "head", "in_features": 10, "out_features": 2}]"#;
+    let network = Network::initialized(spec(serde_json::from_str(layers).unwrap()), Init::PyTorch, 3).unwrap();
+    let mut rng = Rng::with_seed(4);
+    let mut numbers = |count: usize| (0..count).map(|_| rng.f32() * 2.0 - 1.0).collect::<Vec<f32>>();
+    let (series, fixed, values) = (numbers(5 * 3 * 3), numbers(3 * 2), numbers(5 * 3 * 2));
+    let words = [5u32, 1, 2, 2, 0, 3, 1, 4, 4, 4, 4, 0];
+    // The words have other timesteps, and lengths of their own.
+    let others = [
+        NamedInput::rows("fixed", &fixed[..], [3, 2]),
+        NamedInput::tokens("words", &words[..], [4, 3]).with_lengths(&[4, 1, 2][..]),
+    ];
+    let input = Input::features(&series, [5, 3, 3]).with_others(&others);
+    let batch = Batch { input, targets: Targets::Values(&values), weights: None };
+    let reference = Reference::<f64>::new(&network);
+    let forward = reference.forward(input, None).unwrap();
+    let last = network.stages().len() - 1;
+    let wide: Vec<f64> = values.iter().map(|&x| x.into()).collect();
+    let options = LossOptions::default();
+    let loss = reference::loss(Loss::Mse, &forward.stages[last], 2, Targets::Values(&wide), &options).unwrap();
+    let exact = reference.gradients(input, None, &forward, (last, &loss.d_output)).unwrap().params;
+    for device in [&Device::cpu(), device()] {
+        let trainer = Trainer::new(device, &network, TrainOptions::new(Loss::Mse)).unwrap();
+        let got = trainer.gradients(&batch).unwrap();
+        let found = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+        assert!(found.values().all(|&error| error <= TOLERANCE), "{found:?}");
+        // Negative control: the gradient of the table is not that of other words.
+        let others = [others[0].clone(), NamedInput::tokens("words", vec![1; 12], [4, 3])];
+        let input = Input::features(&series, [5, 3, 3]).with_others(&others);
+        let wrong = trainer.gradients(&Batch { input, ..batch }).unwrap();
+        let found = errors(&exact, |name| wrong[name].data().iter().map(|&x| x.into()).collect());
+        assert!(found["table.weight"] > 0.1, "{found:?}");
     }
 }

@@ -201,6 +201,7 @@ fn of_whole_networks() {
         ],
         attention(),
         autoencoder(),
+        states(),
     ];
     for (index, layers) in networks.into_iter().enumerate() {
         let network = Network::random(spec(layers), 5).unwrap();
@@ -229,6 +230,21 @@ pub fn attention() -> Vec<LayerSpec> {
         {"type": "join", "name": "both", "inputs": ["query", "context"], "join": "concat"},
         {"type": "dense", "name": "head", "in_features": 10, "out_features": 3},
         {"type": "log_softmax", "name": "output"}]"#,
+    )
+}
+
+/// Layers that start from the final states of others.
+fn states() -> Vec<LayerSpec> {
+    layers(
+        r#"[{"type": "embedding", "name": "embedding", "num_embeddings": 7, "embedding_dim": 4},
+        {"type": "lstm", "name": "encoder", "input_size": 4, "hidden_size": 3, "num_layers": 2, "bidirectional": true},
+        {"type": "final_state", "name": "h", "layer": "encoder", "part": "h", "direction": 1},
+        {"type": "final_state", "name": "c", "layer": "encoder", "part": "c", "level": 0},
+        {"type": "dense", "name": "bridge", "in_features": 3, "out_features": 3, "activation": "tanh"},
+        {"type": "from", "layer": "embedding"},
+        {"type": "lstm", "name": "decoder", "input_size": 4, "hidden_size": 3, "initial_h": "h", "initial_c": "bridge"},
+        {"type": "select", "name": "last", "step": "last"},
+        {"type": "dense", "name": "head", "in_features": 3, "out_features": 3}]"#,
     )
 }
 

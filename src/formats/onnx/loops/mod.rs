@@ -59,6 +59,7 @@ impl<'a> Walk<'a> {
         {
             return Err(node.malformed("a body with the inputs and outputs of its loop", "others"));
         }
+        distinct(node, graph)?;
         let mut body = Body::new(self.numbers(node, graph));
         self.enter(graph);
         body.values.insert(graph.inputs[0].clone(), StepValue::Counter(0));
@@ -72,7 +73,7 @@ impl<'a> Walk<'a> {
             if result == name {
                 *other = Some(start.clone());
                 self.store(name, start);
-            } else if let Some(first) = dims::whole(&start) {
+            } else if let Some(first) = dims::number(&start) {
                 body.values.insert(name.to_owned(), StepValue::Counter(first));
                 counters.push((at, first));
                 *other = Some(Value::Dims { dims: vec![Dim::Any], scalar: true });
@@ -135,6 +136,7 @@ impl<'a> Walk<'a> {
             all if stated && all.iter().all(|&d| d == 1) => true,
             _ => return Err(node.unsupported("a scan in both directions")),
         };
+        distinct(node, graph)?;
         let mut body = Body::new(self.numbers(node, graph));
         self.enter(graph);
         let mut starts = Vec::new();
@@ -181,6 +183,7 @@ impl<'a> Walk<'a> {
         let dims = match start {
             Value::Fill { dims: Some(dims), .. } | Value::State { dims: Some(dims), .. } => dims.clone(),
             Value::Spread { dims, .. } => dims.clone(),
+            Value::Tensor(tensor) => tensor.dims(self.batch),
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             _ => return Err(node.unsupported("a loop that carries something other than states [B, H]")),
         };
@@ -202,7 +205,9 @@ impl<'a> Walk<'a> {
             None if matches!(self.known(condition), Some(Value::Constant(a)) if a.scalar() == Some(1.0)) => Vec::new(),
             _ => return Err(refuse("ends by what it computes")),
         };
-        if self.given(node, 1) && !matches!(self.value(node, 1)?, Value::Constant(a) if a.scalar() == Some(1.0)) {
+        let begins =
+            |value: Value| matches!(value, Value::Constant(a) if a.shape.is_empty() && a.scalar() == Some(1.0));
+        if self.given(node, 1) && !begins(self.value(node, 1)?) {
             return Err(refuse("may not begin"));
         }
         let trips = if self.given(node, 0) { Some(self.value(node, 0)?) } else { None };
@@ -308,15 +313,26 @@ impl<'a> Walk<'a> {
         self.build.tensor(&name, "weight_hh_l0", vec![rows, hidden], r)?;
         self.build.tensor(&name, "bias_ih_l0", vec![rows], found.biases(|gate| &gate.bias, hidden))?;
         self.build.tensor(&name, "bias_hh_l0", vec![rows], found.biases(|gate| &gate.recurrent_bias, hidden))?;
-        let start = |index: usize| self.state_of_loop(node, &read.states[index].start, hidden);
+        let mut start = |index: usize| self.state_of_loop(node, &read.states[index].start, hidden);
         let h = start(found.h)?;
         let c = found.c.map_or(Ok(InitialState::Zero), start)?;
         self.store_start(node, &mut spec, found.cell, h, c, [1, hidden])?;
         let used = |at: usize| self.used(node, at);
         let sequence = (0..read.scans.len()).any(|at| used(read.others.len() + at));
         spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
-        let from = self.build.emit(input)?;
-        self.build.layer(&from, &name, LayerSpec::of_cell(found.cell, spec), hidden, sequence)?;
+        let mut from = self.build.emit(input)?;
+        // Input and mask turned: the layer reads both backwards.
+        let turned = matches!(&read.body.mask, Some(mask) if matches!(mask.of, Of::Mask { reversed: true, .. }));
+        if turned {
+            spec.reverse = !spec.reverse;
+            from = self
+                .build
+                .reversal_of(&from)
+                .ok_or_else(|| node.unsupported("a mask that is turned with an input that is not"))?;
+        }
+        let layer = LayerSpec::of_cell(found.cell, spec);
+        let reads = self.reads_of(from, &layer);
+        self.build.layer_of(reads, &name, layer, hidden, sequence)?;
         let layer = self.build.layers.len() - 1;
         let rows = vec![LayerDirection { layer, direction: 0 }];
         let output = |part: RecurrentPart, axes: Vec<AxisLabel>| {
@@ -333,16 +349,24 @@ impl<'a> Walk<'a> {
                 if time_first { (AxisLabel::Time, AxisLabel::Batch) } else { (AxisLabel::Batch, AxisLabel::Time) };
             Some(output(RecurrentPart::Y, vec![a, b, AxisLabel::Channel]))
         }));
+        if turned {
+            for output in outputs.iter_mut().skip(read.others.len()) {
+                if let (true, Some(Value::Tensor(tensor))) = (sequence, &output) {
+                    *output = Some(self.reversed(node, tensor)?);
+                }
+            }
+        }
         let all = outputs.into_iter().collect::<Option<Vec<_>>>();
         all.ok_or_else(|| node.malformed("a value of each output", "fewer"))
     }
 
     /// What a state `[B, H]` starts from.
-    fn state_of_loop(&self, node: &OnnxNode, start: &Value, hidden: usize) -> Result<InitialState> {
+    fn state_of_loop(&mut self, node: &OnnxNode, start: &Value, hidden: usize) -> Result<InitialState> {
         match start {
             Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
             Value::Fill { value, .. } => Ok(InitialState::Stored(vec![*value; hidden])),
             Value::State { .. } => Ok(InitialState::Caller),
+            Value::Tensor(tensor) => self.computed_start(node, tensor.clone(), true, [1, hidden]),
             Value::Constant(array) | Value::Spread { array, .. } => {
                 let Some(all) = array.as_floats() else { return Err(node.unsupported("a state of integers")) };
                 let rows: Vec<&[f32]> = all.chunks(hidden.max(1)).collect();
@@ -363,6 +387,15 @@ fn algebra_width(algebra: &Algebra, state: usize) -> Option<usize> {
 
 fn no_limit(dim: Dim) -> bool {
     matches!(dim, Dim::Known(n) if i64::try_from(n).map_or(true, |n| n >= NO_LIMIT))
+}
+
+/// An error if a body gives a value twice, which runtimes do not agree on.
+fn distinct(node: &OnnxNode, graph: &SubGraph) -> Result<()> {
+    let twice = (1..graph.outputs.len()).find(|&at| graph.outputs[..at].contains(&graph.outputs[at]));
+    match twice {
+        Some(at) => Err(node.unsupported(format!("a body that gives `{}` twice", graph.outputs[at]))),
+        None => Ok(()),
+    }
 }
 
 /// The value that an Identity passes on as `name`.
