@@ -1,7 +1,9 @@
 //! Expressions to layers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use super::array::Array;
 use super::expression::{Expression, Expressions};
 use super::unsupported;
 use super::value::Id;
@@ -169,7 +171,14 @@ impl Build {
             Expression::Reciprocal(_) => refuse("1/x"),
             Expression::Above(..) => refuse("a comparison outside of a softplus"),
             Expression::Erf(_) => refuse("erf outside of a GELU"),
-            Expression::RowMean(_) => refuse("the mean over the channels outside of a normalization"),
+            Expression::RowMean(x) => {
+                let width = self.expressions.facts(x).width;
+                #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
+                let shares = Array::floats(vec![width, 1], vec![1.0 / width as f32; width]);
+                let product = Expression::Product(x, Rc::new(shares));
+                let product = self.expressions.add(&facts.name, product, 1, facts.sequence)?;
+                self.emit(product)
+            }
         }
     }
 

@@ -29,14 +29,23 @@ struct Carried {
     next: Sum,
     /// Its place among the loop's outputs.
     output: usize,
+    /// Its axes: the rows, if they are one, and the channels.
+    rank: usize,
+}
+
+/// An output of every step.
+struct ScannedOutput {
+    sum: Sum,
+    rank: usize,
+    /// Whether time is its first axis.
+    time_first: bool,
 }
 
 /// A loop, read.
 struct ReadLoop {
     body: Body,
     states: Vec<Carried>,
-    /// The outputs of every step, and whether time is their first axis.
-    scans: Vec<(Sum, bool)>,
+    scans: Vec<ScannedOutput>,
     /// Values of outputs that are neither states nor of every step.
     others: Vec<Option<Value>>,
     reverse: bool,
@@ -93,12 +102,16 @@ impl<'a> Walk<'a> {
         let states = starts
             .into_iter()
             .map(|(output, start)| {
-                Ok(Carried { start, next: result(node, &body, &graph.outputs[output + 1])?, output })
+                let (next, rank) = result(node, &body, &graph.outputs[output + 1])?;
+                Ok(Carried { start, next, output, rank })
             })
             .collect::<Result<Vec<_>>>()?;
         let scans = graph.outputs[carried + 1..]
             .iter()
-            .map(|name| Ok((result(node, &body, name)?, true)))
+            .map(|name| {
+                let (sum, rank) = result(node, &body, name)?;
+                Ok(ScannedOutput { sum, rank, time_first: true })
+            })
             .collect::<Result<Vec<_>>>()?;
         others.truncate(carried);
         Ok(ReadLoop { body, states, scans, others, reverse: false })
@@ -157,7 +170,8 @@ impl<'a> Walk<'a> {
         self.steps(&mut body, &graph.nodes)?;
         let mut states = Vec::new();
         for (output, start) in starts.into_iter().enumerate() {
-            states.push(Carried { start, next: result(node, &body, &graph.outputs[output])?, output });
+            let (next, rank) = result(node, &body, &graph.outputs[output])?;
+            states.push(Carried { start, next, output, rank });
         }
         let mut scans = Vec::new();
         for (at, name) in graph.outputs[carried..].iter().enumerate() {
@@ -166,7 +180,11 @@ impl<'a> Walk<'a> {
                 1 | -2 => false,
                 other => return Err(node.unsupported(format!("scan_output_axes {other}"))),
             };
-            scans.push((result(node, &body, name)?, time_first));
+            let (sum, rank) = result(node, &body, name)?;
+            if !time_first && rank != 2 {
+                return Err(node.unsupported("scan_output_axes of rows without an axis"));
+            }
+            scans.push(ScannedOutput { sum, rank, time_first });
         }
         Ok(ReadLoop { body, states, scans, others: vec![None; carried], reverse })
     }
@@ -252,7 +270,7 @@ impl<'a> Walk<'a> {
         let h = new[found.h].clone().ok_or_else(none)?;
         // Outputs are h at every step; masked ones 0, or the last before.
         let mut kinds = Vec::new();
-        for (sum, _) in &read.scans {
+        for ScannedOutput { sum, .. } in &read.scans {
             let kind = match mask {
                 None => (*sum == h).then_some(MaskedOutput::Zero),
                 Some(mask) => masked_output(algebra, sum, mask, &h, &read.states),
@@ -342,9 +360,14 @@ impl<'a> Walk<'a> {
         let mut outputs: Vec<Option<Value>> = read.others.clone();
         for (index, state) in read.states.iter().enumerate() {
             let part = if Some(index) == found.c { RecurrentPart::C } else { RecurrentPart::H };
-            outputs[state.output] = Some(output(part, vec![AxisLabel::Batch, AxisLabel::Channel]));
+            let axes =
+                if state.rank == 1 { vec![AxisLabel::Channel] } else { vec![AxisLabel::Batch, AxisLabel::Channel] };
+            outputs[state.output] = Some(output(part, axes));
         }
-        outputs.extend(read.scans.iter().map(|&(_, time_first)| {
+        outputs.extend(read.scans.iter().map(|&ScannedOutput { rank, time_first, .. }| {
+            if rank == 1 {
+                return Some(output(RecurrentPart::Y, vec![AxisLabel::Time, AxisLabel::Channel]));
+            }
             let (a, b) =
                 if time_first { (AxisLabel::Time, AxisLabel::Batch) } else { (AxisLabel::Batch, AxisLabel::Time) };
             Some(output(RecurrentPart::Y, vec![a, b, AxisLabel::Channel]))
@@ -410,9 +433,9 @@ fn source<'g>(graph: &'g SubGraph, name: &'g str) -> &'g str {
 }
 
 /// An output of a body that is a row for each batch row.
-fn result(node: &OnnxNode, body: &Body, name: &str) -> Result<Sum> {
+fn result(node: &OnnxNode, body: &Body, name: &str) -> Result<(Sum, usize)> {
     match body.values.get(name) {
-        Some(StepValue::Sum { sum, .. }) => Ok(sum.clone()),
+        Some(StepValue::Sum { sum, rank: rank @ 1..=2 }) => Ok((sum.clone(), *rank)),
         _ => Err(node.unsupported("a loop that carries something other than states [B, H]")),
     }
 }
