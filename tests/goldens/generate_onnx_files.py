@@ -269,11 +269,11 @@ def hand_made(out):
         return h.make_graph([h.make_node(op, i, o, **a) for op, i, o, a in nodes], "g", inputs, outputs,
                             [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
 
-    def model(name, nodes, inputs, outputs, constants, x, opset=17, domains=(), older=None):
+    def model(name, nodes, inputs, outputs, constants, x, opset=17, domains=(), older=None, expected=None, tolerance=2e-5):
         imports = [h.make_opsetid("", opset), *[h.make_opsetid(d, 1) for d in domains]]
         path = out / f"hand_{name}.onnx"
         onnx.save(h.make_model(graph(nodes, inputs, outputs, constants), opset_imports=imports, ir_version=8), path)
-        save(path, [x], None)
+        save(path, [x], expected, tolerance)
         if older:  # the same nodes in an opset that ONNX Runtime no longer has
             imports[0].version = older
             onnx.save(h.make_model(graph(nodes, inputs, outputs, constants), opset_imports=imports, ir_version=3), path)
@@ -338,6 +338,23 @@ def hand_made(out):
           [info("xt", ["T", "B", 3])], [info("output", None)],
           {"Wq": quantized(lstm["W"]), "Rq": quantized(lstm["R"]), "s": np.float32(0.01), "z": np.int8(3), "rows": np.linspace(0.005, 0.02, 16, dtype=np.float32), "zeros": np.arange(16).astype(np.int8), "B": lstm["B"], "a1": ints(1)},
           f(5, 2, 3))
+    # ONNX Runtime rounds numbers to 8 bits on the way; the expected ones are those of its weights as floats.
+    w8, r8, m8 = quantized(lstm["W"]), quantized(lstm["R"]), quantized(f(4, 2))
+    floats = {"W": w8 * np.float32(0.01), "R": r8 * np.float32(0.01), "B": lstm["B"], "a1": ints(1), "m": m8 * np.float32(0.01), "b": f(2)}
+    plain = graph([*start[1:2], ("Squeeze", ["Y", "a1"], ["s"], {}), ("MatMul", ["s", "m"], ["p"], {}), ("Add", ["p", "b"], ["output"], {})],
+                  [info("xt", ["T", "B", 3])], [info("output", None)], floats)
+    import onnxruntime
+
+    x = f(5, 2, 3)
+    bytes_of = h.make_model(plain, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    expected = onnxruntime.InferenceSession(bytes_of).run(None, {"xt": x})
+    model("dynamic_quantize_lstm",
+          [("DynamicQuantizeLSTM", ["xt", "Wq", "Rq", "B", "", "", "", "", "ws", "wz", "rs", "rz"], ["Y"], {"hidden_size": 4, "domain": "com.microsoft"}), ("Squeeze", ["Y", "a1"], ["s"], {}),
+           ("DynamicQuantizeLinear", ["s"], ["q", "qs", "qz"], {}), ("MatMulInteger", ["q", "mq", "qz", "mz"], ["i"], {}), ("Cast", ["i"], ["if"], {"to": T.FLOAT}),
+           ("Mul", ["qs", "ms"], ["both"], {}), ("Mul", ["if", "both"], ["p"], {}), ("Add", ["p", "b"], ["output"], {})],
+          [info("xt", ["T", "B", 3])], [info("output", None)],
+          {"Wq": w8.transpose(0, 2, 1).copy(), "Rq": r8.transpose(0, 2, 1).copy(), "B": lstm["B"], "ws": np.full(1, 0.01, np.float32), "wz": np.zeros(1, np.int8), "rs": np.full(1, 0.01, np.float32),
+           "rz": np.zeros(1, np.int8), "a1": ints(1), "mq": m8, "mz": np.int8(0), "ms": np.float32(0.01), "b": floats["b"]}, x, domains=["com.microsoft"], expected=expected, tolerance=0.1)
     model("opset_6", [("LSTM", ["input", "W", "R", "B"], ["Y"], {"hidden_size": 4}), ("Squeeze", ["Y"], ["output"], {"axes": [1]})], [info("input", [6, 2, 3])], [info("output", [6, 2, 4])],
           {k: lstm[k] for k in "WRB"}, f(6, 2, 3), opset=7, older=6)
     model("open_features", [("MatMul", ["input", "w"], ["d"], {}), ("Transpose", ["d"], ["xt"], {"perm": [1, 0, 2]}), *start[1:2], ("Squeeze", ["Y", "a1"], ["output"], {})], [info("input", ["B", "T", "N"])], [info("output", None)],
