@@ -1,5 +1,7 @@
 //! `gatefold inspect`: the contents of a model file.
 
+use std::path::Path;
+
 use gatefold::Network;
 use gatefold::network::{Axis, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
 
@@ -7,14 +9,18 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::args::InspectArgs;
-use crate::report::Report;
+use crate::report::{ERROR, Report};
 use crate::source;
 use crate::table::{Table, bold, left, right};
+use crate::terminal::one_line;
 use crate::units::{bytes, count, grouped, shape};
 
 /// Shows layers, tensors, vocabulary and labels.
 pub fn run(args: &InspectArgs) -> Result<Report> {
-    let network = source::network(args.model.as_deref())?;
+    let network = match source::network(args.model.as_deref()) {
+        Ok(network) => network,
+        Err(error) => return refused(args.model.as_deref(), error),
+    };
     let size: usize = network.tensors().values().map(gatefold::Tensor::stored_bytes).sum();
     let mut text = format!(
         "{}\n{}, {}\n\n",
@@ -45,6 +51,28 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
         text += &format!("labels      {}\n", network.spec().labels.join(", "));
     }
     Ok(Report::new(text))
+}
+
+/// Everything in an ONNX file that is not supported; for other files the error.
+fn refused(path: Option<&Path>, error: Box<dyn std::error::Error>) -> Result<Report> {
+    let onnx = path.filter(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")));
+    let Some(Ok(survey)) = onnx.map(gatefold::formats::onnx::survey) else { return Err(error) };
+    if survey.refusals.is_empty() {
+        return Err(error);
+    }
+    let mut text = format!("{}\nrefused; not supported in it:\n", bold(&source::name(path)));
+    for refusal in &survey.refusals {
+        text += &format!("  {}\n", one_line(refusal));
+    }
+    text += &format!("{} of {} read", grouped(survey.read), count(survey.nodes, "node"));
+    if survey.behind > 0 {
+        text += &format!(", {} behind what is refused", grouped(survey.behind));
+    }
+    text += "\n";
+    let mut report = Report::new(text);
+    report.notes = format!("gatefold: {}\n", one_line(&error.to_string()));
+    report.code = ERROR;
+    Ok(report)
 }
 
 /// The inputs, each with its name where there are several.

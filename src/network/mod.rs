@@ -219,7 +219,15 @@ impl Network {
     pub fn least_steps(&self) -> usize {
         // Longer inputs never make a window too large, so the search may double and then halve.
         let short = |steps: usize| stage::is_short(&self.stages, &|input| self.steps_of_input(input, steps));
-        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| !short(steps)) else { return 1 };
+        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| !short(steps)) else {
+            // Sequences that are joined with a fixed number of timesteps.
+            let fixed = self.stages.iter().filter_map(|stage| match stage.kind {
+                StageKind::Rearrange(Rearrange::Repeat { times }) => Some(times),
+                StageKind::Rearrange(Rearrange::Reshape { out_steps, .. }) => Some(out_steps),
+                _ => None,
+            });
+            return fixed.into_iter().find(|&steps| !short(steps)).unwrap_or(1);
+        };
         let (mut least, mut enough) = (enough / 2, enough);
         while enough - least > 1 {
             let middle = least + (enough - least) / 2;

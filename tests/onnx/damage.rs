@@ -9,7 +9,7 @@ use crate::support::bundle;
 #[test]
 fn damage_is_survived() {
     let mut rng = Rng::with_seed(1);
-    for name in ["onnx_nodes.zip", "onnx_grid.zip"] {
+    for name in ["onnx_nodes.zip", "onnx_grid.zip", "onnx_files.zip"] {
         let files = bundle(name);
         let models: Vec<&Vec<u8>> =
             files.iter().filter(|(name, _)| name.ends_with(".onnx")).map(|(_, bytes)| bytes).collect();

@@ -159,3 +159,39 @@ fn sizes_that_cannot_be_are_refused() {
     refusal(["plan", "--device", "cpu", "--budget", &huge], &["MiB", &huge]);
     refusal(["plan", "--device", "cpu", "--split", "3"], &["option split", "power of two", "got 3"]);
 }
+
+/// A message of protobuf: one field of bytes.
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).expect("short");
+    assert!(length < 128);
+    [&[tag << 3 | 2, length], content].concat()
+}
+
+#[test]
+fn a_refused_onnx_file_is_listed_in_full() {
+    let folder = Folder::new("onnx");
+    let node = |op: &str, from: &str, to: &str| {
+        field(1, &[field(1, from.as_bytes()), field(2, to.as_bytes()), field(4, op.as_bytes())].concat())
+    };
+    let open = field(1, b"");
+    let shape = [open.clone(), open, field(1, &[0x08, 3])].concat();
+    let tensor = [vec![0x08, 1], field(2, &shape)].concat();
+    let input = field(11, &[field(1, b"x"), field(2, &field(1, &tensor))].concat());
+    let nodes = [node("Tanh", "x", "a"), node("Einsum", "a", "b"), node("Relu", "b", "c"), node("Sin", "c", "y")];
+    let graph = [nodes.concat(), input, field(12, &field(1, b"y"))].concat();
+    let low = u8::try_from(graph.len() & 0x7f).expect("seven bits");
+    let high = u8::try_from(graph.len() >> 7).expect("a short graph");
+    let graph = [&[7 << 3 | 2, low | 0x80, high][..], &graph].concat();
+    let model = [vec![0x08, 8], graph, field(8, &[0x10, 17])].concat();
+    let path = folder.file("two.onnx", model);
+    let got = run(["inspect", &path]);
+    assert_eq!(got.code, 2, "{got:?}");
+    assert!(got.stderr.starts_with("gatefold: node `b` (Einsum): operator `Einsum` is not supported"), "{got:?}");
+    for words in
+        ["node `b` (Einsum): operator `Einsum`", "node `y` (Sin): operator `Sin`", "1 of 4 nodes read, 1 behind"]
+    {
+        assert!(got.stdout.contains(words), "{words}: {got:?}");
+    }
+    // Other commands say the first thing alone.
+    refusal(["plan", &path], &["Einsum"]);
+}

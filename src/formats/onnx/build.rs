@@ -1,38 +1,50 @@
 //! Expressions to layers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use super::array::Array;
 use super::expression::{Expression, Expressions};
 use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
 use crate::network::{
-    Activation, ActivationSpec, DenseSpec, FORMAT, FromSpec, INPUT, InputSpec, Join, JoinSpec, LayerSpec, Network,
-    NetworkSpec, NormSpec, Tensor,
+    Activation, ActivationSpec, ChannelsSpec, DenseSpec, FORMAT, FinalStateSpec, FromSpec, HiddenOrCell, INPUT,
+    InputKind, InputSpec, Join, JoinSpec, LayerSpec, MaskingSpec, NamedSpec, Network, NetworkSpec, NormSpec, Tensor,
 };
+
+/// A layer, and the names of those that it reads.
+pub struct BuiltLayer {
+    pub spec: LayerSpec,
+    /// Its name; one of its own where its spec has none.
+    name: String,
+    pub reads: Vec<String>,
+}
 
 /// The layers so far, and the expressions over their outputs.
 #[derive(Default)]
 pub struct Build {
     pub expressions: Expressions,
-    pub layers: Vec<LayerSpec>,
+    pub layers: Vec<BuiltLayer>,
     pub tensors: BTreeMap<String, Tensor>,
     /// Layers that compute an expression.
     made: BTreeMap<Id, String>,
     /// Expressions that are the h or c of a recurrent layer after its last step.
     pub states: BTreeSet<Id>,
-    /// Layer whose output the next one reads.
-    current: String,
     names: BTreeSet<String>,
     /// Whether the network's input has its rows first.
     pub batch_first: bool,
+    /// The number that the network's input is at timesteps that masked layers skip.
+    pub mask_value: Option<f32>,
+    /// Recurrent layers that skip them.
+    pub masked: BTreeSet<String>,
     /// Channels of the network's input, where it is no token ids.
     pub input_size: Option<usize>,
 }
 
 impl Build {
     pub fn new(batch_first: bool) -> Self {
-        Self { batch_first, current: INPUT.to_owned(), names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
+        Self { batch_first, names: BTreeSet::from([INPUT.to_owned()]), ..Self::default() }
     }
 
     /// A name that no layer has yet.
@@ -53,20 +65,61 @@ impl Build {
     }
 
     /// Appends a layer that reads `input`; its output as an expression.
-    pub fn layer(&mut self, input: &str, name: &str, layer: LayerSpec, width: usize, sequence: bool) -> Result<Id> {
-        self.read(input);
-        self.layers.push(layer);
-        name.clone_into(&mut self.current);
+    pub fn layer(&mut self, input: &str, name: &str, spec: LayerSpec, width: usize, sequence: bool) -> Result<Id> {
+        self.layer_of(vec![input.to_owned()], name, spec, width, sequence)
+    }
+
+    pub fn layer_of(
+        &mut self,
+        reads: Vec<String>,
+        name: &str,
+        spec: LayerSpec,
+        width: usize,
+        sequence: bool,
+    ) -> Result<Id> {
+        self.layers.push(BuiltLayer { spec, name: name.to_owned(), reads });
         let id = self.expressions.add(name, Expression::Layer(name.to_owned()), width, sequence)?;
         self.made.insert(id, name.to_owned());
         Ok(id)
     }
 
-    fn read(&mut self, input: &str) {
-        if self.current != input {
-            self.layers.push(LayerSpec::From(FromSpec { layer: input.to_owned() }));
-            input.clone_into(&mut self.current);
+    /// What the layer `name` reads, if it is a reversal.
+    pub fn reversal_of(&self, name: &str) -> Option<String> {
+        let layer = self.layers.iter().find(|layer| layer.name == name)?;
+        matches!(layer.spec, LayerSpec::Reverse(_)).then(|| layer.reads.first().cloned()).flatten()
+    }
+
+    /// Another input of the network.
+    pub fn other_input(&mut self, name: &str, kind: InputKind, width: usize) -> Result<Id> {
+        let name = self.unique(name);
+        let size = if kind == InputKind::Tokens { 0 } else { width };
+        let spec = LayerSpec::Input(InputSpec::named(name.clone(), kind, size));
+        self.layer_of(Vec::new(), &name, spec, width, kind != InputKind::Row)
+    }
+
+    /// Makes `id` an output of the network, beside its last layer's.
+    pub fn other_output(&mut self, name: &str, id: Id) -> Result<()> {
+        let mut read = self.emit(id)?;
+        let computes = |layer: &BuiltLayer| layer.name == read && !matches!(layer.spec, LayerSpec::Input(_));
+        if !self.layers.iter().any(computes) {
+            let facts = self.expressions.facts(id).clone();
+            let same = self.unique(&format!("{name}.same"));
+            let spec = ActivationSpec { name: same.clone(), activation: Activation::Linear };
+            self.layer(&read, &same, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
+            read = same;
         }
+        let name = self.unique(name);
+        let spec = LayerSpec::Output(NamedSpec { name: name.clone() });
+        self.layers.push(BuiltLayer { spec, name, reads: vec![read] });
+        Ok(())
+    }
+
+    /// h or c of a direction of a recurrent layer after its last step.
+    pub fn final_state(&mut self, layer: &str, part: HiddenOrCell, direction: usize, width: usize) -> Result<Id> {
+        let letter = if part == HiddenOrCell::C { "c" } else { "h" };
+        let name = self.unique(&format!("{layer}.{letter}{direction}"));
+        let spec = FinalStateSpec { name: name.clone(), layer: layer.to_owned(), part, level: None, direction };
+        self.layer(layer, &name, LayerSpec::FinalState(spec), width, false)
     }
 
     /// The name of the layer that computes `id`, appended if it is not there.
@@ -97,10 +150,7 @@ impl Build {
             Expression::Function(function, x) => self.function(id, function, x),
             Expression::Affine { x, scale, offset } => self.affine(id, x, &scale, &offset),
             Expression::Product(x, _) => self.dense(id, x, id, None),
-            Expression::Sub(a, b) => {
-                let negative = self.expressions.affine(&facts.name, b, &[-1.0], &[0.0])?;
-                self.join(id, Join::Add, &[a, negative])
-            }
+            Expression::Sub(a, b) => self.join(id, Join::Sub, &[a, b]),
             Expression::Join(join, inputs) => {
                 if join == Join::Mul
                     && let Some(name) = self.cell(id)?
@@ -109,12 +159,26 @@ impl Build {
                 }
                 self.join(id, join, &inputs)
             }
-            Expression::Channels { .. } => refuse("a part of the channels"),
+            Expression::Channels { x, start, count } => {
+                let read = self.emit(x)?;
+                let name = self.unique(&facts.name);
+                let layer = LayerSpec::Channels(ChannelsSpec { name: name.clone(), start, count });
+                self.layer(&read, &name, layer, facts.width, facts.sequence)?;
+                Ok(name)
+            }
             Expression::Div(..) => refuse("a quotient of two tensors that is no normalization"),
+            Expression::Masked(..) | Expression::MaskedSum(..) => refuse("a mask outside of a mean over time"),
             Expression::Reciprocal(_) => refuse("1/x"),
             Expression::Above(..) => refuse("a comparison outside of a softplus"),
             Expression::Erf(_) => refuse("erf outside of a GELU"),
-            Expression::RowMean(_) => refuse("the mean over the channels outside of a normalization"),
+            Expression::RowMean(x) => {
+                let width = self.expressions.facts(x).width;
+                #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
+                let shares = Array::floats(vec![width, 1], vec![1.0 / width as f32; width]);
+                let product = Expression::Product(x, Rc::new(shares));
+                let product = self.expressions.add(&facts.name, product, 1, facts.sequence)?;
+                self.emit(product)
+            }
         }
     }
 
@@ -130,16 +194,13 @@ impl Build {
     fn join(&mut self, id: Id, join: Join, inputs: &[Id]) -> Result<String> {
         let facts = self.expressions.facts(id).clone();
         let widths: Vec<usize> = inputs.iter().map(|&i| self.expressions.facts(i).width).collect();
-        if join != Join::Concat && widths.iter().any(|&w| w != facts.width) {
+        if join != Join::Concat && widths.iter().any(|&w| w != facts.width && w != 1) {
             return Err(unsupported(format!("node `{}`", facts.name), format!("tensors {widths:?} wide")));
         }
         let inputs = inputs.iter().map(|&i| self.emit(i)).collect::<Result<Vec<_>>>()?;
         let name = self.unique(&facts.name);
-        // A join names what it reads.
-        self.current.clone_from(&inputs[0]);
-        let read = self.current.clone();
-        let layer = LayerSpec::Join(JoinSpec { name: name.clone(), inputs, join });
-        self.layer(&read, &name, layer, facts.width, facts.sequence)?;
+        let layer = LayerSpec::Join(JoinSpec { name: name.clone(), inputs: inputs.clone(), join });
+        self.layer_of(inputs, &name, layer, facts.width, facts.sequence)?;
         Ok(name)
     }
 
@@ -213,20 +274,72 @@ impl Build {
     /// The network whose output is `id`.
     pub fn finish(mut self, id: Id) -> Result<Network> {
         let name = self.emit(id)?;
-        if self.current != name || self.layers.is_empty() {
+        if self.layers.last().is_none_or(|last| last.name != name) {
             let end = self.unique("output");
             let activation = Activation::Linear;
             let facts = self.expressions.facts(id).clone();
             let layer = LayerSpec::Activation(ActivationSpec { name: end.clone(), activation });
             self.layer(&name, &end, layer, facts.width, facts.sequence)?;
         }
-        let mut layers = fused(self.layers);
-        // A reversal takes its width from the layer before it.
-        if let (Some(LayerSpec::Reverse(_)), Some(input_size)) = (layers.first(), self.input_size) {
-            layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
+        let mut layers = fused(in_order(std::mem::take(&mut self.layers)));
+        if let Some(mask_value) = self.mask_value {
+            match layers.first_mut() {
+                Some(LayerSpec::Embedding(spec)) if mask_value == 0.0 => spec.mask_zero = true,
+                Some(LayerSpec::Embedding(_)) => {
+                    return Err(unsupported("ONNX model", format!("a mask of the token id {mask_value}")));
+                }
+                _ => {
+                    let name = self.unique("masking");
+                    layers.insert(0, LayerSpec::Masking(MaskingSpec { name, mask_value }));
+                }
+            }
         }
+        // These take their width from the layer before them.
+        let has_width = |layer: &LayerSpec| {
+            use LayerSpec::{BatchNorm, Conv1d, Dense, Embedding, LayerNorm};
+            layer.recurrent().is_some()
+                || matches!(layer, Dense(_) | Conv1d(_) | Embedding(_) | LayerNorm(_) | BatchNorm(_))
+        };
+        let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
+        // Layers of another input may come before those of the first.
+        let other = matches!(first, Some(LayerSpec::Input(_)));
+        match self.input_size {
+            Some(input_size) if other || !first.is_some_and(has_width) => {
+                layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
+            }
+            None if other => layers.insert(0, LayerSpec::Input(InputSpec::named("", InputKind::Tokens, 0))),
+            _ => {}
+        }
+        let used: BTreeSet<String> =
+            layers.iter().flat_map(LayerSpec::params).map(|param| param.name.clone()).collect();
+        self.tensors.retain(|name, _| used.contains(name));
         Network::new(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, self.tensors)
     }
+}
+
+/// The layers that the last one or a recurrent layer depends on, each behind what it reads. Recurrent layers stay
+/// because their states may be asked for.
+fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
+    let mut live = BTreeSet::new();
+    live.extend(layers.last().map(|layer| layer.name.clone()));
+    for layer in layers.iter().rev() {
+        let stays = layer.spec.recurrent().is_some() || matches!(layer.spec, LayerSpec::Output(_));
+        if live.contains(&layer.name) || stays {
+            live.insert(layer.name.clone());
+            live.extend(layer.reads.iter().cloned());
+        }
+    }
+    let mut current = INPUT.to_owned();
+    let mut ordered = Vec::with_capacity(layers.len());
+    for layer in layers.into_iter().filter(|layer| live.contains(&layer.name)) {
+        let joins = matches!(layer.spec, LayerSpec::Join(_) | LayerSpec::FinalState(_));
+        if let Some(read) = layer.reads.first().filter(|read| **read != current && !joins) {
+            ordered.push(LayerSpec::From(FromSpec { layer: read.clone() }));
+        }
+        current = layer.name;
+        ordered.push(layer.spec);
+    }
+    ordered
 }
 
 /// `[K, N]` as `[N, K]`.
@@ -246,7 +359,12 @@ fn fused(layers: Vec<LayerSpec>) -> Vec<LayerSpec> {
         match layer {
             LayerSpec::From(from) => drop(read.insert(from.layer.clone())),
             LayerSpec::Join(join) => read.extend(join.inputs.iter().cloned()),
-            _ => {}
+            LayerSpec::FinalState(state) => drop(read.insert(state.layer.clone())),
+            other => {
+                if let Some((_, spec)) = other.recurrent() {
+                    read.extend([&spec.initial_h, &spec.initial_c].into_iter().flatten().cloned());
+                }
+            }
         }
     }
     let mut fused: Vec<LayerSpec> = Vec::with_capacity(layers.len());

@@ -7,6 +7,7 @@ use super::graph::OnnxNode;
 use super::shapes::constant;
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::Join;
 
@@ -96,8 +97,9 @@ impl Walk<'_> {
                 Ok(Value::Tensor(joined))
             }
             AxisLabel::Channel => self.join_channels(node, tensors),
+            AxisLabel::Unit if self.stacks(node, tensors) => self.stacked_rows(node, tensors, axis),
             AxisLabel::Unit | AxisLabel::Direction => Ok(Value::States(self.as_states(Vec::new(), tensors))),
-            other => Err(node.unsupported(format!("joining along the axis {other:?}"))),
+            other => Err(node.unsupported(format!("joining along the axis {other}"))),
         }
     }
 
@@ -107,6 +109,48 @@ impl Walk<'_> {
         let sequence = self.build.expressions.facts(ids[0]).sequence;
         let id = self.build.expressions.add(&node.name, Expression::Join(Join::Concat, ids), width, sequence)?;
         Ok(self.like(&tensors[0], id))
+    }
+
+    /// Whether joined rows are timesteps, instead of states that the graph gives to its caller.
+    fn stacks(&self, node: &OnnxNode, tensors: &[LabelledTensor]) -> bool {
+        let rows = |t: &LabelledTensor| match t.of {
+            Of::Expression(id) => !self.build.expressions.facts(id).sequence && t.position(AxisLabel::Time).is_none(),
+            _ => false,
+        };
+        let outputs = &self.graph.main.outputs;
+        let given = node.outputs.first().is_some_and(|name| outputs.contains(name)) && outputs.len() > 1;
+        tensors.iter().all(rows) && !given
+    }
+
+    /// Rows as the timesteps of a sequence.
+    fn stacked_rows(&mut self, node: &OnnxNode, tensors: &[LabelledTensor], axis: usize) -> Result<Value> {
+        let first = &tensors[0];
+        let fits = |t: &LabelledTensor| t.width == first.width && t.position(AxisLabel::Channel).is_some();
+        if !tensors.iter().all(fits) {
+            return Err(node.unsupported("rows of different widths as timesteps"));
+        }
+        let ids = tensors.iter().map(|t| self.settle(node, t)).collect::<Result<Vec<_>>>()?;
+        let steps = ids.len();
+        if ids.len() > 1
+            && let Some(id) = self.lifted(&ids)?
+            && self.build.expressions.facts(id).sequence
+        {
+            let mut axes = first.axes.clone();
+            axes[axis] = AxisLabel::Time;
+            let steps = Dim::Known(steps);
+            return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: first.width, steps }));
+        }
+        let joined = if let [one] = ids[..] {
+            one
+        } else {
+            let width = first.width.saturating_mul(steps);
+            self.build.expressions.add(&node.name, Expression::Join(Join::Concat, ids), width, false)?
+        };
+        let id = self.row_as_steps(node, joined, first.width, steps)?;
+        let mut axes = first.axes.clone();
+        axes[axis] = AxisLabel::Time;
+        let steps = Dim::Known(steps);
+        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: first.width, steps }))
     }
 
     #[expect(clippy::unused_self, reason = "a method among methods")]
@@ -124,7 +168,7 @@ fn joined_dims(node: &OnnxNode, all: &[&[Dim]], axis: i64) -> Result<Vec<Dim>> {
         let differ =
             |at: usize| at != axis && matches!((dims[at], other[at]), (Dim::Known(a), Dim::Known(b)) if a != b);
         if other.len() != dims.len() || (0..dims.len()).any(differ) {
-            return Err(node.malformed(format!("tensors of sizes {dims:?}"), format!("{other:?}")));
+            return Err(node.malformed(format!("tensors of sizes {}", words::shape(&dims)), words::shape(other)));
         }
         dims[axis] = match (dims[axis], other[axis]) {
             (Dim::Known(a), Dim::Known(b)) => Dim::Known(a.saturating_add(b)),

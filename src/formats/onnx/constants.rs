@@ -131,19 +131,75 @@ impl Array {
     }
 }
 
-/// Arithmetic on constants of one shape, or with one number.
+/// A constant may not grow beyond this many elements more than it had.
+const SMALL: usize = 4096;
+
+impl Array {
+    /// In a larger shape, its axes of size 1 repeated (ONNX's broadcasting); `None` if it does not fit or grows much.
+    pub fn spread(&self, shape: &[usize]) -> Option<Self> {
+        let offset = shape.len().checked_sub(self.shape.len())?;
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        if count > self.len().max(SMALL) {
+            return None;
+        }
+        let strides = self.strides();
+        let mut flat = vec![0usize];
+        for (axis, &size) in shape.iter().enumerate() {
+            let stride = match axis.checked_sub(offset).map(|at| (self.shape[at], strides[at])) {
+                Some((own, stride)) if own == size => stride,
+                Some((1, _)) | None => 0,
+                _ => return None,
+            };
+            flat = flat.iter().flat_map(|&base| (0..size).map(move |i| base + i * stride)).collect();
+        }
+        Some(self.gather(shape.to_vec(), &flat))
+    }
+
+    /// `a` where `condition` is not 0, else `b`.
+    pub fn chosen(node: &OnnxNode, condition: &Self, a: &Self, b: &Self) -> Result<Self> {
+        let refuse = || node.unsupported("a choice among constants of these shapes");
+        let shape = common_shape(&a.shape, &b.shape).and_then(|s| common_shape(&s, &condition.shape));
+        let shape = shape.ok_or_else(refuse)?;
+        let spread = |array: &Self| array.spread(&shape).ok_or_else(refuse);
+        let (condition, a, b) = (spread(condition)?, spread(a)?, spread(b)?);
+        let ints = condition.as_ints().ok_or_else(|| node.malformed("a condition of booleans", "floats"))?;
+        match (&a.data, &b.data) {
+            (Data::Floats(x), Data::Floats(y)) => {
+                let data = (0..ints.len()).map(|i| if ints[i] != 0 { x[i] } else { y[i] }).collect();
+                Ok(Self::floats(shape, data))
+            }
+            (Data::Ints(x), Data::Ints(y)) => {
+                let data = (0..ints.len()).map(|i| if ints[i] != 0 { x[i] } else { y[i] }).collect();
+                Ok(Self::ints(shape, data))
+            }
+            _ => Err(node.malformed("two constants of one type", "integers and floats")),
+        }
+    }
+}
+
+/// The shape of an elementwise operator on two shapes.
+pub fn common_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let size = |shape: &[usize], at: usize| (at + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
+    let common = |at: usize| match (size(a, at), size(b, at)) {
+        (x, 1) => Some(x),
+        (1, y) => Some(y),
+        (x, y) => (x == y).then_some(x),
+    };
+    (0..rank).map(common).collect()
+}
+
+/// Arithmetic and comparisons of constants.
 pub fn arithmetic(node: &OnnxNode, a: &Array, b: &Array) -> Result<Array> {
     let refuse = || node.unsupported("this arithmetic on constants");
-    let shape = if a.len() >= b.len() { &a.shape } else { &b.shape };
-    let count = a.len().max(b.len());
-    if !(a.shape == b.shape || a.len() == 1 || b.len() == 1) || a.len().min(b.len()) == 0 {
-        return Err(refuse());
-    }
+    let shape = common_shape(&a.shape, &b.shape).ok_or_else(refuse)?;
+    let (a, b) = (a.spread(&shape).ok_or_else(refuse)?, b.spread(&shape).ok_or_else(refuse)?);
+    let op = node.op.as_str();
     match (&a.data, &b.data) {
         (Data::Floats(x), Data::Floats(y)) => {
             let apply = |x: f32, y: f32| {
-                Some(match node.op.as_str() {
-                    "Add" => x + y,
+                Some(match op {
+                    "Add" | "Sum" => x + y,
                     "Sub" => x - y,
                     "Mul" => x * y,
                     "Div" => x / y,
@@ -153,23 +209,47 @@ pub fn arithmetic(node: &OnnxNode, a: &Array, b: &Array) -> Result<Array> {
                     _ => return None,
                 })
             };
-            let data = (0..count).map(|i| apply(x[i % x.len()], y[i % y.len()])).collect::<Option<_>>();
-            Ok(Array::floats(shape.clone(), data.ok_or_else(refuse)?))
+            #[expect(clippy::float_cmp, reason = "what the operator does")]
+            let compare = |x: f32, y: f32| {
+                Some(match op {
+                    "Equal" => x == y,
+                    "Less" => x < y,
+                    "LessOrEqual" => x <= y,
+                    "Greater" => x > y,
+                    "GreaterOrEqual" => x >= y,
+                    _ => return None,
+                })
+            };
+            let pairs = || x.iter().copied().zip(y.iter().copied());
+            if let Some(data) = pairs().map(|(x, y)| compare(x, y).map(i64::from)).collect::<Option<Vec<_>>>()
+                && !data.is_empty()
+            {
+                return Ok(Array::ints(shape, data));
+            }
+            let data = pairs().map(|(x, y)| apply(x, y)).collect::<Option<_>>();
+            Ok(Array::floats(shape, data.ok_or_else(refuse)?))
         }
         (Data::Ints(x), Data::Ints(y)) => {
-            let apply = |x: i64, y: i64| match node.op.as_str() {
-                "Add" => x.checked_add(y),
+            let apply = |x: i64, y: i64| match op {
+                "Add" | "Sum" => x.checked_add(y),
                 "Sub" => x.checked_sub(y),
                 "Mul" => x.checked_mul(y),
                 "Div" => x.checked_div(y),
+                "Mod" => x.checked_rem_euclid(y),
                 "Max" => Some(x.max(y)),
                 "Min" => Some(x.min(y)),
+                "Equal" => Some(i64::from(x == y)),
                 "Less" => Some(i64::from(x < y)),
+                "LessOrEqual" => Some(i64::from(x <= y)),
+                "Greater" => Some(i64::from(x > y)),
+                "GreaterOrEqual" => Some(i64::from(x >= y)),
                 "And" => Some(x & y),
+                "Or" => Some(x | y),
+                "Xor" => Some(x ^ y),
                 _ => None,
             };
-            let data = (0..count).map(|i| apply(x[i % x.len()], y[i % y.len()])).collect::<Option<_>>();
-            Ok(Array::ints(shape.clone(), data.ok_or_else(refuse)?))
+            let data = x.iter().zip(y).map(|(&x, &y)| apply(x, y)).collect::<Option<_>>();
+            Ok(Array::ints(shape, data.ok_or_else(refuse)?))
         }
         _ => Err(refuse()),
     }

@@ -6,50 +6,62 @@ use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{Activation, Join};
+
+/// The function that an operator is, and the attributes that it reads; `None` if it is none. Negations, reciprocals,
+/// logarithms and erf count as one without a name.
+pub fn function_of(node: &OnnxNode) -> Result<Option<(Activation, &'static [&'static str])>> {
+    let alpha = |default: f32| node.float("alpha", default);
+    let (function, known): (Activation, &'static [&'static str]) = match node.op.as_str() {
+        "Relu" => (Activation::Relu, &[]),
+        "Tanh" => (Activation::Tanh, &[]),
+        "Sigmoid" => (Activation::Sigmoid, &[]),
+        "Softsign" => (Activation::Softsign, &[]),
+        "Softplus" => (Activation::Softplus, &[]),
+        "Exp" => (Activation::Exp, &[]),
+        "Sqrt" => (Activation::Sqrt, &[]),
+        "Abs" => (Activation::Abs, &[]),
+        "Mish" => (Activation::Mish, &[]),
+        "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
+        "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
+        "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
+        "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
+        "HardSigmoid" => {
+            let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
+            (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
+        }
+        "Selu" => {
+            let off = |name: &str, value: f32| Ok((node.float(name, value)? - value).abs() >= 1e-4);
+            if off("alpha", 1.673_263_2)? || off("gamma", 1.050_701)? {
+                return Err(node.unsupported("alpha and gamma other than the paper's"));
+            }
+            (Activation::Selu, &["alpha", "gamma"])
+        }
+        "Gelu" => match node.text("approximate", "none")?.as_str() {
+            "none" => (Activation::Gelu, &["approximate"]),
+            "tanh" => (Activation::GeluTanh, &["approximate"]),
+            other => return Err(node.unsupported(format!("approximate `{other}`"))),
+        },
+        "Log" => (Activation::Log, &[]),
+        "HardSwish" => (Activation::HardSwish, &[]),
+        "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
+        _ => return Ok(None),
+    };
+    Ok(Some((function, known)))
+}
 
 impl Walk<'_> {
     /// A function of one tensor; `None` if the operator is none.
     pub fn unary(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
-        let alpha = |default: f32| node.float("alpha", default);
-        let (function, known): (Activation, &[&str]) = match node.op.as_str() {
-            "Relu" => (Activation::Relu, &[]),
-            "Tanh" => (Activation::Tanh, &[]),
-            "Sigmoid" => (Activation::Sigmoid, &[]),
-            "Softsign" => (Activation::Softsign, &[]),
-            "Softplus" => (Activation::Softplus, &[]),
-            "Exp" => (Activation::Exp, &[]),
-            "Sqrt" => (Activation::Sqrt, &[]),
-            "Abs" => (Activation::Abs, &[]),
-            "Mish" => (Activation::Mish, &[]),
-            "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
-            "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
-            "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
-            "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
-            "HardSigmoid" => {
-                let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
-                (Activation::HardSigmoid { alpha, beta }, &["alpha", "beta"])
-            }
-            "Selu" => {
-                let off = |name: &str, value: f32| Ok((node.float(name, value)? - value).abs() >= 1e-4);
-                if off("alpha", 1.673_263_2)? || off("gamma", 1.050_701)? {
-                    return Err(node.unsupported("alpha and gamma other than the paper's"));
-                }
-                (Activation::Selu, &["alpha", "gamma"])
-            }
-            "Gelu" => match node.text("approximate", "none")?.as_str() {
-                "none" => (Activation::Gelu, &["approximate"]),
-                "tanh" => (Activation::GeluTanh, &["approximate"]),
-                other => return Err(node.unsupported(format!("approximate `{other}`"))),
-            },
-            "Clip" => {
-                let low = self.number(node, "min", 1)?.unwrap_or(f32::MIN);
-                let high = self.number(node, "max", 2)?.unwrap_or(f32::MAX);
-                (Activation::Clip { alpha: low, beta: high }, &["min", "max"])
-            }
-            "Neg" | "Reciprocal" | "Erf" => (Activation::Linear, &[]),
-            _ => return Ok(None),
+        let (function, known): (Activation, &[&str]) = if node.op == "Clip" {
+            let low = self.number(node, "min", 1)?.unwrap_or(f32::MIN);
+            let high = self.number(node, "max", 2)?.unwrap_or(f32::MAX);
+            (Activation::Clip { alpha: low, beta: high }, &["min", "max"])
+        } else {
+            let Some(found) = function_of(node)? else { return Ok(None) };
+            found
         };
         node.allow(known)?;
         if let Value::Constant(array) = self.value(node, 0)? {
@@ -104,12 +116,17 @@ impl Walk<'_> {
             (Value::Constant(a), Value::Constant(b)) => {
                 Ok(Value::Constant(std::rc::Rc::new(arithmetic(node, &a, &b)?)))
             }
-            (Value::Tensor(t), Value::Constant(c)) if t.of == Of::Tokens => match (op, c.scalar()) {
+            (Value::Tensor(t), Value::Constant(c)) if matches!(t.of, Of::Tokens(_)) => match (op, c.scalar()) {
                 // Ids of gatefold are never below 0.
                 ("Less", Some(0.0)) => Ok(Value::Fill { value: 0.0, dims: None }),
-                ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted, ..t })),
+                ("Add", Some(_)) => Ok(Value::Tensor(LabelledTensor { of: Of::Shifted(t.tokens()), ..t })),
                 _ => Err(node.unsupported("arithmetic on token ids")),
             },
+            (Value::Tensor(t), Value::Constant(c)) | (Value::Constant(c), Value::Tensor(t))
+                if matches!(t.of, Of::Mask { .. }) && op == "Mul" && c.scalar() == Some(0.0) =>
+            {
+                Ok(Value::Fill { value: 0.0, dims: Some(t.dims(self.batch)) })
+            }
             (Value::Tensor(t), Value::Fill { value: 0.0, dims })
             | (Value::Fill { value: 0.0, dims }, Value::Tensor(t))
                 if op == "Add" =>
@@ -119,7 +136,7 @@ impl Walk<'_> {
             }
             (Value::Tensor(t), Value::Fill { value: 1.0, dims })
             | (Value::Fill { value: 1.0, dims }, Value::Tensor(t))
-                if op == "Mul" && t.of == Of::Tokens =>
+                if op == "Mul" && matches!(t.of, Of::Tokens(_)) =>
             {
                 self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Tensor(t))
@@ -129,6 +146,34 @@ impl Walk<'_> {
             {
                 self.must_spread(node, &t, dims.as_deref(), false)?;
                 Ok(Value::Fill { value, dims: Some(t.dims(self.batch)) })
+            }
+            // Zeros plus a constant are that constant in the zeros' sizes.
+            (Value::Fill { value: 0.0, dims: Some(dims) }, Value::Constant(c))
+            | (Value::Constant(c), Value::Fill { value: 0.0, dims: Some(dims) })
+                if op == "Add" && c.shape.len() <= dims.len() =>
+            {
+                let ones = vec![1; dims.len() - c.shape.len()];
+                let shape = [&ones[..], &c.shape].concat();
+                let fits = |(n, dim): (&usize, &Dim)| *n == 1 || Dim::Known(*n) == *dim;
+                if !shape.iter().zip(&dims).all(fits) {
+                    return Err(node.unsupported("zeros plus a constant of other sizes"));
+                }
+                Ok(Value::Spread { array: std::rc::Rc::new(Array { shape, data: c.data.clone() }), dims })
+            }
+            (Value::Tensor(tensor), Value::Spread { array, dims }) => {
+                self.must_spread(node, &tensor, Some(&dims), false)?;
+                self.with_constant(node, &tensor, &array, false)
+            }
+            (Value::Spread { array, dims }, Value::Tensor(tensor)) => {
+                self.must_spread(node, &tensor, Some(&dims), false)?;
+                self.with_constant(node, &tensor, &array, true)
+            }
+            (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => Ok(Value::LastSteps),
+            (Value::Fill { value: 1.0, dims: Some(dims) }, value @ Value::Constant(_))
+            | (value @ Value::Constant(_), Value::Fill { value: 1.0, dims: Some(dims) })
+                if op == "Mul" && dims.is_empty() =>
+            {
+                Ok(value)
             }
             (Value::Fill { value, .. }, Value::Constant(_)) | (Value::Constant(_), Value::Fill { value, .. })
                 if op == "Mul" && value == 0.0 =>
@@ -155,6 +200,9 @@ impl Walk<'_> {
                 Ok(Value::Dims { dims: vec![Dim::Any], scalar })
             }
             (Value::Tensor(a), Value::Tensor(b)) => {
+                if let Some(value) = self.masked_input(node, &a, &b)? {
+                    return Ok(value);
+                }
                 let (x, y) = (self.settle(node, &a)?, self.settle(node, &b)?);
                 self.tensors(node, (&a, x), (&b, y))
             }
@@ -182,7 +230,11 @@ impl Walk<'_> {
         if dims.len() <= sizes.len() && dims.iter().rev().zip(places).all(fits) {
             return Ok(());
         }
-        Err(node.unsupported(format!("a constant of sizes {dims:?} with a tensor of sizes {sizes:?}")))
+        Err(node.unsupported(format!(
+            "a constant of sizes {} with a tensor {}",
+            words::shape(dims),
+            words::sized(&tensor.axes, &sizes)
+        )))
     }
 
     fn tensors(
@@ -192,15 +244,17 @@ impl Walk<'_> {
         (b, y): (&LabelledTensor, Id),
     ) -> Result<Value> {
         let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        let refuse = || {
+            node.unsupported(format!("arithmetic on the axes {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
+        };
         if !same_axes(a, b) || fx.sequence != fy.sequence {
-            return Err(node.unsupported(format!("arithmetic on the axes {:?} and {:?}", a.axes, b.axes)));
+            return self.broadcast(node, (a, x), (b, y))?.ok_or_else(refuse);
         }
         // The one that still says which of its axes is time.
         let a = if a.position(AxisLabel::Time).is_none() { b } else { a };
         // A state's width is not known, and a mean over the channels counts for all of them.
         let width = fx.width.max(fy.width);
-        let [a_fits, b_fits] =
-            [(fx.width, x), (fy.width, y)].map(|(w, id)| w == width || w == 0 || (w == 1 && self.over_channels(id)));
+        let [a_fits, b_fits] = [fx.width, fy.width].map(|w| w == width || w == 0 || w == 1);
         if !a_fits || !b_fits {
             return Err(node.unsupported(format!("arithmetic on tensors {} and {} wide", fx.width, fy.width)));
         }
@@ -215,6 +269,51 @@ impl Walk<'_> {
         };
         let id = self.build.expressions.add(&node.name, expression, width, fx.sequence)?;
         Ok(self.like(a, id))
+    }
+
+    /// Arithmetic of a row with a sequence: an axis of size 1 counts for all of the other's; `None` if they do not fit.
+    fn broadcast(
+        &mut self,
+        node: &OnnxNode,
+        (a, x): (&LabelledTensor, Id),
+        (b, y): (&LabelledTensor, Id),
+    ) -> Result<Option<Value>> {
+        let rank = a.axes.len().max(b.axes.len());
+        let axis = |t: &LabelledTensor, at: usize| (at + t.axes.len()).checked_sub(rank).map(|at| t.axes[at]);
+        let channel = |t: &LabelledTensor| t.position(AxisLabel::Channel).is_some();
+        let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        let mut axes = Vec::with_capacity(rank);
+        for at in 0..rank {
+            let (p, q) = (axis(a, at), axis(b, at));
+            // What an axis of size 1 of `t` stands for beside `other`.
+            let fits = |t: &LabelledTensor, sequence: bool, other: AxisLabel| match other {
+                AxisLabel::Time => !sequence || t.steps == Dim::Known(1),
+                AxisLabel::Channel => t.width == 1 && !channel(t),
+                AxisLabel::Unit => true,
+                _ => false,
+            };
+            axes.push(match (p, q) {
+                (Some(p), Some(q)) if p == q => p,
+                (None | Some(AxisLabel::Unit), Some(q)) if fits(a, fx.sequence, q) => q,
+                (Some(p), None | Some(AxisLabel::Unit)) if fits(b, fy.sequence, p) => p,
+                _ => return Ok(None),
+            });
+        }
+        let width = fx.width.max(fy.width);
+        let expression = match node.op.as_str() {
+            "Add" | "Sum" => Expression::Join(Join::Add, vec![x, y]),
+            "Mul" => Expression::Join(Join::Mul, vec![x, y]),
+            "Max" => Expression::Join(Join::Max, vec![x, y]),
+            "Sub" => Expression::Join(Join::Sub, vec![x, y]),
+            _ => return Ok(None),
+        };
+        if [fx.width, fy.width].iter().any(|&w| w != width && w != 1) {
+            return Ok(None);
+        }
+        let sequence = fx.sequence || fy.sequence;
+        let id = self.build.expressions.add(&node.name, expression, width, sequence)?;
+        let steps = if fx.sequence { a.steps } else { b.steps };
+        Ok(Some(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width, steps })))
     }
 
     /// Whether `id` is computed from the mean over the channels.
@@ -268,6 +367,13 @@ impl Walk<'_> {
         constant: &Array,
         constant_first: bool,
     ) -> Result<Value> {
+        // A constant of more axes gives the tensor axes of size 1 before its own.
+        let more = constant.shape.len().saturating_sub(tensor.axes.len());
+        let mut tensor = tensor.clone();
+        if constant.shape[..more].iter().all(|&n| n == 1) {
+            tensor.axes.splice(0..0, std::iter::repeat_n(AxisLabel::Unit, more));
+        }
+        let tensor = &tensor;
         let x = self.settle(node, tensor)?;
         let width = self.build.expressions.facts(x).width;
         // A mean over the channels counts for all of them.
@@ -315,6 +421,17 @@ impl Walk<'_> {
     /// A constant as one number or as one for each channel.
     fn by_channel(&self, node: &OnnxNode, tensor: &LabelledTensor, constant: &Array, widens: bool) -> Result<Vec<f64>> {
         let Data::Floats(data) = &constant.data else { return Err(node.unsupported("integers together with floats")) };
+        // Rows that are all alike count as one, as they do where the batch's size was fixed.
+        if let Some(batch) = tensor.position(AxisLabel::Batch)
+            && let Some(at) = (batch + constant.shape.len()).checked_sub(tensor.axes.len())
+            && Dim::Known(constant.shape[at]) == self.batch
+            && constant.shape[at] > 1
+        {
+            let first = constant.take(at, &[0]);
+            if (1..constant.shape[at]).all(|row| constant.take(at, &[row]) == first) {
+                return self.by_channel(node, tensor, &first, widens);
+            }
+        }
         if let [first, rest @ ..] = data.as_slice()
             && rest.iter().all(|x| x == first)
             && (rest.is_empty() || constant.shape.len() <= tensor.axes.len())
@@ -334,7 +451,11 @@ impl Walk<'_> {
         };
         match (offset, at) {
             (Some(offset), Some(at)) if only_channels(offset, at) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
-            _ => Err(node.unsupported(format!("a constant {:?} with the axes {:?}", constant.shape, tensor.axes))),
+            _ => Err(node.unsupported(format!(
+                "a constant {:?} with a tensor {}",
+                constant.shape,
+                words::sized(&tensor.axes, &tensor.dims(self.batch))
+            ))),
         }
     }
 }
@@ -356,7 +477,9 @@ fn constant_function(node: &OnnxNode, array: &Array) -> Result<Value> {
 /// Whether two tensors have the same axes. In a graph for one timestep, that of time may have been
 /// squeezed and put back without its meaning.
 fn same_axes(a: &LabelledTensor, b: &LabelledTensor) -> bool {
+    let one_wide = a.width == 1 && b.width == 1;
     let alike = |(&x, &y): (&AxisLabel, &AxisLabel)| match (x, y) {
+        (AxisLabel::Unit, AxisLabel::Channel) | (AxisLabel::Channel, AxisLabel::Unit) => one_wide,
         (AxisLabel::Unit, AxisLabel::Time) => b.steps == Dim::Known(1),
         (AxisLabel::Time, AxisLabel::Unit) => a.steps == Dim::Known(1),
         _ => x == y,

@@ -37,6 +37,10 @@ pub enum Expression {
         start: usize,
         count: usize,
     },
+    /// The timesteps that count, of a mask of this number; the others are 0.
+    Masked(Id, f32),
+    /// The sum over the timesteps that count.
+    MaskedSum(Id, f32),
     /// Mean over the channels.
     RowMean(Id),
     Erf(Id),
@@ -89,6 +93,8 @@ impl Expressions {
             | Expression::Product(x, _)
             | Expression::Channels { x, .. }
             | Expression::RowMean(x)
+            | Expression::Masked(x, _)
+            | Expression::MaskedSum(x, _)
             | Expression::Erf(x)
             | Expression::Above(x, _)
             | Expression::Reciprocal(x) => self.facts(*x).depth + 1,

@@ -9,6 +9,7 @@ use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
 
@@ -20,11 +21,17 @@ struct Sliding {
     padding: Padding,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// The outputs of `node`.
-    pub fn node(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
+    pub fn node(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
+        if let Some(value) = self.mask_operator(node)? {
+            return Ok(vec![value]);
+        }
         if let Some(outputs) = self.shape_operator(node)? {
             return Ok(outputs);
+        }
+        if let Some(value) = self.sizes_operator(node)? {
+            return Ok(vec![value]);
         }
         if let Some(value) = self.unary(node)? {
             return Ok(vec![value]);
@@ -33,7 +40,15 @@ impl Walk<'_> {
             return Ok(vec![value]);
         }
         let value = match node.op.as_str() {
-            "LSTM" | "GRU" | "RNN" => return self.recurrent(node),
+            "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM" => return self.recurrent(node),
+            "DynamicQuantizeLinear" => return self.dynamic_quantize(node),
+            "DequantizeLinear" => self.dequantize(node)?,
+            "MatMulInteger" => {
+                let matrix = self.integer_matrix(node)?;
+                self.product(node, matrix)?
+            }
+            "If" => return self.branch(node),
+            "Loop" | "Scan" => return self.repeated(node),
             "Constant" => constant(node)?,
             "Identity" => {
                 node.allow(&[])?;
@@ -64,13 +79,17 @@ impl Walk<'_> {
             "BatchNormalization" => self.batch_norm(node)?,
             "ReverseSequence" => self.reverse_sequence(node)?,
             "Where" => self.choice(node)?,
-            "Softmax" => self.softmax(node)?,
+            "ReduceSum" => self.reduce(node, Pool::Sum)?,
+            "Softmax" | "LogSoftmax" => self.softmax(node)?,
+            "GatherElements" => self.gather_elements(node)?,
             "Pad" => self.pad(node)?,
             other => return Err(node.unsupported(format!("operator `{other}`"))),
         };
         Ok(vec![value])
     }
+}
 
+impl Walk<'_> {
     fn cast(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["to", "saturate", "round_mode"])?;
         node.require("to")?;
@@ -91,7 +110,7 @@ impl Walk<'_> {
                 Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
             }
             // Ids stay ids: nothing but a comparison may read them as numbers.
-            Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens | Of::Shifted) => {
+            Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens(_) | Of::Shifted(_)) => {
                 Err(node.unsupported("a cast of numbers to integers"))
             }
             value => Ok(value),
@@ -100,6 +119,9 @@ impl Walk<'_> {
 
     fn matmul(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
+        if let (Value::Tensor(a), Value::Tensor(b)) = (self.value(node, 0)?, self.value(node, 1)?) {
+            return self.attention(node, &a, &b);
+        }
         let matrix = self.constant(node, 1)?;
         self.product(node, matrix)
     }
@@ -113,9 +135,18 @@ impl Walk<'_> {
             return Err(node.unsupported("a matrix of integers"));
         }
         let (x, like) = match self.value(node, 0)? {
+            Value::Fill { value: 0.0, dims } => {
+                let dims = dims.map(|mut dims| {
+                    if let Some(last) = dims.last_mut() {
+                        *last = Dim::Known(n);
+                    }
+                    dims
+                });
+                return Ok(Value::Fill { value: 0.0, dims });
+            }
             Value::State { id: state, .. } => (state, None),
             _ => {
-                let tensor = self.tensor(node, 0)?;
+                let tensor = self.tensor(node, 0)?.with_channels_last();
                 (self.settle(node, &tensor)?, Some(tensor))
             }
         };
@@ -123,7 +154,7 @@ impl Walk<'_> {
         if let Some(tensor) = &like
             && (tensor.axes.last() != Some(&AxisLabel::Channel) || facts.width != k)
         {
-            let got = format!("{} with the axes {:?}", facts.width, tensor.axes);
+            let got = format!("{} with the axes {}", facts.width, words::shape(&tensor.axes));
             return Err(node.malformed(
                 format!("an input whose last axis is {k} channels, as the matrix {:?}", matrix.shape),
                 got,
@@ -144,7 +175,7 @@ impl Walk<'_> {
         if let Value::Tensor(tensor) = self.value(node, 0)?
             && tensor.axes.len() != 2
         {
-            return Err(node.malformed("an input of two axes", format!("{:?}", tensor.axes)));
+            return Err(node.malformed("an input of two axes", words::shape(&tensor.axes)));
         }
         let mut matrix = self.constant(node, 1)?;
         if node.int("transB", 0)? != 0 {
@@ -179,7 +210,7 @@ impl Walk<'_> {
     /// The tensor whose axes are row, channel, timestep, which convolutions and poolings read. A
     /// 2-D operator with a third axis of size 1 is one over time.
     fn image(&mut self, node: &OnnxNode) -> Result<(LabelledTensor, Id, usize)> {
-        let tensor = self.tensor(node, 0)?;
+        let tensor = self.tensor(node, 0)?.with_channels_at(1);
         let id = self.settle(node, &tensor)?;
         let time = tensor.position(AxisLabel::Time);
         let rows = |axis: AxisLabel| matches!(axis, AxisLabel::Batch | AxisLabel::Unit);
@@ -192,7 +223,7 @@ impl Walk<'_> {
         let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == AxisLabel::Unit).map(|at| at + 2));
         match (at.filter(|&at| at >= 2), spatial, fits, self.build.expressions.facts(id).sequence) {
             (Some(at), Some(_), true, true) => Ok((tensor, id, at - 2)),
-            _ => Err(node.unsupported(format!("an input with the axes {:?}", tensor.axes))),
+            _ => Err(node.unsupported(format!("an input with the axes {}", words::shape(&tensor.axes)))),
         }
     }
 
@@ -260,7 +291,10 @@ impl Walk<'_> {
         let given: Option<Vec<usize>> =
             node.ints("kernel_shape")?.map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
         if given.is_some_and(|given| given != kernel) {
-            return Err(node.malformed(format!("kernel_shape {kernel:?}"), format!("{:?}", node.ints("kernel_shape")?)));
+            return Err(node.malformed(
+                format!("kernel_shape {kernel:?}"),
+                format!("{:?}", node.ints("kernel_shape")?.unwrap_or_default()),
+            ));
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -333,8 +367,8 @@ impl Walk<'_> {
     /// A mean or maximum over time, or over the channels (part of a normalization).
     fn reduce(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
         node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        node.int("noop_with_empty_axes", 0)?;
         let mut tensor = self.tensor(node, 0)?;
-        let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
         let axes = if node.op.starts_with("Global") {
             (2..rank).collect()
@@ -344,14 +378,34 @@ impl Walk<'_> {
         };
         let keep = node.flag("keepdims", true)? || node.op.starts_with("Global");
         let labels: Vec<AxisLabel> = axes.iter().map(|&a| tensor.axes[a]).collect();
+        if let (&[axis], [AxisLabel::Direction]) = (&axes[..], &labels[..]) {
+            return self.reduce_directions(node, tensor, axis, keep);
+        }
+        let id = self.settle(node, &tensor)?;
         match labels.iter().copied().filter(|&a| a != AxisLabel::Unit).collect::<Vec<_>>()[..] {
             [AxisLabel::Channel] if pool == Pool::Average && keep => {
                 let sequence = self.build.expressions.facts(id).sequence;
                 let mean = self.build.expressions.add(&node.name, Expression::RowMean(id), 1, sequence)?;
                 return Ok(self.like(&tensor, mean));
             }
+            [AxisLabel::Channel] if pool != Pool::Max => {
+                let width = self.build.expressions.facts(id).width;
+                let mut sum = self.channel_sum(node, id)?;
+                if pool == Pool::Average {
+                    #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
+                    let share = 1.0 / width as f64;
+                    sum = self.build.expressions.affine(&node.name, sum, &[share], &[0.0])?;
+                }
+                let at = axes.iter().copied().find(|&at| tensor.axes[at] == AxisLabel::Channel).unwrap_or(0);
+                tensor.width = 1;
+                tensor.of = Of::Expression(sum);
+                if !keep {
+                    tensor.axes.remove(at);
+                }
+                return Ok(Value::Tensor(tensor));
+            }
             [AxisLabel::Time] => {}
-            _ => return Err(node.unsupported(format!("a reduction over the axes {labels:?}"))),
+            _ => return Err(node.unsupported(format!("a reduction over the axes {}", words::shape(&labels)))),
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -364,6 +418,38 @@ impl Walk<'_> {
         if !keep {
             let kept = (0..rank).filter(|at| !axes.contains(at)).map(|at| tensor.axes[at]).collect();
             tensor.axes = kept;
+        }
+        Ok(Value::Tensor(tensor))
+    }
+
+    /// The mean, the sum or the largest of all directions.
+    fn reduce_directions(
+        &mut self,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
+        axis: usize,
+        keep: bool,
+    ) -> Result<Value> {
+        let Of::Directions { part, rows } = &tensor.of else { return Err(node.unsupported("a reduction over D")) };
+        let (part, rows) = (*part, rows.clone());
+        let parts = rows
+            .into_iter()
+            .map(|row| {
+                let of = Of::Directions { part, rows: vec![row] };
+                self.settle(node, &LabelledTensor { of, ..tensor.clone() })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let join = match node.op.as_str() {
+            "ReduceSum" => crate::network::Join::Add,
+            "ReduceMean" => crate::network::Join::Average,
+            _ => crate::network::Join::Max,
+        };
+        let facts = self.build.expressions.facts(parts[0]).clone();
+        let joined = Expression::Join(join, parts);
+        tensor.of = Of::Expression(self.build.expressions.add(&node.name, joined, facts.width, facts.sequence)?);
+        tensor.axes[axis] = AxisLabel::Unit;
+        if !keep {
+            tensor.axes.remove(axis);
         }
         Ok(Value::Tensor(tensor))
     }
@@ -407,11 +493,11 @@ impl Walk<'_> {
     fn batch_norm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
         node.float("momentum", 0.9)?;
-        let tensor = self.tensor(node, 0)?;
+        let tensor = self.tensor(node, 0)?.with_channels_at(1);
         let id = self.settle(node, &tensor)?;
         let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
         if trains || tensor.axes.get(1) != Some(&AxisLabel::Channel) {
-            return Err(node.unsupported(format!("training, or an input with the axes {:?}", tensor.axes)));
+            return Err(node.unsupported(format!("training, or an input with the axes {}", words::shape(&tensor.axes))));
         }
         let read = self.build.emit(id)?;
         let name = self.build.unique(&node.name);
@@ -429,14 +515,32 @@ impl Walk<'_> {
     fn softmax(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
         let tensor = self.tensor(node, 0)?;
-        let id = self.settle(node, &tensor)?;
         let rank = tensor.axes.len();
         let axis = resolve_axis(node, node.int("axis", if node.opset < 13 { 1 } else { -1 })?, rank)?;
-        if axis + 1 != rank || tensor.axes[axis] != AxisLabel::Channel {
-            return Err(node.unsupported(format!("a softmax over the axis {axis} of {:?}", tensor.axes)));
+        // In the oldest opsets a softmax is over all axes from this on.
+        let rest = &tensor.axes[axis + 1..];
+        let alone = node.opset >= 13
+            || rest.iter().all(|&a| a == AxisLabel::Unit || (a == AxisLabel::Channel && tensor.width == 1));
+        if tensor.axes[axis] == AxisLabel::Time && alone && node.op == "Softmax" {
+            return self.time_softmax(node, &tensor);
+        }
+        let tensor = tensor.with_channels_at(axis);
+        let id = self.settle(node, &tensor)?;
+        if !alone || tensor.axes[axis] != AxisLabel::Channel {
+            return Err(node.unsupported(format!(
+                "a softmax over {} of {}",
+                tensor.axes[axis],
+                words::shape(&tensor.axes)
+            )));
         }
         let read = self.build.emit(id)?;
         let facts = self.build.expressions.facts(id).clone();
+        if node.op == "LogSoftmax" {
+            let name = self.build.unique(&node.name);
+            let layer = LayerSpec::LogSoftmax(crate::network::NamedSpec { name: name.clone() });
+            let id = self.build.layer(&read, &name, layer, facts.width, facts.sequence)?;
+            return Ok(self.like(&tensor, id));
+        }
         let softmax = self.build.unique(&format!("{}.softmax", node.name));
         self.build.layer(&read, &softmax, LayerSpec::Softmax, facts.width, facts.sequence)?;
         // A softmax has no name, but a later layer that reads it needs one.
@@ -445,15 +549,6 @@ impl Walk<'_> {
             crate::network::ActivationSpec { name: name.clone(), activation: crate::network::Activation::Linear };
         let id = self.build.layer(&softmax, &name, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
         Ok(self.like(&tensor, id))
-    }
-
-    fn pad(&self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["mode", "pads", "value"])?;
-        let pads = self.integers(node, "pads", 1)?.ok_or_else(|| node.malformed("pads", "none"))?;
-        if pads.iter().any(|&n| n != 0) {
-            return Err(node.unsupported(format!("padding by {pads:?} apart from a convolution's own")));
-        }
-        self.value(node, 0)
     }
 
     /// Rows of a table by token id.
@@ -465,13 +560,20 @@ impl Walk<'_> {
         else {
             return Err(node.unsupported("a table that is not [V, E]"));
         };
-        if !self.build.layers.is_empty() {
+        let read = match ids.tokens() {
+            0 => crate::network::INPUT.to_owned(),
+            other => self.token_inputs[other - 1].clone(),
+        };
+        let is_table = |layer: &super::build::BuiltLayer| {
+            matches!(layer.spec, LayerSpec::Embedding(_)) && layer.reads.contains(&read)
+        };
+        if self.build.layers.iter().any(is_table) {
             return Err(node.unsupported("a second table of embeddings"));
         }
         let name = self.build.unique(&node.name);
         self.build.tensor(&name, "weight", vec![num_embeddings, embedding_dim], data.to_vec())?;
         let spec = EmbeddingSpec { name: name.clone(), num_embeddings, embedding_dim, mask_zero: false };
-        let id = self.build.layer(crate::network::INPUT, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
+        let id = self.build.layer(&read, &name, LayerSpec::Embedding(spec), embedding_dim, true)?;
         let axes = [ids.axes, vec![AxisLabel::Channel]].concat();
         Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: embedding_dim, steps: ids.steps }))
     }

@@ -12,6 +12,10 @@
 //! - States that the graph takes and gives are the caller's [`State`](crate::State), one entry for
 //!   each recurrent layer under its node's name, in the order in which the graph computes them.
 //!   How a graph packs them into tensors of its own is not kept.
+//! - Other inputs are inputs of the network by their names, and other outputs, in the order of a run, are
+//!   [`Output::others`](crate::Output::others).
+//! - A `Loop` or a `Scan` whose step computes an LSTM, a GRU or a plain RNN is that layer.
+//! - One feature may lack its axis: it is there in a run, N = 1.
 //! - `sequence_lens` that the graph takes are the caller's
 //!   [`Input::with_lengths`](crate::Input::with_lengths).
 //! - A graph written for one timestep or one row takes any number of them.
@@ -24,21 +28,32 @@ mod build;
 mod cell;
 mod concat;
 mod constants;
+mod dims;
 mod elementwise;
 mod expression;
 mod external;
 mod graph;
 mod layers;
+mod loops;
+mod masks;
 mod operators;
 mod proto;
+mod quantized;
+mod rearrange;
 mod recurrent;
 mod regroup;
+mod roles;
 mod shapes;
 mod slices;
+mod survey;
+mod unrolled;
 mod value;
 mod walk;
+mod words;
 
 use std::path::Path;
+
+pub use self::survey::Survey;
 
 use prost::Message;
 
@@ -54,11 +69,7 @@ use crate::network::Network;
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
     let bytes = files::read(path)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    read(&path.display().to_string(), &bytes, Some(folder))
+    read(&path.display().to_string(), &bytes, Some(folder_of(path)))
 }
 
 /// Reads a network from the bytes of an ONNX file, called `name` in errors.
@@ -69,14 +80,34 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
     read(name, bytes, None)
 }
 
+/// Everything in a file that [`load`] refuses, and how much of it is read.
+///
+/// # Errors
+/// As [`load`], where the graph itself cannot be read.
+pub fn survey(path: &Path) -> Result<Survey> {
+    let bytes = files::read(path)?;
+    survey::survey(&graph(&path.display().to_string(), &bytes, Some(folder_of(path)))?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
+    walk::network(&graph(name, bytes, folder)?)
+}
+
+fn graph(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<graph::OnnxGraph> {
     if bytes.is_empty() {
         return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
     }
     super::foreign::refuse(name, bytes)?;
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
-    walk::network(&graph::OnnxGraph::new(model, folder)?)
+    graph::OnnxGraph::new(model, folder)
 }
 
 fn malformed(what: impl Into<String>, expected: impl Into<String>, got: String) -> Error {

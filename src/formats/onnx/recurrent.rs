@@ -2,8 +2,9 @@
 
 use super::array::Array;
 use super::graph::OnnxNode;
-use super::value::{AxisLabel, Dim, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::{Error, Result};
 use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
 
@@ -20,17 +21,19 @@ fn gate_order(cell: Cell) -> &'static [usize] {
 const PEEPHOLE_ORDER: [usize; 3] = [0, 2, 1];
 
 /// Where a recurrence starts.
-enum InitialState {
+pub enum InitialState {
     Zero,
     Caller,
     /// `[D, H]`
     Stored(Vec<f32>),
+    /// An expression `[B, D*H]`.
+    Computed(Id),
 }
 
 impl Walk<'_> {
     pub fn recurrent(&mut self, node: &OnnxNode) -> Result<Vec<Value>> {
         let (cell, own): (Cell, &[&str]) = match node.op.as_str() {
-            "LSTM" => (Cell::Lstm, &["input_forget"]),
+            "LSTM" | "com.microsoft.DynamicQuantizeLSTM" => (Cell::Lstm, &["input_forget"]),
             "GRU" => (Cell::Gru, &["linear_before_reset"]),
             _ => (Cell::Rnn, &[]),
         };
@@ -53,10 +56,13 @@ impl Walk<'_> {
         let x = self.tensor(node, 0)?;
         let input = self.settle(node, &x)?;
         let input_size = x.width;
-        let r = self.weight(node, 2, "R")?;
+        let weight = |index: usize, name: &str, scale: usize| match node.op.as_str() {
+            "LSTM" | "GRU" | "RNN" => self.weight(node, index, name),
+            _ => self.dynamic_weight(node, index, scale),
+        };
+        let (w, r) = (weight(1, "W", 8)?, weight(2, "R", 10)?);
         let [_, _, hidden_size] = r.shape[..] else { return Err(shape_error(node, "R", "[D, G*H, H]", &r)) };
         let rows = cell.gates() * hidden_size;
-        let w = self.weight(node, 1, "W")?;
         for (name, array, shape) in
             [("W", &w, vec![directions, rows, input_size]), ("R", &r, vec![directions, rows, hidden_size])]
         {
@@ -102,28 +108,14 @@ impl Walk<'_> {
         if cell != Cell::Lstm && !matches!(c, InitialState::Zero) {
             return Err(node.unsupported("initial_c without an LSTM"));
         }
-        let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
-        if stored(&h) || stored(&c) {
-            for (part, start) in [("initial_h", h), ("initial_c", c)] {
-                let data = match start {
-                    InitialState::Zero => vec![0.0; directions * hidden_size],
-                    InitialState::Stored(data) => data,
-                    InitialState::Caller => {
-                        return Err(node.unsupported("a stored state together with one that the caller gives"));
-                    }
-                };
-                if part == "initial_h" || cell == Cell::Lstm {
-                    self.build.tensor(&name, part, vec![directions, hidden_size], data)?;
-                }
-            }
-            spec.initial_state = true;
-        }
+        self.store_start(node, &mut spec, cell, h, c, [directions, hidden_size])?;
 
         let sequence = self.used(node, 0);
         spec.output = if sequence { RecurrentOutput::Sequence } else { RecurrentOutput::Last };
         let layer = LayerSpec::of_cell(cell, spec);
         let read = self.build.emit(input)?;
-        self.build.layer(&read, &name, layer, directions * hidden_size, sequence)?;
+        let reads = self.reads_of(read, &layer);
+        self.build.layer_of(reads, &name, layer, directions * hidden_size, sequence)?;
         let index = self.build.layers.len() - 1;
         let rows: Vec<LayerDirection> =
             (0..directions).map(|direction| LayerDirection { layer: index, direction }).collect();
@@ -143,6 +135,50 @@ impl Walk<'_> {
             outputs.push(output(RecurrentPart::C));
         }
         Ok(outputs)
+    }
+
+    /// Stores where a layer starts, if that is not 0.
+    pub fn store_start(
+        &mut self,
+        node: &OnnxNode,
+        spec: &mut RecurrentSpec,
+        cell: Cell,
+        h: InitialState,
+        c: InitialState,
+        [directions, hidden]: [usize; 2],
+    ) -> Result<()> {
+        let computed = |start: &InitialState| match start {
+            InitialState::Computed(id) => Some(*id),
+            _ => None,
+        };
+        let (own_h, own_c) = (computed(&h), computed(&c));
+        if own_h.is_some() || own_c.is_some() {
+            let others = [&h, &c].map(|start| matches!(start, InitialState::Stored(_) | InitialState::Caller));
+            if others.contains(&true) {
+                return Err(node.unsupported("a computed state together with one that is stored or given"));
+            }
+            spec.initial_h = own_h.map(|id| self.build.emit(id)).transpose()?;
+            spec.initial_c = own_c.map(|id| self.build.emit(id)).transpose()?;
+            return Ok(());
+        }
+        let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
+        if !stored(&h) && !stored(&c) {
+            return Ok(());
+        }
+        for (part, start) in [("initial_h", h), ("initial_c", c)] {
+            let data = match start {
+                InitialState::Zero => vec![0.0; directions * hidden],
+                InitialState::Stored(data) => data,
+                InitialState::Caller | InitialState::Computed(_) => {
+                    return Err(node.unsupported("a stored state together with one that the caller gives"));
+                }
+            };
+            if part == "initial_h" || cell == Cell::Lstm {
+                self.build.tensor(&spec.name, part, vec![directions, hidden], data)?;
+            }
+        }
+        spec.initial_state = true;
+        Ok(())
     }
 
     fn weight(&self, node: &OnnxNode, index: usize, name: &str) -> Result<std::rc::Rc<Array>> {
@@ -213,6 +249,8 @@ impl Walk<'_> {
             Value::Size(size) if size == x.steps && size != Dim::Any => Ok(()),
             Value::Size(_)
             | Value::Fill { .. }
+            | Value::Spread { .. }
+            | Value::LastSteps
             | Value::Dims { .. }
             | Value::Tensor(_)
             | Value::State { .. }
@@ -220,8 +258,43 @@ impl Walk<'_> {
         }
     }
 
+    /// The layers that a recurrent layer reads: its input, and those that give its initial state.
+    #[expect(clippy::unused_self, reason = "a method among methods")]
+    pub fn reads_of(&self, input: String, layer: &LayerSpec) -> Vec<String> {
+        let states = layer.recurrent().into_iter().flat_map(|(_, spec)| [&spec.initial_h, &spec.initial_c]);
+        std::iter::once(input).chain(states.flatten().cloned()).collect()
+    }
+
+    /// A state that is computed from the input.
+    pub fn computed_start(
+        &mut self,
+        node: &OnnxNode,
+        mut tensor: LabelledTensor,
+        time_first: bool,
+        [directions, hidden]: [usize; 2],
+    ) -> Result<InitialState> {
+        use AxisLabel::{Batch, Channel, Direction, Unit};
+        let own = if directions == 1 { Unit } else { Direction };
+        let fits = match (&tensor.axes[..], time_first) {
+            (&[a, Batch, Channel], true) | (&[Batch, a, Channel], false) => a == own,
+            // A loop's state.
+            (&[Batch, Channel], _) => directions == 1,
+            _ => false,
+        };
+        if !fits || tensor.width != hidden || (directions > 1 && tensor.directions() != directions) {
+            let sizes = words::sized(&tensor.axes, &tensor.dims(self.batch));
+            return Err(node.unsupported(format!("an initial state {sizes}")));
+        }
+        tensor.axes.retain(|&axis| axis != Direction);
+        let id = self.settle(node, &tensor)?;
+        if self.build.expressions.facts(id).sequence {
+            return Err(node.unsupported("a sequence as an initial state"));
+        }
+        Ok(InitialState::Computed(id))
+    }
+
     fn start(
-        &self,
+        &mut self,
         node: &OnnxNode,
         index: usize,
         batch: Dim,
@@ -232,8 +305,12 @@ impl Walk<'_> {
             return Ok(InitialState::Zero);
         }
         let value = self.value(node, index)?;
+        if let Value::Tensor(tensor) = &value {
+            return self.computed_start(node, tensor.clone(), time_first, [directions, hidden]);
+        }
         let dims = match &value {
             Value::State { dims, .. } | Value::Fill { dims, .. } => dims.clone(),
+            Value::Spread { dims, .. } => Some(dims.clone()),
             Value::Constant(array) => Some(array.shape.iter().map(|&n| Dim::Known(n)).collect()),
             _ => return Err(node.unsupported("an initial state that is computed from the input")),
         };
@@ -255,13 +332,13 @@ impl Walk<'_> {
             } else {
                 format!("[B, {directions}, {hidden}]")
             };
-            return Err(node.malformed(format!("initial state of shape {letters}"), sizes(&dims)));
+            return Err(node.malformed(format!("initial state of shape {letters}"), words::shape(&dims)));
         }
         match value {
             Value::State { .. } => Ok(InitialState::Caller),
             Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
             Value::Fill { value, .. } => Ok(InitialState::Stored(vec![value; directions * hidden])),
-            Value::Constant(array) => {
+            Value::Constant(array) | Value::Spread { array, .. } => {
                 let Some(all) = array.as_floats() else { return Err(node.unsupported("an initial state of integers")) };
                 if all.iter().all(|&x| x == 0.0) {
                     return Ok(InitialState::Zero);
@@ -279,19 +356,6 @@ impl Walk<'_> {
             _ => Err(node.unsupported("an initial state that is computed from the input")),
         }
     }
-}
-
-/// Sizes as a shape; `?` where one is not known.
-fn sizes(dims: &[Dim]) -> String {
-    let size = |dim: &Dim| match dim {
-        Dim::Known(n) => n.to_string(),
-        Dim::Steps => "T".into(),
-        Dim::Batch => "B".into(),
-        Dim::Windows(_) => "T'".into(),
-        Dim::Below(n) => n.to_string(),
-        Dim::Any => "?".into(),
-    };
-    format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
 }
 
 fn shape_error(node: &OnnxNode, tensor: &str, expected: &str, got: &Array) -> Error {

@@ -5,6 +5,7 @@ use super::value::{AxisLabel, Dim, LabelledTensor, product};
 /// The labels of `tensor` in another shape: runs of its axes, each as long as a target says.
 pub fn regrouped(tensor: &LabelledTensor, batch: Dim, target: &[Dim]) -> Option<Vec<AxisLabel>> {
     let mut axes = Vec::new();
+    let stacked = tensor.stacked();
     let dims = tensor.dims(batch);
     for (&axis, &size) in tensor.axes.iter().zip(&dims) {
         match axis {
@@ -12,6 +13,13 @@ pub fn regrouped(tensor: &LabelledTensor, batch: Dim, target: &[Dim]) -> Option<
             AxisLabel::Rows { time_first } => {
                 let (time, row) = ((AxisLabel::Time, tensor.steps), (AxisLabel::Batch, batch));
                 axes.extend(if time_first { [time, row] } else { [row, time] });
+            }
+            // One axis of all states may become one of the layers and one of their directions.
+            AxisLabel::Direction
+                if stacked > 1 && !tensor.axes.contains(&AxisLabel::Stack) && target.len() > tensor.axes.len() =>
+            {
+                let directions = Dim::Known(tensor.directions() / stacked);
+                axes.extend([(AxisLabel::Stack, Dim::Known(stacked)), (AxisLabel::Direction, directions)]);
             }
             axis => axes.push((axis, size)),
         }
@@ -25,7 +33,9 @@ pub fn regrouped(tensor: &LabelledTensor, batch: Dim, target: &[Dim]) -> Option<
 }
 
 fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
-    let Some((&wanted, rest)) = target.split_first() else { return axes.is_empty().then(Vec::new) };
+    let Some((&wanted, rest)) = target.split_first() else {
+        return axes.iter().all(|(_, size)| *size == Dim::Known(1)).then(Vec::new);
+    };
     let open = matches!(wanted, Dim::Any | Dim::Below(-1));
     let fits = |size: Dim| open || (size == wanted && size != Dim::Any);
     let with = |label: AxisLabel, taken: usize| {
@@ -48,10 +58,8 @@ fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
     };
     let none = || if wanted == Dim::Known(1) || open { with(AxisLabel::Unit, 0) } else { None };
     // An axis of size 1 that a shape leaves out has lost its label.
-    let dropped = || {
-        axes.first()
-            .filter(|(axis, size)| *size == Dim::Known(1) && *axis != AxisLabel::Channel)
-            .and_then(|_| group(&axes[1..], target))
-    };
-    one().or_else(two).or_else(none).or_else(dropped)
+    let dropped = || axes.first().filter(|(_, size)| *size == Dim::Known(1)).and_then(|_| group(&axes[1..], target));
+    // The only row's axis goes where another takes its place.
+    let moved = || axes.first().filter(|(axis, _)| *axis == AxisLabel::Batch).and_then(|_| dropped());
+    one().or_else(moved).or_else(two).or_else(none).or_else(dropped)
 }

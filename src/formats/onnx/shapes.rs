@@ -8,6 +8,7 @@ use super::graph::OnnxNode;
 use super::regroup::regrouped;
 use super::value::{AxisLabel, Dim, Value, product};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 
 impl Walk<'_> {
@@ -17,6 +18,8 @@ impl Walk<'_> {
             "Shape" => self.shape(node)?,
             "ConstantOfShape" => self.constant_of_shape(node)?,
             "Expand" => self.expand(node)?,
+            "Tile" => self.tile(node)?,
+            "Range" => self.range(node)?,
             "Concat" => self.concat(node)?,
             "Gather" => self.gather(node)?,
             "ReduceProd" => {
@@ -41,11 +44,13 @@ impl Walk<'_> {
         let all = |value: Value| Ok(vec![value; node.outputs.len().max(1)]);
         match value {
             Value::Lengths => return all(Value::Lengths),
+            Value::LastSteps => return all(Value::LastSteps),
             Value::States(ids) => return all(Value::States(ids)),
             Value::State { dims, .. } => {
                 let moved = self.moved_dims(node, dims)?;
                 return node.outputs.iter().zip(moved).map(|(output, dims)| self.state(output, dims)).collect();
             }
+            Value::Spread { array, dims } => return self.move_spread(node, &array, dims),
             Value::Fill { value, dims } => {
                 let moved = self.moved_dims(node, dims)?;
                 return Ok(moved.into_iter().map(|dims| Value::Fill { value, dims }).collect());
@@ -79,18 +84,42 @@ impl Walk<'_> {
                 }
                 self.reshape(node, value, &target)?
             }
-            ("Flatten", value) => {
-                node.allow(&["axis"])?;
-                let axis = node.int("axis", 1)?;
-                if axis != 1 || rank != 2 {
-                    return Err(node.unsupported(format!("axis {axis} of {rank} axes")));
-                }
-                value
+            ("Flatten", Value::Tensor(tensor)) => {
+                let target = self.flattened(node, &tensor)?;
+                self.reshape(node, Value::Tensor(tensor), &target)?
             }
+            ("Flatten", _) => return Err(node.unsupported("a flattening of this value")),
             ("Split", value) => return self.split(node, &value, rank),
             (_, value) => self.slice(node, value, rank)?,
         };
         Ok(vec![moved])
+    }
+
+    /// As [`Walk::move_axes`], for a constant that is repeated along some of its axes.
+    fn move_spread(&mut self, node: &OnnxNode, array: &Rc<Array>, dims: Vec<Dim>) -> Result<Vec<Value>> {
+        let whole = |at: usize| known(dims[at]) == Some(array.shape[at]);
+        // Only axes along which nothing is repeated are cut.
+        let cut = match node.op.as_str() {
+            "Slice" => {
+                let whole =
+                    |part: &&(usize, i64, i64, i64)| part.1 == 0 && part.2 >= i64::from(i32::MAX) && part.3 == 1;
+                let parts = self.slices(node, dims.len())?;
+                parts.iter().filter(|part| !whole(part)).map(|part| part.0).collect()
+            }
+            "Split" => vec![resolve_axis(node, node.int("axis", 0)?, dims.len())?],
+            "Transpose" | "Squeeze" | "Unsqueeze" => Vec::new(),
+            _ => return Err(node.unsupported("this operator on a constant that is repeated")),
+        };
+        if array.shape.len() != dims.len() || !cut.iter().all(|&at| whole(at)) {
+            return Err(node.unsupported("a part of a constant along an axis in which it is repeated"));
+        }
+        let moved = self.moved_dims(node, Some(dims))?;
+        let parts = self.move_axes(node, Value::Constant(array.clone()))?;
+        let join = |(part, dims): (Value, Option<Vec<Dim>>)| match (part, dims) {
+            (Value::Constant(array), Some(dims)) => Ok(spread(&array, dims)),
+            _ => Err(node.unsupported("this operator on a constant that is repeated")),
+        };
+        parts.into_iter().zip(moved).map(join).collect()
     }
 
     /// The sizes of every output of an operator that moves axes, for a value of which nothing but sizes is known.
@@ -177,7 +206,7 @@ impl Walk<'_> {
             None => return Err(node.unsupported("a squeeze without axes of a shape with open sizes")),
         };
         match gone.iter().find(|&&at| matches!(sizes[at], Dim::Known(n) if n != 1)) {
-            Some(&at) => Err(node.malformed(format!("axis {at} of size 1"), format!("{:?}", sizes[at]))),
+            Some(&at) => Err(node.malformed(format!("axis {at} of size 1"), sizes[at].to_string())),
             None => Ok(gone),
         }
     }
@@ -202,7 +231,7 @@ impl Walk<'_> {
         };
         let gone = self.squeezed(node, &sizes)?;
         if let Some(&at) = gone.iter().find(|&&at| sizes[at] != Dim::Known(1)) {
-            return Err(node.unsupported(format!("axis {at}, whose size is {:?} instead of 1", sizes[at])));
+            return Err(node.unsupported(format!("axis {at}, whose size is {} instead of 1", sizes[at])));
         }
         let keep: Vec<usize> = (0..rank).filter(|at| !gone.contains(at)).collect();
         Ok(match value {
@@ -212,9 +241,6 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 let old = std::mem::take(&mut tensor.axes);
-                if gone.iter().any(|&at| old[at] == AxisLabel::Channel) {
-                    return Err(node.unsupported("squeezing the channels away"));
-                }
                 tensor.axes = keep.iter().map(|&at| old[at]).collect();
                 Value::Tensor(tensor)
             }
@@ -234,6 +260,9 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 new.iter().for_each(|&at| tensor.axes.insert(at.min(tensor.axes.len()), AxisLabel::Unit));
+                if let (None, Some(&last)) = (tensor.position(AxisLabel::Channel), new.last()) {
+                    tensor = tensor.with_channels_at(last);
+                }
                 Value::Tensor(tensor)
             }
             Value::Dims { dims, scalar: true } if new.len() == 1 => Value::Dims { dims, scalar: false },
@@ -241,7 +270,7 @@ impl Walk<'_> {
         })
     }
 
-    fn reshape(&self, node: &OnnxNode, value: Value, target: &[Dim]) -> Result<Value> {
+    fn reshape(&mut self, node: &OnnxNode, value: Value, target: &[Dim]) -> Result<Value> {
         match value {
             Value::Constant(array) => {
                 let sizes = target.iter().map(|d| dim_to_int(*d)).collect::<Option<Vec<_>>>();
@@ -250,10 +279,7 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 let axes = regrouped(&tensor, self.batch, target);
-                let Some(axes) = axes else {
-                    let from = (&tensor.axes, tensor.dims(self.batch));
-                    return Err(node.unsupported(format!("a reshape of {from:?} to {target:?}")));
-                };
+                let Some(axes) = axes else { return self.reshaped_rows(node, &tensor, target) };
                 if tensor.position(AxisLabel::Direction).is_some()
                     && !axes.contains(&AxisLabel::Direction)
                     && tensor.directions() > 1
@@ -261,6 +287,11 @@ impl Walk<'_> {
                     tensor.width *= tensor.directions();
                 }
                 tensor.axes = axes;
+                if let (None, Some(last)) =
+                    (tensor.position(AxisLabel::Channel), tensor.axes.iter().rposition(|&axis| axis == AxisLabel::Unit))
+                {
+                    tensor = tensor.with_channels_at(last);
+                }
                 Ok(Value::Tensor(tensor))
             }
             other => match target {
@@ -277,6 +308,8 @@ impl Walk<'_> {
             Value::Tensor(tensor) => tensor.dims(self.batch),
             Value::Fill { dims: Some(dims), .. } => dims,
             Value::State { dims, .. } => dims.unwrap_or_else(|| vec![Dim::Any; 3]),
+            Value::Dims { scalar: false, dims } => vec![Dim::Known(dims.len())],
+            Value::Spread { dims, .. } => dims,
             _ => return Err(node.unsupported("the shape of this value")),
         };
         let (first, count, _) = slice_range(dims.len(), node.int("start", 0)?, node.int("end", i64::MAX)?, 1)
@@ -303,28 +336,127 @@ impl Walk<'_> {
 
     fn constant_of_shape(&self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["value"])?;
-        let value = match node.tensor("value")? {
-            Some(array) if array.shape != [1] => {
-                return Err(node.malformed("a value of shape [1]", format!("{:?}", array.shape)));
-            }
-            array => array.and_then(|array| array.scalar()).unwrap_or(0.0),
-        };
-        Ok(Value::Fill { value, dims: Some(self.dims(node, 0)?) })
+        let array = node.tensor("value")?.unwrap_or_else(|| Array::floats(vec![1], vec![0.0]));
+        if array.shape != [1] {
+            return Err(node.malformed("a value of shape [1]", format!("{:?}", array.shape)));
+        }
+        let dims = self.dims(node, 0)?;
+        let known: Option<Vec<usize>> = dims.iter().map(|&d| known(d)).collect();
+        if let (Some(_), Some(array)) = (array.as_ints(), known.and_then(|shape| array.spread(&shape))) {
+            return Ok(constant(array));
+        }
+        Ok(Value::Fill { value: array.scalar().unwrap_or(0.0), dims: Some(dims) })
     }
 
-    fn expand(&self, node: &OnnxNode) -> Result<Value> {
+    fn expand(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&[])?;
-        let dims = Some(self.dims(node, 1)?);
+        let dims = self.dims(node, 1)?;
         match self.value(node, 0)? {
-            Value::Fill { value, .. } => Ok(Value::Fill { value, dims }),
+            Value::Fill { value, .. } => Ok(Value::Fill { value, dims: Some(dims) }),
             Value::Dims { dims: sizes, .. } if sizes.len() == 1 => Ok(Value::Size(sizes[0])),
-            Value::Constant(array) => match array.as_floats() {
-                Some([value, rest @ ..]) if rest.iter().all(|x| x == value) => Ok(Value::Fill { value: *value, dims }),
-                _ => Err(node.unsupported("an expansion of different numbers")),
-            },
-            _ => Err(node.unsupported("an expansion of what is no constant")),
+            Value::Constant(array) => {
+                let own: Vec<Dim> = array.shape.iter().map(|&n| Dim::Known(n)).collect();
+                let dims = spread_dims(&own, &dims).ok_or_else(|| {
+                    node.malformed(format!("a shape that {} fits", words::shape(&own)), words::shape(&dims))
+                })?;
+                Ok(spread(&array, dims))
+            }
+            Value::Spread { array, dims: own } => {
+                let dims = spread_dims(&own, &dims).ok_or_else(|| {
+                    node.malformed(format!("a shape that {} fits", words::shape(&own)), words::shape(&dims))
+                })?;
+                Ok(spread(&array, dims))
+            }
+            Value::Tensor(tensor) => self.expanded(node, tensor, &dims),
+            Value::Lengths => Ok(Value::Lengths),
+            Value::LastSteps => Ok(Value::LastSteps),
+            _ => Err(node.unsupported("an expansion of this value")),
         }
     }
+
+    /// A constant repeated along its axes.
+    fn tile(&mut self, node: &OnnxNode) -> Result<Value> {
+        node.allow(&[])?;
+        let repeats = self.dims(node, 1)?;
+        let value = self.value(node, 0)?;
+        if repeats.iter().all(|&n| n == Dim::Known(1)) {
+            return Ok(value);
+        }
+        let rank = |rank: usize| {
+            let got = || words::shape(&repeats);
+            if rank == repeats.len() { Ok(()) } else { Err(node.malformed(format!("{rank} repeats"), got())) }
+        };
+        match value {
+            Value::Fill { value, dims: Some(dims) } => {
+                rank(dims.len())?;
+                let dims = dims.iter().zip(&repeats).map(|(&a, &b)| product(a, b)).collect();
+                Ok(Value::Fill { value, dims: Some(dims) })
+            }
+            Value::Constant(array) => {
+                rank(array.shape.len())?;
+                if array.shape.iter().zip(&repeats).any(|(&size, &n)| size != 1 && n != Dim::Known(1)) {
+                    return Err(node.unsupported("a constant that repeats more than one number of an axis"));
+                }
+                let dims = array.shape.iter().zip(&repeats).map(|(&a, &b)| product(Dim::Known(a), b)).collect();
+                Ok(spread(&array, dims))
+            }
+            Value::Tensor(tensor) => self.repeated_rows(node, tensor, &repeats),
+            _ => Err(node.unsupported("a repetition of this value")),
+        }
+    }
+
+    /// A list of numbers from start to limit.
+    fn range(&self, node: &OnnxNode) -> Result<Value> {
+        const MOST: i64 = 4096;
+        node.allow(&[])?;
+        let mut numbers = [0; 3];
+        for (index, number) in numbers.iter_mut().enumerate() {
+            let array = self.constant(node, index)?;
+            let Some(&[n]) = array.as_ints() else { return Err(node.unsupported("a range of floats")) };
+            *number = n;
+        }
+        let [start, limit, step] = numbers;
+        let count = match limit.checked_sub(start).and_then(|span| Some((span, span.checked_div(step)?))) {
+            Some((span, _)) if span == 0 || (span > 0) != (step > 0) => 0,
+            Some((span, whole)) => whole + i64::from(whole * step != span),
+            None => return Err(node.malformed("a step other than 0", step.to_string())),
+        };
+        if count > MOST {
+            return Err(node.unsupported(format!("a range of {count} numbers")));
+        }
+        let data: Vec<i64> = (0..count).map(|i| start + i * step).collect();
+        Ok(constant(Array::ints(vec![data.len()], data)))
+    }
+}
+
+/// `array` in larger sizes: a constant where they are known and few.
+fn spread(array: &Rc<Array>, dims: Vec<Dim>) -> Value {
+    let known: Option<Vec<usize>> = dims.iter().map(|&d| known(d)).collect();
+    if let Some(array) = known.and_then(|shape| array.spread(&shape)) {
+        return constant(array);
+    }
+    match array.as_floats() {
+        Some([value, rest @ ..]) if rest.iter().all(|x| x == value) => Value::Fill { value: *value, dims: Some(dims) },
+        _ => Value::Spread { array: array.clone(), dims },
+    }
+}
+
+/// The sizes of an Expand.
+fn spread_dims(own: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
+    let rank = own.len().max(target.len());
+    let at = |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(Dim::Known(1), |i| dims[i]);
+    let size = |i: usize| match (at(own, i), at(target, i)) {
+        (Dim::Known(1), size) | (size, Dim::Known(1)) => Some(size),
+        (a, b) if a == b => Some(a),
+        (Dim::Known(_), Dim::Known(_)) => None,
+        (a, Dim::Any) => Some(a),
+        _ => Some(Dim::Any),
+    };
+    (0..rank).map(size).collect()
+}
+
+fn known(dim: Dim) -> Option<usize> {
+    if let Dim::Known(n) = dim { Some(n) } else { None }
 }
 
 pub fn constant(array: Array) -> Value {

@@ -5,8 +5,10 @@ use super::constants::{resolve_axis, slice_range};
 use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::shapes::{constant, dim_to_int};
+use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
+use super::words;
 use crate::base::error::Result;
 use crate::network::{LayerSpec, NamedSpec, SelectStep};
 
@@ -119,21 +121,33 @@ impl Walk<'_> {
                     _ => None,
                 };
                 let Some(step) = one else {
-                    return Err(node.unsupported("a slice of time other than the first or last step"));
+                    let picked = if let Dim::Known(count) = size { range(count)? } else { Vec::new() };
+                    let (&[at], Dim::Known(steps)) = (&picked[..], size) else {
+                        return self.slice_of_time(node, &tensor, (start, end, step));
+                    };
+                    let x = self.settle(node, &tensor)?;
+                    let id = self.single_step(node, x, at, steps)?;
+                    tensor.axes[axis] = AxisLabel::Unit;
+                    return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), ..tensor }));
                 };
                 let mut taken = self.step_of(node, tensor, axis, step)?;
                 taken.axes.insert(axis, AxisLabel::Unit);
                 Ok(Value::Tensor(taken))
             }
             (AxisLabel::Unit, _) if range(1)? == [0] => Ok(Value::Tensor(tensor)),
-            (other, _) => Err(node.unsupported(format!("a slice of the axis {other:?}"))),
+            (other, _) => Err(node.unsupported(format!("a slice of the axis {other}"))),
         }
     }
 
-    fn reversed(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
+    pub fn reversed(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
         let id = self.settle(node, tensor)?;
         let read = self.build.emit(id)?;
         let width = self.build.expressions.facts(id).width;
+        // Turned twice is as it was.
+        if let Some(before) = self.build.reversal_of(&read) {
+            let id = self.build.expressions.add(&node.name, Expression::Layer(before), width, true)?;
+            return Ok(self.like(tensor, id));
+        }
         let name = self.build.unique(&node.name);
         let layer = LayerSpec::Reverse(NamedSpec { name: name.clone() });
         let id = self.build.layer(&read, &name, layer, width, true)?;
@@ -142,13 +156,19 @@ impl Walk<'_> {
 
     /// Each row's first steps in reverse; here all of them.
     pub fn reverse_sequence(&mut self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["batch_axis", "time_axis"])?;
         let tensor = self.tensor(node, 0)?;
+        self.whole_reversal(node, &tensor)?;
+        self.reversed(node, &tensor)
+    }
+
+    /// An error unless a ReverseSequence turns all timesteps of `tensor`.
+    pub fn whole_reversal(&self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<()> {
+        node.allow(&["batch_axis", "time_axis"])?;
         let rank = tensor.axes.len();
         let time = resolve_axis(node, node.int("time_axis", 0)?, rank)?;
         let batch = resolve_axis(node, node.int("batch_axis", 1)?, rank)?;
         if tensor.axes[time] != AxisLabel::Time || !matches!(tensor.axes[batch], AxisLabel::Batch | AxisLabel::Unit) {
-            return Err(node.unsupported(format!("a reversal of the axes {:?}", tensor.axes)));
+            return Err(node.unsupported(format!("a reversal of the axes {}", words::shape(&tensor.axes))));
         }
         let whole = match self.value(node, 1)? {
             Value::Size(size) => size == tensor.steps && size != Dim::Any,
@@ -160,7 +180,7 @@ impl Walk<'_> {
         if !whole {
             return Err(node.unsupported("lengths other than T in every row"));
         }
-        self.reversed(node, &tensor)
+        Ok(())
     }
 
     /// A timestep, 0 or -1, whose axis goes.
@@ -175,7 +195,12 @@ impl Walk<'_> {
         let id = self.settle(node, &tensor)?;
         let width = self.build.expressions.facts(id).width;
         let read = self.build.emit(id)?;
-        tensor.of = Of::Expression(self.select(&read, width, step_name)?);
+        let row = self.select(&read, width, step_name)?;
+        if let Dim::Known(steps) = tensor.steps {
+            let at = if step == 0 { 0 } else { steps.saturating_sub(1) };
+            self.taken.insert(row, TakenStep { sequence: id, at, steps });
+        }
+        tensor.of = Of::Expression(row);
         tensor.axes.remove(axis);
         Ok(tensor)
     }
@@ -232,7 +257,7 @@ impl Walk<'_> {
 
     pub fn gather(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["axis"])?;
-        if let Value::Tensor(LabelledTensor { of: Of::Tokens, .. }) = self.value(node, 1)? {
+        if let Value::Tensor(LabelledTensor { of: Of::Tokens(_), .. }) = self.value(node, 1)? {
             return self.embedding(node);
         }
         let data = self.value(node, 0)?;
@@ -242,11 +267,13 @@ impl Walk<'_> {
         let rank = match &data {
             Value::Constant(array) => array.shape.len(),
             Value::Tensor(tensor) => tensor.axes.len(),
-            Value::State { dims: Some(dims), .. } | Value::Fill { dims: Some(dims), .. } => dims.len(),
+            Value::State { dims: Some(dims), .. }
+            | Value::Fill { dims: Some(dims), .. }
+            | Value::Spread { dims, .. } => dims.len(),
             Value::State { dims: None, .. } => return self.state(&node.outputs[0], None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
-            Value::Lengths | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
+            Value::Lengths | Value::LastSteps | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
             Value::Dims { .. } => 1,
         };
         let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
@@ -278,6 +305,23 @@ impl Walk<'_> {
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
                 }
+                (AxisLabel::Stack, Some(index)) => {
+                    let stacked = tensor.stacked();
+                    let at = resolve_axis(node, index, stacked)?;
+                    if let Of::Directions { rows, .. } = &mut tensor.of {
+                        let each = rows.len() / stacked.max(1);
+                        *rows = rows[at * each..][..each].to_vec();
+                    }
+                    tensor.axes.remove(axis);
+                    if tensor.directions() == 1 {
+                        tensor
+                            .axes
+                            .iter_mut()
+                            .filter(|a| **a == AxisLabel::Direction)
+                            .for_each(|a| *a = AxisLabel::Unit);
+                    }
+                    Ok(Value::Tensor(tensor))
+                }
                 (AxisLabel::Unit, Some(0 | -1)) => {
                     tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
@@ -287,12 +331,29 @@ impl Walk<'_> {
                     let step = match (index, tensor.steps) {
                         (0 | -1, _) => index,
                         (_, Dim::Known(n)) if last(n) => -1,
+                        (index, Dim::Known(steps)) => {
+                            let at = resolve_axis(node, index, steps)?;
+                            let x = self.settle(node, &tensor)?;
+                            let id = self.single_step(node, x, at, steps)?;
+                            tensor.axes.remove(axis);
+                            return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), ..tensor }));
+                        }
                         _ => return Err(node.unsupported(format!("timestep {index}"))),
                     };
                     Ok(Value::Tensor(self.step_of(node, tensor, axis, step)?))
                 }
-                (other, _) => Err(node.unsupported(format!("a gather along the axis {other:?}"))),
+                (other, _) => Err(node.unsupported(format!("a gather along the axis {other}"))),
             },
+            Value::Spread { array, dims } => {
+                let size = array.shape[axis];
+                let Some(index) = single.filter(|_| dims[axis] == Dim::Known(size)) else {
+                    return Err(node.unsupported("a gather of a constant that is repeated"));
+                };
+                let mut taken = array.take(axis, &[resolve_axis(node, index, size)?]);
+                taken.shape.remove(axis);
+                let dims = gathered(node, dims, axis, &indices)?;
+                Ok(Value::Spread { array: std::rc::Rc::new(taken), dims })
+            }
             Value::Fill { value, dims: Some(dims) } => {
                 Ok(Value::Fill { value, dims: Some(gathered(node, dims, axis, &indices)?) })
             }

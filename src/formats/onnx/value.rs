@@ -20,6 +20,11 @@ pub enum Value {
         value: f32,
         dims: Option<Vec<Dim>>,
     },
+    /// A constant that is repeated along those of its axes that have size 1, in sizes that may be open.
+    Spread {
+        array: Rc<Array>,
+        dims: Vec<Dim>,
+    },
     Tensor(LabelledTensor),
     /// A state that the caller gives, or a part of it; its sizes as far as they are known.
     State {
@@ -30,6 +35,8 @@ pub enum Value {
     Size(Dim),
     /// `sequence_lens` that the caller gives.
     Lengths,
+    /// `sequence_lens` minus 1: the last timestep of each row.
+    LastSteps,
     /// States that are returned to the caller; an expression among them must turn out to be a state.
     States(Vec<Id>),
 }
@@ -59,6 +66,8 @@ pub enum AxisLabel {
     Batch,
     /// Directions or states of several layers.
     Direction,
+    /// Recurrent layers, whose directions have an axis of their own.
+    Stack,
     Channel,
     /// Timesteps and batch rows in one axis.
     Rows {
@@ -80,11 +89,25 @@ pub struct LabelledTensor {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Of {
-    /// The network's token ids.
-    Tokens,
+    /// Token ids of the input with this number.
+    Tokens(usize),
     /// Token ids with a constant added, as exporters offer where an id could be below 0.
-    Shifted,
+    Shifted(usize),
     Expression(Id),
+    /// Whether each number of the network's input equals this one, or differs from it.
+    Compared {
+        equal: bool,
+        value: f32,
+    },
+    /// For each timestep, whether it counts: whether the network's input has a number other than this; or the opposite.
+    Mask {
+        kept: bool,
+        value: f32,
+        /// Whether the last timestep comes first.
+        reversed: bool,
+    },
+    /// How many timesteps count, of a mask of this number.
+    MaskCount(f32),
     /// Some directions of the outputs of recurrent layers.
     Directions {
         part: RecurrentPart,
@@ -109,6 +132,29 @@ pub struct LayerDirection {
 }
 
 impl LabelledTensor {
+    /// With the channels on axis `at`, where that axis and the channels have size 1 and so are one thing.
+    pub fn with_channels_at(mut self, at: usize) -> Self {
+        let channel = self.position(AxisLabel::Channel);
+        if self.width == 1
+            && self.axes.get(at) == Some(&AxisLabel::Unit)
+            && matches!(self.of, Of::Expression(_) | Of::Directions { .. })
+        {
+            if let Some(channel) = channel {
+                self.axes[channel] = AxisLabel::Unit;
+            }
+            self.axes[at] = AxisLabel::Channel;
+        }
+        self
+    }
+
+    /// As [`LabelledTensor::with_channels_at`], for the last axis.
+    pub fn with_channels_last(self) -> Self {
+        match self.axes.len().checked_sub(1) {
+            Some(last) => self.with_channels_at(last),
+            None => self,
+        }
+    }
+
     pub fn position(&self, axis: AxisLabel) -> Option<usize> {
         self.axes.iter().position(|&a| a == axis)
     }
@@ -120,13 +166,33 @@ impl LabelledTensor {
         }
     }
 
+    /// The number of the input whose token ids it has; 0 for others.
+    pub fn tokens(&self) -> usize {
+        match self.of {
+            Of::Tokens(input) | Of::Shifted(input) => input,
+            _ => 0,
+        }
+    }
+
+    /// How many recurrent layers it has states of.
+    pub fn stacked(&self) -> usize {
+        match &self.of {
+            Of::Directions { rows, .. } => rows.chunk_by(|a, b| a.layer == b.layer).count(),
+            _ => 1,
+        }
+    }
+
     /// Sizes of its axes.
     pub fn dims(&self, batch: Dim) -> Vec<Dim> {
         let size = |axis: &AxisLabel| match axis {
             AxisLabel::Unit => Dim::Known(1),
             AxisLabel::Time => self.steps,
             AxisLabel::Batch => batch,
+            AxisLabel::Direction if self.axes.contains(&AxisLabel::Stack) => {
+                Dim::Known(self.directions() / self.stacked().max(1))
+            }
             AxisLabel::Direction => Dim::Known(self.directions()),
+            AxisLabel::Stack => Dim::Known(self.stacked()),
             AxisLabel::Channel => Dim::Known(self.width),
             AxisLabel::Rows { .. } => product(self.steps, batch),
         };

@@ -1,16 +1,22 @@
 //! Walks the graph once for each way its input's axes may be meant, and keeps the one that fits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::array::Array;
 use super::build::Build;
 use super::expression::Expression;
-use super::graph::{GraphInput, OnnxGraph, OnnxNode};
-use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, RecurrentPart, Value};
-use super::{malformed, operators, unsupported};
+use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
+use super::roles::{self, Reading, Roles};
+use super::unrolled::TakenStep;
+use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
+use super::{malformed, operators, unsupported, words};
 use crate::base::error::{Error, Result};
-use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep};
+use crate::network::{
+    FileAxes, FileTensor, HiddenOrCell, INPUT, InputKind, LayerSpec, MaskReach, Network, RecurrentOutput, SelectSpec,
+    SelectStep,
+};
 
 pub struct Walk<'a> {
     pub graph: &'a OnnxGraph,
@@ -23,26 +29,30 @@ pub struct Walk<'a> {
     live: &'a BTreeSet<&'a str>,
     main: &'a GraphInput,
     /// Recurrent nodes whose input had the axes that they read.
-    fitted: usize,
+    pub fitted: usize,
+    /// Rows that are timesteps of a sequence.
+    pub taken: BTreeMap<Id, TakenStep>,
+    /// Sequences that are checked to have the file's number of timesteps.
+    pub fixed: BTreeMap<Id, Id>,
+    /// Names of the inputs of token ids beside the first.
+    pub token_inputs: Vec<String>,
+    /// Whether the last timestep of each row's length is taken.
+    pub last_valid: bool,
+    /// Whether the network's input was set to 0 where its mask is off.
+    pub selected: bool,
     /// What the axes of `main` are taken for.
     axes: &'a [AxisLabel],
 }
 
-/// What the inputs of the graph are for.
-struct Roles<'a> {
-    main: &'a GraphInput,
-    lengths: BTreeSet<&'a str>,
-}
-
 /// The network that `graph` describes.
 pub fn network(graph: &OnnxGraph) -> Result<Network> {
-    let live = live(graph);
-    operators::check(graph, |node| node.outputs.iter().any(|o| live.contains(o.as_str())))?;
-    let roles = roles(graph)?;
+    let live = roles::live(graph);
+    operators::check(&graph.main, &graph.types, &live)?;
+    let roles = roles::roles(graph, &live)?;
     let mut failure: Option<(usize, Error)> = None;
-    for axes in readings(roles.main)? {
+    for reading in roles::readings(graph, &roles)? {
         let mut done = 0;
-        match read(graph, &roles, &live, &axes, &mut done) {
+        match read(graph, &roles, &live, &reading, &mut done) {
             Ok(network) => return Ok(network),
             // The error of the reading that got furthest is returned.
             Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
@@ -52,117 +62,175 @@ pub fn network(graph: &OnnxGraph) -> Result<Network> {
     Err(failure.map_or_else(|| unsupported("ONNX model", "its input"), |(_, error)| error))
 }
 
-/// Values that an output depends on.
-fn live(graph: &OnnxGraph) -> BTreeSet<&str> {
-    let mut live: BTreeSet<&str> = graph.outputs.iter().map(String::as_str).collect();
-    for node in graph.nodes.iter().rev() {
-        if node.outputs.iter().any(|o| live.contains(o.as_str())) {
-            live.extend(node.inputs.iter().map(String::as_str));
-        }
-    }
-    live
-}
-
-fn roles(graph: &OnnxGraph) -> Result<Roles<'_>> {
-    const PASSES: [&str; 9] =
-        ["Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Gather", "Split"];
-    let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
-    for node in graph.nodes.iter().rev() {
-        if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN") {
-            lengths.extend(node.inputs.get(4).map(String::as_str));
-            states.extend(node.inputs.iter().skip(5).take(2).map(String::as_str));
-        } else if PASSES.contains(&node.op.as_str()) {
-            let first = node.inputs.first().map(String::as_str);
-            for set in [&mut states, &mut lengths] {
-                if node.outputs.iter().any(|o| set.contains(o.as_str())) {
-                    set.extend(first);
-                }
-            }
-        }
-    }
-    let mut free =
-        graph.inputs.iter().filter(|i| !states.contains(i.name.as_str()) && !lengths.contains(i.name.as_str()));
-    let main = free.next().ok_or_else(|| malformed("ONNX model", "an input", "none but states".into()))?;
-    Ok(Roles { main, lengths })
-}
-
-/// The meanings that the axes of the network's input may have, likeliest first.
-fn readings(input: &GraphInput) -> Result<Vec<Vec<AxisLabel>>> {
-    use AxisLabel::{Batch, Channel, Time};
-    let place = || format!("input `{}`", input.name);
-    let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
-    Ok(match (input.integers, shape.len()) {
-        (true, 2) => vec![vec![Batch, Time], vec![Time, Batch]],
-        (true, 1) => vec![vec![Time]],
-        (false, 3) => vec![vec![Batch, Time, Channel], vec![Time, Batch, Channel], vec![Batch, Channel, Time]],
-        (false, 2) => vec![vec![Time, Channel], vec![Batch, Channel]],
-        (_, rank) => return Err(unsupported(place(), format!("an input of {rank} axes"))),
-    })
-}
-
 fn read<'a>(
     graph: &'a OnnxGraph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    axes: &'a [AxisLabel],
+    reading: &'a Reading,
     done: &mut usize,
 ) -> Result<Network> {
-    let shape = roles.main.shape.as_deref().unwrap_or_default();
-    let size = |axis: AxisLabel| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
-    let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
-    let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
-    let batch_first = axes[0] == AxisLabel::Batch && axes.len() + usize::from(roles.main.integers) == 3;
-    let build = Build::new(batch_first);
-    let values = BTreeMap::new();
-    let with_lengths = BTreeSet::new();
-    let mut walk = Walk { graph, build, values, batch, with_lengths, live, main: roles.main, fitted: 0, axes };
-    for input in &graph.inputs {
-        let name = input.name.as_str();
-        let value = if std::ptr::eq(input, roles.main) {
-            let width = match (size(AxisLabel::Channel), roles.main.integers) {
-                (_, true) => 1,
-                (Some(Some(width)), false) => width,
-                _ => return Err(unsupported(format!("input `{name}`"), "a number of features left open")),
-            };
-            let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
-            walk.build.input_size = (!roles.main.integers).then_some(width);
-            let of = if roles.main.integers { Of::Tokens } else { Of::Expression(id) };
-            Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
-        } else if roles.lengths.contains(name) {
-            let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
-            if input.shape.as_ref().is_some_and(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n)))) {
-                let got = format!("{:?}", input.shape);
-                return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
-            }
-            Value::Lengths
-        } else {
-            let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
-            walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
-        };
-        walk.values.insert(name, value);
-    }
-    let is_live = |node: &&OnnxNode| node.outputs.iter().any(|o| live.contains(o.as_str()));
-    if let Some(node) = graph.nodes.iter().filter(is_live).find(|n| matches!(n.op.as_str(), "Loop" | "Scan" | "If")) {
-        return Err(node.unsupported("control flow (a recurrence that an exporter wrote as a loop)"));
-    }
-    for (index, node) in graph.nodes.iter().enumerate() {
-        if !node.outputs.iter().any(|o| live.contains(o.as_str())) {
-            continue;
-        }
-        let outputs = walk.node(node);
+    let mut walk = Walk::begin(graph, roles, live, reading)?;
+    for (index, node) in graph.main.nodes.iter().enumerate() {
+        let outcome = walk.evaluate(node);
         *done = 2 * index + walk.fitted;
-        let outputs = outputs?;
-        for (name, value) in node.outputs.iter().zip(outputs) {
-            if !name.is_empty() {
-                walk.values.insert(name, value);
-            }
-        }
+        outcome?;
     }
-    *done = 2 * graph.nodes.len() + walk.fitted;
+    *done = 2 * graph.main.nodes.len() + walk.fitted;
     walk.finish()
 }
 
+impl<'a> Walk<'a> {
+    /// A walk over `graph` that knows its inputs.
+    pub fn begin(
+        graph: &'a OnnxGraph,
+        roles: &Roles<'a>,
+        live: &'a BTreeSet<&'a str>,
+        reading: &'a Reading,
+    ) -> Result<Self> {
+        let axes = &reading.axes[..];
+        let shape = roles.main.shape.as_deref().unwrap_or_default();
+        let size = |axis: AxisLabel| axes.iter().position(|&a| a == axis).map(|at| shape[at]);
+        let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
+        let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
+        let batch_first = axes[0] == AxisLabel::Batch && axes.contains(&AxisLabel::Time);
+        let build = Build::new(batch_first);
+        let values = BTreeMap::new();
+        let with_lengths = BTreeSet::new();
+        let token_inputs = Vec::new();
+        let mut walk = Walk {
+            graph,
+            build,
+            values,
+            batch,
+            with_lengths,
+            live,
+            main: roles.main,
+            fitted: 0,
+            token_inputs,
+            fixed: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            last_valid: false,
+            selected: false,
+            axes,
+        };
+        for input in &graph.inputs {
+            let name = input.name.as_str();
+            let value = if std::ptr::eq(input, roles.main) {
+                let width = reading.width.unwrap_or(1);
+                let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
+                walk.build.input_size = reading.width;
+                let of = if roles.tokens { Of::Tokens(0) } else { Of::Expression(id) };
+                Value::Tensor(LabelledTensor { of, axes: axes.to_vec(), width, steps })
+            } else if roles.lengths.contains(name) {
+                let fits = |n: usize| Dim::Known(n) == batch || !matches!(batch, Dim::Known(_));
+                if let Some(shape) =
+                    input.shape.as_ref().filter(|shape| shape.iter().any(|n| n.is_some_and(|n| !fits(n))))
+                {
+                    let got = words::open_shape(shape);
+                    return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
+                }
+                Value::Lengths
+            } else if reading.others && !roles.states.contains(name) {
+                walk.other_input(input, steps)?
+            } else {
+                let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
+                walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
+            };
+            walk.values.insert(name, value);
+        }
+        Ok(walk)
+    }
+
+    /// An input of the network beside the first.
+    fn other_input(&mut self, input: &GraphInput, steps: Dim) -> Result<Value> {
+        use AxisLabel::{Batch, Channel, Time};
+        let place = || format!("input `{}`", input.name);
+        let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
+        let time_first = !self.build.batch_first;
+        let outer = if time_first { [Time, Batch] } else { [Batch, Time] };
+        let (axes, kind) = match (input.integers, shape.len()) {
+            (true, 2) => (outer.to_vec(), InputKind::Tokens),
+            (false, 3) => ([&outer[..], &[Channel]].concat(), InputKind::Sequence),
+            (false, 2) => (vec![Batch, Channel], InputKind::Row),
+            (_, rank) => return Err(unsupported(place(), format!("a further input of {rank} axes"))),
+        };
+        let width = match (kind, shape.last()) {
+            (InputKind::Tokens, _) => 1,
+            (_, Some(Some(width))) => *width,
+            _ => return Err(unsupported(place(), "a number of features left open")),
+        };
+        let own = axes.iter().position(|&axis| axis == Time).and_then(|at| shape[at]);
+        let steps = own.map_or(if matches!(steps, Dim::Known(_)) { Dim::Any } else { steps }, Dim::Known);
+        let id = self.build.other_input(&input.name, kind, width)?;
+        let of = if kind == InputKind::Tokens {
+            self.token_inputs.push(self.build.emit(id)?);
+            Of::Tokens(self.token_inputs.len())
+        } else {
+            Of::Expression(id)
+        };
+        Ok(Value::Tensor(LabelledTensor { of, axes, width, steps }))
+    }
+
+    /// Stores the outputs of `node`, if something reads them.
+    pub fn evaluate(&mut self, node: &'a OnnxNode) -> Result<()> {
+        if !node.outputs.iter().any(|o| self.is_live(o)) {
+            return Ok(());
+        }
+        let outputs = self.node(node)?;
+        for (name, value) in node.outputs.iter().zip(outputs) {
+            if !name.is_empty() {
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the constants of a graph in a node known.
+    pub fn enter(&mut self, graph: &'a SubGraph) {
+        for (name, array) in &graph.constants {
+            self.values.insert(name, Value::Constant(array.clone()));
+        }
+    }
+
+    /// An If whose condition is known.
+    pub fn branch(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
+        node.allow(&["then_branch", "else_branch"])?;
+        let Value::Constant(condition) = self.value(node, 0)? else {
+            return Err(node.unsupported("a branch that depends on the input's numbers or on sizes left open"));
+        };
+        let Some(condition) = condition.scalar() else {
+            return Err(node.malformed("one condition", words::shape(&condition.shape)));
+        };
+        let name = if condition == 0.0 { "else_branch" } else { "then_branch" };
+        let Some(graph) = node.graphs.get(name) else { return Err(node.malformed(name, "none")) };
+        if graph.outputs.len() != node.outputs.len() || !graph.inputs.is_empty() {
+            let got = format!("{} outputs", graph.outputs.len());
+            return Err(node.malformed(format!("{name} of {} outputs", node.outputs.len()), got));
+        }
+        self.enter(graph);
+        graph.nodes.iter().try_for_each(|inner| self.evaluate(inner))?;
+        let value = |name: &String| self.known(name).ok_or_else(|| node.malformed("a value of each output", "none"));
+        graph.outputs.iter().map(value).collect()
+    }
+
+    /// What a name stands for.
+    pub fn known(&self, name: &str) -> Option<Value> {
+        let constant = || self.graph.main.constants.get(name).map(|array| Value::Constant(array.clone()));
+        self.values.get(name).cloned().or_else(constant)
+    }
+
+    /// Stores a value that a loop's body computes from nothing but what lies around it.
+    pub fn store(&mut self, name: &'a str, value: Value) {
+        self.values.insert(name, value);
+    }
+}
+
 impl Walk<'_> {
+    /// Whether an output depends on the value.
+    pub fn is_live(&self, name: &str) -> bool {
+        self.live.contains(name)
+    }
+
     /// A state by the name of the value that holds it.
     pub fn state(&mut self, name: &str, dims: Option<Vec<Dim>>) -> Result<Value> {
         let id = self.build.expressions.add(name, Expression::State(name.to_owned()), 0, true)?;
@@ -184,9 +252,7 @@ impl Walk<'_> {
 
     pub fn value(&self, node: &OnnxNode, index: usize) -> Result<Value> {
         let name = node.inputs.get(index).map_or("", String::as_str);
-        let known = self.values.get(name).cloned();
-        let value = known.or_else(|| self.graph.constants.get(name).map(|array| Value::Constant(array.clone())));
-        value.ok_or_else(|| {
+        self.known(name).ok_or_else(|| {
             node.malformed(format!("input {index}"), if name.is_empty() { "none" } else { "one that nothing makes" })
         })
     }
@@ -249,32 +315,98 @@ impl Walk<'_> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
-            Of::Tokens | Of::Shifted => return refuse("arithmetic on token ids"),
+            Of::Tokens(_) | Of::Shifted(_) => return refuse("arithmetic on token ids"),
+            Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => return refuse("arithmetic on a mask"),
             Of::Directions { part, rows } => (*part, rows),
         };
-        let layer = rows[0].layer;
-        let Some((cell, spec)) = self.build.layers[layer].recurrent() else { return refuse("a state of no layer") };
-        let (name, width) = (spec.name.clone(), spec.output_size());
-        let (reverse, output, directions) = (spec.reverse, spec.output, spec.directions());
-        let whole = rows.len() == directions
-            && rows.iter().enumerate().all(|(d, row)| row.layer == layer && row.direction == d)
-            && (directions == 1 || tensor.axes.iter().all(|&a| a != AxisLabel::Direction));
-        if !whole {
-            return refuse("some of the directions of a recurrent layer, or states of several layers in one tensor");
+        let joined =
+            rows.len() == 1 || !tensor.axes.iter().any(|a| matches!(a, AxisLabel::Direction | AxisLabel::Stack));
+        if !joined {
+            return refuse("directions or states of several layers that are not joined");
         }
+        let rows = rows.clone();
+        let mut parts = Vec::new();
+        // Runs of all directions of a layer are taken whole.
+        let mut at = 0;
+        while at < rows.len() {
+            let LayerDirection { layer, direction } = rows[at];
+            let directions = self.build.layers[layer].spec.recurrent().map_or(1, |(_, spec)| spec.directions());
+            let whole = rows[at..].len() >= directions
+                && (0..directions).all(|d| rows[at + d] == LayerDirection { layer, direction: d });
+            let wanted = if whole { 0..directions } else { direction..direction + 1 };
+            at += wanted.len();
+            parts.push(self.directions(part, layer, wanted, place)?);
+        }
+        match parts[..] {
+            [one] => Ok(one),
+            _ => {
+                let width = parts.iter().map(|&id| self.build.expressions.facts(id).width).sum();
+                let facts = self.build.expressions.facts(parts[0]).clone();
+                let join = Expression::Join(crate::network::Join::Concat, parts);
+                self.build.expressions.add(&facts.name, join, width, facts.sequence)
+            }
+        }
+    }
+
+    /// Some directions of an output of a recurrent layer, side by side.
+    fn directions(&mut self, part: RecurrentPart, layer: usize, wanted: Range<usize>, place: &str) -> Result<Id> {
+        let refuse = |what: &str| Err(unsupported(place, what));
+        let Some((_, spec)) = self.build.layers[layer].spec.recurrent() else {
+            return refuse("a state of no layer");
+        };
+        let (name, width, hidden) = (spec.name.clone(), spec.output_size(), spec.hidden_size);
+        let (reverse, output, directions) = (spec.reverse, spec.output, spec.directions());
+        let channels = |build: &mut Build, x: Id, range: Range<usize>| {
+            if range.len() == directions {
+                return Ok(x);
+            }
+            let (start, count) = (range.start * hidden, range.len() * hidden);
+            let facts = build.expressions.facts(x).clone();
+            build.expressions.add(&facts.name, Expression::Channels { x, start, count }, count, facts.sequence)
+        };
         let layer_output = Expression::Layer(name.clone());
         match (part, output) {
-            (RecurrentPart::C, _) => {
-                Err(unsupported(place, format!("the cell state of a {} as an input of a layer", cell.name())))
+            (RecurrentPart::Y, _) => {
+                let y = self.build.expressions.add(&name, layer_output, width, true)?;
+                channels(&mut self.build, y, wanted)
             }
-            (RecurrentPart::Y, _) => self.build.expressions.add(&name, layer_output, width, true),
-            (RecurrentPart::H, RecurrentOutput::Last) => self.build.expressions.add(&name, layer_output, width, false),
-            (RecurrentPart::H, RecurrentOutput::Sequence) if directions == 1 && !self.with_lengths.contains(&name) => {
-                let step = if reverse { SelectStep::First } else { SelectStep::Last };
-                self.select(&name, width, step)
+            (RecurrentPart::H, RecurrentOutput::Last) => {
+                let h = self.build.expressions.add(&name, layer_output, width, false)?;
+                channels(&mut self.build, h, wanted)
+            }
+            (RecurrentPart::C, _) => self.final_states(&name, HiddenOrCell::C, wanted, hidden),
+            (RecurrentPart::H, RecurrentOutput::Sequence)
+                if self.with_lengths.contains(&name) || self.build.masked.contains(&name) =>
+            {
+                self.final_states(&name, HiddenOrCell::H, wanted, hidden)
             }
             (RecurrentPart::H, RecurrentOutput::Sequence) => {
-                refuse("both the outputs and the last state of a recurrent layer")
+                let mut parts = Vec::new();
+                for direction in wanted {
+                    let step = if reverse || direction == 1 { SelectStep::First } else { SelectStep::Last };
+                    let selected = self.select(&name, width, step)?;
+                    parts.push(channels(&mut self.build, selected, direction..direction + 1)?);
+                }
+                match parts[..] {
+                    [one] => Ok(one),
+                    _ => {
+                        let join = Expression::Join(crate::network::Join::Concat, parts);
+                        self.build.expressions.add(&name, join, width, false)
+                    }
+                }
+            }
+        }
+    }
+
+    fn final_states(&mut self, layer: &str, part: HiddenOrCell, wanted: Range<usize>, hidden: usize) -> Result<Id> {
+        let states = wanted.map(|direction| self.build.final_state(layer, part, direction, hidden));
+        let states = states.collect::<Result<Vec<_>>>()?;
+        match states[..] {
+            [one] => Ok(one),
+            _ => {
+                let width = states.len() * hidden;
+                let join = Expression::Join(crate::network::Join::Concat, states);
+                self.build.expressions.add(layer, join, width, false)
             }
         }
     }
@@ -297,12 +429,18 @@ impl Walk<'_> {
         let fits = |axis: AxisLabel, wanted: AxisLabel| {
             axis == wanted || (axis == AxisLabel::Unit && x.position(wanted).is_none())
         };
+        let x = &x.clone().with_channels_last();
         match x.axes[..] {
             [a, b, AxisLabel::Channel] if fits(a, wanted[0]) && fits(b, wanted[1]) => {
                 self.fitted += 1;
                 Ok(())
             }
-            _ => Err(node.unsupported(format!("an input with the axes {:?}", x.axes))),
+            _ => Err(node.unsupported(format!(
+                "an input of the axes {} where [{}, {}, N] are read",
+                words::shape(&x.axes),
+                wanted[0],
+                wanted[1]
+            ))),
         }
     }
 
@@ -313,15 +451,15 @@ impl Walk<'_> {
     }
 
     /// The network, from what the graph's outputs turned out to be.
-    fn finish(mut self) -> Result<Network> {
+    pub fn finish(mut self) -> Result<Network> {
         let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
-        for name in &self.graph.outputs {
+        for name in &self.graph.main.outputs {
             match self.values.get(name.as_str()).cloned() {
                 Some(Value::Tensor(tensor)) => match &tensor.of {
                     Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: RecurrentPart::C, .. } => {}
-                    Of::Tokens | Of::Shifted => {
+                    Of::Tokens(_) | Of::Shifted(_) | Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
                 },
@@ -346,19 +484,67 @@ impl Walk<'_> {
             other.axes.retain(|&axis| axis != AxisLabel::Direction);
             others.push((name, self.settled(&other, &format!("output `{name}`"))?));
         }
-        self.build.emit(id)?;
         for (name, other) in others {
             if other != id && !self.build.states.contains(&other) {
-                return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
+                self.build.other_output(name, other)?;
             }
         }
+        self.build.emit(id)?;
         for (name, ids) in states {
             if ids.iter().any(|id| !self.build.states.contains(id)) {
                 return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
             }
         }
+        self.check_masks()?;
         let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
-        Ok(self.build.finish(id)?.with_file_axes(Some(FileAxes { input, output })))
+        let masked = std::mem::take(&mut self.build.masked);
+        let network = self.build.finish(id)?;
+        for stage in network.stages() {
+            let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
+            if masked.contains(layer) && !matches!(stage.mask_reach, MaskReach::Fits(_)) {
+                return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
+            }
+        }
+        Ok(network.with_file_axes(Some(FileAxes { input, output })))
+    }
+}
+
+impl Walk<'_> {
+    /// An error if the graph masks other layers than gatefold would.
+    fn check_masks(&self) -> Result<()> {
+        for layer in self.build.layers.iter().filter(|_| self.last_valid) {
+            // Given lengths, these would not read as far as the graph does.
+            let backwards = layer.spec.recurrent().is_some_and(|(_, spec)| spec.reverse || spec.bidirectional);
+            let over_time = matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_));
+            if over_time || (backwards && !self.with_lengths.contains(layer.spec.name())) {
+                return Err(unsupported(
+                    "ONNX model",
+                    "the last timestep by lengths beside layers that read the padding behind it",
+                ));
+            }
+        }
+        if self.build.mask_value.is_none() {
+            return Ok(());
+        }
+        let refuse = |what: &str| Err(unsupported("ONNX model", what));
+        for layer in &self.build.layers {
+            let masked = self.build.masked.contains(layer.spec.name());
+            if layer.spec.recurrent().is_some() && !masked {
+                return refuse("a mask that some of the recurrent layers do not read");
+            }
+            if matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_)) && !masked {
+                return refuse("a mask beside pooling over time that does not read it");
+            }
+            // Masked steps of the input are 0 for every other layer.
+            if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {
+                let known = |node: &&OnnxNode| matches!(node.op.as_str(), "Equal" | "Shape" | "Mul");
+                let mut readers = self.graph.main.nodes.iter().filter(|node| node.inputs.contains(&self.main.name));
+                if !self.selected || !readers.all(|node| known(&node)) {
+                    return refuse("layers that read the timesteps that a mask leaves out");
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -369,7 +555,7 @@ fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
         AxisLabel::Unit => Public::One,
         AxisLabel::Time => Public::Time,
         AxisLabel::Batch => Public::Batch,
-        AxisLabel::Direction => Public::Direction,
+        AxisLabel::Direction | AxisLabel::Stack => Public::Direction,
         AxisLabel::Channel => Public::Feature,
         AxisLabel::Rows { time_first: true } => Public::TimeBatch,
         AxisLabel::Rows { time_first: false } => Public::BatchTime,

@@ -1,0 +1,153 @@
+//! Masks: comparisons of the network's input with a number, which say what timesteps count.
+
+use super::constants::resolve_axis;
+use super::expression::Expression;
+use super::graph::OnnxNode;
+use super::value::{AxisLabel, LabelledTensor, Of, Value};
+use super::walk::Walk;
+use crate::base::error::Result;
+use crate::network::{GlobalPoolSpec, INPUT, LayerSpec, Pool};
+
+impl Walk<'_> {
+    /// Equal, Not, And, Cast, ReduceSum and ReduceMax of masks, and Greater 0 of their sums; `None` for other values.
+    pub fn mask_operator(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
+        let Some(Value::Tensor(tensor)) = node.inputs.first().and_then(|name| self.known(name)) else {
+            return Ok(None);
+        };
+        let other = node.inputs.get(1).and_then(|name| self.known(name));
+        let number = match &other {
+            Some(Value::Constant(array)) => array.scalar(),
+            Some(Value::Fill { value, .. }) => Some(*value),
+            _ => None,
+        };
+        let with = |of: Of| Ok(Some(Value::Tensor(LabelledTensor { of, ..tensor.clone() })));
+        match (node.op.as_str(), &tensor.of, number) {
+            ("Equal", Of::Tokens(0), Some(value)) => with(Of::Mask { kept: false, value, reversed: false }),
+            ("Equal", Of::Expression(id), Some(value)) if self.is_input(*id) => {
+                with(Of::Compared { equal: true, value })
+            }
+            ("Not", Of::Compared { equal, value }, _) => with(Of::Compared { equal: !equal, value: *value }),
+            ("Not", Of::Mask { kept, value, reversed }, _) => {
+                with(Of::Mask { kept: !kept, value: *value, reversed: *reversed })
+            }
+            ("ReverseSequence", Of::Mask { kept, value, reversed }, _) => {
+                self.whole_reversal(node, &tensor)?;
+                with(Of::Mask { kept: *kept, value: *value, reversed: !reversed })
+            }
+            ("Cast" | "Identity", Of::Compared { .. } | Of::Mask { .. }, _) => Ok(Some(Value::Tensor(tensor))),
+            ("Greater", Of::Mask { kept: true, .. }, Some(0.0)) => Ok(Some(Value::Tensor(tensor))),
+            ("ReduceSum", Of::Mask { kept: true, value, .. }, _) => {
+                let of = Of::MaskCount(*value);
+                self.any(node, &tensor, of, AxisLabel::Time).map(Some)
+            }
+            ("ReduceSum", Of::Expression(id), _) => self.masked_sum(node, &tensor, *id),
+            ("Div", Of::Expression(id), _) => match other {
+                Some(Value::Tensor(LabelledTensor { of: Of::MaskCount(count), .. })) => {
+                    self.masked_mean(node, &tensor, *id, count).map(Some)
+                }
+                _ => Ok(None),
+            },
+            ("ReduceSum" | "ReduceMax", Of::Compared { equal: false, value }, _) => {
+                let of = Of::Mask { kept: true, value: *value, reversed: false };
+                self.any(node, &tensor, of, AxisLabel::Channel).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether an expression is the network's input.
+    fn is_input(&self, id: usize) -> bool {
+        matches!(self.build.expressions.get(id), Expression::Layer(name) if name == INPUT)
+    }
+
+    /// The sum over time of a sequence that is 0 where a mask is off; `None` for another sum.
+    fn masked_sum(&mut self, node: &OnnxNode, tensor: &LabelledTensor, id: usize) -> Result<Option<Value>> {
+        let Expression::Masked(x, value) = *self.build.expressions.get(id) else { return Ok(None) };
+        let width = self.build.expressions.facts(id).width;
+        let sum = self.build.expressions.add(&node.name, Expression::MaskedSum(x, value), width, false)?;
+        let Value::Tensor(reduced) = self.any(node, tensor, Of::Expression(sum), AxisLabel::Time)? else {
+            return Ok(None);
+        };
+        Ok(Some(Value::Tensor(LabelledTensor { width, ..reduced })))
+    }
+
+    /// Such a sum over the number of timesteps that count: a mean.
+    fn masked_mean(&mut self, node: &OnnxNode, tensor: &LabelledTensor, id: usize, count: f32) -> Result<Value> {
+        let Expression::MaskedSum(x, value) = *self.build.expressions.get(id) else {
+            return Err(node.unsupported("arithmetic on a mask"));
+        };
+        let read = self.build.emit(x)?;
+        let name = self.build.unique(&node.name);
+        let of = Of::Mask { kept: true, value: count, reversed: false };
+        if value.to_bits() != count.to_bits() {
+            return Err(node.unsupported("two masks"));
+        }
+        self.mask(node, &Some(LabelledTensor { of, ..tensor.clone() }), &name)?;
+        let width = self.build.expressions.facts(x).width;
+        let layer = LayerSpec::GlobalPool(GlobalPoolSpec { name: name.clone(), pool: Pool::Average });
+        let id = self.build.layer(&read, &name, layer, width, false)?;
+        Ok(self.like(tensor, id))
+    }
+
+    /// A reduction over one axis.
+    fn any(&self, node: &OnnxNode, tensor: &LabelledTensor, of: Of, axis: AxisLabel) -> Result<Value> {
+        node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        node.int("noop_with_empty_axes", 0)?;
+        let axes = self.integers(node, "axes", 1)?.unwrap_or_default();
+        let at = match axes[..] {
+            [axis] => resolve_axis(node, axis, tensor.axes.len())?,
+            _ => return Err(node.unsupported("a mask reduced over other axes than one")),
+        };
+        if tensor.axes[at] != axis {
+            return Err(node.unsupported(format!("a mask reduced over {}", tensor.axes[at])));
+        }
+        let mut axes = tensor.axes.clone();
+        if node.flag("keepdims", true)? {
+            axes[at] = AxisLabel::Unit;
+        } else {
+            axes.remove(at);
+        }
+        Ok(Value::Tensor(LabelledTensor { of, axes, width: 1, steps: tensor.steps }))
+    }
+
+    /// The network's input where a mask is on, 0 elsewhere; `None` for another product or sum.
+    pub fn masked_input(&mut self, node: &OnnxNode, a: &LabelledTensor, b: &LabelledTensor) -> Result<Option<Value>> {
+        let settled = |walk: &mut Self, t: &LabelledTensor| match t.of {
+            Of::Directions { .. } => Ok(LabelledTensor { of: Of::Expression(walk.settle(node, t)?), ..t.clone() }),
+            _ => Ok(t.clone()),
+        };
+        if ![a, b].iter().any(|t| matches!(t.of, Of::Mask { .. })) {
+            return Ok(None);
+        }
+        let (a, b) = (&settled(self, a)?, &settled(self, b)?);
+        for (mask, x) in [(a, b), (b, a)] {
+            let (Of::Mask { kept: true, reversed: false, .. }, Of::Expression(id)) = (&mask.of, &x.of) else {
+                continue;
+            };
+            if node.op == "Mul" && self.is_input(*id) {
+                self.selected = true;
+                return Ok(Some(Value::Tensor(x.clone())));
+            }
+            if let (Of::Mask { value, .. }, "Mul") = (&mask.of, node.op.as_str()) {
+                let facts = self.build.expressions.facts(*id).clone();
+                let masked = Expression::Masked(*id, *value);
+                let masked = self.build.expressions.add(&node.name, masked, facts.width, facts.sequence)?;
+                return Ok(Some(self.like(x, masked)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that the recurrent layer `name` skips masked steps.
+    pub fn mask(&mut self, node: &OnnxNode, mask: &Option<LabelledTensor>, name: &str) -> Result<()> {
+        let Some(LabelledTensor { of: Of::Mask { value, .. }, .. }) = mask else {
+            return Err(node.unsupported("a mask that does not come from the network's input"));
+        };
+        if self.build.mask_value.is_some_and(|known| known.to_bits() != value.to_bits()) {
+            return Err(node.unsupported("two masks"));
+        }
+        self.build.mask_value = Some(*value);
+        self.build.masked.insert(name.to_owned());
+        Ok(())
+    }
+}

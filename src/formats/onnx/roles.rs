@@ -1,0 +1,164 @@
+//! What the inputs of the graph are for, and what the axes of the main one may mean.
+
+use std::collections::BTreeSet;
+
+use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
+use super::value::AxisLabel;
+use super::{malformed, unsupported, words};
+use crate::base::error::Result;
+
+/// What the inputs of the graph are for.
+pub struct Roles<'a> {
+    pub main: &'a GraphInput,
+    /// Whether the main input holds token ids.
+    pub tokens: bool,
+    pub lengths: BTreeSet<&'a str>,
+    pub states: BTreeSet<&'a str>,
+}
+
+/// One way to read the main input.
+#[derive(Clone)]
+pub struct Reading {
+    pub axes: Vec<AxisLabel>,
+    /// Its number of features; `None` for token ids.
+    pub width: Option<usize>,
+    /// Whether inputs that are no states of recurrent nodes are inputs of the network, instead of states of a single step.
+    pub others: bool,
+}
+
+/// Values that an output depends on, those of loops and branches among them.
+pub fn live(graph: &OnnxGraph) -> BTreeSet<&str> {
+    let mut live = BTreeSet::new();
+    live_in(&graph.main, &mut live);
+    live
+}
+
+fn live_in<'a>(graph: &'a SubGraph, live: &mut BTreeSet<&'a str>) {
+    live.extend(graph.outputs.iter().map(String::as_str));
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().any(|o| live.contains(o.as_str())) {
+            live.extend(node.inputs.iter().chain(&node.captures).map(String::as_str));
+            node.graphs.values().for_each(|graph| live_in(graph, live));
+        }
+    }
+}
+
+/// Operators that pass their first input on.
+const PASSES: [&str; 11] =
+    ["Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"];
+
+pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>) -> Result<Roles<'a>> {
+    let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
+    for node in graph.main.nodes.iter().rev() {
+        if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM") {
+            lengths.extend(node.inputs.get(4).map(String::as_str));
+            states.extend(node.inputs.iter().skip(5).take(2).map(String::as_str));
+        } else if node.op == "GatherElements" {
+            lengths.extend(node.inputs.get(1).map(String::as_str));
+        } else if PASSES.contains(&node.op.as_str()) {
+            let first = node.inputs.first().map(String::as_str);
+            for set in [&mut states, &mut lengths] {
+                if node.outputs.iter().any(|o| set.contains(o.as_str())) {
+                    set.extend(first);
+                }
+            }
+        }
+    }
+    let free: Vec<&GraphInput> = graph
+        .inputs
+        .iter()
+        .filter(|i| !states.contains(i.name.as_str()) && !lengths.contains(i.name.as_str()))
+        .collect();
+    // The first that may be a sequence.
+    let rank = |input: &GraphInput| input.shape.as_ref().map_or(0, Vec::len);
+    let is_sequence = |input: &&&GraphInput| rank(input) == 3 || (input.integers && rank(input) == 2);
+    let main = free.iter().find(is_sequence).or(free.first());
+    let main = *main.ok_or_else(|| malformed("ONNX model", "an input", "none but states".into()))?;
+    let tokens = main.integers || looked_up(graph, main, live);
+    Ok(Roles { main, tokens, lengths, states })
+}
+
+/// Whether an input of floats is cast to integers, as exporters write token ids that Keras takes as floats.
+fn looked_up(graph: &OnnxGraph, main: &GraphInput, live: &BTreeSet<&str>) -> bool {
+    let is_live = |node: &&OnnxNode| node.outputs.iter().any(|o| live.contains(o.as_str()));
+    let mut passed = BTreeSet::from([main.name.as_str()]);
+    for node in graph.main.nodes.iter().filter(is_live) {
+        let reads = node.inputs.first().is_some_and(|input| passed.contains(input.as_str()));
+        if reads && node.op == "Cast" && matches!(node.int("to", 0), Ok(6 | 7)) {
+            return main.shape.as_ref().is_some_and(|shape| shape.len() < 3);
+        }
+        if reads && matches!(node.op.as_str(), "Identity" | "Transpose" | "Reshape") {
+            passed.extend(node.outputs.iter().map(String::as_str));
+        }
+    }
+    false
+}
+
+/// The ways in which the network's input may be meant, likeliest first.
+pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
+    use AxisLabel::{Batch, Channel, Time};
+    let input = roles.main;
+    let place = || format!("input `{}`", input.name);
+    let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
+    let orders: &[&[AxisLabel]] = match (roles.tokens, shape.len()) {
+        (true, 2) => &[&[Batch, Time], &[Time, Batch]],
+        (true, 1) => &[&[Time]],
+        (false, 3) => &[&[Batch, Time, Channel], &[Time, Batch, Channel], &[Batch, Channel, Time]],
+        // The last two: one feature, whose axis the graph adds.
+        (false, 2) => &[&[Time, Channel], &[Batch, Channel], &[Batch, Time], &[Time, Batch]],
+        (false, 1) => &[&[Time]],
+        (_, rank) => return Err(unsupported(place(), format!("an input of {rank} axes"))),
+    };
+    let mut readings = Vec::new();
+    for axes in orders {
+        let channel = axes.iter().position(|&axis| axis == Channel);
+        let widths = match channel.map(|at| shape[at]) {
+            _ if roles.tokens => vec![None],
+            None => vec![Some(1)],
+            Some(Some(width)) => vec![Some(width)],
+            Some(None) => widths(graph).into_iter().map(Some).collect(),
+        };
+        readings.extend(widths.into_iter().map(|width| Reading { axes: axes.to_vec(), width, others: false }));
+    }
+    let is_other = |input: &GraphInput| {
+        let name = input.name.as_str();
+        !std::ptr::eq(input, roles.main) && !roles.states.contains(name) && !roles.lengths.contains(name)
+    };
+    if graph.inputs.iter().any(is_other) {
+        let more: Vec<Reading> = readings.iter().map(|reading| Reading { others: true, ..reading.clone() }).collect();
+        readings.extend(more);
+    }
+    if readings.is_empty() {
+        let what = format!("a number of features left open ({}), which no weight says", words::open_shape(shape));
+        return Err(unsupported(place(), what));
+    }
+    Ok(readings)
+}
+
+/// The widths of inputs that the weights of the first layers have.
+fn widths(graph: &OnnxGraph) -> Vec<usize> {
+    const MOST: usize = 8;
+    let mut widths = Vec::new();
+    for node in &graph.main.nodes {
+        let shape = |index: usize| {
+            let array = node.inputs.get(index).and_then(|name| graph.main.constants.get(name));
+            array.map_or(&[][..], |array| &array.shape)
+        };
+        let captured = |name: &String| graph.main.constants.get(name).map(|array| array.shape.as_slice());
+        let found: Vec<usize> = match (node.op.as_str(), shape(1)) {
+            ("LSTM" | "GRU" | "RNN", &[_, _, width]) => vec![width],
+            ("MatMul" | "Gemm", &[rows, columns]) => vec![rows, columns],
+            ("Conv", &[_, width, ..]) => vec![width],
+            ("Loop" | "Scan", _) => {
+                let arrays = node.inputs.iter().chain(&node.captures).filter_map(captured);
+                arrays.filter_map(|shape| if let [rows, _] = *shape { Some(rows) } else { None }).collect()
+            }
+            _ => Vec::new(),
+        };
+        widths.extend(found);
+    }
+    let mut seen = BTreeSet::new();
+    widths.retain(|&width| seen.insert(width));
+    widths.truncate(MOST);
+    widths
+}
