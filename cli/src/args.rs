@@ -138,6 +138,9 @@ pub struct TrainArgs {
     /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
     #[arg(long, value_name = "LAYER=RATE")]
     pub dropout: Vec<String>,
+    /// Zoneout of a recurrent layer, LAYER=H, or LAYER=H:C with a rate for an LSTM's c; repeatable
+    #[arg(long, value_name = "LAYER=RATE")]
+    pub zoneout: Vec<String>,
     /// Maximum device memory on a GPU, in MiB: long sequences are then trained in intervals of time
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,

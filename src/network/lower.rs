@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
 use super::{
     Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, Recurrence, RecurrentOutput,
-    RecurrentSpec, params,
+    RecurrentSpec, Zoneout, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -166,6 +166,7 @@ impl Lowering {
                 directions: directions.collect(),
                 masked_output: spec.masked_output,
                 clip: spec.clip,
+                zoneout: Zoneout { h: spec.zoneout_h, c: spec.zoneout_c },
             });
             let change = Change {
                 kind,

@@ -29,7 +29,7 @@ pub(crate) use combine::{joining, merging};
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use params::{Param, Role, expected_tensors};
-pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec, Zoneout};
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
     ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,

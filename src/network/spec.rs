@@ -129,6 +129,18 @@ impl LayerSpec {
             _ => None,
         }
     }
+
+    /// The same, to change its options.
+    pub fn recurrent_mut(&mut self) -> Option<(Cell, &mut RecurrentSpec)> {
+        match self {
+            Self::Lstm(l) => Some((Cell::Lstm, l)),
+            Self::Gru(l) => Some((Cell::Gru, l)),
+            Self::Rnn(l) => Some((Cell::Rnn, l)),
+            Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
+            Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            _ => None,
+        }
+    }
 }
 
 /// What a network reads.

@@ -1,6 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
-use super::{Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep};
+use super::{
+    Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep, Zoneout,
+};
 use crate::base::error::{Error, Result};
 
 /// One step of work: a layer, or one level of a stacked recurrent layer.
@@ -112,6 +114,8 @@ pub struct RecurrentStage {
     pub masked_output: MaskedOutput,
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
+    /// Shares of units that keep what they had.
+    pub zoneout: Zoneout,
 }
 
 impl RecurrentStage {

@@ -40,6 +40,7 @@ mod stage;
 mod stage_backward;
 mod step_backward;
 mod weights;
+mod zoneout;
 
 pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
@@ -81,3 +82,4 @@ pub(crate) use stage::{StageInput, stateless};
 pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
 pub(crate) use weights::{DirectionWeights, StageWeights};
+pub(crate) use zoneout::ZoneoutMode;

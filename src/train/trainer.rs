@@ -518,7 +518,7 @@ impl Trainer {
         let network = dropped(&self.network, &drops.weights, seed);
         let network = &*network;
         let stages = TrainStages::new(self.cpu, network, stages);
-        let stages = MaskedLevels::new(Some(&stages), network, &drops.recurrent, seed);
+        let stages = MaskedLevels::new(Some(&stages), network, drops, seed);
         set_weights(weights, network, &stages);
         let run = ReferenceRun { network, weights, roundings: &[] };
         let checked = Checked::new(network, batch.input, state)?;

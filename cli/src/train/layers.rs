@@ -107,6 +107,20 @@ impl Task {
     }
 }
 
+/// Sets the rates of zoneout, each LAYER=H or LAYER=H:C.
+pub fn zone_out(spec: &mut NetworkSpec, rates: &[String]) -> Result<()> {
+    for given in rates {
+        let wrong = || format!("--zoneout: expected LAYER=RATE or LAYER=RATE:RATE of a recurrent layer, got {given:?}");
+        let (name, of_layer) = given.split_once('=').ok_or_else(wrong)?;
+        let (of_h, of_c) = of_layer.split_once(':').unwrap_or((of_layer, "0"));
+        let mut layers = spec.layers.iter_mut().filter(|layer| layer.name() == name);
+        let (_, layer) = layers.next().and_then(LayerSpec::recurrent_mut).ok_or_else(wrong)?;
+        layer.zoneout_h = of_h.parse().map_err(|_| wrong())?;
+        layer.zoneout_c = of_c.parse().map_err(|_| wrong())?;
+    }
+    Ok(())
+}
+
 fn cell(kind: &str) -> Option<Cell> {
     Cell::ALL.into_iter().find(|cell| cell.name() == kind)
 }

@@ -183,7 +183,9 @@ impl Plan {
         let parts = Parts { train: encoding.dataset(&train)?, valid: dataset(&valid)?, test: dataset(&test)? };
         let init = if args.preset == Preset::Keras { Init::Keras } else { Init::PyTorch };
         let layers = args.layers.clone().unwrap_or_else(|| task.default_layers().to_owned());
-        let network = Network::initialized(task.network_spec(&layers)?, init, args.seed)?;
+        let mut spec = task.network_spec(&layers)?;
+        layers::zone_out(&mut spec, &args.zoneout)?;
+        let network = Network::initialized(spec, init, args.seed)?;
         Ok(Self { parts, network, layers, options: options::train_options(args)?, fit: options::fit(args) })
     }
 

@@ -91,6 +91,18 @@ fn options_of_recurrent_layers_must_fit() {
             "clip: expected it only on an LSTM or a GRU or an RNN, got layer_norm_lstm",
         ),
         (
+            LayerSpec::LayerNormGru(RecurrentSpec { zoneout_h: 0.1, ..layer() }),
+            "zoneout_h: expected it only on an LSTM or a GRU or an RNN, got layer_norm_gru",
+        ),
+        (
+            LayerSpec::Gru(RecurrentSpec { zoneout_c: 0.1, ..layer() }),
+            "zoneout_c: expected it only on an LSTM, got gru",
+        ),
+        (
+            LayerSpec::Gru(RecurrentSpec { zoneout_h: 1.0, ..layer() }),
+            "zoneout_h: expected a rate from 0 to below 1, got 1",
+        ),
+        (
             LayerSpec::LayerNormGru(RecurrentSpec { cell_norm: CellNorm::Output, ..layer() }),
             "cell_norm: expected it only on a layer-normalized LSTM, got layer_norm_gru",
         ),
