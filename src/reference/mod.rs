@@ -82,4 +82,4 @@ pub(crate) use stage::{StageInput, stateless};
 pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
 pub(crate) use weights::{DirectionWeights, StageWeights};
-pub(crate) use zoneout::ZoneoutMode;
+pub(crate) use zoneout::{ZONEOUT_SITE, ZoneoutMode};

@@ -45,8 +45,8 @@ impl ZoneoutMode {
             Self::Drawn { seed, stage, batch, row } => {
                 let at = ((place.time * batch + row + place.row) * width + unit) as u64;
                 #[expect(clippy::cast_possible_truncation, reason = "a level has fewer than 2^32 states, 2^13 stages")]
-                let (at, stage) = (at as u32, stage as u32);
-                let site = ZONEOUT_SITE | stage << 2 | (place.direction as u32) << 1 | u32::from(place.is_c);
+                let [at, stage, direction] = [at as u32, stage as u32, place.direction as u32];
+                let site = ZONEOUT_SITE | stage << 2 | direction << 1 | u32::from(place.is_c);
                 if random(seed, at, site) < keeping(rate).0 { F::ONE } else { F::default() }
             }
         }

@@ -17,19 +17,14 @@ use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_fa
 
 /// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
 fn task(
-    network: &Network,
     options: &TrainOptions,
     drops: &Drops,
     frozen: Vec<String>,
     norms: &[usize],
     bounds: Vec<(String, usize, f32)>,
 ) -> Result<TrainTask> {
-    let zoneout = network.stages().iter().any(|stage| stage.recurrent().is_some_and(|level| !level.zoneout.is_none()));
-    let on_cpu_alone = [
-        ("CTC", matches!(options.loss, Loss::Ctc { .. })),
-        ("recurrent dropout", !drops.recurrent.is_empty()),
-        ("zoneout", zoneout),
-    ];
+    let on_cpu_alone =
+        [("CTC", matches!(options.loss, Loss::Ctc { .. })), ("recurrent dropout", !drops.recurrent.is_empty())];
     if let Some((what, _)) = on_cpu_alone.into_iter().find(|(_, asked)| *asked) {
         let what = format!("training with {what} on a GPU (supported on the CPU device)");
         return Err(Error::Unsupported { place: "options".into(), what });
@@ -84,7 +79,7 @@ impl StepResult {
 impl Trainer {
     /// What a device is asked to do.
     pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.structure(), self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
+        task(self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.

@@ -6,6 +6,7 @@ pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgs
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
+const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
@@ -32,6 +33,8 @@ pub enum TrainKernel {
     Emit,
     /// c between the timesteps of an LSTM.
     LstmStates,
+    /// The end of a timestep with zoneout.
+    Zoneout,
     /// A GRU's state times its reset gate.
     ResetState,
     /// A timestep of a backward pass.
@@ -158,7 +161,17 @@ impl BackwardCell {
     }
 }
 
-const LANES_OF_STATES: &[Constant] = &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEPT_LANE")];
+const LANES_OF_STATES: &[Constant] =
+    &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEEP_NEW"), u("KEPT_LANE")];
+const OF_ZONEOUT: &[Constant] = &[
+    f("ZONEOUT_H"),
+    f("ZONEOUT_C"),
+    u("ZONEOUT_H_LEAST"),
+    u("ZONEOUT_C_LEAST"),
+    u("ZONEOUT_DRAWN"),
+    u("ZONEOUT_SITE"),
+    u("SEED"),
+];
 const CLIP: &[Constant] = &[f("CLIP_GATES")];
 pub(super) const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
 pub(super) const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
@@ -222,6 +235,7 @@ impl TrainKernel {
             Self::StateBefore,
             Self::Emit,
             Self::LstmStates,
+            Self::Zoneout,
             Self::ResetState,
             Self::Dropout,
             Self::ActivationBackward,
@@ -263,7 +277,7 @@ impl TrainKernel {
 
     /// Whether it runs several times in a row and learns which time it is.
     pub(super) fn repeats(self) -> bool {
-        matches!(self, Self::StepBackward(_) | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
+        matches!(self, Self::Zoneout | Self::StepBackward(_) | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
     }
 
     pub(super) fn spec(self) -> KernelSpec {
@@ -350,7 +364,7 @@ impl TrainKernel {
             ),
             Self::LstmStates => (
                 "lstm_states",
-                vec![PARAMS, LSTM_OPTIONS, part!("lstm_states")],
+                vec![PARAMS, LSTM_OPTIONS, RANDOM, ZONEOUT, part!("lstm_states")],
                 vec![
                     uniform("params"),
                     read("kept"),
@@ -360,9 +374,38 @@ impl TrainKernel {
                     read_write("c"),
                     read_write("h"),
                     read_write("sums"),
+                    read("settings"),
                 ],
                 &[],
-                [LANES_OF_STATES, LSTM, &[u("WORKGROUP")]].concat(),
+                [LANES_OF_STATES, LSTM, OF_ZONEOUT, &[u("WORKGROUP")]].concat(),
+            ),
+            Self::Zoneout => (
+                "zoneout",
+                vec![PARAMS, RANDOM, ZONEOUT, part!("zoneout")],
+                vec![
+                    uniform("params"),
+                    read("mask"),
+                    read_write("h"),
+                    read_write("history"),
+                    read_write("c"),
+                    read_write("c_before"),
+                    read("settings"),
+                ],
+                &[],
+                [
+                    &[
+                        u("WIDTH"),
+                        u("STATE"),
+                        u("LANES"),
+                        u("REVERSE"),
+                        u("MASKED"),
+                        u("OUTPUT_STRIDE"),
+                        u("OUTPUT_FIRST"),
+                    ][..],
+                    OF_ZONEOUT,
+                    &[u("WORKGROUP")],
+                ]
+                .concat(),
             ),
             Self::ResetState => (
                 "reset_state",
@@ -380,6 +423,7 @@ impl TrainKernel {
                     read("d_output"),
                     read("mask"),
                     read("kept"),
+                    read("settings"),
                 ];
                 bindings.extend(cell.binding());
                 let shared = [
@@ -400,7 +444,7 @@ impl TrainKernel {
                     u("SPLIT"),
                     u("ROW_QUADS"),
                 ];
-                let mut sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
+                let mut sources = vec![PARAMS, BACKWARD, RANDOM, ZONEOUT, cell.source(), STEP_BACKWARD];
                 if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
                     sources.push(SLOPE);
                 }
@@ -409,7 +453,13 @@ impl TrainKernel {
                     BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
                     BackwardCell::Gru | BackwardCell::GruReset => {}
                 }
-                ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
+                (
+                    "recurrent_step_backward",
+                    sources,
+                    bindings,
+                    &[],
+                    [&shared[..], OF_ZONEOUT, &cell.constants()].concat(),
+                )
             }
             Self::Dropout => (
                 "dropout",

@@ -13,6 +13,7 @@ use gatefold::{Device, Input};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
 use crate::common::{changed, device, spec};
+use crate::on_device::cells::zone_out;
 
 /// A layer with random options.
 fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
@@ -123,9 +124,18 @@ fn example(cell: Cell, seed: u64) -> Example {
     example
 }
 
+/// `example` with another recurrent layer of the same tensors.
+fn changed_layer(mut example: Example, change: impl FnOnce(&mut RecurrentSpec)) -> Example {
+    let mut spec = example.network.spec().clone();
+    let layer = spec.layers.iter_mut().find_map(LayerSpec::recurrent_mut);
+    change(layer.unwrap().1);
+    example.network = Network::new(spec, example.network.tensors().clone()).unwrap();
+    example
+}
+
 fn battery(cell: Cell, cases: u64) {
     for seed in 0..cases {
-        let example = example(cell, seed);
+        let example = changed_layer(example(cell, seed), |layer| zone_out(cell, layer, &Rng::with_seed(seed)));
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
     }
@@ -221,6 +231,36 @@ fn optimizers_take_the_steps_of_the_cpu() {
         let other = run(Trainer::new(device(), &example.network, plain).unwrap(), &example, 6);
         assert!(other.0.iter().zip(&cpu.0).any(|(a, b)| (a - b).abs() > 1e-4), "{optimizer:?}");
     }
+}
+
+/// The units that keep their state are drawn from integers: the same on every device.
+#[test]
+fn zoneout_takes_the_steps_of_the_cpu() {
+    let mut others = 0;
+    for seed in 0..24 {
+        let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize];
+        let example = changed_layer(example(cell, 100 + seed), |layer| {
+            (layer.zoneout_h, layer.zoneout_c) = (0.3, if cell == Cell::Lstm { 0.5 } else { 0.0 });
+        });
+        let (_, layer) = example.network.spec().layers.iter().find_map(LayerSpec::recurrent).unwrap();
+        let options = TrainOptions::new(example.loss).optimizer(Sgd { learning_rate: 0.05, ..Sgd::default() });
+        let on = |device: &Device, seed| {
+            run(Trainer::new(device, &example.network, options.clone().seed(seed)).unwrap(), &example, 3)
+        };
+        let (cpu, gpu) = (on(&Device::cpu(), 1), on(device(), 1));
+        let worst = |other: &(Vec<f64>, Vec<(String, Vec<f32>)>)| {
+            let of_losses = cpu.0.iter().zip(&other.0).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
+            let of_weights = cpu.1.iter().zip(&other.1).map(|((_, a), (_, b))| {
+                let largest = a.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+                f64::from(a.iter().zip(b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest)
+            });
+            of_losses.chain(of_weights).fold(0.0, f64::max)
+        };
+        assert!(worst(&gpu) <= 2e-5, "case {seed}: {} off: {layer:#?}", worst(&gpu));
+        // Negative control: other units.
+        others += u64::from(worst(&on(device(), 2)) > 1e-4);
+    }
+    assert!(others > 18, "{others} of 24");
 }
 
 #[test]
