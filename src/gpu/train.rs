@@ -39,6 +39,8 @@ pub(crate) struct TrainBatch<'a> {
     pub targets: &'a [u32],
     /// Whether targets are numbers.
     pub values: bool,
+    /// Room for the labels of a sequence.
+    pub labels: usize,
     /// How much each row counts.
     pub factors: &'a [f32],
     /// Place among the results.
@@ -94,9 +96,9 @@ impl GpuTrainer {
         Ok(Self { context, network, options, task, layout, buffers, workspace })
     }
 
-    /// The plan of a step of these sizes; `values` says whether targets are numbers.
-    pub fn plan(&self, shape: RunShape, goal: TrainGoal, values: bool) -> Result<Plan> {
-        let task = TrainTask { values, ..self.task.clone().goal(goal) };
+    /// The plan of a step of these sizes; `values` says whether targets are numbers, `labels` how many a sequence has at most.
+    fn plan(&self, shape: RunShape, (goal, values, labels): (TrainGoal, bool, usize)) -> Result<Plan> {
+        let task = TrainTask { values, labels, ..self.task.clone().goal(goal) };
         Plan::training(&self.network, shape, &self.context.limits(), &self.options, (&task, &self.layout))
     }
 
@@ -112,11 +114,12 @@ impl GpuTrainer {
             let mut workspace = lock(&self.workspace);
             let input = batch.input;
             let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
-            let key = Key { shape, waits: false, goal: Some((goal, batch.values)) };
+            let asked = (goal, batch.values, batch.labels);
+            let key = Key { shape, waits: false, goal: Some(asked) };
             let prepared = match workspace.ready(key) {
                 Some(prepared) => prepared,
                 None => {
-                    let plan = self.plan(shape, goal, batch.values)?;
+                    let plan = self.plan(shape, asked)?;
                     log::debug!("{plan}");
                     workspace.prepare(&self.context, &self.buffers, plan, key)
                 }

@@ -42,8 +42,8 @@ pub(super) struct Key {
     pub shape: RunShape,
     /// Whether a time-out is allowed, because the host reads whether one happened.
     pub waits: bool,
-    /// How far a run of training goes, and whether its targets are numbers.
-    pub goal: Option<(TrainGoal, bool)>,
+    /// How far a run of training goes, whether its targets are numbers, and room for labels of a sequence.
+    pub goal: Option<(TrainGoal, bool, usize)>,
 }
 
 impl Workspace {

@@ -51,6 +51,7 @@ pub use channelwise::{channelwise, channelwise_backward};
 pub use choose::{Filter, choose, keeping, random};
 pub use combine::{combine, combine_backward};
 pub use conv1d::{windows, windows_backward};
+pub(crate) use ctc::ctc_places;
 pub use ctc::{CtcInput, CtcResult, ctc, ctc_best_path, ctc_least_steps};
 pub use derivatives::derivative;
 pub use embedding::{embedding, embedding_backward};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ctc::DeviceLabels;
 use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks, DropoutUnit, Drops};
 use super::options::TrainOptions;
@@ -23,10 +24,8 @@ fn task(
     norms: &[usize],
     bounds: Vec<(String, usize, f32)>,
 ) -> Result<TrainTask> {
-    let on_cpu_alone =
-        [("CTC", matches!(options.loss, Loss::Ctc { .. })), ("recurrent dropout", !drops.recurrent.is_empty())];
-    if let Some((what, _)) = on_cpu_alone.into_iter().find(|(_, asked)| *asked) {
-        let what = format!("training with {what} on a GPU (supported on the CPU device)");
+    if !drops.recurrent.is_empty() {
+        let what = "training with recurrent dropout on a GPU (supported on the CPU device)".into();
         return Err(Error::Unsupported { place: "options".into(), what });
     }
     let site = |(stage, dropout): &(usize, Dropout)| {
@@ -58,7 +57,9 @@ impl TrainOptions {
     /// # Errors
     /// As [`Trainer::new`] on a GPU; [`Error::TooLarge`] for what exceeds the limits.
     pub fn plan(&self, network: &Network, shape: RunShape, limits: &PlanLimits) -> Result<Plan> {
-        let task = Trainer::on_cpu(network, self.clone())?.task()?;
+        let mut task = Trainer::on_cpu(network, self.clone())?.task()?;
+        // Labels have steps of their own.
+        task.labels = if matches!(self.loss, Loss::Ctc { .. }) { shape.steps } else { 0 };
         let contents = TrainContents::new(network, limits, &task, &self.class_weights);
         Plan::training(network, shape, limits, &PlanOptions::default(), (&task, &contents.layout))
     }
@@ -94,17 +95,12 @@ impl Trainer {
         let checked = Checked::new(network, batch.input, state)?;
         let (from, width) = self.loss_stage();
         let steps = network.stage_steps(checked.steps)?[from];
-        let numbers = steps * checked.batch * width;
-        let (factors, targets, counted) = self.with_targets(&checked, steps, width, batch, |targets, options| {
-            let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;
-            let words: Vec<u32> = match targets {
-                Targets::Classes(classes) => classes.to_vec(),
-                Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
-                // The factors were refused.
-                Targets::Labels(_) => Vec::new(),
-            };
-            Ok((factors, words, counted))
-        })?;
+        let (factors, targets, counted, labels) = if let Loss::Ctc { blank } = self.options().loss {
+            let labels = DeviceLabels::new(&checked, [steps, checked.batch, width], blank, batch)?;
+            (Vec::new(), labels.words, checked.batch as u64, labels.room)
+        } else {
+            self.targets_of(&checked, steps, width, batch)?
+        };
         let options = self.options();
         let rate = options.schedule.learning_rate(options.optimizer.rule.learning_rate(), self.steps());
         #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the reference does")]
@@ -115,6 +111,7 @@ impl Trainer {
             state,
             targets: &targets,
             values: matches!(batch.targets, Targets::Values(_)),
+            labels,
             factors: &factors,
             slot,
             learning_rate,
@@ -122,6 +119,27 @@ impl Trainer {
         };
         gpu.submit(&batch, goal)?;
         Ok(counted)
+    }
+
+    /// The factors and the words of the targets of a batch, how many answers count, and no room for labels.
+    fn targets_of(
+        &self,
+        checked: &Checked<'_>,
+        steps: usize,
+        width: usize,
+        batch: &Batch<'_>,
+    ) -> Result<(Vec<f32>, Vec<u32>, u64, usize)> {
+        let numbers = steps * checked.batch * width;
+        self.with_targets(checked, steps, width, batch, |targets, options| {
+            let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;
+            let words: Vec<u32> = match targets {
+                Targets::Classes(classes) => classes.to_vec(),
+                Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
+                // The factors were refused.
+                Targets::Labels(_) => Vec::new(),
+            };
+            Ok((factors, words, counted, 0))
+        })
     }
 
     /// One step whose result is waited for. A state becomes the final one, unless the step is skipped.

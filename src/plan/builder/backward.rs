@@ -49,6 +49,7 @@ impl Builder {
         let rows = stage_steps[from] * self.batch;
         let targets = match (task.loss, task.values) {
             (Loss::CrossEntropy, false) => self.buffer("targets [M]", rows, 1, 1)?,
+            (Loss::Ctc { .. }, _) => self.buffer("labels [B, 2, 1 + N]", self.batch, 2, 1 + task.labels.max(1))?,
             _ => self.buffer("targets [M, N]", rows, logits.out_features, 1)?,
         };
         let factors = self.buffer("weights of the rows [M]", rows, 1, 1)?;
@@ -122,6 +123,11 @@ impl Builder {
         let [class_weights, settings, results] =
             [whole(buffers.class_weights), whole(buffers.settings), whole(buffers.results)];
         let x = self.plan.outputs[stage];
+        if let Loss::Ctc { blank } = task.loss {
+            let found = self.scratch("losses of the rows [M, 2]", self.batch, 2, 1)?;
+            self.ctc_loss((task, blank), (stage, logits.out_features), [x, d, found])?;
+            return self.loss_sum(stage, self.batch, [found, settings, results]);
+        }
         let constants = Constants::sizes([("FEATURES", logits.out_features)])?
             .with("VALUES", task.values)
             .with("SMOOTHING", task.label_smoothing)
@@ -154,11 +160,16 @@ impl Builder {
             work: u64::from(rows) * width,
             ..Dispatch::empty(Kernel::Train(kernel))
         })?;
+        self.loss_sum(stage, rows as usize, [found, settings, results])
+    }
+
+    fn loss_sum(&mut self, stage: usize, rows: usize, bindings: [Slice; 3]) -> Result<()> {
+        let rows = self.number(rows, "rows of the loss")?;
         self.add(Dispatch {
             stage,
             constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
             rows,
-            bindings: vec![found, settings, results],
+            bindings: bindings.to_vec(),
             iterations: u64::from(rows.div_ceil(ROW_WORKGROUP) + ROW_WORKGROUP),
             work: rows.into(),
             ..Dispatch::empty(Kernel::Train(TrainKernel::LossSum))
@@ -388,7 +399,7 @@ impl Builder {
 fn loss_stage(network: &Network, loss: Loss) -> (usize, &Stage) {
     let stages = network.stages();
     let last = stages.len() - 1;
-    let from_logits = loss == Loss::CrossEntropy && last > 0 && stages[last].kind == StageKind::Softmax;
-    let from = if from_logits { last - 1 } else { last };
+    let from_logits = matches!(loss, Loss::CrossEntropy | Loss::Ctc { .. });
+    let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
     (from, &stages[from])
 }

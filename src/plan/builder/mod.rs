@@ -2,6 +2,7 @@
 
 mod backward;
 mod batch_norm;
+mod ctc;
 mod initial_state;
 mod intervals;
 mod lanes;

@@ -6,6 +6,7 @@ pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgs
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
+const CTC: &str = include_str!("../../../shaders/common/ctc.wgsl");
 const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
@@ -83,6 +84,12 @@ pub enum TrainKernel {
     LayerNormGruBackward,
     /// Categorical cross-entropy and its gradient.
     CrossEntropy,
+    /// The probabilities of every step for CTC.
+    CtcRows,
+    /// CTC from the first step to the last, and its loss.
+    CtcForward,
+    /// CTC from the last step to the first, and its gradient.
+    CtcBackward,
     /// The other losses and their gradients.
     ElementwiseLoss,
     /// The loss of a batch.
@@ -219,6 +226,10 @@ const OF_LOSS: &[Binding] = &[
     read_write("found"),
 ];
 
+const OF_CTC: &[Binding] =
+    &[uniform("params"), read("x"), read("targets"), read("steps"), read_write("forward"), read_write("rows")];
+const CTC_CONSTANTS: &[Constant] = &[u("FEATURES"), u("BLANK"), u("LABELS"), u("WORKGROUP")];
+
 /// Entry point, parts, bindings, fields of a uniform of its own, constants.
 pub(super) type KernelRow = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
 
@@ -259,6 +270,9 @@ impl TrainKernel {
             Self::LayerNormLstmBackward,
             Self::LayerNormGruBackward,
             Self::CrossEntropy,
+            Self::CtcRows,
+            Self::CtcForward,
+            Self::CtcBackward,
             Self::ElementwiseLoss,
             Self::LossSum,
             Self::SquareSums,
@@ -277,7 +291,8 @@ impl TrainKernel {
 
     /// Whether it runs several times in a row and learns which time it is.
     pub(super) fn repeats(self) -> bool {
-        matches!(self, Self::Zoneout | Self::StepBackward(_) | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
+        matches!(self, Self::LayerNormLstmBackward | Self::LayerNormGruBackward | Self::CtcForward | Self::CtcBackward)
+            || matches!(self, Self::Zoneout | Self::StepBackward(_))
     }
 
     pub(super) fn spec(self) -> KernelSpec {
@@ -481,6 +496,27 @@ impl TrainKernel {
                 OF_LOSS.to_vec(),
                 &[],
                 vec![u("FEATURES"), u("VALUES"), f("SMOOTHING"), u("CLASS_WEIGHTS"), u("WORKGROUP")],
+            ),
+            Self::CtcRows => (
+                "ctc_rows",
+                vec![PARAMS, part!("ctc_rows")],
+                vec![uniform("params"), read("x"), read_write("found")],
+                &[],
+                vec![u("FEATURES"), u("WORKGROUP")],
+            ),
+            Self::CtcForward => (
+                "ctc_forward",
+                vec![PARAMS, CTC, part!("ctc_forward")],
+                [OF_CTC, &[read_write("found")]].concat(),
+                &[],
+                CTC_CONSTANTS.to_vec(),
+            ),
+            Self::CtcBackward => (
+                "ctc_backward",
+                vec![PARAMS, CTC, part!("ctc_backward")],
+                [OF_CTC, &[read_write("behind"), read_write("d")]].concat(),
+                &[],
+                CTC_CONSTANTS.to_vec(),
             ),
             Self::ElementwiseLoss => (
                 "elementwise_loss",

@@ -26,6 +26,8 @@ pub struct TrainTask {
     pub loss: Loss,
     /// Whether targets are numbers instead of classes.
     pub values: bool,
+    /// Most labels of a sequence, for [`Loss::Ctc`].
+    pub labels: usize,
     /// Of the loss.
     pub label_smoothing: f32,
     /// How many class weights there are, 0 for none.
@@ -92,6 +94,7 @@ impl TrainTask {
             goal: TrainGoal::Step,
             loss,
             values: false,
+            labels: 0,
             label_smoothing: 0.0,
             class_weights: 0,
             dropouts: Vec::new(),

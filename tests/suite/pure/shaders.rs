@@ -53,6 +53,8 @@ fn sizes(name: &str) -> Vec<u32> {
         "ZONEOUT_H_LEAST" | "ZONEOUT_C_LEAST" => vec![1 << 31],
         "ZONEOUT_SITE" => vec![3 << 16],
         "SEED" => vec![2],
+        "BLANK" => vec![0, 5],
+        "LABELS" => vec![40, 1],
         "KEEP_H" | "KEEP_NEW" | "ZONEOUT_DRAWN" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV"
         | "CENTERED" | "CLIP_KERAS" => {
             vec![0, 1]
