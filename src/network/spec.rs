@@ -408,6 +408,8 @@ pub struct TextSpec {
 pub enum Standardize {
     /// Keras' default: lower-case, drop ASCII punctuation.
     LowerAndStripPunctuation,
+    /// Nothing.
+    None,
 }
 
 /// Where a text is cut into words.
@@ -417,6 +419,8 @@ pub enum Standardize {
 pub enum Split {
     /// Keras' default: at runs of white space.
     Whitespace,
+    /// Behind every character (Unicode scalar value).
+    Character,
 }
 
 pub(super) fn one() -> usize {

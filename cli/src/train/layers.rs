@@ -25,7 +25,7 @@ pub struct Task {
     pub labels: Vec<String>,
     /// Classes, or numbers of an answer.
     pub outputs: usize,
-    /// Whether an answer is a class, so that a softmax is last.
+    /// Whether an answer is a class that is shown with its probability, so that a softmax is last.
     pub classes: bool,
     /// Whether every timestep has an answer.
     pub per_step: bool,
