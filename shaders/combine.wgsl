@@ -6,7 +6,7 @@ override IN_STRIDE: u32;           // width of a row of x
 override IN_OFFSET: u32 = 0u;      // first column of x
 override OUT_STRIDE: u32;          // width of a row of the output
 override OUT_OFFSET: u32 = 0u;     // first column of the output
-override HOW: u32 = 0u;            // COPY, ADD, MUL or MAX
+override HOW: u32 = 0u;            // COPY, ADD, MUL, MAX or SUB
 override SCALE: f32 = 1.0;
 override REVERSED: u32 = 0u;       // 1 where timesteps are read from the last to the first
 override WORKGROUP: u32 = 64u;
@@ -15,6 +15,7 @@ const COPY: u32 = 0u;
 const ADD: u32 = 1u;
 const MUL: u32 = 2u;
 const MAX: u32 = 3u;
+const SUB: u32 = 4u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = M
 @group(0) @binding(1) var<storage, read> x: array<f32>;                 // [M, IN_STRIDE]
@@ -42,6 +43,8 @@ fn combine(
         value += output[to];
     } else if HOW == MUL {
         value *= output[to];
+    } else if HOW == SUB {
+        value = output[to] - value;
     } else if HOW == MAX {
         value = max(value, output[to]);
     }

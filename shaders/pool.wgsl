@@ -1,14 +1,19 @@
-// The largest or mean value of windows of time, or of all time. Reference: src/reference/pool.rs.
+// The largest value, mean, sum or last valid value of windows of time, or of all time. Reference: src/reference/pool.rs.
 
 override FEATURES: u32;            // N
 override KERNEL: u32 = 0u;         // timesteps of a window, 0 for all time
 override STRIDE: u32 = 1u;         // timesteps between two windows
 override LEFT: u32 = 0u;           // timesteps of padding in front
 override RIGHT: u32 = 0u;          // timesteps of padding at the end
-override AVERAGE: u32 = 0u;        // the mean instead of the largest
+override HOW: u32 = 0u;            // LARGEST, AVERAGE, SUM or LAST_VALID
 override COUNT_PAD: u32 = 0u;      // a mean counts the padding
-override MASKED: u32 = 0u;         // a mean counts only steps that the mask has on
+override MASKED: u32 = 0u;         // all but the largest count only steps that the mask has on
 override WORKGROUP: u32 = 64u;
+
+const LARGEST: u32 = 0u;
+const AVERAGE: u32 = 1u;
+const SUM: u32 = 2u;
+const LAST_VALID: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = T'*B
 @group(0) @binding(1) var<storage, read> x: array<f32>;                 // [T, B, N]
@@ -43,6 +48,7 @@ fn pool(
 
     var highest = -3.4028234e38;
     var sum = 0.0;
+    var last = 0.0;
     var counted = 0u;
     for (var t = from_step; t < to_step; t++) {
         let at = t * params.batch + row % params.batch;
@@ -50,11 +56,19 @@ fn pool(
         highest = max(highest, value);
         if counts(at) {
             sum += value;
+            last = value;
             counted++;
+        } else if counted == 0u {
+            // That of the last timestep, where none counts.
+            last = value;
         }
     }
-    if AVERAGE == 0u {
+    if HOW == LARGEST {
         output[index] = select(0.0, highest, from_step < to_step);
+        return;
+    }
+    if HOW == SUM || HOW == LAST_VALID {
+        output[index] = select(last, sum, HOW == SUM);
         return;
     }
     if COUNT_PAD != 0u {

@@ -1,7 +1,8 @@
-// Softmax of every row, its maximum taken off first. Reference: src/reference/softmax.rs.
+// Softmax of every row, or its logarithm, the row's maximum taken off first. Reference: src/reference/softmax.rs.
 // One workgroup per row.
 
-override FEATURES: u32;  // N
+override FEATURES: u32;    // N
+override LOG: u32 = 0u;    // 1 for the logarithm
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = M
@@ -49,7 +50,8 @@ fn softmax(
 
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
         if live && k0 + local < FEATURES {
-            output[write_at + k0 + local] = exp(x[read_at + k0 + local] - highest) / sum;
+            let value = x[read_at + k0 + local] - highest;
+            output[write_at + k0 + local] = select(exp(value) / sum, value - log(sum), LOG == 1u);
         }
     }
 }

@@ -126,6 +126,7 @@ pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
 pub use data::input::Input;
+pub use data::named_input::NamedInput;
 pub use data::state::{LayerState, State};
 pub use device::Device;
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
@@ -135,7 +136,7 @@ pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{
     Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,
 };
-pub use session::{Output, Session, Timing, Trace};
+pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};

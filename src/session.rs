@@ -54,12 +54,28 @@ pub struct Output {
     /// What the axes of `shape` mean. The file that the network was read from may have others:
     /// [`Network::file_axes`].
     pub axes: &'static [Axis],
+    /// The network's other outputs ([`Network::outputs`]), in its order.
+    pub others: Vec<NamedOutput>,
     /// State after the last step, to be handed to the next run.
     pub state: State,
     /// Where it was computed.
     pub device: Arc<DeviceInfo>,
     /// How long it took.
     pub timing: Timing,
+}
+
+/// An output beside that of the last layer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NamedOutput {
+    /// Its name.
+    pub name: String,
+    /// As [`Output::values`].
+    pub values: Vec<f32>,
+    /// As [`Output::shape`].
+    pub shape: Vec<usize>,
+    /// As [`Output::axes`].
+    pub axes: &'static [Axis],
 }
 
 /// How long a run took.
@@ -180,13 +196,15 @@ impl Session {
         };
         self.count(&checked, fallback);
         engine.forward(&checked, state, |forward| {
+            output.others =
+                self.named_outputs(&checked, self.network.outputs().iter().map(|o| forward.stages[o.stage].clone()));
             if let Some(last) = forward.stages.last_mut() {
                 std::mem::swap(last, &mut output.values);
             }
             std::mem::swap(&mut forward.state, &mut output.state);
             output.device.clone_from(fallback.unwrap_or(self.device.info()));
         })?;
-        self.put_in_order(&checked, &mut output.values, &mut output.shape);
+        self.put_last_in_order(&checked, &mut output.values, &mut output.shape);
         output.axes = self.network.output_axes();
         output.timing = Timing { wall: start.elapsed(), gpu: None, encoding: None };
         Ok(())
@@ -271,7 +289,9 @@ impl Session {
                     let stages = if request.trace {
                         std::mem::take(&mut forward.stages)
                     } else {
-                        forward.stages.last_mut().map(std::mem::take).into_iter().collect()
+                        let named = self.network.outputs().iter().map(|output| forward.stages[output.stage].clone());
+                        let named: Vec<Vec<f32>> = named.collect();
+                        named.into_iter().chain(forward.stages.last_mut().map(std::mem::take)).collect()
                     };
                     let (state, fallback) = (std::mem::take(&mut forward.state), fallback.cloned());
                     Raw { stages, state, fallback, ..Raw::default() }
@@ -336,16 +356,37 @@ impl Session {
         }
     }
 
-    /// Time-major values in the caller's order, and their shape.
-    fn put_in_order(&self, input: &Checked<'_>, values: &mut Vec<f32>, shape: &mut Vec<usize>) {
-        let (batch, width) = (input.batch, self.network.output_size());
+    /// The time-major values of the last stage in the caller's order, and their shape.
+    fn put_last_in_order(&self, input: &Checked<'_>, values: &mut Vec<f32>, shape: &mut Vec<usize>) {
         // The input has been checked against the windows, so there is a number of steps.
-        let steps = self.network.output_steps(input.steps).unwrap_or(1);
+        let steps = match input.others.len() {
+            0 => self.network.output_steps(input.steps).unwrap_or(1),
+            _ => self.stage_steps(input).last().copied().unwrap_or(1),
+        };
+        let steps = self.network.output_is_sequence().then_some(steps);
+        self.put_in_order((steps, input.batch, self.network.output_size()), values, shape);
+    }
+
+    /// Timesteps of every stage's output for inputs that have been checked.
+    fn stage_steps(&self, input: &Checked<'_>) -> Vec<usize> {
+        let mut steps = Vec::new();
+        // They fit, so there is no error.
+        let _ = self.network.stage_steps_into(|number| input.steps_of(number), &mut steps);
+        steps
+    }
+
+    /// Time-major values of T (none without a time dimension), B and N in the caller's order, and their shape.
+    fn put_in_order(
+        &self,
+        (steps, batch, width): (Option<usize>, usize, usize),
+        values: &mut Vec<f32>,
+        shape: &mut Vec<usize>,
+    ) {
         shape.clear();
-        match (self.network.output_is_sequence(), self.network.batch_first()) {
-            (false, _) => shape.extend([batch, width]),
-            (true, false) => shape.extend([steps, batch, width]),
-            (true, true) => {
+        match (steps, self.network.batch_first()) {
+            (None, _) => shape.extend([batch, width]),
+            (Some(steps), false) => shape.extend([steps, batch, width]),
+            (Some(steps), true) => {
                 if batch > 1 && steps > 1 {
                     *values = swap_outer(values, steps, batch, width);
                 }
@@ -354,16 +395,35 @@ impl Session {
         }
     }
 
+    /// The network's other outputs from their time-major values.
+    fn named_outputs(&self, input: &Checked<'_>, values: impl Iterator<Item = Vec<f32>>) -> Vec<NamedOutput> {
+        if self.network.outputs().is_empty() {
+            return Vec::new();
+        }
+        let steps = self.stage_steps(input);
+        let named = self.network.outputs().iter().zip(values).map(|(output, mut values)| {
+            let stage = &self.network.stages()[output.stage];
+            let mut shape = Vec::new();
+            let steps = stage.sequence_out.then(|| steps[output.stage]);
+            self.put_in_order((steps, input.batch, stage.out_features), &mut values, &mut shape);
+            NamedOutput { name: output.name.clone(), values, shape, axes: self.network.axes_of(stage) }
+        });
+        named.collect()
+    }
+
     /// The last stage's output in the caller's order.
     fn output(&self, input: &Checked<'_>, raw: Raw, start: Instant) -> Output {
-        let mut values = raw.stages.into_iter().next_back().unwrap_or_default();
+        let mut stages = raw.stages;
+        let mut values = stages.pop().unwrap_or_default();
         let mut shape = Vec::new();
-        self.put_in_order(input, &mut values, &mut shape);
+        self.put_last_in_order(input, &mut values, &mut shape);
+        let others = self.named_outputs(input, stages.into_iter());
         let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
         Output {
             values,
             shape,
             axes: self.network.output_axes(),
+            others,
             state: raw.state,
             device: raw.fallback.unwrap_or_else(|| self.device.info().clone()),
             timing,

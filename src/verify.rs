@@ -7,9 +7,10 @@ use crate::base::error::{Error, Result};
 use crate::base::room::room;
 use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
 use crate::data::input::{Checked, Input};
+use crate::data::named_input::NamedInput;
 use crate::data::state::State;
 use crate::host::Reference;
-use crate::network::{Network, Stage, StageRounding};
+use crate::network::{InputKind, Network, NetworkInput, Stage, StageRounding};
 use crate::plan::Arithmetic;
 use crate::session::Session;
 
@@ -154,7 +155,8 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
         Check::new(label, shape, [got, single], exact, tolerance, by_reference)
     };
     let mut checks = Vec::new();
-    let stage_steps = reference.stage_steps(steps)?;
+    let mut stage_steps = Vec::new();
+    reference.stage_steps_into(|number| checked.steps_of(number), &mut stage_steps)?;
     for (index, stage) in reference.stages().iter().enumerate() {
         let part = |stages: &[Vec<f32>]| stages.get(index).cloned().unwrap_or_default();
         let exact = &exact.stages[index];
@@ -186,8 +188,12 @@ fn shape(stage: &Stage, steps: usize, batch: usize) -> Vec<usize> {
 pub enum RandomInput {
     /// For networks that begin with an embedding.
     Tokens(Vec<u32>, [usize; 2]),
-    /// For all others, uniform in ±1.
+    /// For networks that read a sequence of vectors, uniform in ±1.
     Features(Vec<f32>, [usize; 3]),
+    /// For networks that read a vector for each batch row, uniform in ±1.
+    Rows(Vec<f32>, [usize; 2]),
+    /// For networks of several inputs: the first, which is one of the above, and the others.
+    Several(Box<Self>, Vec<NamedInput<'static>>),
 }
 
 impl RandomInput {
@@ -199,8 +205,8 @@ impl RandomInput {
     /// # Errors
     /// [`Error::TooLarge`] for more than [`RandomInput::MOST`] numbers, or more than this machine has memory for.
     pub fn new(network: &Network, steps: usize, batch: usize, seed: u64) -> Result<Self> {
-        let width = if network.num_embeddings().is_some() { 1 } else { network.input_size() };
-        let numbers = [steps, batch, width].into_iter().fold(1, usize::saturating_mul);
+        let widths = network.inputs().iter().map(|input| input.width).sum();
+        let numbers = [steps, batch, widths].into_iter().fold(1, usize::saturating_mul);
         let what = || format!("random input of T = {steps}, B = {batch}");
         if numbers > Self::MOST {
             return Err(Error::TooLarge {
@@ -213,16 +219,33 @@ impl RandomInput {
         room(what, numbers, size_of::<f32>())?;
         let mut generator = fastrand::Rng::with_seed(seed);
         let [outer, inner] = if network.batch_first() { [batch, steps] } else { [steps, batch] };
-        Ok(match network.num_embeddings() {
-            Some(num_embeddings) => {
-                let most = u32::try_from(num_embeddings).unwrap_or(u32::MAX);
-                Self::Tokens((0..numbers).map(|_| generator.u32(0..most)).collect(), [outer, inner])
+        let mut one = |input: &NetworkInput| {
+            let NetworkInput { kind, width, num_embeddings, .. } = *input;
+            match kind {
+                InputKind::Tokens => {
+                    let most = num_embeddings.map_or(1, |most| u32::try_from(most).unwrap_or(u32::MAX));
+                    Self::Tokens((0..steps * batch).map(|_| generator.u32(0..most)).collect(), [outer, inner])
+                }
+                InputKind::Row => {
+                    Self::Rows((0..batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect(), [batch, width])
+                }
+                _ => {
+                    let values = (0..steps * batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect();
+                    Self::Features(values, [outer, inner, width])
+                }
             }
-            None => {
-                let values = (0..numbers).map(|_| generator.f32() * 2.0 - 1.0).collect();
-                Self::Features(values, [outer, inner, width])
-            }
-        })
+        };
+        let mut inputs = network.inputs().iter();
+        let first = inputs.next().map_or(Self::Rows(Vec::new(), [batch, 0]), &mut one);
+        let others: Vec<NamedInput<'static>> = inputs
+            .filter_map(|input| match one(input) {
+                Self::Tokens(ids, shape) => Some(NamedInput::tokens(input.name.clone(), ids, shape)),
+                Self::Features(values, shape) => Some(NamedInput::features(input.name.clone(), values, shape)),
+                Self::Rows(values, shape) => Some(NamedInput::rows(input.name.clone(), values, shape)),
+                Self::Several(..) => None,
+            })
+            .collect();
+        Ok(if others.is_empty() { first } else { Self::Several(Box::new(first), others) })
     }
 
     /// As the argument of a run.
@@ -231,6 +254,8 @@ impl RandomInput {
         match self {
             Self::Tokens(ids, shape) => Input::tokens(ids, *shape),
             Self::Features(values, shape) => Input::features(values, *shape),
+            Self::Rows(values, shape) => Input::rows(values, *shape),
+            Self::Several(first, others) => first.as_input().with_others(others),
         }
     }
 }

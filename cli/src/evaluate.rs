@@ -83,7 +83,7 @@ fn dataset(args: &EvaluateArgs, network: &Network) -> Result<Dataset> {
 /// The network without a softmax at its end: a loss from logits is exact where a probability is rounded to 0.
 fn with_logits(network: &Network) -> Result<Network> {
     let mut spec = network.spec().clone();
-    if spec.layers.len() < 2 || !matches!(spec.layers.last(), Some(LayerSpec::Softmax)) {
+    if spec.layers.len() < 2 || !matches!(spec.layers.last(), Some(LayerSpec::Softmax | LayerSpec::LogSoftmax(_))) {
         return Ok(network.clone());
     }
     spec.layers.pop();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gatefold::network::{LayerSpec, StageKind};
+use gatefold::network::LayerSpec;
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{Forward, LossOptions, LossResult, Reference, loss, random};
 use gatefold::{Device, DeviceChoice, Network, RandomInput, Tensor};
@@ -42,7 +42,7 @@ impl Case {
         let input = RandomInput::new(network, args.steps, args.batch, args.seed)?;
         let stages = network.stages();
         let last = stages.len() - 1;
-        let is_softmax = last > 0 && stages[last].kind == StageKind::Softmax;
+        let is_softmax = last > 0 && stages[last].is_softmax();
         let from = if is_softmax { last - 1 } else { last };
         let width = stages[from].out_features;
         let numbers = Reference::<f32>::new(network).forward(input.as_input(), None)?.stages[from].len();
@@ -84,10 +84,7 @@ impl Case {
         let trainer = Trainer::new(device, network, options)?;
         let rows = self.classes.len().max(self.values.len() / self.width);
         let by_batch = network.batch_first() && network.output_is_sequence();
-        let [outer, inner] = match self.input {
-            RandomInput::Tokens(_, shape) => shape,
-            RandomInput::Features(_, [outer, inner, _]) => [outer, inner],
-        };
+        let [outer, inner] = rows_of(&self.input);
         // `[B, T]` of `[T, B]`.
         let order: Vec<usize> = match by_batch && rows == outer * inner {
             true => (0..outer).flat_map(|row| (0..inner).map(move |step| step * outer + row)).collect(),
@@ -193,6 +190,16 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice, network: &Network, referenc
         report.code = FAILED;
     }
     Ok(report)
+}
+
+/// The two outer sizes of an input, the first of several.
+fn rows_of(input: &RandomInput) -> [usize; 2] {
+    match input {
+        RandomInput::Tokens(_, shape) => *shape,
+        RandomInput::Features(_, [outer, inner, _]) => [*outer, *inner],
+        RandomInput::Rows(_, [batch, _]) => [*batch, 1],
+        RandomInput::Several(first, _) => rows_of(first),
+    }
 }
 
 #[cfg(test)]

@@ -49,15 +49,27 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
     Ok(Report::new(text))
 }
 
+/// The inputs, each with its name where there are several.
 fn input(network: &Network) -> String {
-    match network.num_embeddings() {
-        Some(ids) => format!("token ids {} below {}", letters(network.input_axes()), grouped(ids)),
-        None => format!("vectors {}", sized(network.input_axes(), network.input_size())),
-    }
+    let inputs = network.inputs();
+    let each = inputs.iter().enumerate().map(|(number, input)| {
+        let axes = network.axes_of_input(number);
+        let what = match input.num_embeddings {
+            Some(ids) => format!("token ids {} below {}", letters(axes), grouped(ids)),
+            None => format!("vectors {}", sized(axes, input.width)),
+        };
+        if inputs.len() == 1 { what } else { format!("`{}` {what}", gatefold::printable(&input.name, 80)) }
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn output(network: &Network) -> String {
-    sized(network.output_axes(), network.output_size())
+    let last = sized(network.output_axes(), network.output_size());
+    let others = network.outputs().iter().map(|output| {
+        let (axes, features) = network.output_of(output);
+        format!(", `{}` {}", gatefold::printable(&output.name, 80), sized(axes, features))
+    });
+    last + &others.collect::<String>()
 }
 
 /// Axes as letters, with the number of features instead of N.

@@ -1,6 +1,5 @@
 //! `gatefold plan`: what a run will dispatch, and why.
 
-use gatefold::network::StageKind;
 use gatefold::train::{Loss, TrainOptions};
 use gatefold::unstable::plan::{Dispatch, PlanParts, Repetition};
 use gatefold::{
@@ -55,7 +54,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
 
 /// The plan of a step of training.
 fn training(args: &PlanArgs, device: &Device, network: &Network) -> Result<Report> {
-    let classes = network.stages().last().is_some_and(|stage| matches!(stage.kind, StageKind::Softmax));
+    let classes = network.stages().last().is_some_and(|stage| stage.is_softmax());
     let loss = if classes { Loss::CrossEntropy } else { Loss::Mse };
     let shape = RunShape::new(args.steps, args.batch);
     let mut options = TrainOptions::new(loss);

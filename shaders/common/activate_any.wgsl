@@ -45,6 +45,8 @@ fn activate(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case SQUARE: { return x * x; }
         case SQRT: { return sqrt(x); }
         case ABS: { return abs(x); }
+        case HARD_SWISH: { return x * clamp(x / 6.0 + 0.5, 0.0, 1.0); }
+        case LOG: { return log(x); }
         default: { return x; }
     }
 }

@@ -23,6 +23,8 @@ const EXP: u32 = 18u;
 const SQUARE: u32 = 19u;
 const SQRT: u32 = 20u;
 const ABS: u32 = 21u;
+const HARD_SWISH: u32 = 22u;
+const LOG: u32 = 23u;
 
 // 1 / (1 + exp(-x)); the exponent is never positive, so nothing overflows.
 fn sigmoid(x: f32) -> f32 {

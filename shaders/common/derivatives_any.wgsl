@@ -45,6 +45,11 @@ fn derivative(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case SQUARE: { return 2.0 * x; }
         case SQRT: { return 0.5 / sqrt(x); }
         case ABS: { return select(select(1.0, -1.0, x <= 0.0), 0.0, x == 0.0); }
+        case HARD_SWISH: {
+            let gate = x / 6.0 + 0.5;
+            return select(clamp(gate, 0.0, 1.0) + x / 6.0, clamp(gate, 0.0, 1.0), gate <= 0.0 || gate >= 1.0);
+        }
+        case LOG: { return 1.0 / x; }
         default: { return 1.0; }
     }
 }

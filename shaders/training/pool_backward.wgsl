@@ -13,10 +13,15 @@ override KERNEL: u32 = 0u;         // timesteps of a window, 0 for all time
 override STRIDE: u32 = 1u;         // timesteps between two windows
 override LEFT: u32 = 0u;           // timesteps of padding in front
 override RIGHT: u32 = 0u;          // timesteps of padding at the end
-override AVERAGE: u32 = 0u;        // the mean instead of the largest
+override HOW: u32 = 0u;            // LARGEST, AVERAGE, SUM or LAST_VALID
 override COUNT_PAD: u32 = 0u;      // a mean counts the padding
-override MASKED: u32 = 0u;         // a mean counts only steps that the mask has on
+override MASKED: u32 = 0u;         // all but the largest count only steps that the mask has on
 override WORKGROUP: u32 = 64u;
+
+const LARGEST: u32 = 0u;
+const AVERAGE: u32 = 1u;
+const SUM: u32 = 2u;
+const LAST_VALID: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
 @group(0) @binding(1) var<storage, read> x: array<f32>;              // [T, B, N]
@@ -51,7 +56,7 @@ fn pool_backward(
         let from_step = max(first, LEFT) - LEFT;
         let to_step = min(max(end, LEFT) - LEFT, params.steps);
         let d = d_output[window * stride + index];
-        if AVERAGE == 0u {
+        if HOW == LARGEST {
             var best = from_step;
             for (var t = from_step + 1u; t < to_step; t++) {
                 best = select(best, t, x[t * stride + index] > x[best * stride + index]);
@@ -61,8 +66,16 @@ fn pool_backward(
             }
             continue;
         }
-        var counted = end - first;
-        if COUNT_PAD == 0u {
+        if HOW == LAST_VALID {
+            var last = to_step - 1u;
+            for (var t = from_step; t < to_step; t++) {
+                last = select(last, t, counts(t * params.batch + row));
+            }
+            d_x[last * stride + index] += d;
+            continue;
+        }
+        var counted = select(end - first, 1u, HOW == SUM);
+        if COUNT_PAD == 0u && HOW == AVERAGE {
             counted = 0u;
             for (var t = from_step; t < to_step; t++) {
                 counted += select(0u, 1u, counts(t * params.batch + row));

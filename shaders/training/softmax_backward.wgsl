@@ -1,8 +1,9 @@
-// The gradient of the input of a softmax from its output and the gradient of that: y (d - y.d) in every row. Reference:
-// src/reference/softmax.rs. One workgroup per row.
+// The gradient of the input of a softmax from its output and the gradient of that: y (d - y.d) in every row; of its
+// logarithm, d - exp(y) sum(d). Reference: src/reference/softmax.rs. One workgroup per row.
 
 override FEATURES: u32;            // N
 override ADD: u32 = 0u;            // 1 where it is added to what is there
+override LOG: u32 = 0u;            // 1 for the logarithm
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;               // rows = M
@@ -23,7 +24,7 @@ fn softmax_backward(
     var sum = 0.0;
     for (var k = local; k < FEATURES; k += WORKGROUP) {
         if live {
-            sum += y[row * FEATURES + k] * d_output[row * FEATURES + k];
+            sum += select(y[row * FEATURES + k], 1.0, LOG == 1u) * d_output[row * FEATURES + k];
         }
     }
     partial[local] = sum;
@@ -35,7 +36,7 @@ fn softmax_backward(
     for (var k = local; k < FEATURES; k += WORKGROUP) {
         if live {
             let at = row * FEATURES + k;
-            let value = y[at] * (d_output[at] - mean);
+            let value = select(y[at] * (d_output[at] - mean), d_output[at] - exp(y[at]) * mean, LOG == 1u);
             if ADD == 1u {
                 d_x[at] += value;
             } else {

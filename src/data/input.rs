@@ -1,11 +1,13 @@
 //! The input of a run, checked against the network and converted to time-major order.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use super::named_input::NamedInput;
 use super::state::{self, State};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
-use crate::network::{Axis, MaskRule, Network, letters};
+use crate::network::{Axis, InputKind, MaskReach, MaskRule, Network, SelectStep, Stage, StageKind, letters};
 
 /// The input of a run, in the caller's memory.
 ///
@@ -16,12 +18,24 @@ pub struct Input<'a> {
     axes: Option<&'a [Axis]>,
     lengths: Option<&'a [usize]>,
     mask: Option<&'a [bool]>,
+    others: &'a [NamedInput<'a>],
 }
 
 #[derive(Clone, Copy, Debug)]
 enum InputData<'a> {
     Tokens { ids: &'a [u32], shape: [usize; 2] },
     Features { values: &'a [f32], shape: [usize; 3] },
+    Rows { values: &'a [f32], shape: [usize; 2] },
+}
+
+impl fmt::Display for InputData<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens { shape, .. } => write!(f, "token ids {shape:?}"),
+            Self::Features { shape, .. } => write!(f, "vectors {shape:?}"),
+            Self::Rows { shape, .. } => write!(f, "rows {shape:?}"),
+        }
+    }
 }
 
 impl<'a> Input<'a> {
@@ -29,13 +43,30 @@ impl<'a> Input<'a> {
     /// an embedding.
     #[must_use]
     pub fn tokens(ids: &'a [u32], shape: [usize; 2]) -> Self {
-        Self { numbers: InputData::Tokens { ids, shape }, axes: None, lengths: None, mask: None }
+        Self::new(InputData::Tokens { ids, shape })
     }
 
     /// Vectors of shape `[T, B, I]` (`[B, T, I]` with `batch_first`), for every other network.
     #[must_use]
     pub fn features(values: &'a [f32], shape: [usize; 3]) -> Self {
-        Self { numbers: InputData::Features { values, shape }, axes: None, lengths: None, mask: None }
+        Self::new(InputData::Features { values, shape })
+    }
+
+    /// A vector for each batch row, `[B, I]`, for a network whose first input has no time dimension.
+    #[must_use]
+    pub fn rows(values: &'a [f32], shape: [usize; 2]) -> Self {
+        Self::new(InputData::Rows { values, shape })
+    }
+
+    fn new(numbers: InputData<'a>) -> Self {
+        Self { numbers, axes: None, lengths: None, mask: None, others: &[] }
+    }
+
+    /// The other inputs of a network that reads several, in any order.
+    #[must_use]
+    pub fn with_others(mut self, others: &'a [NamedInput<'a>]) -> Self {
+        self.others = others;
+        self
     }
 
     /// Says what the axes of the given shape are, in any order of time, batch and feature; without it they are
@@ -66,7 +97,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// An input that fits its network, time-major.
+/// Inputs that fit their network, time-major; T, numbers and mask are those of the first.
 pub(crate) struct Checked<'a> {
     /// T
     pub steps: usize,
@@ -75,6 +106,20 @@ pub(crate) struct Checked<'a> {
     /// The numbers.
     pub values: Values<'a>,
     /// [`bits`] of every step, `[T, B]`; none if every step counts by construction.
+    pub mask: Option<Vec<u32>>,
+    /// The inputs beside the first.
+    pub others: Vec<CheckedInput<'a>>,
+}
+
+/// One input of several.
+pub(crate) struct CheckedInput<'a> {
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// The numbers.
+    pub values: Values<'a>,
+    /// As [`Checked::mask`].
     pub mask: Option<Vec<u32>>,
 }
 
@@ -88,11 +133,77 @@ pub(crate) enum Values<'a> {
 
 impl<'a> Checked<'a> {
     pub fn new(network: &Network, input: Input<'a>, state: Option<&State>) -> Result<Self> {
-        let axes = input.axes.unwrap_or(network.input_axes());
-        let width = network.input_size();
-        let (steps, batch, values) = match (input.numbers, network.num_embeddings()) {
-            (InputData::Tokens { ids, shape }, Some(num_embeddings)) => {
-                let (steps, batch) = check_shape("tokens", axes, &shape, None, ids.len())?;
+        let CheckedInput { steps, batch, values, mask } = CheckedInput::new(network, 0, &input)?;
+        let mut checked = Self { steps, batch, values, mask, others: Vec::new() };
+        checked.add_others(network, input.others)?;
+        if checked.others.is_empty() {
+            network.output_steps(steps)?;
+        } else {
+            network.stage_steps_into(|number| checked.steps_of(number), &mut Vec::new())?;
+        }
+        if let Some(state) = state {
+            state::check(network, batch, state)?;
+        }
+        Ok(checked)
+    }
+
+    /// Timesteps of an input of the network, by its number.
+    pub fn steps_of(&self, number: usize) -> usize {
+        number.checked_sub(1).and_then(|other| self.others.get(other)).map_or(self.steps, |other| other.steps)
+    }
+
+    /// The numbers of an input of the network.
+    pub fn values_of(&self, number: usize) -> &Values<'a> {
+        number.checked_sub(1).and_then(|other| self.others.get(other)).map_or(&self.values, |other| &other.values)
+    }
+
+    /// [`bits`] of every step of an input of the network.
+    pub fn mask_of(&self, number: usize) -> Option<&[u32]> {
+        let other = number.checked_sub(1).and_then(|other| self.others.get(other));
+        other.map_or(self.mask.as_deref(), |other| other.mask.as_deref())
+    }
+
+    /// The inputs that the network reads beside the first, in its order.
+    fn add_others(&mut self, network: &Network, given: &'a [NamedInput<'a>]) -> Result<()> {
+        let wanted = network.inputs().get(1..).unwrap_or_default();
+        let names = |names: &mut dyn Iterator<Item = &str>| {
+            let names = names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            if names.is_empty() { "none".to_owned() } else { names }
+        };
+        let fits = given.len() == wanted.len() && wanted.iter().all(|w| given.iter().any(|g| g.name() == w.name));
+        if !fits {
+            let expected = names(&mut wanted.iter().map(|input| input.name.as_str()));
+            let got = names(&mut given.iter().map(NamedInput::name));
+            return Err(Error::shape("inputs beside the first", expected, got));
+        }
+        for (number, wanted) in (1..).zip(wanted) {
+            let Some(given) = given.iter().find(|given| given.name() == wanted.name) else { continue };
+            let checked = CheckedInput::new(network, number, &given.as_input())?;
+            if checked.batch != self.batch {
+                let expected = format!("{} batch rows, as the first input has", self.batch);
+                return Err(Error::shape(format!("input `{}`", wanted.name), expected, checked.batch.to_string()));
+            }
+            self.others.push(checked);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> CheckedInput<'a> {
+    fn new(network: &Network, number: usize, input: &Input<'a>) -> Result<Self> {
+        let axes = input.axes.unwrap_or(network.axes_of_input(number));
+        let wanted = &network.inputs()[number];
+        let what = if number == 0 { "input".to_owned() } else { format!("input `{}`", wanted.name) };
+        let (width, embedded) = (wanted.width, wanted.num_embeddings.is_some());
+        let expected = || match (wanted.kind, embedded) {
+            (_, true) => format!("token ids {}", order(axes, None)),
+            (InputKind::Row, _) => format!("a vector for each row, [B, {width}]"),
+            _ => order(axes, Some(width)),
+        };
+        let (steps, batch, values) = match (input.numbers, wanted.kind, wanted.num_embeddings) {
+            (InputData::Tokens { ids, shape }, InputKind::Tokens, Some(num_embeddings)) => {
+                let of = if number == 0 { "tokens" } else { &what };
+                let (steps, batch) = check_shape(of, axes, &shape, None, ids.len())?;
                 let tokens = time_major(ids, axes, &shape);
                 if let Some(at) = tokens.iter().position(|&id| id as usize >= num_embeddings) {
                     let (row, step) = (at % batch, at / batch);
@@ -100,31 +211,29 @@ impl<'a> Checked<'a> {
                 }
                 (steps, batch, Values::Tokens(tokens))
             }
-            (InputData::Features { values, shape }, None) => {
-                let (steps, batch) = check_shape("input", axes, &shape, Some(width), values.len())
-                    .map_err(|error| or_of_the_file(network, &input, error))?;
-                one_order(network, &input, shape)?;
+            (InputData::Features { values, shape }, InputKind::Sequence, _) => {
+                let (steps, batch) = check_shape(&what, axes, &shape, Some(width), values.len())
+                    .map_err(|error| or_of_the_file(network, input, error))?;
+                one_order(network, input, shape)?;
                 (steps, batch, Values::Features(time_major(values, axes, &shape)))
             }
-            (InputData::Tokens { shape, .. }, None) => {
-                return Err(Error::shape("input", order(axes, Some(width)), format!("token ids {shape:?}")));
+            (InputData::Rows { values, shape }, InputKind::Row, _) => {
+                let [batch, _] = shape;
+                if shape != [batch.max(1), width] || batch.checked_mul(width) != Some(values.len()) {
+                    let got = format!("{shape:?} with {} elements", values.len());
+                    return Err(Error::shape(what, expected(), got));
+                }
+                (1, batch, Values::Features(Cow::Borrowed(values)))
             }
-            (InputData::Features { shape, .. }, Some(_)) => {
-                let expected = format!("token ids {}", order(axes, None));
-                return Err(Error::shape("input", expected, format!("vectors {shape:?}")));
-            }
+            (given, ..) => return Err(Error::shape(what, expected(), given.to_string())),
         };
-        network.output_steps(steps)?;
-        if let Some(state) = state {
-            state::check(network, batch, state)?;
-        }
         let mut checked = Self { steps, batch, values, mask: None };
-        checked.mask = checked.make_mask(network, &input)?;
+        checked.mask = checked.make_mask(network, number, input)?;
         Ok(checked)
     }
 
-    fn make_mask(&mut self, network: &Network, input: &Input<'_>) -> Result<Option<Vec<u32>>> {
-        let (steps, batch, rule) = (self.steps, self.batch, network.masks());
+    fn make_mask(&mut self, network: &Network, number: usize, input: &Input<'_>) -> Result<Option<Vec<u32>>> {
+        let (steps, batch, rule) = (self.steps, self.batch, network.inputs()[number].masks);
         if input.lengths.is_none() && input.mask.is_none() && rule.is_none() {
             return Ok(None);
         }
@@ -143,7 +252,7 @@ impl<'a> Checked<'a> {
                 let expected = format!("{} elements, one per step and row", steps * batch);
                 return Err(Error::shape("mask", expected, format!("{}", mask.len())));
             }
-            let axes = input.axes.unwrap_or(network.input_axes());
+            let axes = input.axes.unwrap_or(network.axes_of_input(number));
             let batch_first = axes.iter().find(|&&axis| axis != Axis::Feature) == Some(&Axis::Batch);
             let mask = if batch_first { rows_last(mask, batch, steps, 1) } else { Cow::Borrowed(mask) };
             valid.iter_mut().zip(mask.iter()).for_each(|(valid, &mask)| *valid &= mask);
@@ -153,7 +262,7 @@ impl<'a> Checked<'a> {
                 valid.iter_mut().zip(tokens.iter()).for_each(|(valid, &token)| *valid &= token != 0);
             }
             (Some(MaskRule::Value(value)), Values::Features(features)) => {
-                let width = network.input_size();
+                let width = network.inputs()[number].width;
                 for (valid, row) in valid.iter_mut().zip(features.to_mut().chunks_exact_mut(width)) {
                     #[expect(clippy::float_cmp, reason = "Keras compares exactly")]
                     if row.iter().all(|&x| x == value) {
@@ -165,6 +274,17 @@ impl<'a> Checked<'a> {
             _ => {}
         }
         Ok(Some(with_history(&valid, batch)))
+    }
+}
+
+impl Values<'_> {
+    /// As a device takes them.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no buffers"))]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Tokens(tokens) => bytemuck::cast_slice(tokens),
+            Self::Features(values) => bytemuck::cast_slice(values),
+        }
     }
 }
 
@@ -186,7 +306,11 @@ pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
 
 /// Lengths and masks count the input's timesteps; after a convolution there are others.
 fn mask_must_fit(network: &Network) -> Result<()> {
-    match network.stages().iter().find(|stage| stage.recurrent().is_some() && !stage.mask_reaches) {
+    let reads = |stage: &Stage| {
+        let by_mask = matches!(stage.kind, StageKind::TimeSoftmax | StageKind::Select(SelectStep::LastValid));
+        stage.recurrent().is_some() || by_mask
+    };
+    match network.stages().iter().find(|stage| reads(stage) && stage.mask_reach == MaskReach::Resized) {
         Some(stage) => Err(Error::Unsupported {
             place: format!("layer `{}`", stage.label),
             what: "a length or mask of the caller after a layer that changes the number of timesteps".into(),

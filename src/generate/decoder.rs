@@ -19,7 +19,7 @@ pub(super) fn check(network: &Network) -> Result<usize> {
         return refused("network".into(), "generation by a decoder that masks token 0");
     }
     match network.stages().last() {
-        Some(stage) if matches!(stage.kind, StageKind::Softmax) => refused(
+        Some(stage) if stage.kind == (StageKind::Softmax { log: false }) => refused(
             format!("layer `{}`", stage.label),
             "generation from probabilities; logits are needed, so a softmax",
         ),

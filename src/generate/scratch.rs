@@ -71,7 +71,13 @@ impl<'a> Scratch<'a> {
         let Some(slots) = self.inner.store.host() else {
             return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
-        let input = Checked { steps: 1, batch: tokens.len(), values: Values::Tokens(tokens.into()), mask: None };
+        let input = Checked {
+            steps: 1,
+            batch: tokens.len(),
+            values: Values::Tokens(tokens.into()),
+            mask: None,
+            others: Vec::new(),
+        };
         let state = slots.gather(session.network(), from)?;
         slots.scatter(&state, to);
         slots.advance(session, &input, to)

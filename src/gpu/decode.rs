@@ -122,7 +122,7 @@ impl GpuEngine {
             let plan = &prepared.plan;
             let around = gather.0.len() + scatter.0.len() + choice.0.len();
             let most = steps_at_once(plan, around);
-            let input = &prepared.buffers[plan.input];
+            let input = &prepared.buffers[plan.inputs[0].numbers];
             let mut encoder = self.encoder();
             let mut left = steps;
             while left > 0 {

@@ -54,7 +54,7 @@ impl GpuEngine {
         usable("output", output, output_bytes, wgpu::BufferUsages::COPY_DST)?;
         let buffers = &run.prepared.buffers;
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
-        encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.input], 0, input_bytes);
+        encoder.copy_buffer_to_buffer(input, 0, &buffers[plan.inputs[0].numbers], 0, input_bytes);
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.context.record(&mut pass, &run.moves.gather.0, &run.moves.gather.1);
         self.context.record(&mut pass, &plan.dispatches, &run.prepared.dispatches);
@@ -72,8 +72,8 @@ impl GpuEngine {
 impl DeviceRun {
     /// Bytes of the input and of the output.
     pub fn bytes(&self) -> [u64; 2] {
-        let Plan { buffers, input, outputs, .. } = &self.prepared.plan;
-        [buffers[*input].bytes, outputs.last().map_or(0, |last| last.bytes)]
+        let Plan { buffers, inputs, outputs, .. } = &self.prepared.plan;
+        [buffers[inputs[0].numbers].bytes, outputs.last().map_or(0, |last| last.bytes)]
     }
 }
 

@@ -11,12 +11,12 @@ use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::counters::Meter;
-use crate::data::input::{Checked, Values};
+use crate::data::input::Checked;
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
-use crate::plan::{Exchange, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
+use crate::plan::{Exchange, OtherShape, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
@@ -151,7 +151,7 @@ impl GpuEngine {
             .context
             .scoped("running the network", || {
                 let mut workspace = lock(&self.workspace);
-                let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
+                let shape = run_shape(input);
                 // A pool's slots are overwritten before the host can see whether the run timed out.
                 let key = Key { shape, waits: matches!(start, Start::Host(_)), goal: None };
                 let prepared = self.prepared(&mut workspace, key)?;
@@ -208,16 +208,15 @@ impl GpuEngine {
     ) -> Result<Pending<'_>> {
         let Context { device, queue, .. } = &*self.context;
         let plan = &prepared.plan;
-        let bytes: &[u8] = match &input.values {
-            Values::Tokens(tokens) => bytemuck::cast_slice(tokens),
-            Values::Features(values) => bytemuck::cast_slice(values),
-        };
-        queue.write_buffer(&prepared.buffers[plan.input], 0, bytes);
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
-        self.meter.sent(bytes.len() as u64);
-        if let (Some(id), Some(mask)) = (plan.mask, &input.mask) {
-            queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
-            self.meter.sent(size_of_val(&mask[..]) as u64);
+        for (number, buffers) in plan.inputs.iter().enumerate() {
+            let bytes = input.values_of(number).bytes();
+            queue.write_buffer(&prepared.buffers[buffers.numbers], 0, bytes);
+            self.meter.sent(bytes.len() as u64);
+            if let (Some(id), Some(mask)) = (buffers.mask, input.mask_of(number)) {
+                queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
+                self.meter.sent(size_of_val(mask) as u64);
+            }
         }
 
         let submissions = plan.submissions();
@@ -268,7 +267,7 @@ impl GpuEngine {
             rest = later;
         }
         let state = if moves.is_none() { State::zeros(&self.network, plan.batch)? } else { State::default() };
-        let pieces = pieces(plan, request.trace, moves.is_none());
+        let pieces = pieces(plan, &self.network, request.trace, moves.is_none());
         let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
     }
@@ -346,10 +345,21 @@ impl GpuEngine {
     }
 }
 
-/// What of a run the host reads: the last output or all, the states, and whether workgroups met.
-fn pieces(plan: &Plan, trace: bool, states: bool) -> Vec<(Target, Slice)> {
-    let outputs = if trace { &plan.outputs[..] } else { &plan.outputs[plan.outputs.len().saturating_sub(1)..] };
-    let mut pieces: Vec<(Target, Slice)> = outputs.iter().map(|&place| (Target::Stage, place)).collect();
+/// The sizes of a run.
+pub(super) fn run_shape(input: &Checked<'_>) -> RunShape {
+    let mut shape = RunShape { masked: input.mask.is_some(), ..RunShape::new(input.steps, input.batch) };
+    for (to, other) in shape.others.iter_mut().zip(&input.others) {
+        *to = OtherShape { steps: other.steps, masked: other.mask.is_some() };
+    }
+    shape
+}
+
+/// What of a run the host reads: the named outputs and the last, or all, the states, and whether workgroups met.
+fn pieces(plan: &Plan, network: &Network, trace: bool, states: bool) -> Vec<(Target, Slice)> {
+    // Those of a pool's streams have no other outputs.
+    let named = network.outputs().iter().filter(|_| states).map(|output| plan.outputs[output.stage]);
+    let outputs = if trace { plan.outputs.clone() } else { named.chain(plan.outputs.last().copied()).collect() };
+    let mut pieces: Vec<(Target, Slice)> = outputs.into_iter().map(|place| (Target::Stage, place)).collect();
     for buffers in plan.states.iter().filter(|_| states) {
         let (layer, row) = (buffers.layer, buffers.row);
         pieces.push((Target::Hidden { layer, row }, buffers.final_h()));

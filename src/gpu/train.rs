@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use super::context::Context;
+use super::engine::run_shape;
 use super::readback::{DELIVERY, ended};
 use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
-use crate::network::{Network, StageKind};
+use crate::network::{Network, Source, StageKind};
 use crate::plan::train::{RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainTask, lookup, setting};
 use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack};
 
@@ -113,7 +114,7 @@ impl GpuTrainer {
         let submitted = self.context.scoped(WHAT, || {
             let mut workspace = lock(&self.workspace);
             let input = batch.input;
-            let shape = RunShape { steps: input.steps, batch: input.batch, masked: input.mask.is_some() };
+            let shape = run_shape(input);
             let asked = (goal, batch.values, batch.labels);
             let key = Key { shape, waits: false, goal: Some(asked) };
             let prepared = match workspace.ready(key) {
@@ -137,18 +138,18 @@ impl GpuTrainer {
         let (context, plan) = (&self.context, &prepared.plan);
         let Some(parts) = &plan.train else { return Ok(()) };
         let write = |id: BufferId, bytes: &[u8]| context.queue.write_buffer(&prepared.buffers[id], 0, bytes);
-        match &batch.input.values {
-            Values::Tokens(tokens) => write(plan.input, bytemuck::cast_slice(tokens)),
-            Values::Features(values) => write(plan.input, bytemuck::cast_slice(values)),
-        }
-        if let (Some(id), Some(mask)) = (plan.mask, &batch.input.mask) {
-            write(id, bytemuck::cast_slice(mask));
+        for (number, buffers) in plan.inputs.iter().enumerate() {
+            write(buffers.numbers, batch.input.values_of(number).bytes());
+            if let (Some(id), Some(mask)) = (buffers.mask, batch.input.mask_of(number)) {
+                write(id, bytemuck::cast_slice(mask));
+            }
         }
         write(parts.targets, bytemuck::cast_slice(batch.targets));
         write(parts.factors, bytemuck::cast_slice(batch.factors));
         for &(stage, id) in &parts.lookups {
-            if let (StageKind::Embedding { num_embeddings }, Values::Tokens(tokens)) =
-                (&self.network.stages()[stage].kind, &batch.input.values)
+            let stage = &self.network.stages()[stage];
+            if let (StageKind::Embedding { num_embeddings }, Source::Input(input)) = (&stage.kind, stage.inputs[0])
+                && let Values::Tokens(tokens) = batch.input.values_of(input)
             {
                 write(id, bytemuck::cast_slice(&lookup(tokens, *num_embeddings)));
             }

@@ -1,16 +1,15 @@
 //! The gradients of a whole network: the backward passes of its stages, from the last to the first.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::forward::{Hooks, ParamGradients, ReferenceRun, StageBackward};
-use super::walk::{mask_of, steps_in};
+use super::walk::{RealInputs, mask_of, start_from_inputs, steps_in, tokens_of};
 use super::{Forward, Reference, begin};
 use crate::base::Real;
 use crate::base::error::{Error, Result};
-use crate::data::input::{Checked, Input, Values};
+use crate::data::input::{Checked, Input};
 use crate::data::state::State;
-use crate::network::{Role, Source, Stage, StageKind};
+use crate::network::{HiddenOrCell, Role, Source, Stage, StageKind};
 use crate::reference::{LevelShape, StageGradients, StageInput, ZoneoutMode, level_backward, stateless_backward};
 
 /// The gradients of a number that depends on a network's output.
@@ -100,11 +99,8 @@ impl<F: Real> ReferenceRun<'_, F> {
     ) -> Result<()> {
         let (network, batch) = (self.network, checked.batch);
         let BackwardMemory { of_input, input: d_network, stages: d_stages, steps: steps_out, start, d_state } = memory;
-        network.stage_steps_into(checked.steps, steps_out)?;
-        let (features, tokens) = match &checked.values {
-            Values::Features(values) => (F::of_f32(values), &[][..]),
-            Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
-        };
+        network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
+        let real = RealInputs::new(network, checked);
         let numbers = forward.stages.get(from).map_or(0, Vec::len);
         if d_output.len() != numbers {
             let (expected, got) = (format!("{numbers} numbers"), d_output.len().to_string());
@@ -124,10 +120,10 @@ impl<F: Real> ReferenceRun<'_, F> {
             from.clear();
             from.extend_from_slice(d_output);
         }
-        zeros(d_network, if *of_input { features.len() } else { 0 });
+        zeros(d_network, if *of_input { real.features(0).len() } else { 0 });
         for (index, stage) in network.stages().iter().enumerate().take(from + 1).rev() {
             let read = |source: &Source| match *source {
-                Source::Input => &features[..],
+                Source::Input(input) => real.features(input),
                 Source::Stage(index) => &forward.stages[index][..],
             };
             let (one, several);
@@ -139,11 +135,29 @@ impl<F: Real> ReferenceRun<'_, F> {
                 &several
             };
             let (steps, mask) = (steps_in(stage, checked, steps_out), mask_of(stage, checked));
-            let flow = StageInput { inputs, tokens, steps, batch, mask };
+            let flow = StageInput {
+                inputs,
+                tokens: tokens_of(stage, checked),
+                steps,
+                steps_out: steps_out[index],
+                batch,
+                mask,
+            };
             let mut d_output = std::mem::take(&mut d_stages[index]);
+            if let StageKind::FinalState(from) = &stage.kind {
+                let layer = &mut d_state.layers[from.layer];
+                let numbers = if from.part == HiddenOrCell::H { &mut layer.h } else { &mut layer.c };
+                let to = &mut numbers[from.row * d_output.len()..];
+                to.iter_mut().zip(&d_output).for_each(|(to, &d)| *to += d);
+                d_stages[index] = d_output;
+                continue;
+            }
+            start_from_inputs(stage, &flow, start);
             (hooks.change)(index, &mut d_output);
             let d_input = match stage.inputs[0] {
-                Source::Input => Some(&mut d_network[..]).filter(|d| !d.is_empty()),
+                Source::Input(0) => Some(&mut d_network[..]).filter(|d| !d.is_empty()),
+                // Only the gradient of the first input is given.
+                Source::Input(_) => None,
                 Source::Stage(index) => Some(&mut d_stages[index][..]),
             };
             let mut pass = StageBackward { d_output: &d_output, d_input, d_state, params };
@@ -161,7 +175,8 @@ impl<F: Real> ReferenceRun<'_, F> {
                     };
                 for (source, d) in stage.inputs.iter().zip(d_inputs) {
                     let to = match *source {
-                        Source::Input => &mut *d_network,
+                        Source::Input(0) => &mut *d_network,
+                        Source::Input(_) => continue,
                         Source::Stage(index) => &mut d_stages[index],
                     };
                     to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
@@ -174,6 +189,7 @@ impl<F: Real> ReferenceRun<'_, F> {
                 }
             }
             d_stages[index] = d_output;
+            starts_backward(stage, batch, d_state, d_stages);
         }
         self.initial_state_gradients(batch, state.is_none(), d_state, params);
         Ok(())
@@ -228,6 +244,26 @@ impl<F: Real> ReferenceRun<'_, F> {
                 }
             }
         }
+    }
+}
+
+/// Moves the gradient of a level's initial state to the stages that made it.
+fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>, d_stages: &mut [Vec<F>]) {
+    let Some(level) = stage.recurrent() else { return };
+    let layer = &mut d_state.layers[level.layer];
+    let widths = [level.state_size(), level.hidden_size];
+    for ((position, numbers), width) in level.starts.iter().zip([&mut layer.h, &mut layer.c]).zip(widths) {
+        let Some(Source::Stage(from)) = position.and_then(|position| stage.inputs.get(position)).copied() else {
+            continue;
+        };
+        let directions = level.directions.len();
+        for (row, to) in d_stages[from].chunks_exact_mut(directions * width).enumerate() {
+            for (direction, to) in to.chunks_exact_mut(width).enumerate() {
+                let d = &numbers[(direction * batch + row) * width..][..width];
+                to.iter_mut().zip(d).for_each(|(to, &d)| *to += d);
+            }
+        }
+        numbers.fill(F::default());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::error::Result;
 use crate::base::room::room;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
-use crate::network::{Network, Source, Stage, StageKind};
+use crate::network::{HiddenOrCell, MaskReach, Network, Source, Stage, StageKind};
 use crate::reference::StageInput;
 
 /// What [`Reference::forward`](super::Reference::forward) computed, time-major.
@@ -52,11 +52,8 @@ pub(crate) fn walk<F: Real>(
     (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
     mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
-    network.stage_steps_into(checked.steps, steps_out)?;
-    let (features, tokens) = match &checked.values {
-        Values::Features(values) => (F::of_f32(values), &[][..]),
-        Values::Tokens(tokens) => (Cow::Borrowed(&[][..]), &tokens[..]),
-    };
+    network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
+    let inputs = RealInputs::new(network, checked);
     stages.resize_with(steps_out.len(), Vec::new);
     let numbers = |stage: usize| product([steps_out[stage], checked.batch, network.stages()[stage].out_features]);
     let mut all = 0usize;
@@ -74,7 +71,7 @@ pub(crate) fn walk<F: Real>(
     for (index, stage) in network.stages().iter().enumerate() {
         let (before, output) = stages.split_at_mut(index);
         let read = |source: &Source| match *source {
-            Source::Input => &features[..],
+            Source::Input(input) => inputs.features(input),
             Source::Stage(index) => &before[index][..],
         };
         let (one, several);
@@ -86,27 +83,89 @@ pub(crate) fn walk<F: Real>(
                 several = stage.inputs.iter().map(read).collect::<Vec<_>>();
                 &several
             },
-            tokens,
+            tokens: tokens_of(stage, checked),
             steps: steps_in(stage, checked, steps_out),
+            steps_out: steps_out[index],
             batch: checked.batch,
             mask: mask_of(stage, checked),
         };
+        if let StageKind::FinalState(from) = &stage.kind {
+            let layer = &state.layers[from.layer];
+            let numbers = if from.part == HiddenOrCell::H { &layer.h } else { &layer.c };
+            let len = checked.batch * stage.out_features;
+            output[0].clear();
+            output[0].extend_from_slice(&numbers[from.row * len..][..len]);
+            continue;
+        }
+        start_from_inputs(stage, &flow, state);
         run(index, stage, &flow, state, &mut output[0])?;
     }
     Ok(())
 }
 
+/// Makes a recurrent level start from the outputs of layers, where they give its initial state.
+pub(super) fn start_from_inputs<F: Real>(stage: &Stage, flow: &StageInput<'_, F>, state: &mut State<F>) {
+    let Some(level) = stage.recurrent() else { return };
+    let layer = &mut state.layers[level.layer];
+    let widths = [level.state_size(), level.hidden_size];
+    for ((position, numbers), width) in level.starts.iter().zip([&mut layer.h, &mut layer.c]).zip(widths) {
+        let Some(given) = position.and_then(|position| flow.inputs.get(position)) else { continue };
+        // `[B, D*H]` to `[D, B, H]`.
+        let directions = level.directions.len();
+        for (row, given) in given.chunks_exact(directions * width).enumerate() {
+            for (direction, given) in given.chunks_exact(width).enumerate() {
+                numbers[(direction * flow.batch + row) * width..][..width].copy_from_slice(given);
+            }
+        }
+    }
+}
+
+/// The vectors of a network's inputs in `F`.
+pub(super) struct RealInputs<'a, F: Clone> {
+    first: Cow<'a, [F]>,
+    others: Vec<Cow<'a, [F]>>,
+}
+
+impl<'a, F: Real> RealInputs<'a, F> {
+    pub fn new(network: &Network, checked: &'a Checked<'_>) -> Self {
+        let of = |input: usize| match checked.values_of(input) {
+            Values::Features(values) => F::of_f32(values),
+            Values::Tokens(_) => Cow::Borrowed(&[][..]),
+        };
+        Self { first: of(0), others: (1..network.inputs().len()).map(of).collect() }
+    }
+
+    /// Those of one input; none of token ids.
+    pub fn features(&self, input: usize) -> &[F] {
+        input.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.first)
+    }
+}
+
+/// The token ids that a stage reads, if it does.
+pub(super) fn tokens_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> &'a [u32] {
+    match (stage.inputs[0], &stage.kind) {
+        (Source::Input(input), StageKind::Embedding { .. }) => match checked.values_of(input) {
+            Values::Tokens(tokens) => tokens,
+            Values::Features(_) => &[],
+        },
+        _ => &[],
+    }
+}
+
 /// Timesteps of a stage's input.
 pub(super) fn steps_in(stage: &Stage, checked: &Checked<'_>, steps_out: &[usize]) -> usize {
     match stage.inputs[0] {
-        Source::Input => checked.steps,
+        Source::Input(input) => checked.steps_of(input),
         Source::Stage(index) => steps_out[index],
     }
 }
 
 /// The mask, where it fits the timesteps of a stage's input.
 pub(super) fn mask_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> Option<&'a [u32]> {
-    checked.mask.as_deref().filter(|_| stage.mask_reaches)
+    match stage.mask_reach {
+        MaskReach::Fits(input) => checked.mask_of(input),
+        _ => None,
+    }
 }
 
 /// Saturating: a saturated size is too large in any case.

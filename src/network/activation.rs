@@ -86,11 +86,15 @@ pub enum Activation {
     Sqrt,
     /// `|x|`
     Abs,
+    /// `x min(max(x/6 + 1/2, 0), 1)`
+    HardSwish,
+    /// `log(x)`
+    Log,
 }
 
 impl Activation {
     /// All of them with typical parameters, for tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Linear,
         Self::Relu,
         Self::Tanh,
@@ -113,6 +117,8 @@ impl Activation {
         Self::Square,
         Self::Sqrt,
         Self::Abs,
+        Self::HardSwish,
+        Self::Log,
     ];
 
     /// alpha and beta; 0 where the function has none.

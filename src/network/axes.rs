@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Network;
+use super::{InputKind, Network, NetworkOutput, Stage};
 
 /// What an axis means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,15 +83,37 @@ impl Network {
     /// The axes of a run's input: `[T, B, N]` or `[B, T, N]`, without the last where the network reads token ids.
     #[must_use]
     pub fn input_axes(&self) -> &'static [Axis] {
+        self.axes_of_input(0)
+    }
+
+    /// As [`Network::input_axes`], of one of several inputs; `[B, N]` of one that has no time dimension.
+    #[must_use]
+    pub fn axes_of_input(&self, number: usize) -> &'static [Axis] {
         let sequence = &SEQUENCE[usize::from(self.batch_first())];
-        if self.num_embeddings().is_some() { &sequence[..2] } else { sequence }
+        match self.inputs().get(number).map(|input| input.kind) {
+            Some(InputKind::Row) => &SEQUENCE[0][1..],
+            Some(InputKind::Tokens) => &sequence[..2],
+            _ => sequence,
+        }
     }
 
     /// The axes of a run's output: `[T, B, N]` or `[B, T, N]`, or `[B, N]` where it has no time axis. The directions
     /// of a bidirectional layer lie side by side in N.
     #[must_use]
     pub fn output_axes(&self) -> &'static [Axis] {
-        match (self.output_is_sequence(), self.batch_first()) {
+        self.stages().last().map_or(&SEQUENCE[0][1..], |last| self.axes_of(last))
+    }
+
+    /// The axes and the width of one of [`Network::outputs`].
+    #[must_use]
+    pub fn output_of(&self, output: &NetworkOutput) -> (&'static [Axis], usize) {
+        let stage = &self.stages()[output.stage];
+        (self.axes_of(stage), stage.out_features)
+    }
+
+    /// The axes of a stage's output, as [`Network::output_axes`].
+    pub(crate) fn axes_of(&self, stage: &Stage) -> &'static [Axis] {
+        match (stage.sequence_out, self.batch_first()) {
             (true, batch_first) => &SEQUENCE[usize::from(batch_first)],
             (false, _) => &SEQUENCE[0][1..],
         }

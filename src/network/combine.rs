@@ -10,6 +10,8 @@ pub enum Combine {
     Copy,
     /// Sum.
     Add,
+    /// The value is taken off.
+    Sub,
     /// Product.
     Mul,
     /// The larger of the two.
@@ -40,6 +42,7 @@ pub(crate) fn joining(join: Join, inputs: usize) -> (Combine, f32) {
     match join {
         Join::Concat => (Combine::Copy, 1.0),
         Join::Add => (Combine::Add, 1.0),
+        Join::Sub => (Combine::Sub, 1.0),
         Join::Mul => (Combine::Mul, 1.0),
         Join::Max => (Combine::Max, 1.0),
         Join::Average => (Combine::Add, f32::count(inputs).recip()),

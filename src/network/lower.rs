@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
+use super::input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
+use super::stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
 use super::{
-    Activation, Cell, INPUT, Join, JoinSpec, LayerSpec, MergeMode, NetworkSpec, Recurrence, RecurrentOutput,
-    RecurrentSpec, Zoneout, params,
+    Activation, Cell, EmbeddingSpec, FinalStateSpec, HiddenOrCell, INPUT, Join, JoinSpec, LayerSpec, MAX_DIMENSION,
+    MAX_INPUTS, MaskRule, MergeMode, NetworkSpec, Rearrange, Recurrence, RecurrentOutput, RecurrentSpec, RepeatSpec,
+    ReshapeSpec, Zoneout, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -17,7 +19,7 @@ struct LayerOutput {
     width: Option<usize>,
     tokens: bool,
     sequence: bool,
-    mask_reaches: bool,
+    mask_reach: MaskReach,
 }
 
 struct Lowering {
@@ -25,7 +27,17 @@ struct Lowering {
     /// Outputs by the names of their layers.
     named: BTreeMap<String, LayerOutput>,
     flow: LayerOutput,
-    recurrent_layers: usize,
+    inputs: Vec<NetworkInput>,
+    outputs: Vec<NetworkOutput>,
+    /// The recurrent layers in order, each with the first of its stages.
+    recurrent: Vec<(usize, Cell, RecurrentSpec)>,
+}
+
+/// What a description is broken down to.
+pub(super) struct LoweredNetwork {
+    pub stages: Vec<Stage>,
+    pub inputs: Vec<NetworkInput>,
+    pub outputs: Vec<NetworkOutput>,
 }
 
 /// What a layer makes of its input.
@@ -38,11 +50,23 @@ struct Change {
 }
 
 /// Breaks `spec` down and checks that neighbours fit.
-pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
-    let tokens = matches!(spec.layers.first(), Some(LayerSpec::Embedding(_)));
-    let input = LayerOutput { source: Source::Input, width: None, tokens, sequence: true, mask_reaches: true };
-    let named = BTreeMap::from([(INPUT.to_owned(), input)]);
-    let mut lowering = Lowering { stages: Vec::new(), named, flow: input, recurrent_layers: 0 };
+pub(super) fn lowered(spec: &NetworkSpec) -> Result<LoweredNetwork> {
+    let kind = match spec.layers.first() {
+        Some(LayerSpec::Embedding(_)) => InputKind::Tokens,
+        Some(LayerSpec::Input(input)) => input.kind,
+        _ => InputKind::Sequence,
+    };
+    let flow = LayerOutput {
+        source: Source::Input(0),
+        width: None,
+        tokens: kind == InputKind::Tokens,
+        sequence: kind != InputKind::Row,
+        mask_reach: if kind == InputKind::Row { MaskReach::Ended } else { MaskReach::Fits(0) },
+    };
+    let named = BTreeMap::from([(INPUT.to_owned(), flow)]);
+    let inputs = vec![NetworkInput { name: INPUT.into(), kind, width: 1, num_embeddings: None, masks: None }];
+    let (stages, outputs, recurrent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lowering = Lowering { stages, named, flow, inputs, outputs, recurrent };
     for (index, layer) in spec.layers.iter().enumerate() {
         let first = lowering.stages.len();
         lowering.layer(index, layer)?;
@@ -53,23 +77,39 @@ pub(super) fn stages(spec: &NetworkSpec) -> Result<Vec<Stage>> {
             lowering.named.insert(layer.name().to_owned(), lowering.flow);
         }
     }
-    if lowering.stages.is_empty() || matches!(spec.layers.last(), Some(LayerSpec::From(_))) {
+    let Lowering { stages, flow, inputs, outputs, .. } = lowering;
+    if stages.is_empty() || flow.source != Source::Stage(stages.len() - 1) {
         return Err(Error::network("network", "last layer", "one that computes something", &"none"));
     }
-    Ok(lowering.stages)
+    Ok(LoweredNetwork { stages, inputs, outputs })
 }
 
 impl Lowering {
     fn layer(&mut self, index: usize, layer: &LayerSpec) -> Result<()> {
         match layer {
-            LayerSpec::Input(_) if index > 0 => {
-                Err(Error::network("input", "position", "the first layer", &"a later one"))
+            LayerSpec::Input(i) => self.input(index, i),
+            LayerSpec::Output(o) => {
+                let Source::Stage(stage) = self.flow.source else {
+                    return Err(Error::network(
+                        &o.name,
+                        "position",
+                        "after a layer that computes something",
+                        &"before",
+                    ));
+                };
+                self.outputs.push(NetworkOutput { name: o.name.clone(), stage });
+                Ok(())
             }
-            LayerSpec::Input(i) => self.fits(i.input_size, "input", "input_size"),
+            LayerSpec::FinalState(f) => self.final_state(f),
             LayerSpec::Embedding(e) => {
-                if index > 0 {
-                    return Err(Error::network(&e.name, "position", "the first layer", &"a later one"));
+                let Source::Input(number) = self.flow.source else {
+                    let expected = "an input of the network";
+                    return Err(Error::network(&e.name, "input", expected, &"the output of a layer"));
+                };
+                if !self.flow.tokens {
+                    return Err(Error::network(&e.name, "input", "token ids", &"vectors"));
                 }
+                self.embedded(number, e)?;
                 let change = Change {
                     kind: StageKind::Embedding { num_embeddings: e.num_embeddings },
                     in_features: 1,
@@ -80,11 +120,14 @@ impl Lowering {
                 self.push(&e.name, change);
                 Ok(())
             }
-            LayerSpec::Masking(m) if !self.stages.is_empty() || self.flow.source != Source::Input => {
-                Err(Error::network(&m.name, "position", "the first layer", &"a later one"))
-            }
             // The mask is made where the input comes in.
-            LayerSpec::Masking(_) => Ok(()),
+            LayerSpec::Masking(m) => match self.flow.source {
+                Source::Input(number) if self.is_unread(number) => {
+                    self.inputs[number].masks = Some(MaskRule::Value(m.mask_value));
+                    Ok(())
+                }
+                _ => Err(Error::network(&m.name, "position", "the first layer", &"a later one")),
+            },
             LayerSpec::Dense(d) => {
                 self.fits(d.in_features, &d.name, "in_features")?;
                 self.rowwise(&d.name, StageKind::Dense { activation: d.activation }, d.out_features)
@@ -130,7 +173,30 @@ impl Lowering {
             }
             LayerSpec::Softmax => {
                 let width = self.width("softmax")?;
-                self.rowwise("softmax", StageKind::Softmax, width)
+                self.rowwise("softmax", StageKind::Softmax { log: false }, width)
+            }
+            LayerSpec::LogSoftmax(s) => {
+                let width = self.width(&s.name)?;
+                self.rowwise(&s.name, StageKind::Softmax { log: true }, width)
+            }
+            LayerSpec::TimeSoftmax(s) => self.over_time(&s.name, StageKind::TimeSoftmax, true, true),
+            LayerSpec::Repeat(r) => self.repeat(r),
+            LayerSpec::Reshape(r) => self.reshape(r),
+            LayerSpec::Slice(s) => {
+                let (start, end, step) = (s.start, s.end, s.step);
+                self.over_time(&s.name, StageKind::Rearrange(Rearrange::Slice { start, end, step }), true, false)
+            }
+            LayerSpec::Pad(p) => {
+                let (left, right) = (p.left, p.right);
+                self.over_time(&p.name, StageKind::Rearrange(Rearrange::Pad { left, right }), true, false)
+            }
+            LayerSpec::Channels(c) => {
+                let width = self.width(&c.name)?;
+                if c.start.checked_add(c.count).is_none_or(|end| end > width) {
+                    let got = format!("{} from {}", c.count, c.start);
+                    return Err(Error::network(&c.name, "count", format!("features of the {width} there are"), &got));
+                }
+                self.rowwise(&c.name, StageKind::Rearrange(Rearrange::Channels { start: c.start }), c.count)
             }
             LayerSpec::From(f) => {
                 self.flow = self.find(&f.layer, "from")?;
@@ -149,6 +215,8 @@ impl Lowering {
         self.sequence(&spec.name)?;
         let functions = cell.default_activations().len();
         let last = spec.output == RecurrentOutput::Last;
+        let [h, c] = self.initial(cell, spec)?;
+        let first = self.stages.len();
         for level in 0..spec.num_layers {
             let directions = (0..spec.directions()).map(|direction| Direction {
                 reverse: spec.reverse || direction == 1,
@@ -159,7 +227,7 @@ impl Lowering {
                 },
             });
             let kind = StageKind::Recurrent(RecurrentStage {
-                layer: self.recurrent_layers,
+                layer: self.recurrent.len(),
                 recurrence: Recurrence::new(cell, spec),
                 level,
                 hidden_size: spec.hidden_size,
@@ -167,6 +235,7 @@ impl Lowering {
                 masked_output: spec.masked_output,
                 clip: spec.clip,
                 zoneout: Zoneout { h: spec.zoneout_h, c: spec.zoneout_c },
+                starts: [h.map(|_| 1), c.map(|_| if h.is_some() { 2 } else { 1 })],
             });
             let change = Change {
                 kind,
@@ -175,9 +244,10 @@ impl Lowering {
                 sequence_out: level + 1 < spec.num_layers || !last,
                 keeps_time: true,
             };
-            self.push(&format!("{}.l{level}", spec.name), change);
+            let inputs = [Some(self.flow.source), h, c].into_iter().flatten().collect();
+            self.push_reading(&format!("{}.l{level}", spec.name), change, inputs);
         }
-        self.recurrent_layers += 1;
+        self.recurrent.push((first, cell, spec.clone()));
         if spec.merge_mode != MergeMode::Concat {
             let kind = StageKind::Merge(spec.merge_mode);
             self.rowwise(&format!("{}.merge", spec.name), kind, spec.output_size())?;
@@ -186,36 +256,223 @@ impl Lowering {
     }
 
     fn join(&mut self, spec: &JoinSpec) -> Result<()> {
-        let flows = spec.inputs.iter().map(|name| self.find(name, &spec.name)).collect::<Result<Vec<_>>>()?;
+        let mut flows = spec.inputs.iter().map(|name| self.find(name, &spec.name)).collect::<Result<Vec<_>>>()?;
         let mut widths = Vec::with_capacity(flows.len());
         for (flow, name) in flows.iter().zip(&spec.inputs) {
             let Some(width) = flow.width.filter(|_| !flow.tokens) else {
                 return Err(Error::network(&spec.name, "inputs", "layers with vectors", name));
             };
-            if flow.sequence != flows[0].sequence {
-                return Err(Error::network(&spec.name, "inputs", "all with a time dimension or all without", name));
-            }
             widths.push(width);
         }
-        if spec.join != Join::Concat && widths.iter().any(|&width| width != widths[0]) {
-            return Err(Error::network(&spec.name, "inputs", "layers of one width", &format!("{widths:?}")));
+        let widest = widths.iter().copied().max().unwrap_or(0);
+        if spec.join != Join::Concat && widths.iter().any(|&width| width != widest && width != 1) {
+            return Err(Error::network(
+                &spec.name,
+                "inputs",
+                "layers of one width, or of width 1",
+                &format!("{widths:?}"),
+            ));
         }
-        let out_features = if spec.join == Join::Concat { widths.iter().sum() } else { widths[0] };
-        let mask_reaches = flows.iter().any(|flow| flow.mask_reaches);
-        let sequence = flows[0].sequence;
-        self.stages.push(Stage {
-            label: spec.name.clone(),
-            kind: StageKind::Join(spec.join),
-            params: Vec::new(),
-            inputs: flows.iter().map(|flow| flow.source).collect(),
-            in_features: widths[0],
-            out_features,
-            sequence_in: sequence,
-            sequence_out: sequence,
-            mask_reaches,
-        });
-        let source = Source::Stage(self.stages.len() - 1);
-        self.flow = LayerOutput { source, width: Some(out_features), tokens: false, sequence, mask_reaches };
+        let like = flows.iter().copied().find(|flow| flow.sequence);
+        for (index, flow) in flows.iter_mut().enumerate() {
+            if spec.join != Join::Concat {
+                *flow = self.widened(*flow, &format!("{}.widen{index}", spec.name), widest);
+            }
+            if let Some(like) = like.filter(|_| !flow.sequence) {
+                *flow = self.expanded(*flow, &format!("{}.expand{index}", spec.name), like);
+            }
+        }
+        let out_features = if spec.join == Join::Concat { widths.iter().sum() } else { widest };
+        let reaches = || flows.iter().map(|flow| flow.mask_reach);
+        let resized = reaches().find(|&reach| reach == MaskReach::Resized);
+        let mask_reach = reaches().find(|reach| matches!(reach, MaskReach::Fits(_))).or(resized);
+        let sequence = like.is_some();
+        self.flow = flows[0];
+        self.flow.mask_reach = mask_reach.unwrap_or(MaskReach::Ended);
+        let (kind, in_features) = (StageKind::Join(spec.join), flows[0].width.unwrap_or(widest));
+        let change = Change { kind, in_features, out_features, sequence_out: sequence, keeps_time: true };
+        self.push_reading(&spec.name, change, flows.iter().map(|flow| flow.source).collect());
+        Ok(())
+    }
+
+    /// `flow` with its only channel as `width` channels; as it is where it has as many.
+    fn widened(&mut self, flow: LayerOutput, label: &str, width: usize) -> LayerOutput {
+        if flow.width == Some(width) {
+            return flow;
+        }
+        self.flow = flow;
+        let kind = StageKind::Rearrange(Rearrange::Widen);
+        let (in_features, sequence_out) = (1, flow.sequence);
+        self.push(label, Change { kind, in_features, out_features: width, sequence_out, keeps_time: true });
+        self.flow
+    }
+
+    fn input(&mut self, index: usize, spec: &InputSpec) -> Result<()> {
+        if index == 0 {
+            if !spec.name.is_empty() {
+                self.named.remove(INPUT);
+                self.inputs[0].name.clone_from(&spec.name);
+            }
+        } else {
+            if spec.name.is_empty() {
+                return Err(Error::network("input", "name", "a name, since it is not the first layer", &"none"));
+            }
+            let number = self.inputs.len();
+            if number == MAX_INPUTS {
+                let expected = format!("at most {MAX_INPUTS}");
+                return Err(Error::network(&spec.name, "number of inputs", expected, &(number + 1)));
+            }
+            let sequence = spec.kind != InputKind::Row;
+            self.flow = LayerOutput {
+                source: Source::Input(number),
+                width: None,
+                tokens: spec.kind == InputKind::Tokens,
+                sequence,
+                mask_reach: if sequence { MaskReach::Fits(number) } else { MaskReach::Ended },
+            };
+            let (name, kind) = (spec.name.clone(), spec.kind);
+            self.inputs.push(NetworkInput { name, kind, width: 1, num_embeddings: None, masks: None });
+        }
+        if spec.kind == InputKind::Tokens { Ok(()) } else { self.fits(spec.input_size, &spec.name, "input_size") }
+    }
+
+    /// Whether no stage reads an input of the network yet.
+    fn is_unread(&self, number: usize) -> bool {
+        self.stages.iter().all(|stage| !stage.inputs.contains(&Source::Input(number)))
+    }
+
+    /// Notes that an embedding reads an input of the network.
+    fn embedded(&mut self, number: usize, spec: &EmbeddingSpec) -> Result<()> {
+        let first = self.is_unread(number);
+        let input = &mut self.inputs[number];
+        let masks = spec.mask_zero.then_some(MaskRule::TokenZero);
+        if !first && input.masks != masks {
+            let expected = format!("{}, as in the other embeddings of its input", input.masks.is_some());
+            return Err(Error::network(&spec.name, "mask_zero", expected, &spec.mask_zero));
+        }
+        input.masks = masks;
+        let most = input.num_embeddings.unwrap_or(usize::MAX);
+        input.num_embeddings = Some(most.min(spec.num_embeddings));
+        Ok(())
+    }
+
+    fn final_state(&mut self, spec: &FinalStateSpec) -> Result<()> {
+        let found = self.recurrent.iter().position(|(.., layer)| layer.name == spec.layer);
+        let Some(layer) = found else {
+            return Err(Error::network(&spec.name, "layer", "an earlier recurrent layer", &spec.layer));
+        };
+        let (first, cell, recurrent) = &self.recurrent[layer];
+        let (levels, directions) = (recurrent.num_layers, recurrent.directions());
+        let level = spec.level.unwrap_or(levels - 1);
+        for (option, got, most) in [("level", level, levels), ("direction", spec.direction, directions)] {
+            if got >= most {
+                return Err(Error::network(&spec.name, option, format!("0 to {}", most - 1), &got));
+            }
+        }
+        let width = match spec.part {
+            HiddenOrCell::H => recurrent.state_size(),
+            HiddenOrCell::C if cell.keeps_c() => recurrent.hidden_size,
+            HiddenOrCell::C => return Err(Error::network(&spec.name, "part", "h, since the cell has no c", &"c")),
+        };
+        let stage = first + level;
+        let read = &self.stages[stage];
+        self.flow = LayerOutput {
+            source: Source::Stage(stage),
+            width: Some(read.out_features),
+            tokens: false,
+            sequence: read.sequence_out,
+            mask_reach: read.mask_reach,
+        };
+        let (in_features, state) =
+            (read.out_features, FinalState { layer, row: level * directions + spec.direction, part: spec.part });
+        let change = Change {
+            kind: StageKind::FinalState(state),
+            in_features,
+            out_features: width,
+            sequence_out: false,
+            keeps_time: true,
+        };
+        self.push(&spec.name, change);
+        Ok(())
+    }
+
+    /// What gives h and c that a recurrent layer starts from, if layers do.
+    fn initial(&self, cell: Cell, spec: &RecurrentSpec) -> Result<[Option<Source>; 2]> {
+        let sizes = [spec.state_size(), if cell.keeps_c() { spec.hidden_size } else { 0 }];
+        let parts = [("initial_h", &spec.initial_h, sizes[0]), ("initial_c", &spec.initial_c, sizes[1])];
+        let mut sources = [None; 2];
+        for (source, (option, name, width)) in sources.iter_mut().zip(parts) {
+            let Some(name) = name else { continue };
+            if width == 0 {
+                return Err(Error::network(&spec.name, option, "none, since the cell has no c", name));
+            }
+            if spec.num_layers > 1 || spec.initial_state {
+                let expected = "a layer of one level without a stored initial state";
+                return Err(Error::network(&spec.name, option, expected, name));
+            }
+            let flow = self.find(name, &spec.name)?;
+            let width = width * spec.directions();
+            if flow.sequence || flow.tokens || flow.width != Some(width) {
+                return Err(Error::network(&spec.name, option, format!("a layer that gives [B, {width}]"), name));
+            }
+            *source = Some(flow.source);
+        }
+        Ok(sources)
+    }
+
+    /// The row `flow` at every timestep of `like`.
+    fn expanded(&mut self, flow: LayerOutput, label: &str, like: LayerOutput) -> LayerOutput {
+        self.flow = flow;
+        let width = flow.width.unwrap_or(0);
+        let kind = StageKind::Rearrange(Rearrange::Expand);
+        let change = Change { kind, in_features: width, out_features: width, sequence_out: true, keeps_time: true };
+        self.push_reading(label, change, vec![flow.source, like.source]);
+        self.flow.mask_reach = like.mask_reach;
+        self.flow
+    }
+
+    fn repeat(&mut self, spec: &RepeatSpec) -> Result<()> {
+        let width = self.width(&spec.name)?;
+        if self.flow.sequence {
+            let expected = "one vector per row [B, N]";
+            return Err(Error::network(&spec.name, "input", expected, &"a sequence [T, B, N]"));
+        }
+        let kind = StageKind::Rearrange(Rearrange::Repeat { times: spec.times });
+        self.push(
+            &spec.name,
+            Change { kind, in_features: width, out_features: width, sequence_out: true, keeps_time: true },
+        );
+        self.flow.mask_reach = MaskReach::Ended;
+        Ok(())
+    }
+
+    fn reshape(&mut self, spec: &ReshapeSpec) -> Result<()> {
+        let width = self.width(&spec.name)?;
+        if spec.in_steps.is_some() != self.flow.sequence {
+            let expected =
+                if self.flow.sequence { "the input's number of timesteps" } else { "none for a vector per row" };
+            let got = spec.in_steps.map_or("none".to_owned(), |steps| steps.to_string());
+            return Err(Error::network(&spec.name, "in_steps", expected, &got));
+        }
+        let (in_steps, out_steps) = (spec.in_steps.unwrap_or(1), spec.out_steps.unwrap_or(1));
+        let numbers = in_steps.saturating_mul(width);
+        if !numbers.is_multiple_of(out_steps) || numbers / out_steps > MAX_DIMENSION {
+            let expected =
+                format!("a divisor of the {numbers} numbers of a row, at most {MAX_DIMENSION} to a timestep");
+            return Err(Error::network(&spec.name, "out_steps", expected, &out_steps));
+        }
+        let change = Change {
+            kind: StageKind::Rearrange(Rearrange::Reshape { in_steps, out_steps }),
+            in_features: width,
+            out_features: numbers / out_steps,
+            sequence_out: spec.out_steps.is_some(),
+            keeps_time: false,
+        };
+        let was_sequence = self.flow.sequence;
+        self.push(&spec.name, change);
+        if !was_sequence {
+            self.flow.mask_reach = MaskReach::Ended;
+        }
         Ok(())
     }
 
@@ -235,25 +492,30 @@ impl Lowering {
     }
 
     fn push(&mut self, label: &str, change: Change) {
+        self.push_reading(label, change, vec![self.flow.source]);
+    }
+
+    /// As [`Lowering::push`] of a stage with these inputs, the first of which is as the flow says.
+    fn push_reading(&mut self, label: &str, change: Change, inputs: Vec<Source>) {
         let Change { kind, in_features, out_features, sequence_out, keeps_time } = change;
-        let mask_reaches = self.flow.mask_reaches;
+        let mask_reach = self.flow.mask_reach;
         self.stages.push(Stage {
             label: label.to_owned(),
             kind,
             params: Vec::new(),
-            inputs: vec![self.flow.source],
+            inputs,
             in_features,
             out_features,
             sequence_in: self.flow.sequence,
             sequence_out,
-            mask_reaches,
+            mask_reach,
         });
         self.flow = LayerOutput {
             source: Source::Stage(self.stages.len() - 1),
             width: Some(out_features),
             tokens: false,
             sequence: sequence_out,
-            mask_reaches: mask_reaches && keeps_time,
+            mask_reach: if keeps_time || mask_reach == MaskReach::Ended { mask_reach } else { MaskReach::Resized },
         };
     }
 
@@ -288,7 +550,11 @@ impl Lowering {
         match self.flow.width {
             None => {
                 self.flow.width = Some(width);
-                self.named.insert(INPUT.to_owned(), self.flow);
+                if let Source::Input(number) = self.flow.source {
+                    let input = &mut self.inputs[number];
+                    input.width = width;
+                    self.named.insert(input.name.clone(), self.flow);
+                }
                 Ok(())
             }
             Some(got) if got == width => Ok(()),

@@ -8,9 +8,11 @@ mod fingerprint;
 pub(crate) mod fold;
 pub mod gates;
 mod initialize;
+mod input;
 mod lower;
 mod params;
 mod random;
+mod rearrange;
 mod recurrent;
 mod rounding;
 mod spec;
@@ -28,23 +30,28 @@ pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
+pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
 pub use params::{Param, Role, expected_tensors};
+pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec};
 pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec, Zoneout};
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
-    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, InputSpec, Join,
-    JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, SelectSpec,
-    SelectStep, Split, Standardize, TextSpec,
+    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FinalStateSpec, FromSpec, GlobalPoolSpec,
+    HiddenOrCell, INPUT, Join, JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool,
+    Pool1dSpec, SelectSpec, SelectStep, Split, Standardize, TextSpec,
 };
-pub use stage::{Direction, RecurrentStage, Source, Stage, StageKind, Window};
+pub use stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
 pub use tensor::Tensor;
 pub use weight_format::{WeightFormat, quantize_row};
 
 use crate::base::error::{Error, Result};
+use lower::LoweredNetwork;
 
 /// No single dimension may exceed this, so that products of two dimensions cannot overflow.
 const MAX_DIMENSION: usize = 1 << 24;
 const MAX_LAYERS: usize = 1024;
+/// Inputs of a network.
+pub(crate) const MAX_INPUTS: usize = 8;
 
 /// Which steps of its input a network masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +68,8 @@ pub enum MaskRule {
 pub struct Network {
     spec: NetworkSpec,
     stages: Vec<Stage>,
+    inputs: Vec<NetworkInput>,
+    outputs: Vec<NetworkOutput>,
     tensors: BTreeMap<String, Tensor>,
     file_axes: Option<FileAxes>,
 }
@@ -73,7 +82,7 @@ impl Network {
     /// of the wrong shape, a weight that is not finite.
     pub fn new(spec: NetworkSpec, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         validate::options(&spec)?;
-        let stages = lower::stages(&spec)?;
+        let LoweredNetwork { stages, inputs, outputs } = lower::lowered(&spec)?;
         validate::labels(&spec, &stages)?;
         let expected = expected_tensors(&spec);
         let known: BTreeMap<&str, &[usize]> = expected.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
@@ -98,7 +107,7 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        let mut network = Self { spec, stages, tensors, file_axes: None };
+        let mut network = Self { spec, stages, inputs, outputs, tensors, file_axes: None };
         network.unmark_others();
         Ok(network)
     }
@@ -113,6 +122,18 @@ impl Network {
     #[must_use]
     pub fn stages(&self) -> &[Stage] {
         &self.stages
+    }
+
+    /// What it reads, the first input first.
+    #[must_use]
+    pub fn inputs(&self) -> &[NetworkInput] {
+        &self.inputs
+    }
+
+    /// Its outputs beside that of the last layer.
+    #[must_use]
+    pub fn outputs(&self) -> &[NetworkOutput] {
+        &self.outputs
     }
 
     /// Every weight by name.
@@ -160,29 +181,22 @@ impl Network {
         self.spec.layers.iter().filter_map(LayerSpec::recurrent)
     }
 
-    /// Which steps the network itself masks, in addition to those that the caller masks.
+    /// Which steps of its first input the network itself masks, in addition to those that the caller masks.
     #[must_use]
     pub fn masks(&self) -> Option<MaskRule> {
-        match self.spec.layers.iter().find(|layer| !matches!(layer, LayerSpec::Input(_))) {
-            Some(LayerSpec::Embedding(embedding)) if embedding.mask_zero => Some(MaskRule::TokenZero),
-            Some(LayerSpec::Masking(masking)) => Some(MaskRule::Value(masking.mask_value)),
-            _ => None,
-        }
+        self.inputs.first().and_then(|input| input.masks)
     }
 
-    /// V, if the network reads token ids `[T, B]`; `None` if it reads vectors `[T, B, I]`.
+    /// V, if the first input is token ids `[T, B]`; `None` if it is vectors.
     #[must_use]
     pub fn num_embeddings(&self) -> Option<usize> {
-        match self.spec.layers.first() {
-            Some(LayerSpec::Embedding(embedding)) => Some(embedding.num_embeddings),
-            _ => None,
-        }
+        self.inputs.first().and_then(|input| input.num_embeddings)
     }
 
-    /// I, width of the first layer that computes with vectors.
+    /// I, width of the first input's vectors; 1 for token ids.
     #[must_use]
     pub fn input_size(&self) -> usize {
-        self.stages.first().map_or(0, |stage| stage.in_features)
+        self.inputs.first().map_or(0, |input| input.width)
     }
 
     /// Width of the output's last dimension.
@@ -197,38 +211,44 @@ impl Network {
         self.stages.last().is_some_and(|stage| stage.sequence_out)
     }
 
-    /// Timesteps of the shortest input that every layer's window fits in.
+    /// Timesteps of the shortest input that every layer can read: its window fits in, or it is as long as the layer's
+    /// fixed number of timesteps.
     #[must_use]
     pub fn least_steps(&self) -> usize {
         // Longer inputs never make a window too large, so the search may double and then halve.
-        let fits = |steps: usize| self.stage_steps(steps).is_ok();
-        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| fits(steps)) else { return 1 };
-        let (mut short, mut enough) = (enough / 2, enough);
-        while enough - short > 1 {
-            let middle = short + (enough - short) / 2;
-            if fits(middle) {
-                enough = middle;
+        let short = |steps: usize| stage::is_short(&self.stages, &|input| self.steps_of_input(input, steps));
+        let Some(enough) = (0..usize::BITS / 2).map(|bit| 1usize << bit).find(|&steps| !short(steps)) else { return 1 };
+        let (mut least, mut enough) = (enough / 2, enough);
+        while enough - least > 1 {
+            let middle = least + (enough - least) / 2;
+            if short(middle) {
+                least = middle;
             } else {
-                short = middle;
+                enough = middle;
             }
         }
         enough
     }
 
-    /// Timesteps of every stage's output for an input of `steps`; 1 where it has no time dimension.
+    /// Timesteps of every stage's output where every input has `steps`; 1 where it has no time dimension.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sequence is shorter than a layer's window, or branches of
     /// different length are joined.
     pub fn stage_steps(&self, steps: usize) -> Result<Vec<usize>> {
         let mut outputs = Vec::with_capacity(self.stages.len());
-        self.stage_steps_into(steps, &mut outputs)?;
+        self.stage_steps_into(|input| self.steps_of_input(input, steps), &mut outputs)?;
         Ok(outputs)
     }
 
-    /// As [`Network::stage_steps`], into existing memory.
-    pub(crate) fn stage_steps_into(&self, steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
-        stage::stage_steps(&self.stages, steps, outputs)
+    /// As [`Network::stage_steps`] for inputs of these timesteps by their numbers, into existing memory.
+    pub(crate) fn stage_steps_into(&self, steps: impl Fn(usize) -> usize, outputs: &mut Vec<usize>) -> Result<()> {
+        stage::stage_steps(&self.stages, &steps, outputs)
+    }
+
+    /// Timesteps of an input, where it has a time dimension `steps`, else 1.
+    pub(crate) fn steps_of_input(&self, input: usize, steps: usize) -> usize {
+        if self.inputs.get(input).is_some_and(|input| input.kind == InputKind::Row) { 1 } else { steps }
     }
 
     /// Timesteps of the output for an input of `steps`; 1 where it has no time dimension.
@@ -237,9 +257,12 @@ impl Network {
     /// As [`Network::stage_steps`].
     pub(crate) fn output_steps(&self, steps: usize) -> Result<usize> {
         let keeps_time = |stage: &Stage| {
-            !matches!(stage.kind, StageKind::Conv1d { .. } | StageKind::Pool1d { .. } | StageKind::Join(_))
+            !matches!(
+                stage.kind,
+                StageKind::Conv1d { .. } | StageKind::Pool1d { .. } | StageKind::Join(_) | StageKind::Rearrange(_)
+            )
         };
-        if self.stages.iter().all(keeps_time) {
+        if self.inputs.len() == 1 && self.stages.iter().all(keeps_time) {
             return Ok(if self.output_is_sequence() { steps } else { 1 });
         }
         Ok(self.stage_steps(steps)?.last().copied().unwrap_or(1))

@@ -62,6 +62,12 @@ pub struct RecurrentSpec {
     /// `[L*D, H]`; else it is 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub initial_state: bool,
+    /// Name of an earlier layer whose output `[B, D*H]` is the h that every run starts from, whatever the caller gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_h: Option<String>,
+    /// As `initial_h`, of an LSTM's c.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_c: Option<String>,
     /// Functions of the gates, in ONNX's order: an LSTM's f, g, h (gates, candidate, output), a
     /// GRU's f, g (gates, candidate), an RNN's f. One set for all directions, or one after the
     /// other for each; empty means the cell's own ([`Cell::default_activations`](super::Cell::default_activations)).
@@ -112,6 +118,8 @@ impl RecurrentSpec {
             coupled: false,
             reset_after: true,
             initial_state: false,
+            initial_h: None,
+            initial_c: None,
             activations: Vec::new(),
             clip: None,
             cell_clip: None,

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Cell, Param, RecurrentSpec};
+use super::{
+    Activation, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec, SliceSpec,
+};
 
 /// Version of the description that this crate writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -34,8 +36,10 @@ pub struct NetworkSpec {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LayerSpec {
-    /// The width of the network's input, where no layer says it. First layer only.
+    /// An input of the network: of the first, its width where no layer says it; of the others, where their layers begin.
     Input(InputSpec),
+    /// Names what flows here as an output of the network, beside that of the last layer.
+    Output(NamedSpec),
     /// Token ids `[T, B]` to vectors `[T, B, E]`.
     Embedding(EmbeddingSpec),
     /// Steps whose vector is one value throughout are masked and read as 0 (Keras). First layer only.
@@ -66,10 +70,26 @@ pub enum LayerSpec {
     Activation(ActivationSpec),
     /// Softmax over the last dimension.
     Softmax,
+    /// Logarithm of a softmax over the last dimension.
+    LogSoftmax(NamedSpec),
+    /// Softmax over time, `[T, B, N]`; masked steps have no share.
+    TimeSoftmax(NamedSpec),
     /// One timestep, `[T, B, N]` to `[B, N]`.
     Select(SelectSpec),
     /// The sequence backwards, `[T, B, N]`.
     Reverse(NamedSpec),
+    /// h or c after the last step of a recurrent layer, `[B, H]`.
+    FinalState(FinalStateSpec),
+    /// One row at several timesteps, `[B, N]` to `[T, B, N]`.
+    Repeat(RepeatSpec),
+    /// A row's numbers in another shape, `[T, B, N]` to `[T', B, N']` or `[B, N']`.
+    Reshape(ReshapeSpec),
+    /// Some of the timesteps, `[T, B, N]` to `[T', B, N]`.
+    Slice(SliceSpec),
+    /// Timesteps of zeros added, or timesteps removed, `[T, B, N]` to `[T', B, N]`.
+    Pad(PadSpec),
+    /// Some of the features, `[T, B, N]` to `[T, B, N']`.
+    Channels(ChannelsSpec),
     /// Goes back to an earlier layer: the next layer reads its output.
     From(FromSpec),
     /// Joins the outputs of several layers.
@@ -102,6 +122,8 @@ impl LayerSpec {
             return &spec.name;
         }
         match self {
+            Self::Input(l) => &l.name,
+            Self::FinalState(l) => &l.name,
             Self::Embedding(l) => &l.name,
             Self::Masking(l) => &l.name,
             Self::Dense(l) => &l.name,
@@ -111,7 +133,12 @@ impl LayerSpec {
             Self::LayerNorm(l) | Self::BatchNorm(l) => &l.name,
             Self::Activation(l) => &l.name,
             Self::Select(l) => &l.name,
-            Self::Reverse(l) => &l.name,
+            Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) | Self::Output(l) => &l.name,
+            Self::Repeat(l) => &l.name,
+            Self::Reshape(l) => &l.name,
+            Self::Slice(l) => &l.name,
+            Self::Pad(l) => &l.name,
+            Self::Channels(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }
@@ -141,14 +168,6 @@ impl LayerSpec {
             _ => None,
         }
     }
-}
-
-/// What a network reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputSpec {
-    /// I, width of the input's vectors.
-    pub input_size: usize,
 }
 
 /// Options of an embedding layer (`torch.nn.Embedding`).
@@ -289,6 +308,8 @@ pub enum Pool {
     Max,
     /// The mean.
     Average,
+    /// The sum.
+    Sum,
 }
 
 /// Options of a normalization: `(x - mean) / sqrt(var + eps) * weight + bias`.
@@ -322,6 +343,34 @@ pub struct ActivationSpec {
     pub activation: Activation,
 }
 
+/// Which part of the final state of a recurrent layer is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinalStateSpec {
+    /// Name of the layer.
+    pub name: String,
+    /// Name of an earlier recurrent layer.
+    pub layer: String,
+    /// h or c.
+    pub part: HiddenOrCell,
+    /// Level in its stack, from 0; the last where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<usize>,
+    /// Direction: 1 for the second of a bidirectional layer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub direction: usize,
+}
+
+/// Which of a recurrent layer's two states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenOrCell {
+    /// The hidden state.
+    H,
+    /// An LSTM's cell state.
+    C,
+}
+
 /// Which timestep is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -340,6 +389,9 @@ pub enum SelectStep {
     First,
     /// Timestep T-1, independent of a row's length.
     Last,
+    /// The last timestep that counts: that before a row's length, or the last that no mask leaves out. Timestep T-1 where
+    /// none counts.
+    LastValid,
 }
 
 /// A layer with nothing but a name.
@@ -358,7 +410,7 @@ pub struct FromSpec {
     pub layer: String,
 }
 
-/// Name under which [`FromSpec`] and [`JoinSpec`] mean the network's own input.
+/// Name under which [`FromSpec`] and [`JoinSpec`] mean the network's first input, unless it has another.
 pub const INPUT: &str = "input";
 
 /// Which layers' outputs are joined, and how.
@@ -373,7 +425,10 @@ pub struct JoinSpec {
     pub join: Join,
 }
 
-/// How outputs of equal length are joined.
+/// How outputs are joined.
+///
+/// One without a time dimension counts at every timestep of the others, and, unless they are joined side by side, one of
+/// width 1 for every feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Join {
@@ -387,6 +442,8 @@ pub enum Join {
     Average,
     /// Elementwise maximum.
     Max,
+    /// The first minus the others, elementwise.
+    Sub,
 }
 
 /// How text becomes token ids: Keras `TextVectorization` with its defaults.

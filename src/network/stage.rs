@@ -1,7 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
 use super::{
-    Activation, Cell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Recurrence, Role, SelectStep, Zoneout,
+    Activation, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role,
+    SelectStep, Zoneout,
 };
 use crate::base::error::{Error, Result};
 
@@ -14,7 +15,8 @@ pub struct Stage {
     pub kind: StageKind,
     /// Its parameters, in file order.
     pub params: Vec<Param>,
-    /// What is read; several for a join, else one.
+    /// What is read: of a join several, of a row that is expanded over time also what has the timesteps, of a recurrent
+    /// level also the h and c that it starts from, if layers give them; else one.
     pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
     pub in_features: usize,
@@ -24,15 +26,26 @@ pub struct Stage {
     pub sequence_in: bool,
     /// Whether the output has a time dimension.
     pub sequence_out: bool,
-    /// Whether the input's timesteps are the network's own, so that a mask still fits them.
-    pub mask_reaches: bool,
+    /// What a mask of the network's input says about the input's timesteps.
+    pub mask_reach: MaskReach,
+}
+
+/// What a mask of the network's input says about the timesteps of a stage's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskReach {
+    /// They are those of this input of the network: its mask fits.
+    Fits(usize),
+    /// They were made from the network's own, and are others: the mask does not fit.
+    Resized,
+    /// They are not made from the network's own: the mask says nothing about them.
+    Ended,
 }
 
 /// Where a stage's input comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The network's input.
-    Input,
+    /// An input of the network, by its number.
+    Input(usize),
     /// The output of an earlier stage.
     Stage(usize),
 }
@@ -87,14 +100,34 @@ pub enum StageKind {
         /// Of a batch normalization, what is added to its variance; else scale and offset are 1 and 0.
         eps: Option<f32>,
     },
-    /// Softmax over the last dimension.
-    Softmax,
+    /// Softmax over the last dimension, or its logarithm.
+    Softmax {
+        /// Whether it is the logarithm.
+        log: bool,
+    },
+    /// Softmax over time; masked steps have no share.
+    TimeSoftmax,
     /// One timestep.
     Select(SelectStep),
+    /// h or c after the last step of the recurrent level that it reads.
+    FinalState(FinalState),
     /// The sequence backwards.
     Reverse,
+    /// Numbers that only move.
+    Rearrange(Rearrange),
     /// Several outputs joined.
     Join(Join),
+}
+
+/// A part of the state of a recurrent level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalState {
+    /// Position of the layer among the network's recurrent layers.
+    pub layer: usize,
+    /// Row of the state `[L*D, B, H]`.
+    pub row: usize,
+    /// Which part.
+    pub part: HiddenOrCell,
 }
 
 /// One level of a recurrent layer.
@@ -116,6 +149,8 @@ pub struct RecurrentStage {
     pub clip: Option<f32>,
     /// Shares of units that keep what they had.
     pub zoneout: Zoneout,
+    /// Of h and c, the positions among the stage's inputs of what it starts from, `[B, D*H]`, where layers give it.
+    pub starts: [Option<usize>; 2],
 }
 
 impl RecurrentStage {
@@ -209,15 +244,30 @@ impl Stage {
                     )
                 })
             }
+            StageKind::Rearrange(rearrange) => rearrange
+                .output_steps(steps)
+                .map_err(|expected| Error::shape(format!("input of `{}`", self.label), expected, format!("{steps}"))),
             _ if self.sequence_out => Ok(steps),
             _ => Ok(1),
         }
+    }
+
+    /// Whether its output is probabilities of classes, or their logarithms, whose logits are its input.
+    #[must_use]
+    pub fn is_softmax(&self) -> bool {
+        matches!(self.kind, StageKind::Softmax { .. })
     }
 
     /// The parameter of a direction with a role, if the stage has it; the direction is 0 where there is none.
     #[must_use]
     pub fn param(&self, direction: usize, role: Role) -> Option<&Param> {
         self.params.iter().find(|param| param.role == role && param.direction == direction)
+    }
+
+    /// Whether a mask of one of the network's inputs fits the timesteps of the stage's input.
+    #[must_use]
+    pub fn mask_reaches(&self) -> bool {
+        matches!(self.mask_reach, MaskReach::Fits(_))
     }
 
     /// The recurrent level, if it is one.
@@ -230,22 +280,43 @@ impl Stage {
     }
 }
 
-/// Timesteps of every stage's output for a network's input of `steps`.
-pub(super) fn stage_steps(stages: &[Stage], steps: usize, outputs: &mut Vec<usize>) -> Result<()> {
+/// Whether a layer needs more than `steps` of a network's input.
+pub(super) fn is_short(stages: &[Stage], steps: &dyn Fn(usize) -> usize) -> bool {
+    let mut outputs = Vec::new();
+    if stage_steps(stages, steps, &mut outputs).is_ok() {
+        return false;
+    }
+    // The stage that refused its input.
+    let stage = &stages[outputs.len()];
+    let input = match stage.inputs[0] {
+        Source::Input(input) => steps(input),
+        Source::Stage(index) => outputs[index],
+    };
+    !matches!(stage.kind, StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) if input > in_steps)
+}
+
+/// Timesteps of every stage's output for a network's inputs of `steps`, up to the stage that refuses its input.
+pub(super) fn stage_steps(stages: &[Stage], steps: &dyn Fn(usize) -> usize, outputs: &mut Vec<usize>) -> Result<()> {
     outputs.clear();
     for stage in stages {
-        let mut input = None;
-        for &source in &stage.inputs {
-            let steps = match source {
-                Source::Input => steps,
-                Source::Stage(index) => outputs[index],
-            };
-            if *input.get_or_insert(steps) != steps {
-                let expected = format!("outputs of {} timesteps each", input.unwrap_or(steps));
-                return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {steps}")));
+        let steps_of = |source: Source| match source {
+            Source::Input(input) => steps(input),
+            Source::Stage(index) => outputs[index],
+        };
+        if let (StageKind::Rearrange(Rearrange::Expand), Some(&like)) = (&stage.kind, stage.inputs.get(1)) {
+            let steps = steps_of(like);
+            outputs.push(steps);
+            continue;
+        }
+        let first = steps_of(stage.inputs[0]);
+        if matches!(stage.kind, StageKind::Join(_)) {
+            let other = stage.inputs.iter().map(|&source| steps_of(source)).find(|&steps| steps != first);
+            if let Some(other) = other {
+                let expected = format!("outputs of {first} timesteps each");
+                return Err(Error::shape(format!("inputs of `{}`", stage.label), expected, format!("one of {other}")));
             }
         }
-        outputs.push(stage.output_steps(input.unwrap_or(steps))?);
+        outputs.push(stage.output_steps(first)?);
     }
     Ok(())
 }

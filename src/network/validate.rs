@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Activation, Cell, Conv1dSpec, FORMAT, INPUT, LayerSpec, MAX_DIMENSION, MAX_LAYERS, MergeMode, NetworkSpec, Padding,
-    RecurrentSpec, Stage, Tensor,
+    Activation, Cell, Conv1dSpec, FORMAT, INPUT, InputKind, LayerSpec, MAX_DIMENSION, MAX_LAYERS, MergeMode,
+    NetworkSpec, Padding, RecurrentSpec, Stage, Tensor,
 };
 use crate::base::error::{Error, Result};
 
@@ -25,9 +25,12 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
     let mut batch_first = None;
     for layer in &spec.layers {
         let name = layer.name();
-        if !matches!(layer, LayerSpec::Input(_) | LayerSpec::Softmax | LayerSpec::From(_))
-            && (name.is_empty() || !names.insert(name))
-        {
+        let unnamed = match layer {
+            LayerSpec::Input(input) => input.name.is_empty(),
+            LayerSpec::Softmax | LayerSpec::From(_) => true,
+            _ => false,
+        };
+        if !unnamed && (name.is_empty() || !names.insert(name)) {
             return Err(Error::network(name, "name", "a name that no other layer has", &format!("{name:?}")));
         }
         for (option, size) in sizes(layer) {
@@ -39,6 +42,13 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
         match layer {
             LayerSpec::Conv1d(c) => conv1d(c)?,
             LayerSpec::Pool1d(p) => padding(&p.name, p.padding)?,
+            LayerSpec::Input(i) if i.kind == InputKind::Tokens && i.input_size > 0 => {
+                return Err(Error::network(name, "input_size", "none, since it is token ids", &i.input_size));
+            }
+            LayerSpec::Pad(p) => [p.left, p.right].into_iter().try_for_each(|side| within(name, "padding", side))?,
+            LayerSpec::Slice(s) => {
+                [s.start, s.end.unwrap_or(0)].into_iter().try_for_each(|place| within(name, "timestep", place))?;
+            }
             LayerSpec::Masking(m) => finite(name, "mask_value", m.mask_value)?,
             LayerSpec::Dense(d) => activation(name, d.activation)?,
             LayerSpec::Activation(a) => activation(name, a.activation)?,
@@ -67,6 +77,7 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         return vec![("input_size", r.input_size), ("hidden_size", r.hidden_size), ("num_layers", r.num_layers)];
     }
     match layer {
+        LayerSpec::Input(i) if i.kind == InputKind::Tokens => Vec::new(),
         LayerSpec::Input(i) => vec![("input_size", i.input_size)],
         LayerSpec::Embedding(e) => vec![("num_embeddings", e.num_embeddings), ("embedding_dim", e.embedding_dim)],
         LayerSpec::Dense(d) => vec![("in_features", d.in_features), ("out_features", d.out_features)],
@@ -80,6 +91,13 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         ],
         LayerSpec::Pool1d(p) => vec![("kernel_size", p.kernel_size), ("stride", p.stride)],
         LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => vec![("num_features", n.num_features)],
+        LayerSpec::Repeat(r) => vec![("times", r.times)],
+        LayerSpec::Reshape(r) => {
+            let steps = [("in_steps", r.in_steps), ("out_steps", r.out_steps)];
+            steps.into_iter().filter_map(|(option, steps)| Some((option, steps?))).collect()
+        }
+        LayerSpec::Slice(s) => vec![("step", s.step)],
+        LayerSpec::Channels(c) => vec![("count", c.count)],
         _ => Vec::new(),
     }
 }
@@ -165,6 +183,14 @@ fn padding(name: &str, padding: Padding) -> Result<()> {
     }
 }
 
+/// A number of timesteps that may count from the end.
+fn within(name: &str, option: &str, steps: i64) -> Result<()> {
+    if usize::try_from(steps.unsigned_abs()).is_ok_and(|steps| steps <= MAX_DIMENSION) {
+        return Ok(());
+    }
+    Err(Error::network(name, option, format!("-{MAX_DIMENSION} to {MAX_DIMENSION}"), &steps))
+}
+
 fn activation(name: &str, activation: Activation) -> Result<()> {
     activation.parameters().into_iter().try_for_each(|parameter| finite(name, "activation", parameter))
 }
@@ -175,7 +201,7 @@ fn finite(name: &str, option: &str, number: f32) -> Result<()> {
 
 fn vocabulary(spec: &NetworkSpec) -> Result<()> {
     let Some(text) = &spec.text else { return Ok(()) };
-    match spec.layers.first() {
+    match spec.layers.iter().find(|layer| !matches!(layer, LayerSpec::Input(_))) {
         Some(LayerSpec::Embedding(e)) if e.num_embeddings >= text.vocabulary.len() => Ok(()),
         Some(LayerSpec::Embedding(e)) => {
             let expected = format!("at least the vocabulary's {} tokens", text.vocabulary.len());

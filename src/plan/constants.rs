@@ -1,7 +1,7 @@
 //! Values of shader constants, by name.
 
 use crate::base::error::{Error, Result};
-use crate::network::{Activation, Combine, MaskedOutput};
+use crate::network::{Activation, Combine, MaskedOutput, Pool};
 
 /// Value of an override constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +136,8 @@ pub(super) fn activation_number(activation: Activation) -> u32 {
         Activation::Square => 19,
         Activation::Sqrt => 20,
         Activation::Abs => 21,
+        Activation::HardSwish => 22,
+        Activation::Log => 23,
     }
 }
 
@@ -146,8 +148,21 @@ pub(super) fn combination(how: Combine) -> u32 {
         Combine::Add => 1,
         Combine::Mul => 2,
         Combine::Max => 3,
+        Combine::Sub => 4,
     }
 }
+
+/// Number of a pooling in `shaders/pool.wgsl`.
+pub(super) fn pool_number(pool: Pool) -> u32 {
+    match pool {
+        Pool::Max => 0,
+        Pool::Average => 1,
+        Pool::Sum => 2,
+    }
+}
+
+/// Number of the last valid timestep, as [`pool_number`].
+pub(super) const LAST_VALID: u32 = 3;
 
 /// Number of the output of masked steps in `shaders/common/recurrent.wgsl`; `None` where no step is masked.
 pub(super) fn masked_number(output: Option<MaskedOutput>) -> u32 {

@@ -115,7 +115,7 @@ fn logits(plan: &Plan) -> Slice {
 }
 
 fn whole_input(plan: &Plan) -> Slice {
-    plan.whole(plan.input)
+    plan.whole(plan.inputs[0].numbers)
 }
 
 /// V, of a plan of one timestep.

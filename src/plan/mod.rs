@@ -19,7 +19,7 @@ mod weights;
 use std::sync::Arc;
 
 use crate::base::error::Result;
-use crate::network::Network;
+use crate::network::{MAX_INPUTS, Network};
 pub use constants::{ConstantValue, Constants};
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use kernel::{
@@ -101,13 +101,24 @@ pub struct RunShape {
     pub batch: usize,
     /// Whether the caller masks steps, or gives lengths.
     pub masked: bool,
+    /// Of the inputs beside the first, in the network's order.
+    pub others: [OtherShape; MAX_INPUTS - 1],
+}
+
+/// The sizes of an input beside the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OtherShape {
+    /// T; 0 for that of the first input.
+    pub steps: usize,
+    /// Whether the caller masks steps, or gives lengths.
+    pub masked: bool,
 }
 
 impl RunShape {
     /// T `steps` and B `batch` rows, none masked by the caller.
     #[must_use]
     pub fn new(steps: usize, batch: usize) -> Self {
-        Self { steps, batch, masked: false }
+        Self { steps, batch, masked: false, others: [OtherShape::default(); MAX_INPUTS - 1] }
     }
 }
 
@@ -232,6 +243,16 @@ pub struct Slice {
     pub offset: u64,
     /// Its size.
     pub bytes: u64,
+}
+
+/// Where an input lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InputBuffers {
+    /// Its token ids or vectors.
+    pub numbers: BufferId,
+    /// Which of its steps count, if steps may be masked.
+    pub mask: Option<BufferId>,
 }
 
 /// Where the state of one direction of one recurrent level lies, each part `[B, H]`.
@@ -441,10 +462,8 @@ pub struct Plan {
     pub(crate) buffers: Vec<BufferSpec>,
     /// How many of the buffers, from the first, are weights.
     pub(crate) weights: usize,
-    /// The caller's input, time-major.
-    pub(crate) input: BufferId,
-    /// Which steps count, if steps may be masked.
-    pub(crate) mask: Option<BufferId>,
+    /// The caller's inputs, time-major.
+    pub(crate) inputs: Vec<InputBuffers>,
     /// Output of each stage, time-major.
     pub(crate) outputs: Vec<Slice>,
     /// State of each direction of each level.
@@ -465,10 +484,8 @@ pub struct PlanParts<'a> {
     pub buffers: &'a [BufferSpec],
     /// How many of the buffers, from the first, are weights.
     pub weights: usize,
-    /// The caller's input, time-major.
-    pub input: BufferId,
-    /// Which steps count, if steps may be masked.
-    pub mask: Option<BufferId>,
+    /// The caller's inputs, time-major.
+    pub inputs: &'a [InputBuffers],
     /// Output of each stage, time-major.
     pub outputs: &'a [Slice],
     /// State of each direction of each level.
@@ -483,8 +500,8 @@ impl<'a> PlanParts<'a> {
     /// Of `plan`.
     #[must_use]
     pub fn of(plan: &'a Plan) -> Self {
-        let Plan { buffers, weights, input, mask, outputs, states, exchanges, dispatches, .. } = plan;
-        Self { buffers, weights: *weights, input: *input, mask: *mask, outputs, states, exchanges, dispatches }
+        let Plan { buffers, weights, inputs, outputs, states, exchanges, dispatches, .. } = plan;
+        Self { buffers, weights: *weights, inputs, outputs, states, exchanges, dispatches }
     }
 
     /// The whole of a buffer.

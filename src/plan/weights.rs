@@ -206,7 +206,7 @@ fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
         && whole_steps
         && below.sequence_out
         && above.inputs == [Source::Stage(index)]
-        && below.mask_reaches == above.mask_reaches
+        && below.mask_reach == above.mask_reach
 }
 
 /// A weight buffer.
@@ -276,9 +276,12 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
-        | StageKind::Softmax
+        | StageKind::Softmax { .. }
+        | StageKind::TimeSoftmax
         | StageKind::Select(_)
+        | StageKind::FinalState(_)
         | StageKind::Reverse
+        | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }
 }
@@ -320,9 +323,12 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
-        | StageKind::Softmax
+        | StageKind::Softmax { .. }
+        | StageKind::TimeSoftmax
         | StageKind::Select(_)
+        | StageKind::FinalState(_)
         | StageKind::Reverse
+        | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }
 }

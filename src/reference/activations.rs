@@ -7,6 +7,9 @@ use crate::network::Activation;
 pub(super) const SELU_GAMMA: f32 = 1.050_701;
 pub(super) const SELU_ALPHA: f32 = 1.673_263_2;
 
+/// Slope of the gate of `hard_swish`.
+pub(super) const SIXTH: f32 = 1.0 / 6.0;
+
 /// `1 / (1 + exp(-x))`, written so that no intermediate overflows.
 pub fn sigmoid<F: Real>(x: F) -> F {
     let e = (-x.abs()).exp();
@@ -62,6 +65,8 @@ pub fn activate<F: Real>(activation: Activation, x: F) -> F {
         Activation::Square => x * x,
         Activation::Sqrt => x.sqrt(),
         Activation::Abs => x.abs(),
+        Activation::HardSwish => x * clamp(x * F::from_f32(SIXTH) + half, zero, F::ONE),
+        Activation::Log => x.ln(),
     }
 }
 

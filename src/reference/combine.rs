@@ -10,6 +10,7 @@ pub fn combine<F: Real>(how: Combine, scale: f32, width: usize, x: &[F], from: C
             let joined = match how {
                 Combine::Copy => x,
                 Combine::Add => *output + x,
+                Combine::Sub => *output - x,
                 Combine::Mul => *output * x,
                 Combine::Max if x > *output => x,
                 Combine::Max => *output,
@@ -31,6 +32,8 @@ pub fn combine_backward<F: Real>(how: Combine, scale: f32, parts: &[Vec<F>], d_o
             let others = parts.iter().enumerate().filter(|&(other, _)| other != part);
             gradient.push(match how {
                 Combine::Add => d,
+                Combine::Sub if part == 0 => d,
+                Combine::Sub => -d,
                 Combine::Mul => others.fold(d, |product, (_, other)| product * other[at]),
                 Combine::Max if part == winner => d,
                 Combine::Copy if part + 1 == parts.len() => d,

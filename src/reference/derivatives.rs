@@ -1,14 +1,14 @@
 //! The derivatives of the elementwise functions.
 
-use super::activations::{GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_GAMMA, gelu_argument, softplus};
+use super::activations::{GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_GAMMA, SIXTH, gelu_argument, softplus};
 use super::{Real, activate, sigmoid};
 use crate::network::Activation;
 
 /// φ'(x) of `activation` φ at the pre-activation `x`; at a kink it is what PyTorch takes there, but for `clip`.
 ///
 /// At 0 that is 0 of `relu` and `abs`, and the slope from below of `leaky_relu`, `elu` and `selu`. The bounds of `clip`
-/// belong to its inside, as once in PyTorch, whose `clamp` has 0 there in 2.15; those of `hard_sigmoid` and the threshold
-/// of `thresholded_relu` do not.
+/// belong to its inside, as once in PyTorch, whose `clamp` has 0 there in 2.15; those of `hard_sigmoid` and `hard_swish` and
+/// the threshold of `thresholded_relu` do not.
 pub fn derivative<F: Real>(activation: Activation, x: F) -> F {
     let [alpha, beta] = activation.parameters().map(F::from_f32);
     let (zero, one, half) = (F::default(), F::ONE, F::from_f32(0.5));
@@ -58,6 +58,17 @@ pub fn derivative<F: Real>(activation: Activation, x: F) -> F {
         Activation::Sqrt => one / (two * x.sqrt()),
         Activation::Abs if x == zero => zero,
         Activation::Abs => if_above(x, zero, one, -one),
+        Activation::HardSwish => {
+            let gate = x * F::from_f32(SIXTH) + half;
+            if gate <= zero {
+                zero
+            } else if gate >= one {
+                one
+            } else {
+                gate + x * F::from_f32(SIXTH)
+            }
+        }
+        Activation::Log => one / x,
     }
 }
 
@@ -88,7 +99,8 @@ mod tests {
                 vec![(-beta / alpha, 0.0), ((1.0 - beta) / alpha, 0.0)]
             }
             Activation::Clip { alpha, beta } => vec![(alpha.into(), 1.0), (beta.into(), 1.0)],
-            Activation::Sqrt => vec![(0.0, f64::INFINITY)],
+            Activation::Sqrt | Activation::Log => vec![(0.0, f64::INFINITY)],
+            Activation::HardSwish => vec![(-3.0, 0.0), (3.0, 1.0)],
             _ => Vec::new(),
         }
     }
@@ -100,7 +112,9 @@ mod tests {
         for at in -800..=800 {
             let x = f64::from(at) / 100.0 + 0.0013;
             let h = 1e-6 * x.abs().max(1.0);
-            if kinks.iter().any(|(kink, _)| (x - kink).abs() < 2.0 * h) || (activation == Activation::Sqrt && x < 0.1) {
+            if kinks.iter().any(|(kink, _)| (x - kink).abs() < 2.0 * h)
+                || (matches!(activation, Activation::Sqrt | Activation::Log) && x < 0.1)
+            {
                 continue;
             }
             let central = (activate(activation, x + h) - activate(activation, x - h)) / (2.0 * h);
@@ -131,14 +145,14 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 14);
     }
 
     #[test]
     fn far_out_nothing_overflows() {
-        let bounded = Activation::ALL
-            .into_iter()
-            .filter(|activation| !matches!(activation, Activation::Exp | Activation::Square | Activation::Sqrt));
+        let bounded = Activation::ALL.into_iter().filter(|activation| {
+            !matches!(activation, Activation::Exp | Activation::Square | Activation::Sqrt | Activation::Log)
+        });
         for activation in bounded {
             for x in [-1e4f32, -50.0, 50.0, 1e4] {
                 let (got, wide) = (derivative(activation, x), derivative(activation, f64::from(x)));

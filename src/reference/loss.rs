@@ -418,7 +418,7 @@ mod tests {
         };
         let (output, values) = (many(ROWS * WIDTH, -3.0, 3.0), many(ROWS * WIDTH, -3.0, 3.0));
         let mut probabilities = Vec::new();
-        super::super::softmax(&many(ROWS * WIDTH, -1.0, 1.0), WIDTH, &mut probabilities);
+        super::super::softmax(&many(ROWS * WIDTH, -1.0, 1.0), WIDTH, false, &mut probabilities);
         let (class_weights, mut sample_weights) = (many(WIDTH, 0.2, 1.2), many(ROWS, 0.1, 1.0));
         sample_weights[3] = 0.0;
         let labels = vec![2, 0, 3, 1, 2];

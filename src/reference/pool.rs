@@ -6,9 +6,9 @@ use super::Real;
 use crate::base::bits;
 use crate::network::{Pool, Window};
 
-/// The largest or mean value of every window, `[T, B, N]` to `[T', B, N]`.
+/// The largest, mean or sum of every window, `[T, B, N]` to `[T', B, N]`.
 ///
-/// With a `mask` (bits `[T, B]`) a mean counts only the steps that are on; it is 0 where none is.
+/// With a `mask` (bits `[T, B]`) a mean and a sum count only the steps that are on; it is 0 where none is.
 pub fn pool<F: Real>(
     x: &[F],
     [steps, batch, channels]: [usize; 3],
@@ -27,13 +27,13 @@ pub fn pool<F: Real>(
                 let value = |at: usize| x[(at * batch + row) * channels + channel];
                 output.push(match pool {
                     Pool::Max => largest(inside.clone(), value).map(value).unwrap_or_default(),
-                    Pool::Average => {
+                    Pool::Average | Pool::Sum => {
                         let counted = if count_include_pad { padded } else { inside.clone().filter(on).count() };
                         let mut sum = F::default();
                         for at in inside.clone().filter(on) {
                             sum += value(at);
                         }
-                        if counted == 0 { sum } else { sum / F::count(counted) }
+                        if counted == 0 || pool == Pool::Sum { sum } else { sum / F::count(counted) }
                     }
                 });
             }
@@ -43,7 +43,7 @@ pub fn pool<F: Real>(
 }
 
 /// The gradient of `x` of [`pool`] with the same arguments, for the gradient `d_output` `[T', B, N]` of its output: that
-/// of a largest value goes to the first of equals, that of a mean to every step that it counted.
+/// of a largest value goes to the first of equals, that of a mean or a sum to every step that it counted.
 pub fn pool_backward<F: Real>(
     x: &[F],
     [steps, batch, channels]: [usize; 3],
@@ -64,9 +64,13 @@ pub fn pool_backward<F: Real>(
                         d_x[place(step)] += d;
                     }
                 }
-                Pool::Average => {
+                Pool::Average | Pool::Sum => {
                     let on = |step: &usize| is_on(mask, step * batch + row);
-                    let counted = if count_include_pad { padded } else { inside.clone().filter(on).count() };
+                    let counted = match pool {
+                        Pool::Sum => 1,
+                        _ if count_include_pad => padded,
+                        _ => inside.clone().filter(on).count(),
+                    };
                     for step in inside.clone().filter(on) {
                         d_x[place(step)] += d / F::count(counted);
                     }

@@ -1,7 +1,11 @@
 //! A stage other than a recurrent level: its reference implementation and its arguments.
 
 use super::weights::StageWeights;
-use super::{Real, channelwise, combine, embedding, layer_norm, linear, pool, softmax, windows};
+use super::{
+    Real, RearrangeSizes, channelwise, combine, embedding, layer_norm, linear, pool, rearrange, softmax, time_softmax,
+    windows,
+};
+use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::network::{Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging};
 
@@ -13,6 +17,8 @@ pub(crate) struct StageInput<'a, F> {
     pub tokens: &'a [u32],
     /// Timesteps of the input.
     pub steps: usize,
+    /// Timesteps of the output.
+    pub steps_out: usize,
     pub batch: usize,
     /// Bits `[T, B]`, where they fit the input's timesteps.
     pub mask: Option<&'a [u32]>,
@@ -34,13 +40,20 @@ pub(crate) fn stateless<F: Real>(
             embedding(flow.tokens, table, stage.out_features, output);
             return Ok(());
         }
-        (StageKind::Softmax, _) => {
-            softmax(x, stage.in_features, output);
+        (StageKind::Softmax { log }, _) => {
+            softmax(x, stage.in_features, *log, output);
             return Ok(());
         }
+        (StageKind::TimeSoftmax, _) => time_softmax(x, flow.batch, stage.in_features, flow.mask),
+        (StageKind::Rearrange(how), _) => {
+            let map = how.map(flow.steps, stage.in_features, stage.out_features);
+            rearrange(x, map, rearrange_sizes(stage, flow))
+        }
         (StageKind::Select(which), _) => {
-            let first = if *which == SelectStep::First { 0 } else { x.len() - row_len };
-            output.extend_from_slice(&x[first..][..row_len]);
+            for (row, step) in selected(*which, flow).enumerate() {
+                let first = step * row_len + row * stage.in_features;
+                output.extend_from_slice(&x[first..][..stage.in_features]);
+            }
             return Ok(());
         }
         (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
@@ -81,6 +94,25 @@ pub(crate) fn stateless<F: Real>(
         _ => return Err(Error::network(&stage.label, "stage", "weights of its own kind", &"another kind")),
     };
     Ok(())
+}
+
+/// The timestep of every batch row that is selected.
+pub(super) fn selected<F>(which: SelectStep, flow: &StageInput<'_, F>) -> impl Iterator<Item = usize> {
+    let (steps, batch, mask) = (flow.steps, flow.batch, flow.mask.filter(|_| which == SelectStep::LastValid));
+    (0..batch).map(move |row| {
+        let last_valid =
+            || (0..steps).rfind(|step| mask.is_some_and(|mask| mask[step * batch + row] & bits::VALID != 0));
+        if which == SelectStep::First { 0 } else { last_valid().unwrap_or(steps - 1) }
+    })
+}
+
+/// The sizes of a rearrangement.
+pub(super) fn rearrange_sizes<F>(stage: &Stage, flow: &StageInput<'_, F>) -> RearrangeSizes {
+    RearrangeSizes {
+        input: [flow.steps, stage.in_features],
+        output: [flow.steps_out, stage.out_features],
+        batch: flow.batch,
+    }
 }
 
 /// Timesteps that a stage's input really has.

@@ -1,13 +1,14 @@
 //! The backward pass of [`stateless`](super::stateless): gradients of a stage's inputs and of its parameters.
 
+use super::stage::{rearrange_sizes, selected};
 use super::{
     Columns, Combine, LinearGradients, Real, StageInput, StageWeights, channelwise_backward, combine, combine_backward,
-    embedding_backward, layer_norm_backward, linear_backward, pool_backward, softmax_backward, windows,
-    windows_backward,
+    embedding_backward, layer_norm_backward, linear_backward, pool_backward, rearrange_backward, softmax_backward,
+    time_softmax_backward, windows, windows_backward,
 };
 use crate::base::error::{Error, Result};
 use crate::network::fold::{unfold_channels, unfold_filters};
-use crate::network::{Join, Network, Padding, Role, SelectStep, Stage, StageKind, Window, joining, merging};
+use crate::network::{Join, Network, Padding, Role, Stage, StageKind, Window, joining, merging};
 
 /// The gradients that the backward pass of a stage returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,11 +40,17 @@ pub(crate) fn stateless_backward<F: Real>(
             params.push((Role::Weight, embedding_backward(flow.tokens, table, flow.mask, d_output)));
             Vec::new()
         }
-        (StageKind::Softmax, _) => softmax_backward(output, stage.in_features, d_output),
+        (StageKind::Softmax { log }, _) => softmax_backward(output, stage.in_features, *log, d_output),
+        (StageKind::TimeSoftmax, _) => time_softmax_backward(output, row_len, d_output),
+        (StageKind::Rearrange(how), _) => {
+            let map = how.map(flow.steps, stage.in_features, stage.out_features);
+            rearrange_backward(d_output, map, rearrange_sizes(stage, flow))
+        }
         (StageKind::Select(which), _) => {
             let mut d_x = vec![F::default(); x.len()];
-            let first = if *which == SelectStep::First { 0 } else { x.len() - row_len };
-            d_x[first..][..row_len].copy_from_slice(d_output);
+            for ((row, step), d) in selected(*which, flow).enumerate().zip(d_output.chunks_exact(stage.in_features)) {
+                d_x[step * row_len + row * stage.in_features..][..stage.in_features].copy_from_slice(d);
+            }
             d_x
         }
         (StageKind::Dense { activation, .. }, StageWeights::Matrix { weight, bias }) => {
@@ -174,7 +181,7 @@ mod tests {
             let layers: Vec<LayerSpec> =
                 serde_json::from_str(layers).unwrap_or_else(|error| panic!("{layers}: {error}"));
             let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
-            let positive = format!("{spec:?}").contains("Sqrt");
+            let positive = format!("{spec:?}").contains("Sqrt") || format!("{spec:?}").contains("Log }");
             let mut network = Network::random(spec, seed).expect("a network");
             if positive {
                 let names: Vec<String> = network.tensors().keys().cloned().collect();
@@ -189,7 +196,7 @@ mod tests {
             let widths = stage.inputs.iter().map(|&source| match source {
                 _ if embedding > 0 => 0,
                 crate::network::Source::Stage(at) => network.stages()[at].out_features,
-                crate::network::Source::Input => stage.in_features,
+                crate::network::Source::Input(_) => stage.in_features,
             });
             let mut number = || if positive { 0.2 + random.f64() } else { 4.0 * random.f64() - 2.0 };
             let inputs: Vec<Vec<f64>> = widths.map(|width| (0..rows * width).map(|_| number()).collect()).collect();
@@ -216,8 +223,10 @@ mod tests {
 
         fn with_flow<T>(&self, inputs: &[Vec<f64>], call: impl FnOnce(&StageInput<'_, f64>) -> T) -> T {
             let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
-            let mask = self.mask.as_deref();
-            call(&StageInput { inputs: &inputs, tokens: &self.tokens, steps: STEPS, batch: BATCH, mask })
+            let (mask, stage) = (self.mask.as_deref(), self.stage(&self.network));
+            let steps = if stage.sequence_in { STEPS } else { 1 };
+            let steps_out = stage.output_steps(steps).expect("timesteps");
+            call(&StageInput { inputs: &inputs, tokens: &self.tokens, steps, steps_out, batch: BATCH, mask })
         }
 
         fn output(&self, network: &Network, inputs: &[Vec<f64>]) -> Vec<f64> {
@@ -395,7 +404,7 @@ mod tests {
 
     #[test]
     fn pools() {
-        for pool in ["max", "average"] {
+        for pool in ["max", "average", "sum"] {
             for (kernel, stride, padding, counted) in [
                 (2, 2, r#"{"zeros": {"left": 0, "right": 0}}"#, false),
                 (3, 2, r#"{"zeros": {"left": 1, "right": 1}}"#, pool == "average"),
@@ -437,13 +446,28 @@ mod tests {
     fn movements() {
         let layers = [
             r#"{"type": "softmax"}"#,
+            r#"{"type": "log_softmax", "name": "s"}"#,
+            r#"{"type": "time_softmax", "name": "s"}"#,
+            r#"{"type": "slice", "name": "s", "start": -6, "end": 6, "step": 2}"#,
+            r#"{"type": "pad", "name": "p", "left": 2, "right": -3}"#,
+            r#"{"type": "channels", "name": "c", "start": 1, "count": 2}"#,
+            r#"{"type": "reshape", "name": "r", "in_steps": 7}"#,
+            r#"{"type": "reshape", "name": "r", "in_steps": 7, "out_steps": 14}"#,
+            r#"{"type": "select", "name": "s", "step": "last_valid"}"#,
             r#"{"type": "select", "name": "s", "step": "first"}"#,
             r#"{"type": "select", "name": "s", "step": "last"}"#,
             r#"{"type": "reverse", "name": "r"}"#,
         ];
         for layer in layers {
-            check(&format!(r#"[{{"type": "input", "input_size": 4}}, {layer}]"#), None);
+            let layers = format!(r#"[{{"type": "input", "input_size": 4}}, {layer}]"#);
+            check(&layers, None);
+            check(&layers, Some(&mask()));
         }
+        check(
+            r#"[{"type": "input", "input_size": 4}, {"type": "select", "name": "s", "step": "last"},
+            {"type": "repeat", "name": "r", "times": 3}]"#,
+            None,
+        );
         for mode in ["sum", "ave", "mul"] {
             for output in ["sequence", "last"] {
                 check(
@@ -459,7 +483,7 @@ mod tests {
 
     #[test]
     fn joins() {
-        for join in ["concat", "add", "mul", "average", "max"] {
+        for join in ["concat", "add", "sub", "mul", "average", "max"] {
             for last in [3, 4] {
                 if last == 4 && join != "concat" {
                     continue;

@@ -81,9 +81,12 @@ impl<F: Real> StageWeights<F> {
             StageKind::Merge(_)
             | StageKind::Pool1d { .. }
             | StageKind::GlobalPool(_)
-            | StageKind::Softmax
+            | StageKind::Softmax { .. }
+            | StageKind::TimeSoftmax
             | StageKind::Select(_)
+            | StageKind::FinalState(_)
             | StageKind::Reverse
+            | StageKind::Rearrange(_)
             | StageKind::Join(_) => Self::None,
         }
     }

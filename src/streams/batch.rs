@@ -98,7 +98,7 @@ impl StreamBatch {
         let seen = rows.iter().zip(&started).map(|(row, &started)| started || counts(row)).collect();
         list.resize(batch, NO_SLOT);
         let values = values(network, &rows, [steps, batch], memory);
-        Ok(Self { input: Checked { steps, batch, values, mask }, list, lengths, seen })
+        Ok(Self { input: Checked { steps, batch, values, mask, others: Vec::new() }, list, lengths, seen })
     }
 
     /// The memory of the features, when they have been read.

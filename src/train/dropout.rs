@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::options::TrainOptions;
 use super::recurrent_dropout::{RecurrentDropout, recurrent_layer};
 use crate::base::error::{Error, Result};
-use crate::network::{Network, StageKind};
+use crate::network::Network;
 use crate::reference::{keeping, random};
 
 /// What is dropped together.
@@ -82,7 +82,7 @@ impl Dropout {
         };
         let stages = network.stages();
         match stages.iter().rposition(|stage| of_layer(&stage.label)) {
-            Some(at) if stages[at].kind == StageKind::Softmax || at + 1 == stages.len() => {
+            Some(at) if stages[at].is_softmax() || at + 1 == stages.len() => {
                 Err(Error::network(&self.layer, "dropout", "a layer before the output", &"the output"))
             }
             Some(at) => Ok(at),

@@ -94,7 +94,9 @@ impl Trainer {
         let network = self.structure();
         let checked = Checked::new(network, batch.input, state)?;
         let (from, width) = self.loss_stage();
-        let steps = network.stage_steps(checked.steps)?[from];
+        let mut stage_steps = Vec::new();
+        network.stage_steps_into(|number| checked.steps_of(number), &mut stage_steps)?;
+        let steps = stage_steps[from];
         let (factors, targets, counted, labels) = if let Loss::Ctc { blank } = self.options().loss {
             let labels = DeviceLabels::new(&checked, [steps, checked.batch, width], blank, batch)?;
             (Vec::new(), labels.words, checked.batch as u64, labels.room)

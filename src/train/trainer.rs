@@ -24,7 +24,7 @@ use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
-use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
+use crate::network::{LayerSpec, Network, Role, Tensor, WeightFormat};
 use crate::plan::PlanOptions;
 use crate::plan::train::{STEPS_AHEAD, TrainGoal};
 use crate::reference::{
@@ -542,7 +542,7 @@ impl Trainer {
         let stages = self.network.stages();
         let last = stages.len() - 1;
         let from_logits = matches!(self.options.loss, Loss::CrossEntropy | Loss::Ctc { .. });
-        let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
+        let from = if from_logits && last > 0 && stages[last].is_softmax() { last - 1 } else { last };
         (from, stages[from].out_features)
     }
 

@@ -104,7 +104,7 @@ pub(super) fn network(graph: &KerasGraph<'_>) -> Result<NetworkSpec> {
     {
         let first = layers.iter().find(|layer| !matches!(layer, LayerSpec::Masking(_)));
         if first.is_some_and(|layer| !states_width(layer)) {
-            layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
+            layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
         }
     }
     Ok(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() })

@@ -223,7 +223,7 @@ impl Build {
         let mut layers = fused(self.layers);
         // A reversal takes its width from the layer before it.
         if let (Some(LayerSpec::Reverse(_)), Some(input_size)) = (layers.first(), self.input_size) {
-            layers.insert(0, LayerSpec::Input(InputSpec { input_size }));
+            layers.insert(0, LayerSpec::Input(InputSpec::sequence(input_size)));
         }
         Network::new(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, self.tensors)
     }

@@ -284,6 +284,7 @@ impl Walk<'_> {
         let step_name = match step {
             SelectStep::First => "first",
             SelectStep::Last => "last",
+            SelectStep::LastValid => "last valid",
         };
         let name = self.build.unique(&format!("{input}.{step_name}"));
         let layer = LayerSpec::Select(SelectSpec { name: name.clone(), step });

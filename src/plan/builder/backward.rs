@@ -1,13 +1,14 @@
 //! The backward pass: from the gradient of the last output to those of all parameters, stage by stage.
 
+use super::layers::ALL_TIME;
 use super::matmul::{Also, Operand};
 use super::{Builder, DispatchRows, StageWork, TrainBuild, flat_grid, grid};
 use crate::base::error::Result;
 use crate::network::{
-    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Role, SelectStep, Source, Stage, StageKind,
-    Window, joining, merging,
+    Activation, Columns, Combine, Join, MergeMode, Network, Role, SelectStep, Source, Stage, StageKind, joining,
+    merging,
 };
-use crate::plan::constants::combination;
+use crate::plan::constants::{LAST_VALID, combination, pool_number};
 use crate::plan::train::{TrainGoal, TrainTask};
 use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 use crate::reference::Loss;
@@ -212,17 +213,24 @@ impl Builder {
                 Ok(())
             }
             StageKind::Join(join) => self.join_backward(network, work, *join, d, stage_steps),
+            StageKind::Select(SelectStep::LastValid) if work.mask.is_some() => {
+                self.pool_backward(network, work, (&ALL_TIME, LAST_VALID, false), d, stage_steps)
+            }
             StageKind::Select(step) => {
                 let Some(to) = self.part_of_gradient(network, stage.inputs[0], stage_steps)? else { return Ok(()) };
-                let first = if *step == SelectStep::Last { (work.steps_in - 1) * self.batch } else { 0 };
+                let first = if *step == SelectStep::First { 0 } else { (work.steps_in - 1) * self.batch };
                 let rows = DispatchRows { count: rows, input: 0, output: first };
                 self.moved(work, rows, Move::whole(d, to, outputs, true))
             }
+            // Refused before.
+            StageKind::FinalState(_) => Ok(()),
             StageKind::Reverse => {
                 let Some((to, add)) = self.gradient(network, stage.inputs[0], stage_steps)? else { return Ok(()) };
                 self.moved(work, all, Move { reversed: true, ..Move::whole(d, to, outputs, add) })
             }
-            StageKind::Softmax => self.softmax_backward(network, work, d, stage_steps),
+            StageKind::Softmax { log } => self.softmax_backward(network, work, *log, d, stage_steps),
+            StageKind::TimeSoftmax => self.time_softmax_backward(network, work, d, stage_steps),
+            StageKind::Rearrange(rearrange) => self.rearrange_backward(network, work, *rearrange, d, stage_steps),
             StageKind::LayerNorm { eps } => self.layer_norm_backward(network, work, *eps, d, stage_steps),
             StageKind::Channelwise { activation, eps: None } => {
                 self.activation_backward(network, work, *activation, d, stage_steps)
@@ -231,11 +239,10 @@ impl Builder {
                 self.batch_norm_backward(network, work, *eps, d, stage_steps)
             }
             StageKind::Pool1d { window, pool, count_include_pad } => {
-                self.pool_backward(network, work, (window, *pool, *count_include_pad), d, stage_steps)
+                self.pool_backward(network, work, (window, pool_number(*pool), *count_include_pad), d, stage_steps)
             }
             StageKind::GlobalPool(pool) => {
-                let window = Window { kernel_size: 0, stride: 1, dilation: 1, padding: Padding::default() };
-                self.pool_backward(network, work, (&window, *pool, false), d, stage_steps)
+                self.pool_backward(network, work, (&ALL_TIME, pool_number(*pool), false), d, stage_steps)
             }
             StageKind::Conv1d { .. } => self.conv_backward(network, work, d, stage_steps),
         }
@@ -255,13 +262,14 @@ impl Builder {
         }
         let (_, scale) = joining(join, stage.inputs.len());
         let mut offset = 0;
-        for (&source, &x) in stage.inputs.iter().zip(&work.inputs) {
+        for (index, (&source, &x)) in stage.inputs.iter().zip(&work.inputs).enumerate() {
             let width = usize::try_from(x.bytes / super::F32).unwrap_or(usize::MAX) / rows;
             let columns = Columns { stride: stage.out_features, offset: if join == Join::Concat { offset } else { 0 } };
             offset += width;
             let Some(to) = self.part_of_gradient(network, source, stage_steps)? else { continue };
             let mut block = Move::whole(d, to, width, true);
             block.from.1 = columns;
+            let scale = if join == Join::Sub && index > 0 { -scale } else { scale };
             self.scaled(work, DispatchRows::all(rows), block, scale)?;
         }
         Ok(())
@@ -400,6 +408,6 @@ fn loss_stage(network: &Network, loss: Loss) -> (usize, &Stage) {
     let stages = network.stages();
     let last = stages.len() - 1;
     let from_logits = matches!(loss, Loss::CrossEntropy | Loss::Ctc { .. });
-    let from = if from_logits && last > 0 && stages[last].kind == StageKind::Softmax { last - 1 } else { last };
+    let from = if from_logits && last > 0 && stages[last].is_softmax() { last - 1 } else { last };
     (from, &stages[from])
 }

@@ -1,15 +1,16 @@
 //! Stages without a recurrence.
 
 use super::{Builder, DispatchRows, StageWork, flat_grid, grid};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, Columns, Combine, Join, MergeMode, Network, Padding, Pool, Role, SelectStep, StageKind, WeightFormat,
-    Window, joining, merging,
+    Activation, Columns, Combine, FinalState, HiddenOrCell, Join, MergeMode, Network, Padding, Pool, Rearrange,
+    RecurrentStage, Role, RowMap, SelectStep, StageKind, WeightFormat, Window, joining, merging,
 };
-use crate::plan::constants::{ACTIVATION, combination, function};
+use crate::plan::constants::{ACTIVATION, LAST_VALID, combination, function, pool_number};
 use crate::plan::weights::ALIGN;
 use crate::plan::{
-    Constants, Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel, ROW_WORKGROUP, Slice, Tiling,
+    BufferId, Constants, Dispatch, Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel,
+    ROW_WORKGROUP, Slice, Tiling,
 };
 
 /// A product of rows: what is read, the weights, and what is written.
@@ -60,22 +61,25 @@ impl Builder {
                 self.convolution(network, work, *activation, bindings)
             }
             StageKind::Pool1d { window, pool, count_include_pad } => {
-                self.pool(work, window, window.kernel_size, *pool, *count_include_pad)
+                self.pool(work, window, pool_number(*pool), *count_include_pad)
             }
-            StageKind::GlobalPool(pool) => {
-                let window = Window { kernel_size: 0, stride: 1, dilation: 1, padding: Padding::default() };
-                self.pool(work, &window, work.steps_in, *pool, false)
-            }
+            StageKind::GlobalPool(pool) => self.pool(work, &ALL_TIME, pool_number(*pool), false),
             StageKind::LayerNorm { eps, .. } => self.layer_norm(work, *eps),
             StageKind::Channelwise { eps: Some(eps), .. } if self.training.is_some() => self.batch_norm(work, *eps),
             StageKind::Channelwise { activation, .. } => self.channelwise(work, *activation),
-            StageKind::Softmax => self.softmax(work),
+            StageKind::Softmax { log } => self.softmax(work, *log),
+            StageKind::TimeSoftmax => self.time_softmax(work),
+            StageKind::Rearrange(rearrange) => self.rearrange(work, *rearrange),
+            StageKind::Select(SelectStep::LastValid) if work.mask.is_some() => {
+                self.pool(work, &ALL_TIME, LAST_VALID, false)
+            }
             StageKind::Select(step) => {
-                let input = if *step == SelectStep::Last { (work.steps_in - 1) * self.batch } else { 0 };
+                let input = if *step == SelectStep::First { 0 } else { (work.steps_in - 1) * self.batch };
                 let block = Block::whole(work.inputs[0], outputs, Combine::Copy, 1.0);
                 self.combine(work, DispatchRows { count: rows, input, output: 0 }, block)
             }
             StageKind::Reverse => self.reverse(work),
+            StageKind::FinalState(from) => self.final_state(work, *from),
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
             // Has a file of its own.
@@ -172,11 +176,13 @@ impl Builder {
         Ok(())
     }
 
-    fn pool(&mut self, work: &StageWork<'_>, window: &Window, seen: usize, pool: Pool, count_pad: bool) -> Result<()> {
+    /// A pooling with this number.
+    fn pool(&mut self, work: &StageWork<'_>, window: &Window, how: u32, count_pad: bool) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
-        let [left, right] = if window.kernel_size == 0 { [0; 2] } else { window.padding(work.steps_in) };
-        // A mask counts in means over all time only (Keras).
-        let mask = work.mask.filter(|_| window.kernel_size == 0 && pool == Pool::Average);
+        let all_time = window.kernel_size == 0;
+        let [left, right] = if all_time { [0; 2] } else { window.padding(work.steps_in) };
+        let seen = if all_time { work.steps_in } else { window.kernel_size };
+        let mask = pool_mask(work, window, how);
         let constants = Constants::sizes([
             ("FEATURES", width),
             ("KERNEL", window.kernel_size),
@@ -184,7 +190,7 @@ impl Builder {
             ("LEFT", left),
             ("RIGHT", right),
         ])?
-        .with("AVERAGE", pool == Pool::Average)
+        .with("HOW", how)
         .with("COUNT_PAD", count_pad)
         .with("MASKED", mask.is_some())
         .with("WORKGROUP", ROW_WORKGROUP);
@@ -212,16 +218,69 @@ impl Builder {
         })
     }
 
-    fn softmax(&mut self, work: &StageWork<'_>) -> Result<()> {
+    fn softmax(&mut self, work: &StageWork<'_>, log: bool) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
-        let constants = Constants::sizes([("FEATURES", width)])?.with("WORKGROUP", ROW_WORKGROUP);
+        let constants = Constants::sizes([("FEATURES", width)])?.with("LOG", log).with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, DispatchRows::all(rows), Kernel::Softmax, constants, |dispatch| {
             dispatch.bindings = vec![work.inputs[0], work.output];
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
             dispatch.work = rows as u64 * width as u64;
         })
+    }
+
+    fn time_softmax(&mut self, work: &StageWork<'_>) -> Result<()> {
+        let (columns, width) = (self.batch * work.stage.in_features, work.stage.in_features);
+        let [_, x, y] = grid(&self.limits, 1, columns as u64, &work.stage.label)?;
+        let constants = Constants::sizes([("FEATURES", width)])?
+            .with("MASKED", work.mask.is_some())
+            .with("WORKGROUP", ROW_WORKGROUP);
+        let mask = work.mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
+        self.push(work, DispatchRows::all(columns), Kernel::TimeSoftmax, constants, |dispatch| {
+            dispatch.bindings = vec![work.inputs[0], mask, work.output];
+            dispatch.workgroups = [x, y, 1];
+            dispatch.iterations =
+                3 * (work.steps_in as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
+            dispatch.work = columns as u64 * work.steps_in as u64;
+        })
+    }
+
+    fn rearrange(&mut self, work: &StageWork<'_>, rearrange: Rearrange) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.out_features);
+        let map = rearrange.map(work.steps_in, work.stage.in_features, width);
+        let elements = rows as u64 * width as u64;
+        let number = |number: usize| self.number(number, "numbers of a row");
+        let sizes = vec![
+            ("rows", number(rows)?),
+            ("batch", number(self.batch)?),
+            ("numbers", number(work.steps_in * work.stage.in_features)?),
+            ("offset", Self::place(map.offset, [work.steps_out, width])?),
+            ("stride", Self::place(map.stride, [work.steps_out, width])?),
+        ];
+        self.add(Dispatch {
+            stage: work.index,
+            sizes,
+            constants: rearrange_constants(work, map)?,
+            bindings: vec![work.inputs[0], work.output],
+            workgroups: flat_grid(&self.limits, elements, &work.stage.label)?,
+            work: elements,
+            ..Dispatch::empty(Kernel::Rearrange)
+        })
+    }
+
+    /// A place in a row, or the distance of two, as the kernels of rearrangements take it: all of `[T', N']` stays in 32 bits.
+    pub(super) fn place(place: i64, [steps, width]: [usize; 2]) -> Result<u32> {
+        let farthest = (steps as u64).saturating_mul(place.unsigned_abs()).saturating_add(width as u64);
+        match i32::try_from(place) {
+            Ok(place) if farthest <= MAX_PLACE => Ok(place.cast_unsigned()),
+            _ => Err(Error::TooLarge {
+                what: "numbers of a row".into(),
+                needed: farthest,
+                limit: MAX_PLACE,
+                limit_name: "signed 32-bit places".into(),
+            }),
+        }
     }
 
     fn channelwise(&mut self, work: &StageWork<'_>, activation: Activation) -> Result<()> {
@@ -236,6 +295,44 @@ impl Builder {
             dispatch.workgroups = workgroups;
             dispatch.work = rows as u64 * width as u64;
         })
+    }
+
+    /// h or c after the last step of a level that has run.
+    fn final_state(&mut self, work: &StageWork<'_>, from: FinalState) -> Result<()> {
+        let found = self.plan.states.iter().find(|state| (state.layer, state.row) == (from.layer, from.row));
+        let place = found.and_then(|state| match from.part {
+            HiddenOrCell::H => Some(state.final_h()),
+            HiddenOrCell::C => state.c,
+        });
+        let Some(place) = place else { return Ok(()) };
+        let mut block = Block::whole(self.plan.whole(place.buffer), work.stage.out_features, Combine::Copy, 1.0);
+        block.from.offset = numbers_before(place);
+        self.combine(work, DispatchRows::all(self.batch), block)
+    }
+
+    /// Copies what layers give as the initial state of a level to where its first step reads it.
+    pub(super) fn start_from_inputs(
+        &mut self,
+        work: &StageWork<'_>,
+        level: &RecurrentStage,
+        first_state: usize,
+    ) -> Result<()> {
+        let directions = level.directions.len();
+        for at in first_state..self.plan.states.len() {
+            let state = self.plan.states[at].clone();
+            let direction = state.row - level.level * directions;
+            let parts = [(Some(state.h[0]), level.state_size()), (state.c, level.hidden_size)];
+            for (position, (place, width)) in level.starts.iter().zip(parts) {
+                let (Some(position), Some(place)) = (position, place) else { continue };
+                let mut block = Block::whole(work.inputs[*position], width, Combine::Copy, 1.0);
+                block.from = Columns { stride: directions * width, offset: direction * width };
+                block.to.offset = numbers_before(place);
+                let output = self.plan.whole(place.buffer);
+                let to = StageWork { output, inputs: work.inputs.clone(), ..*work };
+                self.combine(&to, DispatchRows::all(self.batch), block)?;
+            }
+        }
+        Ok(())
     }
 
     fn reverse(&mut self, work: &StageWork<'_>) -> Result<()> {
@@ -297,6 +394,30 @@ impl Builder {
             dispatch.work = elements;
         })
     }
+}
+
+/// Half of it, since two places are added.
+const MAX_PLACE: u64 = 1 << 30;
+
+/// Numbers of a buffer before a part of it, which may begin where no binding may.
+fn numbers_before(part: Slice) -> usize {
+    usize::try_from(part.offset / super::F32).unwrap_or(usize::MAX)
+}
+
+/// A pooling over all time.
+pub(super) const ALL_TIME: Window =
+    Window { kernel_size: 0, stride: 1, dilation: 1, padding: Padding::Zeros { left: 0, right: 0 } };
+
+/// The mask of a pooling: it counts over all time only (Keras), and not for the largest.
+pub(super) fn pool_mask(work: &StageWork<'_>, window: &Window, how: u32) -> Option<BufferId> {
+    work.mask.filter(|_| window.kernel_size == 0 && how != pool_number(Pool::Max))
+}
+
+/// The constants of a rearrangement and of its backward pass.
+pub(super) fn rearrange_constants(work: &StageWork<'_>, map: RowMap) -> Result<Constants> {
+    Ok(Constants::sizes([("FEATURES", work.stage.in_features), ("OUT_FEATURES", work.stage.out_features)])?
+        .with("ONE_CHANNEL", map.one_channel)
+        .with("WORKGROUP", ROW_WORKGROUP))
 }
 
 impl Block {

@@ -1,10 +1,11 @@
 //! The backward passes of layers without a recurrence that have kernels of their own.
 
 use super::backward::Move;
+use super::layers::{pool_mask, rearrange_constants};
 use super::matmul::{Also, Operand};
 use super::{Builder, DispatchRows, StageWork, flat_grid, grid};
 use crate::base::error::Result;
-use crate::network::{Activation, Combine, Join, Network, Pool, Role, Source, StageKind, Window};
+use crate::network::{Activation, Combine, Join, Network, Rearrange, Role, Source, StageKind, Window};
 use crate::plan::constants::{ACTIVATION, function};
 use crate::plan::{
     Constants, Dispatch, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice, TrainKernel,
@@ -72,13 +73,78 @@ impl Builder {
         &mut self,
         network: &Network,
         work: &StageWork<'_>,
+        log: bool,
         d: Slice,
         stage_steps: &[usize],
     ) -> Result<()> {
         let Some((to, add)) = self.gradient(network, work.stage.inputs[0], stage_steps)? else { return Ok(()) };
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
-        let constants = Constants::sizes([("FEATURES", width)])?.with("ADD", add).with("WORKGROUP", ROW_WORKGROUP);
+        let constants =
+            Constants::sizes([("FEATURES", width)])?.with("ADD", add).with("LOG", log).with("WORKGROUP", ROW_WORKGROUP);
         self.by_row(work, TrainKernel::SoftmaxBackward, constants, vec![work.output, d, to], [rows, width])
+    }
+
+    pub(super) fn time_softmax_backward(
+        &mut self,
+        network: &Network,
+        work: &StageWork<'_>,
+        d: Slice,
+        stage_steps: &[usize],
+    ) -> Result<()> {
+        let Some((to, add)) = self.gradient(network, work.stage.inputs[0], stage_steps)? else { return Ok(()) };
+        let columns = self.batch * work.stage.in_features;
+        let constants = Constants::default().with("ADD", add).with("WORKGROUP", ROW_WORKGROUP);
+        let bindings = vec![work.output, d, to];
+        self.by_row(work, TrainKernel::TimeSoftmaxBackward, constants, bindings, [columns, work.steps_in])
+    }
+
+    /// Numbers that only moved.
+    pub(super) fn rearrange_backward(
+        &mut self,
+        network: &Network,
+        work: &StageWork<'_>,
+        rearrange: Rearrange,
+        d: Slice,
+        stage_steps: &[usize],
+    ) -> Result<()> {
+        let Some(to) = self.part_of_gradient(network, work.stage.inputs[0], stage_steps)? else { return Ok(()) };
+        let [inputs, outputs] = [work.stage.in_features, work.stage.out_features];
+        let map = rearrange.map(work.steps_in, inputs, outputs);
+        let rows = work.steps_in * self.batch;
+        let elements = rows as u64 * inputs as u64;
+        let workgroups = flat_grid(&self.limits, elements, &work.stage.label)?;
+        let constants = rearrange_constants(work, map)?;
+        let [offset, stride] = [map.offset, map.stride].map(|place| Self::place(place, [work.steps_out, outputs]));
+        let (offset, stride) = (offset?, stride?);
+        // Of a number that is given at all timesteps, or in all channels, all gradients are summed.
+        let channels = if map.one_channel { outputs as u64 } else { 1 };
+        let summed = if map.stride == 0 { work.steps_out } else { 1 };
+        let fitting = (SOFTWARE_LOOP_LIMIT / (channels + 1)).min(MAX_SUBMISSION_WORK / elements.max(1)).max(1);
+        let at_once = if map.stride == 0 { usize::try_from(fitting).unwrap_or(usize::MAX) } else { work.steps_out };
+        for first in (0..work.steps_out).step_by(at_once) {
+            let end = first.saturating_add(at_once).min(work.steps_out);
+            let number = |number: usize| self.number(number, "numbers of a row");
+            let sizes = vec![
+                ("rows", number(rows)?),
+                ("batch", number(self.batch)?),
+                ("offset", offset),
+                ("stride", stride),
+                ("first", number(first)?),
+                ("end", number(end)?),
+            ];
+            let iterations = (end - first).min(summed) as u64 * (channels + 1);
+            self.add(Dispatch {
+                stage: work.index,
+                sizes,
+                constants: constants.clone(),
+                bindings: vec![d, to],
+                workgroups,
+                iterations,
+                work: elements.saturating_mul(iterations),
+                ..Dispatch::empty(Kernel::Train(TrainKernel::RearrangeBackward))
+            })?;
+        }
+        Ok(())
     }
 
     pub(super) fn layer_norm_backward(
@@ -198,7 +264,7 @@ impl Builder {
         &mut self,
         network: &Network,
         work: &StageWork<'_>,
-        (window, pool, count_pad): (&Window, Pool, bool),
+        (window, how, count_pad): (&Window, u32, bool),
         d: Slice,
         stage_steps: &[usize],
     ) -> Result<()> {
@@ -206,7 +272,7 @@ impl Builder {
         let width = work.stage.in_features;
         let all_time = window.kernel_size == 0;
         let [left, right] = if all_time { [0; 2] } else { window.padding(work.steps_in) };
-        let mask = work.mask.filter(|_| all_time && pool == Pool::Average);
+        let mask = pool_mask(work, window, how);
         let constants = Constants::sizes([
             ("FEATURES", width),
             ("KERNEL", window.kernel_size),
@@ -214,7 +280,7 @@ impl Builder {
             ("LEFT", left),
             ("RIGHT", right),
         ])?
-        .with("AVERAGE", pool == Pool::Average)
+        .with("HOW", how)
         .with("COUNT_PAD", count_pad)
         .with("MASKED", mask.is_some())
         .with("WORKGROUP", ROW_WORKGROUP);

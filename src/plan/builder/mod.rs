@@ -34,12 +34,12 @@ use super::tactic::narrow;
 use super::train::{TrainLayout, TrainParts, TrainTask};
 use super::weights::{ALIGN, WeightLayout, layouts};
 use super::{
-    Arithmetic, BufferId, BufferSpec, Constants, Dispatch, Kernel, MAX_SUBMISSION_DISPATCHES, MAX_SUBMISSION_WORK,
-    MatrixUnits, Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape, SOFTWARE_LOOP_LIMIT, Slice, WeightSize,
-    weight_sizes,
+    Arithmetic, BufferId, BufferSpec, Constants, Dispatch, InputBuffers, Kernel, MAX_SUBMISSION_DISPATCHES,
+    MAX_SUBMISSION_WORK, MatrixUnits, OtherShape, Plan, PlanLimits, PlanOptions, ROW_WORKGROUP, RunShape,
+    SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::base::error::{Error, Result};
-use crate::network::{Network, Source, Stage, Zoneout};
+use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, RecurrentStage, Source, Stage, StageKind, Zoneout};
 use batch_norm::NormStatistics;
 use intervals::KeptSums;
 use tape::StageTape;
@@ -69,6 +69,12 @@ pub fn plan_training(
     options: &PlanOptions,
     (task, layout): (&TrainTask, &Arc<TrainLayout>),
 ) -> Result<Plan> {
+    if let Some(stage) = network.stages().iter().find(|stage| gives_or_takes_states(stage)) {
+        return Err(Error::Unsupported {
+            place: format!("layer `{}`", stage.label),
+            what: "training on a GPU of a recurrent layer whose state goes to other layers or comes from them".into(),
+        });
+    }
     // No workgroups wait for each other: a step cannot be repeated where they waited too long.
     let limits = PlanLimits { resident_workgroups: 0, ..*limits };
     let mut refused = None;
@@ -85,9 +91,15 @@ pub fn plan_training(
     Err(refused.unwrap_or_else(|| Error::shape("plan", "T and B at least 1", "no timesteps")))
 }
 
+/// Whether layers give the state that a stage starts from, or it is the final state of a layer.
+fn gives_or_takes_states(stage: &Stage) -> bool {
+    let takes = |level: &RecurrentStage| level.starts.iter().any(Option::is_some);
+    matches!(stage.kind, StageKind::FinalState(_)) || stage.recurrent().is_some_and(takes)
+}
+
 impl Builder {
     fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
-        let RunShape { steps, batch, masked } = shape;
+        let RunShape { steps, batch, masked, others } = shape;
         if steps == 0 || batch == 0 {
             return Err(Error::shape("plan", "T and B at least 1", format!("T = {steps}, B = {batch}")));
         }
@@ -95,6 +107,7 @@ impl Builder {
             limits: *limits,
             options: *options,
             batch,
+            others,
             plan: Plan {
                 steps,
                 batch,
@@ -104,8 +117,7 @@ impl Builder {
                 stages: network.stages().iter().map(|stage| stage.label.clone()).collect(),
                 buffers: Vec::new(),
                 weights: 0,
-                input: 0,
-                mask: None,
+                inputs: Vec::new(),
                 outputs: Vec::new(),
                 states: Vec::new(),
                 exchanges: Vec::new(),
@@ -123,6 +135,8 @@ struct Builder {
     limits: PlanLimits,
     options: PlanOptions,
     batch: usize,
+    /// Of the inputs beside the first.
+    others: [OtherShape; MAX_INPUTS - 1],
     plan: Plan,
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
@@ -199,13 +213,24 @@ impl Builder {
             self.plan.buffers.extend(training.layout.specs.iter().cloned());
         }
         self.plan.weights = self.plan.buffers.len();
-        let (steps, batch) = (self.plan.steps, self.batch);
-        let letters = if network.num_embeddings().is_some() { "tokens [T, B]" } else { "input [T, B, I]" };
-        self.plan.input = self.buffer(letters, steps, batch, network.input_size())?;
-        if self.plan.masked {
-            self.plan.mask = Some(self.buffer("mask [T, B]", steps, batch, 1)?);
+        let batch = self.batch;
+        for (number, input) in network.inputs().iter().enumerate() {
+            let (letters, steps) = match input.kind {
+                InputKind::Tokens => ("tokens [T, B]", self.steps_of(network, number)),
+                InputKind::Row => ("input [B, I]", 1),
+                _ => ("input [T, B, I]", self.steps_of(network, number)),
+            };
+            let of = |what: &str| if number == 0 { what.to_owned() } else { format!("{} {what}", input.name) };
+            let numbers = self.buffer(of(letters), steps, batch, input.width)?;
+            let masked = match number {
+                0 => self.plan.masked,
+                _ => input.masks.is_some() || self.others[number - 1].masked,
+            };
+            let mask = if masked { Some(self.buffer(of("mask [T, B]"), steps, batch, 1)?) } else { None };
+            self.plan.inputs.push(InputBuffers { numbers, mask });
         }
-        let stage_steps = network.stage_steps(steps)?;
+        let mut stage_steps = Vec::new();
+        network.stage_steps_into(|number| self.steps_of(network, number), &mut stage_steps)?;
         let layouts = layouts(network, &self.limits);
         self.projected = self.projection(network, &layouts, &stage_steps)?;
         self.drop_weights()?;
@@ -231,6 +256,20 @@ impl Builder {
         self.train(network, &stage_steps)?;
         self.cut_into_submissions();
         Ok(())
+    }
+
+    /// Timesteps of an input of the network.
+    fn steps_of(&self, network: &Network, number: usize) -> usize {
+        let given = number.checked_sub(1).map_or(0, |other| self.others[other].steps);
+        network.steps_of_input(number, if given > 0 { given } else { self.plan.steps })
+    }
+
+    /// Timesteps of what a stage reads.
+    fn steps_in(&self, network: &Network, source: Source, stage_steps: &[usize]) -> usize {
+        match source {
+            Source::Input(number) => self.steps_of(network, number),
+            Source::Stage(earlier) => stage_steps[earlier],
+        }
     }
 
     /// Whether the adapter has the arithmetic that the options ask for.
@@ -290,7 +329,7 @@ impl Builder {
     fn work<'a>(&self, network: &'a Network, index: usize, stage_steps: &[usize]) -> StageWork<'a> {
         let stage = &network.stages()[index];
         let inputs = stage.inputs.iter().map(|source| match *source {
-            Source::Input => self.plan.whole(self.plan.input),
+            Source::Input(number) => self.plan.whole(self.plan.inputs[number].numbers),
             Source::Stage(earlier) => self.plan.outputs[earlier],
         });
         StageWork {
@@ -298,12 +337,12 @@ impl Builder {
             index,
             inputs: inputs.collect(),
             output: self.plan.outputs[index],
-            steps_in: match stage.inputs[0] {
-                Source::Input => self.plan.steps,
-                Source::Stage(earlier) => stage_steps[earlier],
-            },
+            steps_in: self.steps_in(network, stage.inputs[0], stage_steps),
             steps_out: stage_steps[index],
-            mask: self.plan.mask.filter(|_| stage.mask_reaches),
+            mask: match stage.mask_reach {
+                MaskReach::Fits(number) => self.plan.inputs[number].mask,
+                _ => None,
+            },
         }
     }
 
@@ -344,11 +383,7 @@ impl Builder {
             for index in layout.stages.clone() {
                 let stage = &network.stages()[index];
                 let Some(level) = stage.recurrent() else { continue };
-                let steps = match stage.inputs[0] {
-                    Source::Input => self.plan.steps,
-                    Source::Stage(earlier) if network.stages()[earlier].sequence_out => stage_steps[earlier],
-                    Source::Stage(_) => 1,
-                };
+                let steps = self.steps_in(network, stage.inputs[0], stage_steps);
                 if self.keeps_sums(level) {
                     continue;
                 }

@@ -82,7 +82,9 @@ impl Builder {
             reason: decision.reason.clone(),
         });
         let projected_lane = self.projected_lane(chunk, set.level.hidden_size);
+        let first_state = self.plan.states.len();
         let (launches, before) = self.launches(set, decision)?;
+        self.start_from_inputs(work, set.level, first_state)?;
         let run = ChunkRun {
             products: (0..hoisted)
                 .map(|lane| (self.input_product(set, lane, projected_lane), set.is_reverse(lane)))

@@ -47,8 +47,25 @@ pub(super) static SOFTMAX: Layer = Layer {
     name: "softmax",
     sources: &[PARAMS, include_str!("../../../shaders/softmax.wgsl")],
     bindings: &[uniform("params"), read("x"), read_write("output")],
-    constants: &[u("FEATURES"), u("WORKGROUP")],
+    constants: &[u("FEATURES"), u("LOG"), u("WORKGROUP")],
 };
+
+pub(super) static TIME_SOFTMAX: Layer = Layer {
+    name: "time_softmax",
+    sources: &[PARAMS, include_str!("../../../shaders/time_softmax.wgsl")],
+    bindings: &[uniform("params"), read("x"), read("mask"), read_write("output")],
+    constants: &[u("FEATURES"), u("MASKED"), u("WORKGROUP")],
+};
+
+/// Its uniform has [`REARRANGE_SIZES`].
+pub(super) static REARRANGE: Layer = Layer {
+    name: "rearrange",
+    sources: &[include_str!("../../../shaders/rearrange.wgsl")],
+    bindings: &[uniform("params"), read("x"), read_write("output")],
+    constants: &[u("FEATURES"), u("OUT_FEATURES"), u("ONE_CHANNEL"), u("WORKGROUP")],
+};
+
+pub(super) const REARRANGE_SIZES: &[&str] = &["rows", "batch", "numbers", "offset", "stride"];
 
 pub(super) static LAYER_NORM: Layer = Layer {
     name: "layer_norm",
@@ -91,7 +108,7 @@ pub(super) static POOL: Layer = Layer {
         u("STRIDE"),
         u("LEFT"),
         u("RIGHT"),
-        u("AVERAGE"),
+        u("HOW"),
         u("COUNT_PAD"),
         u("MASKED"),
         u("WORKGROUP"),

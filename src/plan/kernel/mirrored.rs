@@ -9,9 +9,9 @@ use super::{
     BackwardCell, Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
 use crate::base::bits;
-use crate::network::{Activation, CellNorm, Combine, MaskedOutput, WeightFormat};
+use crate::network::{Activation, CellNorm, Combine, MaskedOutput, Pool, WeightFormat};
 use crate::plan::builder::{BACKWARD_SLICE, matmul_flags, rule_number};
-use crate::plan::constants::{activation_number, combination, masked_number};
+use crate::plan::constants::{LAST_VALID, activation_number, combination, masked_number, pool_number};
 use crate::plan::program::cell_norm_number;
 use crate::plan::train::{NORMS_HEAD, SEGMENT_DECAYS, SEGMENT_FROZEN};
 use crate::plan::weights::part;
@@ -166,8 +166,23 @@ fn functions_and_combinations() {
     assert!(names.iter().any(|(name, _)| name == "HARD_SIGMOID"), "{names:?}");
     let expected: Vec<(&str, u64)> = names.iter().map(|(name, number)| (name.as_str(), *number)).collect();
     same(&module_of_functions, &expected);
-    let combinations = [("COPY", Combine::Copy), ("ADD", Combine::Add), ("MUL", Combine::Mul), ("MAX", Combine::Max)];
+    let combinations = [
+        ("COPY", Combine::Copy),
+        ("ADD", Combine::Add),
+        ("MUL", Combine::Mul),
+        ("MAX", Combine::Max),
+        ("SUB", Combine::Sub),
+    ];
     same(&module(Kernel::Combine), &combinations.map(|(name, how)| (name, combination(how).into())));
+    let pools = [
+        ("LARGEST", pool_number(Pool::Max)),
+        ("AVERAGE", pool_number(Pool::Average)),
+        ("SUM", pool_number(Pool::Sum)),
+        ("LAST_VALID", LAST_VALID),
+    ];
+    for kernel in [Kernel::Pool, Kernel::Train(TrainKernel::PoolBackward)] {
+        same(&module(kernel), &pools.map(|(name, number)| (name, number.into())));
+    }
 }
 
 #[test]
@@ -248,12 +263,12 @@ fn a_difference_is_named() {
 #[test]
 fn a_constant_that_is_missing_unknown_or_doubled_is_named() {
     let spec = Kernel::Softmax.spec();
-    let right = Constants::default().with("FEATURES", 3u32).with("WORKGROUP", 64u32);
+    let right = Constants::default().with("FEATURES", 3u32).with("LOG", 0u32).with("WORKGROUP", 64u32);
     assert_eq!(spec.mismatch(&right), None);
     let of = |constants: &Constants| spec.mismatch(constants).expect("a mismatch");
-    assert_eq!(of(&Constants::default().with("FEATURES", 3u32)), "softmax: no value for WORKGROUP");
+    assert_eq!(of(&Constants::default().with("FEATURES", 3u32).with("LOG", 0u32)), "softmax: no value for WORKGROUP");
     assert_eq!(of(&right.clone().with("FEATURE", 3u32)), "softmax: no constant FEATURE");
     assert_eq!(of(&right.clone().with("FEATURES", 3u32)), "softmax: two values for FEATURES");
-    let float = Constants::default().with("FEATURES", 3.0f32).with("WORKGROUP", 64u32);
+    let float = Constants::default().with("FEATURES", 3.0f32).with("LOG", 0u32).with("WORKGROUP", 64u32);
     assert!(of(&float).starts_with("softmax: expected a u32 for FEATURES"), "{}", of(&float));
 }

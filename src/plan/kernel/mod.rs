@@ -37,6 +37,10 @@ pub enum Kernel {
     Recurrent(RecurrentKernel),
     /// Softmax over rows.
     Softmax,
+    /// Softmax over time.
+    TimeSoftmax,
+    /// Numbers in another place.
+    Rearrange,
     /// Normalization over rows.
     LayerNorm,
     /// Scale, offset and activation by channel.
@@ -234,6 +238,8 @@ impl Kernel {
         let others = [
             Self::Embedding,
             Self::Softmax,
+            Self::TimeSoftmax,
+            Self::Rearrange,
             Self::LayerNorm,
             Self::Channelwise,
             Self::Combine,
@@ -255,6 +261,8 @@ impl Kernel {
             Self::Conv1d(product) => layers::CONV1D.product(product),
             Self::Recurrent(kernel) => kernel.spec(),
             Self::Softmax => layers::SOFTMAX.spec("softmax"),
+            Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
+            Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
             Self::Combine => layers::COMBINE.spec("combine"),

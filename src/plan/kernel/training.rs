@@ -46,6 +46,10 @@ pub enum TrainKernel {
     ActivationBackward,
     /// The gradient of a softmax's input.
     SoftmaxBackward,
+    /// The gradient of the input of a softmax over time.
+    TimeSoftmaxBackward,
+    /// The gradient of what only moved.
+    RearrangeBackward,
     /// The gradient of a branch of a maximum.
     MaxBackward,
     /// The gradient of a layer normalization's input.
@@ -253,6 +257,8 @@ impl TrainKernel {
             Self::SoftmaxBackward,
             Self::MaxBackward,
             Self::LayerNormBackward,
+            Self::TimeSoftmaxBackward,
+            Self::RearrangeBackward,
             Self::PoolBackward,
             Self::ConvWindows,
             Self::ConvGather,

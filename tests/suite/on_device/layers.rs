@@ -48,6 +48,7 @@ fn every_activation_agrees() {
         let (low, high): (f32, f32) = match activation {
             Activation::Exp => (-20.0, 20.0),
             Activation::Sqrt => (0.0, 200.0),
+            Activation::Log => (0.01, 200.0),
             _ => (-120.0, 120.0),
         };
         let steps = 4000u16;
@@ -104,7 +105,7 @@ fn a_sequence_shorter_than_its_window_is_named() {
 
 #[test]
 fn pooling_agrees() {
-    for pool in [Pool::Max, Pool::Average] {
+    for pool in [Pool::Max, Pool::Average, Pool::Sum] {
         for (kernel_size, stride) in [(1, 1), (2, 2), (3, 1), (3, 2), (4, 5)] {
             for (padding, count_include_pad) in
                 [(Padding::default(), false), (Padding::Same, false), (Padding::Zeros { left: 1, right: 1 }, true)]
@@ -118,7 +119,7 @@ fn pooling_agrees() {
         }
         let layer = GlobalPoolSpec { name: "pool".into(), pool };
         agrees(vec![dense("dense", 3, 70), LayerSpec::GlobalPool(layer.clone())], 13, 2);
-        // A masked mean counts the steps that are on.
+        // A masked mean and a masked sum count the steps that are on.
         let device = device();
         let network = random(vec![dense("dense", 3, 5), LayerSpec::GlobalPool(layer)]);
         let input = RandomInput::new(&network, 7, 4, 3).unwrap();
@@ -148,7 +149,7 @@ fn moves_and_joins_agree() {
     }
     agrees(vec![dense("dense", 2, 5), LayerSpec::Reverse(NamedSpec { name: "reverse".into() })], 7, 3);
     agrees(vec![dense("dense", 1, 1), LayerSpec::Reverse(NamedSpec { name: "reverse".into() })], 2500, 1);
-    for join in [Join::Concat, Join::Add, Join::Mul, Join::Average, Join::Max] {
+    for join in [Join::Concat, Join::Add, Join::Sub, Join::Mul, Join::Average, Join::Max] {
         let width = if join == Join::Concat { 4 } else { 6 };
         let inputs = ["left", "right", INPUT].map(Into::into).to_vec();
         let layers = vec![

@@ -72,6 +72,7 @@ impl Source {
         match RandomInput::new(network, steps, 1, seed).unwrap() {
             RandomInput::Tokens(tokens, _) => Self::Tokens(tokens),
             RandomInput::Features(values, _) => Self::Features(values, network.input_size()),
+            other => panic!("{other:?} cannot be streamed"),
         }
     }
 

@@ -22,7 +22,7 @@ fn network() -> Network {
 fn features(input: &RandomInput) -> &[f32] {
     match input {
         RandomInput::Features(values, _) => values,
-        RandomInput::Tokens(..) => panic!("vectors"),
+        other => panic!("expected vectors, got {other:?}"),
     }
 }
 

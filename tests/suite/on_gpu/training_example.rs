@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gatefold::Input;
-use gatefold::network::{Activation, DenseSpec, LayerSpec, Network, StageKind};
+use gatefold::network::{Activation, DenseSpec, LayerSpec, Network};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, LossOptions, Real, Reference};
 
@@ -74,7 +74,7 @@ impl Example {
         let batch = self.batch();
         let forward = reference.forward(batch.input, None).unwrap();
         let last = self.network.stages().len() - 1;
-        let from_logits = self.loss == Loss::CrossEntropy && self.network.stages()[last].kind == StageKind::Softmax;
+        let from_logits = self.loss == Loss::CrossEntropy && self.network.stages()[last].is_softmax();
         let from = if from_logits { last - 1 } else { last };
         let width = self.network.stages()[from].out_features;
         let [steps, rows, _] = self.rows();

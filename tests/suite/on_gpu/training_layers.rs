@@ -5,8 +5,8 @@ use gatefold::network::{Init, LayerSpec, Network, RecurrentSpec};
 use gatefold::train::{
     Average, Batch, Convention, Dropout, Loss, MaxNorm, Sgd, Targets, TrainOptions, Trainer, WeightDrop,
 };
-use gatefold::unstable::reference::Reference;
-use gatefold::{Device, Input};
+use gatefold::unstable::reference::{self, LossOptions, Reference};
+use gatefold::{Device, Input, NamedInput};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, errors, run};
 use crate::common::{changed, device, spec};
@@ -76,20 +76,21 @@ impl Layers {
     }
 
     fn pool(&mut self) -> String {
-        [r#""max""#, r#""average""#][self.rng.usize(0..2)].into()
+        [r#""max""#, r#""average""#, r#""sum""#][self.rng.usize(0..3)].into()
     }
 
     /// A random layer, or several that belong together.
     fn random(&mut self) {
         let name = self.name();
-        match self.rng.usize(0..if self.sequence { 10 } else { 6 }) {
+        match self.rng.usize(0..if self.sequence { 16 } else { 8 }) {
             0 => {
                 // Of a tensor of few numbers nothing says how much is rounded.
                 let outputs = self.rng.usize(4..40);
                 self.dense(outputs);
             }
             1 => self.norm("layer_norm"),
-            2 => self.add(r#"{"type": "softmax"}"#),
+            2 if self.rng.bool() => self.add(r#"{"type": "softmax"}"#),
+            2 => self.add(&format!(r#"{{"type": "log_softmax", "name": "{name}"}}"#)),
             3 => {
                 let function = self.function();
                 self.add(&format!(r#"{{"type": "activation", "name": "{name}", "activation": {function}}}"#));
@@ -105,13 +106,31 @@ impl Layers {
                     self.width = if source == branches[0] { outputs } else { inputs };
                     branches.push(self.dense(outputs));
                 }
-                let join = ["mul", "max", "add", "average"][self.rng.usize(0..4)];
+                let join = ["mul", "max", "add", "average", "sub"][self.rng.usize(0..5)];
                 let name = self.name();
                 self.add(&format!(r#"{{"type": "join", "name": "{name}", "inputs": {branches:?}, "join": "{join}"}}"#));
             }
             5 => self.norm("batch_norm"),
-            6 => self.convolution(),
+            6 => {
+                let start = self.rng.usize(0..self.width.div_ceil(2));
+                let count = self.rng.usize(1..=self.width - start);
+                self.add(&format!(r#"{{"type": "channels", "name": "{name}", "start": {start}, "count": {count}}}"#));
+                self.width = count;
+            }
             7 => {
+                // A gate of width 1 for all channels.
+                let width = self.width;
+                let first = self.dense(width);
+                self.dense(1);
+                let gate = self.layers.last().unwrap().name().to_owned();
+                self.add(&format!(
+                    r#"{{"type": "join", "name": "{}", "inputs": ["{first}", "{gate}"], "join": "mul"}}"#,
+                    self.name()
+                ));
+                self.width = width;
+            }
+            8 => self.convolution(),
+            9 => {
                 let (pool, padding, pad) = (self.pool(), self.padding(), self.rng.bool());
                 let [kernel, stride] = [(); 2].map(|()| self.rng.usize(1..4));
                 let count = format!(r#", "count_include_pad": {}"#, pad && pool.contains("average"));
@@ -120,7 +139,41 @@ impl Layers {
                         "stride": {stride}, "padding": {padding}{count}}}"#
                 ));
             }
-            8 => self.add(&format!(r#"{{"type": "reverse", "name": "{name}"}}"#)),
+            10 => self.add(&format!(r#"{{"type": "reverse", "name": "{name}"}}"#)),
+            11 => self.add(&format!(r#"{{"type": "time_softmax", "name": "{name}"}}"#)),
+            12 => {
+                let (start, step) = (self.rng.i32(-4..2), self.rng.usize(1..3));
+                self.add(&format!(
+                    r#"{{"type": "slice", "name": "{name}", "start": {start}, "end": 9, "step": {step}}}"#
+                ));
+            }
+            13 => {
+                let [left, right] = [(); 2].map(|()| self.rng.i32(-1..3));
+                self.add(&format!(r#"{{"type": "pad", "name": "{name}", "left": {left}, "right": {right}}}"#));
+            }
+            14 => {
+                // The last valid row beside every timestep, and a row as a short sequence.
+                let width = self.width;
+                let before = self.dense(width);
+                let step = ["last_valid", "first"][self.rng.usize(0..2)];
+                self.add(&format!(r#"{{"type": "select", "name": "{}", "step": "{step}"}}"#, self.name()));
+                let row = self.layers.last().unwrap().name().to_owned();
+                if self.rng.bool() {
+                    self.add(&format!(r#"{{"type": "repeat", "name": "{}", "times": 4}}"#, self.name()));
+                    self.add(&format!(
+                        r#"{{"type": "reshape", "name": "{}", "in_steps": 4, "out_steps": 2}}"#,
+                        self.name()
+                    ));
+                    self.width = 2 * width;
+                } else {
+                    let join = ["add", "mul", "concat"][self.rng.usize(0..3)];
+                    let name = self.name();
+                    self.add(&format!(
+                        r#"{{"type": "join", "name": "{name}", "inputs": ["{row}", "{before}"], "join": "{join}"}}"#
+                    ));
+                    self.width = if join == "concat" { 2 * width } else { width };
+                }
+            }
             _ => {
                 let hidden = self.rng.usize(4..12);
                 let (inputs, first, stored) = (self.width, self.batch_first, self.rng.bool());
@@ -231,7 +284,7 @@ fn example(seed: u64) -> Option<Example> {
 #[test]
 fn gradients_of_all_layers_agree() {
     let mut found = std::collections::BTreeMap::<&str, usize>::new();
-    for (seed, example) in (0..150).filter_map(|seed| Some((seed, example(seed)?))) {
+    for (seed, example) in (0..220).filter_map(|seed| Some((seed, example(seed)?))) {
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
         let text = format!("{:?}", example.network.stages());
@@ -245,11 +298,23 @@ fn gradients_of_all_layers_agree() {
             "Join(Mul)",
             "Join(Max)",
             "InitialH",
+            "log: true",
+            "TimeSoftmax",
+            "Repeat",
+            "Reshape",
+            "Slice",
+            "Pad ",
+            "Channels",
+            "Expand",
+            "Widen",
+            "LastValid",
+            "GlobalPool(Sum)",
+            "Join(Sub)",
         ] {
             *found.entry(kind).or_default() += usize::from(text.contains(kind));
         }
     }
-    assert!(found.len() == 9 && found.values().all(|&cases| cases >= 8), "{found:?}");
+    assert!(found.len() == 21 && found.values().all(|&cases| cases >= 5), "{found:?}");
 }
 
 /// Controls: a number of a tensor that differs by a hundredth is seen, whatever the layer.
@@ -380,5 +445,49 @@ fn regularizations_are_those_of_the_cpu() {
         }
         let averages = [first, second].map(|trainer| trainer.averaged().unwrap().unwrap());
         assert_eq!(averages[0], averages[1]);
+    }
+}
+
+/// A network of a series and fixed features, joined, whose gradients are the reference's and the CPU's.
+#[test]
+fn gradients_of_several_inputs_agree() {
+    let layers = r#"[{"type": "input", "name": "series", "input_size": 3},
+        {"type": "gru", "name": "gru", "input_size": 3, "hidden_size": 5},
+        {"type": "input", "name": "words", "kind": "tokens"},
+        {"type": "embedding", "name": "table", "num_embeddings": 6, "embedding_dim": 4},
+        {"type": "lstm", "name": "lstm", "input_size": 4, "hidden_size": 3, "output": "last"},
+        {"type": "input", "name": "fixed", "kind": "row", "input_size": 2},
+        {"type": "join", "name": "both", "inputs": ["gru", "lstm", "fixed"], "join": "concat"},
+        {"type": "dense", "name": "head", "in_features": 10, "out_features": 2}]"#;
+    let network = Network::initialized(spec(serde_json::from_str(layers).unwrap()), Init::PyTorch, 3).unwrap();
+    let mut rng = Rng::with_seed(4);
+    let mut numbers = |count: usize| (0..count).map(|_| rng.f32() * 2.0 - 1.0).collect::<Vec<f32>>();
+    let (series, fixed, values) = (numbers(5 * 3 * 3), numbers(3 * 2), numbers(5 * 3 * 2));
+    let words = [5u32, 1, 2, 2, 0, 3, 1, 4, 4, 4, 4, 0];
+    // The words have other timesteps, and lengths of their own.
+    let others = [
+        NamedInput::rows("fixed", &fixed[..], [3, 2]),
+        NamedInput::tokens("words", &words[..], [4, 3]).with_lengths(&[4, 1, 2][..]),
+    ];
+    let input = Input::features(&series, [5, 3, 3]).with_others(&others);
+    let batch = Batch { input, targets: Targets::Values(&values), weights: None };
+    let reference = Reference::<f64>::new(&network);
+    let forward = reference.forward(input, None).unwrap();
+    let last = network.stages().len() - 1;
+    let wide: Vec<f64> = values.iter().map(|&x| x.into()).collect();
+    let options = LossOptions::default();
+    let loss = reference::loss(Loss::Mse, &forward.stages[last], 2, Targets::Values(&wide), &options).unwrap();
+    let exact = reference.gradients(input, None, &forward, (last, &loss.d_output)).unwrap().params;
+    for device in [&Device::cpu(), device()] {
+        let trainer = Trainer::new(device, &network, TrainOptions::new(Loss::Mse)).unwrap();
+        let got = trainer.gradients(&batch).unwrap();
+        let found = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+        assert!(found.values().all(|&error| error <= TOLERANCE), "{found:?}");
+        // Negative control: the gradient of the table is not that of other words.
+        let others = [others[0].clone(), NamedInput::tokens("words", vec![1; 12], [4, 3])];
+        let input = Input::features(&series, [5, 3, 3]).with_others(&others);
+        let wrong = trainer.gradients(&Batch { input, ..batch }).unwrap();
+        let found = errors(&exact, |name| wrong[name].data().iter().map(|&x| x.into()).collect());
+        assert!(found["table.weight"] > 0.1, "{found:?}");
     }
 }

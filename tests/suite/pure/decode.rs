@@ -44,7 +44,8 @@ fn choices_stay_within_their_buffers() {
         );
         let bound: Vec<(usize, u64)> = dispatch.bindings.iter().map(|slice| (slice.buffer, slice.bytes)).collect();
         let logits = (parts.outputs.last().unwrap().buffer, 4 * rows * vocabulary as u64);
-        let own_buffers = [(own + 1, 4 * (CHOICE_HEAD as u64 + 3)), (parts.input, 4 * rows), (own, 4 * rows)];
+        let own_buffers =
+            [(own + 1, 4 * (CHOICE_HEAD as u64 + 3)), (parts.inputs[0].numbers, 4 * rows), (own, 4 * rows)];
         assert_eq!(bound, [&[logits], &own_buffers[..], &[(own + 2, 16 * rows), (own + 3, 20 * rows)]].concat());
         let list = candidates(&run, 6, &limits).unwrap();
         assert_eq!((list.kernel, list.constant("COUNT")), (Kernel::Candidates, Some(6)));

@@ -199,6 +199,9 @@ fn of_whole_networks() {
             dense("each", 6, Activation::Silu),
             select,
         ],
+        attention(),
+        autoencoder(),
+        states(),
     ];
     for (index, layers) in networks.into_iter().enumerate() {
         let network = Network::random(spec(layers), 5).unwrap();
@@ -207,6 +210,60 @@ fn of_whole_networks() {
         let faults = case.faults(&case.gradients(), 1);
         assert!(faults.is_empty(), "network {index}: {faults:?}");
     }
+}
+
+fn layers(text: &str) -> Vec<LayerSpec> {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Attention pooling by the last state: every layer that joins a row with a sequence.
+pub fn attention() -> Vec<LayerSpec> {
+    layers(
+        r#"[{"type": "embedding", "name": "embedding", "num_embeddings": 7, "embedding_dim": 4},
+        {"type": "gru", "name": "gru", "input_size": 4, "hidden_size": 5},
+        {"type": "select", "name": "query", "step": "last_valid"},
+        {"type": "join", "name": "products", "inputs": ["gru", "query"], "join": "mul"},
+        {"type": "dense", "name": "scores", "in_features": 5, "out_features": 1},
+        {"type": "time_softmax", "name": "shares"},
+        {"type": "join", "name": "weighted", "inputs": ["shares", "gru"], "join": "mul"},
+        {"type": "global_pool", "name": "context", "pool": "sum"},
+        {"type": "join", "name": "both", "inputs": ["query", "context"], "join": "concat"},
+        {"type": "dense", "name": "head", "in_features": 10, "out_features": 3},
+        {"type": "log_softmax", "name": "output"}]"#,
+    )
+}
+
+/// Layers that start from the final states of others.
+fn states() -> Vec<LayerSpec> {
+    layers(
+        r#"[{"type": "embedding", "name": "embedding", "num_embeddings": 7, "embedding_dim": 4},
+        {"type": "lstm", "name": "encoder", "input_size": 4, "hidden_size": 3, "num_layers": 2, "bidirectional": true},
+        {"type": "final_state", "name": "h", "layer": "encoder", "part": "h", "direction": 1},
+        {"type": "final_state", "name": "c", "layer": "encoder", "part": "c", "level": 0},
+        {"type": "dense", "name": "bridge", "in_features": 3, "out_features": 3, "activation": "tanh"},
+        {"type": "from", "layer": "embedding"},
+        {"type": "lstm", "name": "decoder", "input_size": 4, "hidden_size": 3, "initial_h": "h", "initial_c": "bridge"},
+        {"type": "select", "name": "last", "step": "last"},
+        {"type": "dense", "name": "head", "in_features": 3, "out_features": 3}]"#,
+    )
+}
+
+/// A row that becomes a sequence again, and parts of it.
+pub fn autoencoder() -> Vec<LayerSpec> {
+    layers(
+        r#"[{"type": "embedding", "name": "embedding", "num_embeddings": 7, "embedding_dim": 4},
+        {"type": "lstm", "name": "encoder", "input_size": 4, "hidden_size": 6, "output": "last"},
+        {"type": "repeat", "name": "repeat", "times": 4},
+        {"type": "lstm", "name": "decoder", "input_size": 6, "hidden_size": 4, "bidirectional": true},
+        {"type": "channels", "name": "forward", "start": 0, "count": 4},
+        {"type": "from", "layer": "decoder"},
+        {"type": "channels", "name": "backward", "start": 4, "count": 4},
+        {"type": "join", "name": "difference", "inputs": ["forward", "backward"], "join": "sub"},
+        {"type": "slice", "name": "slice", "start": -3},
+        {"type": "pad", "name": "pad", "left": 1, "right": 0},
+        {"type": "reshape", "name": "flat", "in_steps": 4},
+        {"type": "dense", "name": "head", "in_features": 16, "out_features": 3, "activation": "hard_swish"}]"#,
+    )
 }
 
 /// Negative controls: a gradient with two gates exchanged, a matrix transposed or a step missing is seen.

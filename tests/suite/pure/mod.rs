@@ -7,7 +7,7 @@ mod docs;
 mod files;
 mod formats;
 mod gradient_goldens;
-mod gradients;
+pub mod gradients;
 mod hostile;
 mod learning;
 mod plan;

@@ -198,7 +198,7 @@ proptest! {
         // Batches that fill the units, and some that do not.
         let batch = if units.is_some() { 5 * batch } else { batch };
         options.arithmetic = if units.is_some() { Arithmetic::Matrix } else { Arithmetic::F32 };
-        match Plan::new(&network, RunShape { steps, batch, masked }, &limits, &options) {
+        match Plan::new(&network, RunShape { masked, ..RunShape::new(steps, batch) }, &limits, &options) {
             Ok(plan) => {
                 assert_complete(&plan, &network, &limits);
                 for dispatch in PlanParts::of(&plan).dispatches {

@@ -1,0 +1,58 @@
+// The gradient of the input of shaders/rearrange.wgsl, added to what is there: every number has the sum of the gradients of
+// the numbers that it became. Reference: src/reference/rearrange.rs.
+
+struct Sizes {
+    rows: u32,     // T*B
+    batch: u32,    // B
+    offset: u32,   // place of the first number; an i32
+    stride: u32,   // places from a timestep of the output to the next
+    first: u32,    // timestep of the output to begin with
+    end: u32,      // behind the last timestep
+}
+
+override FEATURES: u32;          // N
+override OUT_FEATURES: u32;      // N'
+override ONE_CHANNEL: u32 = 0u;  // 1 where all channels have the same number
+override WORKGROUP: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> params: Sizes;
+@group(0) @binding(1) var<storage, read> d_output: array<f32>;   // [T', B, N']
+@group(0) @binding(2) var<storage, read_write> d_x: array<f32>;  // [T, B, N]
+
+@compute @workgroup_size(WORKGROUP)
+fn rearrange_backward(
+    @builtin(local_invocation_index) local: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let index = (group.x + group.y * groups.x) * WORKGROUP + local;
+    let row = index / FEATURES;
+    if row >= params.rows {
+        return;
+    }
+    let batch_row = row % params.batch;
+    let place = i32(row / params.batch * FEATURES + index % FEATURES) - bitcast<i32>(params.offset);
+    if place < 0 {
+        return;
+    }
+    // One timestep of the output has the number, or all of them where the stride is 0.
+    var first = params.first;
+    var end = params.end;
+    var channel = u32(place);
+    if params.stride > 0u {
+        first = u32(place) / params.stride;
+        end = select(first, first + 1u, first >= params.first && first < params.end);
+        channel = u32(place) % params.stride;
+    }
+    let channels = select(1u, OUT_FEATURES, ONE_CHANNEL == 1u);
+    if channel + channels > OUT_FEATURES {
+        return;
+    }
+    var sum = 0.0;
+    for (var t = first; t < end; t++) {
+        for (var n = 0u; n < channels; n++) {
+            sum += d_output[(t * params.batch + batch_row) * OUT_FEATURES + channel + n];
+        }
+    }
+    d_x[index] += sum;
+}

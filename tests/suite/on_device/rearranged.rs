@@ -1,0 +1,192 @@
+//! Layers that move numbers, joins of rows with sequences, and softmax over time against the f64 reference.
+
+use gatefold::network::LayerSpec;
+use gatefold::{Input, Network, PlanOptions, RandomInput, Session, verify};
+
+use crate::common::{assert_right, changed, device, spec};
+use crate::pure::gradients::{attention, autoencoder};
+
+fn network(layers: &str) -> Network {
+    let layers: Vec<LayerSpec> = serde_json::from_str(layers).unwrap_or_else(|error| panic!("{layers}: {error}"));
+    Network::random(spec(layers), 11).unwrap()
+}
+
+/// A dense layer of `width` and then `layers`.
+fn after_dense(width: usize, layers: &str) -> Network {
+    network(&format!(r#"[{{"type": "dense", "name": "first", "in_features": 3, "out_features": {width}}}, {layers}]"#))
+}
+
+fn agrees(network: &Network, steps: usize, batch: usize) {
+    let input = RandomInput::new(network, steps, batch, 12).unwrap();
+    assert_right(device(), network, PlanOptions::default(), input.as_input(), None);
+}
+
+fn output(network: &Network, input: Input<'_>) -> Vec<f32> {
+    Session::new(device(), network).unwrap().run(input, None).unwrap().values
+}
+
+#[test]
+fn parts_of_time_and_channels_agree() {
+    let layers = [
+        r#"{"type": "slice", "name": "s"}"#,
+        r#"{"type": "slice", "name": "s", "start": -3}"#,
+        r#"{"type": "slice", "name": "s", "start": 1, "end": -1, "step": 3}"#,
+        r#"{"type": "pad", "name": "p", "left": 5, "right": 2}"#,
+        r#"{"type": "pad", "name": "p", "left": -2, "right": -3}"#,
+        r#"{"type": "channels", "name": "c", "start": 3, "count": 1}"#,
+        r#"{"type": "channels", "name": "c", "start": 0, "count": 65}"#,
+        r#"{"type": "reshape", "name": "r", "in_steps": 7}"#,
+        r#"{"type": "reshape", "name": "r", "in_steps": 7, "out_steps": 65}"#,
+        r#"{"type": "select", "name": "s", "step": "last"}, {"type": "repeat", "name": "r", "times": 6}"#,
+        r#"{"type": "select", "name": "s", "step": "last"}, {"type": "reshape", "name": "r", "out_steps": 13}"#,
+    ];
+    for layer in layers {
+        for batch in [1, 4] {
+            agrees(&after_dense(65, layer), 7, batch);
+        }
+    }
+}
+
+/// What the layers give for numbers that tell their place.
+#[test]
+fn numbers_are_where_they_belong() {
+    // [T, B, N] = [3, 2, 2]; a number is 100 t + 10 b + n.
+    let x: Vec<f32> = [0u8, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211].map(f32::from).to_vec();
+    let check = |layers: &str, expected: &[u8]| {
+        let network = network(&format!(r#"[{{"type": "input", "input_size": 2}}, {layers}]"#));
+        let expected: Vec<f32> = expected.iter().map(|&x| f32::from(x)).collect();
+        assert_eq!(output(&network, Input::features(&x, [3, 2, 2])), expected, "{layers}");
+    };
+    check(r#"{"type": "slice", "name": "s", "start": 1, "end": 2}"#, &[100, 101, 110, 111]);
+    check(r#"{"type": "pad", "name": "p", "left": 1, "right": -2}"#, &[0, 0, 0, 0, 0, 1, 10, 11]);
+    check(r#"{"type": "channels", "name": "c", "start": 1, "count": 1}"#, &[1, 11, 101, 111, 201, 211]);
+    check(
+        r#"{"type": "reshape", "name": "r", "in_steps": 3}"#,
+        &[0, 1, 100, 101, 200, 201, 10, 11, 110, 111, 210, 211],
+    );
+    check(
+        r#"{"type": "reshape", "name": "r", "in_steps": 3, "out_steps": 2}"#,
+        &[0, 1, 100, 10, 11, 110, 101, 200, 201, 111, 210, 211],
+    );
+    check(
+        r#"{"type": "select", "name": "s", "step": "first"}, {"type": "repeat", "name": "r", "times": 2}"#,
+        &[0, 1, 10, 11, 0, 1, 10, 11],
+    );
+}
+
+#[test]
+fn softmax_over_time_agrees() {
+    for width in [1, 3, 65] {
+        for (steps, batch) in [(1, 1), (63, 2), (200, 3)] {
+            agrees(&after_dense(width, r#"{"type": "time_softmax", "name": "s"}"#), steps, batch);
+            agrees(&after_dense(width, r#"{"type": "log_softmax", "name": "s"}"#), steps, batch);
+        }
+    }
+    // Masked steps have no share, and those that are left share 1.
+    let network = after_dense(2, r#"{"type": "time_softmax", "name": "s"}"#);
+    let input = RandomInput::new(&network, 5, 3, 3).unwrap();
+    let masked = input.as_input().with_lengths(&[5, 2, 0]);
+    assert_right(device(), &network, PlanOptions::default(), masked, None);
+    let shares = output(&network, masked);
+    let sum = |row: usize| (0..5).map(|t| shares[(t * 3 + row) * 2]).sum::<f32>();
+    assert!((sum(0) - 1.0).abs() < 1e-6 && (sum(1) - 1.0).abs() < 1e-6 && sum(2) == 0.0, "{shares:?}");
+    assert!((2..5).all(|t| shares[(t * 3 + 1) * 2] == 0.0), "{shares:?}");
+}
+
+/// Layers that joins read are widened and expanded: attention, and a row beside every timestep.
+#[test]
+fn rows_join_sequences() {
+    let device = device();
+    for layers in [attention(), autoencoder()] {
+        let network = Network::random(spec(layers), 5).unwrap();
+        let input = RandomInput::new(&network, 6, 4, 8).unwrap();
+        assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
+        let masked = input.as_input().with_lengths(&[6, 1, 3, 0]);
+        assert_right(device, &network, PlanOptions::default(), masked, None);
+    }
+}
+
+/// The last valid timestep is the one before the length, and the last of all without lengths.
+#[test]
+fn the_last_valid_timestep_is_selected() {
+    let of = |step: &str| after_dense(5, &format!(r#"{{"type": "select", "name": "s", "step": "{step}"}}"#));
+    let [valid, last] = [of("last_valid"), of("last")];
+    let input = RandomInput::new(&valid, 6, 4, 8).unwrap();
+    assert_eq!(output(&valid, input.as_input()), output(&last, input.as_input()));
+    let lengths = [6, 1, 3, 0];
+    let masked = input.as_input().with_lengths(&lengths);
+    assert_right(device(), &valid, PlanOptions::default(), masked, None);
+    let all = output(&after_dense(5, r#"{"type": "slice", "name": "s"}"#), input.as_input());
+    let got = output(&valid, masked);
+    for (row, step) in [5, 0, 2, 5].into_iter().enumerate() {
+        assert_eq!(got[row * 5..][..5], all[(step * 4 + row) * 5..][..5], "row {row}");
+    }
+    assert_ne!(got, output(&last, masked), "the lengths count");
+}
+
+/// A mask says nothing about a row that is repeated, and does not fit what was cut.
+#[test]
+fn lengths_end_where_time_ends() {
+    let lstm = r#"{"type": "lstm", "name": "decoder", "input_size": 5, "hidden_size": 4}"#;
+    let repeated = after_dense(
+        5,
+        &format!(
+            r#"{{"type": "global_pool", "name": "p", "pool": "sum"}}, {{"type": "repeat", "name": "r", "times": 3}}, {lstm}"#
+        ),
+    );
+    let input = RandomInput::new(&repeated, 6, 2, 8).unwrap();
+    assert_right(device(), &repeated, PlanOptions::default(), input.as_input().with_lengths(&[6, 2]), None);
+    let cut = after_dense(5, &format!(r#"{{"type": "slice", "name": "s", "start": 1}}, {lstm}"#));
+    let session = Session::new(device(), &cut).unwrap();
+    let error = session.run(input.as_input().with_lengths(&[6, 2]), None).unwrap_err().to_string();
+    assert!(error.contains("decoder.l0") && error.contains("changes the number of timesteps"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let refused = |layers: &str| {
+        let layers = serde_json::from_str(&format!(
+            r#"[{{"type": "dense", "name": "first", "in_features": 3, "out_features": 4}}, {layers}]"#
+        ));
+        Network::random(spec(layers.unwrap()), 1).unwrap_err().to_string()
+    };
+    let cases = [
+        (r#"{"type": "repeat", "name": "r", "times": 3}"#, "expected one vector per row [B, N], got a sequence"),
+        (r#"{"type": "reshape", "name": "r"}"#, "expected the input's number of timesteps, got none"),
+        (r#"{"type": "reshape", "name": "r", "in_steps": 3, "out_steps": 5}"#, "expected a divisor of the 12 numbers"),
+        (
+            r#"{"type": "channels", "name": "c", "start": 3, "count": 2}"#,
+            "expected features of the 4 there are, got 2 from 3",
+        ),
+        (r#"{"type": "slice", "name": "s", "step": 0}"#, "step: expected 1 to"),
+        (r#"{"type": "pad", "name": "p", "left": 99999999, "right": 0}"#, "expected -16777216 to 16777216"),
+    ];
+    for (layers, expected) in cases {
+        let error = refused(layers);
+        assert!(error.contains(expected), "{layers}: {error}");
+    }
+    let run = |layers: &str, steps: usize| {
+        let network = after_dense(4, layers);
+        let input = vec![0.0; steps * 3];
+        let session = Session::new(device(), &network).unwrap();
+        session.run(Input::features(&input, [steps, 1, 3]), None).unwrap_err().to_string()
+    };
+    let flat = r#"{"type": "reshape", "name": "flat", "in_steps": 7}"#;
+    assert_eq!(run(flat, 6), "input of `flat`: expected 7 timesteps, got 6");
+    let part = r#"{"type": "slice", "name": "part", "start": 4, "end": -2}"#;
+    assert_eq!(run(part, 5), "input of `part`: expected enough timesteps for the slice 4:-2, got 5");
+    let crop = r#"{"type": "pad", "name": "crop", "left": -2, "right": -3}"#;
+    assert_eq!(run(crop, 5), "input of `crop`: expected more than 5 timesteps, which are removed, got 5");
+}
+
+/// Negative control: a change before a layer that only moves is seen in its output.
+#[test]
+fn nudges_are_seen() {
+    let network = after_dense(4, r#"{"type": "pad", "name": "pad", "left": 1, "right": 0}"#);
+    let input = RandomInput::new(&network, 5, 2, 5).unwrap();
+    let session = Session::new(device(), &network).unwrap();
+    assert!(verify(&session, &network, input.as_input(), None).unwrap().passed());
+    let nudged = changed(&network, "first.bias", |data| data[1] += 1e-2);
+    let checks = verify(&session, &nudged, input.as_input(), None).unwrap().checks;
+    assert!(checks.iter().all(|check| !check.comparison.passed), "{checks:#?}");
+}
