@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::data::Batch;
+use super::measured::Measured;
 use super::options::TrainOptions;
-use super::trainer::Measured;
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;

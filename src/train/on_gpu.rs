@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use super::ctc::DeviceLabels;
 use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks, DropoutUnit, Drops};
+use super::measured::{Measured, Measures};
 use super::options::TrainOptions;
-use super::trainer::{Measured, Trainer};
+use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
-use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
+use crate::plan::train::{DropoutSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainTask};
 use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
 use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_factors};
+
+/// The place of the result of a step that is waited for at once.
+pub(super) const ALONE: usize = STEPS_AHEAD - 1;
 
 /// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
 fn task(
@@ -87,9 +91,31 @@ impl Trainer {
     pub(super) fn submit(
         &self,
         gpu: &GpuTrainer,
-        (batch, state): (&Batch<'_>, Option<&State>),
+        given: (&Batch<'_>, Option<&State>),
         goal: TrainGoal,
         slot: usize,
+    ) -> Result<u64> {
+        self.send(given, (slot, None), |batch| gpu.submit(batch, goal))
+    }
+
+    /// Records a step into `encoder`, as [`Trainer::submit`] submits one.
+    #[cfg(feature = "gpu")]
+    pub(super) fn record(
+        &self,
+        gpu: &GpuTrainer,
+        batch: &Batch<'_>,
+        slot: usize,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<u64> {
+        self.send((batch, None), (slot, None), |batch| gpu.record(batch, encoder))
+    }
+
+    /// Calls `send` with what a device reads of a batch; `metrics` are K and whether pairs of classes are counted.
+    fn send(
+        &self,
+        (batch, state): (&Batch<'_>, Option<&State>),
+        (slot, metrics): (usize, Option<(u32, bool)>),
+        send: impl FnOnce(&TrainBatch<'_>) -> Result<()>,
     ) -> Result<u64> {
         let network = self.structure();
         let checked = Checked::new(network, batch.input, state)?;
@@ -114,12 +140,13 @@ impl Trainer {
             targets: &targets,
             values: matches!(batch.targets, Targets::Values(_)),
             labels,
+            metrics,
             factors: &factors,
             slot,
             learning_rate,
             seed,
         };
-        gpu.submit(&batch, goal)?;
+        send(&batch)?;
         Ok(counted)
     }
 
@@ -144,6 +171,22 @@ impl Trainer {
         })
     }
 
+    /// The loss of `batch`, right answers among the K most probable classes, and pairs of classes, counted on the device.
+    pub(super) fn measured_on(
+        &self,
+        gpu: &GpuTrainer,
+        batch: &Batch<'_>,
+        measures: Measures,
+    ) -> Result<(Measured, u64, Vec<u32>)> {
+        let top = u32::try_from(measures.top_k).unwrap_or(u32::MAX);
+        let metrics = Some((top, measures.confusion));
+        let counted = self.send((batch, None), (ALONE, metrics), |batch| gpu.submit(batch, TrainGoal::Evaluate))?;
+        let measured = gpu.results(ALONE, 1)?[0].measured(counted);
+        let mut counts = gpu.counts()?.into_iter();
+        let right = counts.next().unwrap_or_default();
+        Ok((measured, right.into(), counts.collect()))
+    }
+
     /// One step whose result is waited for. A state becomes the final one, unless the step is skipped.
     pub(super) fn run_on(
         &self,
@@ -152,8 +195,8 @@ impl Trainer {
         state: Option<&mut State>,
         goal: TrainGoal,
     ) -> Result<Measured> {
-        let counted = self.submit(gpu, (batch, state.as_deref()), goal, 0)?;
-        let results = gpu.results(1)?;
+        let counted = self.submit(gpu, (batch, state.as_deref()), goal, ALONE)?;
+        let results = gpu.results(ALONE, 1)?;
         let measured = results[0].measured(counted);
         if let (Some(state), false) = (state, measured.skipped) {
             gpu.read_state(state)?;

@@ -60,6 +60,9 @@ impl Builder {
         if let Some((d, _)) = self.gradient(network, Source::Stage(from), stage_steps)? {
             self.loss(&task, from, rows, logits, d)?;
         }
+        if let Some(metrics) = task.metrics {
+            self.class_metrics(metrics, (from, logits.out_features), rows)?;
+        }
         if task.goal != TrainGoal::Evaluate {
             for index in (0..=from).rev() {
                 let Some((d, _)) = self.training.as_ref().and_then(|training| training.gradients[index]) else {
@@ -162,6 +165,36 @@ impl Builder {
             ..Dispatch::empty(Kernel::Train(kernel))
         })?;
         self.loss_sum(stage, rows as usize, [found, settings, results])
+    }
+
+    /// Counts of the most probable classes of `rows` rows.
+    fn class_metrics(
+        &mut self,
+        (top, confusion): (u32, bool),
+        (stage, classes): (usize, usize),
+        rows: usize,
+    ) -> Result<()> {
+        let pairs = if confusion { classes.saturating_mul(classes) } else { 0 };
+        let counts = self.buffer("counts of classes [1 + C*C]", pairs.saturating_add(1), 1, 1)?;
+        let counts = self.plan.whole(counts);
+        let Some(TrainBuild { parts, .. }) = &mut self.training else { return Ok(()) };
+        parts.counts = Some(counts);
+        parts.clears.push(counts);
+        let [targets, factors] = [parts.targets, parts.factors].map(|buffer| self.plan.whole(buffer));
+        let [_, x_groups, y_groups] = grid(&self.limits, 1, rows as u64, "rows of the loss")?;
+        self.add(Dispatch {
+            stage,
+            constants: Constants::sizes([("FEATURES", classes)])?
+                .with("TOP", top)
+                .with("CONFUSION", confusion)
+                .with("WORKGROUP", ROW_WORKGROUP),
+            rows: self.number(rows, "rows of the loss")?,
+            bindings: vec![self.plan.outputs[stage], targets, factors, counts],
+            workgroups: [x_groups, y_groups, 1],
+            iterations: (classes as u64).div_ceil(ROW_WORKGROUP.into()) + u64::from(ROW_WORKGROUP),
+            work: rows as u64 * classes as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::ClassMetrics))
+        })
     }
 
     fn loss_sum(&mut self, stage: usize, rows: usize, bindings: [Slice; 3]) -> Result<()> {

@@ -6,7 +6,6 @@ pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgs
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
-const CTC: &str = include_str!("../../../shaders/common/ctc.wgsl");
 const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
@@ -98,6 +97,8 @@ pub enum TrainKernel {
     ElementwiseLoss,
     /// The loss of a batch.
     LossSum,
+    /// Metrics of classes.
+    ClassMetrics,
     /// Sums of squares of pieces of the gradients.
     SquareSums,
     /// Norms of the gradients.
@@ -220,19 +221,6 @@ const MATMUL: &[&str] = &[
 ];
 const OF_HISTORY: &[Binding] =
     &[uniform("params"), read("history"), read("initial"), read("mask"), read_write("output")];
-const OF_LOSS: &[Binding] = &[
-    uniform("params"),
-    read("x"),
-    read("targets"),
-    read("factors"),
-    read("class_weights"),
-    read_write("d"),
-    read_write("found"),
-];
-
-const OF_CTC: &[Binding] =
-    &[uniform("params"), read("x"), read("targets"), read("steps"), read_write("forward"), read_write("rows")];
-const CTC_CONSTANTS: &[Constant] = &[u("FEATURES"), u("BLANK"), u("LABELS"), u("WORKGROUP")];
 
 /// Entry point, parts, bindings, fields of a uniform of its own, constants.
 pub(super) type KernelRow = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
@@ -281,6 +269,7 @@ impl TrainKernel {
             Self::CtcBackward,
             Self::ElementwiseLoss,
             Self::LossSum,
+            Self::ClassMetrics,
             Self::SquareSums,
             Self::Norms,
             Self::Optimizer,
@@ -496,56 +485,6 @@ impl TrainKernel {
                 &[],
                 vec![u("ACTIVATION"), f("ALPHA"), f("BETA"), u("WORKGROUP")],
             ),
-            Self::CrossEntropy => (
-                "cross_entropy",
-                vec![PARAMS, part!("cross_entropy")],
-                OF_LOSS.to_vec(),
-                &[],
-                vec![u("FEATURES"), u("VALUES"), f("SMOOTHING"), u("CLASS_WEIGHTS"), u("WORKGROUP")],
-            ),
-            Self::CtcRows => (
-                "ctc_rows",
-                vec![PARAMS, part!("ctc_rows")],
-                vec![uniform("params"), read("x"), read_write("found")],
-                &[],
-                vec![u("FEATURES"), u("WORKGROUP")],
-            ),
-            Self::CtcForward => (
-                "ctc_forward",
-                vec![PARAMS, CTC, part!("ctc_forward")],
-                [OF_CTC, &[read_write("found")]].concat(),
-                &[],
-                CTC_CONSTANTS.to_vec(),
-            ),
-            Self::CtcBackward => (
-                "ctc_backward",
-                vec![PARAMS, CTC, part!("ctc_backward")],
-                [OF_CTC, &[read_write("behind"), read_write("d")]].concat(),
-                &[],
-                CTC_CONSTANTS.to_vec(),
-            ),
-            Self::ElementwiseLoss => (
-                "elementwise_loss",
-                vec![PARAMS, part!("elementwise_loss")],
-                OF_LOSS.to_vec(),
-                &[],
-                vec![
-                    u("FEATURES"),
-                    u("LOSS"),
-                    u("VALUES"),
-                    f("SMOOTHING"),
-                    f("DELTA"),
-                    u("CLASS_WEIGHTS"),
-                    u("WORKGROUP"),
-                ],
-            ),
-            Self::LossSum => (
-                "loss_sum",
-                vec![PARAMS, part!("loss_sum")],
-                vec![uniform("params"), read("found"), read("settings"), read_write("results")],
-                &[],
-                workgroup(),
-            ),
             Self::SquareSums => (
                 "square_sums",
                 vec![PARAMS, part!("square_sums")],
@@ -610,6 +549,13 @@ impl TrainKernel {
                 &["count", "sources"],
                 workgroup(),
             ),
+            Self::CrossEntropy
+            | Self::CtcRows
+            | Self::CtcForward
+            | Self::CtcBackward
+            | Self::ElementwiseLoss
+            | Self::LossSum
+            | Self::ClassMetrics => self.row_of_loss(),
             _ => self.row_of_layer(),
         }
     }

@@ -55,6 +55,8 @@ fn sizes(name: &str) -> Vec<u32> {
         "ZONEOUT_SITE" => vec![3 << 16],
         "SEED" => vec![2],
         "BLANK" => vec![0, 5],
+        "TOP" => vec![3],
+        "CONFUSION" => vec![1, 0],
         "LABELS" => vec![40, 1],
         "KEEP_H" | "KEEP_NEW" | "ZONEOUT_DRAWN" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV"
         | "CENTERED" | "CLIP_KERAS" => {
