@@ -72,7 +72,7 @@ pub enum Command {
     /// Classify texts
     Classify(ClassifyArgs),
     /// Train a network on examples with labels or numbers
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure how well a model answers examples: loss, accuracy, confusion matrix
     Evaluate(EvaluateArgs),
     /// List every graphics adapter and the one that would be used

@@ -46,19 +46,19 @@ impl Builder {
         let constants = Constants::sizes([("FEATURES", classes), ("LABELS", labels.max(1))])?
             .with("BLANK", blank)
             .with("WORKGROUP", ROW_WORKGROUP);
-        let shared = vec![x, targets, of_steps, forward, rows];
+        let shared = [x, targets, of_steps, forward, rows];
         let halvings = u64::from(ROW_WORKGROUP.ilog2());
         let with = |more: &[Slice]| [&shared[..], more].concat();
         // Iterations of a timestep, and what it computes.
         let of_step = 1 + 2 * of_places + halvings;
-        self.ctc_pass(TrainKernel::CtcForward, &constants, with(&[found]), (stage, steps), [of_step, places as u64])?;
+        self.ctc_pass(TrainKernel::CtcForward, &constants, &with(&[found]), (stage, steps), [of_step, places as u64])?;
         if task.goal == TrainGoal::Evaluate {
             return Ok(());
         }
         let behind = self.scratch("places backward [3, B, S]", 3, batch, places)?;
         let of_step = 1 + 4 * of_places + labels as u64 + 2 * of_classes + 4 * halvings;
         let work = (places + classes) as u64;
-        self.ctc_pass(TrainKernel::CtcBackward, &constants, with(&[behind, d]), (stage, steps), [of_step, work])
+        self.ctc_pass(TrainKernel::CtcBackward, &constants, &with(&[behind, d]), (stage, steps), [of_step, work])
     }
 
     /// All timesteps of one direction.
@@ -66,7 +66,7 @@ impl Builder {
         &mut self,
         kernel: TrainKernel,
         constants: &Constants,
-        bindings: Vec<Slice>,
+        bindings: &[Slice],
         (stage, steps): (usize, usize),
         [iterations, work]: [u64; 2],
     ) -> Result<()> {
@@ -80,7 +80,7 @@ impl Builder {
             self.add(Dispatch {
                 stage,
                 constants: constants.clone(),
-                bindings: bindings.clone(),
+                bindings: bindings.to_vec(),
                 rows: narrow(self.batch as u64),
                 steps: narrow(end),
                 batch: narrow(self.batch as u64),
