@@ -90,6 +90,7 @@ impl Context {
 }
 
 impl GpuEngine {
+    #[expect(clippy::needless_pass_by_value, reason = "as the engine has it")]
     pub fn sharing(_: Arc<Context>, _: &Network, weights: SharedWeights, _: Arc<Meter>) -> Result<Self> {
         match weights.0 {}
     }

@@ -1,7 +1,9 @@
 //! Steps that are made one after the other, with their results read together: a GPU is not waited for after each.
 
 use super::Trainer;
-use crate::base::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::base::error::Error;
+use crate::base::error::Result;
 use crate::plan::train::TrainGoal;
 use crate::train::data::Batch;
 use crate::train::measured::Measured;
