@@ -1,5 +1,5 @@
 //! A network inside a program that owns wgpu learns while the program runs: between two frames it takes as many
-//! training steps as a budget of time allows, on the same device.
+//! training steps as a budget of time allows, on the same device; the first is recorded into the frame's own encoder.
 //!
 //! The network predicts the next sample of a signal. It was trained for one frequency; the signal that it meets has
 //! another.
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arguments::{Arguments, Result, finish};
 use gatefold::network::{Activation, DenseSpec, Init, LayerSpec, RecurrentSpec};
 use gatefold::train::{Adam, Answers, Dataset, Fit, Loss, Next, TrainOptions, Trainer};
-use gatefold::{Device, Input, Network, NetworkSpec, Session};
+use gatefold::{Device, Input, Network, NetworkSpec};
 
 /// Samples that the network reads at once.
 const STEPS: u16 = 32;
@@ -50,15 +50,21 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
 
     let (mut longest, mut over) = (Duration::ZERO, 0);
     for frame in 0..frames {
-        draw(&device, &queue, &screen, f64::from(frame) / f64::from(frames));
+        // The frame's own work, and a step of training in the same submission.
         let start = Instant::now();
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        draw(&mut encoder, &screen, f64::from(frame) / f64::from(frames));
+        let mut encoder = Some(encoder);
         // A step begins where one as long as the longest of this frame still fits; the first always does.
         let mut step_time = Duration::ZERO;
         while start.elapsed() + step_time < budget {
             let step = Instant::now();
-            let measured = trainer.step(&batch.batch())?;
+            let mut recorded = encoder.take().unwrap_or_else(|| device.create_command_encoder(&Default::default()));
+            trainer.encode(&mut recorded, &batch.batch())?;
+            queue.submit([recorded.finish()]);
+            let skipped = trainer.encoded()?.iter().any(|measured| measured.skipped);
             step_time = step_time.max(step.elapsed());
-            if measured.skipped {
+            if skipped {
                 return Err("expected finite gradients, got others".into());
             }
         }
@@ -69,7 +75,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     println!("{} steps in {frames} frames of {budget:?} for training", trainer.steps());
     println!("longest training of a frame: {longest:.1?}; frames over the budget: {over}");
     println!("mean squared error before {before:.5}, after {after:.5}");
-    check(&gatefold_device, &trainer, after)?;
+    check(&trainer, after)?;
     if after < before { Ok(()) } else { Err(format!("expected less than {before}, got {after}").into()) }
 }
 
@@ -124,8 +130,7 @@ fn screen(device: &wgpu::Device) -> wgpu::TextureView {
 }
 
 /// The program's own work of a frame.
-fn draw(device: &wgpu::Device, queue: &wgpu::Queue, screen: &wgpu::TextureView, grey: f64) {
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+fn draw(encoder: &mut wgpu::CommandEncoder, screen: &wgpu::TextureView, grey: f64) {
     let color = wgpu::Color { r: grey, g: grey, b: grey, a: 1.0 };
     let attachment = wgpu::RenderPassColorAttachment {
         view: screen,
@@ -138,14 +143,12 @@ fn draw(device: &wgpu::Device, queue: &wgpu::Queue, screen: &wgpu::TextureView, 
         encoder
             .begin_render_pass(&wgpu::RenderPassDescriptor { color_attachments: &attachments, ..Default::default() }),
     );
-    queue.submit([encoder.finish()]);
 }
 
 /// The adapted network, run on the program's device, must be off by as much as the trainer says.
-fn check(device: &Device, trainer: &Trainer, loss: f64) -> Result<()> {
+fn check(trainer: &Trainer, loss: f64) -> Result<()> {
     let set = |first: u16| -> Vec<f32> { (first..first + STEPS).map(|at| (0.45 * f32::from(at)).sin()).collect() };
-    let output =
-        Session::new(device, &*trainer.network()?)?.run(Input::features(&set(0), [STEPS.into(), 1, 1]), None)?;
+    let output = trainer.session()?.run(Input::features(&set(0), [STEPS.into(), 1, 1]), None)?;
     let errors = output.values.iter().zip(set(1)).map(|(got, next)| f64::from(got - next).powi(2));
     let mean = errors.sum::<f64>() / f64::from(STEPS);
     println!("of the first oscillator, by a session with the adapted network: {mean:.5}");

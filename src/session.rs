@@ -25,6 +25,8 @@ pub struct Session {
     arithmetic: Arithmetic,
     engine: Engine,
     meter: Arc<Meter>,
+    /// Whether the weights are a trainer's.
+    shares: bool,
 }
 
 #[derive(Debug)]
@@ -148,10 +150,24 @@ impl Session {
         };
         // The CPU has no chunk size or strategy, and only one arithmetic.
         let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
-        Ok(Self { device: device.clone(), network, arithmetic, engine, meter })
+        Ok(Self { device: device.clone(), network, arithmetic, engine, meter, shares: false })
     }
 
-    /// The network.
+    /// Runs `network` with the weights of a trainer on the GPU `context` of `device`.
+    pub(crate) fn sharing(
+        device: &Device,
+        network: &Arc<Network>,
+        (context, weights): (Arc<gpu::Context>, gpu::SharedWeights),
+    ) -> Result<Self> {
+        let meter: Arc<Meter> = Arc::default();
+        let engine = gpu::GpuEngine::sharing(context, network, weights, meter.clone())?;
+        let engine = Engine::Gpu(Box::new(engine), Fallback::new());
+        let (device, network) = (device.clone(), network.clone());
+        Ok(Self { device, network, arithmetic: Arithmetic::F32, engine, meter, shares: true })
+    }
+
+    /// The network. Of a session that shares the weights of a [`Trainer`](crate::train::Trainer), its tensors are those with
+    /// which training began.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
@@ -319,6 +335,8 @@ impl Session {
     #[must_use]
     pub fn prefers_cpu(&self, steps: usize, batch: usize) -> Option<String> {
         match &self.engine {
+            // Weights that are shared lie on the GPU alone.
+            _ if self.shares => None,
             Engine::Cpu(_) => None,
             Engine::Gpu(..) => {
                 self.device.tuning_of_free_choice()?.find(&self.network, self.arithmetic, steps, batch)?.prefers_cpu()

@@ -1,8 +1,8 @@
-//! Converts text to token ids, as Keras' `TextVectorization` does with its defaults.
+//! Converts text to token ids, as Keras' `TextVectorization` does with its defaults, or by characters or words as they stand.
 //!
-//! ASCII letters become lower case (others stay), ASCII punctuation is dropped, the rest is
+//! By default ASCII letters become lower case (others stay), ASCII punctuation is dropped, the rest is
 //! split at ASCII white space. Id 0 is padding and never given out, id 1 stands for every
-//! word that is not in the vocabulary.
+//! token that is not in the vocabulary.
 
 use std::collections::HashMap;
 
@@ -15,6 +15,8 @@ const UNKNOWN: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct TextVectorizer {
     ids: HashMap<String, u32>,
+    standardize: Standardize,
+    split: Split,
 }
 
 impl TextVectorizer {
@@ -24,8 +26,7 @@ impl TextVectorizer {
     /// [`Error::Malformed`] if the vocabulary lacks its two reserved entries, repeats a token,
     /// or has more tokens than ids.
     pub fn new(spec: &TextSpec) -> Result<Self> {
-        let TextSpec { standardize: Standardize::LowerAndStripPunctuation, split: Split::Whitespace, vocabulary } =
-            spec;
+        let &TextSpec { standardize, split, ref vocabulary } = spec;
         let malformed = |expected: &str, got: String| Error::Malformed {
             what: "vocabulary".into(),
             expected: expected.into(),
@@ -41,20 +42,41 @@ impl TextVectorizer {
                 return Err(malformed("every token once", format!("`{token}` twice")));
             }
         }
-        Ok(Self { ids })
+        Ok(Self { ids, standardize, split })
     }
 
-    /// The token ids of `text`; none if there is no word in it.
+    /// The token ids of `text`; none if there is no token in it.
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        Self::words(text).map(|word| self.ids.get(&word).copied().unwrap_or(UNKNOWN)).collect()
+        let mut found = Vec::new();
+        Self::tokens(text, self.standardize, self.split, |token| {
+            found.push(self.ids.get(token).copied().unwrap_or(UNKNOWN));
+        });
+        found
+    }
+
+    /// Calls `take` with each token of `text`, as a vocabulary holds it.
+    pub fn tokens(text: &str, standardize: Standardize, split: Split, mut take: impl FnMut(&str)) {
+        let standard;
+        let text = match standardize {
+            Standardize::LowerAndStripPunctuation => {
+                let kept = text.chars().filter(|c| !c.is_ascii_punctuation());
+                standard = kept.map(|c| c.to_ascii_lowercase()).collect::<String>();
+                &standard
+            }
+            Standardize::None => text,
+        };
+        match split {
+            Split::Whitespace => text.split(is_space).filter(|word| !word.is_empty()).for_each(take),
+            Split::Character => text.chars().for_each(|c| take(c.encode_utf8(&mut [0; 4]))),
+        }
     }
 
     /// The words of `text`, as a vocabulary holds them.
     pub fn words(text: &str) -> impl Iterator<Item = String> {
-        let standard: String =
-            text.chars().filter(|c| !c.is_ascii_punctuation()).map(|c| c.to_ascii_lowercase()).collect();
-        let words: Vec<String> = standard.split(is_space).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let mut words = Vec::new();
+        let (standardize, split) = (Standardize::LowerAndStripPunctuation, Split::Whitespace);
+        Self::tokens(text, standardize, split, |word| words.push(word.to_owned()));
         words.into_iter()
     }
 }

@@ -72,7 +72,7 @@ pub enum Command {
     /// Classify texts
     Classify(ClassifyArgs),
     /// Train a network on examples with labels or numbers
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure how well a model answers examples: loss, accuracy, confusion matrix
     Evaluate(EvaluateArgs),
     /// List every graphics adapter and the one that would be used
@@ -117,6 +117,17 @@ pub struct TrainArgs {
     pub layers: Option<String>,
     #[command(flatten)]
     pub data: DataArgs,
+    /// Train a language model on a plain text (--data): it says the next character or word
+    ///
+    /// Streams of the text go through the network side by side, each with the state of the window before.
+    #[arg(long, value_enum, value_name = "TOKENS", conflicts_with_all = ["text", "tokens", "features", "label", "labels", "split", "checkpoint", "resume"])]
+    pub language_model: Option<TokenKind>,
+    /// Timesteps of a window of a language model: gradients reach no further back
+    #[arg(long, value_name = "T", default_value_t = 64, requires = "language_model")]
+    pub window: usize,
+    /// What a language model goes on from to show a text after each epoch [default: the validation text's beginning]
+    #[arg(long, value_name = "TEXT", requires = "language_model")]
+    pub prompt: Option<String>,
     /// Share of each label's examples that is held out for validation, where no column says it
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, conflicts_with = "split")]
     pub valid: f64,
@@ -138,6 +149,9 @@ pub struct TrainArgs {
     /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
     #[arg(long, value_name = "LAYER=RATE")]
     pub dropout: Vec<String>,
+    /// Zoneout of a recurrent layer, LAYER=H, or LAYER=H:C with a rate for an LSTM's c; repeatable
+    #[arg(long, value_name = "LAYER=RATE")]
+    pub zoneout: Vec<String>,
     /// Maximum device memory on a GPU, in MiB: long sequences are then trained in intervals of time
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
@@ -205,6 +219,14 @@ pub struct DataArgs {
     /// What is made small, or measured
     #[arg(long, value_enum, default_value_t)]
     pub loss: LossKind,
+}
+
+/// What a language model reads one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenKind {
+    Characters,
+    /// What stands between white space
+    Words,
 }
 
 /// A loss, and with it the kind of answer.

@@ -39,10 +39,12 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
     if let Some(TextSpec { standardize, split, vocabulary }) = &network.spec().text {
         let rule = match standardize {
             Standardize::LowerAndStripPunctuation => "ASCII letters in lower case, ASCII punctuation dropped",
+            Standardize::None => "as it stands",
             _ => "a rule newer than this command",
         };
         let split = match split {
             Split::Whitespace => "split at white space",
+            Split::Character => "split behind every character",
             _ => "split by a rule newer than this command",
         };
         text += &format!("\nvocabulary  {}; {rule}, {split}\n", count(vocabulary.len(), "token"));

@@ -1,5 +1,6 @@
 //! A progress bar on stderr.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use gatefold::printable;
@@ -39,6 +40,18 @@ impl Progress {
         });
         bar.set_position(self.done);
         bar.set_message(printable(what, 100));
+    }
+}
+
+impl Progress {
+    /// Writes lines to stderr, above the bar.
+    pub fn show(&self, lines: &str) {
+        // Nothing is lost where stderr is closed.
+        let write = || drop(std::io::stderr().write_all(lines.as_bytes()));
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 }
 

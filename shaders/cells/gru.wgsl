@@ -4,6 +4,7 @@
 //   n = tanh(Wn x + bn + r∘(Un h + dn))  h' = (1 - z)∘n + z∘h
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override ZONEOUT_H: f32 = 0.0;       // share of h that stays as it was, 0 for none
 override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
@@ -21,5 +22,5 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     let z = gate(x.y + sum.y);
     let candidate = x.z + r * (sum.z + vectors[vector(lane, EXTRA) + unit]);
     let n = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, bounded(CLIP_GATES, candidate));
-    return (1.0 - z) * n + z * h_before;
+    return zoned(ZONEOUT_H, h_before, (1.0 - z) * n + z * h_before);
 }

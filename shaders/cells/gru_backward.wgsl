@@ -10,7 +10,7 @@ override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
 
-@group(0) @binding(7) var<storage, read_write> of_state: array<f32>;  // [LANES, T', B, 3H]
+@group(0) @binding(8) var<storage, read_write> of_state: array<f32>;  // [LANES, T', B, 3H]
 
 // The step whose gradients the product reads.
 fn source_step(step: u32) -> u32 {
@@ -34,7 +34,7 @@ fn gate(sum: f32) -> vec2<f32> {
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
     let of_h = carry_index(0u, lane, row, unit);
-    let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
+    var d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
     if is_masked(row, time) {
         carry[of_h] = d;
         for (var block = 0u; block < 3u; block++) {
@@ -43,6 +43,9 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         }
         return;
     }
+    let keeps = kept_of_h(lane, (time * params.batch + row) * WIDTH + unit);
+    let d_kept = keeps * d;
+    d *= 1.0 - keeps;
     let h_before = kept[row_index(lane, time, row) * WIDTH + unit];
     let r = gate(sums[at] + of_state[at]);
     let z = gate(sums[at + WIDTH] + of_state[at + WIDTH]);
@@ -60,5 +63,5 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     of_state[at] = d_r;
     of_state[at + WIDTH] = d_z;
     of_state[at + 2u * WIDTH] = d_n * r.x;
-    carry[of_h] = d * z.x;
+    carry[of_h] = d_kept + d * z.x;
 }

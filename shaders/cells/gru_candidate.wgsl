@@ -8,6 +8,7 @@ alias Word = u32;
 alias Integers = i32;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override ZONEOUT_H: f32 = 0.0;       // share of h that stays as it was, 0 for none
 override CANDIDATE: u32 = 2u;
 override CANDIDATE_ALPHA: f32 = 0.0;
 override CANDIDATE_BETA: f32 = 0.0;
@@ -42,5 +43,5 @@ fn projected_at(index: u32) -> Gates {
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
     let z = cell[LANES * params.batch * WIDTH + cell_index(lane, row, unit)];
     let n = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, bounded(CLIP_GATES, x + sum));
-    return (1.0 - z) * n + z * h_before;
+    return zoned(ZONEOUT_H, h_before, (1.0 - z) * n + z * h_before);
 }

@@ -13,13 +13,16 @@ override CANDIDATE_BETA: f32 = 0.0;
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
     let of_h = carry_index(0u, lane, row, unit);
-    let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
+    var d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
     carry[carry_index(1u, lane, row, unit)] = d;
     if is_masked(row, time) {
         sums[at + WIDTH] = 0.0;
         sums[at + 2u * WIDTH] = 0.0;
         return;
     }
+    let keeps = kept_of_h(lane, (time * params.batch + row) * WIDTH + unit);
+    let d_kept = keeps * d;
+    d *= 1.0 - keeps;
     let h_before = kept[row_index(lane, time, row) * WIDTH + unit];
     let of_z = sums[at + WIDTH];
     let z_in = bounded(CLIP_GATES, of_z);
@@ -31,5 +34,5 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     sums[at + WIDTH] =
         d * (h_before - n) * slope(GATE, GATE_ALPHA, GATE_BETA, z_in, z) * within(CLIP_GATES, of_z);
     sums[at + 2u * WIDTH] = d * (1.0 - z) * n_slope;
-    carry[of_h] = d * z;
+    carry[of_h] = d_kept + d * z;
 }

@@ -8,6 +8,8 @@ override PEEPHOLE: u32 = 0u;
 override COUPLED: u32 = 0u;
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
 override CLIP_CELL: f32 = 0.0;       // bound of c, 0 for none
+override ZONEOUT_H: f32 = 0.0;       // share of h that stays as it was, 0 for none
+override ZONEOUT_C: f32 = 0.0;       // the same of c
 override GATE: u32 = 3u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
@@ -45,9 +47,11 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     let c = bounded(CLIP_CELL, f * before + i * g);
     let o = gate(gates.w + peep(lane, 2u, unit, c));
     let result = o * activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c);
-    cell[at] = c;
+    cell[at] = zoned(ZONEOUT_C, before, c);
     if PARTIAL == 1u {
+        // The other half projects h, then zones it.
         cell[LANES * params.batch * WIDTH + at] = result;
+        return result;
     }
-    return result;
+    return zoned(ZONEOUT_H, h_before, result);
 }

@@ -3,7 +3,7 @@
 
 override PROJECTED: u32 = 0u;        // 1 where the product is that of the projection, over this step's gradient
 
-@group(0) @binding(7) var<storage, read> d_state: array<f32>;  // [LANES, T', B, P] that of h, if PROJECTED
+@group(0) @binding(8) var<storage, read> d_state: array<f32>;  // [LANES, T', B, P] that of h, if PROJECTED
 
 // The step whose gradients the product reads.
 fn source_step(step: u32) -> u32 {
@@ -48,6 +48,14 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         }
         return;
     }
+    // What units keep of the state goes to the step before as it is.
+    let position = time * params.batch + row;
+    let keeps_h = select(kept_of_h(lane, position * WIDTH + unit), 0.0, PROJECTED == 1u);
+    let keeps_c = kept_of_c(lane, position * WIDTH + unit);
+    let h_kept = keeps_h * d;
+    let c_kept = keeps_c * dc;
+    d *= 1.0 - keeps_h;
+    dc *= 1.0 - keeps_c;
     // A reverse lane comes from behind the timestep.
     let of_before = select(time, time + 1u, is_reverse(lane));
     // Arrays of c have a timestep more for each lane.
@@ -76,7 +84,7 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     sums[at + 2u * WIDTH] = dc * i.x * g_slope;
     sums[at + 3u * WIDTH] = d_o;
     if PROJECTED == 0u {
-        carry[of_h] = 0.0;
+        carry[of_h] = h_kept;
     }
-    carry[of_c] = dc * f.x + peep.x * d_i + peep.y * d_f;
+    carry[of_c] = c_kept + dc * f.x + peep.x * d_i + peep.y * d_f;
 }

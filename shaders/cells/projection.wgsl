@@ -6,6 +6,8 @@ alias Product = Real;
 alias Word = u32;
 alias Integers = i32;
 
+override ZONEOUT_H: f32 = 0.0;       // share of h that stays as it was, 0 for none
+
 @group(0) @binding(1) var<storage, read> projected: array<f32>;             // not read: the first half did
 @group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane Whr [H, P], packed
 
@@ -33,5 +35,5 @@ fn projected_at(index: u32) -> Gates {
 }
 
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
-    return sum;
+    return zoned(ZONEOUT_H, h_before, sum);
 }

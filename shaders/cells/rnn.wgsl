@@ -6,6 +6,7 @@ alias Word = u32;
 alias Integers = i32;
 
 override CLIP_GATES: f32 = 0.0;      // bound of the pre-activations, 0 for none
+override ZONEOUT_H: f32 = 0.0;       // share of h that stays as it was, 0 for none
 override GATE: u32 = 2u;
 override GATE_ALPHA: f32 = 0.0;
 override GATE_BETA: f32 = 0.0;
@@ -27,5 +28,5 @@ fn projected_at(index: u32) -> Gates {
 
 // h of one step from the input's part x and the state's part.
 fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) -> f32 {
-    return activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x + sum));
+    return zoned(ZONEOUT_H, h_before, activate(GATE, GATE_ALPHA, GATE_BETA, bounded(CLIP_GATES, x + sum)));
 }

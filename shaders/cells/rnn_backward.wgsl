@@ -14,7 +14,8 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
         sums[at] = 0.0;
         return;
     }
+    let keeps = kept_of_h(lane, (time * params.batch + row) * WIDTH + unit);
     let x = bounded(CLIP_GATES, sums[at]);
-    sums[at] = d * derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sums[at]);
-    carry[of_h] = 0.0;
+    sums[at] = (1.0 - keeps) * d * derivative(GATE, GATE_ALPHA, GATE_BETA, x) * within(CLIP_GATES, sums[at]);
+    carry[of_h] = keeps * d;
 }

@@ -113,6 +113,11 @@ fn masked_output(lane: u32, row: u32, time: u32, before: f32) -> f32 {
     return select(0.0, before, kept);
 }
 
+// The mean of what a state was and of what it becomes, where a share of the units keep it.
+fn zoned(share: f32, before: f32, after: f32) -> f32 {
+    return select(after, share * before + (1.0 - share) * after, share > 0.0);
+}
+
 // The sum of four terms, in the arithmetic that the format asks for.
 fn product(state: vec4<f32>, weights: array<Product, 4>) -> Gates {
     return Gates(Real(state.x) * weights[0] + Real(state.y) * weights[1] + Real(state.z) * weights[2]

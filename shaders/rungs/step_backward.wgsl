@@ -1,6 +1,8 @@
 // One dispatch per timestep of a backward pass: the product of the gradients of the step behind it with U, then the cell's
 // own part. A workgroup takes UNITS units of 4 * ROW_QUADS rows; SPLIT invocations share the sums of a unit.
 
+@group(0) @binding(7) var<storage, read> settings: array<u32>;
+
 override ROW_QUADS: u32 = 1u;  // quads of rows of an invocation, up to 4
 
 const SLICE: u32 = 128u;       // K of the gradients in workgroup memory at a time

@@ -6,6 +6,7 @@ override LANES: u32 = 1u;
 override REVERSE: u32 = 0u;          // a bit per lane that reads the sequence from its end
 override MASKED: u32 = 0u;           // 0 where no step is masked
 override KEEP_H: u32 = 0u;           // 1 where h before a projection is kept
+override KEEP_NEW: u32 = 0u;         // 1 where c before zoneout is kept behind all of c
 override KEPT_LANE: u32 = 0u;        // units from those of one lane to those of the next
 override WORKGROUP: u32 = 64u;
 
@@ -14,9 +15,10 @@ override WORKGROUP: u32 = 64u;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>;  // all of the network
 @group(0) @binding(3) var<storage, read> initial: array<f32>;     // [LANES, B, H] before the interval
 @group(0) @binding(4) var<storage, read> mask: array<u32>;        // [T, B], if MASKED
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [LANES, T' + 1, B, H] before t, in order of time
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [LANES, T' + 1, B, H] before t, in order of time; twice if KEEP_NEW
 @group(0) @binding(6) var<storage, read_write> h: array<f32>;     // [LANES, T', B, H], if KEEP_H
 @group(0) @binding(7) var<storage, read_write> sums: array<f32>;  // [LANES, T', B, 4H]
+@group(0) @binding(8) var<storage, read> settings: array<u32>;
 
 fn c_index(lane: u32, at: u32, row: u32, unit: u32) -> u32 {
     return ((lane * (params.steps + 1u) + at) * params.rows + row) * WIDTH + unit;
@@ -65,7 +67,13 @@ fn lstm_states(
         let g = activate(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, bounded(CLIP_GATES, gates.z));
         let after = bounded(CLIP_CELL, f * state + i * g);
         if MASKED == 0u || (mask[params.input_row + time * params.rows + row] & 1u) != 0u {
-            state = after;
+            let share = kept_of_c(lane, (params.input_row + time * params.rows + row) * WIDTH + unit);
+            let mean = share * state + (1.0 - share) * after;
+            state = select(select(mean, after, share == 0.0), state, share == 1.0);
+        }
+        if KEEP_NEW == 1u {
+            let behind = LANES * (params.steps + 1u) * params.rows * WIDTH;
+            c[behind + c_index(lane, select(time, time + 1u, reverse), row, unit)] = after;
         }
         if KEEP_H == 1u {
             let o = gate(gates.w + peep.z * after);

@@ -18,6 +18,8 @@ pub(super) struct CellOptions {
     pub cell_clip: Option<f32>,
     /// Whether an LSTM's forget gate is `1 - i`.
     pub coupled: bool,
+    /// The share of c that stays as it was.
+    zoneout_c: f32,
     /// Sigmoid, tanh, tanh and nothing coupled, as most LSTMs have it.
     usual: bool,
 }
@@ -35,6 +37,7 @@ impl CellOptions {
             clip: stage.clip,
             cell_clip,
             coupled,
+            zoneout_c: stage.zoneout.c,
             usual: !coupled && activations == [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
         }
     }
@@ -90,6 +93,16 @@ pub(super) fn lstm<S: Wide>(
     let c = bounded(simd, options.cell_clip, c);
     let output = bounded(simd, options.clip, peep::<S>(peepholes, 2, sums[gates::OUTPUT], c));
     [c, apply(simd, of_gates, output) * apply(simd, of_output, c)]
+}
+
+/// What an LSTM keeps of its c `before` and `after` a step.
+#[inline(always)]
+pub(super) fn zoned_c<S: Wide>(simd: S, options: &CellOptions, before: S::f32s, after: S::f32s) -> S::f32s {
+    let share = options.zoneout_c;
+    if share == 0.0 {
+        return after;
+    }
+    S::f32s::splat(simd, share).mul_add(before, S::f32s::splat(simd, 1.0 - share) * after)
 }
 
 /// A gate of a GRU, reset or update, from its pre-activation.

@@ -232,6 +232,13 @@ impl<'a, 's> Worker<'a, 's> {
             }
         }
         let ThreadScratch { h, next, .. } = &mut self.scratch;
+        let zoneout = level.stage.zoneout.h;
+        if zoneout > 0.0 {
+            for (before, after) in h.chunks_exact(level.h_stride).zip(next.chunks_exact_mut(level.h_stride)) {
+                let of_units = before[own_columns.clone()].iter().zip(&mut after[own_columns.clone()]);
+                of_units.for_each(|(before, after)| *after = zoneout * before + (1.0 - zoneout) * *after);
+            }
+        }
         if mask.is_some() {
             for local in (0..self.share.rows.len()).filter(|&local| place.stands(local)) {
                 let row = local * level.h_stride..(local + 1) * level.h_stride;
@@ -318,7 +325,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut T
                     let c = &mut c[row * c_stride + block * lanes::<S>()..][..lanes::<S>()];
                     let before = S::f32s::from_slice(simd, c);
                     let [after, h] = cells::lstm(simd, &direction.options, sums, peepholes, before);
-                    after.store_slice(c);
+                    cells::zoned_c(simd, &direction.options, before, after).store_slice(c);
                     h.store_slice(&mut to[row * to_stride + block * lanes::<S>()..][..lanes::<S>()]);
                 },
             );

@@ -193,7 +193,8 @@ impl<'a> CheckedInput<'a> {
     fn new(network: &Network, number: usize, input: &Input<'a>) -> Result<Self> {
         let axes = input.axes.unwrap_or(network.axes_of_input(number));
         let wanted = &network.inputs()[number];
-        let what = if number == 0 { "input".to_owned() } else { format!("input `{}`", wanted.name) };
+        // A run of a network of one input allocates nothing.
+        let what: Cow<'_, str> = if number == 0 { "input".into() } else { format!("input `{}`", wanted.name).into() };
         let (width, embedded) = (wanted.width, wanted.num_embeddings.is_some());
         let expected = || match (wanted.kind, embedded) {
             (_, true) => format!("token ids {}", order(axes, None)),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::context::Context;
 use super::readback::{Pending, StagedPart, Target};
 use super::slots::Slots;
+use super::train::SharedWeights;
 use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
@@ -74,6 +75,20 @@ impl GpuEngine {
         let (network, workspace) = (network.clone(), Mutex::default());
         let tuning = tuning.cloned();
         Ok(Self { network, options, tuning, weights, workspace, meter, no_waiting: AtomicBool::new(false), context })
+    }
+
+    /// An engine whose weights are buffers that a trainer writes.
+    pub fn sharing(
+        context: Arc<Context>,
+        network: &Network,
+        SharedWeights(weights): SharedWeights,
+        meter: Arc<Meter>,
+    ) -> Result<Self> {
+        context.check()?;
+        let options = PlanOptions::default();
+        Plan::new(network, RunShape::new(network.least_steps(), 1), &context.limits(), &options)?;
+        let (network, workspace, no_waiting) = (network.clone(), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { network, options, tuning: None, weights, workspace, meter, no_waiting, context })
     }
 
     /// An error if the device is known to be lost.

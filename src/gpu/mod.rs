@@ -25,4 +25,4 @@ pub(crate) use engine::{GpuEngine, Start};
 pub(crate) use matrix::matrix_units;
 pub(crate) use readback::Pending;
 pub(crate) use slots::Slots;
-pub(crate) use train::{GpuTrainer, StepResult, TrainBatch};
+pub(crate) use train::{GpuTrainer, SharedWeights, StepResult, TrainBatch};

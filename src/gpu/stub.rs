@@ -30,6 +30,8 @@ pub(crate) struct Slots(Never);
 
 pub(crate) struct Chooser(Never);
 
+pub(crate) struct SharedWeights(Never);
+
 pub(crate) struct Lister(Never);
 
 pub(crate) struct Pending<'a>(&'a GpuEngine);
@@ -52,6 +54,8 @@ pub(crate) struct TrainBatch<'a> {
     pub state: Option<&'a State>,
     pub targets: &'a [u32],
     pub values: bool,
+    pub labels: usize,
+    pub metrics: Option<(u32, bool)>,
     pub factors: &'a [f32],
     pub slot: usize,
     pub learning_rate: f32,
@@ -86,6 +90,11 @@ impl Context {
 }
 
 impl GpuEngine {
+    #[expect(clippy::needless_pass_by_value, reason = "as the engine has it")]
+    pub fn sharing(_: Arc<Context>, _: &Network, weights: SharedWeights, _: Arc<Meter>) -> Result<Self> {
+        match weights.0 {}
+    }
+
     pub async fn new(
         context: Arc<Context>,
         _: &Network,
@@ -142,7 +151,7 @@ impl GpuTrainer {
         match context.0 {}
     }
 
-    pub fn plan(&self, _: RunShape, _: TrainGoal, _: bool) -> Result<Plan> {
+    pub fn shared_weights(&self) -> (Arc<Context>, SharedWeights) {
         match self.0 {}
     }
 
@@ -154,7 +163,11 @@ impl GpuTrainer {
         match self.0 {}
     }
 
-    pub fn results(&self, _: usize) -> Result<Vec<StepResult>> {
+    pub fn results(&self, _: usize, _: usize) -> Result<Vec<StepResult>> {
+        match self.0 {}
+    }
+
+    pub fn counts(&self) -> Result<Vec<u32>> {
         match self.0 {}
     }
 

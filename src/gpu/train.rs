@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::context::Context;
 use super::engine::run_shape;
 use super::readback::{DELIVERY, ended};
-use super::workspace::{Key, Prepared, Workspace, buffer};
+use super::workspace::{Key, Prepared, StepKey, Workspace, buffer};
 use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::input::{Checked, Values};
@@ -31,6 +31,9 @@ pub(crate) struct GpuTrainer {
     workspace: Mutex<Workspace>,
 }
 
+/// The packed weights of a [`GpuTrainer`], which each of its steps writes.
+pub(crate) struct SharedWeights(pub(super) Vec<wgpu::Buffer>);
+
 /// What a step of training reads.
 pub(crate) struct TrainBatch<'a> {
     pub input: &'a Checked<'a>,
@@ -40,6 +43,10 @@ pub(crate) struct TrainBatch<'a> {
     pub targets: &'a [u32],
     /// Whether targets are numbers.
     pub values: bool,
+    /// Room for the labels of a sequence.
+    pub labels: usize,
+    /// Metrics of classes: K, and whether pairs of classes are counted.
+    pub metrics: Option<(u32, bool)>,
     /// How much each row counts.
     pub factors: &'a [f32],
     /// Place among the results.
@@ -95,10 +102,16 @@ impl GpuTrainer {
         Ok(Self { context, network, options, task, layout, buffers, workspace })
     }
 
-    /// The plan of a step of these sizes; `values` says whether targets are numbers.
-    pub fn plan(&self, shape: RunShape, goal: TrainGoal, values: bool) -> Result<Plan> {
-        let task = TrainTask { values, ..self.task.clone().goal(goal) };
+    /// The plan of a step of these sizes.
+    fn plan(&self, shape: RunShape, asked: StepKey) -> Result<Plan> {
+        let StepKey { goal, values, labels, metrics } = asked;
+        let task = TrainTask { values, labels, metrics, ..self.task.clone().goal(goal) };
         Plan::training(&self.network, shape, &self.context.limits(), &self.options, (&task, &self.layout))
+    }
+
+    /// Its weights as the kernels of a run read them, and the device on which they lie.
+    pub fn shared_weights(&self) -> (Arc<Context>, SharedWeights) {
+        (self.context.clone(), SharedWeights(self.buffers[..self.layout.packed.len()].to_vec()))
     }
 
     /// Where each tensor lies in the arrays of parameters, gradients and moments.
@@ -108,33 +121,76 @@ impl GpuTrainer {
 
     /// Submits a step, or as much of it as `goal` says; returns at once.
     pub fn submit(&self, batch: &TrainBatch<'_>, goal: TrainGoal) -> Result<()> {
+        self.with_prepared(batch, goal, |prepared| self.encode(prepared, batch))
+    }
+
+    /// Records a step into an application's encoder; nothing is submitted. What the step reads travels with the encoder, so that
+    /// several steps may be recorded one after the other.
+    pub fn record(&self, batch: &TrainBatch<'_>, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.with_prepared(batch, TrainGoal::Step, |prepared| {
+            let mut copies = Vec::new();
+            self.uploads(prepared, batch, |to, offset, bytes| {
+                if bytes.is_empty() {
+                    return;
+                }
+                let staging = self.context.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("a recorded step's input"),
+                    size: bytes.len() as u64,
+                    usage: wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: true,
+                });
+                if let Ok(mut mapped) = staging.get_mapped_range_mut(..) {
+                    mapped.copy_from_slice(bytes);
+                }
+                staging.unmap();
+                copies.push((staging, to.clone(), offset, bytes.len() as u64));
+            });
+            for (staging, to, offset, bytes) in &copies {
+                encoder.copy_buffer_to_buffer(staging, 0, to, *offset, *bytes);
+            }
+            Self::begin(prepared, batch, encoder);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.context.record(&mut pass, &prepared.plan.dispatches, &prepared.dispatches);
+            Ok(())
+        })
+    }
+
+    /// Calls `run` with what a step of these sizes needs.
+    fn with_prepared(
+        &self,
+        batch: &TrainBatch<'_>,
+        goal: TrainGoal,
+        run: impl FnOnce(&Prepared) -> Result<()>,
+    ) -> Result<()> {
         self.context.check()?;
-        let submitted = self.context.scoped(WHAT, || {
+        let done = self.context.scoped(WHAT, || {
             let mut workspace = lock(&self.workspace);
-            let input = batch.input;
-            let shape = run_shape(input);
-            let key = Key { shape, waits: false, goal: Some((goal, batch.values)) };
+            let shape = run_shape(batch.input);
+            let TrainBatch { values, labels, metrics, .. } = *batch;
+            let asked = StepKey { goal, values, labels, metrics };
+            let key = Key { shape, waits: false, goal: Some(asked) };
             let prepared = match workspace.ready(key) {
                 Some(prepared) => prepared,
                 None => {
-                    let plan = self.plan(shape, goal, batch.values)?;
+                    let plan = self.plan(shape, asked)?;
                     log::debug!("{plan}");
                     workspace.prepare(&self.context, &self.buffers, plan, key)
                 }
             };
-            self.encode(&prepared, batch)
+            run(&prepared)
         });
-        let submitted = pollster::block_on(submitted);
-        if submitted.is_err() {
+        let done = pollster::block_on(done);
+        if done.is_err() {
             lock(&self.workspace).clear();
         }
-        submitted
+        done
     }
 
-    fn encode(&self, prepared: &Prepared, batch: &TrainBatch<'_>) -> Result<()> {
-        let (context, plan) = (&self.context, &prepared.plan);
-        let Some(parts) = &plan.train else { return Ok(()) };
-        let write = |id: BufferId, bytes: &[u8]| context.queue.write_buffer(&prepared.buffers[id], 0, bytes);
+    /// Gives `put` what a step reads, with the buffer and the byte where it goes.
+    fn uploads(&self, prepared: &Prepared, batch: &TrainBatch<'_>, mut put: impl FnMut(&wgpu::Buffer, u64, &[u8])) {
+        let plan = &prepared.plan;
+        let Some(parts) = &plan.train else { return };
+        let mut write = |id: BufferId, bytes: &[u8]| put(&prepared.buffers[id], 0, bytes);
         for (number, buffers) in plan.inputs.iter().enumerate() {
             write(buffers.numbers, batch.input.values_of(number).bytes());
             if let (Some(id), Some(mask)) = (buffers.mask, batch.input.mask_of(number)) {
@@ -158,24 +214,36 @@ impl GpuTrainer {
         let seed = [batch.seed as u32, (batch.seed >> 32) as u32];
         settings[setting::SEED..][..2].copy_from_slice(&seed);
         write(self.layout.buffers.settings, bytemuck::cast_slice(&settings));
+        for start in &parts.starts {
+            if let Some(layer) = batch.state.map(|state| &state.layers[start.layer]) {
+                let numbers = if start.is_c { &layer.c } else { &layer.h };
+                let len = numbers.len() / layer.h_shape[0];
+                let bytes = bytemuck::cast_slice(&numbers[start.row * len..][..len]);
+                put(&prepared.buffers[start.from.buffer], start.from.offset, bytes);
+            }
+        }
+    }
 
-        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    /// Records what is copied and cleared before the first dispatch.
+    fn begin(prepared: &Prepared, batch: &TrainBatch<'_>, encoder: &mut wgpu::CommandEncoder) {
+        let Some(parts) = &prepared.plan.train else { return };
         for start in &parts.starts {
             let [from, to] = [start.from, start.to].map(|slice| &prepared.buffers[slice.buffer]);
-            match batch.state.map(|state| &state.layers[start.layer]) {
-                Some(layer) => {
-                    let numbers = if start.is_c { &layer.c } else { &layer.h };
-                    let len = numbers.len() / layer.h_shape[0];
-                    let bytes = bytemuck::cast_slice(&numbers[start.row * len..][..len]);
-                    context.queue.write_buffer(from, start.from.offset, bytes);
-                }
-                None => encoder.clear_buffer(from, start.from.offset, Some(start.from.bytes)),
+            if batch.state.is_none() {
+                encoder.clear_buffer(from, start.from.offset, Some(start.from.bytes));
             }
             encoder.copy_buffer_to_buffer(from, start.from.offset, to, start.to.offset, start.to.bytes);
         }
         for &Slice { buffer, offset, bytes } in &parts.clears {
             encoder.clear_buffer(&prepared.buffers[buffer], offset, Some(bytes));
         }
+    }
+
+    fn encode(&self, prepared: &Prepared, batch: &TrainBatch<'_>) -> Result<()> {
+        let (context, plan) = (&self.context, &prepared.plan);
+        self.uploads(prepared, batch, |to, offset, bytes| context.queue.write_buffer(to, offset, bytes));
+        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        Self::begin(prepared, batch, &mut encoder);
         let mut first = 0;
         for dispatches in plan.dispatches.chunk_by(|a, b| a.submission == b.submission) {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -188,9 +256,10 @@ impl GpuTrainer {
         Ok(())
     }
 
-    /// What the device found in the steps of the first `count` places; waits for them.
-    pub fn results(&self, count: usize) -> Result<Vec<StepResult>> {
-        let words: Vec<u32> = self.read(self.layout.buffers.results, count * RESULT_WORDS)?;
+    /// What the device found in the steps of `count` places from `first` on; waits for them.
+    pub fn results(&self, first: usize, count: usize) -> Result<Vec<StepResult>> {
+        let results = &self.buffers[self.layout.buffers.results];
+        let words: Vec<u32> = self.read_at(results, (first * RESULT_WORDS * 4) as u64, count * RESULT_WORDS)?;
         let result = |words: &[u32]| StepResult {
             loss: f32::from_bits(words[0]),
             correct: words[1],
@@ -198,6 +267,17 @@ impl GpuTrainer {
             skipped: words[3] != 0,
         };
         Ok(words.chunks_exact(RESULT_WORDS).map(result).collect())
+    }
+
+    /// What the metrics of classes counted in the last run: right answers, then pairs of classes.
+    pub fn counts(&self) -> Result<Vec<u32>> {
+        let Some(prepared) = lock(&self.workspace).latest() else { return Ok(Vec::new()) };
+        match prepared.plan.train.as_ref().and_then(|parts| parts.counts) {
+            Some(Slice { buffer, offset, bytes }) => {
+                self.read_at(&prepared.buffers[buffer], offset, usize::try_from(bytes / 4).unwrap_or(0))
+            }
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The state after the last run, to one of the same shape.

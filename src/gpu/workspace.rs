@@ -42,8 +42,21 @@ pub(super) struct Key {
     pub shape: RunShape,
     /// Whether a time-out is allowed, because the host reads whether one happened.
     pub waits: bool,
-    /// How far a run of training goes, and whether its targets are numbers.
-    pub goal: Option<(TrainGoal, bool)>,
+    /// Of a run of training.
+    pub goal: Option<StepKey>,
+}
+
+/// What a plan of a step of training was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepKey {
+    /// How far it goes.
+    pub goal: TrainGoal,
+    /// Whether targets are numbers.
+    pub values: bool,
+    /// Room for labels of a sequence.
+    pub labels: usize,
+    /// Metrics of classes: K, and whether pairs of classes are counted.
+    pub metrics: Option<(u32, bool)>,
 }
 
 impl Workspace {

@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
 use crate::network::{HiddenOrCell, Role, Source, Stage, StageKind};
-use crate::reference::{LevelShape, StageGradients, StageInput, level_backward, stateless_backward};
+use crate::reference::{LevelShape, StageGradients, StageInput, ZoneoutMode, level_backward, stateless_backward};
 
 /// The gradients of a number that depends on a network's output.
 #[derive(Clone, Debug)]
@@ -212,7 +212,8 @@ impl<F: Real> ReferenceRun<'_, F> {
         };
         let StageInput { steps, batch, mask, .. } = *flow;
         let (rounding, sequence_out) = (self.rounding(index), stage.sequence_out);
-        let shape = LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding };
+        let shape =
+            LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding, zoneout: ZoneoutMode::Mean };
         let (start, d_state) = (&start.layers[level.layer], &mut d_state.layers[level.layer]);
         let (start, d_state) = ((&start.h[..], &start.c[..]), (&mut d_state.h[..], &mut d_state.c[..]));
         let directions = weights.recurrent().unwrap_or_default();

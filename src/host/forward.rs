@@ -10,7 +10,7 @@ use crate::base::room::room;
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
 use crate::network::{Network, Param, Stage, StageKind, StageRounding};
-use crate::reference::{LevelShape, StageInput, StageWeights, factors, level, stateless};
+use crate::reference::{LevelShape, StageInput, StageWeights, ZoneoutMode, factors, level, stateless};
 
 /// Where the gradients of parameters go.
 pub(crate) trait ParamGradients<F> {
@@ -181,7 +181,15 @@ impl<F: Real> ReferenceRun<'_, F> {
                 let projected = product([steps, batch, recurrent.gate_rows()]);
                 room(|| format!("{} projected inputs [T, B, G*H]", stage.label), projected, size_of::<F>())?;
                 let sequence_out = stage.sequence_out;
-                let shape = LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding };
+                let shape = LevelShape {
+                    label: &stage.label,
+                    steps,
+                    batch,
+                    sequence_out,
+                    mask,
+                    rounding,
+                    zoneout: ZoneoutMode::Mean,
+                };
                 let state = &mut state.layers[recurrent.layer];
                 let directions = weights.recurrent().unwrap_or_default();
                 *output = level(shape, recurrent, directions, flow.inputs[0], (&mut state.h, &mut state.c))?;

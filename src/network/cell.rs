@@ -46,7 +46,7 @@ impl Cell {
                 gates: 4,
                 activations: &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
                 keeps_c: true,
-                options: &["proj_size", "peephole", "coupled", "cell_clip", "clip"],
+                options: &["proj_size", "peephole", "coupled", "cell_clip", "clip", "zoneout_h", "zoneout_c"],
             },
             Self::Gru => CellFacts {
                 name: "gru",
@@ -54,7 +54,7 @@ impl Cell {
                 gates: 3,
                 activations: &[Activation::Sigmoid, Activation::Tanh],
                 keeps_c: false,
-                options: &["reset_after", "clip"],
+                options: &["reset_after", "clip", "zoneout_h"],
             },
             Self::Rnn => CellFacts {
                 name: "rnn",
@@ -62,7 +62,7 @@ impl Cell {
                 gates: 1,
                 activations: &[Activation::Tanh],
                 keeps_c: false,
-                options: &["clip"],
+                options: &["clip", "zoneout_h"],
             },
             Self::LayerNormLstm => CellFacts {
                 name: "layer_norm_lstm",

@@ -7,7 +7,7 @@ use super::stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Sta
 use super::{
     Activation, Cell, EmbeddingSpec, FinalStateSpec, HiddenOrCell, INPUT, Join, JoinSpec, LayerSpec, MAX_DIMENSION,
     MAX_INPUTS, MaskRule, MergeMode, NetworkSpec, Rearrange, Recurrence, RecurrentOutput, RecurrentSpec, RepeatSpec,
-    ReshapeSpec, params,
+    ReshapeSpec, Zoneout, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -257,6 +257,7 @@ impl Lowering {
                 directions: directions.collect(),
                 masked_output: spec.masked_output,
                 clip: spec.clip,
+                zoneout: Zoneout { h: spec.zoneout_h, c: spec.zoneout_c },
                 starts: [h.map(|_| 1), c.map(|_| if h.is_some() { 2 } else { 1 })],
             });
             let change = Change {

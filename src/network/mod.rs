@@ -34,7 +34,7 @@ pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
 pub use params::{Param, Role, expected_tensors};
 pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec, TransposeSpec};
-pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec};
+pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec, Zoneout};
 pub(crate) use reorder::reorder;
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{

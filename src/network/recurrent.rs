@@ -79,6 +79,13 @@ pub struct RecurrentSpec {
     /// Bound of an LSTM's cell state (TensorFlow and Burn `cell_clip`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell_clip: Option<f32>,
+    /// Zoneout of h, from 0 to below 1 (Krueger et al. 2017): the share of units that keep the h of the step before while the
+    /// layer is trained. A run takes the mean of that, `zoneout_h * before + (1 - zoneout_h) * after`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub zoneout_h: f32,
+    /// The same of an LSTM's c. The h of a step is made from the c that every unit would have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub zoneout_c: f32,
     /// Which sums a layer-normalized cell normalizes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gate_norm: GateNorm,
@@ -116,6 +123,8 @@ impl RecurrentSpec {
             activations: Vec::new(),
             clip: None,
             cell_clip: None,
+            zoneout_h: 0.0,
+            zoneout_c: 0.0,
             gate_norm: GateNorm::Sum,
             cell_norm: CellNorm::State,
             layer_norm_eps: LAYER_NORM_EPS,
@@ -129,7 +138,7 @@ impl RecurrentSpec {
     }
 
     /// The options that not all cells have, and whether each is set.
-    pub(super) fn cell_options(&self) -> [(&'static str, bool); 9] {
+    pub(super) fn cell_options(&self) -> [(&'static str, bool); 11] {
         [
             ("proj_size", self.proj_size > 0),
             ("peephole", self.peephole),
@@ -137,6 +146,8 @@ impl RecurrentSpec {
             ("cell_clip", self.cell_clip.is_some()),
             ("reset_after", !self.reset_after),
             ("clip", self.clip.is_some()),
+            ("zoneout_h", self.zoneout_h != 0.0),
+            ("zoneout_c", self.zoneout_c != 0.0),
             ("gate_norm", self.gate_norm != GateNorm::default()),
             ("cell_norm", self.cell_norm != CellNorm::default()),
             ("layer_norm_eps", !is_layer_norm_eps(&self.layer_norm_eps)),
@@ -162,6 +173,24 @@ impl RecurrentSpec {
             MergeMode::Concat => self.level_size(),
             _ => self.state_size(),
         }
+    }
+}
+
+/// Shares of units that keep h and c of the step before, of one recurrent layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Zoneout {
+    /// Of h.
+    pub h: f32,
+    /// Of an LSTM's c.
+    pub c: f32,
+}
+
+impl Zoneout {
+    /// Whether no unit keeps anything.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Self::default()
     }
 }
 

@@ -148,8 +148,9 @@ impl LayerSpec {
         }
     }
 
-    /// As [`LayerSpec::recurrent`], to be changed.
-    pub(crate) fn recurrent_mut(&mut self) -> Option<(Cell, &mut RecurrentSpec)> {
+    /// Cell and options, if the layer is recurrent.
+    #[must_use]
+    pub fn recurrent(&self) -> Option<(Cell, &RecurrentSpec)> {
         match self {
             Self::Lstm(l) => Some((Cell::Lstm, l)),
             Self::Gru(l) => Some((Cell::Gru, l)),
@@ -160,9 +161,8 @@ impl LayerSpec {
         }
     }
 
-    /// Cell and options, if the layer is recurrent.
-    #[must_use]
-    pub fn recurrent(&self) -> Option<(Cell, &RecurrentSpec)> {
+    /// The same, to change its options.
+    pub fn recurrent_mut(&mut self) -> Option<(Cell, &mut RecurrentSpec)> {
         match self {
             Self::Lstm(l) => Some((Cell::Lstm, l)),
             Self::Gru(l) => Some((Cell::Gru, l)),
@@ -469,6 +469,8 @@ pub struct TextSpec {
 pub enum Standardize {
     /// Keras' default: lower-case, drop ASCII punctuation.
     LowerAndStripPunctuation,
+    /// Nothing.
+    None,
 }
 
 /// Where a text is cut into words.
@@ -478,6 +480,8 @@ pub enum Standardize {
 pub enum Split {
     /// Keras' default: at runs of white space.
     Whitespace,
+    /// Behind every character (Unicode scalar value).
+    Character,
 }
 
 pub(super) fn one() -> usize {

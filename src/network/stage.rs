@@ -2,7 +2,7 @@
 
 use super::{
     Activation, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role,
-    SelectStep,
+    SelectStep, Zoneout,
 };
 use crate::base::error::{Error, Result};
 
@@ -147,6 +147,8 @@ pub struct RecurrentStage {
     pub masked_output: MaskedOutput,
     /// Bound of the pre-activations.
     pub clip: Option<f32>,
+    /// Shares of units that keep what they had.
+    pub zoneout: Zoneout,
     /// Of h and c, the positions among the stage's inputs of what it starts from, `[B, D*H]`, where layers give it.
     pub starts: [Option<usize>; 2],
 }

@@ -144,6 +144,11 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     if !(spec.layer_norm_eps >= 0.0 && spec.layer_norm_eps.is_finite()) {
         return fail("layer_norm_eps", "a number from 0".into(), &spec.layer_norm_eps);
     }
+    for (option, rate) in [("zoneout_h", spec.zoneout_h), ("zoneout_c", spec.zoneout_c)] {
+        if !(0.0..1.0).contains(&rate) {
+            return fail(option, "a rate from 0 to below 1".into(), &rate);
+        }
+    }
     for (option, bound) in [("clip", spec.clip), ("cell_clip", spec.cell_clip)] {
         if let Some(bound) = bound.filter(|&bound| !(bound > 0.0 && bound.is_finite())) {
             return fail(option, "a number above 0".into(), &bound);

@@ -42,6 +42,7 @@ impl Program {
 pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Activation]) -> Constants {
     // 0 stands for no bound.
     let clip = Constants::default().with("CLIP_GATES", level.clip.unwrap_or(0.0));
+    let zoneout = level.zoneout;
     match (kernel, level.recurrence) {
         (Cells::Lstm, Recurrence::Lstm { peephole, coupled, cell_clip, .. }) => clip
             .with("PEEPHOLE", peephole)
@@ -49,10 +50,16 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
             .with("CLIP_CELL", cell_clip.unwrap_or(0.0))
             .and(function(GATE, functions[0]))
             .and(function(CANDIDATE, functions[1]))
-            .and(function(OUTPUT, functions[2])),
-        (Cells::Gru, _) => clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])),
-        (Cells::GruGates | Cells::Rnn, _) => clip.and(function(GATE, functions[0])),
-        (Cells::GruCandidate, _) => clip.and(function(CANDIDATE, functions[1])),
+            .and(function(OUTPUT, functions[2]))
+            .with("ZONEOUT_H", zoneout.h)
+            .with("ZONEOUT_C", zoneout.c),
+        (Cells::Gru, _) => {
+            clip.and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1])).with("ZONEOUT_H", zoneout.h)
+        }
+        (Cells::GruGates, _) => clip.and(function(GATE, functions[0])),
+        (Cells::Rnn, _) => clip.and(function(GATE, functions[0])).with("ZONEOUT_H", zoneout.h),
+        (Cells::GruCandidate, _) => clip.and(function(CANDIDATE, functions[1])).with("ZONEOUT_H", zoneout.h),
+        (Cells::Projection, _) => Constants::default().with("ZONEOUT_H", zoneout.h),
         (Cells::LayerNormLstm, Recurrence::LayerNormLstm(how)) => normalization(how)
             .and(function(GATE, functions[0]))
             .and(function(CANDIDATE, functions[1]))
@@ -61,7 +68,7 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
             normalization(how).and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1]))
         }
         // A kernel's missing constants fail where it is planned.
-        (Cells::Projection | Cells::Lstm | Cells::LayerNormLstm | Cells::LayerNormGru, _) => Constants::default(),
+        (Cells::Lstm | Cells::LayerNormLstm | Cells::LayerNormGru, _) => Constants::default(),
     }
 }
 

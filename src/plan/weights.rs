@@ -196,7 +196,8 @@ fn stacks(below: &Stage, above: &Stage, index: usize) -> bool {
     let alike = a.recurrence == b.recurrence
         && a.hidden_size == b.hidden_size
         && a.masked_output == b.masked_output
-        && a.clip == b.clip;
+        && a.clip == b.clip
+        && a.zoneout == b.zoneout;
     let [from, to] = [&a.directions[..], &b.directions[..]];
     let one_way = matches!((from, to), ([x], [y]) if x.reverse == y.reverse && x.activations == y.activations);
     let whole_steps = Program::of(a).is_whole();

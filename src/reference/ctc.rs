@@ -49,8 +49,9 @@ pub fn ctc<F: Real>(input: CtcInput<'_, F>) -> Result<CtcResult<F>> {
     fits("logits [T, B, C]", steps.saturating_mul(batch).saturating_mul(classes), logits.len())?;
     fits("lengths [B]", batch, lengths.len())?;
     fits("rows of labels [B]", batch, labels.len())?;
-    let of_blank = usize::try_from(blank).ok().filter(|&blank| blank < classes);
-    let of_blank = of_blank.ok_or_else(|| Error::option("blank", &format!("a class below {classes}"), &blank))?;
+    if usize::try_from(blank).ok().is_none_or(|blank| blank >= classes) {
+        return Err(Error::option("blank", &format!("a class below {classes}"), &blank));
+    }
     let mut result = CtcResult {
         value: F::default(),
         losses: Vec::with_capacity(batch),
@@ -61,13 +62,7 @@ pub fn ctc<F: Real>(input: CtcInput<'_, F>) -> Result<CtcResult<F>> {
         if length > steps {
             return Err(Error::shape(format!("length of row {row}"), format!("at most {steps}"), length.to_string()));
         }
-        let mut path = vec![of_blank];
-        for at in 0..labels.len() {
-            if labels[at] == blank {
-                return Err(Error::option("labels", "no blank", &format!("{blank} at {at} of row {row}")));
-            }
-            path.extend([class(labels, at, row, classes)?, of_blank]);
-        }
+        let path = ctc_places(labels, (row, classes), blank)?;
         let of_step = |step: usize| (step * batch + row) * classes..(step * batch + row + 1) * classes;
         let log_p: Vec<Vec<F>> = (0..length).map(|step| log_softmax(&logits[of_step(step)])).collect();
         let lattice = Lattice { path: &path, log_p: &log_p };
@@ -94,6 +89,19 @@ pub fn ctc<F: Real>(input: CtcInput<'_, F>) -> Result<CtcResult<F>> {
         }
     }
     Ok(result)
+}
+
+/// The classes of a row's places: the blank, a label, the blank and so on.
+pub(crate) fn ctc_places(labels: &[u32], (row, classes): (usize, usize), blank: u32) -> Result<Vec<usize>> {
+    let of_blank = usize::try_from(blank).unwrap_or(usize::MAX);
+    let mut path = vec![of_blank];
+    for at in 0..labels.len() {
+        if labels[at] == blank {
+            return Err(Error::option("labels", "no blank", &format!("{blank} at {at} of row {row}")));
+        }
+        path.extend([class(labels, at, row, classes)?, of_blank]);
+    }
+    Ok(path)
 }
 
 /// Steps that a row needs for its labels: one each, and one for a blank between two that are equal.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::activations::clamp;
 use super::normalized::{layer_norm_gru_step, layer_norm_lstm_step};
 use super::weights::DirectionWeights;
+use super::zoneout::{ZoneoutMode, ZoneoutPlace};
 use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
@@ -56,6 +57,7 @@ pub(crate) struct LevelShape<'a> {
     /// Bits `[T, B]`, if any step is masked.
     pub mask: Option<&'a [u32]>,
     pub rounding: StageRounding,
+    pub zoneout: ZoneoutMode,
 }
 
 /// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`, with its layer's h and c
@@ -72,6 +74,7 @@ pub(crate) fn level<F: Real>(
     let stride = stage.directions.len() * width;
     let mut output = vec![F::default(); if sequence_out { steps } else { 1 } * batch * stride];
     let mut raw = vec![F::default(); hidden];
+    let (mut before_h, mut before_c) = (vec![F::default(); width], Vec::new());
     for (index, (direction, weights)) in stage.directions.iter().zip(weights).enumerate() {
         let projected =
             linear(&factors(input, shape.rounding.input), &weights.input, &weights.biases.bias, Activation::Linear);
@@ -99,6 +102,9 @@ pub(crate) fn level<F: Real>(
                 }
                 let projected = &projected[at * stage.gate_rows()..][..stage.gate_rows()];
                 let c = if c.is_empty() { &mut [] } else { &mut c[row * hidden..][..hidden] };
+                before_h.copy_from_slice(h);
+                before_c.clear();
+                before_c.extend_from_slice(c);
                 step_of(shape, stage, direction, weights, [projected, h], c, &mut raw)?;
                 if stage.recurrence.proj_size() == 0 {
                     h.copy_from_slice(&raw);
@@ -107,6 +113,9 @@ pub(crate) fn level<F: Real>(
                     let raw = factors(&raw, shape.rounding.projection);
                     h.copy_from_slice(&linear(&raw, &weights.projection, &none, Activation::Linear));
                 }
+                let place = ZoneoutPlace { direction: index, is_c: false, time: t, row };
+                shape.zoneout.apply(stage, place, &before_h, h);
+                shape.zoneout.apply(stage, ZoneoutPlace { is_c: true, ..place }, &before_c, c);
                 out.copy_from_slice(h);
             }
         }

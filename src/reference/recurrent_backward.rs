@@ -4,6 +4,7 @@ use super::normalized_backward::{NormGradients, layer_norm_gru_step_backward, la
 use super::recurrent::{LevelShape, step_of};
 use super::step_backward::{StepGradients, StepInputs};
 use super::weights::DirectionWeights;
+use super::zoneout::ZoneoutPlace;
 use super::{
     LstmOptions, Real, StepOptions, gru_step_backward, linear, lstm_step_backward, rnn_step_backward, stands_still,
 };
@@ -112,12 +113,22 @@ impl<F: Real> LevelDirection<'_, F> {
                 self.add_output(d_output, at, row, step, d_h);
                 if self.mask(at) & bits::VALID != 0 {
                     let of_step = (&projected[at * rows..][..rows], &mut d_projected[at * rows..][..rows]);
+                    let [of_h, of_c] = self.zoneout_places(step, row);
+                    let kept = [shape.zoneout.split(stage, of_h, d_h), shape.zoneout.split(stage, of_c, d_c)];
                     self.step(&history, step, of_step, (d_h, d_c), &mut sums)?;
+                    let more = d_h.iter_mut().zip(&kept[0]).chain(d_c.iter_mut().zip(&kept[1]));
+                    more.for_each(|(d, &kept)| *d += kept);
                 }
             }
         }
         self.collect(&d_projected, sums, gradients);
         Ok(())
+    }
+
+    /// h and c of one step of one row.
+    fn zoneout_places(&self, step: usize, row: usize) -> [ZoneoutPlace; 2] {
+        let time = self.time(step);
+        [false, true].map(|is_c| ZoneoutPlace { direction: self.index, is_c, time, row })
     }
 
     /// Runs one row again and keeps what its steps read.
@@ -130,12 +141,16 @@ impl<F: Real> LevelDirection<'_, F> {
             let at = self.time(step) * shape.batch + row;
             if self.mask(at) & bits::VALID != 0 {
                 let projected = &projected[at * rows..][..rows];
+                let before = [h.clone(), c.clone()];
                 step_of(shape, stage, direction, weights, [projected, &h], &mut c, &mut raw)?;
                 if stage.recurrence.proj_size() == 0 {
                     h.copy_from_slice(&raw);
                 } else {
                     h = linear(&raw, &weights.projection, &vec![F::default(); h.len()], Activation::Linear);
                 }
+                let [of_h, of_c] = self.zoneout_places(step, row);
+                shape.zoneout.apply(stage, of_h, &before[0], &mut h);
+                shape.zoneout.apply(stage, of_c, &before[1], &mut c);
             }
             history.h.extend(&h);
             history.c.extend(&c);

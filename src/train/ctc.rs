@@ -1,13 +1,15 @@
 //! CTC as the loss of a network.
 
+use std::collections::BTreeMap;
+
 use super::data::Batch;
+use super::measured::Measured;
 use super::options::TrainOptions;
-use super::trainer::Measured;
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::network::Network;
-use crate::reference::{Counts, CtcInput, Loss, Reduction, Targets, ctc, ctc_best_path, ctc_least_steps};
+use crate::reference::{Counts, CtcInput, Loss, Reduction, Targets, ctc, ctc_best_path, ctc_least_steps, ctc_places};
 
 /// Checks what CTC needs of a network and of the other options.
 pub(super) fn check_ctc(network: &Network, options: &TrainOptions) -> Result<()> {
@@ -31,6 +33,35 @@ pub(super) fn check_ctc(network: &Network, options: &TrainOptions) -> Result<()>
     }
 }
 
+/// The labels of the rows of a batch, and the steps of each row, once they fit the network.
+fn checked_labels<'a>(
+    checked: &Checked<'_>,
+    shape: [usize; 3],
+    blank: u32,
+    batch: &Batch<'a>,
+) -> Result<(Vec<&'a [u32]>, Vec<usize>)> {
+    let Targets::Labels(labels) = batch.targets else {
+        return Err(Error::option("targets", "the labels of each sequence with CTC", &"classes or numbers"));
+    };
+    if batch.weights.is_some() {
+        return Err(Error::option("weights", "none with CTC", &"some"));
+    }
+    let lengths = lengths(checked, shape)?;
+    let rows: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
+    if rows.len() != lengths.len() {
+        return Err(Error::shape("rows of labels [B]", lengths.len().to_string(), rows.len().to_string()));
+    }
+    for (row, (&length, labels)) in lengths.iter().zip(&rows).enumerate() {
+        ctc_places(labels, (row, shape[2]), blank)?;
+        let least = ctc_least_steps(labels);
+        if least > length {
+            let expected = format!("at least {least} steps for {} labels", labels.len());
+            return Err(Error::shape(format!("labels of row {row}"), expected, length.to_string()));
+        }
+    }
+    Ok((rows, lengths))
+}
+
 /// The loss of the logits `[T, B, C]` of a run; `d_logits` becomes their gradient. An answer is right if the labels on the
 /// most probable path are those of the batch.
 pub(super) fn ctc_loss(
@@ -40,28 +71,51 @@ pub(super) fn ctc_loss(
     batch: &Batch<'_>,
     d_logits: &mut Vec<f32>,
 ) -> Result<Measured> {
-    let Targets::Labels(labels) = batch.targets else {
-        return Err(Error::option("targets", "the labels of each sequence with CTC", &"classes or numbers"));
-    };
-    if batch.weights.is_some() {
-        return Err(Error::option("weights", "none with CTC", &"some"));
-    }
-    let lengths = lengths(checked, shape)?;
-    let rows: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
-    let found = ctc(CtcInput { logits, shape, lengths: &lengths, labels: &rows, blank })?;
-    for (row, (&length, labels)) in lengths.iter().zip(labels).enumerate() {
-        let least = ctc_least_steps(labels);
-        if least > length {
-            let expected = format!("at least {least} steps for {} labels", labels.len());
-            return Err(Error::shape(format!("labels of row {row}"), expected, length.to_string()));
-        }
-    }
+    let (labels, lengths) = checked_labels(checked, shape, blank, batch)?;
+    let found = ctc(CtcInput { logits, shape, lengths: &lengths, labels: &labels, blank })?;
     let answers = ctc_best_path(logits, shape, &lengths, blank);
-    let correct = answers.iter().zip(labels).filter(|(answer, labels)| answer == labels).count() as u64;
+    let correct = answers.iter().zip(&labels).filter(|(answer, labels)| answer == *labels).count() as u64;
     d_logits.clear();
     d_logits.extend_from_slice(&found.d_logits);
     let counts = Counts { correct, counted: labels.len() as u64 };
     Ok(Measured { loss: found.value.into(), counts, ..Measured::default() })
+}
+
+/// In the words of a GPU's targets: set where a label is the first of its kind in its row.
+const FIRST: u32 = 1 << 31;
+
+/// Labels as `shaders/common/ctc.wgsl` reads them, with room for so many in each row.
+pub(super) struct DeviceLabels {
+    pub words: Vec<u32>,
+    pub room: usize,
+}
+
+impl DeviceLabels {
+    /// Those of a batch: of every row its steps, its number of labels, then pairs of a label and the position of the next
+    /// equal one, counted from 1.
+    pub fn new(checked: &Checked<'_>, shape: [usize; 3], blank: u32, batch: &Batch<'_>) -> Result<Self> {
+        let (rows, lengths) = checked_labels(checked, shape, blank, batch)?;
+        // Few sizes, so that few plans are made.
+        let room = rows.iter().map(|labels| labels.len()).max().unwrap_or(0).next_power_of_two();
+        let mut words = Vec::with_capacity(rows.len() * 2 * (1 + room));
+        for (labels, length) in rows.iter().zip(lengths) {
+            #[expect(clippy::cast_possible_truncation, reason = "a row has fewer than 2^31 steps")]
+            words.extend([length as u32, labels.len() as u32]);
+            let pairs = words.len();
+            let mut latest = BTreeMap::<u32, usize>::new();
+            for (index, &label) in labels.iter().enumerate() {
+                words.extend([label, FIRST]);
+                if let Some(earlier) = latest.insert(label, index) {
+                    words[pairs + 2 * index + 1] = 0;
+                    #[expect(clippy::cast_possible_truncation, reason = "as above")]
+                    let next = index as u32 + 1;
+                    words[pairs + 2 * earlier + 1] |= next;
+                }
+            }
+            words.resize(pairs + 2 * room, 0);
+        }
+        Ok(Self { words, room })
+    }
 }
 
 /// Steps of each row that count.

@@ -123,21 +123,18 @@ impl Draw {
 #[derive(Debug, Default)]
 pub(super) struct Drops {
     /// By the stage whose output it is.
-    outputs: Vec<(usize, Dropout)>,
+    pub outputs: Vec<(usize, Dropout)>,
     /// By the position among the recurrent layers.
     pub recurrent: Vec<(usize, RecurrentDropout)>,
     /// Tensors and their rates.
     pub weights: Vec<(String, f32)>,
+    /// Whether units of layers with zoneout are drawn; else all keep the mean.
+    pub zoneout: bool,
 }
 
 impl Drops {
-    /// Dropouts of outputs, each with the stage whose output it is.
-    pub fn outputs(&self) -> &[(usize, Dropout)] {
-        &self.outputs
-    }
-
     pub fn new(network: &Network, options: &TrainOptions) -> Result<Self> {
-        let mut drops = Self::default();
+        let mut drops = Self { zoneout: true, ..Self::default() };
         for dropout in &options.dropout {
             drops.outputs.extend(dropout.stages(network)?.into_iter().map(|stage| (stage, dropout.clone())));
         }
@@ -170,7 +167,7 @@ impl<'a> DropoutMasks<'a> {
     }
 
     pub fn none() -> Self {
-        const NONE: &Drops = &Drops { outputs: Vec::new(), recurrent: Vec::new(), weights: Vec::new() };
+        const NONE: &Drops = &Drops { outputs: Vec::new(), recurrent: Vec::new(), weights: Vec::new(), zoneout: false };
         Self { drops: NONE, seed: 0 }
     }
 

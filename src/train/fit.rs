@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::data::Dataset;
-use super::trainer::{Measured, Trainer};
+use super::measured::Measured;
+use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::network::Network;
 use crate::reference::random;

@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use super::ctc::DeviceLabels;
 use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks, DropoutUnit, Drops};
+use super::measured::{Measured, Measures};
 use super::options::TrainOptions;
-use super::trainer::{Measured, Trainer};
+use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Tensor};
-use crate::plan::train::{DropoutSite, TrainContents, TrainGoal, TrainTask};
+use crate::plan::train::{DropoutSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainTask};
 use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
 use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_factors};
+
+/// The place of the result of a step that is waited for at once.
+pub(super) const ALONE: usize = STEPS_AHEAD - 1;
 
 /// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
 fn task(
@@ -23,10 +28,8 @@ fn task(
     norms: &[usize],
     bounds: Vec<(String, usize, f32)>,
 ) -> Result<TrainTask> {
-    let on_cpu_alone =
-        [("CTC", matches!(options.loss, Loss::Ctc { .. })), ("recurrent dropout", !drops.recurrent.is_empty())];
-    if let Some((what, _)) = on_cpu_alone.into_iter().find(|(_, asked)| *asked) {
-        let what = format!("training with {what} on a GPU (supported on the CPU device)");
+    if !drops.recurrent.is_empty() {
+        let what = "training with recurrent dropout on a GPU (supported on the CPU device)".into();
         return Err(Error::Unsupported { place: "options".into(), what });
     }
     let site = |(stage, dropout): &(usize, Dropout)| {
@@ -35,7 +38,7 @@ fn task(
     let mut task = TrainTask::new(options.loss, options.optimizer);
     task.label_smoothing = options.label_smoothing;
     task.class_weights = options.class_weights.len();
-    task.dropouts = drops.outputs().iter().map(site).collect();
+    task.dropouts = drops.outputs.iter().map(site).collect();
     task.frozen = frozen;
     task.memory = options.memory;
     task.norms = norms.to_vec();
@@ -58,7 +61,9 @@ impl TrainOptions {
     /// # Errors
     /// As [`Trainer::new`] on a GPU; [`Error::TooLarge`] for what exceeds the limits.
     pub fn plan(&self, network: &Network, shape: RunShape, limits: &PlanLimits) -> Result<Plan> {
-        let task = Trainer::on_cpu(network, self.clone())?.task()?;
+        let mut task = Trainer::on_cpu(network, self.clone())?.task()?;
+        // Labels have steps of their own.
+        task.labels = if matches!(self.loss, Loss::Ctc { .. }) { shape.steps } else { 0 };
         let contents = TrainContents::new(network, limits, &task, &self.class_weights);
         Plan::training(network, shape, limits, &PlanOptions::default(), (&task, &contents.layout))
     }
@@ -86,9 +91,31 @@ impl Trainer {
     pub(super) fn submit(
         &self,
         gpu: &GpuTrainer,
-        (batch, state): (&Batch<'_>, Option<&State>),
+        given: (&Batch<'_>, Option<&State>),
         goal: TrainGoal,
         slot: usize,
+    ) -> Result<u64> {
+        self.send(given, (slot, None), |batch| gpu.submit(batch, goal))
+    }
+
+    /// Records a step into `encoder`, as [`Trainer::submit`] submits one.
+    #[cfg(feature = "gpu")]
+    pub(super) fn record(
+        &self,
+        gpu: &GpuTrainer,
+        batch: &Batch<'_>,
+        slot: usize,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<u64> {
+        self.send((batch, None), (slot, None), |batch| gpu.record(batch, encoder))
+    }
+
+    /// Calls `send` with what a device reads of a batch; `metrics` are K and whether pairs of classes are counted.
+    fn send(
+        &self,
+        (batch, state): (&Batch<'_>, Option<&State>),
+        (slot, metrics): (usize, Option<(u32, bool)>),
+        send: impl FnOnce(&TrainBatch<'_>) -> Result<()>,
     ) -> Result<u64> {
         let network = self.structure();
         let checked = Checked::new(network, batch.input, state)?;
@@ -96,17 +123,12 @@ impl Trainer {
         let mut stage_steps = Vec::new();
         network.stage_steps_into(|number| checked.steps_of(number), &mut stage_steps)?;
         let steps = stage_steps[from];
-        let numbers = steps * checked.batch * width;
-        let (factors, targets, counted) = self.with_targets(&checked, steps, width, batch, |targets, options| {
-            let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;
-            let words: Vec<u32> = match targets {
-                Targets::Classes(classes) => classes.to_vec(),
-                Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
-                // The factors were refused.
-                Targets::Labels(_) => Vec::new(),
-            };
-            Ok((factors, words, counted))
-        })?;
+        let (factors, targets, counted, labels) = if let Loss::Ctc { blank } = self.options().loss {
+            let labels = DeviceLabels::new(&checked, [steps, checked.batch, width], blank, batch)?;
+            (Vec::new(), labels.words, checked.batch as u64, labels.room)
+        } else {
+            self.targets_of(&checked, steps, width, batch)?
+        };
         let options = self.options();
         let rate = options.schedule.learning_rate(options.optimizer.rule.learning_rate(), self.steps());
         #[expect(clippy::cast_possible_truncation, reason = "rounded once, as the reference does")]
@@ -117,13 +139,52 @@ impl Trainer {
             state,
             targets: &targets,
             values: matches!(batch.targets, Targets::Values(_)),
+            labels,
+            metrics,
             factors: &factors,
             slot,
             learning_rate,
             seed,
         };
-        gpu.submit(&batch, goal)?;
+        send(&batch)?;
         Ok(counted)
+    }
+
+    /// The factors and the words of the targets of a batch, how many answers count, and no room for labels.
+    fn targets_of(
+        &self,
+        checked: &Checked<'_>,
+        steps: usize,
+        width: usize,
+        batch: &Batch<'_>,
+    ) -> Result<(Vec<f32>, Vec<u32>, u64, usize)> {
+        let numbers = steps * checked.batch * width;
+        self.with_targets(checked, steps, width, batch, |targets, options| {
+            let (factors, counted) = row_factors(self.options().loss, numbers, width, targets, options)?;
+            let words: Vec<u32> = match targets {
+                Targets::Classes(classes) => classes.to_vec(),
+                Targets::Values(values) => values.iter().map(|x| x.to_bits()).collect(),
+                // The factors were refused.
+                Targets::Labels(_) => Vec::new(),
+            };
+            Ok((factors, words, counted, 0))
+        })
+    }
+
+    /// The loss of `batch`, right answers among the K most probable classes, and pairs of classes, counted on the device.
+    pub(super) fn measured_on(
+        &self,
+        gpu: &GpuTrainer,
+        batch: &Batch<'_>,
+        measures: Measures,
+    ) -> Result<(Measured, u64, Vec<u32>)> {
+        let top = u32::try_from(measures.top_k).unwrap_or(u32::MAX);
+        let metrics = Some((top, measures.confusion));
+        let counted = self.send((batch, None), (ALONE, metrics), |batch| gpu.submit(batch, TrainGoal::Evaluate))?;
+        let measured = gpu.results(ALONE, 1)?[0].measured(counted);
+        let mut counts = gpu.counts()?.into_iter();
+        let right = counts.next().unwrap_or_default();
+        Ok((measured, right.into(), counts.collect()))
     }
 
     /// One step whose result is waited for. A state becomes the final one, unless the step is skipped.
@@ -134,8 +195,8 @@ impl Trainer {
         state: Option<&mut State>,
         goal: TrainGoal,
     ) -> Result<Measured> {
-        let counted = self.submit(gpu, (batch, state.as_deref()), goal, 0)?;
-        let results = gpu.results(1)?;
+        let counted = self.submit(gpu, (batch, state.as_deref()), goal, ALONE)?;
+        let results = gpu.results(ALONE, 1)?;
         let measured = results[0].measured(counted);
         if let (Some(state), false) = (state, measured.skipped) {
             gpu.read_state(state)?;

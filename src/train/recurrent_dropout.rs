@@ -1,21 +1,24 @@
 //! Dropout inside recurrent layers, as Keras has it: of what a layer reads and of h, with masks that stay for all steps of a
-//! row.
+//! row. And zoneout, whose units are drawn at every step.
 //!
 //! A mask that stays multiplies the columns of W or U just as well, so each row is run by the reference with weights of its
 //! own. That is slower than the passes of the CPU device.
 
 use serde::{Deserialize, Serialize};
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::dropout::Draw;
+use super::dropout::{Draw, Drops};
 use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::data::state::{LayerState, State};
 use crate::host::{StageBackward, StageRunner};
 use crate::network::{LayerSpec, Network, RecurrentStage, Role, Stage, StageRounding};
-use crate::reference::{DirectionWeights, LevelGradients, LevelShape, StageInput, StageWeights, level, level_backward};
+use crate::reference::{
+    DirectionWeights, LevelGradients, LevelShape, StageInput, StageWeights, ZoneoutMode, level, level_backward,
+};
 
 /// Dropout inside a recurrent layer, with one mask for all steps of a row (Gal & Ghahramani 2016). With a rate of the state
 /// every gate has masks of its own, for h and for the input; without it all gates share that of the input (Keras' `dropout`
@@ -62,12 +65,11 @@ enum Factor {
     State,
 }
 
-/// Runs the levels that have a dropout; all others `inner` runs, if there is one.
+/// Runs the levels that have a dropout or zoneout; all others `inner` runs, if there is one.
 pub(super) struct MaskedLevels<'a, F> {
     inner: Option<&'a dyn StageRunner<F>>,
     network: &'a Network,
-    /// By the layer's position among the recurrent ones.
-    dropouts: &'a [(usize, RecurrentDropout)],
+    drops: &'a Drops,
     /// Of the step.
     seed: u64,
     /// The layer's state before each level that was run.
@@ -75,19 +77,22 @@ pub(super) struct MaskedLevels<'a, F> {
 }
 
 impl<'a, F: Real> MaskedLevels<'a, F> {
-    pub fn new(
-        inner: Option<&'a dyn StageRunner<F>>,
-        network: &'a Network,
-        dropouts: &'a [(usize, RecurrentDropout)],
-        seed: u64,
-    ) -> Self {
-        Self { inner, network, dropouts, seed, starts: RefCell::default() }
+    pub fn new(inner: Option<&'a dyn StageRunner<F>>, network: &'a Network, drops: &'a Drops, seed: u64) -> Self {
+        Self { inner, network, drops, seed, starts: RefCell::default() }
     }
 
-    fn of<'b>(&'b self, stage: &'b Stage) -> Option<(&'b RecurrentStage, &'b RecurrentDropout)> {
+    fn of<'b>(&'b self, stage: &'b Stage) -> Option<(&'b RecurrentStage, Option<&'b RecurrentDropout>)> {
         let level = stage.recurrent()?;
-        let (_, dropout) = self.dropouts.iter().find(|(layer, _)| *layer == level.layer)?;
-        Some((level, dropout))
+        let dropout = self.drops.recurrent.iter().find(|(layer, _)| *layer == level.layer).map(|(_, dropout)| dropout);
+        (dropout.is_some() || self.drops.zoneout && !level.zoneout.is_none()).then_some((level, dropout))
+    }
+
+    /// How zoneout chooses the units of a row of a stage.
+    fn zoneout(&self, stage: usize, batch: usize, row: usize) -> ZoneoutMode {
+        match self.drops.zoneout {
+            true => ZoneoutMode::Drawn { seed: self.seed, stage, batch, row },
+            false => ZoneoutMode::Mean,
+        }
     }
 
     /// The masks of one row `[G, width]`.
@@ -172,6 +177,14 @@ impl<F: Real> RowMasks<F> {
     }
 }
 
+/// The weights of all directions as a row has them.
+fn weights_of_row<'a, F: Real>(
+    masks: Option<&RowMasks<F>>,
+    weights: &'a [DirectionWeights<F>],
+) -> Cow<'a, [DirectionWeights<F>]> {
+    masks.map_or(Cow::Borrowed(weights), |masks| Cow::Owned(masks.weights(weights)))
+}
+
 /// What one row of a batch has of numbers `[N, B, width]`.
 fn row_of<T: Copy>(numbers: &[T], batch: usize, row: usize, width: usize) -> Vec<T> {
     let blocks = numbers.chunks_exact((batch * width).max(1));
@@ -200,7 +213,7 @@ impl<F: Real> RowFlow<F> {
         }
     }
 
-    fn shape<'a>(&'a self, stage: &'a Stage, steps: usize) -> LevelShape<'a> {
+    fn shape<'a>(&'a self, stage: &'a Stage, steps: usize, zoneout: ZoneoutMode) -> LevelShape<'a> {
         LevelShape {
             label: &stage.label,
             steps,
@@ -208,6 +221,7 @@ impl<F: Real> RowFlow<F> {
             sequence_out: stage.sequence_out,
             mask: self.mask.as_deref(),
             rounding: StageRounding::default(),
+            zoneout,
         }
     }
 }
@@ -267,8 +281,8 @@ impl<F: Real> StageRunner<F> for MaskedLevels<'_, F> {
     }
 }
 
-/// A level with a dropout: its position, its stage, and the dropout.
-type MaskedLevel<'a> = (usize, &'a Stage, &'a RecurrentStage, &'a RecurrentDropout);
+/// A level with a dropout or zoneout: its position, its stage, and the dropout.
+type MaskedLevel<'a> = (usize, &'a Stage, &'a RecurrentStage, Option<&'a RecurrentDropout>);
 
 impl<F: Real> MaskedLevels<'_, F> {
     fn masked_forward(
@@ -282,12 +296,12 @@ impl<F: Real> MaskedLevels<'_, F> {
         let steps = if stage.sequence_out { flow.steps } else { 1 };
         let mut output = vec![F::default(); steps * flow.batch * stage.out_features];
         for row in 0..flow.batch {
-            let masks = self.of_row(dropout, (index, row), stage, recurrent);
+            let masks = dropout.map(|dropout| self.of_row(dropout, (index, row), stage, recurrent));
             let of_row = RowFlow::new(flow, stage, row);
             let mut of_state = state_of(state, flow.batch, row);
             let [h, c] = &mut of_state;
-            let weights = masks.weights(weights.recurrent()?);
-            let shape = of_row.shape(stage, flow.steps);
+            let weights = weights_of_row(masks.as_ref(), weights.recurrent()?);
+            let shape = of_row.shape(stage, flow.steps, self.zoneout(index, flow.batch, row));
             let out = level(shape, recurrent, &weights, &of_row.input, (h, c)).ok()?;
             put_row(&mut output, flow.batch, row, stage.out_features, &out);
             put_state(state, flow.batch, row, &of_state);
@@ -306,21 +320,21 @@ impl<F: Real> MaskedLevels<'_, F> {
         let weights = StageWeights::new(self.network, stage);
         let mut sum = LevelGradients { input: vec![F::default(); flow.inputs[0].len()], params: Vec::new() };
         for row in 0..flow.batch {
-            let masks = self.of_row(dropout, (index, row), stage, recurrent);
+            let masks = dropout.map(|dropout| self.of_row(dropout, (index, row), stage, recurrent));
             let of_row = RowFlow::new(flow, stage, row);
             let [h, c] = state_of(&start, flow.batch, row);
             let mut of_state = state_of(d_state, flow.batch, row);
             let [d_h, d_c] = &mut of_state;
-            let weights = masks.weights(weights.recurrent()?);
+            let weights = weights_of_row(masks.as_ref(), weights.recurrent()?);
             let d_output = row_of(d_output, flow.batch, row, stage.out_features);
-            let shape = of_row.shape(stage, flow.steps);
+            let shape = of_row.shape(stage, flow.steps, self.zoneout(index, flow.batch, row));
             let (start, d_start) = ((&h[..], &c[..]), (&mut d_h[..], &mut d_c[..]));
             let LevelGradients { input, mut params } =
                 level_backward(shape, recurrent, &weights, &of_row.input, start, &d_output, d_start).ok()?;
             put_row(&mut sum.input, flow.batch, row, stage.in_features, &input);
             put_state(d_state, flow.batch, row, &of_state);
-            for (direction, role, numbers) in &mut params {
-                masks.gradient(*direction, *role, numbers);
+            if let Some(masks) = &masks {
+                params.iter_mut().for_each(|(direction, role, numbers)| masks.gradient(*direction, *role, numbers));
             }
             if sum.params.is_empty() {
                 sum.params = params;
@@ -363,7 +377,7 @@ mod tests {
 
     /// A run of one layer with dropout: what it reads, and what it should have answered.
     struct Case<'a> {
-        dropout: RecurrentDropout,
+        dropout: Option<RecurrentDropout>,
         seed: u64,
         values: &'a [f32],
         shape: [usize; 3],
@@ -373,8 +387,12 @@ mod tests {
 
     impl Case<'_> {
         fn run(&self, network: &Network) -> (f64, Gradients<f64>) {
-            let dropouts = [(0, self.dropout.clone())];
-            let levels = MaskedLevels::new(None, network, &dropouts, self.seed);
+            let drops = Drops {
+                recurrent: self.dropout.iter().map(|dropout| (0, dropout.clone())).collect(),
+                zoneout: true,
+                ..Drops::default()
+            };
+            let levels = MaskedLevels::new(None, network, &drops, self.seed);
             let hooks = Hooks { stages: Some(&levels), ..Hooks::default() };
             let input = Input::features(self.values, self.shape);
             let input = self.lengths.map_or(input, |lengths| input.with_lengths(lengths));
@@ -412,7 +430,7 @@ mod tests {
             let values = at..at + shape.iter().product::<usize>();
             let target: Vec<f64> = given[values.end..].iter().copied().map(f64::from).collect();
             let case = Case {
-                dropout: RecurrentDropout::new("layer", input_rate, state_rate),
+                dropout: Some(RecurrentDropout::new("layer", input_rate, state_rate)),
                 seed: seed.parse().expect("a seed"),
                 values: &given[values.clone()],
                 shape,
@@ -441,12 +459,15 @@ mod tests {
             // A normalization bends less with a larger eps.
             let eps = if cell.name().starts_with("layer_norm") { 0.1 } else { layer.layer_norm_eps };
             let proj_size = if cell == Cell::Lstm { 2 } else { 0 };
-            let layer = RecurrentSpec { proj_size, layer_norm_eps: eps, ..layer };
+            let normalizes = cell.name().starts_with("layer_norm");
+            let zoneout_h = if normalizes { 0.0 } else { 0.4 };
+            let zoneout_c = if cell == Cell::Lstm { 0.3 } else { 0.0 };
+            let layer = RecurrentSpec { proj_size, layer_norm_eps: eps, zoneout_h, zoneout_c, ..layer };
             let network = Network::random(spec(LayerSpec::of_cell(cell, layer)), 3).expect("a network");
             let shape = [4, 2, 3];
             let values: Vec<f32> = (0..24).map(|_| random.f32() - 0.5).collect();
             let target: Vec<f64> = (0..8 * network.output_size()).map(|_| random.f64()).collect();
-            let dropout = RecurrentDropout::new("layer", 0.2, 0.3);
+            let dropout = Some(RecurrentDropout::new("layer", 0.2, 0.3));
             let case = Case { dropout, seed: 7, values: &values, shape, lengths: Some(&[4, 2]), target: &target };
             let (_, gradients) = case.run(&network);
             for (name, tensor) in network.tensors() {
@@ -471,6 +492,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// While it is trained a unit has the h of the step before or the new one; a run takes the mean.
+    #[test]
+    fn zoneout_keeps_units_or_takes_the_mean() {
+        let network = |zoneout_h, zoneout_c| {
+            let layer = RecurrentSpec { zoneout_h, zoneout_c, ..RecurrentSpec::new("layer", 3, 50) };
+            Network::random(spec(LayerSpec::Lstm(layer)), 3).expect("a network")
+        };
+        let values: Vec<f32> = (0..8 * 2 * 3u8).map(|x| f32::from(x % 11) / 5.0 - 1.0).collect();
+        let output = |network: &Network, drawn: Option<u64>| {
+            let drops = Drops { zoneout: drawn.is_some(), ..Drops::default() };
+            let levels = MaskedLevels::new(None, network, &drops, drawn.unwrap_or_default());
+            let hooks = Hooks { stages: Some(&levels), ..Hooks::default() };
+            let checked = Checked::new(network, Input::features(&values, [8, 2, 3]), None).expect("an input");
+            let mut forward = Reference::<f64>::new(network).forward_with(&checked, None, hooks).expect("a run");
+            (forward.stages.remove(0), forward.state)
+        };
+        // Of h alone: what is kept is kept exactly.
+        let kept = |numbers: &[f64]| (100..numbers.len()).filter(|&at| numbers[at] == numbers[at - 100]).count();
+        let of_h = network(0.3, 0.0);
+        let (drawn, _) = output(&of_h, Some(1));
+        let share = kept(&drawn) as f64 / 700.0;
+        assert!((share - 0.3).abs() < 0.06, "{share}");
+        assert_eq!(drawn, output(&of_h, Some(1)).0);
+        assert_ne!(drawn, output(&of_h, Some(2)).0);
+        // A run keeps no unit wholly, and neither does a network without zoneout.
+        let (mean, state) = output(&of_h, None);
+        assert_eq!(kept(&mean), 0);
+        assert_eq!(kept(&output(&network(0.0, 0.0), Some(1)).0), 0);
+        // The first step from a state of 0: 0.7 of what there would be without zoneout; c as without it.
+        let (plain, plain_state) = output(&network(0.0, 0.0), None);
+        for (mean, plain) in mean[..100].iter().zip(&plain) {
+            assert!((mean - (1.0 - f64::from(0.3f32)) * plain).abs() < 1e-12, "{mean} {plain}");
+        }
+        assert_ne!(state.layers[0].c, plain_state.layers[0].c, "its input is another after a step");
+        // Of c alone.
+        let (of_c, _) = output(&network(0.0, 0.4), None);
+        assert_eq!(of_c[..100], plain[..100], "the first h is made from the whole c");
+        assert_ne!(of_c[100..200], plain[100..200]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A network that is trained: one step on a batch, the loss of a batch, the gradients of one.
 
+mod enqueued;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +14,7 @@ use super::dropout::{DropoutMasks, Drops};
 use super::fit::FitProgress;
 use super::flat::FlatGradients;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
+use super::measured::{Measured, Measures, class_counts};
 use super::options::TrainOptions;
 use super::order::Order;
 use super::recurrent_dropout::MaskedLevels;
@@ -26,25 +29,11 @@ use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
 use crate::network::{LayerSpec, Network, Role, Tensor, WeightFormat};
 use crate::plan::PlanOptions;
-use crate::plan::train::{STEPS_AHEAD, TrainGoal};
-use crate::reference::{
-    BatchMoments, Counts, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into,
-};
+use crate::plan::train::TrainGoal;
+use crate::reference::{BatchMoments, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into};
+use crate::session::Session;
 use crate::streams::{StreamId, StreamPool};
-
-/// What one step or one evaluation found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Measured {
-    /// The loss.
-    pub loss: f64,
-    /// Right answers, and all that count.
-    pub counts: Counts,
-    /// Euclidean norm of all gradients before they were clipped; 0 where none were taken.
-    pub gradient_norm: f64,
-    /// Whether the step was left out, since its loss or its gradients were not finite.
-    pub skipped: bool,
-}
+use enqueued::Found;
 
 /// Memory of a step on the CPU, kept for the next.
 #[derive(Debug, Default)]
@@ -66,19 +55,6 @@ fn set_weights(weights: &mut Vec<StageWeights<f32>>, network: &Network, runner: 
     weights.extend(network.stages().iter().map(of_stage));
 }
 
-/// Steps of a GPU whose results are read together; at most as many as the device keeps.
-const STEPS_AT_ONCE: usize = if STEPS_AHEAD < 16 { STEPS_AHEAD } else { 16 };
-
-/// What an enqueued step found.
-#[derive(Debug)]
-enum Found {
-    Now(Measured),
-    /// It lies on the device; so many answers count.
-    Later {
-        counted: u64,
-    },
-}
-
 /// Trains a network.
 #[derive(Debug)]
 pub struct Trainer {
@@ -97,6 +73,7 @@ pub struct Trainer {
     /// Stages that normalize by the statistics of a batch.
     norms: Vec<usize>,
     cpu: Cpu,
+    device: Device,
     /// Where the device is a GPU, everything that changes lies there.
     gpu: Option<GpuTrainer>,
     memory: ObjectPool<StepMemory>,
@@ -115,7 +92,7 @@ impl Trainer {
     /// [`Error::Unsupported`] for weights that are not f32, options that do not fit the network, and recurrent dropout on a
     /// GPU; the driver's own.
     pub fn new(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
-        let mut trainer = Self::on_cpu(network, options)?;
+        let mut trainer = Self { device: device.clone(), ..Self::on_cpu(network, options)? };
         match device.kind() {
             DeviceHandle::Cpu(_) if trainer.options.memory.is_some() => {
                 let what = "a memory budget of training on the CPU (supported on a GPU)";
@@ -183,6 +160,7 @@ impl Trainer {
             drops,
             norms,
             cpu: Cpu::best(),
+            device: Device::cpu(),
             gpu: None,
             memory: ObjectPool::new(),
             enqueued: Vec::new(),
@@ -269,6 +247,24 @@ impl Trainer {
         match &self.gpu {
             Some(gpu) => self.network_of(gpu).map(Arc::new),
             None => Ok(self.network.clone()),
+        }
+    }
+
+    /// A session that runs the network as it is now, to use it while it is trained.
+    ///
+    /// On a GPU the session reads the trainer's own buffers: nothing is copied, and its later runs see the weights of later
+    /// steps. Where a run reads more than those buffers, statistics of a batch normalization that is trained or a stored
+    /// initial state, and on the CPU, the session gets a copy of the weights of now.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn session(&self) -> Result<Session> {
+        let stored = self.network.recurrent_layers().any(|(_, layer)| layer.initial_state);
+        match &self.gpu {
+            Some(gpu) if self.norms.is_empty() && !stored => {
+                Session::sharing(&self.device, &self.network, gpu.shared_weights())
+            }
+            _ => Session::new(&self.device, &*self.network()?),
         }
     }
 
@@ -388,58 +384,6 @@ impl Trainer {
         Ok(Measured { gradient_norm: report.norm.into(), skipped: report.skipped, ..measured })
     }
 
-    /// Makes a step of `sequences` sequences, on a GPU without waiting for it; [`Trainer::drain`] gives what it found.
-    pub(super) fn enqueue(&mut self, batch: &Batch<'_>, sequences: usize) -> Result<()> {
-        let found = match &self.gpu {
-            Some(gpu) => {
-                let counted = self.submit(gpu, (batch, None), TrainGoal::Step, self.enqueued.len())?;
-                self.step += 1;
-                Found::Later { counted }
-            }
-            None => Found::Now(self.step(batch)?),
-        };
-        self.enqueued.push((found, sequences));
-        Ok(())
-    }
-
-    /// Whether what the enqueued steps found should be read before the next.
-    pub(super) fn is_full(&self) -> bool {
-        self.gpu.is_none() || self.enqueued.len() >= STEPS_AT_ONCE
-    }
-
-    /// What the enqueued steps found, and of how many sequences each was.
-    pub(super) fn drain(&mut self) -> Result<Vec<(Measured, usize)>> {
-        let enqueued = std::mem::take(&mut self.enqueued);
-        if enqueued.is_empty() {
-            return Ok(Vec::new());
-        }
-        let results = match &self.gpu {
-            Some(gpu) => gpu.results(enqueued.len())?,
-            None => Vec::new(),
-        };
-        let measured = |(at, (found, sequences)): (usize, (Found, usize))| match found {
-            Found::Now(measured) => (measured, sequences),
-            Found::Later { counted } => (results[at].measured(counted), sequences),
-        };
-        let found: Vec<(Measured, usize)> = enqueued.into_iter().enumerate().map(measured).collect();
-        if self.gpu.is_some() {
-            found.iter().for_each(|(measured, _)| self.count_skipped(measured));
-        }
-        Ok(found)
-    }
-
-    /// Steps that were skipped, and those since the last that was not.
-    pub(super) fn skipped(&self) -> (u64, u64) {
-        (self.state.skipped, self.state.skipped_in_a_row)
-    }
-
-    /// Counts a step of a GPU among those skipped, if it was.
-    fn count_skipped(&mut self, measured: &Measured) {
-        let state = &mut self.state;
-        state.skipped += u64::from(measured.skipped);
-        state.skipped_in_a_row = if measured.skipped { state.skipped_in_a_row + 1 } else { 0 };
-    }
-
     /// The loss of `batch` and its right answers, without dropout; nothing is changed.
     ///
     /// # Errors
@@ -467,6 +411,25 @@ impl Trainer {
         }
         self.memory.put(memory);
         result
+    }
+
+    /// The loss of `batch`, right answers among the K most probable classes, and pairs of classes.
+    pub(super) fn measured(&self, batch: &Batch<'_>, measures: Measures) -> Result<(Measured, u64, Vec<u32>)> {
+        if let Some(gpu) = &self.gpu {
+            return self.measured_on(gpu, batch, measures);
+        }
+        let mut memory = self.memory.take();
+        let measured = self.loss_of(batch, None, &mut memory)?;
+        let checked = Checked::new(&self.network, batch.input, None)?;
+        let (from, width) = self.loss_stage();
+        let logits = &memory.forward.forward.stages[from];
+        let steps = logits.len() / width / checked.batch;
+        let (right, pairs) = self.with_targets(&checked, steps, width, batch, |targets, options| match targets {
+            Targets::Classes(classes) => class_counts(measures, (logits, width), classes, options.sample_weights),
+            _ => Ok((0, Vec::new())),
+        })?;
+        self.memory.put(memory);
+        Ok((measured, right, pairs))
     }
 
     /// The loss of `batch` without dropout.
@@ -518,7 +481,7 @@ impl Trainer {
         let network = dropped(&self.network, &drops.weights, seed);
         let network = &*network;
         let stages = TrainStages::new(self.cpu, network, stages);
-        let stages = MaskedLevels::new(Some(&stages), network, &drops.recurrent, seed);
+        let stages = MaskedLevels::new(Some(&stages), network, drops, seed);
         set_weights(weights, network, &stages);
         let run = ReferenceRun { network, weights, roundings: &[] };
         let checked = Checked::new(network, batch.input, state)?;

@@ -25,7 +25,7 @@ pub struct Task {
     pub labels: Vec<String>,
     /// Classes, or numbers of an answer.
     pub outputs: usize,
-    /// Whether an answer is a class, so that a softmax is last.
+    /// Whether an answer is a class that is shown with its probability, so that a softmax is last.
     pub classes: bool,
     /// Whether every timestep has an answer.
     pub per_step: bool,
@@ -105,6 +105,20 @@ impl Task {
         };
         format!("layers: expected {first}{known} or dense:N, `dense` last, got {part:?}").into()
     }
+}
+
+/// Sets the rates of zoneout, each LAYER=H or LAYER=H:C.
+pub fn zone_out(spec: &mut NetworkSpec, rates: &[String]) -> Result<()> {
+    for given in rates {
+        let wrong = || format!("--zoneout: expected LAYER=RATE or LAYER=RATE:RATE of a recurrent layer, got {given:?}");
+        let (name, of_layer) = given.split_once('=').ok_or_else(wrong)?;
+        let (of_h, of_c) = of_layer.split_once(':').unwrap_or((of_layer, "0"));
+        let mut layers = spec.layers.iter_mut().filter(|layer| layer.name() == name);
+        let (_, layer) = layers.next().and_then(LayerSpec::recurrent_mut).ok_or_else(wrong)?;
+        layer.zoneout_h = of_h.parse().map_err(|_| wrong())?;
+        layer.zoneout_c = of_c.parse().map_err(|_| wrong())?;
+    }
+    Ok(())
 }
 
 fn cell(kind: &str) -> Option<Cell> {

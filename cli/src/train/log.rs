@@ -24,6 +24,11 @@ pub struct EpochRow {
     pub accuracy: Option<f64>,
     pub validation_loss: Option<f64>,
     pub validation_accuracy: Option<f64>,
+    /// Of a language model.
+    #[serde(default)]
+    pub perplexity: Option<f64>,
+    #[serde(default)]
+    pub validation_perplexity: Option<f64>,
     /// Whether the validation loss is the smallest so far.
     pub best: bool,
     pub examples_per_second: f64,
@@ -78,6 +83,8 @@ impl LogFiles {
                 ("loss/validation", row.validation_loss),
                 ("accuracy/train", row.accuracy),
                 ("accuracy/validation", row.validation_accuracy),
+                ("perplexity/train", row.perplexity),
+                ("perplexity/validation", row.validation_perplexity),
                 ("examples_per_second", Some(row.examples_per_second)),
             ];
             let numbers: Vec<_> = numbers.iter().filter_map(|&(tag, number)| Some((tag, number?))).collect();
@@ -98,6 +105,30 @@ impl LogFiles {
     }
 }
 
+/// What is shown beside the loss.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The share of right answers.
+    Accuracy,
+    /// e to the power of the loss, the mean of the tokens.
+    Perplexity,
+    Nothing,
+}
+
+impl Measure {
+    fn name(self) -> &'static str {
+        if self == Self::Perplexity { "perplexity" } else { "accuracy" }
+    }
+
+    fn shown(self, loss: f64, accuracy: f64) -> String {
+        match self {
+            Self::Accuracy => format!("{:.1} %", 100.0 * accuracy),
+            Self::Perplexity => format!("{:.2}", loss.exp()),
+            Self::Nothing => String::new(),
+        }
+    }
+}
+
 /// What a [`Log`] is of.
 pub struct Run<'a> {
     /// For the picture.
@@ -109,8 +140,8 @@ pub struct Run<'a> {
     pub epochs: usize,
     /// Steps that are done.
     pub steps: u64,
-    /// Whether answers are right or wrong.
-    pub classes: bool,
+    /// What is shown beside the loss.
+    pub measure: Measure,
     /// A folder for files, and whether TensorBoard's is one.
     pub folder: Option<&'a Path>,
     pub tensorboard: bool,
@@ -129,8 +160,7 @@ pub struct Log {
     steps: u64,
     run_examples: usize,
     batch: usize,
-    /// Whether answers are right or wrong.
-    pub classes: bool,
+    measure: Measure,
     files: Option<LogFiles>,
     /// Why no more is written.
     pub failed: Option<Box<dyn std::error::Error>>,
@@ -145,7 +175,8 @@ impl Log {
         let file = |folder| LogFiles::new(folder, run.title.clone(), run.tensorboard, done / batches.max(1));
         let files = run.folder.map(file).transpose()?;
         let before = files.as_ref().and_then(|files| files.rows.last()).map_or(0.0, |row| row.seconds);
-        let columns = ["epoch", "loss", "accuracy", "validation loss", "accuracy", "time"].map(right);
+        let measure = run.measure.name();
+        let columns = ["epoch", "loss", measure, "validation loss", measure, "time"].map(right);
         Ok(Self {
             table: Table::new(columns),
             has_epochs: false,
@@ -156,7 +187,7 @@ impl Log {
             steps: run.steps,
             run_examples: run.examples,
             batch: run.batch,
-            classes: run.classes,
+            measure: run.measure,
             files,
             failed: None,
             stopped: false,
@@ -176,50 +207,79 @@ impl Log {
         examples / self.start.elapsed().as_secs_f64().max(1e-9)
     }
 
-    fn share(&self, totals: &Totals) -> String {
-        if self.classes { format!("{:.1} %", 100.0 * totals.accuracy) } else { String::new() }
-    }
-
     /// Shows and writes `event`; says whether to go on.
     pub fn event(&mut self, event: Event) -> Next {
+        let of = |totals: Totals| (totals.loss, totals.accuracy);
         match event {
             Event::Step { epoch, batch, batches, train } => {
-                self.steps += 1;
-                self.examples += self.batch.min(self.run_examples - (batch - 1) * self.batch);
-                let accuracy = if self.classes { format!(", accuracy {}", self.share(&train)) } else { String::new() };
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative")]
-                let rate = grouped(self.rate() as usize);
-                let loss = train.loss;
-                let what = format!("epoch {epoch}, {batch}/{batches}: loss {loss:.4}{accuracy}, {rate} rows/s");
-                self.progress.advance(1, &what);
+                let examples = self.batch.min(self.run_examples - (batch - 1) * self.batch);
+                self.step((epoch, batch, batches), examples, of(train))
             }
-            Event::Epoch { epoch, train, valid, best } => {
-                self.has_epochs = true;
-                let loss = |totals: &Totals| format!("{:.4}", totals.loss);
-                self.table.row([
-                    epoch.to_string(),
-                    loss(&train),
-                    self.share(&train),
-                    valid.as_ref().map_or_else(String::new, loss) + if best && valid.is_some() { " *" } else { "" },
-                    valid.as_ref().map_or_else(String::new, |valid| self.share(valid)),
-                    duration(self.start.elapsed()),
-                ]);
-                let accuracy = |totals: Totals| self.classes.then_some(totals.accuracy);
-                let row = EpochRow {
-                    epoch,
-                    steps: self.steps,
-                    loss: train.loss,
-                    accuracy: accuracy(train),
-                    validation_loss: valid.map(|valid| valid.loss),
-                    validation_accuracy: valid.and_then(accuracy),
-                    best,
-                    examples_per_second: self.rate(),
-                    seconds: self.before + self.start.elapsed().as_secs_f64(),
-                };
-                self.failed = self.files.as_mut().and_then(|files| files.add(row).err());
-            }
-            _ => {}
+            Event::Epoch { epoch, train, valid, best } => self.epoch(epoch, of(train), valid.map(of), best),
+            _ => self.next(),
         }
+    }
+
+    /// Shows a step on `examples` more, with the loss and the accuracy of the epoch so far.
+    pub fn step(
+        &mut self,
+        (epoch, batch, batches): (usize, usize, usize),
+        examples: usize,
+        (loss, accuracy): (f64, f64),
+    ) -> Next {
+        self.steps += 1;
+        self.examples += examples;
+        let measure = match self.measure {
+            Measure::Nothing => String::new(),
+            measure => format!(", {} {}", measure.name(), measure.shown(loss, accuracy)),
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative")]
+        let rate = grouped(self.rate() as usize);
+        let unit = if self.measure == Measure::Perplexity { "tokens" } else { "rows" };
+        let what = format!("epoch {epoch}, {batch}/{batches}: loss {loss:.4}{measure}, {rate} {unit}/s");
+        self.progress.advance(1, &what);
+        self.next()
+    }
+
+    /// Shows and writes an epoch, each part with its loss and accuracy.
+    pub fn epoch(&mut self, epoch: usize, train: (f64, f64), valid: Option<(f64, f64)>, best: bool) -> Next {
+        self.has_epochs = true;
+        let measure = self.measure;
+        let share = |(loss, accuracy): (f64, f64)| measure.shown(loss, accuracy);
+        let loss = |(loss, _): (f64, f64)| format!("{loss:.4}");
+        self.table.row([
+            epoch.to_string(),
+            loss(train),
+            share(train),
+            valid.map_or_else(String::new, loss) + if best && valid.is_some() { " *" } else { "" },
+            valid.map_or_else(String::new, share),
+            duration(self.start.elapsed()),
+        ]);
+        let accuracy = |(_, accuracy): (f64, f64)| (measure != Measure::Nothing).then_some(accuracy);
+        let of_loss = |(loss, _): (f64, f64)| (measure == Measure::Perplexity).then(|| loss.exp());
+        let row = EpochRow {
+            epoch,
+            steps: self.steps,
+            loss: train.0,
+            accuracy: accuracy(train),
+            validation_loss: valid.map(|(loss, _)| loss),
+            validation_accuracy: valid.and_then(accuracy),
+            perplexity: of_loss(train),
+            validation_perplexity: valid.and_then(of_loss),
+            best,
+            examples_per_second: self.rate(),
+            seconds: self.before + self.start.elapsed().as_secs_f64(),
+        };
+        self.failed = self.files.as_mut().and_then(|files| files.add(row).err());
+        self.next()
+    }
+
+    /// Shows lines beside the progress.
+    pub fn show(&self, lines: &str) {
+        self.progress.show(lines);
+    }
+
+    fn next(&mut self) -> Next {
         self.stopped = signals::asked().is_some();
         if self.stopped || self.failed.is_some() { Next::Stop } else { Next::Continue }
     }

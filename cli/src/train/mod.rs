@@ -1,6 +1,7 @@
 //! `gatefold train`: fits a network to examples and writes it as a model file.
 
 mod curves;
+mod language_model;
 mod layers;
 mod log;
 mod options;
@@ -15,7 +16,7 @@ use gatefold::train::{Dataset, Fit, Fitted, Totals, TrainOptions, Trainer};
 use gatefold::{Device, DeviceChoice, DeviceKind, Network, TextVectorizer, files};
 
 use self::layers::{Reads, Task};
-use self::log::{Log, Run};
+use self::log::{Log, Measure, Run};
 use crate::args::{LossKind, Preset, TrainArgs};
 use crate::examples::{self, Answer, Encoding, Example, Sequence};
 use crate::report::Report;
@@ -46,6 +47,9 @@ struct Plan {
 /// Trains a network and writes it.
 pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
     check_places(args)?;
+    if let Some(kind) = args.language_model {
+        return language_model::run(args, kind, choice);
+    }
     let plan = Plan::new(args)?;
     let device = source::for_training(choice)?;
     let mut trainer = match &args.resume {
@@ -59,7 +63,7 @@ pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
         batch: args.batch,
         epochs: args.epochs,
         steps: trainer.steps(),
-        classes: args.data.loss == LossKind::CrossEntropy,
+        measure: if args.data.loss == LossKind::CrossEntropy { Measure::Accuracy } else { Measure::Nothing },
         folder: args.log.as_deref(),
         tensorboard: args.tensorboard,
     })?;
@@ -75,14 +79,19 @@ pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
         return Ok(interrupted(log, &trainer, folder, signal));
     }
     let time = start.elapsed();
-    let place = match device.info().kind {
-        DeviceKind::Cpu => "the CPU".to_owned(),
-        _ => device.info().to_string(),
-    };
     let test = plan.parts.test.map(|test| trainer.evaluate_all(&test, args.batch)).transpose()?;
     let network = trainer.network()?;
     files::write(out, &network.to_bytes()?)?;
-    Ok(report(log, &fitted, test, &network, out, (time, place)))
+    let classes = args.data.loss == LossKind::CrossEntropy;
+    Ok(report((log, classes), &fitted, test, &network, out, (time, place(&device))))
+}
+
+/// Where training ran.
+fn place(device: &Device) -> String {
+    match device.info().kind {
+        DeviceKind::Cpu => "the CPU".to_owned(),
+        _ => device.info().to_string(),
+    }
 }
 
 /// Refuses what could not be written at the end, or would replace something.
@@ -183,7 +192,9 @@ impl Plan {
         let parts = Parts { train: encoding.dataset(&train)?, valid: dataset(&valid)?, test: dataset(&test)? };
         let init = if args.preset == Preset::Keras { Init::Keras } else { Init::PyTorch };
         let layers = args.layers.clone().unwrap_or_else(|| task.default_layers().to_owned());
-        let network = Network::initialized(task.network_spec(&layers)?, init, args.seed)?;
+        let mut spec = task.network_spec(&layers)?;
+        layers::zone_out(&mut spec, &args.zoneout)?;
+        let network = Network::initialized(spec, init, args.seed)?;
         Ok(Self { parts, network, layers, options: options::train_options(args)?, fit: options::fit(args) })
     }
 
@@ -278,14 +289,13 @@ fn interrupted(log: Log, trainer: &Trainer, folder: &Path, signal: i32) -> Repor
 }
 
 fn report(
-    log: Log,
+    (log, classes): (Log, bool),
     fitted: &Fitted,
     test: Option<Totals>,
     network: &Network,
     out: &Path,
     (time, place): (Duration, String),
 ) -> Report {
-    let classes = log.classes;
     let mut text = log.into_table().map_or_else(String::new, |table| format!("{table}\n"));
     if let Some(test) = test {
         let accuracy = if classes { format!(", accuracy {:.1} %", 100.0 * test.accuracy) } else { String::new() };

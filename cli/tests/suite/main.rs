@@ -18,5 +18,6 @@ mod support;
 mod train;
 mod train_data;
 mod train_runs;
+mod train_text;
 mod tune;
 mod verify;

@@ -189,7 +189,7 @@ impl StageRunner<f32> for TrainStages<'_> {
 }
 
 /// Whether the fast passes run a level: an LSTM, a GRU that resets the product, or a plain RNN, each with its usual
-/// functions and no bound.
+/// functions, no bound and no zoneout.
 fn runs(level: &RecurrentStage) -> bool {
     let plain = match level.recurrence {
         Recurrence::Lstm { proj_size, peephole, coupled, cell_clip } => {
@@ -200,5 +200,8 @@ fn runs(level: &RecurrentStage) -> bool {
         _ => false,
     };
     let usual = |activations: &[_]| activations == level.cell().default_activations();
-    plain && level.clip.is_none() && level.directions.iter().all(|direction| usual(&direction.activations))
+    plain
+        && level.clip.is_none()
+        && level.zoneout.is_none()
+        && level.directions.iter().all(|direction| usual(&direction.activations))
 }

@@ -50,6 +50,7 @@ impl Builder {
         let rows = stage_steps[from] * self.batch;
         let targets = match (task.loss, task.values) {
             (Loss::CrossEntropy, false) => self.buffer("targets [M]", rows, 1, 1)?,
+            (Loss::Ctc { .. }, _) => self.buffer("labels [B, 2, 1 + N]", self.batch, 2, 1 + task.labels.max(1))?,
             _ => self.buffer("targets [M, N]", rows, logits.out_features, 1)?,
         };
         let factors = self.buffer("weights of the rows [M]", rows, 1, 1)?;
@@ -58,6 +59,9 @@ impl Builder {
         }
         if let Some((d, _)) = self.gradient(network, Source::Stage(from), stage_steps)? {
             self.loss(&task, from, rows, logits, d)?;
+        }
+        if let Some(metrics) = task.metrics {
+            self.class_metrics(metrics, (from, logits.out_features), rows)?;
         }
         if task.goal != TrainGoal::Evaluate {
             for index in (0..=from).rev() {
@@ -123,6 +127,11 @@ impl Builder {
         let [class_weights, settings, results] =
             [whole(buffers.class_weights), whole(buffers.settings), whole(buffers.results)];
         let x = self.plan.outputs[stage];
+        if let Loss::Ctc { blank } = task.loss {
+            let found = self.scratch("losses of the rows [M, 2]", self.batch, 2, 1)?;
+            self.ctc_loss((task, blank), (stage, logits.out_features), [x, d, found])?;
+            return self.loss_sum(stage, self.batch, [found, settings, results]);
+        }
         let constants = Constants::sizes([("FEATURES", logits.out_features)])?
             .with("VALUES", task.values)
             .with("SMOOTHING", task.label_smoothing)
@@ -155,11 +164,46 @@ impl Builder {
             work: u64::from(rows) * width,
             ..Dispatch::empty(Kernel::Train(kernel))
         })?;
+        self.loss_sum(stage, rows as usize, [found, settings, results])
+    }
+
+    /// Counts of the most probable classes of `rows` rows.
+    fn class_metrics(
+        &mut self,
+        (top, confusion): (u32, bool),
+        (stage, classes): (usize, usize),
+        rows: usize,
+    ) -> Result<()> {
+        let pairs = if confusion { classes.saturating_mul(classes) } else { 0 };
+        let counts = self.buffer("counts of classes [1 + C*C]", pairs.saturating_add(1), 1, 1)?;
+        let counts = self.plan.whole(counts);
+        let Some(TrainBuild { parts, .. }) = &mut self.training else { return Ok(()) };
+        parts.counts = Some(counts);
+        parts.clears.push(counts);
+        let [targets, factors] = [parts.targets, parts.factors].map(|buffer| self.plan.whole(buffer));
+        let [_, x_groups, y_groups] = grid(&self.limits, 1, rows as u64, "rows of the loss")?;
+        self.add(Dispatch {
+            stage,
+            constants: Constants::sizes([("FEATURES", classes)])?
+                .with("TOP", top)
+                .with("CONFUSION", confusion)
+                .with("WORKGROUP", ROW_WORKGROUP),
+            rows: self.number(rows, "rows of the loss")?,
+            bindings: vec![self.plan.outputs[stage], targets, factors, counts],
+            workgroups: [x_groups, y_groups, 1],
+            iterations: (classes as u64).div_ceil(ROW_WORKGROUP.into()) + u64::from(ROW_WORKGROUP),
+            work: rows as u64 * classes as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::ClassMetrics))
+        })
+    }
+
+    fn loss_sum(&mut self, stage: usize, rows: usize, bindings: [Slice; 3]) -> Result<()> {
+        let rows = self.number(rows, "rows of the loss")?;
         self.add(Dispatch {
             stage,
             constants: Constants::default().with("WORKGROUP", ROW_WORKGROUP),
             rows,
-            bindings: vec![found, settings, results],
+            bindings: bindings.to_vec(),
             iterations: u64::from(rows.div_ceil(ROW_WORKGROUP) + ROW_WORKGROUP),
             work: rows.into(),
             ..Dispatch::empty(Kernel::Train(TrainKernel::LossSum))
@@ -396,7 +440,7 @@ impl Builder {
 fn loss_stage(network: &Network, loss: Loss) -> (usize, &Stage) {
     let stages = network.stages();
     let last = stages.len() - 1;
-    let from_logits = loss == Loss::CrossEntropy && last > 0 && stages[last].is_softmax();
-    let from = if from_logits { last - 1 } else { last };
+    let from_logits = matches!(loss, Loss::CrossEntropy | Loss::Ctc { .. });
+    let from = if from_logits && last > 0 && stages[last].is_softmax() { last - 1 } else { last };
     (from, &stages[from])
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Builder, StageWork, grid};
 use crate::base::error::{Error, Result};
-use crate::network::{RecurrentStage, WeightFormat};
+use crate::network::{RecurrentStage, WeightFormat, Zoneout};
 use crate::plan::constants::masked_number;
 use crate::plan::decide::{Decision, Problem};
 use crate::plan::program::{self, Program};
@@ -32,6 +32,8 @@ pub(super) struct LaneSet<'a> {
     pub stacked: bool,
     /// The inputs of all timesteps, projected, where the kernels leave the sums of the gates for a backward pass.
     pub kept: Option<BufferId>,
+    /// Shares of units that are drawn behind every timestep.
+    pub zoneout: Zoneout,
 }
 
 /// One kernel of a timestep, or of many.
@@ -63,7 +65,17 @@ impl<'a> LaneSet<'a> {
         let level = works.first()?.stage.recurrent()?;
         let above = works.first()?.index - layout.stages.start;
         let first_lane = above * layout.directions.len() + directions.start - layout.directions.start;
-        Some(Self { works, level, layout, weights, first_lane, directions, stacked, kept: None })
+        Some(Self {
+            works,
+            level,
+            layout,
+            weights,
+            first_lane,
+            directions,
+            stacked,
+            kept: None,
+            zoneout: Zoneout::default(),
+        })
     }
 
     pub fn lanes(&self) -> usize {
@@ -86,7 +98,7 @@ impl<'a> LaneSet<'a> {
             hidden: self.level.hidden_size,
             state: self.level.state_size(),
             gates: self.level.cell().gates() as u64,
-            in_halves: Program::of(self.level).kernels.len() > 1,
+            in_halves: Program::of(self.level).kernels.len() > 1 || !self.zoneout.is_none(),
             normalizes: Program::of(self.level).normalizes,
             state_words: self.layout.lanes[self.first_lane].state.len(),
             format: self.layout.format,
@@ -133,7 +145,13 @@ impl<'a> LaneSet<'a> {
 
 impl Builder {
     /// The kernels of a step; the buffers of the lanes' state are made here.
-    pub(super) fn launches(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<Vec<Launch>> {
+    ///
+    /// Also where c lies and where it is kept before every step, if zoneout needs that.
+    pub(super) fn launches(
+        &mut self,
+        set: &LaneSet<'_>,
+        decision: &Decision,
+    ) -> Result<(Vec<Launch>, Option<[Slice; 2]>)> {
         let places = self.places(set, decision.strategy)?;
         let Program { kernels, normalizes, .. } = Program::of(set.level);
         let mut parts: Vec<(Cells, Tactic)> = kernels.iter().map(|&cell| (cell, decision.tactic)).collect();
@@ -143,7 +161,13 @@ impl Builder {
         }
         let last = parts.len() - 1;
         let launch = |(index, &(cell, tactic))| self.launch(set, tactic, &places, cell, index < last);
-        parts.iter().enumerate().map(launch).collect()
+        let mut launches: Vec<Launch> = parts.iter().enumerate().map(launch).collect::<Result<_>>()?;
+        if set.zoneout.is_none() {
+            return Ok((launches, None));
+        }
+        let (zoneout, before) = self.zoneout_launch(set, (places.h, places.cell))?;
+        launches.push(zoneout);
+        Ok((launches, before))
     }
 
     fn places(&mut self, set: &LaneSet<'_>, strategy: Strategy) -> Result<Places> {

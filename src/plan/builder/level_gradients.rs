@@ -88,7 +88,10 @@ impl Builder {
                     let first = (lane * (lanes.interval.count + 1) + at) * self.batch * hidden;
                     Operand::new(c, hidden).from(first)
                 };
-                let [c_before, c_after] = [between(behind), between(1 - behind)];
+                // What lies behind all of c lies as c before the step does.
+                let all = lanes.count() * (lanes.interval.count + 1) * self.batch * hidden;
+                let c_before = between(behind);
+                let c_after = if lanes.keeps_new_c() { c_before.from(all) } else { between(1 - behind) };
                 let blocks = [(gates::INPUT, c_before), (gates::FORGET, c_before), (gates::OUTPUT, c_after)];
                 for (block, (gate, c)) in blocks.into_iter().enumerate() {
                     let x = sums.from(gate * hidden);

@@ -2,6 +2,7 @@
 
 mod backward;
 mod batch_norm;
+mod ctc;
 mod initial_state;
 mod intervals;
 mod lanes;
@@ -15,6 +16,7 @@ mod recurrent_backward;
 mod regularize;
 mod tape;
 mod update;
+mod zoneout;
 
 #[cfg(test)]
 pub(super) use matmul::matmul_flags;
@@ -37,7 +39,7 @@ use super::{
     SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::base::error::{Error, Result};
-use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, RecurrentStage, Source, Stage, StageKind};
+use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, RecurrentStage, Source, Stage, StageKind, Zoneout};
 use batch_norm::NormStatistics;
 use intervals::KeptSums;
 use tape::StageTape;
@@ -159,6 +161,8 @@ struct TrainBuild {
     dropped: Option<BufferId>,
     /// The gradient of every stage's output, and whether something was written there.
     gradients: Vec<Option<(Slice, bool)>>,
+    /// Of the level that is planned, where its units are drawn.
+    zoneout: Zoneout,
     /// The sums that the forward pass of some directions of a stage keeps, by the stage and the first direction.
     kept: BTreeMap<(usize, usize), KeptSums>,
     /// Most timesteps that the backward pass of a recurrence takes at once.

@@ -1,5 +1,6 @@
 //! Recurrent levels: which of them go together, the hoisted projection and the steps.
 
+use super::backward::Move;
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
 use super::{Builder, DispatchRows, StageWork};
@@ -18,6 +19,8 @@ pub(super) struct ChunkRun {
     /// The projection of each lane's input, and whether the lane reads the sequence from its end.
     products: Vec<(Product, bool)>,
     launches: Vec<Launch>,
+    /// c, and where zoneout wants it before the first step.
+    before: Option<[Slice; 2]>,
     /// Steps of one repetition.
     stride: u32,
     projected_lane: usize,
@@ -48,6 +51,7 @@ impl Builder {
             for directions in self.together(level, all.clone(), work.steps_in) {
                 if let Some(mut set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
                     set.kept = self.kept_sums(&set)?;
+                    set.zoneout = self.training.as_ref().map(|training| training.zoneout).unwrap_or_default();
                     let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
                     self.run(&set, &decision)?;
                 }
@@ -79,13 +83,14 @@ impl Builder {
         });
         let projected_lane = self.projected_lane(chunk, set.level.hidden_size);
         let first_state = self.plan.states.len();
-        let launches = self.launches(set, decision)?;
+        let (launches, before) = self.launches(set, decision)?;
         self.start_from_inputs(work, set.level, first_state)?;
         let run = ChunkRun {
             products: (0..hoisted)
                 .map(|lane| (self.input_product(set, lane, projected_lane), set.is_reverse(lane)))
                 .collect(),
             launches,
+            before,
             stride: decision.tactic.stride(),
             projected_lane,
             output_lane: set.output_lane(),
@@ -106,6 +111,10 @@ impl Builder {
             let first = if *reverse { work.steps_in - done - count } else { done };
             let rows = DispatchRows { count: count * self.batch, input: first * self.batch, output: 0 };
             self.product(work, rows, product)?;
+        }
+        if let Some([c, before]) = run.before {
+            let numbers = usize::try_from(c.bytes / super::F32).unwrap_or(usize::MAX);
+            self.moved(work, DispatchRows::all(1), Move::whole(c, before, numbers, false))?;
         }
         let last = done + count == work.steps_in;
         let end = done + count + if last { run.behind } else { 0 };

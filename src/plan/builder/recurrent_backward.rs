@@ -37,7 +37,7 @@ pub(super) struct Arrays {
     pub sums: Slice,
     /// U h + d of such a GRU, then its gradient; that of a U h that is normalized apart.
     pub of_state: Option<Slice>,
-    /// c between the timesteps `[lanes, T' + 1, B, H]`.
+    /// c between the timesteps `[lanes, T' + 1, B, H]`; twice where [`Lanes::keeps_new_c`].
     pub c: Option<Slice>,
     /// h before a projection `[lanes, T', B, H]`, or the state times the reset gate.
     pub inner: Option<Slice>,
@@ -84,6 +84,11 @@ impl Lanes<'_> {
 
     pub fn is_reverse(&self, lane: usize) -> bool {
         self.level.directions[self.tape.directions.start + lane].reverse
+    }
+
+    /// Whether c of every step is also kept as it is before zoneout: the peephole of the output gate sees that.
+    pub fn keeps_new_c(&self) -> bool {
+        self.level.zoneout.c > 0.0 && matches!(self.level.recurrence, Recurrence::Lstm { peephole: true, .. })
     }
 
     fn clip(&self) -> f32 {
@@ -178,7 +183,7 @@ impl Builder {
             self.sums_again(lanes, &mut arrays)?;
             return Ok(arrays);
         }
-        let steps = lanes.interval.count + 1;
+        let steps = (lanes.interval.count + 1) * if lanes.keeps_new_c() { 2 } else { 1 };
         arrays.c =
             Some(self.scratch("c between the steps [lanes, T' + 1, B, H]", count * steps, self.batch, hidden)?);
         if level.recurrence.proj_size() > 0 {
@@ -304,16 +309,19 @@ impl Builder {
             .with("REVERSE", reverse_bits(level, &tape.directions))
             .with("MASKED", work.mask.is_some())
             .with("KEEP_H", arrays.inner.is_some())
+            .with("KEEP_NEW", lanes.keeps_new_c())
             .with("KEPT_LANE", self.number(sums.lane, "sums of a lane")?)
             .and(lanes.lstm(self)?.iter())
+            .and(self.zoneout_constants(level.zoneout, work.index, tape.directions.start).iter())
             .with("WORKGROUP", ROW_WORKGROUP);
+        let settings = self.settings();
         let elements = (self.batch * level.hidden_size) as u64;
         let [x, y, _] = flat_grid(&self.limits, elements, &work.stage.label)?;
         let kernel = Kernel::Train(TrainKernel::LstmStates);
         let rows = DispatchRows { count: self.batch, input: lanes.first_row(), output: 0 };
         let steps = lanes.interval.count as u64;
         self.push(work, rows, kernel, constants, |dispatch| {
-            dispatch.bindings = vec![kept, parameters, initial, mask, c, inner, arrays.sums];
+            dispatch.bindings = vec![kept, parameters, initial, mask, c, inner, arrays.sums, settings];
             dispatch.steps = narrow(steps);
             dispatch.workgroups = [x, y, narrow(lanes.count() as u64)];
             dispatch.iterations = steps;
@@ -451,6 +459,7 @@ impl Builder {
         .with("REVERSE", reverse_bits(level, &tape.directions))
         .with("LAST", !work.stage.sequence_out)
         .with("MASKED", masked_number(work.mask.map(|_| level.masked_output)))
+        .and(self.zoneout_constants(level.zoneout, work.index, tape.directions.start).iter())
         .and(part.constants.iter());
         let mask = work.mask.map_or(parameters, |mask| self.plan.whole(mask));
         let kept = match cell {
@@ -458,7 +467,7 @@ impl Builder {
             BackwardCell::Gru | BackwardCell::GruGates | BackwardCell::GruReset => arrays.before,
             BackwardCell::State | BackwardCell::Rnn => parameters,
         };
-        let mut bindings = vec![arrays.sums, parameters, carry, d, mask, kept];
+        let mut bindings = vec![arrays.sums, parameters, carry, d, mask, kept, self.settings()];
         match cell {
             BackwardCell::Lstm => bindings.push(arrays.d_state.unwrap_or(parameters)),
             BackwardCell::State => bindings.extend(arrays.d_state),

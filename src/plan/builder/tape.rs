@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::intervals::KeptSums;
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::Result;
-use crate::network::{MaskedOutput, Network, RecurrentStage, Stage, StageKind};
+use crate::network::{MaskedOutput, Network, RecurrentStage, Stage, StageKind, Zoneout};
 use crate::plan::constants::masked_number;
 use crate::plan::train::{DropoutSite, StartState};
 use crate::plan::weights::WeightLayout;
@@ -87,7 +87,11 @@ impl Builder {
                 let buffer = self.buffer(label, of_stage.steps_in, self.batch, stage.out_features)?;
                 self.plan.whole(buffer)
             };
-            let kept = kept(stage);
+            let drawn = if self.draws_zoneout() { level.zoneout } else { Zoneout::default() };
+            let kept = kept(stage, drawn);
+            if let Some(training) = &mut self.training {
+                training.zoneout = drawn;
+            }
             let work = StageWork { stage: &kept, output: history, steps_out: of_stage.steps_in, ..of_stage };
             let (states, first_dispatch) = (self.plan.states.len(), self.plan.dispatches.len());
             for (layout, &weights) in layouts.iter().zip(weights) {
@@ -205,11 +209,14 @@ impl Builder {
     }
 }
 
-/// A recurrent stage that hands on its states of all timesteps.
-fn kept(stage: &Stage) -> Stage {
+/// A recurrent stage that hands on its states of all timesteps. Its kernels leave zoneout that is drawn to another.
+fn kept(stage: &Stage, drawn: Zoneout) -> Stage {
     let mut kept = Stage { sequence_out: true, ..stage.clone() };
     if let StageKind::Recurrent(level) = &mut kept.kind {
         level.masked_output = MaskedOutput::Previous;
+        if !drawn.is_none() {
+            level.zoneout = Zoneout::default();
+        }
     }
     kept
 }

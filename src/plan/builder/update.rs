@@ -20,6 +20,7 @@ impl TrainBuild {
             gradients: vec![None; network.stages().len()],
             kept: std::collections::BTreeMap::new(),
             interval,
+            zoneout: crate::network::Zoneout::default(),
             shared: std::collections::BTreeMap::new(),
             parts: crate::plan::train::TrainParts::default(),
         }

@@ -8,6 +8,7 @@ mod recurrent;
 mod sizes;
 mod training;
 mod training_layers;
+mod training_losses;
 
 use std::collections::BTreeSet;
 

@@ -216,7 +216,7 @@ impl Cells {
 
     fn constants(self) -> &'static [Constant] {
         // Those of a cell stand together.
-        const ALL: [Constant; 13] = [
+        const ALL: [Constant; 15] = [
             u("PEEPHOLE"),
             u("COUPLED"),
             f("CLIP_GATES"),
@@ -230,9 +230,13 @@ impl Cells {
             u("OUTPUT"),
             f("OUTPUT_ALPHA"),
             f("OUTPUT_BETA"),
+            f("ZONEOUT_H"),
+            f("ZONEOUT_C"),
         ];
-        const GRU: [Constant; 7] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9]];
-        const CANDIDATE: [Constant; 4] = [ALL[2], ALL[7], ALL[8], ALL[9]];
+        const GATES: [Constant; 4] = [ALL[2], ALL[4], ALL[5], ALL[6]];
+        const GRU: [Constant; 8] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9], ALL[13]];
+        const RNN: [Constant; 5] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[13]];
+        const CANDIDATE: [Constant; 5] = [ALL[2], ALL[7], ALL[8], ALL[9], ALL[13]];
         const NORMALIZED: [Constant; 12] = [
             u("NORM_PARTS"),
             u("NORM_CELL"),
@@ -250,9 +254,10 @@ impl Cells {
         match self {
             Self::Lstm => &ALL,
             Self::Gru => &GRU,
-            Self::Rnn | Self::GruGates => &GRU[..4],
+            Self::Rnn => &RNN,
+            Self::GruGates => &GATES,
             Self::GruCandidate => &CANDIDATE,
-            Self::Projection => &[],
+            Self::Projection => &ALL[13..14],
             Self::LayerNormLstm => &NORMALIZED,
             Self::LayerNormGru => &NORMALIZED[..9],
         }

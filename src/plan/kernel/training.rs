@@ -6,6 +6,7 @@ pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgs
 const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
+const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
@@ -32,6 +33,8 @@ pub enum TrainKernel {
     Emit,
     /// c between the timesteps of an LSTM.
     LstmStates,
+    /// The end of a timestep with zoneout.
+    Zoneout,
     /// A GRU's state times its reset gate.
     ResetState,
     /// A timestep of a backward pass.
@@ -84,10 +87,18 @@ pub enum TrainKernel {
     LayerNormGruBackward,
     /// Categorical cross-entropy and its gradient.
     CrossEntropy,
+    /// The probabilities of every step for CTC.
+    CtcRows,
+    /// CTC from the first step to the last, and its loss.
+    CtcForward,
+    /// CTC from the last step to the first, and its gradient.
+    CtcBackward,
     /// The other losses and their gradients.
     ElementwiseLoss,
     /// The loss of a batch.
     LossSum,
+    /// Metrics of classes.
+    ClassMetrics,
     /// Sums of squares of pieces of the gradients.
     SquareSums,
     /// Norms of the gradients.
@@ -162,7 +173,17 @@ impl BackwardCell {
     }
 }
 
-const LANES_OF_STATES: &[Constant] = &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEPT_LANE")];
+const LANES_OF_STATES: &[Constant] =
+    &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEEP_NEW"), u("KEPT_LANE")];
+const OF_ZONEOUT: &[Constant] = &[
+    f("ZONEOUT_H"),
+    f("ZONEOUT_C"),
+    u("ZONEOUT_H_LEAST"),
+    u("ZONEOUT_C_LEAST"),
+    u("ZONEOUT_DRAWN"),
+    u("ZONEOUT_SITE"),
+    u("SEED"),
+];
 const CLIP: &[Constant] = &[f("CLIP_GATES")];
 pub(super) const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
 pub(super) const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
@@ -200,15 +221,6 @@ const MATMUL: &[&str] = &[
 ];
 const OF_HISTORY: &[Binding] =
     &[uniform("params"), read("history"), read("initial"), read("mask"), read_write("output")];
-const OF_LOSS: &[Binding] = &[
-    uniform("params"),
-    read("x"),
-    read("targets"),
-    read("factors"),
-    read("class_weights"),
-    read_write("d"),
-    read_write("found"),
-];
 
 /// Entry point, parts, bindings, fields of a uniform of its own, constants.
 pub(super) type KernelRow = (&'static str, Vec<&'static str>, Vec<Binding>, &'static [&'static str], Vec<Constant>);
@@ -226,6 +238,7 @@ impl TrainKernel {
             Self::StateBefore,
             Self::Emit,
             Self::LstmStates,
+            Self::Zoneout,
             Self::ResetState,
             Self::Dropout,
             Self::ActivationBackward,
@@ -251,8 +264,12 @@ impl TrainKernel {
             Self::LayerNormLstmBackward,
             Self::LayerNormGruBackward,
             Self::CrossEntropy,
+            Self::CtcRows,
+            Self::CtcForward,
+            Self::CtcBackward,
             Self::ElementwiseLoss,
             Self::LossSum,
+            Self::ClassMetrics,
             Self::SquareSums,
             Self::Norms,
             Self::Optimizer,
@@ -269,7 +286,8 @@ impl TrainKernel {
 
     /// Whether it runs several times in a row and learns which time it is.
     pub(super) fn repeats(self) -> bool {
-        matches!(self, Self::StepBackward(_) | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
+        matches!(self, Self::LayerNormLstmBackward | Self::LayerNormGruBackward | Self::CtcForward | Self::CtcBackward)
+            || matches!(self, Self::Zoneout | Self::StepBackward(_))
     }
 
     pub(super) fn spec(self) -> KernelSpec {
@@ -356,7 +374,7 @@ impl TrainKernel {
             ),
             Self::LstmStates => (
                 "lstm_states",
-                vec![PARAMS, LSTM_OPTIONS, part!("lstm_states")],
+                vec![PARAMS, LSTM_OPTIONS, RANDOM, ZONEOUT, part!("lstm_states")],
                 vec![
                     uniform("params"),
                     read("kept"),
@@ -366,9 +384,38 @@ impl TrainKernel {
                     read_write("c"),
                     read_write("h"),
                     read_write("sums"),
+                    read("settings"),
                 ],
                 &[],
-                [LANES_OF_STATES, LSTM, &[u("WORKGROUP")]].concat(),
+                [LANES_OF_STATES, LSTM, OF_ZONEOUT, &[u("WORKGROUP")]].concat(),
+            ),
+            Self::Zoneout => (
+                "zoneout",
+                vec![PARAMS, RANDOM, ZONEOUT, part!("zoneout")],
+                vec![
+                    uniform("params"),
+                    read("mask"),
+                    read_write("h"),
+                    read_write("history"),
+                    read_write("c"),
+                    read_write("c_before"),
+                    read("settings"),
+                ],
+                &[],
+                [
+                    &[
+                        u("WIDTH"),
+                        u("STATE"),
+                        u("LANES"),
+                        u("REVERSE"),
+                        u("MASKED"),
+                        u("OUTPUT_STRIDE"),
+                        u("OUTPUT_FIRST"),
+                    ][..],
+                    OF_ZONEOUT,
+                    &[u("WORKGROUP")],
+                ]
+                .concat(),
             ),
             Self::ResetState => (
                 "reset_state",
@@ -386,6 +433,7 @@ impl TrainKernel {
                     read("d_output"),
                     read("mask"),
                     read("kept"),
+                    read("settings"),
                 ];
                 bindings.extend(cell.binding());
                 let shared = [
@@ -406,7 +454,7 @@ impl TrainKernel {
                     u("SPLIT"),
                     u("ROW_QUADS"),
                 ];
-                let mut sources = vec![PARAMS, BACKWARD, cell.source(), STEP_BACKWARD];
+                let mut sources = vec![PARAMS, BACKWARD, RANDOM, ZONEOUT, cell.source(), STEP_BACKWARD];
                 if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
                     sources.push(SLOPE);
                 }
@@ -415,7 +463,13 @@ impl TrainKernel {
                     BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
                     BackwardCell::Gru | BackwardCell::GruReset => {}
                 }
-                ("recurrent_step_backward", sources, bindings, &[], [&shared[..], &cell.constants()].concat())
+                (
+                    "recurrent_step_backward",
+                    sources,
+                    bindings,
+                    &[],
+                    [&shared[..], OF_ZONEOUT, &cell.constants()].concat(),
+                )
             }
             Self::Dropout => (
                 "dropout",
@@ -430,35 +484,6 @@ impl TrainKernel {
                 vec![uniform("params"), read("x"), read_write("d")],
                 &[],
                 vec![u("ACTIVATION"), f("ALPHA"), f("BETA"), u("WORKGROUP")],
-            ),
-            Self::CrossEntropy => (
-                "cross_entropy",
-                vec![PARAMS, part!("cross_entropy")],
-                OF_LOSS.to_vec(),
-                &[],
-                vec![u("FEATURES"), u("VALUES"), f("SMOOTHING"), u("CLASS_WEIGHTS"), u("WORKGROUP")],
-            ),
-            Self::ElementwiseLoss => (
-                "elementwise_loss",
-                vec![PARAMS, part!("elementwise_loss")],
-                OF_LOSS.to_vec(),
-                &[],
-                vec![
-                    u("FEATURES"),
-                    u("LOSS"),
-                    u("VALUES"),
-                    f("SMOOTHING"),
-                    f("DELTA"),
-                    u("CLASS_WEIGHTS"),
-                    u("WORKGROUP"),
-                ],
-            ),
-            Self::LossSum => (
-                "loss_sum",
-                vec![PARAMS, part!("loss_sum")],
-                vec![uniform("params"), read("found"), read("settings"), read_write("results")],
-                &[],
-                workgroup(),
             ),
             Self::SquareSums => (
                 "square_sums",
@@ -524,6 +549,13 @@ impl TrainKernel {
                 &["count", "sources"],
                 workgroup(),
             ),
+            Self::CrossEntropy
+            | Self::CtcRows
+            | Self::CtcForward
+            | Self::CtcBackward
+            | Self::ElementwiseLoss
+            | Self::LossSum
+            | Self::ClassMetrics => self.row_of_loss(),
             _ => self.row_of_layer(),
         }
     }

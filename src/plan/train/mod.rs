@@ -26,6 +26,10 @@ pub struct TrainTask {
     pub loss: Loss,
     /// Whether targets are numbers instead of classes.
     pub values: bool,
+    /// Most labels of a sequence, for [`Loss::Ctc`].
+    pub labels: usize,
+    /// Metrics of classes: K of the most probable ones, and whether pairs of classes are counted.
+    pub metrics: Option<(u32, bool)>,
     /// Of the loss.
     pub label_smoothing: f32,
     /// How many class weights there are, 0 for none.
@@ -92,6 +96,8 @@ impl TrainTask {
             goal: TrainGoal::Step,
             loss,
             values: false,
+            labels: 0,
+            metrics: None,
             label_smoothing: 0.0,
             class_weights: 0,
             dropouts: Vec::new(),
@@ -137,6 +143,8 @@ pub struct TrainParts {
     pub lookups: Vec<(usize, BufferId)>,
     /// Where recurrences start.
     pub starts: Vec<StartState>,
+    /// What the metrics of classes count.
+    pub counts: Option<Slice>,
     /// What is cleared before the first dispatch.
     pub clears: Vec<Slice>,
     /// Bytes of what stays from step to step, by kind.

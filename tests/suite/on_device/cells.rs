@@ -17,6 +17,18 @@ pub fn normalizes(cell: Cell) -> bool {
     cell.name().starts_with("layer_norm")
 }
 
+/// Sets the rates of zoneout of some layers. Draws nothing from `rng`, so that the other options stay as they are.
+pub fn zone_out(cell: Cell, layer: &mut RecurrentSpec, rng: &Rng) {
+    let mut rng = rng.clone();
+    let mut rate = || if rng.u8(0..3) == 0 { rng.f32() } else { 0.0 };
+    if !normalizes(cell) {
+        layer.zoneout_h = rate();
+    }
+    if cell == Cell::Lstm {
+        layer.zoneout_c = rate();
+    }
+}
+
 /// A layer of `cell` in which every option that it has may be set.
 pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     let hidden_size = rng.usize(1..=37);
@@ -52,6 +64,7 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         }
         other => panic!("no options for {other:?}"),
     }
+    zone_out(cell, &mut layer, rng);
     if rng.bool() {
         let sets = if rng.bool() { layer.directions() } else { 1 };
         let count = sets * cell.default_activations().len();
@@ -197,6 +210,25 @@ fn a_short_row_is_as_if_alone() {
 }
 
 /// Negative controls: for each cell a small change of any tensor, and a length that is off by one.
+/// Negative control: a device that left zoneout out would fail.
+#[test]
+fn a_zoneout_that_is_left_out_is_seen() {
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn] {
+        let of = |zoneout_h, zoneout_c| {
+            network(cell, &RecurrentSpec { zoneout_h, zoneout_c, ..RecurrentSpec::new("cell", 4, 9) }, 7)
+        };
+        let plain = Session::new(device(), &of(0.0, 0.0)).unwrap();
+        let input = RandomInput::new(&of(0.0, 0.0), 5, 3, 8).unwrap();
+        let mut others = vec![of(0.01, 0.0)];
+        if cell == Cell::Lstm {
+            others.push(of(0.0, 0.01));
+        }
+        for other in others {
+            assert!(!verify(&plain, &other, input.as_input(), None).unwrap().passed(), "{cell:?}");
+        }
+    }
+}
+
 #[test]
 fn nudges_are_seen() {
     let device = device();

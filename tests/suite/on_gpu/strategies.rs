@@ -11,7 +11,7 @@ use gatefold::unstable::plan::{Blocks, Held, PlanParts, Rung};
 use gatefold::{Arithmetic, Check, Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
 use crate::common::{changed, device, lstm, random_state, spec};
-use crate::on_device::cells::normalizes;
+use crate::on_device::cells::{normalizes, zone_out};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = LayerSpec::of_cell(cell, layer);
@@ -53,6 +53,7 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     if cell == Cell::Gru && matches!(strategy, Strategy::Step | Strategy::Tile) {
         layer.reset_after = rng.bool();
     }
+    zone_out(cell, &mut layer, rng);
     if rng.u8(0..3) == 0 {
         // Directions with functions of their own do not go together.
         let together = strategy == Strategy::Wavefront && normalizes(cell);

@@ -6,13 +6,14 @@ use gatefold::network::{
     RecurrentOutput, RecurrentSpec,
 };
 use gatefold::train::{
-    Adagrad, Adam, AdamW, Answers, Batch, Clip, Convention, Dataset, Decay, Dropout, Event, Fit, Loss, Next, Optimizer,
-    RecurrentDropout, Reduction, RmsProp, Schedule, Sgd, Targets, TrainOptions, Trainer,
+    Adagrad, Adam, AdamW, Answers, Batch, Clip, Convention, Dataset, Decay, Dropout, Event, Fit, Loss, Measures, Next,
+    Optimizer, RecurrentDropout, Reduction, RmsProp, Schedule, Sgd, Targets, TrainOptions, Trainer, WeightDrop,
 };
-use gatefold::{Device, Input};
+use gatefold::{Device, Input, Session};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
-use crate::common::{changed, device, spec};
+use crate::common::{changed, device, own_device, spec};
+use crate::on_device::cells::zone_out;
 
 /// A layer with random options.
 fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
@@ -123,9 +124,18 @@ fn example(cell: Cell, seed: u64) -> Example {
     example
 }
 
+/// `example` with another recurrent layer of the same tensors.
+fn changed_layer(mut example: Example, change: impl FnOnce(&mut RecurrentSpec)) -> Example {
+    let mut spec = example.network.spec().clone();
+    let layer = spec.layers.iter_mut().find_map(LayerSpec::recurrent_mut);
+    change(layer.unwrap().1);
+    example.network = Network::new(spec, example.network.tensors().clone()).unwrap();
+    example
+}
+
 fn battery(cell: Cell, cases: u64) {
     for seed in 0..cases {
-        let example = example(cell, seed);
+        let example = changed_layer(example(cell, seed), |layer| zone_out(cell, layer, &Rng::with_seed(seed)));
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
     }
@@ -221,6 +231,142 @@ fn optimizers_take_the_steps_of_the_cpu() {
         let other = run(Trainer::new(device(), &example.network, plain).unwrap(), &example, 6);
         assert!(other.0.iter().zip(&cpu.0).any(|(a, b)| (a - b).abs() > 1e-4), "{optimizer:?}");
     }
+}
+
+/// The units that keep their state are drawn from integers: the same on every device.
+#[test]
+fn zoneout_takes_the_steps_of_the_cpu() {
+    let mut others = 0;
+    for seed in 0..24 {
+        let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize];
+        let example = changed_layer(example(cell, 100 + seed), |layer| {
+            (layer.zoneout_h, layer.zoneout_c) = (0.3, if cell == Cell::Lstm { 0.5 } else { 0.0 });
+        });
+        let (_, layer) = example.network.spec().layers.iter().find_map(LayerSpec::recurrent).unwrap();
+        let options = TrainOptions::new(example.loss).optimizer(Sgd { learning_rate: 0.05, ..Sgd::default() });
+        let on = |device: &Device, seed| {
+            run(Trainer::new(device, &example.network, options.clone().seed(seed)).unwrap(), &example, 3)
+        };
+        let (cpu, gpu) = (on(&Device::cpu(), 1), on(device(), 1));
+        let worst = |other: &(Vec<f64>, Vec<(String, Vec<f32>)>)| {
+            let of_losses = cpu.0.iter().zip(&other.0).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
+            let of_weights = cpu.1.iter().zip(&other.1).map(|((_, a), (_, b))| {
+                let largest = a.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+                f64::from(a.iter().zip(b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest)
+            });
+            of_losses.chain(of_weights).fold(0.0, f64::max)
+        };
+        assert!(worst(&gpu) <= 2e-5, "case {seed}: {} off: {layer:#?}", worst(&gpu));
+        // Negative control: other units.
+        others += u64::from(worst(&on(device(), 2)) > 1e-4);
+    }
+    assert!(others > 18, "{others} of 24");
+}
+
+/// Steps that an application records and submits give the bits of the trainer's own.
+#[test]
+fn recorded_steps_are_steps() {
+    let (_, wgpu_device, queue) = own_device(device().info());
+    let device = Device::from_wgpu(wgpu_device.clone(), queue.clone());
+    let example = example(Cell::Lstm, 500);
+    let options = TrainOptions::new(example.loss).dropout(Dropout::elements("first", 0.3)).seed(4);
+    let trainer = || Trainer::new(&device, &example.network, options.clone()).unwrap();
+    let weights = |trainer: &Trainer| {
+        let network = trainer.network().unwrap();
+        network.tensors().values().flat_map(|tensor| tensor.data().to_vec()).map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    let mut plain = trainer();
+    let expected: Vec<_> = (0..5).map(|_| plain.step(&example.batch()).unwrap()).collect();
+    let mut recorded = trainer();
+    let mut found = Vec::new();
+    // Two steps in one submission, then one, then two.
+    for count in [2, 1, 2] {
+        let mut encoder = wgpu_device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for _ in 0..count {
+            recorded.encode(&mut encoder, &example.batch()).unwrap();
+        }
+        queue.submit([encoder.finish()]);
+        found.extend(recorded.encoded().unwrap());
+    }
+    assert_eq!(found, expected);
+    assert_eq!(weights(&recorded), weights(&plain));
+    assert_eq!(recorded.steps(), 5);
+    // Negative control: what is not submitted changes nothing.
+    let mut idle = trainer();
+    let before = weights(&idle);
+    let mut encoder = wgpu_device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    idle.encode(&mut encoder, &example.batch()).unwrap();
+    drop(encoder);
+    assert_eq!(weights(&idle), before);
+    let mut cpu = Trainer::new(&Device::cpu(), &example.network, options.clone()).unwrap();
+    let mut encoder = wgpu_device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let error = cpu.encode(&mut encoder, &example.batch()).unwrap_err().to_string();
+    assert!(error.contains("command encoder"), "{error}");
+}
+
+/// A session of a trainer reads its buffers: what it runs is the network after the latest step.
+#[test]
+fn a_session_follows_its_trainer() {
+    for (seed, cell) in (400..).zip([Cell::Lstm, Cell::Gru, Cell::Rnn, Cell::LayerNormLstm]) {
+        let stored = |example: &Example| example.network.tensors().contains_key("cell.initial_h");
+        let example = (0..).map(|more| example(cell, seed + 10 * more)).find(|example| !stored(example)).unwrap();
+        let options = TrainOptions::new(example.loss).weight_drop(WeightDrop::new("cell", 0.3));
+        let mut trainer = Trainer::new(device(), &example.network, options).unwrap();
+        let bits = |session: &Session| {
+            let output = session.run(example.batch().input, None).unwrap();
+            output.values.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+        };
+        let fresh = |trainer: &Trainer| bits(&Session::new(device(), &trainer.network().unwrap()).unwrap());
+        let session = trainer.session().unwrap();
+        let before = bits(&session);
+        assert_eq!(before, fresh(&trainer), "{cell:?}");
+        for _ in 0..3 {
+            trainer.step(&example.batch()).unwrap();
+        }
+        assert_eq!(bits(&session), fresh(&trainer), "{cell:?}");
+        // Negative control: the weights moved.
+        assert_ne!(bits(&session), before, "{cell:?}");
+        // On the CPU it is a copy.
+        let mut trainer = Trainer::new(&Device::cpu(), &example.network, TrainOptions::new(example.loss)).unwrap();
+        let session = trainer.session().unwrap();
+        let before = bits(&session);
+        trainer.step(&example.batch()).unwrap();
+        assert_eq!(bits(&session), before, "{cell:?}");
+        assert_ne!(bits(&trainer.session().unwrap()), before, "{cell:?}");
+    }
+}
+
+/// Metrics that are counted on the device are those of the CPU.
+#[test]
+fn metrics_are_those_of_the_cpu() {
+    let (mut found, mut counted) = (0, 0);
+    for seed in 0..40 {
+        let example = example([Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize], 300 + seed);
+        if example.loss != Loss::CrossEntropy {
+            continue;
+        }
+        let options = TrainOptions::new(Loss::CrossEntropy);
+        let on = |device: &Device, top_k| {
+            let trainer = Trainer::new(device, &example.network, options.clone()).unwrap();
+            trainer.metrics(&example.batch(), Measures { top_k, confusion: top_k != 2 }).unwrap()
+        };
+        for top_k in 1..=3 {
+            let (cpu, gpu) = (on(&Device::cpu(), top_k), on(device(), top_k));
+            assert_eq!(gpu.top_k, cpu.top_k, "case {seed}");
+            assert_eq!(gpu.confusion, cpu.confusion, "case {seed}");
+            assert_eq!(gpu.measured.counts, cpu.measured.counts, "case {seed}");
+            assert!((gpu.perplexity() - cpu.perplexity()).abs() < 1e-4 * cpu.perplexity());
+            let pairs = if top_k == 2 { 0 } else { gpu.top_k.counted };
+            assert_eq!(gpu.confusion.iter().copied().map(u64::from).sum::<u64>(), pairs);
+            if top_k == 1 {
+                assert_eq!(gpu.top_k, gpu.measured.counts, "the most probable class alone is accuracy");
+            }
+            // Negative control: another K has other counts.
+            found += u64::from(top_k == 3 && gpu.top_k.correct > gpu.measured.counts.correct);
+        }
+        counted += 1;
+    }
+    assert!(counted > 4 && 2 * found > counted, "{found} of {counted}");
 }
 
 #[test]

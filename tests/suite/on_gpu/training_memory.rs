@@ -70,7 +70,7 @@ fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTreeMap
 
 #[test]
 fn intervals_change_no_bit() {
-    let cases: [(Cell, Change); 7] = [
+    let cases: [(Cell, Change); 10] = [
         (Cell::Lstm, |_| {}),
         (Cell::Lstm, |layer| (layer.bidirectional, layer.peephole) = (true, true)),
         (Cell::Lstm, |layer| (layer.proj_size, layer.reverse) = (4, true)),
@@ -78,6 +78,9 @@ fn intervals_change_no_bit() {
         (Cell::Gru, |layer| layer.reset_after = false),
         (Cell::Gru, |layer| (layer.reset_after, layer.reverse) = (false, true)),
         (Cell::Rnn, |layer| layer.bidirectional = true),
+        (Cell::Lstm, |layer| (layer.zoneout_h, layer.zoneout_c, layer.peephole) = (0.1, 0.4, true)),
+        (Cell::Lstm, |layer| (layer.zoneout_h, layer.zoneout_c, layer.proj_size) = (0.3, 0.2, 4)),
+        (Cell::Gru, |layer| (layer.zoneout_h, layer.reverse) = (0.3, true)),
     ];
     for (cell, change) in cases {
         for masked in [false, true] {

@@ -51,7 +51,15 @@ fn sizes(name: &str) -> Vec<u32> {
         "CARRY" => vec![65],
         "PEEPHOLE_FIRST" | "PEEPHOLE_LANE" | "FROM" => vec![64, 0],
         "KEPT_LANE" => vec![64],
-        "KEEP_H" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV" | "CENTERED" | "CLIP_KERAS" => {
+        "ZONEOUT_H_LEAST" | "ZONEOUT_C_LEAST" => vec![1 << 31],
+        "ZONEOUT_SITE" => vec![3 << 16],
+        "SEED" => vec![2],
+        "BLANK" => vec![0, 5],
+        "TOP" => vec![3],
+        "CONFUSION" => vec![1, 0],
+        "LABELS" => vec![40, 1],
+        "KEEP_H" | "KEEP_NEW" | "ZONEOUT_DRAWN" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV"
+        | "CENTERED" | "CLIP_KERAS" => {
             vec![0, 1]
         }
         "LOSS" | "RULE" | "CLIP" => vec![0, 1, 2, 3],

@@ -44,7 +44,10 @@ fn neighbours_must_fit() {
             vec![last(), LayerSpec::Lstm(RecurrentSpec { name: "second".into(), ..lstm(5, 5) })],
             "layer `second`: input: expected a sequence [T, B, I], got one vector per row [B, I]",
         ),
-        (vec![dense(4), embedding()], "layer `embedding`: position: expected the first layer, got a later one"),
+        (
+            vec![dense(4), embedding()],
+            "layer `embedding`: input: expected an input of the network, got the output of a layer",
+        ),
         (
             vec![LayerSpec::Softmax],
             "layer `softmax`: position: expected after a layer with a width, got the first layer",
@@ -89,6 +92,18 @@ fn options_of_recurrent_layers_must_fit() {
         (
             LayerSpec::LayerNormLstm(RecurrentSpec { clip: Some(1.0), ..layer() }),
             "clip: expected it only on an LSTM or a GRU or an RNN, got layer_norm_lstm",
+        ),
+        (
+            LayerSpec::LayerNormGru(RecurrentSpec { zoneout_h: 0.1, ..layer() }),
+            "zoneout_h: expected it only on an LSTM or a GRU or an RNN, got layer_norm_gru",
+        ),
+        (
+            LayerSpec::Gru(RecurrentSpec { zoneout_c: 0.1, ..layer() }),
+            "zoneout_c: expected it only on an LSTM, got gru",
+        ),
+        (
+            LayerSpec::Gru(RecurrentSpec { zoneout_h: 1.0, ..layer() }),
+            "zoneout_h: expected a rate from 0 to below 1, got 1",
         ),
         (
             LayerSpec::LayerNormGru(RecurrentSpec { cell_norm: CellNorm::Output, ..layer() }),
@@ -144,7 +159,7 @@ fn branches_must_fit() {
             "layer `dense`: in_features: expected 4, the width of its input, got 5",
         ),
         (vec![lstm(), from("input")], "layer `network`: last layer: expected one that computes something, got none"),
-        (vec![lstm(), add], "layer `join`: inputs: expected layers of one width, got [5, 4]"),
+        (vec![lstm(), add], "layer `join`: inputs: expected layers of one width, or of width 1, got [5, 4]"),
         (vec![lstm(), join(&["lstm"], Join::Concat)], "layer `join`: inputs: expected at least 2, got 1"),
     ] {
         assert_eq!(refusal(spec(layers)), expected);
