@@ -9,5 +9,5 @@ use crate::network::Network;
 /// # Errors
 /// None in practice: the file is part of the crate.
 pub fn sentiment() -> Result<Network> {
-    Network::from_bytes(include_bytes!("../models/sentiment/sentiment.safetensors"))
+    Network::from_bytes("sentiment.safetensors", include_bytes!("../models/sentiment/sentiment.safetensors"))
 }

@@ -24,7 +24,7 @@ pub fn run(args: &ConvertArgs) -> Result<Report> {
     let rounded = args.weights.map(|format| read.with_weights(format)).transpose()?;
     let network = rounded.as_ref().unwrap_or(&read);
     let content = network.to_bytes()?;
-    if Network::from_bytes(&content)? != *network {
+    if Network::from_bytes("network", &content)? != *network {
         return Err(format!("{output}: the file would read back as another network, so it was not written").into());
     }
     if args.force {

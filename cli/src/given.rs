@@ -12,8 +12,20 @@ use crate::report::{ERROR, FAILED, Report};
 use crate::table::{Table, bad, good, left, right};
 use crate::units::shape;
 
+/// An array with its name, and the file that it is in.
+struct Named {
+    name: String,
+    array: Array,
+    path: PathBuf,
+    /// Whether the name was given with the file.
+    explicit: bool,
+}
+
+/// Lengths of the rows of the first input.
+const LENGTHS: &str = "lengths";
+
 /// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file.
-fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<(String, Array, PathBuf)>> {
+fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
     let mut all = Vec::new();
     for file in files {
         let text = file.to_string_lossy();
@@ -30,19 +42,29 @@ fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<(String, Ar
         } else if name.is_some() {
             return Err(format!("{option} {text}: expected a file of one array, got {}", arrays.len()).into());
         }
-        all.extend(arrays.into_iter().map(|(name, array)| (name, array, path.to_owned())));
+        let (path, explicit) = (path.to_owned(), name.is_some());
+        all.extend(arrays.into_iter().map(|(name, array)| Named { name, array, path: path.clone(), explicit }));
     }
     Ok(all)
 }
 
-/// The inputs of `network` from files.
-pub fn input(files: &[PathBuf], network: &Network) -> Result<RandomInput> {
+/// The inputs of `network` from files, and the lengths of the rows of the first, if there is an array of that name.
+pub fn input(files: &[PathBuf], network: &Network) -> Result<(RandomInput, Option<Vec<usize>>)> {
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;
+    let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
+    if let Some(unknown) = arrays.iter().find(|named| named.explicit && !known(&named.name)) {
+        let names: Vec<String> = inputs.iter().map(|input| format!("`{}`", input.name)).collect();
+        let got = &unknown.name;
+        return Err(format!("--input: expected one of {} or `{LENGTHS}`, got `{got}`", names.join(", ")).into());
+    }
+    let lengths = arrays.iter().find(|named| named.name == LENGTHS);
+    let lengths = lengths.map(|named| tokens(&named.array, &named.path)).transpose()?;
+    let lengths = lengths.map(|lengths| lengths.into_iter().map(|length| length as usize).collect());
     let mut read = Vec::with_capacity(inputs.len());
     for (number, input) in inputs.iter().enumerate() {
-        let Some((_, array, path)) = arrays.iter().find(|(name, ..)| *name == input.name) else {
-            let names: Vec<String> = arrays.iter().map(|(name, ..)| format!("`{name}`")).collect();
+        let Some(Named { array, path, .. }) = arrays.iter().find(|named| named.name == input.name) else {
+            let names: Vec<String> = arrays.iter().map(|named| format!("`{}`", named.name)).collect();
             return Err(format!("--input: expected an array `{}`, got {}", input.name, names.join(", ")).into());
         };
         let wrong = || {
@@ -51,6 +73,10 @@ pub fn input(files: &[PathBuf], network: &Network) -> Result<RandomInput> {
             let expected = if input.kind == InputKind::Tokens { axes } else { axes.replace('N', &width) };
             format!("{}: expected {expected} for `{}`, got {:?}", path.display(), input.name, array.shape)
         };
+        // In the order of the file's own axes, where they are known.
+        let own = (number == 0).then(|| network.input_from_file(&narrow(&array.numbers), &array.shape)).flatten();
+        let own = own.map(|(shape, values)| Array { shape, numbers: values.into_iter().map(f64::from).collect() });
+        let array = own.as_ref().unwrap_or(array);
         read.push(match (input.kind, &array.shape[..]) {
             (InputKind::Tokens, &[outer, inner]) => RandomInput::Tokens(tokens(array, path)?, [outer, inner]),
             (InputKind::Sequence, &[outer, inner, width]) => {
@@ -76,7 +102,7 @@ pub fn input(files: &[PathBuf], network: &Network) -> Result<RandomInput> {
             }
         })
         .collect();
-    Ok(if others.is_empty() { first } else { RandomInput::Several(Box::new(first), others) })
+    Ok((if others.is_empty() { first } else { RandomInput::Several(Box::new(first), others) }, lengths))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a network reads f32")]
@@ -98,25 +124,28 @@ fn tokens(array: &Array, path: &Path) -> Result<Vec<u32>> {
 pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &Output, steps: usize) -> Result<()> {
     let all = named(files, "--expected", "output")?;
     let known = |name: &str| name == "output" || output.others.iter().any(|other| other.name == name);
-    let expected: Vec<&(String, Array, PathBuf)> = all.iter().filter(|(name, ..)| known(name)).collect();
-    if expected.is_empty() {
+    let expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
+    if expected.is_empty() || expected.iter().any(|named| !known(&named.name)) {
         let names = |names: &mut dyn Iterator<Item = &String>| {
             names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         };
         let others = names(&mut output.others.iter().map(|other| &other.name));
         let expected = if others.is_empty() { String::new() } else { format!(" or {others}") };
-        let got = names(&mut all.iter().map(|(name, ..)| name));
+        let got = names(&mut all.iter().map(|named| &named.name));
         return Err(format!("--expected: expected an array `output`{expected}, got {got}").into());
     }
     let mut table =
         Table::new([left("output"), right("shape"), right("max difference"), right("largest"), left("result")]);
     let mut failed = false;
-    for (name, array, path) in expected {
+    for Named { name, array, path, .. } in expected {
         let own = output.others.iter().find(|other| other.name == *name);
         // The file's own order of the axes, where it is known, is what its framework gives.
         let (got_shape, values) = match own {
             Some(other) => (other.shape.clone(), other.values.clone()),
-            None => output.in_file_axes(network).unwrap_or_else(|| (output.shape.clone(), output.values.clone())),
+            None => {
+                let of_file = output.in_file_axes(network).filter(|_| output.shape != array.shape);
+                of_file.unwrap_or_else(|| (output.shape.clone(), output.values.clone()))
+            }
         };
         if got_shape != array.shape {
             let path = path.display();

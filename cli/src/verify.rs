@@ -25,13 +25,17 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     if args.gradients {
         return gradients::run(args, choice, &network, &reference);
     }
-    let (input, origin) = input(args, &network)?;
+    let (input, lengths, origin) = input(args, &network)?;
+    let given = || {
+        let input = input.as_input().with_axes(network.input_axes());
+        lengths.as_deref().map_or(input, |lengths| input.with_lengths(lengths))
+    };
     let check = |choice: &DeviceChoice| -> Result<(Verification, Output)> {
         let device = source::open(choice)?;
         let options = PlanOptions::default().arithmetic(args.arithmetic);
         let session = Session::with_options(&device, &network, options)?;
-        let verification = verify(&session, &reference, input.as_input().with_axes(network.input_axes()), None)?;
-        let output = session.run(input.as_input().with_axes(network.input_axes()), None)?;
+        let verification = verify(&session, &reference, given(), None)?;
+        let output = session.run(given(), None)?;
         source::keep_pipelines(&device);
         Ok((verification, output))
     };
@@ -74,15 +78,16 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
 }
 
 /// A device and its name in the output.
-fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> {
+fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, Option<Vec<usize>>, String)> {
     if !args.input.is_empty() {
         let files: Vec<String> = args.input.iter().map(|file| file.display().to_string()).collect();
-        return Ok((given::input(&args.input, network)?, files.join(", ")));
+        let (input, lengths) = given::input(&args.input, network)?;
+        return Ok((input, lengths, files.join(", ")));
     }
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
         let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
-        return Ok((RandomInput::new(network, steps, batch, seed)?, origin));
+        return Ok((RandomInput::new(network, steps, batch, seed)?, None, origin));
     };
     let Some(spec) = &network.spec().text else {
         return Err("--text: expected a model that reads text, got one without a vocabulary".into());
@@ -93,7 +98,11 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, String)> 
     }
     let steps = tokens.len();
     let shape = if network.batch_first() { [1, steps] } else { [steps, 1] };
-    Ok((RandomInput::Tokens(tokens, shape), format!("{:?}, T = {steps}, B = 1", crate::units::shortened(text, 40))))
+    Ok((
+        RandomInput::Tokens(tokens, shape),
+        None,
+        format!("{:?}, T = {steps}, B = 1", crate::units::shortened(text, 40)),
+    ))
 }
 
 /// The negative control: adds [`FAULT`] to the first number of the bias (or the weights) of the last dense or recurrent

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = gatefold::Network::from_bytes(bytes);
+    let _ = gatefold::Network::from_bytes("fuzz", bytes);
 });

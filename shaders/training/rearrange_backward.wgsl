@@ -41,9 +41,9 @@ fn rearrange_backward(
     var channel = u32(place);
     if COLUMN > 1u {
         // Timesteps and channels were exchanged.
-        first = u32(place) % COLUMN;
+        first = u32(place) % max(COLUMN, 1u);
         end = select(first, first + 1u, first >= params.first && first < params.end);
-        channel = u32(place) / COLUMN;
+        channel = u32(place) / max(COLUMN, 1u);
     } else if params.stride > 0u {
         first = u32(place) / params.stride;
         end = select(first, first + 1u, first >= params.first && first < params.end);

@@ -8,6 +8,7 @@ pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 mod state;
+mod weight_norm;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,6 +18,11 @@ use crate::network::Network;
 
 /// Bytes at a file's start by which its format is recognized.
 const START: u64 = 256;
+
+const ZIP: &[u8] = b"PK\x03\x04";
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// The tag of `ir_version`, the first field of ONNX's model.
+const ONNX_VERSION: u8 = 0x08;
 
 impl Network {
     /// Reads a network from a safetensors, Keras or ONNX file, whose format is recognized by
@@ -32,7 +38,7 @@ impl Network {
             .and_then(|file| file.take(START).read_to_end(&mut start))
             .map_err(|source| Error::Io { path: path.into(), source })?;
         foreign::refuse(&path.display().to_string(), &start)?;
-        if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x89HDF\r\n\x1a\n") {
+        if start.starts_with(ZIP) || start.starts_with(HDF5) {
             #[cfg(feature = "keras")]
             return keras::load(path);
             #[cfg(not(feature = "keras"))]
@@ -45,6 +51,29 @@ impl Network {
             return Err(left_out(path, "onnx"));
         }
         safetensors::load(path)
+    }
+
+    /// Reads a network from the bytes of a safetensors, Keras or ONNX file, whose format is recognized by its content, for
+    /// where there is no file system. `name` is used in errors; descriptions and data in other files are not found.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
+        foreign::refuse(name, bytes)?;
+        if bytes.starts_with(ZIP) || bytes.starts_with(HDF5) {
+            #[cfg(feature = "keras")]
+            return keras::from_bytes(name, bytes);
+            #[cfg(not(feature = "keras"))]
+            return Err(left_out(Path::new(name), "keras"));
+        }
+        // ONNX begins with the number of its version; safetensors with a length below 100 MB and then a brace.
+        if bytes.first() == Some(&ONNX_VERSION) && bytes.get(8) != Some(&b'{') {
+            #[cfg(feature = "onnx")]
+            return onnx::from_bytes(name, bytes);
+            #[cfg(not(feature = "onnx"))]
+            return Err(left_out(Path::new(name), "onnx"));
+        }
+        safetensors::from_bytes(name, bytes)
     }
 }
 

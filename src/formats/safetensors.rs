@@ -13,8 +13,8 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, View};
 
-use super::foreign;
 use super::pytorch::{self, Shapes};
+use super::{foreign, weight_norm};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::room::room;
@@ -33,7 +33,7 @@ const AXES_KEY: &str = "gatefold.file_axes";
 /// `.json` file beside it, or without one as [`pytorch`] does.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read; otherwise as [`Network::from_bytes`], with the path
+/// [`Error::Io`] if the file cannot be read; otherwise as [`from_bytes`], with the path
 /// in front.
 pub fn load(path: impl AsRef<Path>) -> Result<Network> {
     let path = path.as_ref();
@@ -53,21 +53,20 @@ pub fn load(path: impl AsRef<Path>) -> Result<Network> {
     }
 }
 
-impl Network {
-    /// Reads a network from the bytes of a safetensors file with the description in its metadata.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] for bytes that are no safetensors file or a description that is
-    /// not understood, and everything [`Network::new`] refuses.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let name = "safetensors bytes";
-        let contents = Contents::parse(name, bytes)?;
-        match contents.description() {
-            Some(description) => contents.described(name, description),
-            None => contents.undescribed(name, ""),
-        }
+/// Reads a network from the bytes of a safetensors file with the description in its metadata; `name` is used in errors.
+///
+/// # Errors
+/// [`Error::Malformed`] for bytes that are no safetensors file or a description that is
+/// not understood, and everything [`Network::new`] refuses.
+pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
+    let contents = Contents::parse(name, bytes)?;
+    match contents.description() {
+        Some(description) => contents.described(name, description),
+        None => contents.undescribed(name, ""),
     }
+}
 
+impl Network {
     /// The bytes of a safetensors file that [`Network::from_bytes`] reads back.
     ///
     /// # Errors
@@ -105,6 +104,8 @@ pub(crate) const CHECKPOINT_KEY: &str = "gatefold.checkpoint";
 pub(crate) struct Contents<'a> {
     metadata: Option<HashMap<String, String>>,
     tensors: SafeTensors<'a>,
+    /// Lengths and directions of matrices, by the matrices' names.
+    pairs: BTreeMap<String, weight_norm::Pair>,
 }
 
 impl<'a> Contents<'a> {
@@ -117,16 +118,23 @@ impl<'a> Contents<'a> {
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(malformed)?;
-        Ok(Self { metadata: header.metadata().clone(), tensors })
+        let pairs = weight_norm::pairs(&tensors.names());
+        Ok(Self { metadata: header.metadata().clone(), tensors, pairs })
     }
 
     pub fn shapes(&self) -> Shapes {
-        let shape = |name| self.tensors.tensor(name).map_or_else(|_| Vec::new(), |view| view.shape().to_vec());
+        let shape = |name: &str| {
+            let stored = self.pairs.get(name).map_or(name, |[_, v]| v);
+            self.tensors.tensor(stored).map_or_else(|_| Vec::new(), |view| view.shape().to_vec())
+        };
         self.names().map(|name| (name.to_owned(), shape(name))).collect()
     }
 
     /// The tensor `name`, which must be there.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        if let Some([g, v]) = self.pairs.get(name) {
+            return weight_norm::folded(name, &self.tensor(g)?, &self.tensor(v)?);
+        }
         let view = self.tensors.tensor(name).map_err(|error| Error::Malformed {
             what: format!("tensor `{name}`"),
             expected: "a tensor of the file".into(),
@@ -179,12 +187,14 @@ impl<'a> Contents<'a> {
         Ok(Tensor::new(view.shape().to_vec(), data)?.marked(format))
     }
 
-    /// Names of tensors, without those that are another's scales.
+    /// Names of tensors, without those that are another's scales, and with matrices in the place of their pairs.
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.names().into_iter().filter(|name| {
+        let parts: BTreeSet<&str> = self.pairs.values().flatten().map(String::as_str).collect();
+        let own = self.tensors.names().into_iter().filter(move |name| {
             let of = name.strip_suffix(SCALE).and_then(|of| self.tensors.tensor(of).ok());
-            of.is_none_or(|of| of.dtype() != Dtype::I8)
-        })
+            of.is_none_or(|of| of.dtype() != Dtype::I8) && !parts.contains(name)
+        });
+        own.chain(self.pairs.keys().map(String::as_str))
     }
 
     /// What the metadata say under `key`.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InputKind, Network, NetworkOutput, Stage};
+use super::{InputKind, Network, NetworkOutput, Stage, reorder};
 
 /// What an axis means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +124,17 @@ impl Network {
     #[must_use]
     pub fn file_axes(&self) -> Option<&FileAxes> {
         self.file_axes.as_ref()
+    }
+
+    /// An input's numbers and their shape in the order of the file that the network was read from, as a run takes them:
+    /// the shape and the numbers of [`Network::input_axes`]. `None` where the file states no order, or another shape.
+    #[must_use]
+    pub fn input_from_file(&self, values: &[f32], shape: &[usize]) -> Option<(Vec<usize>, Vec<f32>)> {
+        let axes = &self.file_axes()?.input.axes;
+        if axes.len() != shape.len() {
+            return None;
+        }
+        reorder(values, (axes, shape), self.input_axes(), 1)
     }
 
     /// With the axes that the file states.

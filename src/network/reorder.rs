@@ -10,6 +10,9 @@ pub(crate) fn reorder(
     to: &[Axis],
     directions: usize,
 ) -> Option<(Vec<usize>, Vec<f32>)> {
+    if from.len() != shape.len() || shape.iter().product::<usize>() != values.len() || values.is_empty() {
+        return None;
+    }
     let place = |wanted: Axis| from.iter().position(|&axis| axis == wanted);
     let of = |wanted: Axis| place(wanted).map_or((1, 0), |at| (shape[at], shape[at + 1..].iter().product::<usize>()));
     let [(steps, step), (batch, row), (width, feature)] = [Axis::Time, Axis::Batch, Axis::Feature].map(of);

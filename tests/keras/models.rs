@@ -91,6 +91,16 @@ fn agree_with_keras_on_the_cpu() {
     all_agree(&cpu());
 }
 
+/// The format is recognized by the content.
+#[test]
+fn bytes_are_recognized() {
+    for name in ["lstm.keras", "stacked.h5"] {
+        assert_eq!(Network::from_bytes("bytes", file(name)).unwrap(), network(name), "{name}");
+    }
+    let error = Network::from_bytes("bytes", &file("lstm.keras")[..400]).unwrap_err().to_string();
+    assert!(error.starts_with("bytes"), "{error}");
+}
+
 #[cfg(feature = "gpu")]
 mod on_device {
     #[test]

@@ -128,6 +128,30 @@ fn classes_that_are_not_read_are_named() {
     assert!(text.contains("MyModel"), "{text}");
 }
 
+/// The table of docs/options.md: a class that is read may be refused for its options, one that is refused is so by its name.
+#[test]
+fn every_class_is_read_or_refused_as_the_table_says() {
+    let text = include_str!("../../docs/options.md");
+    let section = text.split("## Keras layers").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let mut seen = [0, 0];
+    for (classes, what) in rows.skip(2) {
+        for class in classes.split(", ") {
+            // A layer of one tensor, and one of several.
+            let (name, at) = match what.contains("several tensors") {
+                true => ("graph_branches.keras", place("graph_branches.keras", "Add")),
+                false => ("stacked.keras", 2),
+            };
+            let bytes = reconfigured(name, |model| model["config"]["layers"][at]["class_name"] = json!(class));
+            let by_name = format!("layer class {class}");
+            let refused = keras::from_bytes(name, &bytes).is_err_and(|error| error.to_string().contains(&by_name));
+            assert_eq!(refused, what.starts_with("refused"), "{class}: {what}");
+            seen[usize::from(refused)] += 1;
+        }
+    }
+    assert!(seen[0] >= 40 && seen[1] >= 20, "{seen:?}");
+}
+
 /// What the functional model `name` is refused with, changed.
 fn graph_refusal(name: &str, change: impl FnOnce(&mut Value)) -> String {
     let bytes = reconfigured(name, |model| change(&mut model["config"]));

@@ -70,7 +70,7 @@ fn axes_are_named_and_lead_to_the_files_own_answer() {
         assert_eq!(got_shape, expected_shape, "{name}");
         assert_eq!(miss(name, &got, &expected, 4), None);
         // The axes are stored with the network.
-        let stored = Network::from_bytes(&network.to_bytes().unwrap()).unwrap();
+        let stored = Network::from_bytes("network", &network.to_bytes().unwrap()).unwrap();
         assert_eq!(stored, network, "{name}");
     }
 }
@@ -107,6 +107,7 @@ fn an_order_that_the_shape_does_not_tell_is_refused() {
 fn axes_that_are_none_are_refused() {
     let files = bundle("onnx_axes.zip");
     let network = onnx::from_bytes("rows", &files["rows.onnx"]).unwrap();
+    assert_eq!(gatefold::Network::from_bytes("bytes", &files["rows.onnx"]).unwrap(), network, "by its content");
     let session = Session::new(&cpu(), &network).unwrap();
     let values = [0.0; 48];
     for axes in [&[Time, Batch][..], &[Time, Time, Feature], &[Time, Batch, One], &[Time, Batch, Feature, One], &[]] {

@@ -20,7 +20,7 @@ fn state_dict(tensors: &[(&str, &[usize])]) -> Vec<u8> {
 }
 
 fn refusal(tensors: &[(&str, &[usize])]) -> String {
-    Network::from_bytes(&state_dict(tensors)).unwrap_err().to_string()
+    Network::from_bytes("state dict", &state_dict(tensors)).unwrap_err().to_string()
 }
 
 #[test]
@@ -94,7 +94,52 @@ fn damage_is_survived() {
         if rng.u8(0..8) == 0 {
             bytes.truncate(rng.usize(0..bytes.len()));
         }
-        errors += u32::from(Network::from_bytes(&bytes).is_err());
+        errors += u32::from(Network::from_bytes("state dict", &bytes).is_err());
     }
     assert!(errors > 1000, "{errors} of 4000 refused");
+}
+
+/// A matrix of a weight normalization, old or new, is that of its lengths and directions.
+#[test]
+fn weight_normalizations_are_folded() {
+    let mut rng = Rng::with_seed(7);
+    let mut numbers = |count: usize| (0..count).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
+    let (input, v, g, bias) = (numbers(16 * 3), numbers(16 * 4), numbers(16), numbers(16));
+    let network = |matrices: &[(&str, &[usize], &[f32])]| {
+        let others: [(&str, &[usize], &[f32]); 3] =
+            [("weight_ih_l0", &[16, 3], &input), ("bias_ih_l0", &[16], &bias), ("bias_hh_l0", &[16], &bias)];
+        let bytes: Vec<(&str, &[usize], Vec<u8>)> = others
+            .iter()
+            .chain(matrices)
+            .map(|&(name, shape, data)| (name, shape, data.iter().flat_map(|x| x.to_le_bytes()).collect()))
+            .collect();
+        let views =
+            bytes.iter().map(|(name, shape, data)| (*name, TensorView::new(Dtype::F32, shape.to_vec(), data).unwrap()));
+        let file = safetensors::serialize(views, None::<HashMap<String, String>>).unwrap();
+        Network::from_bytes("state dict", &file)
+    };
+    let folded: Vec<f32> = v
+        .chunks_exact(4)
+        .zip(&g)
+        .flat_map(|(row, g)| {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter().map(move |x| x * g / norm)
+        })
+        .collect();
+    let right = network(&[("weight_hh_l0", &[16, 4], &folded)]).unwrap();
+    let old: [(&str, &[usize], &[f32]); 2] = [("weight_hh_l0_g", &[16, 1], &g), ("weight_hh_l0_v", &[16, 4], &v)];
+    let new: [(&str, &[usize], &[f32]); 2] = [
+        ("parametrizations.weight_hh_l0.original0", &[16, 1], &g),
+        ("parametrizations.weight_hh_l0.original1", &[16, 4], &v),
+    ];
+    for pair in [old, new] {
+        let got = network(&pair).unwrap();
+        assert_eq!(got.spec(), right.spec());
+        for (got, right) in got.tensors().values().zip(right.tensors().values()) {
+            let far = got.data().iter().zip(right.data()).any(|(a, b)| (a - b).abs() > 1e-6);
+            assert!(!far, "{got:?} {right:?}");
+        }
+    }
+    let turned: [(&str, &[usize], &[f32]); 2] = [("weight_hh_l0_g", &[4, 4], &g), ("weight_hh_l0_v", &[16, 4], &v)];
+    assert!(network(&turned).unwrap_err().to_string().contains("lengths g [16, 1]"));
 }

@@ -13,7 +13,7 @@ fn cases(files: &Files) -> BTreeSet<&str> {
 
 pub fn network(files: &Files, case: &str) -> Network {
     let bytes = &files[&format!("{case}.safetensors")];
-    Network::from_bytes(bytes).unwrap_or_else(|error| panic!("{case}: {error}"))
+    Network::from_bytes("state dict", bytes).unwrap_or_else(|error| panic!("{case}: {error}"))
 }
 
 /// The differences between `network` on `device` and the golden of `case`; lengths are changed by `slip`.

@@ -26,7 +26,7 @@ fn read(tensors: &Tensors, metadata: &Metadata) -> gatefold::Result<Network> {
     let views = tensors
         .iter()
         .map(|(name, dtype, shape, data)| (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    Network::from_bytes(&safetensors::serialize(views, metadata.clone()).unwrap())
+    Network::from_bytes("state dict", &safetensors::serialize(views, metadata.clone()).unwrap())
 }
 
 fn models(files: &Files) -> impl Iterator<Item = (&str, &Vec<u8>)> {

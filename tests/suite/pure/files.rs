@@ -19,7 +19,7 @@ fn file(header: &str, data: &[u8]) -> Vec<u8> {
 }
 
 fn message(bytes: &[u8]) -> String {
-    Network::from_bytes(bytes).unwrap_err().to_string()
+    Network::from_bytes("network", bytes).unwrap_err().to_string()
 }
 
 const DESCRIPTION: &str = r#"{\"format\":1,\"layers\":[{\"type\":\"dense\",\"name\":\"d\",\"in_features\":1,\"out_features\":1,\"bias\":false}]}"#;
@@ -38,13 +38,13 @@ fn a_network_survives_the_round_trip() {
     for path in ["models/sentiment/sentiment.safetensors", "tests/goldens/tokens_to_classes.safetensors"] {
         let network = Network::load(in_repository(path)).unwrap();
         let bytes = network.to_bytes().unwrap();
-        assert_eq!(Network::from_bytes(&bytes).unwrap(), network);
+        assert_eq!(Network::from_bytes("network", &bytes).unwrap(), network);
     }
     for cell in Cell::ALL {
         for seed in 0..8 {
             let options = crate::on_device::cells::layer(cell, &mut fastrand::Rng::with_seed(seed));
             let network = Network::random(spec(vec![LayerSpec::of_cell(cell, options)]), seed).unwrap();
-            assert_eq!(Network::from_bytes(&network.to_bytes().unwrap()).unwrap(), network);
+            assert_eq!(Network::from_bytes("network", &network.to_bytes().unwrap()).unwrap(), network);
         }
     }
     let folder = tempfile::tempdir().unwrap();
@@ -75,7 +75,7 @@ fn every_float_type_is_read() {
         ("F16", half::f16::from_f32(1.5).to_le_bytes().to_vec()),
         ("BF16", half::bf16::from_f32(1.5).to_le_bytes().to_vec()),
     ] {
-        let network = Network::from_bytes(&one_weight(dtype, &data)).unwrap();
+        let network = Network::from_bytes("network", &one_weight(dtype, &data)).unwrap();
         assert_eq!(network.tensors()["d.weight"].data(), [1.5], "{dtype}");
     }
     let error = message(&one_weight("I32", &[0; 4]));
@@ -187,7 +187,7 @@ proptest! {
         let bytes = network().to_bytes().unwrap();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let cut = (bytes.len() as f64 * share) as usize;
-        prop_assert!(Network::from_bytes(&bytes[..cut]).is_err());
+        prop_assert!(Network::from_bytes("network", &bytes[..cut]).is_err());
     }
 
     /// Any flipped byte either leaves a valid network or is refused; nothing panics.
@@ -199,7 +199,7 @@ proptest! {
         let mut bytes = Network::random(spec(vec![LayerSpec::Dense(dense)]), 1).unwrap().to_bytes().unwrap();
         let index = index.index(bytes.len());
         bytes[index] ^= flip;
-        if let Ok(network) = Network::from_bytes(&bytes) {
+        if let Ok(network) = Network::from_bytes("network", &bytes) {
             prop_assert!(network.tensors().values().all(|t| t.data().iter().all(|x| x.is_finite())));
         }
     }
@@ -207,6 +207,6 @@ proptest! {
     /// Nor do bytes that were never a network.
     #[test]
     fn noise_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        prop_assert!(Network::from_bytes(&bytes).is_err());
+        prop_assert!(Network::from_bytes("network", &bytes).is_err());
     }
 }

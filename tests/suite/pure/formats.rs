@@ -25,7 +25,7 @@ fn a_saved_network_keeps_its_format_bit_by_bit() {
     for format in WeightFormat::ALL {
         let rounded = full.with_weights(format).unwrap();
         let bytes = rounded.to_bytes().unwrap();
-        assert_eq!(Network::from_bytes(&bytes).unwrap(), rounded, "{format}");
+        assert_eq!(Network::from_bytes("network", &bytes).unwrap(), rounded, "{format}");
         assert_eq!(rounded.with_weights(format).unwrap(), rounded, "{format} twice is once");
         let marked = rounded.tensors().iter().filter(|(_, tensor)| tensor.format() == format);
         let names: Vec<&str> = marked.map(|(name, _)| name.as_str()).collect();
@@ -60,7 +60,7 @@ fn scales_that_do_not_fit_are_named() {
     const SCALE: &str = "lstm.weight_hh_l0.scale";
     let int8 = network(8).with_weights(WeightFormat::Int8).unwrap();
     let error = |change: &dyn Fn(&mut Tensors)| {
-        let error = Network::from_bytes(&refiled(&int8, change)).unwrap_err();
+        let error = Network::from_bytes("network", &refiled(&int8, change)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(NAME), "{text}");
         (error, text)
@@ -93,7 +93,7 @@ fn other_integers_are_read_exactly() {
         let (_, _, scales) = tensors.get_mut("lstm.weight_hh_l0.scale").unwrap();
         scales[..4].copy_from_slice(&0.5f32.to_le_bytes());
     });
-    let network = Network::from_bytes(&bytes).unwrap();
+    let network = Network::from_bytes("network", &bytes).unwrap();
     let tensor = &network.tensors()["lstm.weight_hh_l0"];
     assert_eq!((tensor.format(), &tensor.data()[..3]), (WeightFormat::F32, &[50.0, 0.0, 0.5][..]));
 }
@@ -109,7 +109,7 @@ fn other_scales_are_kept_bit_by_bit() {
             let (_, _, scales) = tensors.get_mut("lstm.weight_hh_l0.scale").unwrap();
             scales[..4].copy_from_slice(&scale.to_le_bytes());
         });
-        Network::from_bytes(&bytes).unwrap()
+        Network::from_bytes("network", &bytes).unwrap()
     };
     let mut moved = 0;
     let mut rng = fastrand::Rng::with_seed(1);
@@ -117,7 +117,7 @@ fn other_scales_are_kept_bit_by_bit() {
         let network = with(scale);
         let tensor = &network.tensors()["lstm.weight_hh_l0"];
         assert_eq!(tensor.data()[..3], [127.0 * scale, 5.0 * scale, -80.0 * scale], "{scale}");
-        assert_eq!(Network::from_bytes(&network.to_bytes().unwrap()).unwrap(), network, "{scale}");
+        assert_eq!(Network::from_bytes("network", &network.to_bytes().unwrap()).unwrap(), network, "{scale}");
         moved += u32::from(tensor.format() == WeightFormat::F32);
     }
     // Both kinds must occur, or nothing was tested.
