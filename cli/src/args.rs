@@ -120,7 +120,7 @@ pub struct TrainArgs {
     /// Train a language model on a plain text (--data): it says the next character or word
     ///
     /// Streams of the text go through the network side by side, each with the state of the window before.
-    #[arg(long, value_enum, value_name = "TOKENS", conflicts_with_all = ["text", "tokens", "features", "label", "labels", "split", "checkpoint", "resume"])]
+    #[arg(long, value_enum, value_name = "TOKENS", conflicts_with_all = ["text", "tokens", "features", "label", "labels", "split", "checkpoint", "checkpoint_steps", "resume"])]
     pub language_model: Option<TokenKind>,
     /// Timesteps of a window of a language model: gradients reach no further back
     #[arg(long, value_name = "T", default_value_t = 64, requires = "language_model")]

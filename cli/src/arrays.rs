@@ -110,9 +110,9 @@ fn json(value: &Value) -> std::result::Result<Vec<(String, Array)>, String> {
     let Some(fields) = value.as_object() else { return Ok(vec![(String::new(), lists(value)?)]) };
     let numbers = fields.get("values").or_else(|| fields.get("tokens"));
     let (Some(shape), Some(numbers)) = (fields.get("shape"), numbers) else {
-        let named = fields.iter().map(|(name, value)| {
-            let array = json(value)?.pop().map(|(_, array)| array);
-            Ok((name.clone(), array.ok_or_else(|| format!("nothing for `{name}`"))?))
+        let named = fields.iter().map(|(name, value)| match &mut json(value)?[..] {
+            [(own, array)] if own.is_empty() => Ok((name.clone(), array.clone())),
+            _ => Err(format!("arrays within `{name}`")),
         });
         return named.collect();
     };

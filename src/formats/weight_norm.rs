@@ -29,7 +29,7 @@ pub(super) fn pairs(names: &[&str]) -> BTreeMap<String, Pair> {
 /// The matrix `name` from its lengths g `[rows, 1]` and directions v `[rows, ..]`.
 pub(super) fn folded(name: &str, g: &Tensor, v: &Tensor) -> Result<Tensor> {
     let rows = v.shape().first().copied().unwrap_or(0);
-    if rows == 0 || g.data().len() != rows || g.shape().first() != Some(&rows) {
+    if v.data().is_empty() || rows == 0 || g.data().len() != rows || g.shape().first() != Some(&rows) {
         return Err(Error::Malformed {
             what: format!("weight normalization of `{name}`"),
             expected: format!("lengths g [{rows}, 1] of the rows of v {:?}", v.shape()),

@@ -253,8 +253,13 @@ fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>,
     let layer = &mut d_state.layers[level.layer];
     let widths = [level.state_size(), level.hidden_size];
     for ((position, numbers), width) in level.starts.iter().zip([&mut layer.h, &mut layer.c]).zip(widths) {
-        let Some(Source::Stage(from)) = position.and_then(|position| stage.inputs.get(position)).copied() else {
-            continue;
+        let from = match position.and_then(|position| stage.inputs.get(position)) {
+            Some(&Source::Stage(from)) => from,
+            Some(Source::Input(_)) => {
+                numbers.fill(F::default());
+                continue;
+            }
+            None => continue,
         };
         let directions = level.directions.len();
         for (row, to) in d_stages[from].chunks_exact_mut(directions * width).enumerate() {

@@ -119,7 +119,8 @@ impl Network {
         }
     }
 
-    /// The axes of the file's own input and output, where the network was read from an ONNX file.
+    /// The axes of the file's own input and output, where the network was read from an ONNX file, or from a
+    /// Keras file without recurrent layers.
     /// They may be others than [`Network::input_axes`] and [`Network::output_axes`], which a run has.
     #[must_use]
     pub fn file_axes(&self) -> Option<&FileAxes> {

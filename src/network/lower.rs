@@ -132,11 +132,14 @@ impl Lowering {
             }
             // The mask is made where the input comes in.
             LayerSpec::Masking(m) => match self.flow.source {
-                Source::Input(number) if self.is_unread(number) => {
+                Source::Input(number) if self.is_unread(number) && !self.flow.tokens => {
                     self.inputs[number].masks = Some(MaskRule::Value(m.mask_value));
                     Ok(())
                 }
-                _ => Err(Error::network(&m.name, "position", "the first layer", &"a later one")),
+                _ => {
+                    let expected = "before all layers that read its input of vectors";
+                    Err(Error::network(&m.name, "position", expected, &"a later one"))
+                }
             },
             LayerSpec::Dense(d) => {
                 self.fits(d.in_features, &d.name, "in_features")?;
@@ -296,6 +299,14 @@ impl Lowering {
                 &format!("{widths:?}"),
             ));
         }
+        let joined = if spec.join == Join::Concat {
+            widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w))
+        } else {
+            widest
+        };
+        if joined > MAX_DIMENSION {
+            return Err(Error::network(&spec.name, "inputs", format!("at most {MAX_DIMENSION} features"), &joined));
+        }
         let like = flows.iter().copied().find(|flow| flow.sequence);
         for (index, flow) in flows.iter_mut().enumerate() {
             if spec.join != Join::Concat {
@@ -305,10 +316,17 @@ impl Lowering {
                 *flow = self.expanded(*flow, &format!("{}.expand{index}", spec.name), like);
             }
         }
-        let out_features = if spec.join == Join::Concat { widths.iter().sum() } else { widest };
+        let out_features = joined;
         let reaches = || flows.iter().map(|flow| flow.mask_reach);
         let resized = reaches().find(|&reach| reach == MaskReach::Resized);
-        let mask_reach = reaches().find(|reach| matches!(reach, MaskReach::Fits(_))).or(resized);
+        let mut fits: Vec<MaskReach> = reaches().filter(|reach| matches!(reach, MaskReach::Fits(_))).collect();
+        fits.dedup();
+        // The masks of two inputs do not fit what is made of both.
+        let mask_reach = match fits[..] {
+            [] => resized,
+            [one] => Some(one),
+            _ => Some(MaskReach::Resized),
+        };
         let sequence = like.is_some();
         self.flow = flows[0];
         self.flow.mask_reach = mask_reach.unwrap_or(MaskReach::Ended);

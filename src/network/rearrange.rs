@@ -172,6 +172,7 @@ impl Rearrange {
         let [len, n, width] = [steps, in_features, out_features].map(signed);
         let [offset, stride] = match self {
             Self::Repeat { .. } | Self::Expand => [0, 0],
+            Self::Transpose { .. } if in_features == 1 => [0, width],
             Self::Widen | Self::Transpose { .. } => [0, 1],
             Self::Reshape { .. } => [0, width],
             Self::Slice { start, end, step } => [bounds(start, end, len)[0] * n, signed(step) * n],

@@ -23,10 +23,11 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
     }
     let (mut names, mut outputs) = (BTreeSet::from([INPUT]), BTreeSet::new());
     let mut batch_first = None;
-    for layer in &spec.layers {
+    for (index, layer) in spec.layers.iter().enumerate() {
         let name = layer.name();
         let unnamed = match layer {
-            LayerSpec::Input(input) => input.name.is_empty(),
+            // The first is called so in any case.
+            LayerSpec::Input(input) => input.name.is_empty() || index == 0 && input.name == INPUT,
             LayerSpec::Softmax | LayerSpec::From(_) => true,
             // Outputs have names of their own.
             LayerSpec::Output(output) => {

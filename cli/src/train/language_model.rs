@@ -293,6 +293,8 @@ fn epoch_of(
         }
         if !measured.skipped {
             sums.add(&measured, now.len());
+        } else if index + 1 == streams.windows() && sums.tokens == 0.0 {
+            return Err(format!("epoch {epoch}: no step had finite gradients").into());
         }
         if log.step((epoch, index + 1, streams.windows()), now.len(), sums.mean()) == Next::Stop {
             return Ok((sums.mean(), true));

@@ -63,6 +63,9 @@ impl<'a> Call<'a> {
                         made.slices = Some(slices);
                         vec![history(item, tensor)?]
                     }
+                    [first, ..] if matches!(item.class, "Divide" | "TrueDivide") && !first.is_object() => {
+                        return Err(item.unsupported("a number divided by a tensor"));
+                    }
                     _ if item.is_operation() => {
                         made.numbers = arguments.iter().filter_map(Value::as_f64).collect();
                         operands(item, arguments)?

@@ -150,14 +150,14 @@ impl<'a> KerasGraph<'a> {
         let stated =
             first.input_shape().or_else(|| model.get("build_input_shape").filter(|_| first.class != "InputLayer"));
         let mut expanded = Expanded::default();
-        for item in items {
-            expanded.push(item, version, depth)?;
+        for item in &items {
+            expanded.push(*item, version, depth)?;
         }
-        for index in 1..expanded.places.len() {
+        for (index, item) in items.iter().enumerate().skip(1) {
             let before = expanded.places[index - 1].outputs.clone();
             let next = &expanded.places[index].inputs;
             if before.len() > 1 || next.len() > 1 {
-                return Err(items_of(layers, version, index)?.unsupported("several tensors in a Sequential model"));
+                return Err(item.unsupported("several tensors in a Sequential model"));
             }
             expanded.nodes[next[0]].inputs = before;
         }
@@ -231,7 +231,15 @@ impl<'a> KerasGraph<'a> {
         }
         let ends = |key: &str| -> Result<Vec<NodeTensor>> { found(&ends_of(options, key)?) };
         let inputs: Vec<usize> = ends("input_layers")?.into_iter().map(|tensor| tensor.node).collect();
-        let outputs = ends("output_layers")?;
+        // Keras 3 counts the making of a functional model within the model here, and nowhere else.
+        let mut stated = ends_of(options, "output_layers")?;
+        bounded(stated.len())?;
+        for end in stated.iter_mut().filter(|_| version == Version::Three) {
+            let functional =
+                items.iter().any(|item| item.name == end.name && matches!(item.class, "Functional" | "Model"));
+            end.call = end.call.saturating_sub(usize::from(functional));
+        }
+        let outputs = found(&stated)?;
         let Some(&first) = inputs.first() else {
             return Err(malformed("Keras configuration: input_layers", "at least one", &"none"));
         };
@@ -248,11 +256,6 @@ impl<'a> KerasGraph<'a> {
         }
         Ok(graph)
     }
-}
-
-/// The layer at a place of a Sequential model.
-fn items_of(layers: &[Value], version: Version, index: usize) -> Result<Item<'_>> {
-    Item::new(&layers[index], version)
 }
 
 /// Where the inputs of a call of a layer go, and where its outputs are: one node, or those of a model.
@@ -297,6 +300,7 @@ impl<'a> Expanded<'a> {
         (group, call): (Option<&str>, usize),
     ) -> Result<()> {
         let first = self.nodes.len();
+        bounded(first + 1)?;
         if !is_model(item.class) {
             self.groups.extend(group.map(|group| (item.name.to_owned(), group.to_owned())));
             let (inputs, states) = (Vec::new(), Vec::new());

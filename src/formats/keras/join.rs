@@ -48,6 +48,11 @@ pub(super) fn lower(
     if item.version != Version::Two && inputs.iter().any(|input| input.masked != masked) {
         return Err(options.unsupported("inputs of which only some are masked"));
     }
+    // One mask cannot stand for those of several inputs of the model.
+    let of_one_input = inputs.iter().all(|input| input.origin == inputs[0].origin);
+    if masked && longest.is_some() && !of_one_input {
+        return Err(options.unsupported("masks of several inputs of the model"));
+    }
     let width = match join {
         Join::Concat => widths.iter().fold(0, |sum: usize, &width| sum.saturating_add(width)),
         _ => widest,
@@ -70,7 +75,8 @@ fn dot(
 ) -> Result<NodeOutput> {
     options.none_of(&["normalize"])?;
     let over_time = options.get("axes").is_some_and(|axes| {
-        axes.as_i64() == Some(1) || axes.as_array().is_some_and(|axes| axes.iter().all(|axis| axis.as_i64() == Some(1)))
+        axes.as_i64() == Some(1)
+            || axes.as_array().is_some_and(|axes| axes.len() == 2 && axes.iter().all(|axis| axis.as_i64() == Some(1)))
     });
     options.finish()?;
     let [Shape::Sequence { width: 1, .. }, Shape::Sequence { width, .. }] = [inputs[0].shape, inputs[1].shape] else {

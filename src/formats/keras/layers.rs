@@ -391,10 +391,15 @@ pub(super) fn steps(shape: Shape) -> Option<usize> {
 
 /// Outputs of a window over a sequence, if its timesteps are fixed.
 fn seen(shape: Shape, window: &Window) -> Option<usize> {
-    if window.kernel_size == 0 || window.stride == 0 {
-        return None;
-    }
-    window.outputs(steps(shape)?)
+    const MOST: usize = 1 << 24;
+    let padding = match window.padding {
+        Padding::Zeros { left, right } => left.max(right),
+        Padding::Same => 0,
+    };
+    let steps = steps(shape)?;
+    let sizes = [window.kernel_size, window.stride, window.dilation, steps];
+    let usual = sizes.iter().all(|size| (1..=MOST).contains(size)) && padding <= MOST;
+    if usual { window.outputs(steps) } else { None }
 }
 
 /// Width of vectors, with or without time.

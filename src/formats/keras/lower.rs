@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::activation::Version;
 use super::graph::{KerasGraph, KerasNode, NodeTensor};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::LayerOptions;
 use super::{join, operations, recurrent, slices};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, NamedSpec, NetworkSpec,
-    RecurrentOutput,
+    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS, NamedSpec,
+    NetworkSpec, RecurrentOutput,
 };
 
 /// The output of a node, or of the node whose output it passes on unchanged.
@@ -21,6 +22,8 @@ pub(super) struct NodeOutput {
     pub shape: Shape,
     /// Whether Keras passes a mask with it.
     pub masked: bool,
+    /// The input of the model that its mask was made of, or would be.
+    pub origin: Option<NodeTensor>,
 }
 
 pub(super) struct KerasLowering {
@@ -75,7 +78,8 @@ pub(super) fn network(graph: &KerasGraph<'_>) -> Result<LoweredGraph> {
             }
         }
         if let Some(mask) = *mask {
-            masks.check(item, mask, inputs.iter().all(|value| value.masked))?;
+            let origin = inputs.first().and_then(|input| input.origin).map(|origin| origin.node);
+            masks.check(item, mask, origin.filter(|_| inputs.iter().all(|value| value.masked)))?;
         }
         let copy;
         let item = if *call == 0 {
@@ -85,18 +89,21 @@ pub(super) fn network(graph: &KerasGraph<'_>) -> Result<LoweredGraph> {
             copies.insert(copy.clone(), item.name.to_owned());
             Item { name: &copy, ..*item }
         };
-        let made = lowering.node(graph, index, &item, (&inputs, &states), &read)?;
+        let mut made = lowering.node(graph, index, &item, (&inputs, &states), &read)?;
+        // Masks come with the first input, or with the masked one.
+        let origin = inputs.iter().find(|input| input.masked).or(inputs.first()).and_then(|input| input.origin);
+        made.iter_mut().for_each(|output| output.origin = origin);
         if item.class == "Masking" && !graph.is_input(made[0].source) {
             return Err(item.unsupported("Masking that is not the first layer"));
         }
-        masks.note(&item);
+        masks.note(&item, origin.map(|origin| origin.node));
         values.extend((0..).zip(made).map(|(output, value)| (NodeTensor { node: index, output }, value)));
     }
     // One that masks NaN masks nothing.
     let masks_steps = |layer: &LayerSpec| matches!(layer, LayerSpec::Masking(_));
-    let masking = graph.nodes.iter().position(|node| node.item.class == "Masking");
-    let masking = masking.filter(|_| lowering.layers.iter().any(masks_steps));
-    if let Some(masking) = masking {
+    let any = lowering.layers.iter().any(masks_steps);
+    let maskings = (0..graph.nodes.len()).filter(|&node| any && graph.nodes[node].item.class == "Masking");
+    for masking in maskings {
         let masked = graph.nodes[masking].inputs.first().copied().unwrap_or(graph.outside());
         let source = values.get(&masked).map_or(masked, |value| value.source);
         if readers_of_masked.get(&source).is_some_and(|readers| readers.len() > 1) {
@@ -175,6 +182,10 @@ impl KerasLowering {
             name_bearers: BTreeMap::new(),
         };
         let several = graph.inputs.len() > 1;
+        if graph.inputs.len() > MAX_INPUTS {
+            let what = format!("{} inputs (supported: {MAX_INPUTS})", graph.inputs.len());
+            return Err(Error::Unsupported { place: "Keras model".into(), what });
+        }
         for &node in &graph.inputs {
             let (kind, width) = match graph.shape_of_input(node)? {
                 Shape::Tokens(_) => (InputKind::Tokens, 0),
@@ -199,7 +210,8 @@ impl KerasLowering {
         if !graph.inputs.contains(&index) {
             return Err(item.unsupported("an input that is not among the model's"));
         }
-        Ok(NodeOutput { source: graph.input_tensor(index), shape: graph.shape_of_input(index)?, masked: false })
+        let source = graph.input_tensor(index);
+        Ok(NodeOutput { source, shape: graph.shape_of_input(index)?, masked: false, origin: Some(source) })
     }
 
     /// The outputs of a node.
@@ -219,6 +231,10 @@ impl KerasLowering {
         }
         if slices::is_slice(item.class) {
             let Lowered { layers, shape } = slices::lower(item, node.slices, first.shape)?;
+            if first.masked && matches!(shape, Shape::Sequence { .. }) {
+                // Keras drops the mask here.
+                return Err(item.unsupported("a slice of masked steps"));
+            }
             return Ok(vec![self.append(index, item, first, layers, (shape, first.masked))]);
         }
         if item.is_operation() {
@@ -232,6 +248,12 @@ impl KerasLowering {
         match inputs {
             [_] => {
                 let Lowered { layers, shape } = lower(item, first.shape)?;
+                let drops = matches!(item.class, "Reshape" | "Permute")
+                    || item.class == "Rescaling" && item.version != Version::Three;
+                if first.masked && drops && matches!(shape, Shape::Sequence { .. }) {
+                    // Keras drops the mask here.
+                    return Err(item.unsupported(&format!("{} of masked steps", item.class)));
+                }
                 let masked = mask_after(item, &layers, first.masked)?;
                 if matches!(layers.first(), Some(LayerSpec::Masking(_))) {
                     // It acts on the network's input; its output stands for the network's input.
@@ -277,7 +299,7 @@ impl KerasLowering {
                 let masked = masked && matches!(shape, Shape::Sequence { .. });
                 made.push(self.value(index, output, item, (shape, masked)));
             } else {
-                made.push(NodeOutput { source: tensor, shape, masked: false });
+                made.push(NodeOutput { source: tensor, shape, masked: false, origin: None });
             }
         }
         if let Some((half, shape)) = recurrent::first_half(item, &spec, shape) {
@@ -338,7 +360,7 @@ impl KerasLowering {
                 self.names.insert(source, last.unwrap_or(item.name).to_owned());
             }
         }
-        NodeOutput { source, shape, masked }
+        NodeOutput { source, shape, masked, origin: None }
     }
 
     /// The name by which a later layer refers to a value.

@@ -14,10 +14,10 @@ use crate::base::error::Result;
 /// What an operation computes.
 #[derive(Clone, Copy, PartialEq)]
 enum MaskOperation {
-    /// Which features of the input differ from a value.
-    Features(f64),
-    /// Which steps of the input differ from a value in any feature, in an array of any shape.
-    Steps(f64),
+    /// Which features of an input (its node) differ from a value.
+    Features(f64, usize),
+    /// Which steps of an input differ from a value in any feature, in an array of any shape.
+    Steps(f64, usize),
     /// False throughout.
     False,
 }
@@ -25,28 +25,29 @@ enum MaskOperation {
 pub(super) struct Masks<'g, 'a> {
     graph: &'g KerasGraph<'a>,
     computed: BTreeMap<usize, MaskOperation>,
-    /// The value that a Masking or Embedding layer masks.
-    value: Option<f64>,
+    /// The value of each input that a Masking or Embedding layer masks.
+    values: BTreeMap<usize, f64>,
 }
 
 impl<'g, 'a> Masks<'g, 'a> {
     pub(super) fn new(graph: &'g KerasGraph<'a>) -> Self {
-        Self { graph, computed: BTreeMap::new(), value: None }
+        Self { graph, computed: BTreeMap::new(), values: BTreeMap::new() }
     }
 
-    /// Records a layer that makes a mask.
-    pub(super) fn note(&mut self, item: &Item<'_>) {
-        match item.class {
-            "Masking" => self.value = Some(item.config.get("mask_value").and_then(Value::as_f64).unwrap_or(0.0)),
-            "Embedding" => self.value = Some(0.0),
-            _ => {}
-        }
+    /// Records a layer that makes a mask of the input with this node.
+    pub(super) fn note(&mut self, item: &Item<'_>, input: Option<usize>) {
+        let value = match item.class {
+            "Masking" => item.config.get("mask_value").and_then(Value::as_f64).unwrap_or(0.0),
+            "Embedding" => 0.0,
+            _ => return,
+        };
+        self.values.extend(input.map(|input| (input, value)));
     }
 
-    /// Demands that the mask computed by node `mask` is the one that `item` would get anyhow.
-    pub(super) fn check(&self, item: &Item<'_>, mask: usize, masked: bool) -> Result<()> {
-        match (self.computed.get(&mask), self.value) {
-            (Some(MaskOperation::Steps(computed)), Some(value)) if masked && *computed == value => Ok(()),
+    /// Demands that the mask computed by node `mask` is the one that `item` would get anyhow, of this input.
+    pub(super) fn check(&self, item: &Item<'_>, mask: usize, input: Option<usize>) -> Result<()> {
+        match self.computed.get(&mask) {
+            Some(MaskOperation::Steps(value, of)) if input == Some(*of) && self.values.get(of) == Some(value) => Ok(()),
             _ => Err(item.unsupported("call argument mask, other than the one of a Masking or Embedding layer")),
         }
     }
@@ -60,13 +61,15 @@ impl<'g, 'a> Masks<'g, 'a> {
         let kept = item.config.get("keepdims").is_some_and(|kept| *kept != Value::Bool(false));
         let kind = match (item.class, operands.as_slice()) {
             ("NotEqual", [None]) => self.differs(item, inputs[0].node),
-            ("Any", [Some(MaskOperation::Features(value) | MaskOperation::Steps(value))]) if last_axis && !kept => {
-                Some(MaskOperation::Steps(*value))
+            ("Any", [Some(MaskOperation::Features(value, of) | MaskOperation::Steps(value, of))])
+                if last_axis && !kept =>
+            {
+                Some(MaskOperation::Steps(*value, *of))
             }
-            ("ExpandDims", [steps @ Some(MaskOperation::Steps(_))]) if last_axis => *steps,
+            ("ExpandDims", [steps @ Some(MaskOperation::Steps(..))]) if last_axis => *steps,
             ("ZerosLike", [None]) => Some(MaskOperation::False),
-            ("LogicalOr", [steps @ Some(MaskOperation::Steps(_)), Some(MaskOperation::False)]) => *steps,
-            ("LogicalOr" | "Concatenate", [first @ Some(MaskOperation::Steps(_)), others @ ..])
+            ("LogicalOr", [steps @ Some(MaskOperation::Steps(..)), Some(MaskOperation::False)]) => *steps,
+            ("LogicalOr" | "Concatenate", [first @ Some(MaskOperation::Steps(..)), others @ ..])
                 if others.iter().all(|other| other == first) =>
             {
                 *first
@@ -81,13 +84,18 @@ impl<'g, 'a> Masks<'g, 'a> {
     /// `input != number`
     fn differs(&self, item: &Item<'_>, input: usize) -> Option<MaskOperation> {
         let number = item.value.pointer("/inbound_nodes/0/args/1")?.as_f64()?;
-        let input = &self.graph.nodes[input].item;
+        // Through the inputs of models within the model.
+        let mut node = input;
+        while let ("InputLayer", [outer]) = (self.graph.nodes[node].item.class, &self.graph.nodes[node].inputs[..]) {
+            node = outer.node;
+        }
+        let input = &self.graph.nodes[node].item;
         if input.class != "InputLayer" {
             return None;
         }
         match Shape::from_keras(input.name, input.input_shape()?).ok()? {
-            Shape::Sequence { .. } => Some(MaskOperation::Features(number)),
-            _ => Some(MaskOperation::Steps(number)),
+            Shape::Sequence { .. } => Some(MaskOperation::Features(number, node)),
+            _ => Some(MaskOperation::Steps(number, node)),
         }
     }
 }

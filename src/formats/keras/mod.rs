@@ -22,8 +22,9 @@
 //! Sequential and functional models of one or several inputs and outputs, also as layers of each other: InputLayer, Embedding, Masking,
 //! LSTM, GRU, SimpleRNN, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
 //! Softmax, LayerNormalization, BatchNormalization, Conv1D, MaxPooling1D, AveragePooling1D,
-//! GlobalMaxPooling1D, GlobalAveragePooling1D, Concatenate, Add, Multiply, Average, Maximum; and
-//! layers that only act in training. Whatever a model asks for beyond that is
+//! GlobalMaxPooling1D, GlobalAveragePooling1D, RepeatVector, Flatten, Reshape, Permute, ZeroPadding1D, Cropping1D,
+//! Rescaling, CuDNNLSTM, CuDNNGRU, Concatenate, Add, Subtract, Multiply, Average, Maximum, Dot; slices and sums of
+//! tensors; and layers that only act in training. Whatever a model asks for beyond that is
 //! [`Error::Unsupported`], which names the layer and the option. Computation is in f32, whatever
 //! the dtype policy (float32, float64, float16, bfloat16 and the mixed ones); quantized weights
 //! are not read.

@@ -22,13 +22,19 @@ pub(super) fn lower(
         _ => None,
     };
     let first = inputs[0];
+    if inputs.iter().any(|input| input.masked) {
+        // Keras drops the mask here.
+        return Err(item.unsupported(&format!("operation {} on masked steps", item.class)));
+    }
     let name = item.name.to_owned();
     if let (Some(pool), Shape::Sequence { width, .. }, [_]) = (pool, first.shape, inputs) {
         let over_time = options.get("axis").is_some_and(|axis| matches!(axis.as_i64(), Some(1 | -2)));
-        if !over_time || options.flag("keepdims", false)? || first.masked {
-            return Err(options.unsupported("another axis than time, kept dimensions, or masked steps"));
+        if !over_time || options.flag("keepdims", false)? {
+            return Err(options.unsupported("another axis than time, or kept dimensions"));
         }
-        options.get("initial");
+        if options.get("initial").is_some() {
+            return Err(options.unsupported("option `initial`"));
+        }
         options.finish()?;
         let layer = LayerSpec::GlobalPool(GlobalPoolSpec { name, pool });
         return Ok(lowering.append(index, item, first, vec![layer], (Shape::Row(width), false)));

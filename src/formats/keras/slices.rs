@@ -23,10 +23,11 @@ const ALL: Place = Place::Range { start: None, stop: None, step: None };
 
 /// The layers of a slice of `shape`.
 pub(super) fn lower(item: &Item<'_>, slices: Option<&Vec<Value>>, shape: Shape) -> Result<Lowered> {
-    let places: Vec<Place> =
-        slices.map_or(&[][..], Vec::as_slice).iter().map(|slice| place(item, slice)).collect::<Result<_>>()?;
-    let unsupported =
-        || item.unsupported(&format!("slice {}", brief(&Value::from(slices.cloned().unwrap_or_default()))));
+    let Some(slices) = slices else {
+        return Err(item.unsupported("a slice by a single index"));
+    };
+    let places: Vec<Place> = slices.iter().map(|slice| place(item, slice)).collect::<Result<_>>()?;
+    let unsupported = || item.unsupported(&format!("slice {}", brief(&Value::from(slices.clone()))));
     let (rank, width) = match shape {
         Shape::Sequence { width, .. } => (3, width),
         Shape::Row(width) => (2, width),
@@ -94,12 +95,16 @@ fn place(item: &Item<'_>, value: &Value) -> Result<Place> {
     if let Some(at) = value.as_i64() {
         return Ok(Place::One(at));
     }
+    if value.get("class_name").is_some_and(|class| class != "__slice__") {
+        return Err(item.unsupported(&format!("slice by {}", brief(value))));
+    }
     let fields = value.get("config").unwrap_or(value);
     let number = |key: &str| match fields.get(key) {
         Some(Value::Null) | None => Ok(None),
         Some(number) => number.as_i64().map(Some).ok_or(()),
     };
-    match (fields.is_object(), number("start"), number("stop"), number("step")) {
+    let complete = ["start", "stop", "step"].iter().all(|key| fields.get(*key).is_some());
+    match (complete, number("start"), number("stop"), number("step")) {
         (true, Ok(start), Ok(stop), Ok(step)) => Ok(Place::Range { start, stop, step }),
         _ => Err(item.unsupported(&format!("slice by {}", brief(value)))),
     }

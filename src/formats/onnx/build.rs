@@ -288,6 +288,9 @@ impl Build {
                 Some(LayerSpec::Embedding(_)) => {
                     return Err(unsupported("ONNX model", format!("a mask of the token id {mask_value}")));
                 }
+                _ if self.input_size.is_none() => {
+                    return Err(unsupported("ONNX model", "a mask of token ids beside other inputs"));
+                }
                 _ => {
                     let name = self.unique("masking");
                     layers.insert(0, LayerSpec::Masking(MaskingSpec { name, mask_value }));

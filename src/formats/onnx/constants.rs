@@ -139,7 +139,7 @@ impl Array {
     pub fn spread(&self, shape: &[usize]) -> Option<Self> {
         let offset = shape.len().checked_sub(self.shape.len())?;
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        if count > self.len().max(SMALL) {
+        if count == 0 || count > self.len().max(SMALL) {
             return None;
         }
         let strides = self.strides();

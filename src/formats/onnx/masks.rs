@@ -8,6 +8,9 @@ use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::{GlobalPoolSpec, INPUT, LayerSpec, Pool};
 
+/// ONNX's number of the element type bool.
+const BOOL: i64 = 9;
+
 impl Walk<'_> {
     /// Equal, Not, And, Cast, ReduceSum and ReduceMax of masks, and Greater 0 of their sums; `None` for other values.
     pub fn mask_operator(&mut self, node: &OnnxNode) -> Result<Option<Value>> {
@@ -34,6 +37,13 @@ impl Walk<'_> {
                 self.whole_reversal(node, &tensor)?;
                 with(Of::Mask { kept: *kept, value: *value, reversed: !reversed })
             }
+            ("Cast", Of::AnyCount(value), _) if node.int("to", 0)? == BOOL => {
+                with(Of::Mask { kept: true, value: *value, reversed: false })
+            }
+            ("Cast" | "Identity", Of::AnyCount(_), _) => Ok(Some(Value::Tensor(tensor))),
+            ("Greater", Of::AnyCount(value), Some(0.0)) => {
+                with(Of::Mask { kept: true, value: *value, reversed: false })
+            }
             ("Cast" | "Identity", Of::Compared { .. } | Of::Mask { .. }, _) => Ok(Some(Value::Tensor(tensor))),
             ("Greater", Of::Mask { kept: true, .. }, Some(0.0)) => Ok(Some(Value::Tensor(tensor))),
             ("ReduceSum", Of::Mask { kept: true, value, .. }, _) => {
@@ -47,6 +57,10 @@ impl Walk<'_> {
                 }
                 _ => Ok(None),
             },
+            // A sum over several features is a number of them.
+            ("ReduceSum", Of::Compared { equal: false, value }, _) if tensor.width != 1 => {
+                self.any(node, &tensor, Of::AnyCount(*value), AxisLabel::Channel).map(Some)
+            }
             ("ReduceSum" | "ReduceMax", Of::Compared { equal: false, value }, _) => {
                 let of = Of::Mask { kept: true, value: *value, reversed: false };
                 self.any(node, &tensor, of, AxisLabel::Channel).map(Some)
@@ -121,14 +135,17 @@ impl Walk<'_> {
         }
         let (a, b) = (&settled(self, a)?, &settled(self, b)?);
         for (mask, x) in [(a, b), (b, a)] {
-            let (Of::Mask { kept: true, reversed: false, .. }, Of::Expression(id)) = (&mask.of, &x.of) else {
+            let (Of::Mask { kept: true, reversed: false, value }, Of::Expression(id)) = (&mask.of, &x.of) else {
                 continue;
             };
             if node.op == "Mul" && self.is_input(*id) {
-                self.selected = true;
+                if self.selected.is_some_and(|other| other.to_bits() != value.to_bits()) {
+                    return Err(node.unsupported("two masks"));
+                }
+                self.selected = Some(*value);
                 return Ok(Some(Value::Tensor(x.clone())));
             }
-            if let (Of::Mask { value, .. }, "Mul") = (&mask.of, node.op.as_str()) {
+            if node.op == "Mul" {
                 let facts = self.build.expressions.facts(*id).clone();
                 let masked = Expression::Masked(*id, *value);
                 let masked = self.build.expressions.add(&node.name, masked, facts.width, facts.sequence)?;

@@ -40,7 +40,7 @@ impl Walk<'_> {
     /// The matrix of a MatMulInteger, as floats.
     pub fn integer_matrix(&self, node: &OnnxNode) -> Result<Rc<Array>> {
         node.allow(&[])?;
-        if self.given(node, 2) && !matches!(self.value(node, 2)?, Value::Fill { value: 0.0, .. }) {
+        if !self.given(node, 2) || !matches!(self.value(node, 2)?, Value::Fill { value: 0.0, .. }) {
             return Err(node.unsupported("a zero point that no DynamicQuantizeLinear gave"));
         }
         let matrix = self.constant(node, 1)?;

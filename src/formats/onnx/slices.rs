@@ -106,7 +106,10 @@ impl Walk<'_> {
                 let x = self.settle(node, &tensor)?;
                 self.channels(node, &tensor, x, &picked)
             }
-            (AxisLabel::Time, _) if step == -1 && (start == -1 || Some(start) >= dim_to_int(size)) && end < -1 => {
+            (AxisLabel::Time, Dim::Known(count)) if step == -1 && range(count)?.into_iter().eq((0..count).rev()) => {
+                self.reversed(node, &tensor)
+            }
+            (AxisLabel::Time, size) if step == -1 && !matches!(size, Dim::Known(_)) && whole_reverse(start, end) => {
                 self.reversed(node, &tensor)
             }
             (AxisLabel::Time, _) => {
@@ -375,4 +378,9 @@ fn gathered(node: &OnnxNode, mut dims: Vec<Dim>, axis: usize, indices: &Array) -
     }
     dims.splice(axis..=axis, indices.shape.iter().map(|&n| Dim::Known(n)));
     Ok(dims)
+}
+
+/// Whether a slice with a step of -1 goes through an axis of any size.
+fn whole_reverse(start: i64, end: i64) -> bool {
+    (start == -1 || start >= i64::from(i32::MAX)) && end <= -i64::from(i32::MAX)
 }

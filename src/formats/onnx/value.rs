@@ -106,6 +106,8 @@ pub enum Of {
         /// Whether the last timestep comes first.
         reversed: bool,
     },
+    /// For each timestep, how many numbers of the network's input differ from this one.
+    AnyCount(f32),
     /// How many timesteps count, of a mask of this number.
     MaskCount(f32),
     /// Some directions of the outputs of recurrent layers.

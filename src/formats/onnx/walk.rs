@@ -18,6 +18,9 @@ use crate::network::{
     SelectStep,
 };
 
+/// Features that an input may have; a network has no wider layer.
+const MAX_WIDTH: usize = 1 << 24;
+
 pub struct Walk<'a> {
     pub graph: &'a OnnxGraph,
     pub build: Build,
@@ -39,7 +42,7 @@ pub struct Walk<'a> {
     /// Whether the last timestep of each row's length is taken.
     pub last_valid: bool,
     /// Whether the network's input was set to 0 where its mask is off.
-    pub selected: bool,
+    pub selected: Option<f32>,
     /// What the axes of `main` are taken for.
     axes: &'a [AxisLabel],
 }
@@ -110,13 +113,16 @@ impl<'a> Walk<'a> {
             fixed: BTreeMap::new(),
             taken: BTreeMap::new(),
             last_valid: false,
-            selected: false,
+            selected: None,
             axes,
         };
         for input in &graph.inputs {
             let name = input.name.as_str();
             let value = if std::ptr::eq(input, roles.main) {
                 let width = reading.width.unwrap_or(1);
+                if width > MAX_WIDTH {
+                    return Err(unsupported(format!("input `{name}`"), format!("{width} features")));
+                }
                 let id = walk.build.expressions.add(INPUT, Expression::Layer(INPUT.into()), width, true)?;
                 walk.build.input_size = reading.width;
                 let of = if roles.tokens { Of::Tokens(0) } else { Of::Expression(id) };
@@ -161,6 +167,9 @@ impl<'a> Walk<'a> {
         };
         let own = axes.iter().position(|&axis| axis == Time).and_then(|at| shape[at]);
         let steps = own.map_or(if matches!(steps, Dim::Known(_)) { Dim::Any } else { steps }, Dim::Known);
+        if width > MAX_WIDTH {
+            return Err(unsupported(place(), format!("{width} features")));
+        }
         let id = self.build.other_input(&input.name, kind, width)?;
         let of = if kind == InputKind::Tokens {
             self.token_inputs.push(self.build.emit(id)?);
@@ -316,7 +325,9 @@ impl Walk<'_> {
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
             Of::Tokens(_) | Of::Shifted(_) => return refuse("arithmetic on token ids"),
-            Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => return refuse("arithmetic on a mask"),
+            Of::Compared { .. } | Of::Mask { .. } | Of::AnyCount(_) | Of::MaskCount(_) => {
+                return refuse("arithmetic on a mask");
+            }
             Of::Directions { part, rows } => (*part, rows),
         };
         let joined =
@@ -459,7 +470,12 @@ impl Walk<'_> {
                     Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: RecurrentPart::C, .. } => {}
-                    Of::Tokens(_) | Of::Shifted(_) | Of::Compared { .. } | Of::Mask { .. } | Of::MaskCount(_) => {
+                    Of::Tokens(_)
+                    | Of::Shifted(_)
+                    | Of::Compared { .. }
+                    | Of::Mask { .. }
+                    | Of::AnyCount(_)
+                    | Of::MaskCount(_) => {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
                 },
@@ -501,7 +517,7 @@ impl Walk<'_> {
         let network = self.build.finish(id)?;
         for stage in network.stages() {
             let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
-            if masked.contains(layer) && !matches!(stage.mask_reach, MaskReach::Fits(_)) {
+            if masked.contains(layer) && stage.mask_reach != MaskReach::Fits(0) {
                 return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
             }
         }
@@ -523,10 +539,15 @@ impl Walk<'_> {
                 ));
             }
         }
+        let refuse = |what: &str| Err(unsupported("ONNX model", what));
+        let same = |value: f32| self.build.mask_value.is_some_and(|mask| mask.to_bits() == value.to_bits());
+        // Steps that are 0 throughout are 0 after a mask of 0, too.
+        if self.selected.is_some_and(|value| value != 0.0 && !same(value)) {
+            return refuse("an input that is 0 where a mask is off, which no layer reads");
+        }
         if self.build.mask_value.is_none() {
             return Ok(());
         }
-        let refuse = |what: &str| Err(unsupported("ONNX model", what));
         for layer in &self.build.layers {
             let masked = self.build.masked.contains(layer.spec.name());
             if layer.spec.recurrent().is_some() && !masked {
@@ -539,7 +560,7 @@ impl Walk<'_> {
             if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {
                 let known = |node: &&OnnxNode| matches!(node.op.as_str(), "Equal" | "Shape" | "Mul");
                 let mut readers = self.graph.main.nodes.iter().filter(|node| node.inputs.contains(&self.main.name));
-                if !self.selected || !readers.all(|node| known(&node)) {
+                if self.selected.is_none() || !readers.all(|node| known(&node)) {
                     return refuse("layers that read the timesteps that a mask leaves out");
                 }
             }

@@ -298,7 +298,8 @@ impl Algebra {
     /// `sum` as some of the channels of a wider one, the others 0.
     pub fn placed(&mut self, sum: &Sum, start: usize, width: usize) -> Option<Sum> {
         let one = |i: usize| f32::from(u8::from(i % width == start + i / width));
-        let matrix = self.matrix(sum.width, width, (0..sum.width.checked_mul(width)?).map(one).collect())?;
+        let numbers = sum.width.checked_mul(width).filter(|&numbers| numbers <= self.room)?;
+        let matrix = self.matrix(sum.width, width, (0..numbers).map(one).collect())?;
         let mut all = Sum { width, terms: Vec::new(), bias: vec![0.0; width] };
         for term in &sum.terms {
             let alone = Sum { width: sum.width, terms: vec![term.clone()], bias: vec![0.0] };
@@ -363,6 +364,8 @@ impl Algebra {
 
     fn cut_atom(&mut self, id: AtomId, start: usize, count: usize) -> Option<Sum> {
         let (atom, width) = self.atoms[id].clone();
+        // Functions of functions are gone through again and again.
+        self.room = self.room.checked_sub(1)?;
         match atom {
             _ if width == 1 => self.alone(atom, width),
             Atom::Function(function, inner) => {
@@ -372,7 +375,8 @@ impl Algebra {
             Atom::Whole(inner) => self.columns(&inner, start, count),
             _ => {
                 let one = |i: usize| f32::from(u8::from(i / count == start + i % count));
-                let matrix = self.matrix(width, count, (0..width * count).map(one).collect())?;
+                let numbers = width.checked_mul(count).filter(|&numbers| numbers <= self.room)?;
+                let matrix = self.matrix(width, count, (0..numbers).map(one).collect())?;
                 let alone = self.alone(atom, width)?;
                 self.product(&alone, &matrix)
             }

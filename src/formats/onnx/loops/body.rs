@@ -33,7 +33,7 @@ pub struct Body {
     pub values: BTreeMap<String, StepValue>,
     /// The sequences that steps are read from.
     pub inputs: Vec<LabelledTensor>,
-    /// The number that a masked step consists of, where the body reads a mask.
+    /// The mask of the steps, where the body reads one.
     pub mask: Option<LabelledTensor>,
     /// Timesteps of everything that is read step by step.
     pub steps: Option<Dim>,
@@ -60,7 +60,13 @@ impl Body {
         let refuse =
             || node.unsupported(format!("a loop over {} of {} of other sizes", label, words::shape(&tensor.axes)));
         if let Of::Mask { kept, .. } = tensor.of {
-            if !is_step || !axes.iter().all(rows) || self.mask.as_ref().is_some_and(|known| known.of != tensor.of) {
+            // Without an axis of its own for them, it would be spread over the features of a step.
+            let over_features = axes.last() != Some(&AxisLabel::Unit);
+            if !is_step
+                || over_features
+                || !axes.iter().all(rows)
+                || self.mask.as_ref().is_some_and(|known| known.of != tensor.of)
+            {
                 return Err(refuse());
             }
             self.mask = Some(tensor.clone());
@@ -139,6 +145,9 @@ impl<'a> Walk<'a> {
         let (&[rows, columns], Some(data)) = (&array.shape[..], array.as_floats()) else {
             return Err(node.unsupported(format!("a matrix of shape {:?} in a loop's body", array.shape)));
         };
+        if rows == 0 || columns == 0 {
+            return Err(node.malformed("a matrix", format!("shape {:?}", array.shape)));
+        }
         if transposed {
             let data = crate::formats::onnx::build::transpose(data, rows, columns);
             return Ok(Rc::new(StepMatrix { rows: columns, columns: rows, data }));

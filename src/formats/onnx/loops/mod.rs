@@ -283,14 +283,17 @@ impl<'a> Walk<'a> {
         let output_states: Vec<usize> =
             (0..read.states.len()).filter(|&s| s != found.h && Some(s) != found.c).collect();
         for &state in &output_states {
-            let Carried { start, next, .. } = &read.states[state];
-            let starts_at_zero = matches!(start, Value::Fill { value: 0.0, .. })
-                || matches!(start, Value::Constant(a) if a.as_floats().is_some_and(|all| all.iter().all(|&x| x == 0.0)));
+            let Carried { start, next, output, .. } = &read.states[state];
+            let output = *output;
             let is_output = match mask {
                 None => *next == h,
-                Some(mask) => masked_output(algebra, next, mask, &h, &read.states).is_some(),
+                // The last state is what the output was at the last step, if that step was masked too.
+                Some(mask) => match masked_output(algebra, next, mask, &h, &read.states) {
+                    Some(MaskedOutput::Previous) if is_zero(&read.states[found.h].start) => true,
+                    kind => kind.is_some() && !self.used(node, output),
+                },
             };
-            if !starts_at_zero || !is_output {
+            if !is_zero(start) || !is_output {
                 return Err(node.unsupported("a loop with a state that is neither its hidden nor its cell state"));
             }
         }
@@ -464,7 +467,11 @@ fn masked_output(algebra: &mut Algebra, sum: &Sum, mask: AtomId, h: &Sum, states
     let Atom::State(previous) = *algebra.atom(kept) else { return None };
     let state = &states[previous];
     // The output of the step before, which starts at 0.
-    let zero = matches!(state.start, Value::Fill { value: 0.0, .. })
-        || matches!(&state.start, Value::Constant(a) if a.as_floats().is_some_and(|all| all.iter().all(|&x| x == 0.0)));
-    (state.next == *sum && zero).then_some(MaskedOutput::Previous)
+    (state.next == *sum && is_zero(&state.start)).then_some(MaskedOutput::Previous)
+}
+
+/// Whether a state starts at 0.
+fn is_zero(start: &Value) -> bool {
+    matches!(start, Value::Fill { value: 0.0, .. })
+        || matches!(start, Value::Constant(a) if a.as_floats().is_some_and(|all| all.iter().all(|&x| x == 0.0)))
 }
