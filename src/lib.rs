@@ -15,7 +15,7 @@
 //! # Main types
 //!
 //! - [`Network`]: layers and weights, read from a safetensors, Keras or ONNX file ([`Network::load`]).
-//! - [`Device`]: a GPU, one that the application owns ([`Device::from_wgpu`]), or this CPU.
+//! - [`Device`]: a GPU, one that the application owns (`Device::from_wgpu`), or this CPU.
 //! - [`Session`]: a network on a device. [`Session::run`] takes an [`Input`] and a [`State`] and
 //!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a

@@ -12,7 +12,7 @@ use crate::cpu;
 use crate::data::input::{Checked, Input, swap_outer};
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
-use crate::device::{Device, DeviceHandle};
+use crate::device::{Device, DeviceHandle, OnDevice};
 use crate::gpu;
 use crate::network::{Axis, Network, reorder};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
@@ -29,21 +29,13 @@ pub struct Session {
     shares: bool,
 }
 
-#[derive(Debug)]
-enum Engine {
-    Cpu(cpu::CpuEngine),
-    Gpu(Box<gpu::GpuEngine>, Fallback),
-}
+type Engine = OnDevice<cpu::CpuEngine, (Box<gpu::GpuEngine>, Fallback)>;
 
 /// CPU fallback, created the first time tuning prefers the CPU.
 type Fallback = OnceLock<(cpu::CpuEngine, Arc<DeviceInfo>)>;
 
-/// Where a run is done.
-enum RunTarget<'a> {
-    /// On this CPU, which is named if it is not the session's device.
-    Cpu(&'a cpu::CpuEngine, Option<&'a Arc<DeviceInfo>>),
-    Gpu(&'a gpu::GpuEngine),
-}
+/// Where a run is done. This CPU is named if it is not the session's device.
+type RunTarget<'a> = OnDevice<(&'a cpu::CpuEngine, Option<&'a Arc<DeviceInfo>>), &'a gpu::GpuEngine>;
 
 /// The answer of a run.
 #[derive(Clone, Debug)]
@@ -139,17 +131,16 @@ impl Session {
         // The session's own network, and its weights as the device has them.
         room(|| "weights on a device".into(), network.parameters().saturating_mul(2), size_of::<f32>())?;
         let network = Arc::new(network.clone());
-        let engine = match device.kind() {
+        let engine = match device.handle() {
             DeviceHandle::Cpu(cpu) => Engine::Cpu(cpu::CpuEngine::new(*cpu, &network)),
-            DeviceHandle::Gpu(context) => Engine::Gpu(
-                Box::new(
-                    gpu::GpuEngine::new(context.clone(), &network, options, device.tuning(), meter.clone()).await?,
-                ),
-                Fallback::new(),
-            ),
+            DeviceHandle::Gpu(context) => {
+                let (tuning, meter) = (device.tuning(), meter.clone());
+                let engine = gpu::GpuEngine::new(context.clone(), &network, options, tuning, meter).await?;
+                Engine::Gpu((Box::new(engine), Fallback::new()))
+            }
         };
         // The CPU has no chunk size or strategy, and only one arithmetic.
-        let arithmetic = if matches!(engine, Engine::Cpu(_)) { Arithmetic::F32 } else { options.arithmetic };
+        let arithmetic = if engine.is_cpu() { Arithmetic::F32 } else { options.arithmetic };
         Ok(Self { device: device.clone(), network, arithmetic, engine, meter, shares: false })
     }
 
@@ -161,7 +152,7 @@ impl Session {
     ) -> Result<Self> {
         let meter: Arc<Meter> = Arc::default();
         let engine = gpu::GpuEngine::sharing(context, network, weights, meter.clone())?;
-        let engine = Engine::Gpu(Box::new(engine), Fallback::new());
+        let engine = Engine::Gpu((Box::new(engine), Fallback::new()));
         let (device, network) = (device.clone(), network.clone());
         Ok(Self { device, network, arithmetic: Arithmetic::F32, engine, meter, shares: true })
     }
@@ -188,11 +179,7 @@ impl Session {
     /// What it has done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let lost = match &self.engine {
-            Engine::Cpu(_) => false,
-            Engine::Gpu(engine, _) => engine.check().is_err(),
-        };
-        self.meter.read(lost)
+        self.meter.read(self.gpu().is_some_and(|engine| engine.check().is_err()))
     }
 
     /// Runs the network on `input`, from `state` or from zeros, and waits for the answer.
@@ -215,7 +202,7 @@ impl Session {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
         let (engine, fallback) = match self.place(&checked) {
-            RunTarget::Cpu(engine, fallback) => (engine, fallback),
+            RunTarget::Cpu((engine, fallback)) => (engine, fallback),
             RunTarget::Gpu(_) => {
                 *output = self.run(input, state)?;
                 return Ok(());
@@ -273,18 +260,12 @@ impl Session {
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge) if the adapter cannot do it.
     pub fn plan(&self, steps: usize, batch: usize) -> Result<Option<Plan>> {
-        match &self.engine {
-            Engine::Cpu(_) => Ok(None),
-            Engine::Gpu(engine, _) => engine.plan(RunShape::new(steps, batch)).map(Some),
-        }
+        self.gpu().map(|engine| engine.plan(RunShape::new(steps, batch))).transpose()
     }
 
     /// The engine, on a GPU.
     pub(crate) fn gpu(&self) -> Option<&gpu::GpuEngine> {
-        match &self.engine {
-            Engine::Cpu(_) => None,
-            Engine::Gpu(engine, _) => Some(engine),
-        }
+        self.engine.gpu().map(|(engine, _)| engine.as_ref())
     }
 
     /// As [`Session::gpu`], for what the CPU cannot do.
@@ -310,7 +291,7 @@ impl Session {
 
     async fn raw(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest, wait: Wait) -> Result<Raw> {
         match self.place(input) {
-            RunTarget::Cpu(engine, fallback) => {
+            RunTarget::Cpu((engine, fallback)) => {
                 self.count(input, fallback);
                 engine.forward(input, state, |forward| {
                     let stages = if request.trace {
@@ -334,28 +315,25 @@ impl Session {
     /// [`DeviceChoice::Auto`]: crate::DeviceChoice::Auto
     #[must_use]
     pub fn prefers_cpu(&self, steps: usize, batch: usize) -> Option<String> {
-        match &self.engine {
-            // Weights that are shared lie on the GPU alone.
-            _ if self.shares => None,
-            Engine::Cpu(_) => None,
-            Engine::Gpu(..) => {
-                self.device.tuning_of_free_choice()?.find(&self.network, self.arithmetic, steps, batch)?.prefers_cpu()
-            }
+        // Weights that are shared lie on the GPU alone.
+        if self.shares || self.engine.is_cpu() {
+            return None;
         }
+        self.device.tuning_of_free_choice()?.find(&self.network, self.arithmetic, steps, batch)?.prefers_cpu()
     }
 
     /// Where a run is done: on the session's device, or on this CPU where tuning prefers it.
     fn place(&self, input: &Checked<'_>) -> RunTarget<'_> {
         match &self.engine {
-            Engine::Cpu(engine) => RunTarget::Cpu(engine, None),
-            Engine::Gpu(engine, fallback) => {
+            Engine::Cpu(engine) => RunTarget::Cpu((engine, None)),
+            Engine::Gpu((engine, fallback)) => {
                 let Some(why) = self.prefers_cpu(input.steps, input.batch) else { return RunTarget::Gpu(engine) };
                 let (engine, info) = fallback.get_or_init(|| {
                     log::info!("runs of T = {}, B = {} go to the CPU: {why}", input.steps, input.batch);
                     let device = Device::cpu();
                     (cpu::CpuEngine::new(cpu::Cpu::best(), &self.network), device.info().clone())
                 });
-                RunTarget::Cpu(engine, Some(info))
+                RunTarget::Cpu((engine, Some(info)))
             }
         }
     }
@@ -381,7 +359,7 @@ impl Session {
                 self.meter.run(input.steps, input.batch, 0);
                 Some(engine.advance(input, state, slots))
             }
-            Engine::Gpu(..) => None,
+            Engine::Gpu(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Opened devices, on which networks run.
 
+mod on_device;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 
@@ -12,21 +13,19 @@ use crate::gpu;
 use crate::measured::Tuning;
 use crate::plan::{MatrixUnits, PlanLimits};
 
+pub(crate) use on_device::OnDevice;
+
 /// A device that runs networks: a GPU, or this CPU. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Device {
     info: Arc<DeviceInfo>,
-    kind: DeviceHandle,
+    handle: DeviceHandle,
     tuning: Option<Arc<Tuning>>,
     /// Whether gatefold chose the device, so that it may run on the CPU what is faster there.
     chosen_freely: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) enum DeviceHandle {
-    Cpu(Cpu),
-    Gpu(Arc<gpu::Context>),
-}
+pub(crate) type DeviceHandle = OnDevice<Cpu, Arc<gpu::Context>>;
 
 impl Device {
     /// This CPU, with all its cores and its widest instruction set.
@@ -44,7 +43,7 @@ impl Device {
     }
 
     fn of_cpu(cpu: Cpu) -> Self {
-        Self::from_kind(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, DeviceHandle::Cpu(cpu))
+        Self::with_handle(DeviceInfo { driver: cpu.describe(), ..DeviceInfo::cpu() }, DeviceHandle::Cpu(cpu))
     }
 
     /// Opens the device that `choice` selects.
@@ -80,26 +79,20 @@ impl Device {
             return Ok(Self::cpu());
         }
         let Some((info, context)) = gpu::open(choice, options).await? else { return Ok(Self::cpu()) };
-        let device = Self::from_kind(info, DeviceHandle::Gpu(Arc::new(context)));
+        let device = Self::with_handle(info, DeviceHandle::Gpu(Arc::new(context)));
         Ok(Self { chosen_freely: *choice == DeviceChoice::Auto, ..device })
     }
 
     /// The matrix units that it was opened with.
     #[must_use]
     pub fn matrix_units(&self) -> Option<MatrixUnits> {
-        match &self.kind {
-            DeviceHandle::Cpu(_) => None,
-            DeviceHandle::Gpu(context) => context.matrix_units(),
-        }
+        self.handle.gpu()?.matrix_units()
     }
 
     /// What plans for it must keep to; WebGPU's default limits on the CPU, which needs no plan.
     #[must_use]
     pub fn limits(&self) -> PlanLimits {
-        match &self.kind {
-            DeviceHandle::Cpu(_) => PlanLimits::default(),
-            DeviceHandle::Gpu(context) => context.limits(),
-        }
+        self.handle.gpu().map_or_else(PlanLimits::default, |context| context.limits())
     }
 
     /// The tuning results, by which a run may be done on the CPU.
@@ -113,8 +106,8 @@ impl Device {
         &self.info
     }
 
-    fn from_kind(info: DeviceInfo, kind: DeviceHandle) -> Self {
-        Self { info: Arc::new(info), kind, tuning: None, chosen_freely: false }
+    fn with_handle(info: DeviceInfo, handle: DeviceHandle) -> Self {
+        Self { info: Arc::new(info), handle, tuning: None, chosen_freely: false }
     }
 
     /// The device with tuning results: its sessions run each measured case with the fastest choice. A device of
@@ -135,10 +128,7 @@ impl Device {
 
     /// Whether workgroups of one dispatch are known to run concurrently.
     pub(crate) fn workgroups_meet(&self) -> bool {
-        match &self.kind {
-            DeviceHandle::Cpu(_) => false,
-            DeviceHandle::Gpu(context) => context.limits().resident_workgroups > 0,
-        }
+        self.handle.gpu().is_some_and(|context| context.limits().resident_workgroups > 0)
     }
 
     pub(crate) fn tuning(&self) -> Option<&Arc<Tuning>> {
@@ -151,14 +141,14 @@ impl Device {
     /// # Errors
     /// The driver's own errors.
     pub fn measure_bandwidth(&self) -> Result<f64> {
-        match &self.kind {
+        match &self.handle {
             DeviceHandle::Cpu(_) => Ok(copy_bandwidth()),
             DeviceHandle::Gpu(context) => pollster::block_on(gpu::bandwidth(context)),
         }
     }
 
-    pub(crate) fn kind(&self) -> &DeviceHandle {
-        &self.kind
+    pub(crate) fn handle(&self) -> &DeviceHandle {
+        &self.handle
     }
 }
 

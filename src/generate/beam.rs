@@ -163,7 +163,7 @@ impl CandidateSource {
         // Enough candidates of each beam that at least `num_beams` of them do not end it.
         let count = options.num_beams.saturating_add(options.eos.len()).min(scratch.vocabulary);
         let gpu = match &scratch.inner.store {
-            Store::Host(_) => None,
+            Store::Cpu(_) => None,
             Store::Gpu(slots) => {
                 let rows = super::filled_up(prompts * options.num_beams);
                 Some((scratch.pool.session().engine()?.lister(slots, rows, count)?, rows))

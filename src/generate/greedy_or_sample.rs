@@ -29,7 +29,7 @@ impl StreamPool {
         }
         let mut scratch = Scratch::new(self, prompts, 1)?;
         let sequences = match scratch.inner.store {
-            Store::Host(_) => on_host(&mut scratch, prompts, options)?,
+            Store::Cpu(_) => on_host(&mut scratch, prompts, options)?,
             Store::Gpu(_) => on_gpu(&scratch, prompts, options)?,
         };
         scratch.keep()?;

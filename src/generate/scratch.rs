@@ -68,7 +68,7 @@ impl<'a> Scratch<'a> {
     /// Gives the logits `[B, V]`.
     pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
         let session = self.pool.session();
-        let Some(slots) = self.inner.store.host() else {
+        let Some(slots) = self.inner.store.cpu_mut() else {
             return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
         let input = Checked {

@@ -92,7 +92,7 @@ impl StreamPool {
         let engine = self.session().engine()?;
         let run = match &inner.store {
             Store::Gpu(slots) => engine.device_run(slots, &list, steps, true)?,
-            Store::Host(_) => return Err(self.session().no_gpu()),
+            Store::Cpu(_) => return Err(self.session().no_gpu()),
         };
         Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
     }

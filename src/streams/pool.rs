@@ -195,7 +195,7 @@ impl StreamPool {
         let inner = lock(&self.inner);
         let slot = inner.table.slot(id)?;
         match &inner.store {
-            Store::Host(slots) => slots.gather(self.session.network(), &[slot]),
+            Store::Cpu(slots) => slots.gather(self.session.network(), &[slot]),
             Store::Gpu(slots) => {
                 let pending = slots.read(self.session.engine()?, slot)?;
                 drop(inner);
@@ -221,7 +221,7 @@ impl StreamPool {
     pub(crate) fn states(&self, ids: &[StreamId]) -> Result<State> {
         let slots = lock(&self.inner).table.batch(ids.iter().copied())?;
         let network = self.session.network();
-        if let Store::Host(store) = &lock(&self.inner).store {
+        if let Store::Cpu(store) = &lock(&self.inner).store {
             return store.gather(network, &slots);
         }
         let mut state = State::zeros(network, ids.len())?;
@@ -297,12 +297,12 @@ impl StreamPool {
     fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(StreamBatch, Begun<'_>)> {
         let network = self.session.network();
         let Inner { table, store, counters, features, .. } = inner;
-        let mut batch = StreamBatch::new(network, table, streams, !matches!(store, Store::Host(_)), features)?;
+        let mut batch = StreamBatch::new(network, table, streams, !store.is_cpu(), features)?;
         if streams.is_empty() {
             return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
         }
         let begun = match store {
-            Store::Host(slots) => {
+            Store::Cpu(slots) => {
                 let output = slots.advance(&self.session, &batch.input, &batch.list)?;
                 Begun::Done(Raw { stages: vec![output], ..Raw::default() }, PhantomData)
             }
@@ -337,7 +337,7 @@ impl StreamPool {
     /// Copies states from slot to slot; none is written twice or read after it was written.
     pub(crate) fn copy_slots(&self, inner: &mut Inner, copies: &[(u32, u32)]) -> Result<()> {
         match &mut inner.store {
-            Store::Host(slots) => {
+            Store::Cpu(slots) => {
                 let (from, to): (Vec<u32>, Vec<u32>) = copies.iter().copied().unzip();
                 let state = slots.gather(self.session.network(), &from)?;
                 slots.scatter(&state, &to);
@@ -403,7 +403,7 @@ impl StreamPool {
         let most = most_slots(&self.session).max(now + 1);
         let capacity = now.saturating_mul(2).min(self.limit).min(most);
         match &mut inner.store {
-            Store::Host(slots) => slots.grow(self.session.network(), capacity)?,
+            Store::Cpu(slots) => slots.grow(self.session.network(), capacity)?,
             Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
         }
         inner.table.grow(capacity)?;
@@ -424,7 +424,7 @@ impl StreamPool {
 
     fn write(&self, inner: &mut Inner, slot: u32, state: &State) -> Result<()> {
         match &mut inner.store {
-            Store::Host(slots) => {
+            Store::Cpu(slots) => {
                 slots.scatter(state, &[slot]);
                 Ok(())
             }
@@ -436,7 +436,7 @@ impl StreamPool {
 fn make_store(session: &Session, capacity: usize) -> Result<Store> {
     match session.gpu() {
         Some(engine) => gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu),
-        None => HostSlots::new(session.network(), capacity).map(Store::Host),
+        None => HostSlots::new(session.network(), capacity).map(Store::Cpu),
     }
 }
 

@@ -3,18 +3,14 @@
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::{PartShape, State};
+use crate::device::OnDevice;
 use crate::gpu;
 use crate::network::Network;
 use crate::reference::{gather, scatter};
 use crate::session::Session;
 
-/// A pool's states.
-#[derive(Debug)]
-pub(crate) enum Store {
-    /// In the host's memory, for the CPU device.
-    Host(HostSlots),
-    Gpu(gpu::Slots),
-}
+/// A pool's states: in the host's memory, or on a GPU.
+pub(crate) type Store = OnDevice<HostSlots, gpu::Slots>;
 
 /// States in the host's memory: one of S batch rows, each a slot.
 #[derive(Debug)]
@@ -75,17 +71,9 @@ impl HostSlots {
 }
 
 impl Store {
-    /// The states, if they are in the host's memory.
-    pub fn host(&mut self) -> Option<&mut HostSlots> {
-        match self {
-            Self::Host(slots) => Some(slots),
-            Self::Gpu(_) => None,
-        }
-    }
-
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::Host(slots) => slots.bytes(),
+            Self::Cpu(slots) => slots.bytes(),
             Self::Gpu(slots) => slots.bytes(),
         }
     }

@@ -93,7 +93,7 @@ impl Trainer {
     /// GPU; the driver's own.
     pub fn new(device: &Device, network: &Network, options: TrainOptions) -> Result<Self> {
         let mut trainer = Self { device: device.clone(), ..Self::on_cpu(network, options)? };
-        match device.kind() {
+        match device.handle() {
             DeviceHandle::Cpu(_) if trainer.options.memory.is_some() => {
                 let what = "a memory budget of training on the CPU (supported on a GPU)";
                 return Err(Error::Unsupported { place: "options".into(), what: what.into() });

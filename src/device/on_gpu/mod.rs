@@ -15,7 +15,7 @@ impl Device {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = gpu::info(&device.adapter_info());
         let context = gpu::Context::from_parts(device, queue, &info, None);
-        Self::from_kind(info, DeviceHandle::Gpu(Arc::new(context)))
+        Self::with_handle(info, DeviceHandle::Gpu(Arc::new(context)))
     }
 
     /// As [`Device::from_wgpu`], with the adapter that the device was opened from. It says what the matrix units of a
@@ -25,7 +25,7 @@ impl Device {
         let info = gpu::info(&adapter.get_info());
         let units = gpu::matrix_units(adapter, device.features(), &device.limits());
         let context = gpu::Context::from_parts(device, queue, &info, units);
-        Self::from_kind(info, DeviceHandle::Gpu(Arc::new(context)))
+        Self::with_handle(info, DeviceHandle::Gpu(Arc::new(context)))
     }
 
     /// Measures how many of the largest workgroups run at the same time; `None` on the CPU. On a
@@ -34,10 +34,7 @@ impl Device {
     /// # Errors
     /// The driver's own.
     pub fn workgroups_at_once(&self) -> Result<Option<u32>> {
-        match &self.kind {
-            DeviceHandle::Cpu(_) => Ok(None),
-            DeviceHandle::Gpu(context) => context.workgroups_at_once().map(Some),
-        }
+        self.handle.gpu().map(|context| context.workgroups_at_once()).transpose()
     }
 
     /// Every adapter on every backend, with what matters to gatefold.

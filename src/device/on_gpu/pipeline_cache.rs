@@ -1,19 +1,17 @@
 //! The pipeline cache of a device: read from a file, given, and written.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::device::{Device, DeviceHandle};
+use crate::device::Device;
 use crate::gpu::Context;
 use crate::gpu::pipeline_cache::{MAX_BYTES, is_given_back, opened, origin, sealed};
 
 impl Device {
     fn context(&self) -> Option<&Context> {
-        match self.kind() {
-            DeviceHandle::Cpu(_) => None,
-            DeviceHandle::Gpu(context) => Some(context),
-        }
+        self.handle.gpu().map(Arc::as_ref)
     }
 
     /// Collects what the driver compiles from now on for [`Device::save_pipeline_cache`], and loads from `path` what

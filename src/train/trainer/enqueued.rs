@@ -46,7 +46,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// What the steps of [`Trainer::encode`] found since the last call, in their order; waits for them.
+    /// What the steps of `Trainer::encode` found since the last call, in their order; waits for them.
     ///
     /// # Errors
     /// The driver's own.
