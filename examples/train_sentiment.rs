@@ -42,6 +42,7 @@ fn run((args, files): (Arguments, Vec<String>)) -> Result<()> {
         standardize: Standardize::LowerAndStripPunctuation,
         split: Split::Whitespace,
         vocabulary: vocabulary(&parts[0]),
+        output_sequence_length: None,
     };
     let words = TextVectorizer::new(&text)?;
     let set = |part: &[&(String, String)]| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::error::{Error, Result};
 use crate::data::input::Input;
 use crate::device::Device;
-use crate::network::Network;
+use crate::network::{Activation, LayerSpec, Network, NetworkSpec};
 use crate::session::Session;
 use crate::text::TextVectorizer;
 
@@ -47,16 +47,30 @@ impl Classifier {
     /// [`Error::Unsupported`] if the network has no vocabulary or no labels, and everything
     /// [`Session::new`] refuses.
     pub fn new(device: &Device, network: &Network) -> Result<Self> {
-        let lacking = |what: &str| Error::Unsupported {
-            place: "network".into(),
-            what: format!("classifying text without {what} in the network's description"),
-        };
-        let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
-        let labels = network.spec().labels.clone();
-        if labels.is_empty() {
+        if network.spec().labels.is_empty() {
             return Err(lacking("class names (`labels`)"));
         }
-        Ok(Self { session: Session::new(device, network)?, vectorizer: TextVectorizer::new(text)?, labels })
+        Self::with_labels(device, network, &network.spec().labels)
+    }
+
+    /// As [`Classifier::new`], with the names of the classes: one per number of the output, or two for one sigmoid, which is
+    /// the probability of the second.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`]; [`Error::Malformed`] for another number of names.
+    pub fn with_labels(device: &Device, network: &Network, labels: &[String]) -> Result<Self> {
+        let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
+        let one_sigmoid = network.output_size() == 1 && ends_with_sigmoid(network.spec());
+        let expected = if one_sigmoid { 2 } else { network.output_size() };
+        if labels.len() != expected || network.output_is_sequence() {
+            let expected = match network.output_is_sequence() {
+                true => "a network with one output per row".to_owned(),
+                false => format!("{expected}, since the output is [B, {}]", network.output_size()),
+            };
+            return Err(Error::Malformed { what: "labels".into(), expected, got: labels.len().to_string() });
+        }
+        let (session, vectorizer) = (Session::new(device, network)?, TextVectorizer::new(text)?);
+        Ok(Self { session, vectorizer, labels: labels.to_vec() })
     }
 
     /// The session that runs the network.
@@ -104,7 +118,7 @@ impl Classifier {
             }
             by_length.entry(tokens.len()).or_default().push((index, tokens));
         }
-        let batch_first = self.session.network().batch_first();
+        let (batch_first, width) = (self.session.network().batch_first(), self.session.network().output_size());
         let mut answers: Vec<Option<Prediction>> = vec![None; texts.len()];
         for (steps, group) in &by_length {
             for rows in group.chunks(MAX_BATCH) {
@@ -115,7 +129,7 @@ impl Classifier {
                     (by_step.collect(), [*steps, rows.len()])
                 };
                 let output = self.session.run(Input::tokens(&ids, shape), None)?;
-                for ((index, _), row) in rows.iter().zip(output.values.chunks_exact(self.labels.len())) {
+                for ((index, _), row) in rows.iter().zip(output.values.chunks_exact(width)) {
                     answers[*index] = Some(self.prediction(row));
                 }
                 done(rows.len());
@@ -125,8 +139,30 @@ impl Classifier {
     }
 
     fn prediction(&self, row: &[f32]) -> Prediction {
+        let of_two;
+        let row = match *row {
+            [second] if self.labels.len() == 2 => {
+                of_two = [1.0 - second, second];
+                &of_two
+            }
+            _ => row,
+        };
         // The first of equal values, as argmax does everywhere.
         let class = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
         Prediction { class, label: self.labels[class].clone(), probabilities: row.to_vec() }
     }
+}
+
+fn lacking(what: &str) -> Error {
+    let what = format!("classifying text without {what} in the network's description");
+    Error::Unsupported { place: "network".into(), what }
+}
+
+fn ends_with_sigmoid(spec: &NetworkSpec) -> bool {
+    let activation = match spec.layers.last() {
+        Some(LayerSpec::Dense(dense)) => dense.activation,
+        Some(LayerSpec::Activation(layer)) => layer.activation,
+        _ => return false,
+    };
+    matches!(activation, Activation::Sigmoid)
 }

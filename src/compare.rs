@@ -68,6 +68,16 @@ pub struct Comparison {
 /// length; an infinity passes only where the same one is expected.
 #[must_use]
 pub fn compare(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Comparison {
+    compared(got, expected, tolerance, false)
+}
+
+/// As [`compare`], for inputs that may hold NaN: where NaN is expected, NaN passes and nothing else does.
+#[must_use]
+pub fn compare_with_nan(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Comparison {
+    compared(got, expected, tolerance, true)
+}
+
+fn compared(got: &[f32], expected: &[f64], tolerance: Tolerance, nan_is_a_number: bool) -> Comparison {
     let mut result = Comparison {
         max_error: 0.0,
         mean_error: 0.0,
@@ -79,7 +89,8 @@ pub fn compare(got: &[f32], expected: &[f64], tolerance: Tolerance) -> Compariso
     for (index, (&got, &expected)) in got.iter().zip(expected).enumerate() {
         let got = f64::from(got);
         #[expect(clippy::float_cmp, reason = "equal infinities have no difference")]
-        let error = if got == expected { 0.0 } else { (got - expected).abs() };
+        let same = got == expected || nan_is_a_number && got.is_nan() && expected.is_nan();
+        let error = if same { 0.0 } else { (got - expected).abs() };
         let allowed = tolerance.atol + tolerance.rtol * expected.abs();
         // With an infinite expected value the tolerance would be infinite.
         let used = if error == 0.0 {
@@ -114,6 +125,14 @@ mod tests {
 
     fn passes(got: f32, expected: f64) -> bool {
         compare(&[got], &[expected], TIGHT).passed
+    }
+
+    #[test]
+    fn only_nan_passes_where_nan_is_expected() {
+        let passes = |got, expected| compare_with_nan(&[got], &[expected], TIGHT).passed;
+        assert!(passes(f32::NAN, f64::NAN) && passes(1.0, 1.0));
+        assert!(!passes(f32::NAN, 1.0) && !passes(1.0, f64::NAN) && !passes(f32::INFINITY, f64::NAN));
+        assert!(!compare(&[f32::NAN], &[f64::NAN], TIGHT).passed);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::base::error::{Error, Result};
 use crate::network::{Split, Standardize, TextSpec};
 
+const PADDING: u32 = 0;
 const UNKNOWN: u32 = 1;
 
 /// Turns text into the token ids a network was trained with.
@@ -17,6 +18,7 @@ pub struct TextVectorizer {
     ids: HashMap<String, u32>,
     standardize: Standardize,
     split: Split,
+    length: Option<usize>,
 }
 
 impl TextVectorizer {
@@ -26,7 +28,7 @@ impl TextVectorizer {
     /// [`Error::Malformed`] if the vocabulary lacks its two reserved entries, repeats a token,
     /// or has more tokens than ids.
     pub fn new(spec: &TextSpec) -> Result<Self> {
-        let &TextSpec { standardize, split, ref vocabulary } = spec;
+        let &TextSpec { standardize, split, ref vocabulary, output_sequence_length: length } = spec;
         let malformed = |expected: &str, got: String| Error::Malformed {
             what: "vocabulary".into(),
             expected: expected.into(),
@@ -42,7 +44,7 @@ impl TextVectorizer {
                 return Err(malformed("every token once", format!("`{token}` twice")));
             }
         }
-        Ok(Self { ids, standardize, split })
+        Ok(Self { ids, standardize, split, length })
     }
 
     /// The token ids of `text`; none if there is no token in it.
@@ -52,19 +54,27 @@ impl TextVectorizer {
         Self::tokens(text, self.standardize, self.split, |token| {
             found.push(self.ids.get(token).copied().unwrap_or(UNKNOWN));
         });
+        if let Some(length) = self.length.filter(|_| !found.is_empty()) {
+            found.resize(length, PADDING);
+        }
         found
     }
 
     /// Calls `take` with each token of `text`, as a vocabulary holds it.
     pub fn tokens(text: &str, standardize: Standardize, split: Split, mut take: impl FnMut(&str)) {
         let standard;
-        let text = match standardize {
-            Standardize::LowerAndStripPunctuation => {
-                let kept = text.chars().filter(|c| !c.is_ascii_punctuation());
-                standard = kept.map(|c| c.to_ascii_lowercase()).collect::<String>();
-                &standard
-            }
-            Standardize::None => text,
+        let (lower, strip) = match standardize {
+            Standardize::LowerAndStripPunctuation => (true, true),
+            Standardize::Lower => (true, false),
+            Standardize::StripPunctuation => (false, true),
+            Standardize::None => (false, false),
+        };
+        let text = if lower || strip {
+            let kept = text.chars().filter(|c| !strip || !c.is_ascii_punctuation());
+            standard = kept.map(|c| if lower { c.to_ascii_lowercase() } else { c }).collect::<String>();
+            &standard
+        } else {
+            text
         };
         match split {
             Split::Whitespace => text.split(is_space).filter(|word| !word.is_empty()).for_each(take),

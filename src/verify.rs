@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::adapter::DeviceInfo;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
-use crate::compare::{Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare};
+use crate::compare::{
+    Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare, compare_with_nan,
+};
 use crate::data::input::{Checked, Input};
 use crate::data::named_input::NamedInput;
 use crate::data::state::State;
@@ -61,22 +63,31 @@ pub enum Verdict {
     Failed,
 }
 
+/// How a device's numbers are judged.
+#[derive(Clone, Copy)]
+struct Judged {
+    /// They were summed in f32, so that they may be judged by the f32 reference.
+    by_reference: bool,
+    /// The input is not finite, so that NaN may be right.
+    with_nan: bool,
+}
+
 impl Check {
-    /// Compares `got` and the f32 reference's `single` with the f64 reference's `exact`. `by_reference` says whether
-    /// `got` was summed in f32, so that it may be judged by the f32 reference.
+    /// Compares `got` and the f32 reference's `single` with the f64 reference's `exact`.
     fn new(
         label: String,
         shape: Vec<usize>,
         [got, single]: [&[f32]; 2],
         exact: &[f64],
         tolerance: Tolerance,
-        by_reference: bool,
+        judged: Judged,
     ) -> Self {
+        let compare = if judged.with_nan { compare_with_nan } else { compare };
         let (comparison, reference) = (compare(got, exact, tolerance), compare(single, exact, tolerance));
         let largest = exact.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         let mut check = Self { label, shape, comparison, tolerance, reference, largest, verdict: Verdict::Failed };
         // NaN and infinity fail every one of these.
-        let as_f32 = by_reference
+        let as_f32 = judged.by_reference
             && got.len() == exact.len()
             && check.f32_can()
             && comparison.max_error <= REFERENCE_TIMES * reference.max_error
@@ -151,8 +162,9 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     };
     // Matrix units sum in f32, of factors that the reference rounds as they do.
     let by_reference = session.arithmetic() != Arithmetic::F16;
+    let judged = Judged { by_reference, with_nan: !checked.is_finite() };
     let check = |label: String, shape: Vec<usize>, got: &[f32], exact: &[f64], single: &[f32]| {
-        Check::new(label, shape, [got, single], exact, tolerance, by_reference)
+        Check::new(label, shape, [got, single], exact, tolerance, judged)
     };
     let mut checks = Vec::new();
     let mut stage_steps = Vec::new();
@@ -264,6 +276,8 @@ impl RandomInput {
 mod tests {
     use super::*;
 
+    const F32: Judged = Judged { by_reference: true, with_nan: false };
+
     fn exact() -> Vec<f64> {
         (0u8..48).map(|at| f64::from(at).sin()).collect()
     }
@@ -276,7 +290,7 @@ mod tests {
         let single: Vec<f32> = exact.iter().enumerate().map(|(at, &x)| rounded(at, x) as f32).collect();
         #[expect(clippy::cast_possible_truncation, reason = "a device's f32")]
         let got: Vec<f32> = exact.iter().enumerate().map(|(at, &x)| got(at, x) as f32).collect();
-        Check::new("x".into(), vec![6, 2, 4], [&got, &single], &exact, Tolerance::f32(6), true)
+        Check::new("x".into(), vec![6, 2, 4], [&got, &single], &exact, Tolerance::f32(6), F32)
     }
 
     #[test]
@@ -303,7 +317,7 @@ mod tests {
     fn a_reference_that_is_far_off_excuses_nothing() {
         let exact = [1.0, -0.5];
         let check = |single: [f32; 2]| {
-            Check::new("x".into(), vec![2], [&[1.001, -0.5], &single], &exact, Tolerance::f32(1), true).verdict
+            Check::new("x".into(), vec![2], [&[1.001, -0.5], &single], &exact, Tolerance::f32(1), F32).verdict
         };
         assert_eq!(check([1.0009, -0.5]), Verdict::AsF32);
         assert_eq!(check([1.1, -0.5]), Verdict::Failed);
@@ -312,7 +326,14 @@ mod tests {
 
     #[test]
     fn arithmetic_of_fewer_bits_is_judged_by_its_tolerance_alone() {
-        let check = Check::new("x".into(), vec![1], [&[1.00005], &[1.00002]], &[1.0], Tolerance::f32(1), false);
+        let check = Check::new(
+            "x".into(),
+            vec![1],
+            [&[1.00005], &[1.00002]],
+            &[1.0],
+            Tolerance::f32(1),
+            Judged { by_reference: false, with_nan: false },
+        );
         assert_eq!(check.verdict, Verdict::Failed);
     }
 }

@@ -105,6 +105,9 @@ pub struct ClassifyArgs {
     /// A model with a vocabulary and labels [default: the built-in sentiment model]
     #[arg(long)]
     pub model: Option<PathBuf>,
+    /// Names of the classes of a model without labels, one per output; of one sigmoid two: below and above 0.5
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub classes: Vec<String>,
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

@@ -40,12 +40,16 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
         None => args.texts.clone(),
     };
     let network = source::network(args.model.as_deref())?;
+    let labels = if args.classes.is_empty() { &network.spec().labels } else { &args.classes };
+    if labels.is_empty() {
+        return Err("the model names no classes: give their names with --classes".into());
+    }
     let expected = match &args.labels {
-        Some(path) => Some(reviews::labels(path, &network.spec().labels, texts.len())?),
+        Some(path) => Some(reviews::labels(path, labels, texts.len())?),
         None => None,
     };
     let device = source::open(choice)?;
-    let classifier = Classifier::new(&device, &network)?;
+    let classifier = Classifier::with_labels(&device, &network, labels)?;
     let start = Instant::now();
     let mut progress = Progress::new(texts.len());
     let predictions = classifier

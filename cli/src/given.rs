@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gatefold::compare::{Tolerance, compare};
+use gatefold::compare::{Tolerance, compare_with_nan};
 use gatefold::network::InputKind;
 use gatefold::{NamedInput, Network, Output, RandomInput};
 
@@ -152,11 +152,7 @@ pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &
             return Err(format!("{path}: expected the output's shape {got_shape:?}, got {:?}", array.shape).into());
         }
         // A framework's NaN is expected to be one here.
-        let both_nan = |at: usize| values[at].is_nan() && array.numbers[at].is_nan();
-        let kept: Vec<usize> = (0..values.len()).filter(|&at| !both_nan(at)).collect();
-        let got: Vec<f32> = kept.iter().map(|&at| values[at]).collect();
-        let wanted: Vec<f64> = kept.iter().map(|&at| array.numbers[at]).collect();
-        let comparison = compare(&got, &wanted, Tolerance::f32(steps));
+        let comparison = compare_with_nan(&values, &array.numbers, Tolerance::f32(steps));
         failed |= !comparison.passed;
         let largest = array.numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         table.row([

@@ -36,9 +36,11 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
         layers(&network),
         tensors(&network)
     );
-    if let Some(TextSpec { standardize, split, vocabulary }) = &network.spec().text {
+    if let Some(TextSpec { standardize, split, vocabulary, output_sequence_length }) = &network.spec().text {
         let rule = match standardize {
             Standardize::LowerAndStripPunctuation => "ASCII letters in lower case, ASCII punctuation dropped",
+            Standardize::Lower => "ASCII letters in lower case",
+            Standardize::StripPunctuation => "ASCII punctuation dropped",
             Standardize::None => "as it stands",
             _ => "a rule newer than this command",
         };
@@ -47,7 +49,9 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
             Split::Character => "split behind every character",
             _ => "split by a rule newer than this command",
         };
-        text += &format!("\nvocabulary  {}; {rule}, {split}\n", count(vocabulary.len(), "token"));
+        let length = output_sequence_length.map(|length| format!(", cut or filled up to {}", count(length, "token")));
+        let length = length.unwrap_or_default();
+        text += &format!("\nvocabulary  {}; {rule}, {split}{length}\n", count(vocabulary.len(), "token"));
     }
     if !network.spec().labels.is_empty() {
         text += &format!("labels      {}\n", network.spec().labels.join(", "));
@@ -55,10 +59,9 @@ pub fn run(args: &InspectArgs) -> Result<Report> {
     Ok(Report::new(text))
 }
 
-/// Everything in an ONNX file that is not supported; for other files the error.
+/// Everything in a Keras or ONNX file that is not supported; for other files the error.
 fn refused(path: Option<&Path>, error: Box<dyn std::error::Error>) -> Result<Report> {
-    let onnx = path.filter(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")));
-    let Some(Ok(survey)) = onnx.map(gatefold::formats::onnx::survey) else { return Err(error) };
+    let Some(Ok(Some(survey))) = path.map(gatefold::formats::survey) else { return Err(error) };
     if survey.refusals.is_empty() {
         return Err(error);
     }

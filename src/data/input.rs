@@ -131,7 +131,21 @@ pub(crate) enum Values<'a> {
     Features(Cow<'a, [f32]>),
 }
 
+impl Values<'_> {
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Tokens(_) => true,
+            Self::Features(numbers) => numbers.iter().all(|number| number.is_finite()),
+        }
+    }
+}
+
 impl<'a> Checked<'a> {
+    /// Whether no number is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        self.values.is_finite() && self.others.iter().all(|other| other.values.is_finite())
+    }
+
     pub fn new(network: &Network, input: Input<'a>, state: Option<&State>) -> Result<Self> {
         let CheckedInput { steps, batch, values, mask } = CheckedInput::new(network, 0, &input)?;
         let mut checked = Self { steps, batch, values, mask, others: Vec::new() };

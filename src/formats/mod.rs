@@ -8,7 +8,10 @@ pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 mod state;
+mod survey;
 mod weight_norm;
+
+pub use self::survey::Survey;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -33,18 +36,15 @@ impl Network {
     /// format is off; otherwise as the `load` of its format.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut start = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(START).read_to_end(&mut start))
-            .map_err(|source| Error::Io { path: path.into(), source })?;
+        let start = start_of(path)?;
         foreign::refuse(&path.display().to_string(), &start)?;
-        if start.starts_with(ZIP) || start.starts_with(HDF5) {
+        if is_keras(&start) {
             #[cfg(feature = "keras")]
             return keras::load(path);
             #[cfg(not(feature = "keras"))]
             return Err(left_out(path, "keras"));
         }
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+        if is_onnx(path) {
             #[cfg(feature = "onnx")]
             return onnx::load(path);
             #[cfg(not(feature = "onnx"))]
@@ -60,7 +60,7 @@ impl Network {
     /// As [`Network::load`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         foreign::refuse(name, bytes)?;
-        if bytes.starts_with(ZIP) || bytes.starts_with(HDF5) {
+        if is_keras(bytes) {
             #[cfg(feature = "keras")]
             return keras::from_bytes(name, bytes);
             #[cfg(not(feature = "keras"))]
@@ -74,6 +74,38 @@ impl Network {
             return Err(left_out(Path::new(name), "onnx"));
         }
         safetensors::from_bytes(name, bytes)
+    }
+}
+
+/// A file's first bytes.
+fn start_of(path: &Path) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(START).read_to_end(&mut start))
+        .map_err(|source| Error::Io { path: path.into(), source })?;
+    Ok(start)
+}
+
+fn is_keras(start: &[u8]) -> bool {
+    start.starts_with(ZIP) || start.starts_with(HDF5)
+}
+
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// What of a refused Keras or ONNX file is read, and everything in it that is not. None for files of other formats.
+///
+/// # Errors
+/// As [`Network::load`], where the file cannot be read so far that its parts are known.
+pub fn survey(path: impl AsRef<Path>) -> Result<Option<Survey>> {
+    let path = path.as_ref();
+    match (is_onnx(path), is_keras(&start_of(path)?)) {
+        #[cfg(feature = "onnx")]
+        (true, _) => onnx::survey(path).map(Some),
+        #[cfg(feature = "keras")]
+        (false, true) => keras::survey(path).map(Some),
+        _ => Ok(None),
     }
 }
 

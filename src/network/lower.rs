@@ -193,6 +193,10 @@ impl Lowering {
                 self.rowwise(&s.name, StageKind::Softmax { log: true }, width)
             }
             LayerSpec::TimeSoftmax(s) => self.over_time(&s.name, StageKind::TimeSoftmax, true, true),
+            LayerSpec::Unmask(_) => {
+                self.flow.mask_reach = MaskReach::Ended;
+                Ok(())
+            }
             LayerSpec::Repeat(r) => self.repeat(r),
             LayerSpec::Reshape(r) => self.reshape(r),
             LayerSpec::Transpose(t) => {

@@ -93,6 +93,8 @@ pub enum LayerSpec {
     Pad(PadSpec),
     /// Some of the features, `[T, B, N]` to `[T, B, N']`.
     Channels(ChannelsSpec),
+    /// The input as it is; for the layers that read it, all timesteps count.
+    Unmask(NamedSpec),
     /// Goes back to an earlier layer: the next layer reads its output.
     From(FromSpec),
     /// Joins the outputs of several layers.
@@ -136,7 +138,9 @@ impl LayerSpec {
             Self::LayerNorm(l) | Self::BatchNorm(l) => &l.name,
             Self::Activation(l) => &l.name,
             Self::Select(l) => &l.name,
-            Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) | Self::Output(l) => &l.name,
+            Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) | Self::Unmask(l) | Self::Output(l) => {
+                &l.name
+            }
             Self::Repeat(l) => &l.name,
             Self::Reshape(l) => &l.name,
             Self::Transpose(l) => &l.name,
@@ -460,6 +464,9 @@ pub struct TextSpec {
     pub split: Split,
     /// Token of each id; id 0 is padding, id 1 stands for every unknown word.
     pub vocabulary: Vec<String>,
+    /// Ids of every text, if it is fixed: longer texts are cut, shorter ones end with padding.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub output_sequence_length: Option<usize>,
 }
 
 /// What happens to the characters of a text before it is split.
@@ -469,6 +476,10 @@ pub struct TextSpec {
 pub enum Standardize {
     /// Keras' default: lower-case, drop ASCII punctuation.
     LowerAndStripPunctuation,
+    /// ASCII letters become lower-case.
+    Lower,
+    /// ASCII punctuation is dropped.
+    StripPunctuation,
     /// Nothing.
     None,
 }

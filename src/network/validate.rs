@@ -213,6 +213,10 @@ fn finite(name: &str, option: &str, number: f32) -> Result<()> {
 
 fn vocabulary(spec: &NetworkSpec) -> Result<()> {
     let Some(text) = &spec.text else { return Ok(()) };
+    if let Some(length) = text.output_sequence_length.filter(|length| !(1..=MAX_DIMENSION).contains(length)) {
+        let expected = format!("1 to {MAX_DIMENSION}");
+        return Err(Error::network("text", "output_sequence_length", expected, &length));
+    }
     match spec.layers.iter().find(|layer| !matches!(layer, LayerSpec::Input(_))) {
         Some(LayerSpec::Embedding(e)) if e.num_embeddings >= text.vocabulary.len() => Ok(()),
         Some(LayerSpec::Embedding(e)) => {

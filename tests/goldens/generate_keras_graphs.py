@@ -1,17 +1,20 @@
 """Models of Keras that are graphs: several inputs and outputs, states between layers, shared layers, slices, shapes and
 attention pooling; added to `keras_models.zip`, as `generate_keras_files.py` describes it. Inputs and outputs beside the
-first are `input.NAME` and `output.NAME`.
+first are `input.NAME` and `output.NAME`. Models that read texts have a JSON file with texts, their token ids and outputs.
 
-    python generate_keras_graphs.py
+    python generate_keras_graphs.py [NAME ...]
 """
 
+import json
 import os
+import sys
 import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from safetensors.numpy import save
 
@@ -34,8 +37,14 @@ def tokens(below, steps=STEPS):
     return lambda rng: rng.integers(0, below, (ROWS, steps)).astype(np.int32)
 
 
+def wanted(name) -> bool:
+    return not sys.argv[1:] or name in sys.argv[1:]
+
+
 def graph(name, build, inputs, outputs=("output",), suffixes=(".keras",), library=keras) -> None:
     """`build(layers, keras)` makes the model; `inputs` are its inputs by their names, in its order."""
+    if not wanted(name):
+        return
     rng = generator(name)
     given = {key: make(rng) for key, make in inputs.items()}
     model = in_policy(library, "float32", build)
@@ -52,6 +61,109 @@ def graph(name, build, inputs, outputs=("output",), suffixes=(".keras",), librar
     for key, values in zip(outputs, made):
         arrays["output" if key == outputs[0] else f"output.{key}"] = np.asarray(values)
     FILES[name + ".golden.safetensors"] = save(as_stored(arrays))
+
+
+TEXTS = ["A good film.", "the worst film ever, ever made by a Good man!", "unseen WORDS only", "bad-bad; bad\tfilm"]
+
+
+def text(name, build, suffixes=(".keras",), library=keras) -> None:
+    """A model whose first layer makes token ids of texts; a function of a text gives its model's words."""
+    if not wanted(name):
+        return
+    model = in_policy(library, "float32", build)
+    randomise(model, generator(name))
+    for suffix in suffixes:
+        FILES[name + suffix] = saved(model, suffix)
+    layer = next(layer for layer in model.layers if hasattr(layer, "get_vocabulary"))
+    whole = isinstance(layer, library.layers.TextVectorization)
+    golden = {"texts": TEXTS if whole else [" ".join(text.split()) for text in TEXTS], "ids": [], "output": []}
+    for each in golden["texts"]:
+        given = tf.constant([[each]] if whole else [each.split(" ")])
+        golden["ids"].append(np.asarray(layer(given))[0].tolist())
+        golden["output"].append(np.asarray(model(given), np.float64)[0].tolist())
+    FILES[name + ".texts.json"] = json.dumps(golden).encode()
+
+
+def adapted(layer):
+    layer.adapt(["a good film", "a very bad film bad", "the good the bad the man"])
+    return layer
+
+
+def reads(layer, l, k, shape, mask_zero=True):
+    tail = [l.Embedding(20, 3, mask_zero=mask_zero), l.LSTM(4), l.Dense(1, activation="sigmoid")]
+    return k.Sequential([l.Input(shape, dtype="string"), layer, *tail])
+
+
+def text_adapted(l, k):
+    return reads(adapted(l.TextVectorization(max_tokens=20)), l, k, (1,))
+
+
+def text_cut(l, k):
+    return reads(adapted(l.TextVectorization(output_sequence_length=5, standardize="lower")), l, k, (1,), False)
+
+
+def text_given(l, k):
+    words = ["good", "bad", "film", "WORDS"]
+    return reads(l.TextVectorization(vocabulary=words, standardize="strip_punctuation"), l, k, (1,))
+
+
+def text_characters(l, k):
+    characters = list("abdefglmotu ")
+    return reads(l.TextVectorization(vocabulary=characters, split="character", output_sequence_length=9), l, k, (1,))
+
+
+def text_words(l, k):
+    return reads(adapted(l.StringLookup(mask_token="")), l, k, (None,))
+
+
+def cells(l, k):
+    """Layers of cells: one, several, backwards, in both directions."""
+    return k.Sequential(
+        [
+            l.Input((None, 3)),
+            l.RNN(l.LSTMCell(4), return_sequences=True),
+            l.RNN(l.StackedRNNCells([l.LSTMCell(5), l.GRUCell(2), l.GRUCell(3)]), return_sequences=True, go_backwards=True),
+            l.Bidirectional(l.RNN(l.SimpleRNNCell(2, activation="relu"), return_sequences=True)),
+            l.RNN([l.GRUCell(4, reset_after=False), l.SimpleRNNCell(3, use_bias=False)]),
+        ]
+    )
+
+
+def cells_with_states(l, k):
+    x = l.Input((None, 3))
+    steps = l.Masking()(x)
+    first, h, c = l.RNN(l.LSTMCell(4), return_sequences=True, return_state=True)(steps)
+    y = l.RNN(l.LSTMCell(4))(first, initial_state=[h, c])
+    levels = l.RNN(l.StackedRNNCells([l.GRUCell(2), l.GRUCell(2)]))(steps)
+    return k.Model(x, l.Concatenate()([y, levels]))
+
+
+def normalized(l, k):
+    layer = l.Normalization(name="adapted")
+    layer.adapt(np.array([[[0.5, -1.0, 2.0]], [[1.5, 3.0, 2.0]]], np.float32))
+    given = l.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 0.25, 4.0, 0.0], name="given")
+    return k.Sequential([l.Input((None, 3)), layer, l.LSTM(4, return_sequences=True), given, l.GRU(2)])
+
+
+def masks_dropped(l, k):
+    """Layers and operations after which all steps count."""
+    x = l.Input((STEPS,))
+    y = l.Embedding(9, 4, mask_zero=True)(x)
+    plain = l.Embedding(9, 4)(x)
+    parts = [
+        l.GRU(2)(y[:, 1:, :]),
+        l.GRU(2)(y[:, :, 2:]),
+        l.GRU(2)(l.Reshape((STEPS * 2, 2))(y)),
+        l.GRU(2)(2.0 * y),
+        l.GRU(2)(l.Concatenate()([y, plain])),
+        l.GRU(2)(l.Add()([plain, y])),
+        l.GRU(2)(y + y),
+        l.GRU(2)(k.ops.concatenate([y, plain], axis=-1)),
+        k.ops.mean(y, axis=1),
+        l.GRU(2)(y),
+        l.GlobalAveragePooling1D()(y),
+    ]
+    return k.Model(x, l.Concatenate()(parts))
 
 
 def autoencoder(l, k):
@@ -188,6 +300,18 @@ def main() -> None:
     graph("flow_keras2_nested", keras2_nested, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
     graph("flow_keras2_slices", slices, {"x": sequence(4)}, suffixes=whole, library=tf_keras)
     graph("flow_keras2_masks", keras2_masks, {"x": tokens(9)}, suffixes=whole, library=tf_keras)
+    graph("flow_cells", cells, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_cells", cells, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
+    graph("flow_cells_with_states", cells_with_states, {"x": sequence(3)})
+    graph("flow_normalized", normalized, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_normalized", normalized, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
+    graph("flow_masks_dropped", masks_dropped, {"x": tokens(5)})
+    text("text_adapted", text_adapted)
+    text("text_cut", text_cut)
+    text("text_given", text_given)
+    text("text_keras2_given", text_given, library=tf_keras)
+    text("text_characters", text_characters)
+    text("text_words", text_words)
     with zipfile.ZipFile(BUNDLE) as bundle:
         files = {entry: bundle.read(entry) for entry in bundle.namelist()} | FILES
     with zipfile.ZipFile(BUNDLE, "w", zipfile.ZIP_DEFLATED) as bundle:

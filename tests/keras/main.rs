@@ -10,3 +10,5 @@ mod dtln;
 mod models;
 mod mutations;
 mod refusals;
+mod survey;
+mod text;

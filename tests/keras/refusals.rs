@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::bundle::{file, reconfigured, unzip, zip};
 
 /// Option `key` of the layer at `index` of `name` set to `value`.
-fn with_option(name: &str, index: usize, key: &str, value: &Value) -> Result<Network> {
+pub fn with_option(name: &str, index: usize, key: &str, value: &Value) -> Result<Network> {
     let bytes = reconfigured(name, |model| model["config"]["layers"][index]["config"][key] = value.clone());
     keras::from_bytes(name, &bytes)
 }
 
 /// Index of the first layer of `class`.
-fn place(name: &str, class: &str) -> usize {
+pub fn place(name: &str, class: &str) -> usize {
     let config: Value = serde_json::from_slice(&unzip(file(name))["config.json"]).unwrap();
     let layers = config["config"]["layers"].as_array().unwrap();
     layers.iter().position(|layer| layer["class_name"] == class).unwrap_or_else(|| panic!("{name} has no {class}"))
@@ -23,6 +23,8 @@ fn place(name: &str, class: &str) -> usize {
 fn unsupported_options_are_named() {
     for (name, class, key, value) in [
         ("lstm.keras", "LSTM", "time_major", json!(true)),
+        ("flow_cells_with_states.keras", "RNN", "cell", json!({"class_name": "Minimal", "config": {"name": "a"}})),
+        ("flow_normalized.keras", "Normalization", "invert", json!(true)),
         ("lstm.keras", "LSTM", "projection", json!(3)),
         ("lstm.keras", "LSTM", "return_state", json!(true)),
         ("lstm.keras", "LSTM", "activation", json!("softmax")),

@@ -226,7 +226,7 @@ pub fn vocabulary<'a>(examples: impl IntoIterator<Item = &'a Example>, size: usi
         return Err("expected words in the texts of the train split, got none".into());
     }
     let (standardize, split) = (Standardize::LowerAndStripPunctuation, Split::Whitespace);
-    Ok(TextSpec { standardize, split, vocabulary })
+    Ok(TextSpec { standardize, split, vocabulary, output_sequence_length: None })
 }
 
 /// Takes the examples of the split `name` out of `all`.

@@ -84,7 +84,7 @@ impl Corpus {
         let reserved = [String::new(), "[UNK]".to_owned()];
         let found = found.into_iter().map(|(token, _)| token).filter(|token| token != "[UNK]");
         let vocabulary: Vec<String> = reserved.into_iter().chain(found).take(args.vocabulary).collect();
-        let text = TextSpec { standardize: Standardize::None, split, vocabulary };
+        let text = TextSpec { standardize: Standardize::None, split, vocabulary, output_sequence_length: None };
         let ids_of: HashMap<&str, u32> = text.vocabulary.iter().map(String::as_str).zip(0..).skip(1).collect();
         let mut ids = Vec::with_capacity(total);
         for_each_token(path, split, |token| ids.push(ids_of.get(token).copied().unwrap_or(1)))?;

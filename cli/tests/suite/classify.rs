@@ -94,6 +94,18 @@ fn a_long_text_is_cut_and_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn classes_can_be_named() {
+    let args = ["classify", WARM, BORED, "--device", "cpu", "--format", "csv", "--classes"];
+    let named = answer(args.into_iter().chain(["sad,glad"]));
+    let own = answer(args.into_iter().chain(["negative,positive"]));
+    assert_eq!(own, answer(&args[..7]));
+    assert_eq!(named, own.replace("negative", "sad").replace("positive", "glad"));
+    let wrong = run(args.into_iter().chain(["one,two,three"]));
+    let expected = "gatefold: labels: expected 2, since the output is [B, 2], got 3\n";
+    assert_eq!((wrong.code, wrong.stderr.as_str()), (2, expected));
+}
+
+#[test]
 fn a_software_adapter_agrees_with_the_cpu() {
     let texts = [WARM, BORED, "The plot makes no sense, but the cast is a joy to watch."];
     let args: Vec<&str> = ["classify", "--format", "json"].into_iter().chain(texts).collect();

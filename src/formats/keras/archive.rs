@@ -8,6 +8,18 @@ use rawzip::{CompressionMethod, ZipArchive};
 use super::{limit, malformed};
 use crate::base::error::{Error, Result};
 
+/// The names of all entries that are UTF-8.
+pub(super) fn names(name: &str, archive: &[u8]) -> Result<Vec<String>> {
+    let broken = |error: rawzip::Error| malformed(name, "a zip archive", &error);
+    let zip = ZipArchive::from_slice(archive).map_err(broken)?;
+    let mut entries = zip.entries();
+    let mut names = Vec::new();
+    while let Some(record) = entries.next_entry().map_err(broken)? {
+        names.extend(std::str::from_utf8(record.file_path().as_bytes()).ok().map(str::to_owned));
+    }
+    Ok(names)
+}
+
 /// The bytes of the entry called `entry`; `None` if there is none. As Python does, the last of
 /// several entries of one name counts.
 pub(super) fn read(name: &str, archive: &[u8], entry: &str) -> Result<Option<Vec<u8>>> {

@@ -361,6 +361,25 @@ fn bounded(layers: usize) -> Result<()> {
     })
 }
 
+/// What the layers of a model, and of models within it, are refused with by themselves.
+pub(super) fn refused_layers(model: &Value, version: Version) -> Vec<String> {
+    let mut open = vec![model];
+    let mut refusals = Vec::new();
+    while let Some(model) = open.pop() {
+        let config = model.get("config");
+        let layers = config.and_then(|config| config.get("layers").or(Some(config))).and_then(Value::as_array);
+        for layer in layers.into_iter().flatten().take(MAX_LAYERS) {
+            let class = layer.get("class_name").and_then(Value::as_str);
+            if class.is_some_and(is_model) {
+                open.push(layer);
+            } else if let Err(error) = item(layer, version) {
+                refusals.push(error.to_string());
+            }
+        }
+    }
+    refusals
+}
+
 /// A layer. It is an error if its description has something that gatefold would ignore.
 fn item(value: &Value, version: Version) -> Result<Item<'_>> {
     const KNOWN: [&str; 9] = [

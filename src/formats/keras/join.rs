@@ -2,28 +2,41 @@
 
 use super::activation::Version;
 use super::layers::{Item, Shape};
-use super::lower::{KerasLowering, NodeOutput};
+use super::lower::{KerasLowering, NodeOutput, unmask};
 use super::options::LayerOptions;
 use crate::base::error::Result;
 use crate::network::{GlobalPoolSpec, Join, JoinSpec, LayerSpec, Pool, ReshapeSpec};
 
-/// The layer `item` of several inputs.
-pub(super) fn lower(
-    lowering: &mut KerasLowering,
-    index: usize,
-    item: &Item<'_>,
-    inputs: &[NodeOutput],
-) -> Result<NodeOutput> {
-    let options = LayerOptions::new(item.name, item.class, item.config);
-    let join = match item.class {
+/// Whether layers of this class are read.
+pub(super) fn is_known(class: &str) -> bool {
+    class == "Dot" || join_of(class).is_some()
+}
+
+fn join_of(class: &str) -> Option<Join> {
+    Some(match class {
         "Concatenate" => Join::Concat,
         "Add" => Join::Add,
         "Subtract" => Join::Sub,
         "Multiply" => Join::Mul,
         "Average" => Join::Average,
         "Maximum" => Join::Max,
-        "Dot" => return dot(lowering, index, item, (&options, inputs)),
-        other => return Err(item.unsupported(&format!("layer class {other} with {} inputs", inputs.len()))),
+        _ => return None,
+    })
+}
+
+/// The layer `item` of several inputs; `drops_mask` says that Keras does not pass on their masks.
+pub(super) fn lower(
+    lowering: &mut KerasLowering,
+    index: usize,
+    item: &Item<'_>,
+    (inputs, drops_mask): (&[NodeOutput], bool),
+) -> Result<NodeOutput> {
+    let options = LayerOptions::new(item.name, item.class, item.config);
+    if item.class == "Dot" {
+        return dot(lowering, index, item, (&options, inputs));
+    }
+    let Some(join) = join_of(item.class) else {
+        return Err(item.unsupported(&format!("layer class {} with {} inputs", item.class, inputs.len())));
     };
     let mut widths = Vec::with_capacity(inputs.len());
     for input in inputs {
@@ -45,12 +58,15 @@ pub(super) fn lower(
     options.finish()?;
     let masked = inputs.iter().any(|input| input.masked);
     // In Keras 2 the masks that there are count; in Keras 3 a join with what has no mask has none.
-    if item.version != Version::Two && inputs.iter().any(|input| input.masked != masked) {
+    let partly = item.version != Version::Two && inputs.iter().any(|input| input.masked != masked);
+    if partly && !drops_mask && join == Join::Mul {
+        // Masked numbers are 1 here.
         return Err(options.unsupported("inputs of which only some are masked"));
     }
+    let unmasks = masked && (drops_mask || partly);
     // One mask cannot stand for those of several inputs of the model.
     let of_one_input = inputs.iter().all(|input| input.origin == inputs[0].origin);
-    if masked && longest.is_some() && !of_one_input {
+    if masked && !unmasks && longest.is_some() && !of_one_input {
         return Err(options.unsupported("masks of several inputs of the model"));
     }
     let width = match join {
@@ -63,7 +79,10 @@ pub(super) fn lower(
         Some(Shape::Sequence { steps, .. }) => Shape::Sequence { steps, width },
         _ => Shape::Row(width),
     };
-    Ok(lowering.value(index, 0, item, (shape, masked)))
+    if unmasks && longest.is_some() {
+        lowering.layers.push(unmask(item));
+    }
+    Ok(lowering.value(index, 0, item, (shape, masked && !unmasks)))
 }
 
 /// `Dot(axes=1)` of shares `[B, T, 1]` and a sequence `[B, T, N]`: their weighted sum, `[B, 1, N]`.

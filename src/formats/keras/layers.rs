@@ -77,6 +77,11 @@ impl<'a> Item<'a> {
         Error::Unsupported { place: format!("layer `{}`", self.name), what: format!("Keras {what}") }
     }
 
+    /// The refusal of a class that is not read.
+    pub(super) fn unknown_class(&self) -> Error {
+        self.unsupported(&format!("layer class {}", self.class))
+    }
+
     /// Whether it is one of the operations by which Keras computes masks.
     pub(super) fn is_mask_operation(&self) -> bool {
         const MASKS: [&str; 7] = ["NotEqual", "Any", "ExpandDims", "ZerosLike", "OnesLike", "LogicalOr", "Concatenate"];
@@ -143,8 +148,8 @@ pub(super) fn lower(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
 fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     let name = || item.name.to_owned();
     let one = |layer: LayerSpec, shape: Shape| Ok(Lowered { layers: vec![layer], shape });
-    if let Some(cell) = recurrent::cell(item.class) {
-        return recurrent::single(item, options, cell, shape);
+    if recurrent::is_of_one_direction(item.class) {
+        return recurrent::single(item, options, shape);
     }
     if let Some(activation) = activation_layer(options)? {
         return with_function(Vec::new(), name(), Function::Elementwise(activation), vectors(options, shape)?);
@@ -221,6 +226,16 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
             let (spec, shape) = norm(item, options, shape)?;
             one(LayerSpec::LayerNorm(spec), shape)
         }
+        "Normalization" => {
+            options.none_of(&["invert"])?;
+            for constant in ["mean", "variance"] {
+                options.get(constant);
+            }
+            options.last_axis("axis", dimensions(shape))?;
+            let (name, num_features) = (name(), width(options, shape)?);
+            let spec = NormSpec { name, num_features, eps: 0.0, weight: false, bias: false };
+            one(LayerSpec::BatchNorm(spec), shape)
+        }
         "BatchNormalization" => {
             options.none_of(&["renorm", "virtual_batch_size"])?;
             for training in ["momentum", "renorm_clipping", "renorm_momentum", "fused"] {
@@ -234,8 +249,15 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
         "AveragePooling1D" => pool1d(options, name(), Pool::Average, shape),
         "GlobalMaxPooling1D" => global_pool(options, name(), Pool::Max, shape),
         "GlobalAveragePooling1D" => global_pool(options, name(), Pool::Average, shape),
-        other => Err(item.unsupported(&format!("layer class {other}"))),
+        _ => Err(item.unknown_class()),
     }
+}
+
+/// Whether there are options and inputs with which [`lower`] reads the layer.
+pub(super) fn is_known(item: &Item<'_>) -> bool {
+    let anything = Shape::Sequence { steps: None, width: 1 };
+    let refused = lower(item, anything).err().map(|error| error.to_string());
+    refused != Some(item.unknown_class().to_string())
 }
 
 fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
@@ -346,6 +368,29 @@ fn norm(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<(No
     let eps = options.number("epsilon", 1e-3)?;
     let (weight, bias) = (options.flag("scale", true)?, options.flag("center", true)?);
     Ok((NormSpec { name, num_features, eps, weight, bias }, shape))
+}
+
+/// The mean and the variance among the options of a Normalization, if they are there.
+pub(super) fn statistics(item: &Item<'_>) -> Result<Option<[Vec<f32>; 2]>> {
+    fn numbers(value: &Value, into: &mut Vec<f32>) -> Option<()> {
+        match value {
+            Value::Array(list) => list.iter().try_for_each(|value| numbers(value, into)),
+            #[expect(clippy::cast_possible_truncation, reason = "options are rounded to f32 on purpose")]
+            other => other.as_f64().map(|number| into.push(number as f32)),
+        }
+    }
+    let options = LayerOptions::new(item.name, item.class, item.config);
+    let read = |key: &'static str| -> Result<Option<Vec<f32>>> {
+        let Some(value) = options.get(key) else { return Ok(None) };
+        let mut found = Vec::new();
+        numbers(value, &mut found).ok_or_else(|| options.wrong(key, "numbers", value))?;
+        Ok(Some(found))
+    };
+    Ok(match (read("mean")?, read("variance")?) {
+        (Some(mean), Some(variance)) => Some([mean, variance]),
+        (None, None) => None,
+        _ => return Err(options.unsupported("one of the options `mean` and `variance` without the other")),
+    })
 }
 
 /// The activation that a layer computes itself; softmax needs a layer of its own.

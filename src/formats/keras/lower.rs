@@ -7,7 +7,8 @@ use super::graph::{KerasGraph, KerasNode, NodeTensor};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::LayerOptions;
-use super::{join, operations, recurrent, slices};
+use super::recurrent::StackedCell;
+use super::{join, operations, recurrent, slices, text};
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS, NamedSpec,
@@ -36,6 +37,7 @@ pub(super) struct KerasLowering {
     unnamed: BTreeMap<NodeTensor, usize>,
     /// Places after which a layer must be inserted that only carries a name.
     name_bearers: BTreeMap<usize, String>,
+    stacked: BTreeMap<String, StackedCell>,
 }
 
 /// What a graph becomes.
@@ -43,74 +45,109 @@ pub(super) struct LoweredGraph {
     pub spec: NetworkSpec,
     /// Layers with the weights of another, by their names: a layer that is called several times.
     pub copies: BTreeMap<String, String>,
+    /// Layers that are cells of one layer of the file, by their names.
+    pub stacked: BTreeMap<String, StackedCell>,
 }
 
 /// The description of the network that `graph` is.
 pub(super) fn network(graph: &KerasGraph<'_>) -> Result<LoweredGraph> {
-    let order = graph.order()?;
-    let mut values: BTreeMap<NodeTensor, NodeOutput> = BTreeMap::new();
-    let mut copies = BTreeMap::new();
-    let read = outputs_read(graph);
-    let mut lowering = KerasLowering::new(graph)?;
-    let mut readers_of_masked = BTreeMap::<NodeTensor, BTreeSet<usize>>::new();
-    let mut masks = Masks::new(graph);
-    for index in order {
+    let mut walk = KerasWalk::new(graph)?;
+    for index in graph.order()? {
+        walk.node(index)?;
+    }
+    walk.finish()
+}
+
+/// A graph whose nodes are read one by one, each after what it reads.
+pub(super) struct KerasWalk<'g, 'a> {
+    graph: &'g KerasGraph<'a>,
+    lowering: KerasLowering,
+    values: BTreeMap<NodeTensor, NodeOutput>,
+    copies: BTreeMap<String, String>,
+    /// Outputs that something reads.
+    read: BTreeSet<NodeTensor>,
+    readers_of_unmasked: BTreeMap<NodeTensor, BTreeSet<usize>>,
+    masks: Masks<'g, 'a>,
+}
+
+impl<'g, 'a> KerasWalk<'g, 'a> {
+    pub(super) fn new(graph: &'g KerasGraph<'a>) -> Result<Self> {
+        Ok(Self {
+            graph,
+            lowering: KerasLowering::new(graph)?,
+            values: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            read: outputs_read(graph),
+            readers_of_unmasked: BTreeMap::new(),
+            masks: Masks::new(graph),
+        })
+    }
+
+    /// Reads the node `index`.
+    pub(super) fn node(&mut self, index: usize) -> Result<()> {
+        let graph = self.graph;
         let KerasNode { item, inputs, states, mask, call, .. } = &graph.nodes[index];
-        if item.is_mask_operation() {
-            masks.operation(index)?;
-            continue;
+        if item.is_mask_operation() && self.masks.operation(index)? {
+            return Ok(());
         }
         let find = |tensors: &[NodeTensor]| -> Result<Vec<NodeOutput>> {
             let found = tensors.iter().map(|tensor| {
                 let got = || item.unsupported(&format!("output {} of `{}`", tensor.output, name_of(graph, *tensor)));
-                values.get(tensor).copied().ok_or_else(got)
+                self.values.get(tensor).copied().ok_or_else(got)
             });
             found.collect()
         };
         let inputs = match inputs.as_slice() {
-            [] => vec![lowering.input(graph, index, item)?],
+            [] => vec![self.lowering.input(graph, index, item)?],
             tensors => find(tensors)?,
         };
         let states = find(states)?;
         if item.class != "InputLayer" {
             for input in inputs.iter().filter(|input| !input.masked) {
-                readers_of_masked.entry(input.source).or_default().insert(index);
+                self.readers_of_unmasked.entry(input.source).or_default().insert(index);
             }
         }
         if let Some(mask) = *mask {
             let origin = inputs.first().and_then(|input| input.origin).map(|origin| origin.node);
-            masks.check(item, mask, origin.filter(|_| inputs.iter().all(|value| value.masked)))?;
+            self.masks.check(item, mask, origin.filter(|_| inputs.iter().all(|value| value.masked)))?;
         }
         let copy;
         let item = if *call == 0 {
             *item
         } else {
             copy = format!("{}_call{call}", item.name);
-            copies.insert(copy.clone(), item.name.to_owned());
+            self.copies.insert(copy.clone(), item.name.to_owned());
             Item { name: &copy, ..*item }
         };
-        let mut made = lowering.node(graph, index, &item, (&inputs, &states), &read)?;
+        let mut made = self.lowering.node(graph, index, &item, (&inputs, &states), &self.read)?;
         // Masks come with the first input, or with the masked one.
         let origin = inputs.iter().find(|input| input.masked).or(inputs.first()).and_then(|input| input.origin);
         made.iter_mut().for_each(|output| output.origin = origin);
         if item.class == "Masking" && !graph.is_input(made[0].source) {
             return Err(item.unsupported("Masking that is not the first layer"));
         }
-        masks.note(&item, origin.map(|origin| origin.node));
-        values.extend((0..).zip(made).map(|(output, value)| (NodeTensor { node: index, output }, value)));
+        self.masks.note(&item, origin.map(|origin| origin.node));
+        self.values.extend((0..).zip(made).map(|(output, value)| (NodeTensor { node: index, output }, value)));
+        Ok(())
     }
-    // One that masks NaN masks nothing.
-    let masks_steps = |layer: &LayerSpec| matches!(layer, LayerSpec::Masking(_));
-    let any = lowering.layers.iter().any(masks_steps);
-    let maskings = (0..graph.nodes.len()).filter(|&node| any && graph.nodes[node].item.class == "Masking");
-    for masking in maskings {
-        let masked = graph.nodes[masking].inputs.first().copied().unwrap_or(graph.outside());
-        let source = values.get(&masked).map_or(masked, |value| value.source);
-        if readers_of_masked.get(&source).is_some_and(|readers| readers.len() > 1) {
-            return Err(graph.nodes[masking].item.unsupported("Masking while other layers read the unmasked input"));
+
+    /// The whole description, after all nodes.
+    pub(super) fn finish(self) -> Result<LoweredGraph> {
+        let graph = self.graph;
+        // One that masks NaN masks nothing.
+        let masks_steps = |layer: &LayerSpec| matches!(layer, LayerSpec::Masking(_));
+        let any = self.lowering.layers.iter().any(masks_steps);
+        let maskings = (0..graph.nodes.len()).filter(|&node| any && graph.nodes[node].item.class == "Masking");
+        for masking in maskings {
+            let masked = graph.nodes[masking].inputs.first().copied().unwrap_or(graph.outside());
+            let source = self.values.get(&masked).map_or(masked, |value| value.source);
+            if self.readers_of_unmasked.get(&source).is_some_and(|readers| readers.len() > 1) {
+                let item = &graph.nodes[masking].item;
+                return Err(item.unsupported("Masking while other layers read the unmasked input"));
+            }
         }
+        self.lowering.finish(graph, &self.values, self.copies)
     }
-    lowering.finish(graph, &values, copies)
 }
 
 /// Every output of a node that something reads, or that is one of the model's.
@@ -142,6 +179,10 @@ impl KerasGraph<'_> {
     fn shape_of_input(&self, node: usize) -> Result<Shape> {
         let item = &self.nodes[node].item;
         let stated = if self.inputs.first() == Some(&node) { self.input_shape } else { item.input_shape() };
+        let text = |node: &KerasNode<'_>| text::is_text(node.item.class);
+        if text(&self.nodes[node]) || self.readers(node).iter().any(|&reader| text(&self.nodes[reader])) {
+            return Ok(Shape::Tokens(None));
+        }
         let Some(shape) = stated else {
             return Err(item.unsupported("a model whose input has no stated shape"));
         };
@@ -180,6 +221,7 @@ impl KerasLowering {
             names: BTreeMap::from([(first, INPUT.to_owned())]),
             unnamed: BTreeMap::new(),
             name_bearers: BTreeMap::new(),
+            stacked: BTreeMap::new(),
         };
         let several = graph.inputs.len() > 1;
         if graph.inputs.len() > MAX_INPUTS {
@@ -230,12 +272,10 @@ impl KerasLowering {
             return Ok(vec![first]);
         }
         if slices::is_slice(item.class) {
-            let Lowered { layers, shape } = slices::lower(item, node.slices, first.shape)?;
-            if first.masked && matches!(shape, Shape::Sequence { .. }) {
-                // Keras drops the mask here.
-                return Err(item.unsupported("a slice of masked steps"));
-            }
-            return Ok(vec![self.append(index, item, first, layers, (shape, first.masked))]);
+            let Lowered { mut layers, shape } = slices::lower(item, node.slices, first.shape)?;
+            // Keras drops the mask here.
+            layers.extend((first.masked && is_sequence(shape)).then(|| unmask(item)));
+            return Ok(vec![self.append(index, item, first, layers, (shape, false))]);
         }
         if item.is_operation() {
             return Ok(vec![operations::lower(self, index, item, (inputs, &node.numbers))?]);
@@ -245,15 +285,19 @@ impl KerasLowering {
             let states = if states.is_empty() { &inputs[1..] } else { states };
             return self.recurrent(index, item, first, states, read);
         }
+        if text::is_text(item.class) {
+            if !graph.is_input(first.source) {
+                return Err(item.unsupported(&format!("{} that does not read an input of the model", item.class)));
+            }
+            return Ok(vec![NodeOutput { shape: text::shape(item)?, ..first }]);
+        }
         match inputs {
             [_] => {
-                let Lowered { layers, shape } = lower(item, first.shape)?;
-                let drops = matches!(item.class, "Reshape" | "Permute")
+                let Lowered { mut layers, shape } = lower(item, first.shape)?;
+                let drops = matches!(item.class, "Reshape" | "Permute" | "Normalization")
                     || item.class == "Rescaling" && item.version != Version::Three;
-                if first.masked && drops && matches!(shape, Shape::Sequence { .. }) {
-                    // Keras drops the mask here.
-                    return Err(item.unsupported(&format!("{} of masked steps", item.class)));
-                }
+                // Keras drops the mask here.
+                layers.extend((first.masked && drops && is_sequence(shape)).then(|| unmask(item)));
                 let masked = mask_after(item, &layers, first.masked)?;
                 if matches!(layers.first(), Some(LayerSpec::Masking(_))) {
                     // It acts on the network's input; its output stands for the network's input.
@@ -263,7 +307,7 @@ impl KerasLowering {
                 }
                 Ok(vec![self.append(index, item, first, layers, (shape, masked))])
             }
-            several => Ok(vec![join::lower(self, index, item, several)?]),
+            several => Ok(vec![join::lower(self, index, item, (several, false))?]),
         }
     }
 
@@ -277,6 +321,11 @@ impl KerasLowering {
         read: &BTreeSet<NodeTensor>,
     ) -> Result<Vec<NodeOutput>> {
         let Lowered { mut layers, shape } = lower(item, input.shape)?;
+        let stacked = recurrent::stacked_cells(item);
+        if !stacked.is_empty() && !states.is_empty() {
+            return Err(item.unsupported("an initial state of StackedRNNCells"));
+        }
+        self.stacked.extend(stacked);
         let names: Vec<String> = states.iter().map(|state| self.name(state.source)).collect();
         let rows = states.iter().all(|state| matches!(state.shape, Shape::Row(_)));
         let before = recurrent::set_states(item, &mut layers, &names, rows)?;
@@ -401,7 +450,7 @@ impl KerasLowering {
             self.layers.push(LayerSpec::From(FromSpec { layer }));
             self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
         }
-        let Self { mut layers, name_bearers, .. } = self;
+        let Self { mut layers, name_bearers, stacked, .. } = self;
         for (place, name) in name_bearers.into_iter().rev() {
             layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
         }
@@ -415,7 +464,7 @@ impl KerasLowering {
             }
         }
         let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
-        Ok(LoweredGraph { spec, copies })
+        Ok(LoweredGraph { spec, copies, stacked })
     }
 }
 
@@ -428,6 +477,15 @@ fn output_of(
     let item = &graph.nodes[tensor.node].item;
     let missing = || item.unsupported(&format!("{}: output {}, which it does not have", item.class, tensor.output));
     values.get(&tensor).copied().ok_or_else(missing)
+}
+
+/// The layer after which all timesteps of what `item` gives count.
+pub(super) fn unmask(item: &Item<'_>) -> LayerSpec {
+    LayerSpec::Unmask(NamedSpec { name: format!("{}_unmask", item.name) })
+}
+
+fn is_sequence(shape: Shape) -> bool {
+    matches!(shape, Shape::Sequence { .. })
 }
 
 fn states_width(layer: &LayerSpec) -> bool {
@@ -455,7 +513,8 @@ fn mask_after(item: &Item<'_>, layers: &[LayerSpec], masked: bool) -> Result<boo
             | LayerSpec::Reshape(_)
             | LayerSpec::Repeat(_)
             | LayerSpec::Pad(_)
-            | LayerSpec::Transpose(_) => false,
+            | LayerSpec::Transpose(_)
+            | LayerSpec::Unmask(_) => false,
             other => masked && other.recurrent().is_none_or(|(_, r)| r.output == RecurrentOutput::Sequence),
         };
     }

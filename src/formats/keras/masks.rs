@@ -20,6 +20,8 @@ enum MaskOperation {
     Steps(f64, usize),
     /// False throughout.
     False,
+    /// True for some part of every step.
+    True,
 }
 
 pub(super) struct Masks<'g, 'a> {
@@ -44,19 +46,24 @@ impl<'g, 'a> Masks<'g, 'a> {
         self.values.extend(input.map(|input| (input, value)));
     }
 
-    /// Demands that the mask computed by node `mask` is the one that `item` would get anyhow, of this input.
+    /// Demands that the mask computed by node `mask` is the one that `item` would get anyhow: that of this input of the
+    /// model, or none.
     pub(super) fn check(&self, item: &Item<'_>, mask: usize, input: Option<usize>) -> Result<()> {
         match self.computed.get(&mask) {
             Some(MaskOperation::Steps(value, of)) if input == Some(*of) && self.values.get(of) == Some(value) => Ok(()),
+            Some(MaskOperation::True) if input.is_none() => Ok(()),
             _ => Err(item.unsupported("call argument mask, other than the one of a Masking or Embedding layer")),
         }
     }
 
-    /// Understands the operation of node `index`, whose operands were seen before.
-    pub(super) fn operation(&mut self, index: usize) -> Result<()> {
+    /// Reads the operation of node `index`, whose operands were seen before. False for one that joins no masks.
+    pub(super) fn operation(&mut self, index: usize) -> Result<bool> {
         let KerasNode { item, inputs, .. } = &self.graph.nodes[index];
         let operands: Vec<Option<MaskOperation>> =
             inputs.iter().map(|input| self.computed.get(&input.node).copied()).collect();
+        if item.class == "Concatenate" && operands.iter().all(Option::is_none) {
+            return Ok(false);
+        }
         let last_axis = item.config.get("axis").is_some_and(|axis| axis.as_i64() == Some(-1));
         let kept = item.config.get("keepdims").is_some_and(|kept| *kept != Value::Bool(false));
         let kind = match (item.class, operands.as_slice()) {
@@ -66,8 +73,16 @@ impl<'g, 'a> Masks<'g, 'a> {
             {
                 Some(MaskOperation::Steps(*value, *of))
             }
+            ("Any", [Some(MaskOperation::True)]) if last_axis && !kept => Some(MaskOperation::True),
             ("ExpandDims", [steps @ Some(MaskOperation::Steps(..))]) if last_axis => *steps,
             ("ZerosLike", [None]) => Some(MaskOperation::False),
+            ("OnesLike", [None]) => Some(MaskOperation::True),
+            // The mask of what is joined with tensors without one.
+            ("Concatenate", masks)
+                if last_axis && !masks.contains(&None) && masks.contains(&Some(MaskOperation::True)) =>
+            {
+                Some(MaskOperation::True)
+            }
             ("LogicalOr", [steps @ Some(MaskOperation::Steps(..)), Some(MaskOperation::False)]) => *steps,
             ("LogicalOr" | "Concatenate", [first @ Some(MaskOperation::Steps(..)), others @ ..])
                 if others.iter().all(|other| other == first) =>
@@ -78,7 +93,7 @@ impl<'g, 'a> Masks<'g, 'a> {
         };
         let kind = kind.ok_or_else(|| item.unsupported(&format!("operation {}", item.class)))?;
         self.computed.insert(index, kind);
-        Ok(())
+        Ok(true)
     }
 
     /// `input != number`

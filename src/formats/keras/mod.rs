@@ -20,10 +20,10 @@
 //! # What is read
 //!
 //! Sequential and functional models of one or several inputs and outputs, also as layers of each other: InputLayer, Embedding, Masking,
-//! LSTM, GRU, SimpleRNN, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
-//! Softmax, LayerNormalization, BatchNormalization, Conv1D, MaxPooling1D, AveragePooling1D,
+//! LSTM, GRU, SimpleRNN, RNN of their cells and StackedRNNCells, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
+//! Softmax, LayerNormalization, BatchNormalization, Normalization, Conv1D, MaxPooling1D, AveragePooling1D,
 //! GlobalMaxPooling1D, GlobalAveragePooling1D, RepeatVector, Flatten, Reshape, Permute, ZeroPadding1D, Cropping1D,
-//! Rescaling, CuDNNLSTM, CuDNNGRU, Concatenate, Add, Subtract, Multiply, Average, Maximum, Dot; slices and sums of
+//! Rescaling, CuDNNLSTM, CuDNNGRU, TextVectorization, StringLookup, Concatenate, Add, Subtract, Multiply, Average, Maximum, Dot; slices and sums of
 //! tensors; and layers that only act in training. Whatever a model asks for beyond that is
 //! [`Error::Unsupported`], which names the layer and the option. Computation is in f32, whatever
 //! the dtype policy (float32, float64, float16, bfloat16 and the mixed ones); quantized weights
@@ -43,9 +43,12 @@ mod options;
 mod recurrent;
 mod shapes;
 mod slices;
+mod survey;
+mod text;
 mod weights;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -55,7 +58,7 @@ use self::graph::KerasGraph;
 use self::hdf5::Hdf5;
 use self::lower::LoweredGraph;
 use self::weights::{WeightNames, Weights};
-use super::foreign;
+use super::{Survey, foreign};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::network::{Axis, FileAxes, FileTensor, InputKind, Network, NetworkSpec};
@@ -99,6 +102,16 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
     File::parse(name, bytes.to_vec())?.network(name)
 }
 
+/// What of a whole model is read and everything in it that is refused.
+///
+/// # Errors
+/// As [`load`], where the file cannot be read so far that its layers are known.
+pub fn survey(path: impl AsRef<Path>) -> Result<Survey> {
+    let (name, file) = open(path.as_ref())?;
+    let (config, version) = file.configuration(&name)?;
+    survey::of_configuration(&config, version)
+}
+
 /// Reads the layers that `spec` names from a file with weights, ignoring others.
 ///
 /// # Errors
@@ -115,6 +128,8 @@ struct File {
 struct Model {
     config: String,
     version: Version,
+    /// The files `vocabulary.txt` of layers that turn texts into token ids, by the layers' groups.
+    vocabularies: BTreeMap<String, String>,
 }
 
 fn open(path: &Path) -> Result<(String, File)> {
@@ -130,7 +145,10 @@ impl File {
             let weights = Weights::new(Hdf5::open(name.to_owned(), bytes)?)?;
             let config = weights.hdf5().text("", "model_config")?;
             let version = Version::new(weights.hdf5().text("", "keras_version")?.as_deref());
-            return Ok(Self { weights, model: config.map(|config| Model { config, version }) });
+            return Ok(Self {
+                weights,
+                model: config.map(|config| Model { config, version, vocabularies: BTreeMap::new() }),
+            });
         }
         foreign::refuse(name, &bytes)?;
         if !bytes.starts_with(ZIP_MAGIC) {
@@ -153,24 +171,43 @@ impl File {
         let version = Version::new(metadata.get("keras_version").and_then(Value::as_str));
         let config = text("config.json")?;
         let weights = Hdf5::open(format!("{name}: model.weights.h5"), entry("model.weights.h5")?)?;
-        Ok(Self { weights: Weights::new(weights)?, model: Some(Model { config, version }) })
+        let mut vocabularies = BTreeMap::new();
+        for entry in archive::names(name, &bytes)? {
+            let group = entry.strip_prefix("assets/layers/").and_then(|rest| rest.strip_suffix("/vocabulary.txt"));
+            if let Some(group) = group {
+                vocabularies.insert(group.to_owned(), text(&entry)?);
+            }
+        }
+        let model = Model { config, version, vocabularies };
+        Ok(Self { weights: Weights::new(weights)?, model: Some(model) })
     }
 
     /// The network that the file itself describes.
     fn network(&self, name: &str) -> Result<Network> {
+        let (config, version) = self.configuration(name)?;
+        self.of_configuration(&config, version)
+    }
+
+    /// What the file says of its model.
+    fn configuration(&self, name: &str) -> Result<(Value, Version)> {
         let model = self.model.as_ref().ok_or_else(|| no_description(name, "weights alone"))?;
-        let config = json(name, "model configuration", &model.config)?;
-        self.of_configuration(&config, model.version)
+        Ok((json(name, "model configuration", &model.config)?, model.version))
     }
 
     /// The network of a model's configuration.
     fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
         let graph = KerasGraph::new(config, version)?;
-        let LoweredGraph { spec, copies } = lower::network(&graph)?;
+        let LoweredGraph { mut spec, copies, stacked } = lower::network(&graph)?;
+        let vocabularies = self.model.as_ref().map(|model| &model.vocabularies);
+        spec.text = text::of_model(&graph, |group| vocabularies?.get(group).map(String::as_str))?;
         let cudnn =
             graph.nodes.iter().filter(|node| recurrent::is_cudnn(&node.item)).map(|node| node.item.name.to_owned());
         let cudnn = cudnn.collect();
-        let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, cudnn };
+        let normalizations = graph.nodes.iter().filter(|node| node.item.class == "Normalization");
+        let normalizations =
+            normalizations.map(|node| Ok((node.item.name.to_owned(), layers::statistics(&node.item)?)));
+        let normalizations = normalizations.collect::<Result<_>>()?;
+        let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, stacked, cudnn, normalizations };
         let tensors = self.weights.tensors(&spec, &names)?;
         let network = Network::new(spec, tensors)?;
         if network.recurrent_layers().next().is_some() {

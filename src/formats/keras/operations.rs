@@ -2,10 +2,18 @@
 
 use super::join;
 use super::layers::{Item, Shape};
-use super::lower::{KerasLowering, NodeOutput};
+use super::lower::{KerasLowering, NodeOutput, unmask};
 use super::options::LayerOptions;
 use crate::base::error::Result;
 use crate::network::{Activation, ActivationSpec, GlobalPoolSpec, LayerSpec, Pool};
+
+/// Operations of two or more tensors.
+const JOINS: [&str; 5] = ["Concatenate", "Add", "Subtract", "Multiply", "Maximum"];
+
+/// Whether the operation is read, with some inputs.
+pub(super) fn is_known(class: &str) -> bool {
+    JOINS.contains(&class) || ["Mean", "Sum", "Max", "Divide", "TrueDivide"].contains(&class)
+}
 
 /// The operation `item` of some tensors and numbers.
 pub(super) fn lower(
@@ -22,10 +30,8 @@ pub(super) fn lower(
         _ => None,
     };
     let first = inputs[0];
-    if inputs.iter().any(|input| input.masked) {
-        // Keras drops the mask here.
-        return Err(item.unsupported(&format!("operation {} on masked steps", item.class)));
-    }
+    // Keras drops the mask here.
+    let unmask = || inputs.iter().any(|input| input.masked).then(|| unmask(item));
     let name = item.name.to_owned();
     if let (Some(pool), Shape::Sequence { width, .. }, [_]) = (pool, first.shape, inputs) {
         let over_time = options.get("axis").is_some_and(|axis| matches!(axis.as_i64(), Some(1 | -2)));
@@ -37,11 +43,11 @@ pub(super) fn lower(
         }
         options.finish()?;
         let layer = LayerSpec::GlobalPool(GlobalPoolSpec { name, pool });
-        return Ok(lowering.append(index, item, first, vec![layer], (Shape::Row(width), false)));
+        let layers = unmask().into_iter().chain([layer]).collect();
+        return Ok(lowering.append(index, item, first, layers, (Shape::Row(width), false)));
     }
-    let joins = ["Add", "Subtract", "Multiply", "Maximum"].contains(&item.class);
     match (inputs, numbers) {
-        ([_, _], []) if joins => join::lower(lowering, index, item, inputs),
+        ([_, _, ..], []) if JOINS.contains(&item.class) => join::lower(lowering, index, item, (inputs, true)),
         ([one], &[number]) => {
             #[expect(clippy::cast_possible_truncation, reason = "options are rounded to f32 on purpose")]
             let number = number as f32;
@@ -54,7 +60,8 @@ pub(super) fn lower(
             options.finish()?;
             let activation = Activation::Affine { alpha, beta };
             let layer = LayerSpec::Activation(ActivationSpec { name, activation });
-            Ok(lowering.append(index, item, *one, vec![layer], (one.shape, one.masked)))
+            let layers = [layer].into_iter().chain(unmask()).collect();
+            Ok(lowering.append(index, item, *one, layers, (one.shape, false)))
         }
         _ => Err(item.unsupported(&format!("operation {}", item.class))),
     }

@@ -1,4 +1,4 @@
-//! LSTM, GRU, SimpleRNN and Bidirectional.
+//! LSTM, GRU, SimpleRNN, RNN of cells and Bidirectional.
 
 use serde_json::{Value, json};
 
@@ -37,22 +37,69 @@ pub(super) fn is_cudnn(item: &Item<'_>) -> bool {
 
 /// Whether a layer has states that it takes and gives.
 pub(super) fn is_recurrent(item: &Item<'_>) -> bool {
-    item.class == "Bidirectional" || cell(item.class).is_some()
+    item.class == "Bidirectional" || is_of_one_direction(item.class)
 }
 
-pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, shape: Shape) -> Result<Lowered> {
+pub(super) fn is_of_one_direction(class: &str) -> bool {
+    class == "RNN" || cell(class).is_some()
+}
+
+/// Where the weights of one of several cells are.
+pub(super) struct StackedCell {
+    /// The layer of all cells.
+    pub layer: String,
+    /// The cell's group in numbered files.
+    pub group: String,
+    /// Its own name, which legacy files have.
+    pub name: String,
+}
+
+/// Of an RNN of StackedRNNCells, its cells by the names of the layers that they become.
+pub(super) fn stacked_cells(item: &Item<'_>) -> Vec<(String, StackedCell)> {
+    let cells = item.config.get("cell").filter(|cell| class_of(cell) == STACKED && item.class == "RNN");
+    let cells = cells.and_then(|cell| cell.pointer("/config/cells")).and_then(Value::as_array);
+    let mut classes: Vec<&str> = Vec::new();
+    let cells = cells.into_iter().flatten().enumerate().map(|(number, cell)| {
+        let class = match class_of(cell) {
+            "LSTMCell" => "lstm_cell",
+            "GRUCell" => "gru_cell",
+            _ => "simple_rnn_cell",
+        };
+        let before = classes.iter().filter(|other| **other == class).count();
+        classes.push(class);
+        let group = if before == 0 { class.to_owned() } else { format!("{class}_{before}") };
+        let name = cell.pointer("/config/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (name_in_stack(item, number), StackedCell { layer: item.name.to_owned(), group, name })
+    });
+    cells.collect()
+}
+
+const STACKED: &str = "StackedRNNCells";
+
+fn class_of(layer: &Value) -> &str {
+    layer.get("class_name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn name_in_stack(item: &Item<'_>, number: usize) -> String {
+    format!("{}_cell{number}", item.name)
+}
+
+pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     let width = sequence(options, shape)?;
-    let mut direction = direction(item, options, cell, width)?;
-    let sequence = direction.spec.output == RecurrentOutput::Sequence;
+    let mut stack = stack(item, options, width)?;
+    let last = stack.len() - 1;
+    let sequence = stack[last].spec.output == RecurrentOutput::Sequence;
     if options.flag("zero_output_for_mask", false)? {
         if !sequence {
             return Err(options.unsupported("option `zero_output_for_mask` without return_sequences"));
         }
-        direction.spec.masked_output = MaskedOutput::Zero;
+        stack[last].spec.masked_output = MaskedOutput::Zero;
     }
-    let shape = output(&direction.spec, shape);
-    let mut layers = vec![layer(cell, RecurrentSpec { reverse: direction.go_backwards, ..direction.spec })];
-    if sequence && direction.go_backwards {
+    let (go_backwards, shape) = (stack[last].go_backwards, output(&stack[last].spec, shape));
+    let reverse = |direction: KerasDirection| RecurrentSpec { reverse: go_backwards, ..direction.spec };
+    let mut layers: Vec<LayerSpec> =
+        stack.into_iter().map(|direction| layer(direction.cell, reverse(direction))).collect();
+    if sequence && go_backwards {
         // Keras returns the outputs in the order in which they were computed.
         layers.push(LayerSpec::Reverse(NamedSpec { name: format!("{}_reversed", item.name) }));
     }
@@ -107,24 +154,75 @@ pub(super) fn bidirectional(item: &Item<'_>, options: &LayerOptions<'_>, shape: 
 /// The layer inside a Bidirectional.
 fn wrapped(item: &Item<'_>, outer: &LayerOptions<'_>, config: &Value, width: usize) -> Result<KerasDirection> {
     let inner = Item::nested(item, outer, config)?;
-    let Some(cell) = cell(inner.class) else {
+    if !is_of_one_direction(inner.class) {
         return Err(outer.unsupported(&format!("a layer of class {} inside", inner.class)));
-    };
+    }
     let options = LayerOptions::new(item.name, inner.class, inner.config);
-    let direction = direction(&inner, &options, cell, width)?;
+    let mut stack = stack(&inner, &options, width)?;
+    let Some(direction) = stack.pop().filter(|_| stack_of_one(&stack, &inner)) else {
+        return Err(outer.unsupported(&format!("{STACKED} inside")));
+    };
     // Bidirectional sets this option itself and ignores its value here.
     options.get("zero_output_for_mask");
     options.finish()?;
     Ok(direction)
 }
 
-fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<KerasDirection> {
+/// Whether a layer without its last cell, which are these, has one cell, not in a list.
+fn stack_of_one(others: &[KerasDirection], item: &Item<'_>) -> bool {
+    others.is_empty() && stacked_cells(item).is_empty()
+}
+
+/// The cells of a layer, the first first, at least one.
+fn stack(item: &Item<'_>, options: &LayerOptions<'_>, width: usize) -> Result<Vec<KerasDirection>> {
+    let last = |spec, cell| finish(options, KerasDirection { cell, spec, go_backwards: false, return_state: false });
+    if let Some(cell) = cell(item.class) {
+        return Ok(vec![last(spec(item, options, cell, width)?, cell)?]);
+    }
+    let config = options.get("cell").ok_or_else(|| options.wrong("cell", "a cell", &Value::Null))?;
+    let inner = Item::nested(item, options, config)?;
+    let cells = match inner.class {
+        STACKED => {
+            let stacked = LayerOptions::new(item.name, STACKED, inner.config);
+            let cells = stacked.get("cells").and_then(Value::as_array).filter(|cells| !cells.is_empty());
+            let cells = cells.ok_or_else(|| stacked.wrong("cells", "a list of cells", &Value::Null))?;
+            stacked.finish()?;
+            cells.iter().map(|cell| Item::nested(item, options, cell)).collect::<Result<Vec<_>>>()?
+        }
+        _ => vec![inner],
+    };
+    let (mut width, mut stack) = (width, Vec::with_capacity(cells.len()));
+    for (number, inner) in cells.iter().enumerate() {
+        let Some(cell) = inner.class.strip_suffix("Cell").and_then(cell) else {
+            let supported = "LSTMCell, GRUCell, SimpleRNNCell and StackedRNNCells of them";
+            return Err(options.unsupported(&format!("a cell of class {} (supported: {supported})", inner.class)));
+        };
+        let own = LayerOptions::new(item.name, inner.class, inner.config);
+        let mut spec = spec(inner, &own, cell, width)?;
+        own.finish()?;
+        if class_of(config) == STACKED {
+            spec.name = name_in_stack(item, number);
+        }
+        width = spec.hidden_size;
+        stack.push(match number + 1 == cells.len() {
+            true => last(spec, cell)?,
+            false => KerasDirection { cell, spec, go_backwards: false, return_state: false },
+        });
+    }
+    if stack.len() > 1 && stack.last().is_some_and(|last| last.return_state) {
+        return Err(options.unsupported(&format!("option `return_state` with {STACKED}")));
+    }
+    Ok(stack)
+}
+
+/// The cell that the options of a layer, or of a cell, describe.
+fn spec(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usize) -> Result<RecurrentSpec> {
     let mut spec = RecurrentSpec::new(item.name, width, options.size("units")?);
     spec.batch_first = true;
+    spec.masked_output = MaskedOutput::Previous;
     if is_cudnn(item) {
         // It has no options for functions and biases.
-        spec.masked_output = MaskedOutput::Previous;
-        return finish(options, KerasDirection { cell, spec, go_backwards: false, return_state: false });
+        return Ok(spec);
     }
     spec.bias = options.flag("use_bias", true)?;
     options.present("activation")?;
@@ -144,8 +242,7 @@ fn direction(item: &Item<'_>, options: &LayerOptions<'_>, cell: Cell, width: usi
         let stated = options.get("reset_after").and_then(Value::as_bool).or(absent);
         spec.reset_after = stated.ok_or_else(|| options.wrong("reset_after", "true or false", &Value::Null))?;
     }
-    spec.masked_output = MaskedOutput::Previous;
-    finish(options, KerasDirection { cell, spec, go_backwards: false, return_state: false })
+    Ok(spec)
 }
 
 /// The options that all recurrent layers have.

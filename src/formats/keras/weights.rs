@@ -4,12 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::hdf5::Hdf5;
 use super::malformed;
+use super::recurrent::StackedCell;
 use crate::base::error::{Error, Result};
-use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, RecurrentSpec, Tensor};
+use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, NormSpec, RecurrentSpec, Tensor};
 
 /// The names that arrays have in legacy files; arrays with other names are not used in inference.
-const ROLES: [&str; 8] =
-    ["kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings"];
+const ROLES: [&str; 10] = [
+    "kernel",
+    "recurrent_kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+    "embeddings",
+    "mean",
+    "variance",
+];
 
 /// The names that layers have in a file with weights.
 #[derive(Default)]
@@ -20,8 +31,12 @@ pub(super) struct WeightNames {
     pub owners: BTreeMap<String, String>,
     /// Of layers with the weights of another, that layer.
     pub copies: BTreeMap<String, String>,
+    /// Layers that are cells of one layer of the file.
+    pub stacked: BTreeMap<String, StackedCell>,
     /// Layers whose weights are in cuDNN's order.
     pub cudnn: BTreeSet<String>,
+    /// Layers of class Normalization: the mean and the variance, or nothing if they are in the file.
+    pub normalizations: BTreeMap<String, Option<[Vec<f32>; 2]>>,
 }
 
 /// Where the arrays of a layer are.
@@ -30,6 +45,8 @@ struct WeightGroup<'a> {
     name: &'a str,
     /// The layer, if the group is that of a model which has it.
     within: Option<&'a str>,
+    /// The cell, if it is one of several.
+    cell: Option<&'a StackedCell>,
     /// Whether the weights are in cuDNN's order.
     cudnn: bool,
 }
@@ -85,7 +102,9 @@ impl Weights {
     pub(super) fn tensors(&self, spec: &NetworkSpec, names: &WeightNames) -> Result<Tensors> {
         let mut tensors = Tensors::new();
         for layer in &spec.layers {
-            let name = names.copies.get(layer.name()).map_or(layer.name(), String::as_str);
+            let cell = names.stacked.get(layer.name());
+            let name = cell.map_or(layer.name(), |cell| &cell.layer);
+            let name = names.copies.get(name).map_or(name, String::as_str);
             let (group, within) = match self.layout {
                 WeightPaths::Numbered(_) => (names.groups.get(name).map_or(name, String::as_str), None),
                 WeightPaths::Named(_) => match names.owners.get(name) {
@@ -93,10 +112,47 @@ impl Weights {
                     None => (name, None),
                 },
             };
-            let group = WeightGroup { name: group, within, cudnn: names.cudnn.contains(name) };
-            self.layer(layer, group, &mut tensors)?;
+            let group = WeightGroup { name: group, within, cell, cudnn: names.cudnn.contains(name) };
+            match (layer, names.normalizations.get(name)) {
+                (LayerSpec::BatchNorm(norm), Some(given)) => self.statistics(norm, group, given, &mut tensors)?,
+                _ => self.layer(layer, group, &mut tensors)?,
+            }
         }
         Ok(tensors)
+    }
+
+    /// The mean and the variance of a Normalization, which are `given` or in the file.
+    fn statistics(
+        &self,
+        norm: &NormSpec,
+        group: WeightGroup<'_>,
+        given: &Option<[Vec<f32>; 2]>,
+        tensors: &mut Tensors,
+    ) -> Result<()> {
+        // What Keras divides by is at least this.
+        const LEAST: f32 = 1e-7;
+        let wanted = ["mean", "variance"].map(|role| (role, vec![norm.num_features]));
+        let found = match given {
+            None => self.arrays(group, LayerPart::Own, &wanted)?,
+            Some(numbers) => {
+                let spread = |numbers: &Vec<f32>| match numbers[..] {
+                    [one] => vec![one; norm.num_features],
+                    _ => numbers.clone(),
+                };
+                numbers
+                    .iter()
+                    .map(|numbers| Tensor::new(wanted[0].1.clone(), spread(numbers)))
+                    .collect::<Result<_>>()?
+            }
+        };
+        for (array, name) in found.into_iter().zip(["running_mean", "running_var"]) {
+            let mut data = array.data().to_vec();
+            if name == "running_var" {
+                data.iter_mut().for_each(|variance| *variance = variance.max(LEAST * LEAST));
+            }
+            tensors.insert(format!("{}.{name}", norm.name), Tensor::new(array.shape().to_vec(), data)?);
+        }
+        Ok(())
     }
 
     fn layer(&self, layer: &LayerSpec, group: WeightGroup<'_>, tensors: &mut Tensors) -> Result<()> {
@@ -198,7 +254,7 @@ impl Weights {
     }
 
     fn paths(&self, group: WeightGroup<'_>, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<String>> {
-        let WeightGroup { name: group, within, .. } = group;
+        let WeightGroup { name: group, within, cell, .. } = group;
         match self.layout {
             WeightPaths::Numbered(root) => {
                 let holders: &[&str] = match part {
@@ -206,6 +262,8 @@ impl Weights {
                     LayerPart::Forward => &["forward_layer/cell/vars"],
                     LayerPart::Backward => &["backward_layer/cell/vars"],
                 };
+                let of_cell = cell.map(|cell| format!("cell/cells/{}/vars", cell.group));
+                let holders = of_cell.as_ref().map_or(holders.to_vec(), |holder| vec![holder.as_str()]);
                 let mut holder = format!("{root}/{group}/{}", holders[holders.len() - 1]);
                 for other in &holders[..holders.len() - 1] {
                     let path = format!("{root}/{group}/{other}");
@@ -214,7 +272,8 @@ impl Weights {
                         break;
                     }
                 }
-                let next = format!("{holder}/{}", wanted.len());
+                // The statistics of a Normalization are followed by the number of examples.
+                let next = format!("{holder}/{}", wanted.len() + usize::from(wanted[0].0 == "mean"));
                 if self.hdf5.has_dataset(&next)? {
                     return Err(surplus(group, wanted, &next));
                 }
@@ -224,7 +283,10 @@ impl Weights {
                 let folder = format!("{root}/{group}");
                 let folder = folder.trim_start_matches('/');
                 let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
-                let own = |path: &&String| within.is_none_or(|layer| path.split('/').next() == Some(layer));
+                let own = |path: &&String| {
+                    within.is_none_or(|layer| path.split('/').next() == Some(layer))
+                        && cell.is_none_or(|cell| path.split('/').any(|part| part == cell.name))
+                };
                 let arrays: Vec<&String> =
                     listed.iter().filter(own).filter(|path| ROLES.contains(&role(path))).collect();
                 let (first, second) = arrays.split_at(arrays.len() / 2);

@@ -53,12 +53,11 @@ mod words;
 
 use std::path::Path;
 
-pub use self::survey::Survey;
-
 use prost::Message;
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
+use crate::formats::Survey;
 use crate::network::Network;
 
 /// Reads a network from an ONNX file; tensors may lie in other files in its folder.

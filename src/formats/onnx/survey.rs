@@ -6,20 +6,7 @@ use super::graph::OnnxGraph;
 use super::walk::Walk;
 use super::{operators, roles};
 use crate::base::error::Result;
-
-/// What of an ONNX file is read, where the file is refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Survey {
-    /// Nodes that the file's outputs depend on; those in loops and branches count as one.
-    pub nodes: usize,
-    /// Nodes that are read.
-    pub read: usize,
-    /// Nodes behind refused ones, of which no more than the operator is known.
-    pub behind: usize,
-    /// What is refused, in the order of the graph; empty if the file is read.
-    pub refusals: Vec<String>,
-}
+use crate::formats::Survey;
 
 pub fn survey(graph: &OnnxGraph) -> Result<Survey> {
     let live = roles::live(graph);

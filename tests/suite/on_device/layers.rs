@@ -226,6 +226,33 @@ fn masks_of_the_network_are_masks() {
     assert_right(device, &with, PlanOptions::default(), input, None);
 }
 
+/// Behind `unmask` all timesteps count.
+#[test]
+fn a_mask_ends_where_the_network_says() {
+    let device = device();
+    let embedding = |mask_zero| {
+        LayerSpec::Embedding(EmbeddingSpec { name: "embedding".into(), num_embeddings: 4, embedding_dim: 3, mask_zero })
+    };
+    let network = |mask_zero, unmask: bool| {
+        let first = LayerSpec::Gru(RecurrentSpec::new("first", 3, 4));
+        let mut layers = vec![embedding(mask_zero), first, LayerSpec::Lstm(RecurrentSpec::new("second", 4, 5))];
+        if unmask {
+            layers.insert(2, LayerSpec::Unmask(NamedSpec { name: "unmask".into() }));
+        }
+        random(layers)
+    };
+    let ids = [0, 2, 0, 1, 0, 3, 0, 0, 2, 0, 1, 1];
+    let input = Input::tokens(&ids, [4, 3]);
+    let mask: Vec<bool> = ids.iter().map(|&id| id != 0).collect();
+    let run = |network: &Network, input| Session::new(device, network).unwrap().run(input, None).unwrap().values;
+    let ended = network(true, true);
+    assert_eq!(run(&ended, input), run(&network(false, true), input.with_mask(&mask)));
+    assert_ne!(run(&ended, input), run(&network(true, false), input), "the second layer's mask does something");
+    assert_ne!(run(&ended, input), run(&network(false, false), input), "the first layer's mask does something");
+    assert_eq!(run(&network(false, true), input), run(&network(false, false), input));
+    assert_right(device, &ended, PlanOptions::default(), input, None);
+}
+
 #[test]
 fn lengths_after_a_convolution_are_refused() {
     let device = device();

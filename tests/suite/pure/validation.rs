@@ -27,6 +27,7 @@ fn text(vocabulary: &[&str]) -> TextSpec {
         standardize: Standardize::LowerAndStripPunctuation,
         split: Split::Whitespace,
         vocabulary: vocabulary.iter().map(ToString::to_string).collect(),
+        output_sequence_length: None,
     }
 }
 
