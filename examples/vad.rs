@@ -6,10 +6,11 @@ mod support;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use silero::{CHUNK, Silero};
+use gatefold::Network;
+use silero::{CHUNK, Silero, chunk_by_chunk};
 use support::{Args, RATE, Result, finish, read_wav};
 
-const USAGE: &str = "usage: vad RECORDING.wav --model silero_vad_16k.safetensors [--json] [--device D]
+const USAGE: &str = "usage: vad RECORDING.wav --model silero_vad.onnx|silero_vad_16k.safetensors [--json] [--device D]
 16 kHz, mono, 16 bit or float. A chunk of 32 ms is speech from probability 0.5; neighbours are one segment.";
 
 /// Probability from which a chunk is speech.
@@ -25,9 +26,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let [path] = args.files.as_slice() else { return Err("expected one recording".into()) };
     let (samples, _) = read_wav(path)?;
-    let model = Silero::load(&args.model)?;
     let device = args.device()?;
-    let probabilities = model.probabilities(&device, &samples)?;
+    let probabilities = if args.model.extension().is_some_and(|extension| extension == "onnx") {
+        chunk_by_chunk(&Network::load(&args.model)?, &device, &samples)?
+    } else {
+        Silero::load(&args.model)?.probabilities(&device, &samples)?
+    };
     let seconds = samples.len() as f64 / f64::from(RATE);
     let segments = segments(&probabilities, seconds);
     let mut out = std::io::stdout().lock();

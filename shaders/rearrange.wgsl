@@ -1,5 +1,6 @@
 // Numbers of a batch row in another place: rows repeated over time, parts of the timesteps or channels, other shapes. The
 // number (t, n) of the output is that at offset + t * stride + n * COLUMN of the input's [T, N], or 0 where there is none.
+// Where timesteps are reflected, one outside is the one inside that is as far from the first or the last.
 // Reference: src/reference/rearrange.rs.
 
 struct Sizes {
@@ -13,6 +14,7 @@ struct Sizes {
 override FEATURES: u32;          // N
 override OUT_FEATURES: u32;      // N'
 override COLUMN: u32 = 1u;       // places from a channel to the next
+override REFLECTED: u32 = 0u;    // 1 where timesteps are reflected; the stride is N then
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
@@ -31,7 +33,12 @@ fn rearrange(
         return;
     }
     let channel = i32(index % OUT_FEATURES * COLUMN);
-    let place = bitcast<i32>(params.offset) + i32(row / params.batch) * bitcast<i32>(params.stride) + channel;
+    var step = bitcast<i32>(params.offset) + i32(row / params.batch) * bitcast<i32>(params.stride);
+    if REFLECTED == 1u {
+        step = abs(step);
+        step = min(step, 2 * i32(params.numbers - FEATURES) - step);
+    }
+    let place = step + channel;
     var value = 0.0;
     if place >= 0 && u32(place) < params.numbers {
         let at = u32(place) / FEATURES * params.batch + row % params.batch;

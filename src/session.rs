@@ -64,9 +64,13 @@ impl Output {
     #[must_use]
     pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
         let file = network.file_axes()?;
-        let directions = network.recurrent_layers().last().map_or(1, |(_, layer)| layer.directions());
-        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions)
+        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions(network))
     }
+}
+
+/// Directions of the last recurrent layer.
+fn directions(network: &Network) -> usize {
+    network.recurrent_layers().last().map_or(1, |(_, layer)| layer.directions())
 }
 
 /// An output beside that of the last layer.
@@ -81,6 +85,15 @@ pub struct NamedOutput {
     pub shape: Vec<usize>,
     /// As [`Output::axes`].
     pub axes: &'static [Axis],
+}
+
+impl NamedOutput {
+    /// As [`Output::in_file_axes`].
+    #[must_use]
+    pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
+        let file = network.file_axes()?.others.iter().find(|other| other.name == self.name)?;
+        reorder(&self.values, (self.axes, &self.shape), &file.axes, directions(network))
+    }
 }
 
 /// How long a run took.

@@ -26,6 +26,9 @@ pub struct Args {
     /// The CPU's instruction set: avx512, avx2, sse2, neon, simd128 or portable [default: the widest available]
     #[arg(long, global = true, value_name = "SET")]
     pub instruction_set: Option<InstructionSet>,
+    /// The number of an integer input of an ONNX file, such as a sample rate: sr=8000; repeat for more inputs
+    #[arg(long, global = true, value_name = "NAME=N", value_parser = integer)]
+    pub set: Vec<(String, i64)>,
     /// More messages on stderr; repeat for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -61,6 +64,12 @@ impl Args {
             }
         }
     }
+}
+
+fn integer(text: &str) -> std::result::Result<(String, i64), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let number = parts.and_then(|(name, number)| Some((name.to_owned(), number.parse().ok()?)));
+    number.ok_or_else(|| format!("expected NAME=N with a whole number N, got {text:?}"))
 }
 
 fn threads(text: &str) -> std::result::Result<NonZeroUsize, String> {

@@ -7,6 +7,7 @@ use gatefold::{Error, Network, WeightFormat, files};
 use crate::Result;
 use crate::args::ConvertArgs;
 use crate::report::Report;
+use crate::source;
 use crate::units::{bytes, count};
 
 /// Reads the network, writes it, and checks that the file reads back as the same network.
@@ -20,7 +21,7 @@ pub fn run(args: &ConvertArgs) -> Result<Report> {
     if !args.force && args.output.symlink_metadata().is_ok() {
         return Err(taken().into());
     }
-    let read = Network::load(&args.input)?;
+    let read = source::network(Some(&args.input))?;
     let rounded = args.weights.map(|format| read.with_weights(format)).transpose()?;
     let network = rounded.as_ref().unwrap_or(&read);
     let content = network.to_bytes()?;

@@ -41,7 +41,7 @@ pub fn run(args: &EvaluateArgs, choice: &DeviceChoice) -> Result<Report> {
         let option = if args.batch == 0 { "--batch" } else { "--top-k" };
         return Err(format!("{option}: expected at least 1, got 0").into());
     }
-    let network = Network::load(&args.model)?;
+    let network = source::network(Some(&args.model))?;
     let set = dataset(args, &network)?;
     let names = &network.spec().labels;
     let is_classes = args.data.loss == LossKind::CrossEntropy;

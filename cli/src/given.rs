@@ -140,12 +140,13 @@ pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &
     for Named { name, array, path, .. } in expected {
         let own = output.others.iter().find(|other| other.name == *name);
         // The file's own order of the axes, where it is known, is what its framework gives.
-        let (got_shape, values) = match own {
-            Some(other) => (other.shape.clone(), other.values.clone()),
-            None => {
-                let of_file = output.in_file_axes(network).filter(|_| output.shape != array.shape);
-                of_file.unwrap_or_else(|| (output.shape.clone(), output.values.clone()))
-            }
+        let (of_file, of_run) = match own {
+            Some(other) => (other.in_file_axes(network), (other.shape.clone(), other.values.clone())),
+            None => (output.in_file_axes(network), (output.shape.clone(), output.values.clone())),
+        };
+        let (got_shape, values) = match of_file {
+            Some(of_file) if of_file.0 == array.shape || of_run.0 != array.shape => of_file,
+            _ => of_run,
         };
         if got_shape != array.shape {
             let path = path.display();

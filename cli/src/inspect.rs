@@ -124,6 +124,11 @@ fn file_axes(network: &Network) -> String {
     if !lines.is_empty() {
         lines += "T timesteps, B batch rows, D directions, N features (of a run: of all directions)\n";
     }
+    for input in &file.fixed {
+        let name = gatefold::printable(&input.name, 80);
+        lines +=
+            &format!("the file's input `{name}` is {}; --set {name}=N reads it with another number\n", input.value);
+    }
     lines
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use gatefold::formats::onnx::{self, OnnxOptions};
 use gatefold::tuning::Tuning;
 use gatefold::{CpuOptions, Device, DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions, Network};
 
@@ -10,10 +11,16 @@ use crate::Result;
 
 /// The model in the file, or the built-in one.
 pub fn network(path: Option<&Path>) -> Result<Network> {
-    Ok(match path {
-        Some(path) => Network::load(path)?,
-        None => gatefold::models::sentiment()?,
-    })
+    let integers = INTEGERS.get().map_or(&[][..], Vec::as_slice);
+    match path {
+        Some(path) if integers.is_empty() => Ok(Network::load(path)?),
+        Some(path) => {
+            let options = integers.iter().fold(OnnxOptions::default(), |options, (name, n)| options.integer(name, *n));
+            Ok(onnx::load_with(path, &options)?)
+        }
+        None if integers.is_empty() => Ok(gatefold::models::sentiment()?),
+        None => Err("--set: expected an ONNX model, got the built-in model".into()),
+    }
 }
 
 /// The name of the model in the output.
@@ -33,6 +40,14 @@ pub fn place(choice: &DeviceChoice, info: &DeviceInfo) -> String {
 
 /// Options of the CPU device and for opening devices, from the command line; the same for every device of a command.
 static OPTIONS: OnceLock<(CpuOptions, DeviceOptions)> = OnceLock::new();
+
+/// Integer inputs of an ONNX model, from the command line.
+static INTEGERS: OnceLock<Vec<(String, i64)>> = OnceLock::new();
+
+/// Stores the integer inputs of the command line.
+pub fn set_integers(integers: &[(String, i64)]) {
+    let _ = INTEGERS.set(integers.to_vec());
+}
 
 /// Stores the device options of the command line.
 pub fn set(cpu: CpuOptions, device: DeviceOptions) {

@@ -74,6 +74,23 @@ impl Silero {
     }
 }
 
+/// The probability of speech in every chunk, by a network as Silero publishes it in ONNX: it reads a chunk with the samples
+/// before it, and its state goes from chunk to chunk. The last chunk is filled up with zeros.
+pub fn chunk_by_chunk(network: &Network, device: &Device, samples: &[f32]) -> Result<Vec<f32>> {
+    let session = Session::new(device, network)?;
+    let mut padded = vec![0.0; CONTEXT];
+    padded.extend(samples);
+    padded.resize(CONTEXT + samples.len().next_multiple_of(CHUNK), 0.0);
+    let (mut state, mut probabilities) = (None, Vec::new());
+    for start in (0..padded.len() - CONTEXT).step_by(CHUNK) {
+        let chunk = &padded[start..start + CONTEXT + CHUNK];
+        let output = session.run(Input::features(chunk, [1, chunk.len(), 1]), state.as_ref())?;
+        probabilities.extend(output.values);
+        state = Some(output.state);
+    }
+    Ok(probabilities)
+}
+
 /// The windows of `rows` chunks, time-major: `[640, rows, 1]`.
 fn windows(samples: &[f32], first: usize, rows: usize) -> Vec<f32> {
     let mut windows = Vec::with_capacity(WINDOW * rows);

@@ -13,6 +13,7 @@ struct Sizes {
 override FEATURES: u32;          // N
 override OUT_FEATURES: u32;      // N'
 override COLUMN: u32 = 1u;       // places from a channel to the next
+override REFLECTED: u32 = 0u;    // 1 where timesteps are reflected; the stride is N then
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
@@ -57,6 +58,20 @@ fn rearrange_backward(
     for (var t = first; t < end; t++) {
         for (var n = 0u; n < channels; n++) {
             sum += d_output[(t * params.batch + batch_row) * OUT_FEATURES + channel + n];
+        }
+    }
+    if REFLECTED == 1u {
+        // The timesteps before the first and behind the last that are this one, too.
+        let before = bitcast<i32>(0u - params.offset) / i32(FEATURES);
+        let step = row / params.batch;
+        let left = before - i32(step);
+        if step > 0u && left >= 0 {
+            sum += d_output[(u32(left) * params.batch + batch_row) * OUT_FEATURES + channel];
+        }
+        let last = params.rows / params.batch - 1u;
+        let right = 2u * last - step + u32(before);
+        if step < last && right < params.end {
+            sum += d_output[(right * params.batch + batch_row) * OUT_FEATURES + channel];
         }
     }
     d_x[index] += sum;

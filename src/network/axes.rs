@@ -75,6 +75,23 @@ pub struct FileAxes {
     pub input: FileTensor,
     /// The axes of a run's output.
     pub output: FileTensor,
+    /// The axes of outputs beside the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<FileTensor>,
+    /// Integer inputs that have one number in this network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<FixedInput>,
+}
+
+/// An integer input of a file that has one number in the network that was read from it, such as a sample rate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FixedInput {
+    /// Its name in the file.
+    pub name: String,
+    /// Its number.
+    pub value: i64,
 }
 
 const SEQUENCE: [[Axis; 3]; 2] = [[Axis::Time, Axis::Batch, Axis::Feature], [Axis::Batch, Axis::Time, Axis::Feature]];

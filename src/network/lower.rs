@@ -217,8 +217,8 @@ impl Lowering {
                 self.over_time(&s.name, StageKind::Rearrange(Rearrange::Slice { start, end, step }), true, false)
             }
             LayerSpec::Pad(p) => {
-                let (left, right) = (p.left, p.right);
-                self.over_time(&p.name, StageKind::Rearrange(Rearrange::Pad { left, right }), true, false)
+                let (left, right, mode) = (p.left, p.right, p.mode);
+                self.over_time(&p.name, StageKind::Rearrange(Rearrange::Pad { left, right, mode }), true, false)
             }
             LayerSpec::Channels(c) => {
                 let width = self.width(&c.name)?;

@@ -25,7 +25,7 @@ mod weight_format;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
-pub use axes::{Axis, FileAxes, FileTensor, letters};
+pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
 pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
@@ -33,7 +33,9 @@ pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_fil
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
 pub use params::{Param, Role, expected_tensors};
-pub use rearrange::{ChannelsSpec, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec, TransposeSpec};
+pub use rearrange::{
+    ChannelsSpec, PadMode, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec, TransposeSpec,
+};
 pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput, RecurrentSpec, Zoneout};
 pub(crate) use reorder::reorder;
 pub use rounding::{Rounding, StageRounding};

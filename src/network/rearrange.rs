@@ -44,7 +44,26 @@ pub struct SliceSpec {
     pub step: usize,
 }
 
-/// Options of a layer that adds timesteps of zeros, or removes timesteps (Keras `ZeroPadding1D`, `Cropping1D`),
+/// What a layer that adds timesteps adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PadMode {
+    /// Zeros.
+    #[default]
+    Zeros,
+    /// The timesteps inside that are as far from the first or the last one, which is not repeated (`PyTorch`'s `reflect`).
+    Reflect,
+}
+
+impl PadMode {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_zeros(&self) -> bool {
+        *self == Self::Zeros
+    }
+}
+
+/// Options of a layer that adds timesteps, or removes timesteps (Keras `ZeroPadding1D`, `Cropping1D`),
 /// `[T, B, N]` to `[T', B, N]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +74,9 @@ pub struct PadSpec {
     pub left: i64,
     /// Timesteps added after the last; below 0, timesteps removed there.
     pub right: i64,
+    /// What they are; [`PadMode::Reflect`] removes none.
+    #[serde(default, skip_serializing_if = "PadMode::is_zeros")]
+    pub mode: PadMode,
 }
 
 /// Options of a layer that keeps some features next to each other, `[T, B, N]` to `[T, B, N']`.
@@ -115,12 +137,14 @@ pub enum Rearrange {
         /// As [`SliceSpec::step`].
         step: usize,
     },
-    /// Timesteps of zeros around it.
+    /// Timesteps around it.
     Pad {
         /// As [`PadSpec::left`].
         left: i64,
         /// As [`PadSpec::right`].
         right: i64,
+        /// As [`PadSpec::mode`].
+        mode: PadMode,
     },
     /// Some of the channels.
     Channels {
@@ -130,7 +154,8 @@ pub enum Rearrange {
 }
 
 /// Where the numbers of a batch row come from: the number `(t, n)` of the output is that at
-/// `offset + t * stride + n * column` of the input's `[T, N]`, or 0 where there is none.
+/// `offset + t * stride + n * column` of the input's `[T, N]`, or 0 where there is none. Where timesteps are reflected, one
+/// outside is the one inside that is as far from the first or the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowMap {
     /// Place of the first number.
@@ -139,6 +164,8 @@ pub struct RowMap {
     pub stride: i64,
     /// Places from a channel of the output to the next; 0 where all channels have the same number.
     pub column: i64,
+    /// Whether timesteps are reflected; the stride is N then.
+    pub reflected: bool,
 }
 
 impl Rearrange {
@@ -159,7 +186,10 @@ impl Rearrange {
                     _ => Err(format!("enough timesteps for the slice {start}:{}", end_text(self))),
                 }
             }
-            Self::Pad { left, right } => match usize::try_from(len.saturating_add(left).saturating_add(right)) {
+            Self::Pad { left, right, mode: PadMode::Reflect } if left.max(right) >= len => {
+                Err(format!("more than {} timesteps, which are reflected", left.max(right)))
+            }
+            Self::Pad { left, right, .. } => match usize::try_from(len.saturating_add(left).saturating_add(right)) {
                 Ok(padded) if padded > 0 => Ok(padded),
                 _ => Err(format!("more than {} timesteps, which are removed", -(left + right))),
             },
@@ -184,7 +214,8 @@ impl Rearrange {
             Self::Transpose { .. } => n,
             _ => 1,
         };
-        RowMap { offset, stride, column }
+        let reflected = matches!(self, Self::Pad { mode: PadMode::Reflect, .. });
+        RowMap { offset, stride, column, reflected }
     }
 }
 
@@ -192,7 +223,13 @@ impl RowMap {
     /// The place in the input of the number `(t, n)` of the output, if it is one of its `numbers`.
     #[must_use]
     pub fn place(&self, t: usize, n: usize, numbers: usize) -> Option<usize> {
-        let place = self.offset + signed(t) * self.stride + signed(n) * self.column;
+        let mut step = self.offset + signed(t) * self.stride;
+        if self.reflected {
+            let last = signed(numbers) - self.stride;
+            step = step.abs();
+            step = step.min(2 * last - step);
+        }
+        let place = step + signed(n) * self.column;
         usize::try_from(place).ok().filter(|&place| place < numbers)
     }
 }
@@ -236,11 +273,23 @@ mod tests {
 
     #[test]
     fn padding_and_cropping() {
-        let pad = Rearrange::Pad { left: 2, right: -1 };
+        let mode = PadMode::Zeros;
+        let pad = Rearrange::Pad { left: 2, right: -1, mode };
         assert_eq!(pad.output_steps(3), Ok(4));
         let map = pad.map(3, 2, 2);
         let places: Vec<_> = (0..4).flat_map(|t| [map.place(t, 0, 6), map.place(t, 1, 6)]).collect();
         assert_eq!(places, [None, None, None, None, Some(0), Some(1), Some(2), Some(3)]);
-        assert!(Rearrange::Pad { left: -2, right: -1 }.output_steps(3).is_err());
+        assert!(Rearrange::Pad { left: -2, right: -1, mode }.output_steps(3).is_err());
+    }
+
+    #[test]
+    fn reflected_timesteps_do_not_repeat_the_ends() {
+        let pad = Rearrange::Pad { left: 2, right: 3, mode: PadMode::Reflect };
+        assert_eq!(pad.output_steps(4), Ok(9));
+        let map = pad.map(4, 1, 1);
+        let places: Vec<_> = (0..9).map(|t| map.place(t, 0, 4)).collect();
+        assert_eq!(places, [2, 1, 0, 1, 2, 3, 2, 1, 0].map(Some));
+        assert_eq!(pad.map(4, 2, 2).place(7, 1, 8), Some(3));
+        assert!(pad.output_steps(3).is_err());
     }
 }

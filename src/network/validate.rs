@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Activation, Cell, Conv1dSpec, FORMAT, INPUT, InputKind, LayerSpec, MAX_DIMENSION, MAX_LAYERS, MergeMode,
-    NetworkSpec, Padding, RecurrentSpec, Stage, Tensor,
+    NetworkSpec, PadMode, Padding, RecurrentSpec, Stage, Tensor,
 };
 use crate::base::error::{Error, Result};
 
@@ -53,6 +53,9 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
             LayerSpec::Pool1d(p) => padding(&p.name, p.padding)?,
             LayerSpec::Input(i) if i.kind == InputKind::Tokens && i.input_size > 0 => {
                 return Err(Error::network(name, "input_size", "none, since it is token ids", &i.input_size));
+            }
+            LayerSpec::Pad(p) if p.mode == PadMode::Reflect && p.left.min(p.right) < 0 => {
+                return Err(Error::network(name, "padding", "0 or more, since it is reflected", &p.left.min(p.right)));
             }
             LayerSpec::Pad(p) => [p.left, p.right].into_iter().try_for_each(|side| within(name, "padding", side))?,
             LayerSpec::Slice(s) => {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use gatefold::{Device, Network, Tensor};
+use gatefold::network::{InputSpec, LayerSpec, PadMode, PadSpec, ReshapeSpec, SelectSpec, SelectStep};
+use gatefold::{Device, Network, NetworkSpec, Tensor};
 
 use crate::data;
-use crate::silero::Silero;
+use crate::silero::{CHUNK, Silero, chunk_by_chunk};
 use crate::support::read_wav;
 
 const GOLDEN: &[u8] = include_bytes!("../goldens/silero_vad.golden.f32");
@@ -43,6 +44,42 @@ fn nudged(network: &Network, name: &str) -> Network {
 #[test]
 fn every_chunk_agrees_on_the_cpu() {
     every_chunk_agrees(&Device::cpu());
+}
+
+/// Both networks as one that reads a chunk, as the published ONNX files do.
+fn joined(model: &Silero, mode: PadMode) -> Network {
+    let mut layers = vec![LayerSpec::Pad(PadSpec { name: "mirrored".into(), left: 0, right: 64, mode })];
+    layers.extend(model.front.spec().layers.iter().cloned());
+    layers.push(LayerSpec::Reshape(ReshapeSpec { name: "step".into(), in_steps: None, out_steps: Some(1) }));
+    layers.extend(model.recurrent.spec().layers.iter().cloned());
+    layers.push(LayerSpec::Select(SelectSpec { name: "only".into(), step: SelectStep::Last }));
+    layers.insert(0, LayerSpec::Input(InputSpec::sequence(1)));
+    for layer in &mut layers {
+        if let LayerSpec::Lstm(spec) = layer {
+            spec.batch_first = true;
+        }
+    }
+    let tensors = model.front.tensors().iter().chain(model.recurrent.tensors());
+    let tensors = tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    let spec = NetworkSpec { layers, ..model.front.spec().clone() };
+    Network::new(spec, tensors).unwrap()
+}
+
+#[test]
+fn chunk_by_chunk_agrees() {
+    let Some(wav) = data("silero-vad/test.wav") else { return };
+    let (samples, _) = read_wav(&wav).unwrap();
+    let model = Silero::load(&data("silero-vad/silero_vad_16k.safetensors").unwrap()).unwrap();
+    let samples = &samples[..200 * CHUNK - 7];
+    let worst = |mode| {
+        let got = chunk_by_chunk(&joined(&model, mode), &Device::cpu(), samples).unwrap();
+        assert_eq!(got.len(), 200);
+        // The last chunk was cut.
+        let golden = GOLDEN.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        got[..199].iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(worst(PadMode::Reflect) <= TOLERANCE, "{:e}", worst(PadMode::Reflect));
+    assert!(worst(PadMode::Zeros) > TOLERANCE);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 mod bundle;
 mod changes;
 mod dtln;
+mod misread;
 mod models;
 mod mutations;
 mod refusals;

@@ -9,7 +9,7 @@ use crate::wire::Attribute::{Graph, Int, Ints, Text, Texts};
 use crate::wire::{BOOL, FLOAT, INT64, Message, float, floats, graph, info, int, ints, model, node};
 
 /// The error of a model of `nodes` over `input`.
-fn refusal(nodes: &[Message], constants: &[Message], input: &[Option<u64>]) -> String {
+pub fn refusal(nodes: &[Message], constants: &[Message], input: &[Option<u64>]) -> String {
     let weights = [
         floats("W", &[1, 16, 3]),
         floats("R", &[1, 16, 4]),
@@ -32,10 +32,10 @@ fn refusal(nodes: &[Message], constants: &[Message], input: &[Option<u64>]) -> S
     error
 }
 
-const OPEN: [Option<u64>; 3] = [None, None, Some(3)];
+pub const OPEN: [Option<u64>; 3] = [None, None, Some(3)];
 
 /// An LSTM whose input is `x`, with the batch's axis first or not.
-fn lstm(batch_first: bool, inputs: &[&str], attributes: Vec<(&str, crate::wire::Attribute)>) -> Vec<Message> {
+pub fn lstm(batch_first: bool, inputs: &[&str], attributes: Vec<(&str, crate::wire::Attribute)>) -> Vec<Message> {
     let mut nodes = Vec::new();
     let read = if batch_first { "xt" } else { "x" };
     if batch_first {
@@ -92,8 +92,8 @@ fn what_is_not_supported_is_named() {
         ),
         (then(&[squeeze.clone(), node("Pad", &["s", "pads"], &["y"], vec![])]), "padding along N"),
         (
-            then(&[squeeze.clone(), node("Pad", &["s", "time"], &["y"], vec![("mode", Text("reflect"))])]),
-            "padding in mode `reflect`",
+            then(&[squeeze.clone(), node("Pad", &["s", "time"], &["y"], vec![("mode", Text("edge"))])]),
+            "padding in mode `edge`",
         ),
         (then(&[squeeze.clone(), node("Einsum", &["s"], &["y"], vec![])]), "operator `Einsum`"),
         (then(&[squeeze.clone(), node("CumSum", &["s", "last"], &["y"], vec![])]), "operator `CumSum`"),

@@ -43,6 +43,13 @@ pub fn floats(name: &str, dims: &[u64]) -> Message {
     tensor(name, FLOAT, dims, &raw)
 }
 
+/// A constant of 8-bit integers.
+pub fn bytes_of(name: &str, dims: &[u64]) -> Message {
+    const INT8: u64 = 3;
+    let raw: Vec<u8> = (0..dims.iter().product::<u64>()).flat_map(|i| u8::try_from(i * 37 % 251)).collect();
+    tensor(name, INT8, dims, &raw)
+}
+
 /// One float.
 pub fn float(name: &str, value: f32) -> Message {
     tensor(name, FLOAT, &[], &value.to_le_bytes())

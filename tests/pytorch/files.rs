@@ -142,4 +142,7 @@ fn weight_normalizations_are_folded() {
     }
     let turned: [(&str, &[usize], &[f32]); 2] = [("weight_hh_l0_g", &[4, 4], &g), ("weight_hh_l0_v", &[16, 4], &v)];
     assert!(network(&turned).unwrap_err().to_string().contains("lengths g [16, 1]"));
+    let empty: [(&str, &[usize], &[f32]); 2] = [("weight_hh_l0_g", &[16, 1], &g), ("weight_hh_l0_v", &[16, 0], &[])];
+    let error = network(&empty).unwrap_err().to_string();
+    assert!(error.contains("weight_hh_l0") && error.contains("[16, 0]"), "{error}");
 }

@@ -224,7 +224,8 @@ impl File {
             true => &[Axis::Batch, Axis::Time, Axis::Feature][..],
             false => &[Axis::Batch, Axis::Feature],
         };
-        let axes = FileAxes { input: of("input", input), output: of("output", output) };
+        let axes =
+            FileAxes { input: of("input", input), output: of("output", output), others: Vec::new(), fixed: Vec::new() };
         Ok(network.with_file_axes(Some(axes)))
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::layers::{Item, Lowered, Shape, sequence, steps};
 use super::options::{LayerOptions, brief};
 use crate::base::error::Result;
-use crate::network::{LayerSpec, PadSpec, RepeatSpec, ReshapeSpec, TransposeSpec};
+use crate::network::{LayerSpec, PadMode, PadSpec, RepeatSpec, ReshapeSpec, TransposeSpec};
 
 pub(super) fn lower(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     match item.class {
@@ -113,6 +113,7 @@ fn pad(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape, (key, sign): (
         let steps = i64::try_from(steps).ok()?.checked_add(left.checked_add(right)?.checked_mul(sign)?)?;
         usize::try_from(steps).ok()
     });
-    let layer = LayerSpec::Pad(PadSpec { name: item.name.to_owned(), left: sign * left, right: sign * right });
+    let (name, mode) = (item.name.to_owned(), PadMode::Zeros);
+    let layer = LayerSpec::Pad(PadSpec { name, left: sign * left, right: sign * right, mode });
     Ok(Lowered { layers: vec![layer], shape: Shape::Sequence { steps, width } })
 }

@@ -8,7 +8,7 @@ use super::expression::Expression;
 use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
-use crate::network::{Activation, Cell, Join, LayerSpec, RecurrentSpec};
+use crate::network::{Activation, Cell, Join, LayerSpec, RecurrentOutput, RecurrentSpec, ReshapeSpec};
 
 /// `function(z[k H..])`: what a gate is.
 #[derive(Clone, Copy)]
@@ -51,8 +51,14 @@ impl Build {
             let what = format!("an LSTM step of weights {:?} and {:?}", w.shape, r.shape);
             return Err(unsupported(format!("node `{}`", facts.name), what));
         }
-        let read = self.emit(x)?;
+        let mut read = self.emit(x)?;
         let name = self.unique(&facts.name);
+        if !facts.sequence {
+            let step = self.unique(&format!("{name}.step"));
+            let layer = LayerSpec::Reshape(ReshapeSpec { name: step.clone(), in_steps: None, out_steps: Some(1) });
+            self.layer(&read, &step, layer, input_size, true)?;
+            read = step;
+        }
         let order = [i.start, f.start, g.start, o.start];
         let blocks = |numbers: &[f32], width: usize| -> Vec<f32> {
             order.iter().flat_map(|start| numbers[start * width..][..hidden_size * width].iter().copied()).collect()
@@ -67,6 +73,9 @@ impl Build {
         self.tensor(&name, "bias_hh_l0", vec![rows], vec![0.0; rows])?;
         let mut spec = RecurrentSpec::new(name.clone(), input_size, hidden_size);
         spec.batch_first = self.batch_first;
+        if !facts.sequence {
+            spec.output = RecurrentOutput::Last;
+        }
         let activations = [i.function, g.function, step.output];
         if activations != Cell::Lstm.default_activations() {
             spec.activations = activations.to_vec();

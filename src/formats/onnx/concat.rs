@@ -117,8 +117,7 @@ impl Walk<'_> {
             Of::Expression(id) => !self.build.expressions.facts(id).sequence && t.position(AxisLabel::Time).is_none(),
             _ => false,
         };
-        let outputs = &self.graph.main.outputs;
-        let given = node.outputs.first().is_some_and(|name| outputs.contains(name)) && outputs.len() > 1;
+        let given = node.outputs.first().is_some_and(|name| self.is_output(name)) && self.graph.main.outputs.len() > 1;
         tensors.iter().all(rows) && !given
     }
 

@@ -185,6 +185,10 @@ fn pair(op: &str, a: Dim, b: Dim) -> Dim {
         "Max" if open(a) && (low(b) || b == Dim::Known(1)) => a,
         "Max" if open(b) && (low(a) || a == Dim::Known(1)) => b,
         "Equal" if same => truth(true),
+        "Equal" if b == Dim::Known(1) || a == Dim::Known(1) => match (a, b) {
+            (Dim::Windows(windows), _) | (_, Dim::Windows(windows)) => Dim::IsOne(windows),
+            _ => Dim::Any,
+        },
         "Equal" if (low(a) && open(b)) || (open(a) && low(b)) => truth(false),
         "Less" | "LessOrEqual" if low(a) && open(b) => truth(true),
         "Less" | "LessOrEqual" if open(a) && low(b) => truth(false),
@@ -210,6 +214,9 @@ mod tests {
             ("Max", Dim::Known(1), Dim::Steps, Dim::Steps),
             ("Mul", Dim::Known(1), Dim::Batch, Dim::Batch),
             ("Mul", Dim::Known(2), Dim::Batch, Dim::Any),
+            ("Mul", Dim::Any, Dim::Known(0), Dim::Known(0)),
+            ("Equal", Dim::Windows(3), Dim::Known(1), Dim::IsOne(3)),
+            ("Equal", Dim::Steps, Dim::Known(1), Dim::Any),
             ("Sub", Dim::Known(2), Dim::Known(3), Dim::Below(-1)),
             ("Div", Dim::Known(2), Dim::Known(0), Dim::Any),
         ];

@@ -95,6 +95,11 @@ impl Walk<'_> {
         let mut value = self.value(node, 0)?;
         if node.inputs.len() == 1 {
             return match (node.op.as_str(), value) {
+                ("Not", Value::Constant(array)) => {
+                    let truths = array.as_ints().ok_or_else(|| node.malformed("booleans", "floats"))?;
+                    let turned = truths.iter().map(|&truth| i64::from(truth == 0)).collect();
+                    Ok(Some(Value::Constant(Array::ints(array.shape.clone(), turned).into())))
+                }
                 ("Not", Value::Fill { value, dims }) => Ok(Some(Value::Fill { value: 1.0 - value, dims })),
                 ("Not", _) => Err(node.unsupported("this logic")),
                 (_, value) => Ok(Some(value)),
@@ -168,6 +173,10 @@ impl Walk<'_> {
                 self.must_spread(node, &tensor, Some(&dims), false)?;
                 self.with_constant(node, &tensor, &array, true)
             }
+            // Exporters add nothing to the states that a graph gives.
+            (Value::States(ids), other) | (other, Value::States(ids)) if op == "Add" && is_zero(&other) => {
+                Ok(Value::States(ids))
+            }
             (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => Ok(Value::LastSteps),
             (Value::Fill { value: 1.0, dims: Some(dims) }, value @ Value::Constant(_))
             | (value @ Value::Constant(_), Value::Fill { value: 1.0, dims: Some(dims) })
@@ -218,6 +227,25 @@ impl Walk<'_> {
         }
     }
 
+    /// `max(x, 0) + slope * min(x, 0)`, with a slope for each channel.
+    pub fn prelu(&mut self, node: &OnnxNode) -> Result<Value> {
+        node.allow(&[])?;
+        let tensor = self.tensor(node, 0)?;
+        let slope = self.constant(node, 1)?;
+        let x = self.settle(node, &tensor)?;
+        let facts = self.build.expressions.facts(x).clone();
+        let slopes = self.by_channel(node, &tensor, &slope, false)?;
+        if slopes.len() != 1 && slopes.len() != facts.width {
+            return Err(node.unsupported("slopes that widen a tensor"));
+        }
+        let positive = self.add(node, Expression::Function(Activation::Relu, x), x)?;
+        let below = Activation::Clip { alpha: f32::MIN, beta: 0.0 };
+        let negative = self.add(node, Expression::Function(below, x), x)?;
+        let scaled = self.build.expressions.affine(&node.name, negative, &slopes, &[0.0])?;
+        let id = self.add(node, Expression::Join(Join::Add, vec![positive, scaled]), x)?;
+        Ok(self.like(&tensor, id))
+    }
+
     /// An error if a value of these sizes, as far as they are known, cannot be spread over `tensor` as it is. `widens`
     /// says that its one channel counts for any number of them.
     fn must_spread(&self, node: &OnnxNode, tensor: &LabelledTensor, dims: Option<&[Dim]>, widens: bool) -> Result<()> {
@@ -243,7 +271,13 @@ impl Walk<'_> {
         (a, x): (&LabelledTensor, Id),
         (b, y): (&LabelledTensor, Id),
     ) -> Result<Value> {
-        let (fx, fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        let (mut fx, mut fy) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
+        // A state has no timesteps of its own.
+        match (self.build.expressions.is_given(x), self.build.expressions.is_given(y)) {
+            (true, false) => fx.sequence = fy.sequence,
+            (false, true) => fy.sequence = fx.sequence,
+            _ => {}
+        }
         let refuse = || {
             node.unsupported(format!("arithmetic on the axes {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
         };
@@ -457,6 +491,15 @@ impl Walk<'_> {
                 words::sized(&tensor.axes, &tensor.dims(self.batch))
             ))),
         }
+    }
+}
+
+/// Whether a value is one number, 0.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Constant(array) => array.scalar() == Some(0.0),
+        Value::Dims { scalar: true, .. } => super::dims::whole(value) == Some(0),
+        _ => false,
     }
 }
 

@@ -127,6 +127,17 @@ impl Expressions {
         self.add(name, Expression::Affine { x, scale, offset }, width, facts.sequence)
     }
 
+    /// Whether it is a map of a state that the caller gives.
+    pub fn is_given(&self, id: Id) -> bool {
+        match *self.get(id) {
+            Expression::State(_) => true,
+            Expression::Product(x, _) | Expression::Affine { x, .. } | Expression::Channels { x, .. } => {
+                self.is_given(x)
+            }
+            _ => false,
+        }
+    }
+
     /// The function and what it reads.
     pub fn function(&self, id: Id) -> Option<(Activation, Id)> {
         match self.get(id) {

@@ -7,19 +7,11 @@ use super::build::transpose;
 use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::OnnxNode;
-use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
+use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
-use crate::network::{Conv1dSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Padding, Pool, Pool1dSpec};
-
-/// The window of a convolution or a pooling.
-struct Sliding {
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    padding: Padding,
-}
+use crate::network::{EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Pool};
 
 impl<'a> Walk<'a> {
     /// The outputs of `node`.
@@ -83,6 +75,7 @@ impl<'a> Walk<'a> {
             "Softmax" | "LogSoftmax" => self.softmax(node)?,
             "GatherElements" => self.gather_elements(node)?,
             "Pad" => self.pad(node)?,
+            "PRelu" => self.prelu(node)?,
             other => return Err(node.unsupported(format!("operator `{other}`"))),
         };
         Ok(vec![value])
@@ -98,11 +91,21 @@ impl Walk<'_> {
             2..=7 | 9 | 12 | 13 => false,
             other => return Err(node.unsupported(format!("ONNX data type {other}"))),
         };
+        let truths = node.int("to", 0)? == 9;
         match self.value(node, 0)? {
+            // Sizes left open are above 0.
+            Value::Dims { dims, scalar } if truths && !dims.contains(&Dim::Any) => {
+                let ints = dims.iter().map(|&dim| i64::from(dim != Dim::Known(0))).collect::<Vec<_>>();
+                Ok(Value::Constant(Array::ints(if scalar { vec![] } else { vec![ints.len()] }, ints).into()))
+            }
             Value::Constant(array) => {
                 let data = match (&array.data, floats) {
                     #[expect(clippy::cast_precision_loss, reason = "what a cast does")]
                     (Data::Ints(ints), true) => Data::Floats(ints.iter().map(|&i| i as f32).collect()),
+                    (Data::Ints(ints), false) if truths => Data::Ints(ints.iter().map(|&i| (i != 0).into()).collect()),
+                    (Data::Floats(all), false) if truths => {
+                        Data::Ints(all.iter().map(|&x| (x != 0.0).into()).collect())
+                    }
                     #[expect(clippy::cast_possible_truncation, reason = "what a cast does")]
                     (Data::Floats(all), false) => Data::Ints(all.iter().map(|&x| x as i64).collect()),
                     (data, _) => data.clone(),
@@ -190,7 +193,9 @@ impl Walk<'_> {
         }
         let width = matrix.shape.get(1).copied().unwrap_or(0);
         let value = self.product(node, matrix)?;
-        let (Value::Tensor(tensor), true) = (&value, self.given(node, 2)) else { return Ok(value) };
+        if !self.given(node, 2) {
+            return Ok(value);
+        }
         let bias = self.constant(node, 2)?;
         let beta = f64::from(node.float("beta", 1.0)?);
         let fits = match bias.shape[..] {
@@ -202,166 +207,18 @@ impl Walk<'_> {
         let numbers =
             numbers.ok_or_else(|| node.malformed(format!("C of {width} floats"), format!("{:?}", bias.shape)))?;
         let offset: Vec<f64> = numbers.iter().map(|&x| f64::from(x) * beta).collect();
-        let x = self.settle(node, tensor)?;
-        let id = self.build.expressions.affine(&node.name, x, &[1.0], &offset)?;
-        Ok(self.like(tensor, id))
-    }
-
-    /// The tensor whose axes are row, channel, timestep, which convolutions and poolings read. A
-    /// 2-D operator with a third axis of size 1 is one over time.
-    fn image(&mut self, node: &OnnxNode) -> Result<(LabelledTensor, Id, usize)> {
-        let tensor = self.tensor(node, 0)?.with_channels_at(1);
-        let id = self.settle(node, &tensor)?;
-        let time = tensor.position(AxisLabel::Time);
-        let rows = |axis: AxisLabel| matches!(axis, AxisLabel::Batch | AxisLabel::Unit);
-        let spatial = tensor.axes.len().checked_sub(2).filter(|n| (1..=2).contains(n));
-        let others = tensor.axes.iter().skip(2).filter(|&&a| a != AxisLabel::Time);
-        let fits = tensor.axes.get(1) == Some(&AxisLabel::Channel)
-            && rows(tensor.axes[0])
-            && others.clone().all(|&a| a == AxisLabel::Unit);
-        // Where the timestep's axis has been squeezed, one of size 1 stands for it.
-        let at = time.or_else(|| tensor.axes.iter().skip(2).position(|&a| a == AxisLabel::Unit).map(|at| at + 2));
-        match (at.filter(|&at| at >= 2), spatial, fits, self.build.expressions.facts(id).sequence) {
-            (Some(at), Some(_), true, true) => Ok((tensor, id, at - 2)),
-            _ => Err(node.unsupported(format!("an input with the axes {}", words::shape(&tensor.axes)))),
-        }
-    }
-
-    fn sliding(&self, node: &OnnxNode, kernel: &[usize], time: usize, steps: Dim) -> Result<(Sliding, Dim)> {
-        let axes = kernel.len();
-        let read = |name: &str, default: i64, count: usize| -> Result<Vec<usize>> {
-            let ints = node.ints(name)?.map_or_else(|| vec![default; count], <[i64]>::to_vec);
-            let sizes = ints.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>();
-            sizes
-                .filter(|s| s.len() == count)
-                .ok_or_else(|| node.malformed(format!("{count} sizes as {name}"), format!("{ints:?}")))
-        };
-        let (strides, dilations, pads) =
-            (read("strides", 1, axes)?, read("dilations", 1, axes)?, read("pads", 0, 2 * axes)?);
-        let auto = node.text("auto_pad", "NOTSET")?;
-        if auto != "NOTSET" && node.has("pads") {
-            return Err(node.malformed("pads or auto_pad", "both"));
-        }
-        for other in (0..axes).filter(|&a| a != time) {
-            if [kernel[other], pads[other] + 1, pads[axes + other] + 1] != [1; 3] {
-                return Err(node.unsupported("a window over two axes"));
+        match value {
+            Value::Tensor(tensor) => {
+                let x = self.settle(node, &tensor)?;
+                let id = self.build.expressions.affine(&node.name, x, &[1.0], &offset)?;
+                Ok(self.like(&tensor, id))
             }
-        }
-        let (kernel, stride, dilation) = (kernel[time], strides[time], dilations[time]);
-        let span = kernel
-            .checked_sub(1)
-            .and_then(|k| k.checked_mul(dilation))
-            .ok_or_else(|| node.malformed("a kernel", "0"))?;
-        let padding = match auto.as_str() {
-            "NOTSET" => Padding::Zeros { left: pads[time], right: pads[axes + time] },
-            "VALID" => Padding::default(),
-            "SAME_UPPER" => Padding::Same,
-            "SAME_LOWER" if stride == 1 => Padding::Zeros { left: span.div_ceil(2), right: span / 2 },
-            other => return Err(node.unsupported(format!("auto_pad {other}"))),
-        };
-        let open = Dim::Windows(self.build.layers.len());
-        let after = match (steps, padding) {
-            (Dim::Known(n), Padding::Zeros { left, right }) => {
-                let room = n.checked_add(left).and_then(|n| n.checked_add(right)).and_then(|n| n.checked_sub(span + 1));
-                room.and_then(|n| n.checked_div(stride)).map_or(open, |n| Dim::Known(n + 1))
+            Value::State { id, dims } => {
+                let id = self.build.expressions.affine(&node.name, id, &[1.0], &offset)?;
+                Ok(Value::State { id, dims })
             }
-            (Dim::Known(n), Padding::Same) if stride > 0 => Dim::Known(n.div_ceil(stride)),
-            _ => open,
-        };
-        Ok((Sliding { kernel, stride, dilation, padding }, after))
-    }
-
-    fn conv(&mut self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-        let (tensor, id, time) = self.image(node)?;
-        let weight = self.constant(node, 1)?;
-        let Some(data) = weight.as_floats().filter(|_| weight.shape.len() == tensor.axes.len()) else {
-            return Err(
-                node.malformed(format!("a weight of {} axes", tensor.axes.len()), format!("{:?}", weight.shape))
-            );
-        };
-        let (out_channels, kernel) = (weight.shape[0], &weight.shape[2..]);
-        let (sliding, steps) = self.sliding(node, kernel, time, tensor.steps)?;
-        let groups = usize::try_from(node.int("group", 1)?).unwrap_or(0);
-        let in_channels = tensor.width;
-        if weight.shape[1].checked_mul(groups) != Some(in_channels) || groups == 0 {
-            let expected = format!("a weight [N, {in_channels}/{groups}, K]");
-            return Err(node.malformed(expected, format!("{:?}", weight.shape)));
+            _ => Err(node.unsupported("a constant added to a product of constants")),
         }
-        let given: Option<Vec<usize>> =
-            node.ints("kernel_shape")?.map(|k| k.iter().filter_map(|&n| usize::try_from(n).ok()).collect());
-        if given.is_some_and(|given| given != kernel) {
-            return Err(node.malformed(
-                format!("kernel_shape {kernel:?}"),
-                format!("{:?}", node.ints("kernel_shape")?.unwrap_or_default()),
-            ));
-        }
-        let read = self.build.emit(id)?;
-        let name = self.build.unique(&node.name);
-        self.build.tensor(&name, "weight", vec![out_channels, weight.shape[1], sliding.kernel], data.to_vec())?;
-        let bias = self.given(node, 2);
-        if bias {
-            let numbers = self.constant(node, 2)?;
-            let Some(data) = numbers.as_floats().filter(|_| numbers.shape == [out_channels]) else {
-                return Err(node.malformed(format!("a bias [{out_channels}]"), format!("{:?}", numbers.shape)));
-            };
-            self.build.tensor(&name, "bias", vec![out_channels], data.to_vec())?;
-        }
-        let spec = Conv1dSpec {
-            name: name.clone(),
-            in_channels,
-            out_channels,
-            kernel_size: sliding.kernel,
-            stride: sliding.stride,
-            padding: sliding.padding,
-            dilation: sliding.dilation,
-            groups,
-            bias,
-            activation: crate::network::Activation::Linear,
-        };
-        let id = self.build.layer(&read, &name, LayerSpec::Conv1d(spec), out_channels, true)?;
-        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), width: out_channels, steps, ..tensor }))
-    }
-
-    fn pool(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
-        let own = if pool == Pool::Max { "storage_order" } else { "count_include_pad" };
-        node.int(own, 0)?;
-        node.allow(&["auto_pad", "ceil_mode", own, "dilations", "kernel_shape", "pads", "strides"])?;
-        let (tensor, id, time) = self.image(node)?;
-        let kernel = node.ints("kernel_shape")?.unwrap_or_default();
-        let sizes: Vec<usize> = kernel.iter().filter_map(|&n| usize::try_from(n).ok()).collect();
-        if sizes.len() != tensor.axes.len() - 2 {
-            return Err(
-                node.malformed(format!("{} sizes as kernel_shape", tensor.axes.len() - 2), format!("{kernel:?}"))
-            );
-        }
-        let (sliding, steps) = self.sliding(node, &sizes, time, tensor.steps)?;
-        if node.int("ceil_mode", 0)? != 0 && sliding.stride > 1 {
-            return Err(node.unsupported("ceil_mode"));
-        }
-        if let Padding::Zeros { left, right } = sliding.padding
-            && left.max(right) >= sliding.kernel
-        {
-            return Err(
-                node.malformed(format!("pads below the kernel's {}", sliding.kernel), format!("{left}, {right}"))
-            );
-        }
-        if sliding.dilation != 1 || self.used(node, 1) {
-            return Err(node.unsupported("dilations or indices"));
-        }
-        let read = self.build.emit(id)?;
-        let name = self.build.unique(&node.name);
-        let spec = Pool1dSpec {
-            name: name.clone(),
-            pool,
-            kernel_size: sliding.kernel,
-            stride: sliding.stride,
-            padding: sliding.padding,
-            count_include_pad: pool == Pool::Average && node.int("count_include_pad", 0)? != 0,
-        };
-        let width = tensor.width;
-        let id = self.build.layer(&read, &name, LayerSpec::Pool1d(spec), width, true)?;
-        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), steps, ..tensor }))
     }
 
     /// A mean or maximum over time, or over the channels (part of a normalization).
@@ -405,6 +262,11 @@ impl Walk<'_> {
                 return Ok(Value::Tensor(tensor));
             }
             [AxisLabel::Time] => {}
+            // Of one number.
+            [] if !axes.is_empty() => {
+                let kept = (0..rank).filter(|at| keep || !axes.contains(at)).map(|at| tensor.axes[at]).collect();
+                return Ok(Value::Tensor(LabelledTensor { axes: kept, ..tensor }));
+            }
             _ => return Err(node.unsupported(format!("a reduction over the axes {}", words::shape(&labels)))),
         }
         let read = self.build.emit(id)?;

@@ -14,6 +14,7 @@
 //!   How a graph packs them into tensors of its own is not kept.
 //! - Other inputs are inputs of the network by their names, and other outputs, in the order of a run, are
 //!   [`Output::others`](crate::Output::others).
+//! - An integer input of one number, such as a sample rate, has one number in a network: [`OnnxOptions::integers`].
 //! - A `Loop` or a `Scan` whose step computes an LSTM, a GRU or a plain RNN is that layer.
 //! - One feature may lack its axis: it is there in a run, N = 1.
 //! - `sequence_lens` that the graph takes are the caller's
@@ -26,6 +27,7 @@
 mod array;
 mod build;
 mod cell;
+mod choices;
 mod concat;
 mod constants;
 mod dims;
@@ -37,6 +39,7 @@ mod layers;
 mod loops;
 mod masks;
 mod operators;
+mod outputs;
 mod proto;
 mod quantized;
 mod rearrange;
@@ -49,9 +52,12 @@ mod survey;
 mod unrolled;
 mod value;
 mod walk;
+mod windows;
 mod words;
 
 use std::path::Path;
+
+pub use self::choices::OnnxOptions;
 
 use prost::Message;
 
@@ -67,8 +73,16 @@ use crate::network::Network;
 /// external data are not where it says,
 /// [`Error::Unsupported`] for what gatefold does not do, and what [`Network::new`] refuses.
 pub fn load(path: &Path) -> Result<Network> {
+    load_with(path, &OnnxOptions::default())
+}
+
+/// As [`load`], with options.
+///
+/// # Errors
+/// As [`load`], and [`Error::Malformed`] for a number of an input that there is not.
+pub fn load_with(path: &Path, options: &OnnxOptions) -> Result<Network> {
     let bytes = files::read(path)?;
-    read(&path.display().to_string(), &bytes, Some(folder_of(path)))
+    read(&path.display().to_string(), &bytes, Some(folder_of(path)), options)
 }
 
 /// Reads a network from the bytes of an ONNX file, called `name` in errors.
@@ -76,7 +90,15 @@ pub fn load(path: &Path) -> Result<Network> {
 /// # Errors
 /// As [`load`]; external data are [`Error::Unsupported`].
 pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
-    read(name, bytes, None)
+    from_bytes_with(name, bytes, &OnnxOptions::default())
+}
+
+/// As [`from_bytes`], with options.
+///
+/// # Errors
+/// As [`load_with`]; external data are [`Error::Unsupported`].
+pub fn from_bytes_with(name: &str, bytes: &[u8], options: &OnnxOptions) -> Result<Network> {
+    read(name, bytes, None, options)
 }
 
 /// Everything in a file that [`load`] refuses, and how much of it is read.
@@ -95,8 +117,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn read(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<Network> {
-    walk::network(&graph(name, bytes, folder)?)
+fn read(name: &str, bytes: &[u8], folder: Option<&Path>, options: &OnnxOptions) -> Result<Network> {
+    walk::network(&graph(name, bytes, folder)?, options)
 }
 
 fn graph(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<graph::OnnxGraph> {

@@ -19,7 +19,7 @@ const BFLOAT16: i32 = 16;
 /// Name, inputs and outputs. A letter stands for an element type: `S` is the same in all places of a node, `a` is any,
 /// `l` is int64, `i` int32, `b` bool, `x` either integer and the same in all places, `s` as `S`, or float where another input has a half type. `|` stands before what is optional,
 /// `*` after what may be repeated. The outputs of Cast, Constant and ConstantOfShape are as an attribute says (`v`).
-const OPERATORS: [(&str, &str, &str); 84] = [
+const OPERATORS: [(&str, &str, &str); 86] = [
     ("Abs", "S", "S"),
     ("Add", "SS", "S"),
     ("And", "bb", "b"),
@@ -72,6 +72,7 @@ const OPERATORS: [(&str, &str, &str); 84] = [
     ("Neg", "S", "S"),
     ("Not", "b", "b"),
     ("Or", "bb", "b"),
+    ("PRelu", "SS", "S"),
     ("Pad", "S|lSx", "S"),
     ("Pow", "Sa", "S"),
     ("RNN", "SSS|SiS", "SS"),
@@ -87,6 +88,7 @@ const OPERATORS: [(&str, &str, &str); 84] = [
     ("Selu", "S", "S"),
     ("Shape", "a", "l"),
     ("Sigmoid", "S", "S"),
+    ("Size", "a", "l"),
     ("Slice", "S|xxxx", "S"),
     ("Softmax", "S", "S"),
     ("Softplus", "S", "S"),

@@ -9,8 +9,8 @@ use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
 use crate::network::{
-    GlobalPoolSpec, INPUT, Join, JoinSpec, LayerSpec, NamedSpec, PadSpec, Pool, RepeatSpec, ReshapeSpec, SelectStep,
-    SliceSpec,
+    GlobalPoolSpec, INPUT, Join, JoinSpec, LayerSpec, NamedSpec, PadMode, PadSpec, Pool, RepeatSpec, ReshapeSpec,
+    SelectStep, SliceSpec,
 };
 
 impl Walk<'_> {
@@ -183,6 +183,13 @@ impl Walk<'_> {
         Ok(row)
     }
 
+    /// The only timestep of `id` as a row; sequences of more are an error when they come.
+    pub fn only_step(&mut self, node: &OnnxNode, id: Id) -> Result<Id> {
+        let width = self.build.expressions.facts(id).width;
+        let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps: Some(1), out_steps: None });
+        self.rearranged(node, id, width, false, layer)
+    }
+
     /// The shape of a Flatten.
     pub fn flattened(&self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Vec<Dim>> {
         node.allow(&["axis"])?;
@@ -227,20 +234,20 @@ impl Walk<'_> {
         Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), steps, ..tensor.clone() }))
     }
 
-    /// Zeros around the timesteps.
+    /// Timesteps around those that there are.
     pub fn pad(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["mode", "pads", "paddings", "value"])?;
         let pads = self.integers(node, "pads", 1)?.ok_or_else(|| node.malformed("pads", "none"))?;
         if pads.iter().all(|&n| n == 0) {
             return self.value(node, 0);
         }
-        let mode = node.text("mode", "constant")?;
         let value = self.number(node, "value", 2)?.unwrap_or(0.0);
-        if mode != "constant" || value != 0.0 {
-            let what =
-                if mode == "constant" { format!("padding with {value}") } else { format!("padding in mode `{mode}`") };
-            return Err(node.unsupported(what));
-        }
+        let mode = match node.text("mode", "constant")?.as_str() {
+            "constant" if value == 0.0 => PadMode::Zeros,
+            "constant" => return Err(node.unsupported(format!("padding with {value}"))),
+            "reflect" if pads.iter().all(|&n| n >= 0) => PadMode::Reflect,
+            other => return Err(node.unsupported(format!("padding in mode `{other}`"))),
+        };
         let tensor = self.tensor(node, 0)?;
         let rank = tensor.axes.len();
         let axes = match self.integers(node, "axes", 3)? {
@@ -272,7 +279,7 @@ impl Walk<'_> {
             };
         let id = self.settle(node, &tensor)?;
         let width = self.build.expressions.facts(id).width;
-        let id = self.rearranged(node, id, width, true, |name| LayerSpec::Pad(PadSpec { name, left, right }))?;
+        let id = self.rearranged(node, id, width, true, |name| LayerSpec::Pad(PadSpec { name, left, right, mode }))?;
         Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), steps, ..tensor }))
     }
 

@@ -53,8 +53,8 @@ impl Walk<'_> {
         };
         let directions = if bidirectional { 2 } else { 1 };
 
-        let x = self.tensor(node, 0)?;
-        let input = self.settle(node, &x)?;
+        let mut x = self.tensor(node, 0)?;
+        let mut input = self.settle(node, &x)?;
         let input_size = x.width;
         let weight = |index: usize, name: &str, scale: usize| match node.op.as_str() {
             "LSTM" | "GRU" | "RNN" => self.weight(node, index, name),
@@ -101,6 +101,11 @@ impl Walk<'_> {
         // Behind what does not depend on how the input's axes are read, so that this is what an error says.
         self.expect_sequence(node, &x, time_first)?;
         self.lengths(node, &x, &name)?;
+        if !self.build.expressions.facts(input).sequence {
+            // One timestep, of a row.
+            input = self.row_as_steps(node, input, input_size, 1)?;
+            x.steps = Dim::Known(1);
+        }
 
         let rows = x.dims(self.batch)[usize::from(time_first)];
         let h = self.start(node, 5, rows, time_first, [directions, hidden_size])?;

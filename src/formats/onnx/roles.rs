@@ -1,10 +1,10 @@
 //! What the inputs of the graph are for, and what the axes of the main one may mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::value::AxisLabel;
-use super::{malformed, unsupported, words};
+use super::{OnnxOptions, choices, malformed, unsupported, words};
 use crate::base::error::Result;
 
 /// What the inputs of the graph are for.
@@ -14,6 +14,8 @@ pub struct Roles<'a> {
     pub tokens: bool,
     pub lengths: BTreeSet<&'a str>,
     pub states: BTreeSet<&'a str>,
+    /// Integer inputs of one number, and that number where it is known.
+    pub fixed: BTreeMap<&'a str, Option<i64>>,
 }
 
 /// One way to read the main input.
@@ -47,9 +49,18 @@ fn live_in<'a>(graph: &'a SubGraph, live: &mut BTreeSet<&'a str>) {
 const PASSES: [&str; 11] =
     ["Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"];
 
-pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>) -> Result<Roles<'a>> {
-    let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
-    for node in graph.main.nodes.iter().rev() {
+/// Adds the values that recurrent nodes take as states and as lengths, and those that these come from.
+fn mark<'a>(graph: &'a SubGraph, states: &mut BTreeSet<&'a str>, lengths: &mut BTreeSet<&'a str>) {
+    for node in graph.nodes.iter().rev() {
+        for branch in node.graphs.values().filter(|_| node.op == "If") {
+            for set in [&mut *states, lengths] {
+                let inner = node.outputs.iter().zip(&branch.outputs);
+                let passed: Vec<&str> =
+                    inner.filter(|(outer, _)| set.contains(outer.as_str())).map(|(_, inner)| inner.as_str()).collect();
+                set.extend(passed);
+            }
+            mark(branch, states, lengths);
+        }
         if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM") {
             lengths.extend(node.inputs.get(4).map(String::as_str));
             states.extend(node.inputs.iter().skip(5).take(2).map(String::as_str));
@@ -57,25 +68,38 @@ pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>) -> Result<Roles<'a
             lengths.extend(node.inputs.get(1).map(String::as_str));
         } else if PASSES.contains(&node.op.as_str()) {
             let first = node.inputs.first().map(String::as_str);
-            for set in [&mut states, &mut lengths] {
+            for set in [&mut *states, lengths] {
                 if node.outputs.iter().any(|o| set.contains(o.as_str())) {
                     set.extend(first);
                 }
             }
         }
     }
-    let free: Vec<&GraphInput> = graph
-        .inputs
-        .iter()
-        .filter(|i| !states.contains(i.name.as_str()) && !lengths.contains(i.name.as_str()))
-        .collect();
+}
+
+/// What the inputs may be for, likeliest first.
+pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>, options: &OnnxOptions) -> Result<Vec<Roles<'a>>> {
+    let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
+    mark(&graph.main, &mut states, &mut lengths);
+    let fixed = choices::fixed(graph, options)?;
+    let others = |name: &str| !states.contains(name) && !lengths.contains(name) && !fixed.contains_key(name);
+    let free: Vec<&GraphInput> = graph.inputs.iter().filter(|input| others(&input.name)).collect();
     // The first that may be a sequence.
     let rank = |input: &GraphInput| input.shape.as_ref().map_or(0, Vec::len);
     let is_sequence = |input: &&&GraphInput| rank(input) == 3 || (input.integers && rank(input) == 2);
-    let main = free.iter().find(is_sequence).or(free.first());
-    let main = *main.ok_or_else(|| malformed("ONNX model", "an input", "none but states".into()))?;
-    let tokens = main.integers || looked_up(graph, main, live);
-    Ok(Roles { main, tokens, lengths, states })
+    let Some(&first) = free.first() else {
+        return Err(malformed("ONNX model", "an input", "none but states".into()));
+    };
+    let mut mains = vec![free.iter().find(is_sequence).copied().unwrap_or(first)];
+    // States of a step that is taken apart may come in one tensor of three axes.
+    if !std::ptr::eq(mains[0], first) {
+        mains.push(first);
+    }
+    let of = |main: &'a GraphInput| {
+        let tokens = main.integers || looked_up(graph, main, live);
+        Roles { main, tokens, lengths: lengths.clone(), states: states.clone(), fixed: fixed.clone() }
+    };
+    Ok(mains.into_iter().map(of).collect())
 }
 
 /// Whether an input of floats is cast to integers, as exporters write token ids that Keras takes as floats.
@@ -122,7 +146,10 @@ pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
     }
     let is_other = |input: &GraphInput| {
         let name = input.name.as_str();
-        !std::ptr::eq(input, roles.main) && !roles.states.contains(name) && !roles.lengths.contains(name)
+        !std::ptr::eq(input, roles.main)
+            && !roles.states.contains(name)
+            && !roles.lengths.contains(name)
+            && !roles.fixed.contains_key(name)
     };
     if graph.inputs.iter().any(is_other) {
         let more: Vec<Reading> = readings.iter().map(|reading| Reading { others: true, ..reading.clone() }).collect();

@@ -6,7 +6,7 @@ use super::array::{Array, Data};
 use super::constants::{resolve_axis, slice_range};
 use super::graph::OnnxNode;
 use super::regroup::regrouped;
-use super::value::{AxisLabel, Dim, Value, product};
+use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value, product};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
@@ -16,6 +16,10 @@ impl Walk<'_> {
     pub fn shape_operator(&mut self, node: &OnnxNode) -> Result<Option<Vec<Value>>> {
         let value = match node.op.as_str() {
             "Shape" => self.shape(node)?,
+            "Size" => {
+                let all = self.sizes_of(node)?.into_iter().fold(Dim::Known(1), product);
+                Value::Dims { dims: vec![all], scalar: true }
+            }
             "ConstantOfShape" => self.constant_of_shape(node)?,
             "Expand" => self.expand(node)?,
             "Tile" => self.tile(node)?,
@@ -223,13 +227,28 @@ impl Walk<'_> {
         Ok(new)
     }
 
-    fn squeeze(&self, node: &OnnxNode, value: Value, rank: usize) -> Result<Value> {
+    fn squeeze(&mut self, node: &OnnxNode, value: Value, rank: usize) -> Result<Value> {
         let sizes: Vec<Dim> = match &value {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             Value::Tensor(tensor) => tensor.dims(self.batch),
             _ => vec![Dim::Known(1)],
         };
         let gone = self.squeezed(node, &sizes)?;
+        if let Value::Tensor(tensor) = &value
+            && let Some(&at) = gone.iter().find(|&&at| tensor.axes[at] == AxisLabel::Time)
+            && self.one_window(tensor.steps)
+        {
+            let x = self.settle(node, tensor)?;
+            if self.build.expressions.facts(x).sequence {
+                let of = Of::Expression(self.only_step(node, x)?);
+                let axes = (0..rank).filter(|at| !gone.contains(at)).map(|at| tensor.axes[at]).collect();
+                let unit = |other: usize| other == at || sizes[other] == Dim::Known(1);
+                if !gone.iter().copied().all(unit) {
+                    return Err(node.unsupported("a squeeze of an axis whose size is not known"));
+                }
+                return Ok(Value::Tensor(LabelledTensor { of, axes, ..tensor.clone() }));
+            }
+        }
         if let Some(&at) = gone.iter().find(|&&at| sizes[at] != Dim::Known(1)) {
             return Err(node.unsupported(format!("axis {at}, whose size is {} instead of 1", sizes[at])));
         }
@@ -301,9 +320,9 @@ impl Walk<'_> {
         }
     }
 
-    fn shape(&self, node: &OnnxNode) -> Result<Value> {
-        node.allow(&["start", "end"])?;
-        let dims = match self.value(node, 0)? {
+    /// The sizes of a node's input.
+    fn sizes_of(&self, node: &OnnxNode) -> Result<Vec<Dim>> {
+        Ok(match self.value(node, 0)? {
             Value::Constant(array) => array.shape.iter().map(|&n| Dim::Known(n)).collect(),
             Value::Tensor(tensor) => tensor.dims(self.batch),
             Value::Fill { dims: Some(dims), .. } => dims,
@@ -311,7 +330,12 @@ impl Walk<'_> {
             Value::Dims { scalar: false, dims } => vec![Dim::Known(dims.len())],
             Value::Spread { dims, .. } => dims,
             _ => return Err(node.unsupported("the shape of this value")),
-        };
+        })
+    }
+
+    fn shape(&self, node: &OnnxNode) -> Result<Value> {
+        node.allow(&["start", "end"])?;
+        let dims = self.sizes_of(node)?;
         let (first, count, _) = slice_range(dims.len(), node.int("start", 0)?, node.int("end", i64::MAX)?, 1)
             .ok_or_else(|| node.unsupported("these sizes"))?;
         Ok(Value::Dims { dims: dims[first..first + count].to_vec(), scalar: false })

@@ -4,26 +4,27 @@ use std::collections::BTreeSet;
 
 use super::graph::OnnxGraph;
 use super::walk::Walk;
-use super::{operators, roles};
+use super::{OnnxOptions, operators, roles};
 use crate::base::error::Result;
 use crate::formats::Survey;
 
 pub fn survey(graph: &OnnxGraph) -> Result<Survey> {
     let live = roles::live(graph);
-    let roles = roles::roles(graph, &live)?;
     let mut best: Option<Survey> = None;
-    for reading in roles::readings(graph, &roles)? {
-        let mut walk = Walk::begin(graph, &roles, &live, &reading)?;
-        let found = of_reading(&mut walk, graph, &live);
-        let found = match (found.refusals.is_empty(), walk) {
-            (true, walk) => match walk.finish() {
-                Ok(_) => found,
-                Err(error) => Survey { refusals: vec![error.to_string()], ..found },
-            },
-            (false, _) => found,
-        };
-        if best.as_ref().is_none_or(|best| (found.read, best.refusals.len()) > (best.read, found.refusals.len())) {
-            best = Some(found);
+    for roles in roles::roles(graph, &live, &OnnxOptions::default())? {
+        for reading in roles::readings(graph, &roles)? {
+            let Ok(mut walk) = Walk::begin(graph, &roles, &live, &reading) else { continue };
+            let found = of_reading(&mut walk, graph, &live);
+            let found = match (found.refusals.is_empty(), walk) {
+                (true, walk) => match walk.finish() {
+                    Ok(_) => found,
+                    Err(error) => Survey { refusals: vec![error.to_string()], ..found },
+                },
+                (false, _) => found,
+            };
+            if best.as_ref().is_none_or(|best| (found.read, best.refusals.len()) > (best.read, found.refusals.len())) {
+                best = Some(found);
+            }
         }
     }
     let mut best = best.unwrap_or_default();

@@ -53,6 +53,8 @@ pub enum Dim {
     Windows(usize),
     /// Something computed from sizes.
     Any,
+    /// Whether there is one timestep after the layer with this index, as a number.
+    IsOne(usize),
     /// An integer below 0, such as the -1 of a reshape.
     Below(i64),
 }
@@ -206,6 +208,7 @@ pub fn product(a: Dim, b: Dim) -> Dim {
     match (a, b) {
         (Dim::Known(a), Dim::Known(b)) => a.checked_mul(b).map_or(Dim::Any, Dim::Known),
         (Dim::Known(1), other) | (other, Dim::Known(1)) => other,
+        (Dim::Known(0), _) | (_, Dim::Known(0)) => Dim::Known(0),
         _ => Dim::Any,
     }
 }

@@ -11,11 +11,10 @@ use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::roles::{self, Reading, Roles};
 use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
-use super::{malformed, operators, unsupported, words};
+use super::{OnnxOptions, choices, malformed, operators, unsupported, words};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    FileAxes, FileTensor, HiddenOrCell, INPUT, InputKind, LayerSpec, MaskReach, Network, RecurrentOutput, SelectSpec,
-    SelectStep,
+    FixedInput, HiddenOrCell, INPUT, InputKind, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep,
 };
 
 /// Features that an input may have; a network has no wider layer.
@@ -24,13 +23,13 @@ const MAX_WIDTH: usize = 1 << 24;
 pub struct Walk<'a> {
     pub graph: &'a OnnxGraph,
     pub build: Build,
-    values: BTreeMap<&'a str, Value>,
+    pub values: BTreeMap<&'a str, Value>,
     /// Size of the batch axis.
     pub batch: Dim,
     /// Recurrent layers that read `sequence_lens` of the graph.
     pub with_lengths: BTreeSet<String>,
     live: &'a BTreeSet<&'a str>,
-    main: &'a GraphInput,
+    pub main: &'a GraphInput,
     /// Recurrent nodes whose input had the axes that they read.
     pub fitted: usize,
     /// Rows that are timesteps of a sequence.
@@ -44,22 +43,31 @@ pub struct Walk<'a> {
     /// Whether the network's input was set to 0 where its mask is off.
     pub selected: Option<f32>,
     /// What the axes of `main` are taken for.
-    axes: &'a [AxisLabel],
+    pub axes: &'a [AxisLabel],
+    /// Timesteps of `main`.
+    steps: Dim,
+    /// Windows that are taken to be one, since the graph squeezes them if they are.
+    single: BTreeSet<usize>,
+    /// Outputs of the graph, also by the names that branches have for them.
+    outputs: BTreeSet<&'a str>,
+    /// Inputs of one number.
+    pub fixed_inputs: Vec<FixedInput>,
 }
 
 /// The network that `graph` describes.
-pub fn network(graph: &OnnxGraph) -> Result<Network> {
+pub fn network(graph: &OnnxGraph, options: &OnnxOptions) -> Result<Network> {
     let live = roles::live(graph);
     operators::check(&graph.main, &graph.types, &live)?;
-    let roles = roles::roles(graph, &live)?;
     let mut failure: Option<(usize, Error)> = None;
-    for reading in roles::readings(graph, &roles)? {
-        let mut done = 0;
-        match read(graph, &roles, &live, &reading, &mut done) {
-            Ok(network) => return Ok(network),
-            // The error of the reading that got furthest is returned.
-            Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
-            Err(_) => {}
+    for roles in roles::roles(graph, &live, options)? {
+        for reading in roles::readings(graph, &roles)? {
+            let mut done = 0;
+            match read(graph, &roles, &live, &reading, &mut done) {
+                Ok(network) => return Ok(network),
+                // The error of the reading that got furthest is returned.
+                Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
+                Err(_) => {}
+            }
         }
     }
     Err(failure.map_or_else(|| unsupported("ONNX model", "its input"), |(_, error)| error))
@@ -115,7 +123,12 @@ impl<'a> Walk<'a> {
             last_valid: false,
             selected: None,
             axes,
+            steps,
+            single: BTreeSet::new(),
+            outputs: BTreeSet::new(),
+            fixed_inputs: Vec::new(),
         };
+        walk.give(&graph.main, graph.main.outputs.iter().map(String::as_str).collect());
         for input in &graph.inputs {
             let name = input.name.as_str();
             let value = if std::ptr::eq(input, roles.main) {
@@ -136,6 +149,10 @@ impl<'a> Walk<'a> {
                     return Err(malformed(format!("input `{name}`"), "lengths [B], as the input has rows", got));
                 }
                 Value::Lengths
+            } else if let Some(&number) = roles.fixed.get(name) {
+                let known = number.filter(|_| live.contains(name));
+                walk.fixed_inputs.extend(known.map(|value| FixedInput { name: name.to_owned(), value }));
+                choices::value(input, number)
             } else if reading.others && !roles.states.contains(name) {
                 walk.other_input(input, steps)?
             } else {
@@ -201,21 +218,43 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Notes values of `graph` that the whole graph gives to its caller, and those that are the same.
+    fn give(&mut self, graph: &'a SubGraph, mut given: BTreeSet<&'a str>) {
+        for node in graph.nodes.iter().rev().filter(|node| matches!(node.op.as_str(), "Identity" | "Cast")) {
+            if node.outputs.iter().any(|output| given.contains(output.as_str())) {
+                given.extend(node.inputs.first().map(String::as_str));
+            }
+        }
+        self.outputs.append(&mut given);
+    }
+
     /// An If whose condition is known.
     pub fn branch(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
         node.allow(&["then_branch", "else_branch"])?;
-        let Value::Constant(condition) = self.value(node, 0)? else {
-            return Err(node.unsupported("a branch that depends on the input's numbers or on sizes left open"));
+        let refuse = || node.unsupported("a branch that depends on the input's numbers or on sizes left open");
+        let first = match self.value(node, 0)? {
+            Value::Constant(condition) => match condition.scalar() {
+                Some(condition) => condition != 0.0,
+                None => return Err(node.malformed("one condition", words::shape(&condition.shape))),
+            },
+            Value::Dims { dims, .. } => match dims[..] {
+                [Dim::IsOne(windows)] if node.graphs.get("then_branch").is_some_and(only_squeezes) => {
+                    self.single.insert(windows);
+                    true
+                }
+                _ => return Err(refuse()),
+            },
+            _ => return Err(refuse()),
         };
-        let Some(condition) = condition.scalar() else {
-            return Err(node.malformed("one condition", words::shape(&condition.shape)));
-        };
-        let name = if condition == 0.0 { "else_branch" } else { "then_branch" };
+        let name = if first { "then_branch" } else { "else_branch" };
         let Some(graph) = node.graphs.get(name) else { return Err(node.malformed(name, "none")) };
         if graph.outputs.len() != node.outputs.len() || !graph.inputs.is_empty() {
             let got = format!("{} outputs", graph.outputs.len());
             return Err(node.malformed(format!("{name} of {} outputs", node.outputs.len()), got));
         }
+        let pairs = node.outputs.iter().zip(&graph.outputs);
+        let given = pairs.filter(|(outer, _)| self.is_output(outer)).map(|(_, inner)| inner.as_str()).collect();
+        self.give(graph, given);
         self.enter(graph);
         graph.nodes.iter().try_for_each(|inner| self.evaluate(inner))?;
         let value = |name: &String| self.known(name).ok_or_else(|| node.malformed("a value of each output", "none"));
@@ -244,6 +283,20 @@ impl Walk<'_> {
     pub fn state(&mut self, name: &str, dims: Option<Vec<Dim>>) -> Result<Value> {
         let id = self.build.expressions.add(name, Expression::State(name.to_owned()), 0, true)?;
         Ok(Value::State { id, dims })
+    }
+
+    /// Whether the graph gives the value to its caller.
+    pub fn is_output(&self, name: &str) -> bool {
+        self.outputs.contains(name)
+    }
+
+    /// Whether the timesteps of a tensor are windows of which there is one.
+    pub fn one_window(&self, steps: Dim) -> bool {
+        match steps {
+            Dim::Known(1) => self.steps != Dim::Known(1),
+            Dim::Windows(windows) => self.single.contains(&windows),
+            _ => false,
+        }
     }
 
     /// Whether the optional input is there.
@@ -320,7 +373,7 @@ impl Walk<'_> {
         self.settled(tensor, &node.label)
     }
 
-    fn settled(&mut self, tensor: &LabelledTensor, place: &str) -> Result<Id> {
+    pub fn settled(&mut self, tensor: &LabelledTensor, place: &str) -> Result<Id> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
@@ -460,126 +513,10 @@ impl Walk<'_> {
         let width = self.build.expressions.facts(id).width;
         Value::Tensor(LabelledTensor { of: Of::Expression(id), axes: x.axes.clone(), width, steps: x.steps })
     }
-
-    /// The network, from what the graph's outputs turned out to be.
-    pub fn finish(mut self) -> Result<Network> {
-        let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
-        for name in &self.graph.main.outputs {
-            match self.values.get(name.as_str()).cloned() {
-                Some(Value::Tensor(tensor)) => match &tensor.of {
-                    Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
-                    Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
-                    Of::Directions { part: RecurrentPart::C, .. } => {}
-                    Of::Tokens(_)
-                    | Of::Shifted(_)
-                    | Of::Compared { .. }
-                    | Of::Mask { .. }
-                    | Of::AnyCount(_)
-                    | Of::MaskCount(_) => {
-                        return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
-                    }
-                },
-                Some(Value::States(ids)) => states.push((name, ids)),
-                Some(_) => return Err(unsupported(format!("output `{name}`"), "a constant or a state as output")),
-                None => return Err(malformed(format!("output `{name}`"), "a value that a node makes", "none".into())),
-            }
-        }
-        if main.is_empty() {
-            main.extend(last);
-        }
-        let mut outputs = main.into_iter();
-        let Some((name, mut tensor)) = outputs.next() else {
-            return Err(unsupported("ONNX model", "a graph without an output other than states"));
-        };
-        let output = FileTensor { name: name.clone(), axes: named(&tensor.axes) };
-        // All directions of a sequence are the layer's output, whether or not the graph joins them.
-        tensor.axes.retain(|&axis| axis != AxisLabel::Direction);
-        let id = self.settled(&tensor, &format!("output `{name}`"))?;
-        let mut others = Vec::new();
-        for (name, mut other) in outputs {
-            other.axes.retain(|&axis| axis != AxisLabel::Direction);
-            others.push((name, self.settled(&other, &format!("output `{name}`"))?));
-        }
-        for (name, other) in others {
-            if other != id && !self.build.states.contains(&other) {
-                self.build.other_output(name, other)?;
-            }
-        }
-        self.build.emit(id)?;
-        for (name, ids) in states {
-            if ids.iter().any(|id| !self.build.states.contains(id)) {
-                return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
-            }
-        }
-        self.check_masks()?;
-        let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
-        let masked = std::mem::take(&mut self.build.masked);
-        let network = self.build.finish(id)?;
-        for stage in network.stages() {
-            let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
-            if masked.contains(layer) && stage.mask_reach != MaskReach::Fits(0) {
-                return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
-            }
-        }
-        Ok(network.with_file_axes(Some(FileAxes { input, output })))
-    }
 }
 
-impl Walk<'_> {
-    /// An error if the graph masks other layers than gatefold would.
-    fn check_masks(&self) -> Result<()> {
-        for layer in self.build.layers.iter().filter(|_| self.last_valid) {
-            // Given lengths, these would not read as far as the graph does.
-            let backwards = layer.spec.recurrent().is_some_and(|(_, spec)| spec.reverse || spec.bidirectional);
-            let over_time = matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_));
-            if over_time || (backwards && !self.with_lengths.contains(layer.spec.name())) {
-                return Err(unsupported(
-                    "ONNX model",
-                    "the last timestep by lengths beside layers that read the padding behind it",
-                ));
-            }
-        }
-        let refuse = |what: &str| Err(unsupported("ONNX model", what));
-        let same = |value: f32| self.build.mask_value.is_some_and(|mask| mask.to_bits() == value.to_bits());
-        // Steps that are 0 throughout are 0 after a mask of 0, too.
-        if self.selected.is_some_and(|value| value != 0.0 && !same(value)) {
-            return refuse("an input that is 0 where a mask is off, which no layer reads");
-        }
-        if self.build.mask_value.is_none() {
-            return Ok(());
-        }
-        for layer in &self.build.layers {
-            let masked = self.build.masked.contains(layer.spec.name());
-            if layer.spec.recurrent().is_some() && !masked {
-                return refuse("a mask that some of the recurrent layers do not read");
-            }
-            if matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_)) && !masked {
-                return refuse("a mask beside pooling over time that does not read it");
-            }
-            // Masked steps of the input are 0 for every other layer.
-            if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {
-                let known = |node: &&OnnxNode| matches!(node.op.as_str(), "Equal" | "Shape" | "Mul");
-                let mut readers = self.graph.main.nodes.iter().filter(|node| node.inputs.contains(&self.main.name));
-                if self.selected.is_none() || !readers.all(|node| known(&node)) {
-                    return refuse("layers that read the timesteps that a mask leaves out");
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Axes as [`Network::file_axes`] names them.
-fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
-    use crate::network::Axis as Public;
-    let name = |axis: &AxisLabel| match axis {
-        AxisLabel::Unit => Public::One,
-        AxisLabel::Time => Public::Time,
-        AxisLabel::Batch => Public::Batch,
-        AxisLabel::Direction | AxisLabel::Stack => Public::Direction,
-        AxisLabel::Channel => Public::Feature,
-        AxisLabel::Rows { time_first: true } => Public::TimeBatch,
-        AxisLabel::Rows { time_first: false } => Public::BatchTime,
-    };
-    axes.iter().map(name).collect()
+/// Whether a branch does no more than to squeeze a tensor.
+fn only_squeezes(graph: &SubGraph) -> bool {
+    let mut nodes = graph.nodes.iter().filter(|node| node.op != "Constant");
+    nodes.next().is_some_and(|node| node.op == "Squeeze") && nodes.next().is_none()
 }

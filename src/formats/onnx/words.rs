@@ -11,7 +11,7 @@ impl fmt::Display for Dim {
             Self::Steps => f.write_str("T"),
             Self::Batch => f.write_str("B"),
             Self::Windows(_) => f.write_str("T'"),
-            Self::Any => f.write_str("?"),
+            Self::Any | Self::IsOne(_) => f.write_str("?"),
             Self::Below(n) => write!(f, "{n}"),
         }
     }

@@ -418,6 +418,7 @@ pub(super) fn rearrange_constants(work: &StageWork<'_>, map: RowMap) -> Result<C
     let column = usize::try_from(map.column).unwrap_or(0);
     let [inputs, outputs] = [work.stage.in_features, work.stage.out_features];
     Ok(Constants::sizes([("FEATURES", inputs), ("OUT_FEATURES", outputs), ("COLUMN", column)])?
+        .with("REFLECTED", map.reflected)
         .with("WORKGROUP", ROW_WORKGROUP))
 }
 

@@ -62,7 +62,7 @@ pub(super) static REARRANGE: Layer = Layer {
     name: "rearrange",
     sources: &[include_str!("../../../shaders/rearrange.wgsl")],
     bindings: &[uniform("params"), read("x"), read_write("output")],
-    constants: &[u("FEATURES"), u("OUT_FEATURES"), u("COLUMN"), u("WORKGROUP")],
+    constants: &[u("FEATURES"), u("OUT_FEATURES"), u("COLUMN"), u("REFLECTED"), u("WORKGROUP")],
 };
 
 pub(super) const REARRANGE_SIZES: &[&str] = &["rows", "batch", "numbers", "offset", "stride"];

@@ -55,7 +55,7 @@ impl TrainKernel {
                 vec![part!("rearrange_backward")],
                 vec![uniform("params"), read("d_output"), read_write("d_x")],
                 &["rows", "batch", "offset", "stride", "first", "end"],
-                vec![u("FEATURES"), u("OUT_FEATURES"), u("COLUMN"), u("WORKGROUP")],
+                vec![u("FEATURES"), u("OUT_FEATURES"), u("COLUMN"), u("REFLECTED"), u("WORKGROUP")],
             ),
             Self::MaxBackward => (
                 "max_backward",

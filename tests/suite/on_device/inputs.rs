@@ -11,6 +11,10 @@ fn network(layers: &str) -> Network {
     Network::random(spec(layers), 11).unwrap()
 }
 
+fn output(network: &Network, input: Input<'_>) -> Vec<f32> {
+    Session::new(device(), network).unwrap().run(input, None).unwrap().values
+}
+
 /// A series and fixed features of a row, joined, and an attention over the series as a second output.
 fn series_and_row(batch_first: bool) -> Network {
     network(&format!(
@@ -227,6 +231,25 @@ fn descriptions_that_do_not_fit_are_named() {
         let error = refused(&layers);
         assert!(error.contains(expected), "{layers}: {error}");
     }
+}
+
+/// The first of several inputs may have the name that a single one has; a later one may not.
+#[test]
+fn the_first_of_several_inputs_may_be_called_input() {
+    let layers = |first: &str, second: &str| {
+        format!(
+            r#"[{{"type": "input", "name": "{first}", "input_size": 3}},
+            {{"type": "gru", "name": "gru", "input_size": 3, "hidden_size": 2}},
+            {{"type": "input", "name": "{second}", "input_size": 2}},
+            {{"type": "join", "name": "sum", "inputs": ["gru", "{second}"], "join": "add"}}]"#
+        )
+    };
+    let (named, other) = (network(&layers("input", "more")), network(&layers("series", "more")));
+    let input = RandomInput::new(&named, 4, 2, 8).unwrap();
+    assert_eq!(output(&named, input.as_input()), output(&other, input.as_input()));
+    let twice: Vec<LayerSpec> = serde_json::from_str(&layers("series", "input")).unwrap();
+    let error = Network::random(spec(twice), 1).unwrap_err().to_string();
+    assert!(error.contains("expected a name that no other layer has"), "{error}");
 }
 
 /// A description of several inputs and outputs, written and read again.

@@ -33,6 +33,7 @@ fn parts_of_time_and_channels_agree() {
         r#"{"type": "slice", "name": "s", "start": 1, "end": -1, "step": 3}"#,
         r#"{"type": "pad", "name": "p", "left": 5, "right": 2}"#,
         r#"{"type": "pad", "name": "p", "left": -2, "right": -3}"#,
+        r#"{"type": "pad", "name": "p", "left": 6, "right": 4, "mode": "reflect"}"#,
         r#"{"type": "channels", "name": "c", "start": 3, "count": 1}"#,
         r#"{"type": "channels", "name": "c", "start": 0, "count": 65}"#,
         r#"{"type": "reshape", "name": "r", "in_steps": 7}"#,
@@ -60,6 +61,10 @@ fn numbers_are_where_they_belong() {
     };
     check(r#"{"type": "slice", "name": "s", "start": 1, "end": 2}"#, &[100, 101, 110, 111]);
     check(r#"{"type": "pad", "name": "p", "left": 1, "right": -2}"#, &[0, 0, 0, 0, 0, 1, 10, 11]);
+    check(
+        r#"{"type": "pad", "name": "p", "left": 1, "right": 2, "mode": "reflect"}"#,
+        &[100, 101, 110, 111, 0, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211, 100, 101, 110, 111, 0, 1, 10, 11],
+    );
     check(r#"{"type": "channels", "name": "c", "start": 1, "count": 1}"#, &[1, 11, 101, 111, 201, 211]);
     check(
         r#"{"type": "reshape", "name": "r", "in_steps": 3}"#,
@@ -162,6 +167,10 @@ fn what_does_not_fit_is_named() {
         ),
         (r#"{"type": "slice", "name": "s", "step": 0}"#, "step: expected 1 to"),
         (r#"{"type": "pad", "name": "p", "left": 99999999, "right": 0}"#, "expected -16777216 to 16777216"),
+        (
+            r#"{"type": "pad", "name": "p", "left": 1, "right": -1, "mode": "reflect"}"#,
+            "padding: expected 0 or more, since it is reflected, got -1",
+        ),
     ];
     for (layers, expected) in cases {
         let error = refused(layers);
@@ -177,6 +186,8 @@ fn what_does_not_fit_is_named() {
     assert_eq!(run(flat, 6), "input of `flat`: expected 7 timesteps, got 6");
     let part = r#"{"type": "slice", "name": "part", "start": 4, "end": -2}"#;
     assert_eq!(run(part, 5), "input of `part`: expected enough timesteps for the slice 4:-2, got 5");
+    let mirror = r#"{"type": "pad", "name": "mirror", "left": 1, "right": 3, "mode": "reflect"}"#;
+    assert_eq!(run(mirror, 3), "input of `mirror`: expected more than 3 timesteps, which are reflected, got 3");
     let crop = r#"{"type": "pad", "name": "crop", "left": -2, "right": -3}"#;
     assert_eq!(run(crop, 5), "input of `crop`: expected more than 5 timesteps, which are removed, got 5");
 }

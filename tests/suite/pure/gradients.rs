@@ -202,6 +202,7 @@ fn of_whole_networks() {
         attention(),
         autoencoder(),
         states(),
+        one_feature_exchanged(),
     ];
     for (index, layers) in networks.into_iter().enumerate() {
         let network = Network::random(spec(layers), 5).unwrap();
@@ -248,6 +249,17 @@ fn states() -> Vec<LayerSpec> {
     )
 }
 
+/// One feature at every timestep becomes one timestep.
+fn one_feature_exchanged() -> Vec<LayerSpec> {
+    layers(
+        r#"[{"type": "embedding", "name": "embedding", "num_embeddings": 7, "embedding_dim": 1},
+        {"type": "transpose", "name": "exchanged", "steps": 5},
+        {"type": "dense", "name": "each", "in_features": 5, "out_features": 4, "activation": "tanh"},
+        {"type": "select", "name": "only", "step": "first"},
+        {"type": "dense", "name": "head", "in_features": 4, "out_features": 3}]"#,
+    )
+}
+
 /// A row that becomes a sequence again, and parts of it.
 pub fn autoencoder() -> Vec<LayerSpec> {
     layers(
@@ -261,8 +273,9 @@ pub fn autoencoder() -> Vec<LayerSpec> {
         {"type": "join", "name": "difference", "inputs": ["forward", "backward"], "join": "sub"},
         {"type": "slice", "name": "slice", "start": -3},
         {"type": "pad", "name": "pad", "left": 1, "right": 0},
-        {"type": "reshape", "name": "flat", "in_steps": 4},
-        {"type": "dense", "name": "head", "in_features": 16, "out_features": 3, "activation": "hard_swish"}]"#,
+        {"type": "pad", "name": "mirror", "left": 2, "right": 3, "mode": "reflect"},
+        {"type": "reshape", "name": "flat", "in_steps": 9},
+        {"type": "dense", "name": "head", "in_features": 36, "out_features": 3, "activation": "hard_swish"}]"#,
     )
 }
 

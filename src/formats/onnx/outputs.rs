@@ -1,0 +1,134 @@
+//! The network, from what the outputs of the graph turned out to be.
+
+use super::graph::OnnxNode;
+use super::value::{AxisLabel, Of, RecurrentPart, Value};
+use super::walk::Walk;
+use super::{malformed, unsupported};
+use crate::base::error::Result;
+use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, MaskReach, Network};
+
+impl Walk<'_> {
+    /// The network, from what the graph's outputs turned out to be.
+    pub fn finish(mut self) -> Result<Network> {
+        let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
+        for name in &self.graph.main.outputs {
+            match self.values.get(name.as_str()).cloned() {
+                Some(Value::Tensor(tensor)) => match &tensor.of {
+                    Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
+                    Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
+                    Of::Directions { part: RecurrentPart::C, .. } => {}
+                    Of::Tokens(_)
+                    | Of::Shifted(_)
+                    | Of::Compared { .. }
+                    | Of::Mask { .. }
+                    | Of::AnyCount(_)
+                    | Of::MaskCount(_) => {
+                        return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
+                    }
+                },
+                Some(Value::States(ids)) => states.push((name, ids)),
+                Some(_) => return Err(unsupported(format!("output `{name}`"), "a constant or a state as output")),
+                None => return Err(malformed(format!("output `{name}`"), "a value that a node makes", "none".into())),
+            }
+        }
+        if main.is_empty() {
+            main.extend(last);
+        }
+        let mut outputs = main.into_iter();
+        let Some((name, mut tensor)) = outputs.next() else {
+            return Err(unsupported("ONNX model", "a graph without an output other than states"));
+        };
+        let output = FileTensor { name: name.clone(), axes: named(&tensor.axes) };
+        // All directions of a sequence are the layer's output, whether or not the graph joins them.
+        tensor.axes.retain(|&axis| axis != AxisLabel::Direction);
+        let id = self.settled(&tensor, &format!("output `{name}`"))?;
+        let mut others = Vec::new();
+        let mut other_axes = Vec::new();
+        for (name, mut other) in outputs {
+            other_axes.push(FileTensor { name: name.clone(), axes: named(&other.axes) });
+            other.axes.retain(|&axis| axis != AxisLabel::Direction);
+            others.push((name, self.settled(&other, &format!("output `{name}`"))?));
+        }
+        for (name, other) in others {
+            if other != id && !self.build.states.contains(&other) {
+                self.build.other_output(name, other)?;
+            }
+        }
+        self.build.emit(id)?;
+        for (name, ids) in states {
+            if ids.iter().any(|id| !self.build.states.contains(id)) {
+                return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
+            }
+        }
+        self.check_masks()?;
+        let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
+        let masked = std::mem::take(&mut self.build.masked);
+        let network = self.build.finish(id)?;
+        for stage in network.stages() {
+            let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
+            if masked.contains(layer) && stage.mask_reach != MaskReach::Fits(0) {
+                return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
+            }
+        }
+        Ok(network.with_file_axes(Some(FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs })))
+    }
+}
+
+impl Walk<'_> {
+    /// An error if the graph masks other layers than gatefold would.
+    fn check_masks(&self) -> Result<()> {
+        for layer in self.build.layers.iter().filter(|_| self.last_valid) {
+            // Given lengths, these would not read as far as the graph does.
+            let backwards = layer.spec.recurrent().is_some_and(|(_, spec)| spec.reverse || spec.bidirectional);
+            let over_time = matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_));
+            if over_time || (backwards && !self.with_lengths.contains(layer.spec.name())) {
+                return Err(unsupported(
+                    "ONNX model",
+                    "the last timestep by lengths beside layers that read the padding behind it",
+                ));
+            }
+        }
+        let refuse = |what: &str| Err(unsupported("ONNX model", what));
+        let same = |value: f32| self.build.mask_value.is_some_and(|mask| mask.to_bits() == value.to_bits());
+        // Steps that are 0 throughout are 0 after a mask of 0, too.
+        if self.selected.is_some_and(|value| value != 0.0 && !same(value)) {
+            return refuse("an input that is 0 where a mask is off, which no layer reads");
+        }
+        if self.build.mask_value.is_none() {
+            return Ok(());
+        }
+        for layer in &self.build.layers {
+            let masked = self.build.masked.contains(layer.spec.name());
+            if layer.spec.recurrent().is_some() && !masked {
+                return refuse("a mask that some of the recurrent layers do not read");
+            }
+            if matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_)) && !masked {
+                return refuse("a mask beside pooling over time that does not read it");
+            }
+            // Masked steps of the input are 0 for every other layer.
+            if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {
+                let known = |node: &&OnnxNode| matches!(node.op.as_str(), "Equal" | "Shape" | "Mul");
+                let mut readers = self.graph.main.nodes.iter().filter(|node| node.inputs.contains(&self.main.name));
+                if self.selected.is_none() || !readers.all(|node| known(&node)) {
+                    return refuse("layers that read the timesteps that a mask leaves out");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Axes as [`Network::file_axes`] names them.
+fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
+    use crate::network::Axis as Public;
+    let name = |axis: &AxisLabel| match axis {
+        AxisLabel::Unit => Public::One,
+        AxisLabel::Time => Public::Time,
+        AxisLabel::Batch => Public::Batch,
+        AxisLabel::Direction | AxisLabel::Stack => Public::Direction,
+        AxisLabel::Channel => Public::Feature,
+        AxisLabel::Rows { time_first: true } => Public::TimeBatch,
+        AxisLabel::Rows { time_first: false } => Public::BatchTime,
+    };
+    axes.iter().map(name).collect()
+}
