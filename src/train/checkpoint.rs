@@ -20,7 +20,7 @@ use crate::base::room::room;
 use crate::data::state::State;
 use crate::device::Device;
 use crate::formats::safetensors::{CHECKPOINT_KEY, Contents, StoredTensor, to_file};
-use crate::network::{FileAxes, Network, NetworkSpec};
+use crate::network::{FileAxes, FileDropout, Network, NetworkSpec};
 use crate::reference::OptimizerState;
 
 /// Version of the file that this crate writes and reads.
@@ -50,6 +50,8 @@ struct StoredTrainer {
     options: TrainOptions,
     network: NetworkSpec,
     file_axes: Option<FileAxes>,
+    #[serde(default)]
+    file_dropout: Vec<FileDropout>,
     /// Steps of the trainer.
     steps: u64,
     /// Steps that the optimizer made.
@@ -216,6 +218,7 @@ impl Trainer {
             options: self.options().clone(),
             network: network.spec().clone(),
             file_axes: network.file_axes().cloned(),
+            file_dropout: network.file_dropout().to_vec(),
             steps: self.steps(),
             made: state.steps,
             skipped: [state.skipped, state.skipped_in_a_row],
@@ -314,7 +317,9 @@ impl<'a> CheckpointFile<'a> {
         let network = |prefix: &str| -> Result<Network> {
             let tensor = |name: &str| Ok((name.to_owned(), self.contents.tensor(&format!("{prefix}.{name}"))?));
             let tensors: BTreeMap<_, _> = names(prefix).into_iter().map(tensor).collect::<Result<_>>()?;
-            Ok(Network::new(self.stored.network.clone(), tensors)?.with_file_axes(self.stored.file_axes.clone()))
+            let network = Network::new(self.stored.network.clone(), tensors)?;
+            let network = network.with_file_axes(self.stored.file_axes.clone());
+            Ok(network.with_file_dropout(self.stored.file_dropout.clone()))
         };
         let mut trainer = Trainer::new(device, &network(NETWORK)?, self.stored.options.clone())?;
         let mut read = trainer.structure().tensors().len();

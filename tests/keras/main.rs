@@ -10,3 +10,4 @@ mod dtln;
 mod models;
 mod mutations;
 mod refusals;
+mod training;

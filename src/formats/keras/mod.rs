@@ -32,6 +32,7 @@
 mod activation;
 mod archive;
 mod call;
+mod dropout;
 mod graph;
 mod hdf5;
 mod join;
@@ -166,13 +167,13 @@ impl File {
     /// The network of a model's configuration.
     fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
         let graph = KerasGraph::new(config, version)?;
-        let LoweredGraph { spec, copies } = lower::network(&graph)?;
+        let LoweredGraph { spec, copies, dropout } = lower::network(&graph)?;
         let cudnn =
             graph.nodes.iter().filter(|node| recurrent::is_cudnn(&node.item)).map(|node| node.item.name.to_owned());
         let cudnn = cudnn.collect();
         let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, cudnn };
         let tensors = self.weights.tensors(&spec, &names)?;
-        let network = Network::new(spec, tensors)?;
+        let network = Network::new(spec, tensors)?.with_file_dropout(dropout);
         if network.recurrent_layers().next().is_some() {
             return Ok(network);
         }
