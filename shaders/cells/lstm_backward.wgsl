@@ -29,14 +29,13 @@ fn gate(sum: f32) -> vec2<f32> {
 
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
-    let is_last = step + 1u == params.steps;
     let of_h = carry_index(0u, lane, row, unit);
     let of_c = carry_index(1u, lane, row, unit);
     var d = sum;
     if PROJECTED == 0u {
-        d += select(carry[of_h], 0.0, is_last) + output_gradient(lane, row, step, time, unit);
+        d += carried(of_h, step) + output_gradient(lane, row, step, time, unit);
     }
-    var dc = select(carry[of_c], 0.0, is_last);
+    var dc = carried(of_c, step);
     if is_masked(row, time) {
         // The state stood still: both gradients go on as they are.
         if PROJECTED == 0u {

@@ -8,7 +8,7 @@ override GATE_BETA: f32 = 0.0;
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
     let of_h = carry_index(0u, lane, row, unit);
-    let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
+    let d = sum + carried(of_h, step) + output_gradient(lane, row, step, time, unit);
     if is_masked(row, time) {
         carry[of_h] = d;
         sums[at] = 0.0;

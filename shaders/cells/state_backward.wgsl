@@ -5,7 +5,7 @@
 
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let of_h = carry_index(0u, lane, row, unit);
-    let d = sum + select(carry[of_h], 0.0, step + 1u == params.steps) + output_gradient(lane, row, step, time, unit);
+    let d = sum + carried(of_h, step) + output_gradient(lane, row, step, time, unit);
     let masked = is_masked(row, time);
     let keeps = kept_of_h(lane, (time * params.batch + row) * WIDTH + unit);
     carry[of_h] = select(keeps * d, d, masked);

@@ -14,6 +14,7 @@ override OUTPUT_STRIDE: u32;      // width of a row of the output
 override OUTPUT_FIRST: u32 = 0u;  // first column of lane 0
 override WEIGHTS_FIRST: u32 = 0u; // where lane 0's matrix [DEPTH, WIDTH] begins in the parameters
 override WEIGHTS_LANE: u32 = 0u;  // from lane 0's to lane 1's
+override STARTED: u32 = 0u;       // 1 where `carry` holds gradients of the final state before the first dispatch
 override FROM: u32 = 0u;          // first number of a row of gradients that the product reads
 override UNITS: u32 = 64u;        // units of one workgroup
 override SPLIT: u32 = 1u;         // invocations that share the sum of one unit
@@ -60,6 +61,11 @@ fn sums_index(lane: u32, time: u32, row: u32) -> u32 {
 
 fn carry_index(part: u32, lane: u32, row: u32, unit: u32) -> u32 {
     return ((part * LANES + lane) * params.batch + row) * CARRY + unit;
+}
+
+// What the step behind handed on; of the last step, the gradient of the final state, if something read that.
+fn carried(at: u32, step: u32) -> f32 {
+    return select(carry[at], 0.0, STARTED == 0u && step + 1u == params.steps);
 }
 
 // Whether a timestep lies behind the interval; its gradients are those that `carry` keeps.

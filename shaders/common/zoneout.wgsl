@@ -6,12 +6,10 @@ override ZONEOUT_H_LEAST: u32 = 0u;   // the smallest random number with which a
 override ZONEOUT_C_LEAST: u32 = 0u;   // the same of c
 override ZONEOUT_DRAWN: u32 = 0u;     // 1 where units are drawn, 0 where all keep the mean
 override ZONEOUT_SITE: u32 = 0u;      // which draws are those of lane 0's h
-override SEED: u32 = 0u;              // where the seed lies in the settings
 
 // 0 or 1 where units are drawn; `at` counts the units of all timesteps and rows.
 fn drawn_share(site: u32, least: u32, at: u32) -> f32 {
-    let seed = vec2<u32>(settings[SEED], settings[SEED + 1u]);
-    return select(0.0, 1.0, random(seed, at, site) < least);
+    return select(0.0, 1.0, random(seed_of_step(), at, site) < least);
 }
 
 fn kept_of_h(lane: u32, at: u32) -> f32 {

@@ -4,6 +4,7 @@
 
 override SCALES: u32;    // numbers of one part of `scales`, filled up
 override CELLS: u32;     // numbers of [LANES, T, B, H], filled up
+override STARTED: u32 = 0u;   // 1 where `carry` holds gradients of the final state before the first dispatch
 
 @group(0) @binding(0) var<uniform> params: Params;                     // rows = B
 @group(0) @binding(1) var<storage, read> normal: array<f32>;           // [parts, LANES, T, B, G*H] normalized sums
@@ -23,7 +24,7 @@ struct Place {
     row: u32,
     time: u32,
     at: u32,         // its position in [LANES, T, B]
-    is_last: bool,   // whether it is the lane's last step
+    is_last: bool,   // whether it is the lane's last step and nothing read the final state
     masked: bool,
 }
 
@@ -78,7 +79,7 @@ fn normalized_backward(@builtin(local_invocation_index) local: u32, @builtin(wor
     let time = select(step, params.steps - 1u - step, reverse);
     let masked = MASKED != 0u && (mask[time * params.batch + row] & 1u) == 0u;
     let at = (lane * params.steps + time) * params.batch + row;
-    let place = Place(lane, row, time, at, step + 1u == params.steps, masked);
+    let place = Place(lane, row, time, at, STARTED == 0u && step + 1u == params.steps, masked);
     cell_backward(place, reverse, local);
     sums_backward(place, local);
 }

@@ -28,8 +28,8 @@ fn class_metrics(
     }
     let label = min(targets[row], FEATURES - 1u);
     let own = x[row * FEATURES + label];
-    var most = -3.4028234e38;
-    var place = 0xffffffffu;
+    var most = 0.0;
+    var place = NO_CLASS;
     var before = 0u;
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
         let k = k0 + local;
@@ -37,7 +37,7 @@ fn class_metrics(
             let value = x[row * FEATURES + k];
             // Of equal logits the lower class comes first.
             before += select(0u, 1u, value > own || (value == own && k < label));
-            if value > most || place == 0xffffffffu {
+            if is_number(value) && is_higher(value, k, most, place) {
                 most = value;
                 place = k;
             }
@@ -50,16 +50,16 @@ fn class_metrics(
     if local == 0u && factors[row] != 0.0 {
         for (var k = 1u; k < WORKGROUP; k++) {
             before += ahead[k];
-            if highest[k] > most || (highest[k] == most && places[k] < place) {
+            if is_higher(highest[k], places[k], most, place) {
                 most = highest[k];
                 place = places[k];
             }
         }
-        if before < TOP {
+        if is_number(own) && before < TOP {
             atomicAdd(&counts[0], 1u);
         }
-        if CONFUSION == 1u {
-            atomicAdd(&counts[1u + label * FEATURES + min(place, FEATURES - 1u)], 1u);
+        if CONFUSION == 1u && place != NO_CLASS {
+            atomicAdd(&counts[1u + label * FEATURES + place], 1u);
         }
     }
 }

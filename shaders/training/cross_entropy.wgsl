@@ -38,7 +38,7 @@ fn best_of(local: u32, value: f32, place: u32) -> u32 {
     var highest = partial[0];
     var at = places[0];
     for (var k = 1u; k < WORKGROUP; k++) {
-        if partial[k] > highest || (partial[k] == highest && places[k] < at) {
+        if is_higher(partial[k], places[k], highest, at) {
             highest = partial[k];
             at = places[k];
         }
@@ -73,26 +73,32 @@ fn cross_entropy(
     }
     let at = row * FEATURES;
     let factor = factors[row];
-    var highest = -3.4028234e38;
-    var place = 0xffffffffu;
+    var highest = 0.0;
+    var place = NO_CLASS;
     for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
         let k = k0 + local;
-        if k < FEATURES && (x[at + k] > highest || place == 0xffffffffu) {
-            highest = x[at + k];
-            place = k;
+        if k < FEATURES {
+            let value = x[at + k];
+            if is_number(value) && is_higher(value, k, highest, place) {
+                highest = value;
+                place = k;
+            }
         }
     }
-    let answer = min(best_of(local, highest, place), FEATURES - 1u);
-    let top = x[at + answer];
+    let answer = best_of(local, highest, place);
+    let top = x[at + min(answer, FEATURES - 1u)];
     var target_class = 0u;
     if VALUES == 1u {
-        highest = -3.4028234e38;
-        place = 0xffffffffu;
+        highest = 0.0;
+        place = NO_CLASS;
         for (var k0 = 0u; k0 < FEATURES; k0 += WORKGROUP) {
             let k = k0 + local;
-            if k < FEATURES && (bitcast<f32>(targets[at + k]) > highest || place == 0xffffffffu) {
-                highest = bitcast<f32>(targets[at + k]);
-                place = k;
+            if k < FEATURES {
+                let value = bitcast<f32>(targets[at + k]);
+                if is_higher(value, k, highest, place) {
+                    highest = value;
+                    place = k;
+                }
             }
         }
         target_class = best_of(local, highest, place);

@@ -18,7 +18,7 @@ use super::{foreign, weight_norm};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::room::room;
-use crate::network::{LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
+use crate::network::{FileDropout, LayerSpec, Network, NetworkSpec, Tensor, WeightFormat, quantize_row};
 
 /// What the name of a tensor of scales adds to that of the tensor.
 const SCALE: &str = ".scale";
@@ -28,6 +28,8 @@ pub const METADATA_KEY: &str = "gatefold";
 
 /// Metadata key under which [`Network::file_axes`] stand, for a network that came from a file with axes of its own.
 const AXES_KEY: &str = "gatefold.file_axes";
+/// The same for [`Network::file_dropout`].
+const DROPOUT_KEY: &str = "gatefold.file_dropout";
 
 /// Reads a network from a safetensors file: with gatefold's description in its metadata or in a
 /// `.json` file beside it, or without one as [`pytorch`] does.
@@ -83,6 +85,10 @@ impl Network {
         let mut metadata = HashMap::from([(METADATA_KEY.to_owned(), description)]);
         if let Some(axes) = self.file_axes() {
             metadata.insert(AXES_KEY.to_owned(), serde_json::to_string(axes).map_err(|e| failed(&e))?);
+        }
+        if !self.file_dropout().is_empty() {
+            metadata
+                .insert(DROPOUT_KEY.to_owned(), serde_json::to_string(self.file_dropout()).map_err(|e| failed(&e))?);
         }
         let stored = self.tensors().iter().flat_map(|(name, tensor)| StoredTensor::all(name, tensor));
         to_file("network", stored, metadata)
@@ -229,7 +235,13 @@ impl<'a> Contents<'a> {
             expected: "the axes of an input and an output as JSON".into(),
             got: error.to_string(),
         })?;
-        Ok(Network::new(spec, tensors)?.with_file_axes(axes))
+        let dropout = self.metadata(DROPOUT_KEY).map(serde_json::from_str).transpose();
+        let dropout: Option<Vec<FileDropout>> = dropout.map_err(|error| Error::Malformed {
+            what: format!("{name}: metadata `{DROPOUT_KEY}`"),
+            expected: "the dropout of layers as JSON".into(),
+            got: error.to_string(),
+        })?;
+        Ok(Network::new(spec, tensors)?.with_file_axes(axes).with_file_dropout(dropout.unwrap_or_default()))
     }
 
     fn undescribed(&self, name: &str, also: &str) -> Result<Network> {

@@ -44,20 +44,26 @@ impl State {
     /// # Errors
     /// As [`State::save`].
     pub fn to_bytes(&self, network: &Network) -> Result<Vec<u8>> {
+        let metadata =
+            HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (NETWORK_KEY.to_owned(), fingerprint(network))]);
+        to_file("state", self.stored("", network)?, metadata)
+    }
+
+    /// Its tensors as a file has them, their names behind `prefix`.
+    pub(crate) fn stored(&self, prefix: &str, network: &Network) -> Result<Vec<(String, StoredTensor)>> {
         let batch = self.layers.first().map_or(1, |layer| layer.h_shape[1]);
         state::check(network, batch, self)?;
         let mut tensors = Vec::new();
         for LayerState { name, h_shape, h, c_shape, c } in &self.layers {
             for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
-                finite(&tensor_name(name, part), numbers)?;
+                let name = tensor_name(prefix, name, part);
+                finite(&name, numbers)?;
                 if !numbers.is_empty() {
-                    tensors.push((tensor_name(name, part), StoredTensor::f32(shape, numbers)));
+                    tensors.push((name, StoredTensor::f32(shape, numbers)));
                 }
             }
         }
-        let metadata =
-            HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (NETWORK_KEY.to_owned(), fingerprint(network))]);
-        to_file("state", tensors, metadata)
+        Ok(tensors)
     }
 
     /// As [`State::load`], from bytes.
@@ -81,6 +87,21 @@ impl State {
             let got = format!("one of network {}", stored(NETWORK_KEY));
             return Err(malformed(format!("a state of network {own}"), got));
         }
+        let (state, read) = Self::read(what, &contents, "", network)?;
+        match contents.shapes().keys().find(|name| !read.contains(*name)) {
+            Some(other) => Err(malformed("the states of the network's layers alone".into(), format!("also `{other}`"))),
+            None => Ok(state),
+        }
+    }
+
+    /// The state of `network` whose tensors a file has behind `prefix`, and their names.
+    pub(crate) fn read(
+        what: &str,
+        contents: &Contents<'_>,
+        prefix: &str,
+        network: &Network,
+    ) -> Result<(Self, BTreeSet<String>)> {
+        let malformed = |expected: String, got: String| Error::Malformed { what: what.to_owned(), expected, got };
         let mut read = BTreeSet::new();
         let mut state = Self::zeros(network, 1)?;
         for LayerState { name, h_shape, h, c_shape, c } in &mut state.layers {
@@ -90,7 +111,7 @@ impl State {
                     shape[1] = batch;
                     continue;
                 }
-                let tensor_name = tensor_name(name, part);
+                let tensor_name = tensor_name(prefix, name, part);
                 let tensor = contents.tensor(&tensor_name)?;
                 let got = tensor.shape();
                 if got.len() != 3 || got[0] != shape[0] || got[1] == 0 || got[2] != shape[2] {
@@ -104,17 +125,14 @@ impl State {
                 read.insert(tensor_name);
             }
         }
-        if let Some(other) = contents.shapes().keys().find(|name| !read.contains(*name)) {
-            return Err(malformed("the states of the network's layers alone".into(), format!("also `{other}`")));
-        }
         let batch = state.layers.first().map_or(1, |layer| layer.h_shape[1]);
         state::check(network, batch, &state)?;
-        Ok(state)
+        Ok((state, read))
     }
 }
 
-fn tensor_name(layer: &str, part: &str) -> String {
-    format!("{layer}.{part}")
+fn tensor_name(prefix: &str, layer: &str, part: &str) -> String {
+    format!("{prefix}{layer}.{part}")
 }
 
 /// As files and messages show it.

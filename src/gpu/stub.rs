@@ -2,7 +2,7 @@
 //! rooms above have one text for both builds, and the compiler drops what would go on with a GPU.
 #![allow(dead_code, reason = "nothing here is ever made or read")]
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
 use crate::base::error::Result;
@@ -12,7 +12,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
-use crate::plan::train::{TrainGoal, TrainLayout, TrainTask};
+use crate::plan::train::{TrainGoal, TrainLayout, TrainMetrics, TrainTask};
 use crate::plan::{MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape};
 
 /// Has no value, nor has what holds it.
@@ -55,7 +55,7 @@ pub(crate) struct TrainBatch<'a> {
     pub targets: &'a [u32],
     pub values: bool,
     pub labels: usize,
-    pub metrics: Option<(u32, bool)>,
+    pub metrics: Option<TrainMetrics>,
     pub factors: &'a [f32],
     pub slot: usize,
     pub learning_rate: f32,
@@ -149,6 +149,10 @@ impl GpuEngine {
 impl GpuTrainer {
     pub fn new(context: &Arc<Context>, _: &Network, _: PlanOptions, _: TrainTask, _: &[f32]) -> Result<Self> {
         match context.0 {}
+    }
+
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        match self.0 {}
     }
 
     pub fn shared_weights(&self) -> (Arc<Context>, SharedWeights) {

@@ -1,6 +1,6 @@
 //! Training on a GPU: does what the plans for training say. Nothing leaves the device but what is asked for.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::context::Context;
 use super::engine::run_shape;
@@ -11,7 +11,9 @@ use crate::base::lock::lock;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Source, StageKind};
-use crate::plan::train::{RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainTask, lookup, setting};
+use crate::plan::train::{
+    RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainMetrics, TrainTask, lookup, setting,
+};
 use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack};
 
 const WHAT: &str = "training the network";
@@ -29,6 +31,8 @@ pub(crate) struct GpuTrainer {
     /// Packed weights, then the buffers of the layout.
     buffers: Vec<wgpu::Buffer>,
     workspace: Mutex<Workspace>,
+    /// Held from a step to the reading of what it found.
+    turn: Mutex<()>,
 }
 
 /// The packed weights of a [`GpuTrainer`], which each of its steps writes.
@@ -45,8 +49,8 @@ pub(crate) struct TrainBatch<'a> {
     pub values: bool,
     /// Room for the labels of a sequence.
     pub labels: usize,
-    /// Metrics of classes: K, and whether pairs of classes are counted.
-    pub metrics: Option<(u32, bool)>,
+    /// What is measured beside the loss.
+    pub metrics: Option<TrainMetrics>,
     /// How much each row counts.
     pub factors: &'a [f32],
     /// Place among the results.
@@ -99,7 +103,7 @@ impl GpuTrainer {
         };
         let buffers = pollster::block_on(context.scoped(WHAT, make))?;
         let (context, network, workspace) = (context.clone(), network.clone(), Mutex::default());
-        Ok(Self { context, network, options, task, layout, buffers, workspace })
+        Ok(Self { context, network, options, task, layout, buffers, workspace, turn: Mutex::default() })
     }
 
     /// The plan of a step of these sizes.
@@ -107,6 +111,11 @@ impl GpuTrainer {
         let StepKey { goal, values, labels, metrics } = asked;
         let task = TrainTask { values, labels, metrics, ..self.task.clone().goal(goal) };
         Plan::training(&self.network, shape, &self.context.limits(), &self.options, (&task, &self.layout))
+    }
+
+    /// Keeps other threads from a step until what this one found is read.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
     }
 
     /// Its weights as the kernels of a run read them, and the device on which they lie.
@@ -128,9 +137,9 @@ impl GpuTrainer {
     /// several steps may be recorded one after the other.
     pub fn record(&self, batch: &TrainBatch<'_>, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.with_prepared(batch, TrainGoal::Step, |prepared| {
-            let mut copies = Vec::new();
+            let (mut copies, mut failed) = (Vec::new(), None);
             self.uploads(prepared, batch, |to, offset, bytes| {
-                if bytes.is_empty() {
+                if bytes.is_empty() || failed.is_some() {
                     return;
                 }
                 let staging = self.context.device.create_buffer(&wgpu::BufferDescriptor {
@@ -139,12 +148,17 @@ impl GpuTrainer {
                     usage: wgpu::BufferUsages::COPY_SRC,
                     mapped_at_creation: true,
                 });
-                if let Ok(mut mapped) = staging.get_mapped_range_mut(..) {
-                    mapped.copy_from_slice(bytes);
+                match staging.get_mapped_range_mut(..) {
+                    Ok(mut mapped) => mapped.copy_from_slice(bytes),
+                    Err(error) => failed = Some(self.context.failed(WHAT, &error)),
                 }
                 staging.unmap();
                 copies.push((staging, to.clone(), offset, bytes.len() as u64));
             });
+            // Nothing is recorded of a step whose input is not there.
+            if let Some(error) = failed {
+                return Err(error);
+            }
             for (staging, to, offset, bytes) in &copies {
                 encoder.copy_buffer_to_buffer(staging, 0, to, *offset, *bytes);
             }
@@ -269,7 +283,7 @@ impl GpuTrainer {
         Ok(words.chunks_exact(RESULT_WORDS).map(result).collect())
     }
 
-    /// What the metrics of classes counted in the last run: right answers, then pairs of classes.
+    /// What the metrics of the last run counted: right answers, then pairs of classes; or a sum's bits and its rows.
     pub fn counts(&self) -> Result<Vec<u32>> {
         let Some(prepared) = lock(&self.workspace).latest() else { return Ok(Vec::new()) };
         match prepared.plan.train.as_ref().and_then(|parts| parts.counts) {

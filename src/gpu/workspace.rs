@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::{Context, Pipeline, Repetitions};
 use super::staging::Staging;
-use crate::plan::train::TrainGoal;
+use crate::plan::train::{TrainGoal, TrainMetrics};
 use crate::plan::{Dispatch, PARAMS_SIZE, Plan, RunShape, Slice};
 
 /// Plans that are kept ready.
@@ -55,8 +55,8 @@ pub(super) struct StepKey {
     pub values: bool,
     /// Room for labels of a sequence.
     pub labels: usize,
-    /// Metrics of classes: K, and whether pairs of classes are counted.
-    pub metrics: Option<(u32, bool)>,
+    /// What is measured beside the loss.
+    pub metrics: Option<TrainMetrics>,
 }
 
 impl Workspace {

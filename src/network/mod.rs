@@ -4,6 +4,7 @@ mod activation;
 mod axes;
 mod cell;
 mod combine;
+mod dropout;
 mod fingerprint;
 pub(crate) mod fold;
 pub mod gates;
@@ -29,6 +30,7 @@ pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
 pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
+pub use dropout::FileDropout;
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
@@ -76,6 +78,7 @@ pub struct Network {
     outputs: Vec<NetworkOutput>,
     tensors: BTreeMap<String, Tensor>,
     file_axes: Option<FileAxes>,
+    file_dropout: Vec<FileDropout>,
 }
 
 impl Network {
@@ -111,7 +114,7 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        let mut network = Self { spec, stages, inputs, outputs, tensors, file_axes: None };
+        let mut network = Self { spec, stages, inputs, outputs, tensors, file_axes: None, file_dropout: Vec::new() };
         network.unmark_others();
         Ok(network)
     }

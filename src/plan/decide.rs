@@ -53,6 +53,8 @@ pub(super) struct Problem {
     pub in_halves: bool,
     /// Whether a step's sums are normalized over each row.
     pub normalizes: bool,
+    /// Whether every gate reads h through a mask of its own.
+    pub drops_state: bool,
     /// Words of one lane's U as the plan stores it.
     pub state_words: usize,
     pub format: WeightFormat,
@@ -136,6 +138,9 @@ impl Decider<'_> {
     }
 
     fn decide(&self) -> Result<Decision> {
+        if self.problem.drops_state {
+            return self.fit(Strategy::Step, "the strategy that drops numbers of the state");
+        }
         if let Some(strategy) = self.options.strategy {
             return self.fit(strategy, self.requested());
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::activations::softplus;
+use super::metrics::most_probable;
 use super::{Real, best, sigmoid};
 use crate::base::error::{Error, Result};
 
@@ -310,9 +311,9 @@ fn cross_entropy<F: Real>(
         };
         class_weight(class) * (hard * q + soft)
     };
-    let found = best(z, None).unwrap_or(0);
-    counts.add(found == target);
-    let highest = z.get(found).copied().unwrap_or_default();
+    let found = most_probable(z);
+    counts.add(found == Some(target));
+    let highest = z.get(found.unwrap_or(0)).copied().unwrap_or_default();
     let (mut sum, mut of_q) = (zero, zero);
     for (class, (d, &z)) in d_row.iter_mut().zip(z).enumerate() {
         *d = (z - highest).exp();

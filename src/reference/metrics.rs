@@ -3,7 +3,7 @@
 //! A row of weight 0 does not count; other weights do not matter to counts.
 
 use super::loss::class;
-use super::{Counts, Real, best};
+use super::{Counts, Real};
 use crate::base::error::{Error, Result};
 
 /// Rows of logits `[M, C]` whose label is among the `k` highest; of equal logits the lower class comes first. Accuracy is
@@ -27,7 +27,14 @@ pub fn top_k<F: Real>(
     Ok(counts)
 }
 
-/// How often a row of `label` has the highest logit `class`: `[C, C]`, one line for each label.
+/// The class of the highest logit, of equals the first; NaN is no number, and a row of NaN alone has no class.
+pub(super) fn most_probable<F: Real>(row: &[F]) -> Option<usize> {
+    let numbers = row.iter().enumerate().filter(|(_, x)| !x.to_f64().is_nan());
+    numbers.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
+}
+
+/// How often a row of `label` has the highest logit `class`: `[C, C]`, one line for each label. NaN is below all numbers; a
+/// row of NaN alone does not count.
 ///
 /// # Errors
 /// As [`top_k`].
@@ -39,7 +46,9 @@ pub fn confusion<F: Real>(
 ) -> Result<Vec<u32>> {
     let mut counts = vec![0; classes * classes];
     for_labels(output, classes, labels, sample_weights, |row, label| {
-        counts[label * classes + best(row, None).unwrap_or(0)] += 1;
+        if let Some(class) = most_probable(row) {
+            counts[label * classes + class] += 1;
+        }
     })?;
     Ok(counts)
 }
@@ -138,6 +147,8 @@ mod tests {
         assert_eq!(masked, Counts { correct: 1, counted: 2 });
         let error = top_k(&OUTPUT, 3, &[1, 1, 3, 2], 1, None).expect_err("there is no class 3");
         assert_eq!(error.to_string(), "label 3 at row 2: expected a class below 3");
+        let nan = [f64::NAN, 1.0, 2.0, f64::NAN, f64::NAN, f64::NAN];
+        assert_eq!(confusion(&nan, 3, &[0, 1], None).expect("counts"), [0, 0, 1, 0, 0, 0, 0, 0, 0]);
         let nan = top_k(&[f64::NAN, f64::NAN], 2, &[0], 1, None).expect("counts");
         assert_eq!(nan.correct, 0);
     }

@@ -218,7 +218,10 @@ impl StreamPool {
     }
 
     /// The states of streams, each once, as the rows of one state.
-    pub(crate) fn states(&self, ids: &[StreamId]) -> Result<State> {
+    ///
+    /// # Errors
+    /// [`Error::Stream`] for a stream that is not open or that comes twice; the driver's own.
+    pub fn states(&self, ids: &[StreamId]) -> Result<State> {
         let slots = lock(&self.inner).table.batch(ids.iter().copied())?;
         let network = self.session.network();
         if let Store::Cpu(store) = &lock(&self.inner).store {
@@ -237,7 +240,10 @@ impl StreamPool {
     }
 
     /// Replaces the states of streams with the rows of one state.
-    pub(crate) fn set_states(&self, ids: &[StreamId], state: &State) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`StreamPool::states`]; [`Error::Shape`] for a state that does not fit.
+    pub fn set_states(&self, ids: &[StreamId], state: &State) -> Result<()> {
         state::check(self.session.network(), ids.len(), state)?;
         ids.iter().enumerate().try_for_each(|(row, &id)| self.restore(id, &state.row(row)))
     }

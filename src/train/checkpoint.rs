@@ -1,7 +1,8 @@
 //! Checkpoints: a trainer in one safetensors file, from which training goes on with the same bits.
 //!
 //! Tensors, all f32: `network.NAME`, the weights; `moment0.NAME` to `moment2.NAME`, what the optimizer keeps of each
-//! weight; `average.NAME`, the average of the weights; `best.NAME`, the weights of the best epoch. All else stands as JSON under [`CHECKPOINT_KEY`].
+//! weight; `average.NAME`, the average of the weights; `best.NAME`, the weights of the best epoch; `state.LAYER.h` and
+//! `state.LAYER.c`, the state that truncated backpropagation carries. All else stands as JSON under [`CHECKPOINT_KEY`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -16,13 +17,16 @@ use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::room::room;
+use crate::data::state::State;
 use crate::device::Device;
 use crate::formats::safetensors::{CHECKPOINT_KEY, Contents, StoredTensor, to_file};
-use crate::network::{FileAxes, Network, NetworkSpec};
+use crate::network::{FileAxes, FileDropout, Network, NetworkSpec};
 use crate::reference::OptimizerState;
 
 /// Version of the file that this crate writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The one before, which has no carried state; it is read too.
+const BEFORE: u32 = 1;
 /// Name of the checkpoint in the folder of [`Fit::checkpoint`].
 const LAST: &str = "last.safetensors";
 /// Name of the model file there.
@@ -46,6 +50,8 @@ struct StoredTrainer {
     options: TrainOptions,
     network: NetworkSpec,
     file_axes: Option<FileAxes>,
+    #[serde(default)]
+    file_dropout: Vec<FileDropout>,
     /// Steps of the trainer.
     steps: u64,
     /// Steps that the optimizer made.
@@ -53,6 +59,9 @@ struct StoredTrainer {
     /// Steps that it skipped, and those since the last that it made.
     skipped: [u64; 2],
     fit: Option<StoredFit>,
+    /// Whether it holds a carried state.
+    #[serde(default)]
+    carries: bool,
 }
 
 /// A [`FitProgress`]; means as [`Totals::to_bits`] gives them.
@@ -133,7 +142,24 @@ impl Trainer {
     /// [`Error::Io`] if the file cannot be written; [`Error::TooLarge`] if there is no memory for its bytes;
     /// [`Error::Malformed`] for options that are not finite.
     pub fn save_checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
-        files::write(path.as_ref(), &self.checkpoint(self.resumed.as_deref())?)
+        files::write(path.as_ref(), &self.checkpoint(self.resumed.as_deref(), None)?)
+    }
+
+    /// As [`Trainer::save_checkpoint`], with the state that [`Trainer::step_from`] carries from window to window, so that
+    /// training goes on in the middle of its sequences. [`Trainer::carried`] of the resumed trainer gives it back. For
+    /// [`Trainer::step_streams`] it is [`StreamPool::states`](crate::StreamPool::states).
+    ///
+    /// # Errors
+    /// As [`Trainer::save_checkpoint`]; [`Error::Shape`] for a state of another network, [`Error::NonFinite`] for one that is
+    /// not finite.
+    pub fn save_checkpoint_with(&self, path: impl AsRef<Path>, state: &State) -> Result<()> {
+        files::write(path.as_ref(), &self.checkpoint(self.resumed.as_deref(), Some(state))?)
+    }
+
+    /// The state that the checkpoint held from which this trainer was resumed.
+    #[must_use]
+    pub fn carried(&self) -> Option<&State> {
+        self.carried.as_ref()
     }
 
     /// Reads a checkpoint: the file itself, or a folder of [`Fit::checkpoint`] with its `last.safetensors`. Steps that
@@ -160,7 +186,7 @@ impl Trainer {
     }
 
     /// The bytes of a checkpoint.
-    fn checkpoint(&self, fit: Option<&FitProgress>) -> Result<Vec<u8>> {
+    fn checkpoint(&self, fit: Option<&FitProgress>, carried: Option<&State>) -> Result<Vec<u8>> {
         let network = self.network()?;
         let (places, state) = (self.places(), self.optimizer_state()?);
         let average = self.average()?;
@@ -183,16 +209,21 @@ impl Trainer {
                 tensors.push((format!("{prefix}.{name}"), StoredTensor::f32(shape, &numbers[range.clone()])));
             }
         }
+        if let Some(state) = carried {
+            tensors.extend(state.stored(CARRIED, &network)?);
+        }
         let stored = StoredTrainer {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             options: self.options().clone(),
             network: network.spec().clone(),
             file_axes: network.file_axes().cloned(),
+            file_dropout: network.file_dropout().to_vec(),
             steps: self.steps(),
             made: state.steps,
             skipped: [state.skipped, state.skipped_in_a_row],
             fit: fit.map(StoredFit::from),
+            carries: carried.is_some(),
         };
         to_file("checkpoint", tensors, HashMap::from([(CHECKPOINT_KEY.to_owned(), json(&stored)?)]))
     }
@@ -200,7 +231,7 @@ impl Trainer {
     /// Writes the checkpoint of a fit that has a folder for it.
     pub(super) fn keep_checkpoint(&self, fit: &Fit, at: &FitProgress) -> Result<()> {
         match &fit.checkpoint {
-            Some(folder) => files::write(&folder.join(LAST), &self.checkpoint(Some(at))?),
+            Some(folder) => files::write(&folder.join(LAST), &self.checkpoint(Some(at), None)?),
             None => Ok(()),
         }
     }
@@ -223,6 +254,9 @@ const BEST_NETWORK: &str = "best";
 
 /// Prefix of the average of the weights.
 const AVERAGE: &str = "average";
+
+/// Prefix of the carried state, its point included.
+const CARRIED: &str = "state.";
 
 /// Prefix of what the optimizer keeps.
 fn moment(index: usize) -> String {
@@ -264,9 +298,9 @@ impl<'a> CheckpointFile<'a> {
         }
         let not_json = |got| malformed(format!("JSON of a checkpoint under `{CHECKPOINT_KEY}`"), got);
         let Written { format, version } = parsed(text).map_err(not_json)?;
-        if format != FORMAT {
+        if format != FORMAT && format != BEFORE {
             let got = format!("format {format}, of gatefold {version}");
-            return Err(malformed(format!("a checkpoint of format {FORMAT}"), got));
+            return Err(malformed(format!("a checkpoint of format {BEFORE} or {FORMAT}"), got));
         }
         let stored: StoredTrainer = parsed(text).map_err(not_json)?;
         match stored.beyond() {
@@ -283,7 +317,9 @@ impl<'a> CheckpointFile<'a> {
         let network = |prefix: &str| -> Result<Network> {
             let tensor = |name: &str| Ok((name.to_owned(), self.contents.tensor(&format!("{prefix}.{name}"))?));
             let tensors: BTreeMap<_, _> = names(prefix).into_iter().map(tensor).collect::<Result<_>>()?;
-            Ok(Network::new(self.stored.network.clone(), tensors)?.with_file_axes(self.stored.file_axes.clone()))
+            let network = Network::new(self.stored.network.clone(), tensors)?;
+            let network = network.with_file_axes(self.stored.file_axes.clone());
+            Ok(network.with_file_dropout(self.stored.file_dropout.clone()))
         };
         let mut trainer = Trainer::new(device, &network(NETWORK)?, self.stored.options.clone())?;
         let mut read = trainer.structure().tensors().len();
@@ -297,6 +333,11 @@ impl<'a> CheckpointFile<'a> {
             let mut average = vec![0.0; trainer.parameter_count()];
             moments += self.fill(&trainer, AVERAGE, &mut average)?;
             trainer.set_average(average)?;
+        }
+        if self.stored.carries {
+            let (state, names) = State::read(&self.name, &self.contents, CARRIED, trainer.structure())?;
+            read += names.len();
+            trainer.carried = Some(state);
         }
         if read + moments != shapes.len() {
             return Err(Error::Malformed {

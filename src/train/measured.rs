@@ -37,7 +37,7 @@ pub struct Metrics {
     /// Answers whose class is among the K most probable, and all that count.
     pub top_k: Counts,
     /// How often a row of a class has each class as its most probable one, `[C, C]`, one line for each class; empty without
-    /// [`Measures::confusion`].
+    /// [`Measures::confusion`]. A row whose logits are all NaN has no most probable class.
     pub confusion: Vec<u32>,
 }
 
@@ -69,6 +69,35 @@ impl Trainer {
         let (measured, right, confusion) = self.measured(batch, measures)?;
         let top_k = Counts { correct: right, counted: measured.counts.counted };
         Ok(Metrics { measured, top_k, confusion })
+    }
+}
+
+/// Metrics of a batch whose answers are numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct NumberMetrics {
+    /// The loss.
+    pub measured: Measured,
+    /// The mean of what the outputs are off, over the rows that count.
+    pub mean_absolute_error: f64,
+}
+
+impl Trainer {
+    /// The loss of `batch` and the mean absolute error of its outputs, without dropout; nothing is changed. A row of weight 0
+    /// does not count; other weights change the loss alone. On a GPU the errors are summed up there, and the sum alone is read.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`]; [`Error::Option`] for a loss that is not one of numbers, [`Loss::Mse`], [`Loss::Mae`] and
+    /// [`Loss::Huber`], and for targets that are no numbers.
+    pub fn number_metrics(&self, batch: &Batch<'_>) -> Result<NumberMetrics> {
+        if !matches!(self.options().loss, Loss::Mse | Loss::Mae | Loss::Huber { .. }) {
+            return Err(Error::option("loss", "mse, mae or huber with the mean absolute error", &"another"));
+        }
+        if !matches!(batch.targets, Targets::Values(_)) {
+            return Err(Error::option("targets", "numbers with the mean absolute error", &"others"));
+        }
+        let (measured, mean_absolute_error) = self.absolute_error(batch)?;
+        Ok(NumberMetrics { measured, mean_absolute_error })
     }
 }
 

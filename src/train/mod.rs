@@ -49,7 +49,7 @@ pub use data::{Answers, Batch, Dataset, Padded};
 pub use dropout::{Dropout, DropoutUnit};
 pub use fit::{Event, Fit, Fitted, Next, Totals};
 pub use max_norm::MaxNorm;
-pub use measured::{Measured, Measures, Metrics};
+pub use measured::{Measured, Measures, Metrics, NumberMetrics};
 pub use options::TrainOptions;
 pub use recurrent_dropout::RecurrentDropout;
 pub use trainer::Trainer;

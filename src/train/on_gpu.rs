@@ -7,13 +7,14 @@ use super::data::Batch;
 use super::dropout::{Dropout, DropoutMasks, DropoutUnit, Drops};
 use super::measured::{Measured, Measures};
 use super::options::TrainOptions;
+use super::recurrent_dropout::RecurrentDropout;
 use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
-use crate::network::{Network, Tensor};
-use crate::plan::train::{DropoutSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainTask};
+use crate::network::{Network, Stage, Tensor};
+use crate::plan::train::{DropoutSite, RecurrentSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainMetrics, TrainTask};
 use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
 use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_factors};
 
@@ -22,16 +23,13 @@ pub(super) const ALONE: usize = STEPS_AHEAD - 1;
 
 /// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
 fn task(
+    network: &Network,
     options: &TrainOptions,
     drops: &Drops,
     frozen: Vec<String>,
     norms: &[usize],
     bounds: Vec<(String, usize, f32)>,
 ) -> Result<TrainTask> {
-    if !drops.recurrent.is_empty() {
-        let what = "training with recurrent dropout on a GPU (supported on the CPU device)".into();
-        return Err(Error::Unsupported { place: "options".into(), what });
-    }
     let site = |(stage, dropout): &(usize, Dropout)| {
         DropoutSite::new(*stage, dropout.rate, dropout.unit == DropoutUnit::Channel)
     };
@@ -39,6 +37,18 @@ fn task(
     task.label_smoothing = options.label_smoothing;
     task.class_weights = options.class_weights.len();
     task.dropouts = drops.outputs.iter().map(site).collect();
+    let normalizes = |position: usize| {
+        let level = network.stages().iter().filter_map(Stage::recurrent).find(|level| level.layer == position);
+        level.is_some_and(|level| level.recurrence.normalization().is_some())
+    };
+    if let Some((_, dropout)) = drops.recurrent.iter().find(|(position, _)| normalizes(*position)) {
+        let place = format!("layer `{}`", dropout.layer);
+        let what = "recurrent dropout in a layer-normalized cell on a GPU (supported on the CPU device)".into();
+        return Err(Error::Unsupported { place, what });
+    }
+    let inside =
+        |(layer, dropout): &(usize, RecurrentDropout)| RecurrentSite::new(*layer, dropout.input, dropout.state);
+    task.recurrent_dropouts = drops.recurrent.iter().map(inside).collect();
     task.frozen = frozen;
     task.memory = options.memory;
     task.norms = norms.to_vec();
@@ -84,7 +94,7 @@ impl StepResult {
 impl Trainer {
     /// What a device is asked to do.
     pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
+        task(self.structure(), self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.
@@ -110,11 +120,11 @@ impl Trainer {
         self.send((batch, None), (slot, None), |batch| gpu.record(batch, encoder))
     }
 
-    /// Calls `send` with what a device reads of a batch; `metrics` are K and whether pairs of classes are counted.
+    /// Calls `send` with what a device reads of a batch; `metrics` say what is measured beside the loss.
     fn send(
         &self,
         (batch, state): (&Batch<'_>, Option<&State>),
-        (slot, metrics): (usize, Option<(u32, bool)>),
+        (slot, metrics): (usize, Option<TrainMetrics>),
         send: impl FnOnce(&TrainBatch<'_>) -> Result<()>,
     ) -> Result<u64> {
         let network = self.structure();
@@ -179,12 +189,28 @@ impl Trainer {
         measures: Measures,
     ) -> Result<(Measured, u64, Vec<u32>)> {
         let top = u32::try_from(measures.top_k).unwrap_or(u32::MAX);
-        let metrics = Some((top, measures.confusion));
-        let counted = self.send((batch, None), (ALONE, metrics), |batch| gpu.submit(batch, TrainGoal::Evaluate))?;
-        let measured = gpu.results(ALONE, 1)?[0].measured(counted);
-        let mut counts = gpu.counts()?.into_iter();
+        let metrics = TrainMetrics::Classes { top, confusion: measures.confusion };
+        let (measured, counts) = self.counted_on(gpu, batch, metrics)?;
+        let mut counts = counts.into_iter();
         let right = counts.next().unwrap_or_default();
         Ok((measured, right.into(), counts.collect()))
+    }
+
+    /// The loss of `batch`, and the mean of its absolute errors, summed up on the device.
+    pub(super) fn absolute_error_on(&self, gpu: &GpuTrainer, batch: &Batch<'_>) -> Result<(Measured, f64)> {
+        let (measured, words) = self.counted_on(gpu, batch, TrainMetrics::AbsoluteError)?;
+        let [sum, rows] = [0, 1].map(|at| words.get(at).copied().unwrap_or_default());
+        #[expect(clippy::cast_precision_loss, reason = "an output has fewer than 2^53 numbers")]
+        let numbers = (f64::from(rows) * self.loss_stage().1 as f64).max(1.0);
+        Ok((measured, f64::from(f32::from_bits(sum)) / numbers))
+    }
+
+    /// The loss of `batch` and what `metrics` counted.
+    fn counted_on(&self, gpu: &GpuTrainer, batch: &Batch<'_>, metrics: TrainMetrics) -> Result<(Measured, Vec<u32>)> {
+        let _turn = gpu.turn();
+        let counted =
+            self.send((batch, None), (ALONE, Some(metrics)), |batch| gpu.submit(batch, TrainGoal::Evaluate))?;
+        Ok((gpu.results(ALONE, 1)?[0].measured(counted), gpu.counts()?))
     }
 
     /// One step whose result is waited for. A state becomes the final one, unless the step is skipped.
@@ -195,6 +221,7 @@ impl Trainer {
         state: Option<&mut State>,
         goal: TrainGoal,
     ) -> Result<Measured> {
+        let _turn = gpu.turn();
         let counted = self.submit(gpu, (batch, state.as_deref()), goal, ALONE)?;
         let results = gpu.results(ALONE, 1)?;
         let measured = results[0].measured(counted);
@@ -204,9 +231,13 @@ impl Trainer {
         Ok(measured)
     }
 
-    /// The gradients of the last step.
-    pub(super) fn gradients_of(&self, gpu: &GpuTrainer) -> Result<BTreeMap<String, Tensor>> {
-        let numbers = gpu.gradients()?;
+    /// The gradients of the loss of `batch`.
+    pub(super) fn gradients_of(&self, gpu: &GpuTrainer, batch: &Batch<'_>) -> Result<BTreeMap<String, Tensor>> {
+        let numbers = {
+            let _turn = gpu.turn();
+            self.submit(gpu, (batch, None), TrainGoal::Gradients, ALONE)?;
+            gpu.gradients()?
+        };
         let network = self.structure();
         let tensor = |(name, range): &(String, std::ops::Range<usize>)| {
             let shape = network.tensors().get(name).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();

@@ -9,6 +9,7 @@ use super::max_norm::MaxNorm;
 use super::recurrent_dropout::RecurrentDropout;
 use super::weight_drop::WeightDrop;
 use crate::base::error::{Error, Result};
+use crate::network::{FileDropout, Network};
 use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
 
 /// How a network is trained.
@@ -101,6 +102,27 @@ impl TrainOptions {
     pub fn recurrent_dropout(mut self, dropout: RecurrentDropout) -> Self {
         self.recurrent_dropout.push(dropout);
         self
+    }
+
+    /// All dropout that the file of `network` states: [`Network::file_dropout`].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for what no training here does.
+    pub fn file_dropout(mut self, network: &Network) -> Result<Self> {
+        for dropout in network.file_dropout() {
+            match dropout {
+                FileDropout::Elements { layer, rate } => self.dropout.push(Dropout::elements(layer, *rate)),
+                FileDropout::Channels { layer, rate } => self.dropout.push(Dropout::channels(layer, *rate)),
+                FileDropout::Recurrent { layer, input, state } => {
+                    self.recurrent_dropout.push(RecurrentDropout::new(layer, *input, *state));
+                }
+                FileDropout::Other { layer, what } => {
+                    let (place, what) = (format!("layer `{layer}`"), format!("training with {what}"));
+                    return Err(Error::Unsupported { place, what });
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// One more dropout of the weights of a recurrent layer.

@@ -16,6 +16,7 @@ use crate::base::error::{Error, Result};
 use crate::data::state::{LayerState, State};
 use crate::host::{StageBackward, StageRunner};
 use crate::network::{LayerSpec, Network, RecurrentStage, Role, Stage, StageRounding};
+use crate::plan::train::RecurrentSite;
 use crate::reference::{
     DirectionWeights, LevelGradients, LevelShape, StageInput, StageWeights, ZoneoutMode, level, level_backward,
 };
@@ -108,8 +109,7 @@ impl<'a, F: Real> MaskedLevels<'a, F> {
             Factor::State => dropout.state,
         };
         let of_gate = |gate: usize| if dropout.state > 0.0 { gate } else { 0 };
-        #[expect(clippy::cast_possible_truncation, reason = "a network has fewer than 2^13 stages")]
-        let site = 1 << 16 | (index as u32) << 2 | (direction as u32) << 1 | factor as u32;
+        let site = RecurrentSite::draws(index, direction, matches!(factor, Factor::State));
         let draw = Draw::new(self.seed, site, rate);
         let places = (0..gates).flat_map(|gate| (0..width).map(move |k| (row * gates + of_gate(gate)) * width + k));
         places.map(|place| F::from_f32(draw.factor(place))).collect()

@@ -1,6 +1,7 @@
 //! A network that is trained: one step on a batch, the loss of a batch, the gradients of one.
 
 mod enqueued;
+mod metrics;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use super::dropout::{DropoutMasks, Drops};
 use super::fit::FitProgress;
 use super::flat::FlatGradients;
 use super::max_norm::{BoundedRows, bound_rows, bounded_rows};
-use super::measured::{Measured, Measures, class_counts};
+use super::measured::Measured;
 use super::options::TrainOptions;
 use super::order::Order;
 use super::recurrent_dropout::MaskedLevels;
@@ -83,6 +84,8 @@ pub struct Trainer {
     step: u64,
     /// Where the fit of a checkpoint goes on.
     pub(super) resumed: Option<Box<FitProgress>>,
+    /// The state that a checkpoint held.
+    pub(super) carried: Option<State>,
 }
 
 impl Trainer {
@@ -166,6 +169,7 @@ impl Trainer {
             enqueued: Vec::new(),
             step: 0,
             resumed: None,
+            carried: None,
         })
     }
 
@@ -413,25 +417,6 @@ impl Trainer {
         result
     }
 
-    /// The loss of `batch`, right answers among the K most probable classes, and pairs of classes.
-    pub(super) fn measured(&self, batch: &Batch<'_>, measures: Measures) -> Result<(Measured, u64, Vec<u32>)> {
-        if let Some(gpu) = &self.gpu {
-            return self.measured_on(gpu, batch, measures);
-        }
-        let mut memory = self.memory.take();
-        let measured = self.loss_of(batch, None, &mut memory)?;
-        let checked = Checked::new(&self.network, batch.input, None)?;
-        let (from, width) = self.loss_stage();
-        let logits = &memory.forward.forward.stages[from];
-        let steps = logits.len() / width / checked.batch;
-        let (right, pairs) = self.with_targets(&checked, steps, width, batch, |targets, options| match targets {
-            Targets::Classes(classes) => class_counts(measures, (logits, width), classes, options.sample_weights),
-            _ => Ok((0, Vec::new())),
-        })?;
-        self.memory.put(memory);
-        Ok((measured, right, pairs))
-    }
-
     /// The loss of `batch` without dropout.
     fn loss_of(&self, batch: &Batch<'_>, state: Option<&State>, memory: &mut StepMemory) -> Result<Measured> {
         let StepMemory { forward, stages, weights, d_output, .. } = memory;
@@ -452,8 +437,7 @@ impl Trainer {
     /// As [`Trainer::step`].
     pub fn gradients(&self, batch: &Batch<'_>) -> Result<BTreeMap<String, Tensor>> {
         if let Some(gpu) = &self.gpu {
-            self.run_on(gpu, batch, None, TrainGoal::Gradients)?;
-            return self.gradients_of(gpu);
+            return self.gradients_of(gpu, batch);
         }
         let mut memory = self.memory.take();
         let mut gradients = vec![0.0; self.parameters.len()];

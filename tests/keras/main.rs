@@ -13,3 +13,4 @@ mod mutations;
 mod refusals;
 mod survey;
 mod text;
+mod training;

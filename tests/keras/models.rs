@@ -123,12 +123,19 @@ fn weights_alone_are_the_same_network() {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let by_argument = keras::load_weights(&path, whole.spec().clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(by_argument, whole, "{name}");
+        let same = |one: &Network| {
+            // A description says nothing of dropout.
+            assert_eq!(
+                (one.spec(), one.tensors(), one.file_axes()),
+                (whole.spec(), whole.tensors(), whole.file_axes())
+            );
+        };
+        same(&by_argument);
 
         let error = keras::load(&path).unwrap_err().to_string();
         assert!(error.contains("weights alone") && error.contains(".weights.json"), "{error}");
         std::fs::write(path.with_extension("json"), serde_json::to_string(whole.spec()).unwrap()).unwrap();
-        assert_eq!(keras::load(&path).unwrap(), whole, "{name}");
+        same(&keras::load(&path).unwrap());
         compared += 1;
     }
     assert!(compared >= 15, "{compared}");

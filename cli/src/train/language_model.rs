@@ -175,7 +175,12 @@ pub fn run(args: &TrainArgs, kind: TokenKind, choice: &DeviceChoice) -> Result<R
             let (least, got) = (args.batch * args.window + 1, corpus.train);
             format!("{path}: expected at least {least} tokens of two kinds to train on (--batch, --window), got {got}")
         })?;
+    let of_valid = valid.len();
     let valid = Streams::new(valid, args.batch, args.window);
+    if args.patience.is_some() && valid.is_none() {
+        let got = count(of_valid, "token");
+        return Err(format!("--patience: expected at least 2 tokens of validation text (--valid), got {got}").into());
+    }
     let vocabulary = corpus.text.vocabulary.len();
     let task = Task {
         reads: Reads::Tokens(vocabulary),

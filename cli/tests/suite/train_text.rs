@@ -87,7 +87,7 @@ fn mistakes_are_named() {
     let short = text(&folder, "short.txt", b"too short");
     let bytes = text(&folder, "bytes.txt", b"fine\nnot \xff fine\n");
     let missing = folder.path("nowhere.txt");
-    let cases: [(&str, &[&str], &[&str]); 8] = [
+    let cases: [(&str, &[&str], &[&str]); 9] = [
         (&missing, &[], &["nowhere.txt"]),
         (&short, &[], &["short.txt", "at least 4097 tokens"]),
         (&bytes, &[], &["bytes.txt, line 2", "UTF-8"]),
@@ -95,6 +95,7 @@ fn mistakes_are_named() {
         (&good, &["--loss", "mse"], &["--loss", "cross-entropy"]),
         (&good, &["--prompt", ""], &["--prompt", "at least one token"]),
         (&good, &["--valid", "0", "--patience", "1"], &["--patience", "a validation text"]),
+        (&good, &["--valid", "0.0001", "--patience", "1"], &["--patience", "2 tokens of validation text"]),
         (&good, &["--checkpoint", "run"], &["--checkpoint", "--language-model"]),
     ];
     for (data, more, expected) in cases {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::activation::Version;
+use super::dropout::dropouts;
 use super::graph::{KerasGraph, KerasNode, NodeTensor};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
@@ -11,8 +12,8 @@ use super::recurrent::StackedCell;
 use super::{join, operations, recurrent, slices, text};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, ActivationSpec, FORMAT, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS, NamedSpec,
-    NetworkSpec, RecurrentOutput,
+    Activation, ActivationSpec, FORMAT, FileDropout, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS,
+    NamedSpec, NetworkSpec, RecurrentOutput,
 };
 
 /// The output of a node, or of the node whose output it passes on unchanged.
@@ -47,6 +48,7 @@ pub(super) struct LoweredGraph {
     pub copies: BTreeMap<String, String>,
     /// Layers that are cells of one layer of the file, by their names.
     pub stacked: BTreeMap<String, StackedCell>,
+    pub dropout: Vec<FileDropout>,
 }
 
 /// The description of the network that `graph` is.
@@ -171,7 +173,7 @@ impl KerasGraph<'_> {
         if self.nodes[node].item.class == "InputLayer" { NodeTensor { node, output: 0 } } else { self.outside() }
     }
 
-    fn is_input(&self, tensor: NodeTensor) -> bool {
+    pub(super) fn is_input(&self, tensor: NodeTensor) -> bool {
         self.inputs.iter().any(|&input| self.input_tensor(input) == tensor)
     }
 
@@ -450,6 +452,7 @@ impl KerasLowering {
             self.layers.push(LayerSpec::From(FromSpec { layer }));
             self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
         }
+        let dropout = dropouts(graph, values, &self.names);
         let Self { mut layers, name_bearers, stacked, .. } = self;
         for (place, name) in name_bearers.into_iter().rev() {
             layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
@@ -464,7 +467,7 @@ impl KerasLowering {
             }
         }
         let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
-        Ok(LoweredGraph { spec, copies, stacked })
+        Ok(LoweredGraph { spec, copies, stacked, dropout })
     }
 }
 

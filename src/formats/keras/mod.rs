@@ -32,6 +32,7 @@
 mod activation;
 mod archive;
 mod call;
+mod dropout;
 mod graph;
 mod hdf5;
 mod join;
@@ -197,7 +198,7 @@ impl File {
     /// The network of a model's configuration.
     fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
         let graph = KerasGraph::new(config, version)?;
-        let LoweredGraph { mut spec, copies, stacked } = lower::network(&graph)?;
+        let LoweredGraph { mut spec, copies, stacked, dropout } = lower::network(&graph)?;
         let vocabularies = self.model.as_ref().map(|model| &model.vocabularies);
         spec.text = text::of_model(&graph, |group| vocabularies?.get(group).map(String::as_str))?;
         let cudnn =
@@ -209,7 +210,7 @@ impl File {
         let normalizations = normalizations.collect::<Result<_>>()?;
         let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, stacked, cudnn, normalizations };
         let tensors = self.weights.tensors(&spec, &names)?;
-        let network = Network::new(spec, tensors)?;
+        let network = Network::new(spec, tensors)?.with_file_dropout(dropout);
         if network.recurrent_layers().next().is_some() {
             return Ok(network);
         }

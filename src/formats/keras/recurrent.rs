@@ -56,10 +56,8 @@ pub(super) struct StackedCell {
 
 /// Of an RNN of StackedRNNCells, its cells by the names of the layers that they become.
 pub(super) fn stacked_cells(item: &Item<'_>) -> Vec<(String, StackedCell)> {
-    let cells = item.config.get("cell").filter(|cell| class_of(cell) == STACKED && item.class == "RNN");
-    let cells = cells.and_then(|cell| cell.pointer("/config/cells")).and_then(Value::as_array);
     let mut classes: Vec<&str> = Vec::new();
-    let cells = cells.into_iter().flatten().enumerate().map(|(number, cell)| {
+    let cells = cells_of_stack(item).into_iter().flatten().enumerate().map(|(number, cell)| {
         let class = match class_of(cell) {
             "LSTMCell" => "lstm_cell",
             "GRUCell" => "gru_cell",
@@ -69,7 +67,7 @@ pub(super) fn stacked_cells(item: &Item<'_>) -> Vec<(String, StackedCell)> {
         classes.push(class);
         let group = if before == 0 { class.to_owned() } else { format!("{class}_{before}") };
         let name = cell.pointer("/config/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        (name_in_stack(item, number), StackedCell { layer: item.name.to_owned(), group, name })
+        (name_in_stack(item.name, number), StackedCell { layer: item.name.to_owned(), group, name })
     });
     cells.collect()
 }
@@ -80,8 +78,15 @@ fn class_of(layer: &Value) -> &str {
     layer.get("class_name").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn name_in_stack(item: &Item<'_>, number: usize) -> String {
-    format!("{}_cell{number}", item.name)
+/// The configurations of the cells, if the layer has StackedRNNCells.
+pub(super) fn cells_of_stack<'a>(item: &Item<'a>) -> Option<&'a Vec<Value>> {
+    let cell = item.config.get("cell").filter(|cell| class_of(cell) == STACKED && item.class == "RNN");
+    cell?.pointer("/config/cells")?.as_array()
+}
+
+/// The layer that one of several cells of `layer` becomes.
+pub(super) fn name_in_stack(layer: &str, number: usize) -> String {
+    format!("{layer}_cell{number}")
 }
 
 pub(super) fn single(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
@@ -201,7 +206,7 @@ fn stack(item: &Item<'_>, options: &LayerOptions<'_>, width: usize) -> Result<Ve
         let mut spec = spec(inner, &own, cell, width)?;
         own.finish()?;
         if class_of(config) == STACKED {
-            spec.name = name_in_stack(item, number);
+            spec.name = name_in_stack(item.name, number);
         }
         width = spec.hidden_size;
         stack.push(match number + 1 == cells.len() {

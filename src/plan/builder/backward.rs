@@ -9,7 +9,7 @@ use crate::network::{
     merging,
 };
 use crate::plan::constants::{LAST_VALID, combination, pool_number};
-use crate::plan::train::{TrainGoal, TrainTask};
+use crate::plan::train::{RESULT_WORDS, TrainGoal, TrainMetrics, TrainTask};
 use crate::plan::{BufferId, Constants, Dispatch, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 use crate::reference::Loss;
 
@@ -61,7 +61,12 @@ impl Builder {
             self.loss(&task, from, rows, logits, d)?;
         }
         if let Some(metrics) = task.metrics {
-            self.class_metrics(metrics, (from, logits.out_features), rows)?;
+            match metrics {
+                TrainMetrics::Classes { top, confusion } => {
+                    self.class_metrics((top, confusion), (from, logits.out_features), rows)?;
+                }
+                TrainMetrics::AbsoluteError => self.absolute_error((from, logits.out_features), rows)?,
+            }
         }
         if task.goal != TrainGoal::Evaluate {
             for index in (0..=from).rev() {
@@ -197,6 +202,30 @@ impl Builder {
         })
     }
 
+    /// The sum of the absolute errors of `rows` rows, and how many count.
+    fn absolute_error(&mut self, (stage, width): (usize, usize), rows: usize) -> Result<()> {
+        let sum = self.buffer("sum of absolute errors", RESULT_WORDS, 1, 1)?;
+        let place = self.buffer("place of a sum", 1, 1, 1)?;
+        let [sum, place] = [sum, place].map(|buffer| self.plan.whole(buffer));
+        let found = self.scratch("errors of the rows [M, 2]", rows, 2, 1)?;
+        let Some(TrainBuild { parts, .. }) = &mut self.training else { return Ok(()) };
+        parts.counts = Some(sum);
+        parts.clears.push(place);
+        let [targets, factors] = [parts.targets, parts.factors].map(|buffer| self.plan.whole(buffer));
+        let [_, x_groups, y_groups] = grid(&self.limits, 1, rows as u64, "rows of the loss")?;
+        self.add(Dispatch {
+            stage,
+            constants: Constants::sizes([("FEATURES", width)])?.with("WORKGROUP", ROW_WORKGROUP),
+            rows: self.number(rows, "rows of the loss")?,
+            bindings: vec![self.plan.outputs[stage], targets, factors, found],
+            workgroups: [x_groups, y_groups, 1],
+            iterations: (width as u64).div_ceil(ROW_WORKGROUP.into()) + u64::from(ROW_WORKGROUP),
+            work: rows as u64 * width as u64,
+            ..Dispatch::empty(Kernel::Train(TrainKernel::AbsoluteErrors))
+        })?;
+        self.loss_sum(stage, rows, [found, place, sum])
+    }
+
     fn loss_sum(&mut self, stage: usize, rows: usize, bindings: [Slice; 3]) -> Result<()> {
         let rows = self.number(rows, "rows of the loss")?;
         self.add(Dispatch {
@@ -255,8 +284,7 @@ impl Builder {
                 let rows = DispatchRows { count: rows, input: 0, output: first };
                 self.moved(work, rows, Move::whole(d, to, outputs, true))
             }
-            // Refused before.
-            StageKind::FinalState(_) => Ok(()),
+            StageKind::FinalState(from) => self.final_state_backward(network, work, (*from, d), stage_steps),
             StageKind::Reverse => {
                 let Some((to, add)) = self.gradient(network, stage.inputs[0], stage_steps)? else { return Ok(()) };
                 self.moved(work, all, Move { reversed: true, ..Move::whole(d, to, outputs, add) })

@@ -53,20 +53,20 @@ impl Builder {
         Ok(())
     }
 
-    /// The gradient of the stored state that some directions of a level start from. `carry` is what the first step hands
-    /// on, `sums` `[lanes, T', B, G*H]` the gradients of the products with U.
+    /// The gradient of the state that some directions of a level start from, stored or given by layers. `carry` is what the
+    /// first step hands on, `sums` `[lanes, T', B, G*H]` the gradients of the products with U.
     pub(super) fn initial_state_backward(
         &mut self,
-        network: &Network,
+        (network, stage_steps): (&Network, &[usize]),
         lanes: &Lanes<'_>,
         sums: Slice,
         carry: Slice,
     ) -> Result<()> {
         let &Lanes { work, level, rows, .. } = lanes;
-        let Some((_, layer)) = network.recurrent_layers().nth(level.layer).filter(|(_, layer)| layer.initial_state)
-        else {
+        let Some((_, layer)) = network.recurrent_layers().nth(level.layer) else { return Ok(()) };
+        if !layer.initial_state && level.starts == [None, None] {
             return Ok(());
-        };
+        }
         let (state, hidden, width) = (level.state_size(), level.hidden_size, level.gate_rows());
         // The candidate's part of a GRU that resets its state before is in `carry` already.
         let depth = match level.recurrence {
@@ -83,12 +83,29 @@ impl Builder {
         for lane in 0..count {
             let direction = lanes.tape.directions.start + lane;
             let row = level.level * level.directions.len() + direction;
-            let (Some(u), Some(of_h)) = (self.param(work.stage, direction, Role::WeightHh), of_h) else { continue };
+            let Some(u) = self.param(work.stage, direction, Role::WeightHh) else { continue };
             let a = Operand::new(sums, width).from((lane * rows + lanes.first_step(lane) * self.batch) * width);
             let h = Operand::new(carry, room).from(lane * self.batch * room);
-            let also = Also { accumulate: true, bias: None };
-            self.matmul(work.index, [self.batch, state, depth], [a, Operand::new(u, state), h], also)?;
-            self.column_sums(work.index, [self.batch, state], h, None, &[(of_h, row * state)])?;
+            for (block, mask) in self.state_blocks(work.index, level, direction) {
+                let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
+                if first >= depth {
+                    continue;
+                }
+                let (a, u) = (a.from(first), Operand::new(u, state).from(first * state));
+                let Some(mask) = mask else {
+                    let also = Also { accumulate: true, bias: None };
+                    self.matmul(work.index, [self.batch, state, count], [a, u, h], also)?;
+                    continue;
+                };
+                let masked = self.scratch("gradients behind a mask [T', B, N]", self.batch, state, 1)?;
+                let masked = Operand::new(masked, state);
+                self.matmul(work.index, [self.batch, state, count], [a, u, masked], Also::default())?;
+                self.row_dropout(work.index, mask, [masked, h], ([self.batch, state], true))?;
+            }
+            self.starts_backward(network, (lanes, lane), carry, stage_steps)?;
+            if let Some(of_h) = of_h {
+                self.column_sums(work.index, [self.batch, state], h, None, &[(of_h, row * state)])?;
+            }
             if let Some(of_c) = of_c {
                 let c = Operand::new(carry, room).from((count + lane) * self.batch * room);
                 self.column_sums(work.index, [self.batch, hidden], c, None, &[(of_c, row * hidden)])?;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::recurrent_dropout::{LevelDropout, first_gate};
 use super::{Builder, StageWork, grid};
 use crate::base::error::{Error, Result};
 use crate::network::{RecurrentStage, WeightFormat, Zoneout};
@@ -9,6 +10,7 @@ use crate::plan::constants::masked_number;
 use crate::plan::decide::{Decision, Problem};
 use crate::plan::program::{self, Program};
 use crate::plan::tactic::{KernelSize, Tactic, Workgroup, narrow};
+use crate::plan::train::setting;
 use crate::plan::weights::WeightLayout;
 use crate::plan::{
     Arithmetic, BufferId, Cells, Constants, Exchange, Kernel, RecurrentKernel, Rung, Slice, StateBuffers, Strategy,
@@ -34,6 +36,8 @@ pub(super) struct LaneSet<'a> {
     pub kept: Option<BufferId>,
     /// Shares of units that are drawn behind every timestep.
     pub zoneout: Zoneout,
+    /// What is dropped of the input and of h.
+    pub dropout: Option<LevelDropout>,
 }
 
 /// One kernel of a timestep, or of many.
@@ -75,6 +79,7 @@ impl<'a> LaneSet<'a> {
             stacked,
             kept: None,
             zoneout: Zoneout::default(),
+            dropout: None,
         })
     }
 
@@ -100,6 +105,7 @@ impl<'a> LaneSet<'a> {
             gates: self.level.cell().gates() as u64,
             in_halves: Program::of(self.level).kernels.len() > 1 || !self.zoneout.is_none(),
             normalizes: Program::of(self.level).normalizes,
+            drops_state: self.dropout.is_some_and(LevelDropout::of_state),
             state_words: self.layout.lanes[self.first_lane].state.len(),
             format: self.layout.format,
         }
@@ -245,8 +251,13 @@ impl Builder {
             .with("MASKED", masked)
             .with("PARTIAL", partial);
         let constants = constants.and(tactic.constants(group, cell.gates(), self.batch)?.iter());
+        let dropped = set.dropout.is_some_and(LevelDropout::of_state) && cell != Cells::Projection;
         let functions = &level.directions[set.directions.start].activations;
-        let constants = constants.and(program::constants(cell, level, functions).iter());
+        let mut constants = constants.and(program::constants(cell, level, functions).iter());
+        if dropped {
+            let of_state = self.state_dropout_constants(set.dropout, (first_gate(cell), set.directions.start))?;
+            constants = constants.and(of_state.iter()).with("SEED", narrow(setting::SEED as u64));
+        }
         let vectors = {
             let start = set.layout.vector_of(set.weights[1], set.first_lane, 0).offset;
             let bytes = lanes as u64 * set.layout.vectors_lane() as u64 * super::F32;
@@ -264,7 +275,10 @@ impl Builder {
             self.plan.whole(places.cell),
         ];
         bindings.extend(places.exchange.map(|exchange| self.plan.whole(exchange)));
-        let rung = tactic.rung();
+        if dropped {
+            bindings.push(self.settings());
+        }
+        let rung = if dropped { Rung::StepDropped } else { tactic.rung() };
         let size = KernelSize { width, depth, below, gates: cell.gates(), normalizes: cell.normalizes() };
         let kernel = RecurrentKernel {
             cell,
@@ -299,7 +313,8 @@ impl Builder {
         let depth = if rung == Rung::Normalize { 1 } else { depth };
         let products = (depth as u64 + below as u64 * (lanes as u64 - 1) / lanes as u64) * cell.gates();
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
-        let iterations = tactic.iterations(self.batch, size, group);
+        // Slices of the state are a quarter as long where every gate has a mask.
+        let iterations = tactic.iterations(self.batch, size, group) * if dropped { 4 } else { 1 };
         Ok(Launch { kernel: Kernel::Recurrent(kernel), constants, bindings, workgroups, iterations, work })
     }
 }

@@ -25,12 +25,25 @@ impl Builder {
         };
         let Some((to, add)) = target else { return Ok(()) };
         let (inputs, width) = (work.stage.in_features, level.gate_rows());
+        let to = Operand::new(to, inputs).from(lanes.first_row() * inputs);
         for lane in 0..lanes.count() {
-            let Some(w) = self.param(work.stage, lanes.tape.directions.start + lane, Role::WeightIh) else { continue };
-            let a = Operand::new(arrays.sums, width).from(lane * rows * width);
-            let also = Also { accumulate: add || lane > 0, bias: None };
-            let c = Operand::new(to, inputs).from(lanes.first_row() * inputs);
-            self.matmul(work.index, [rows, inputs, width], [a, Operand::new(w, inputs), c], also)?;
+            let direction = lanes.tape.directions.start + lane;
+            let Some(w) = self.param(work.stage, direction, Role::WeightIh) else { continue };
+            for (block, mask) in self.input_blocks(work.index, level, direction) {
+                let [first, depth] = [block.start, block.len()].map(|gates| gates * level.hidden_size);
+                let a = Operand::new(arrays.sums, width).from(lane * rows * width + first);
+                let w = Operand::new(w, inputs).from(first * inputs);
+                let accumulate = add || lane > 0 || first > 0;
+                let Some(mask) = mask else {
+                    let also = Also { accumulate, bias: None };
+                    self.matmul(work.index, [rows, inputs, depth], [a, w, to], also)?;
+                    continue;
+                };
+                let masked = self.scratch("gradients behind a mask [T', B, N]", rows, inputs, 1)?;
+                let masked = Operand::new(masked, inputs);
+                self.matmul(work.index, [rows, inputs, depth], [a, w, masked], Also::default())?;
+                self.row_dropout(work.index, mask, [masked, to], ([rows, inputs], accumulate))?;
+            }
         }
         Ok(())
     }
@@ -53,19 +66,23 @@ impl Builder {
             let inner = arrays.inner.map(|slice| Operand::new(slice, hidden).from(lane * rows * hidden));
             if let Some(d) = of(self, Role::WeightIh) {
                 let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
-                let [a, c] = [sums.turned(), Operand::new(d, inputs)];
-                self.weights_part(stage, [width, inputs, rows], [a, x, c], order)?;
+                for (block, mask) in self.input_blocks(stage, level, direction) {
+                    let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
+                    let x = self.through(stage, mask, x, [rows, inputs])?;
+                    let [a, c] = [sums.from(first).turned(), Operand::new(d, inputs).from(first * inputs)];
+                    self.weights_part(stage, [count, inputs, rows], [a, x, c], order)?;
+                }
             }
             if let Some(d) = of(self, Role::WeightHh) {
-                let c = Operand::new(d, state);
-                match (level.recurrence, inner) {
-                    (Recurrence::Gru { reset_after: false }, Some(inner)) => {
-                        let new = gates::NEW * hidden;
-                        self.weights_part(stage, [new, state, rows], [sums.turned(), before, c], order)?;
-                        let [a, c] = [sums.from(new).turned(), c.from(new * state)];
-                        self.weights_part(stage, [hidden, state, rows], [a, inner, c], order)?;
-                    }
-                    _ => self.weights_part(stage, [width, state, rows], [of_state.turned(), before, c], order)?,
+                for (block, mask) in self.state_blocks(stage, level, direction) {
+                    let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
+                    let h = match (level.recurrence, inner) {
+                        (Recurrence::Gru { reset_after: false }, Some(inner)) if block.start == gates::NEW => inner,
+                        _ => before,
+                    };
+                    let h = self.through(stage, mask, h, [rows, state])?;
+                    let [a, c] = [of_state.from(first).turned(), Operand::new(d, state).from(first * state)];
+                    self.weights_part(stage, [count, state, rows], [a, h, c], order)?;
                 }
             }
             let biases = [of(self, Role::BiasIh), of(self, Role::BiasHh)];

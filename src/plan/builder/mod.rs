@@ -3,6 +3,7 @@
 mod backward;
 mod batch_norm;
 mod ctc;
+mod final_state;
 mod initial_state;
 mod intervals;
 mod lanes;
@@ -13,6 +14,7 @@ mod matmul;
 mod normalized_backward;
 mod recurrent;
 mod recurrent_backward;
+mod recurrent_dropout;
 mod regularize;
 mod tape;
 mod update;
@@ -39,7 +41,7 @@ use super::{
     SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::base::error::{Error, Result};
-use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, RecurrentStage, Source, Stage, StageKind, Zoneout};
+use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, Source, Stage, Zoneout};
 use batch_norm::NormStatistics;
 use intervals::KeptSums;
 use tape::StageTape;
@@ -69,12 +71,6 @@ pub fn plan_training(
     options: &PlanOptions,
     (task, layout): (&TrainTask, &Arc<TrainLayout>),
 ) -> Result<Plan> {
-    if let Some(stage) = network.stages().iter().find(|stage| gives_or_takes_states(stage)) {
-        return Err(Error::Unsupported {
-            place: format!("layer `{}`", stage.label),
-            what: "training on a GPU of a recurrent layer whose state goes to other layers or comes from them".into(),
-        });
-    }
     // No workgroups wait for each other: a step cannot be repeated where they waited too long.
     let limits = PlanLimits { resident_workgroups: 0, ..*limits };
     let mut refused = None;
@@ -89,12 +85,6 @@ pub fn plan_training(
         }
     }
     Err(refused.unwrap_or_else(|| Error::shape("plan", "T and B at least 1", "no timesteps")))
-}
-
-/// Whether layers give the state that a stage starts from, or it is the final state of a layer.
-fn gives_or_takes_states(stage: &Stage) -> bool {
-    let takes = |level: &RecurrentStage| level.starts.iter().any(Option::is_some);
-    matches!(stage.kind, StageKind::FinalState(_)) || stage.recurrent().is_some_and(takes)
 }
 
 impl Builder {

@@ -98,6 +98,7 @@ impl Builder {
         let d_state = self.scratch("gradients of h [lanes, T, B, P]", count * rows, hidden, 1)?;
         let shared = Arrays { before, sums, of_state, c, inner: None, d_state: Some(d_state) };
         let carry = self.scratch("gradients of the state [2, lanes, B, H]", 2 * count, self.batch, hidden)?;
+        self.begin_with_final(lanes, carry)?;
         let of_h = Arrays { sums: of_state.unwrap_or(sums), ..shared };
         let of_h = self.step_of_h(lanes, &of_h, carry)?;
         let rest = self.normalized_step(lanes, how, &arrays, [c.unwrap_or(before), d_state, carry])?;
@@ -175,7 +176,8 @@ impl Builder {
         let keeps_c = level.cell().keeps_c();
         let mut constants = self
             .normalized(lanes, how, arrays)?
-            .and(Constants::sizes([("SCALES", arrays.scales_part), ("CELLS", arrays.cells)])?.iter());
+            .and(Constants::sizes([("SCALES", arrays.scales_part), ("CELLS", arrays.cells)])?.iter())
+            .with("STARTED", tape.final_gradient.is_some());
         if keeps_c {
             constants = constants.and(function(OUTPUT, lanes.functions()[2]));
         }

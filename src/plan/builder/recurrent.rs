@@ -18,6 +18,8 @@ use crate::plan::{
 pub(super) struct ChunkRun {
     /// The projection of each lane's input, and whether the lane reads the sequence from its end.
     products: Vec<(Product, bool)>,
+    /// The direction of the first lane, where the lanes read their input through masks.
+    dropped: Option<usize>,
     launches: Vec<Launch>,
     /// c, and where zoneout wants it before the first step.
     before: Option<[Slice; 2]>,
@@ -51,6 +53,7 @@ impl Builder {
             for directions in self.together(level, all.clone(), work.steps_in) {
                 if let Some(mut set) = LaneSet::new(std::slice::from_ref(work), layout, weights, directions, false) {
                     set.kept = self.kept_sums(&set)?;
+                    set.dropout = self.dropout_in(work.index, level);
                     set.zoneout = self.training.as_ref().map(|training| training.zoneout).unwrap_or_default();
                     let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
                     self.run(&set, &decision)?;
@@ -89,6 +92,7 @@ impl Builder {
             products: (0..hoisted)
                 .map(|lane| (self.input_product(set, lane, projected_lane), set.is_reverse(lane)))
                 .collect(),
+            dropped: set.dropout.filter(|dropout| dropout.of_input()).map(|_| set.directions.start),
             launches,
             before,
             stride: decision.tactic.stride(),
@@ -107,10 +111,13 @@ impl Builder {
 
     /// `count` timesteps of some lanes, after `done` others.
     pub(super) fn run_chunk(&mut self, work: &StageWork<'_>, run: &ChunkRun, done: usize, count: usize) -> Result<()> {
-        for (product, reverse) in &run.products {
+        for (lane, (product, reverse)) in run.products.iter().enumerate() {
             let first = if *reverse { work.steps_in - done - count } else { done };
             let rows = DispatchRows { count: count * self.batch, input: first * self.batch, output: 0 };
-            self.product(work, rows, product)?;
+            match (run.dropped, work.stage.recurrent()) {
+                (Some(first), Some(level)) => self.dropped_product(work, level, first + lane, (rows, product))?,
+                _ => self.product(work, rows, product)?,
+            }
         }
         if let Some([c, before]) = run.before {
             let numbers = usize::try_from(c.bytes / super::F32).unwrap_or(usize::MAX);

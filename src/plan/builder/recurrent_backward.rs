@@ -150,7 +150,8 @@ impl Builder {
                     }
                 };
                 if index == 0 {
-                    self.initial_state_backward(network, &lanes, arrays.of_state.unwrap_or(arrays.sums), carry)?;
+                    let sums = arrays.of_state.unwrap_or(arrays.sums);
+                    self.initial_state_backward((network, stage_steps), &lanes, sums, carry)?;
                 }
                 self.weights_backward(&lanes, &arrays)?;
                 self.input_backward(network, &lanes, &arrays, (stage_steps, length == work.steps_in))?;
@@ -210,24 +211,30 @@ impl Builder {
             let direction = lanes.tape.directions.start + lane;
             let [w, u] = [Role::WeightIh, Role::WeightHh].map(|role| self.param(work.stage, direction, role));
             let (Some(w), Some(u)) = (w, u) else { continue };
-            let bias = |role| self.param(work.stage, direction, role).map(|bias| (bias, 0));
-            let [of_input, of_hidden] = [bias(Role::BiasIh), bias(Role::BiasHh)];
-            let c = Operand::new(sums, width).from(lane * rows * width);
+            let [of_input, of_hidden] =
+                [Role::BiasIh, Role::BiasHh].map(|role| self.param(work.stage, direction, role));
             let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
-            let also = Also { accumulate: false, bias: of_input };
-            self.matmul(work.index, [rows, width, inputs], [x, Operand::new(w, inputs).turned(), c], also)?;
-            let h = Operand::new(before, state).from(lane * rows * state);
-            let u = Operand::new(u, state).turned();
-            if let Some(of_state) = of_state {
-                let c = Operand::new(of_state, width).from(lane * rows * width);
-                let also = Also { accumulate: false, bias: of_hidden };
-                self.matmul(work.index, [rows, width, state], [h, u, c], also)?;
-                continue;
+            for (block, mask) in self.input_blocks(work.index, level, direction) {
+                let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
+                let x = self.through(work.index, mask, x, [rows, inputs])?;
+                let w = Operand::new(w, inputs).from(first * inputs).turned();
+                let c = Operand::new(sums, width).from(lane * rows * width + first);
+                let also = Also { accumulate: false, bias: of_input.map(|bias| (bias, first)) };
+                self.matmul(work.index, [rows, count, inputs], [x, w, c], also)?;
             }
-            // The product of a candidate that is reset before waits for the gates.
-            let now = if resets_state { gates::NEW * hidden } else { width };
-            let also = Also { accumulate: true, bias: of_hidden };
-            self.matmul(work.index, [rows, now, state], [h, u, c], also)?;
+            let h = Operand::new(before, state).from(lane * rows * state);
+            for (block, mask) in self.state_blocks(work.index, level, direction) {
+                // The product of a candidate that is reset before waits for the gates.
+                if resets_state && block.start == gates::NEW {
+                    continue;
+                }
+                let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
+                let h = self.through(work.index, mask, h, [rows, state])?;
+                let u = Operand::new(u, state).from(first * state).turned();
+                let c = Operand::new(of_state.unwrap_or(sums), width).from(lane * rows * width + first);
+                let also = Also { accumulate: of_state.is_none(), bias: of_hidden.map(|bias| (bias, first)) };
+                self.matmul(work.index, [rows, count, state], [h, u, c], also)?;
+            }
         }
         if resets_state {
             let inner = self.scratch("inner states [lanes, T', B, H]", count * rows, hidden, 1)?;
@@ -239,6 +246,8 @@ impl Builder {
                 let from = gates::NEW * hidden;
                 let bias = self.param(work.stage, direction, Role::BiasHh).map(|bias| (bias, from));
                 let x = Operand::new(inner, hidden).from(lane * rows * hidden);
+                let mask = self.state_blocks(work.index, level, direction).pop().and_then(|(_, mask)| mask);
+                let x = self.through(work.index, mask, x, [rows, hidden])?;
                 let u = Operand::new(u, hidden).from(from * hidden).turned();
                 let c = Operand::new(sums, width).from(lane * rows * width + from);
                 let also = Also { accumulate: true, bias };
@@ -373,6 +382,7 @@ impl Builder {
         };
         let (room, count) = (hidden.max(state), lanes.count());
         let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;
+        self.begin_with_final(lanes, carry)?;
         let dispatches: Vec<Dispatch> =
             parts.iter().map(|part| self.step_backward(lanes, arrays, carry, part)).collect::<Result<_>>()?;
         self.repeat_backward(lanes, &dispatches)?;
@@ -441,6 +451,10 @@ impl Builder {
         let most = if self.limits.software { 1 } else { MOST_SPLIT / row_quads };
         let split = depth.div_ceil(UNITS).next_power_of_two().min(most);
         let state = level.state_size();
+        // Of a product with U.
+        let of_state = role == Role::WeightHh;
+        let dropout = self.dropout_in(work.index, level).filter(|dropout| of_state && dropout.of_state());
+        let products = if dropout.is_some() { depth / level.hidden_size } else { 1 };
         let constants = Constants::sizes([
             ("WIDTH", units),
             ("DEPTH", depth),
@@ -455,11 +469,14 @@ impl Builder {
             ("UNITS", UNITS),
             ("SPLIT", split),
             ("ROW_QUADS", row_quads),
+            ("PRODUCTS", products),
         ])?
         .with("REVERSE", reverse_bits(level, &tape.directions))
         .with("LAST", !work.stage.sequence_out)
+        .with("STARTED", tape.final_gradient.is_some())
         .with("MASKED", masked_number(work.mask.map(|_| level.masked_output)))
         .and(self.zoneout_constants(level.zoneout, work.index, tape.directions.start).iter())
+        .and(self.state_dropout_constants(dropout, (from / level.hidden_size, tape.directions.start))?.iter())
         .and(part.constants.iter());
         let mask = work.mask.map_or(parameters, |mask| self.plan.whole(mask));
         let kept = match cell {
@@ -485,8 +502,9 @@ impl Builder {
             steps: narrow(work.steps_in as u64),
             batch: narrow(self.batch as u64),
             workgroups,
-            iterations: (depth as u64).div_ceil(SLICE)
-                * (1 + (SLICE * row_quads as u64).div_ceil(group) * 5 + SLICE / split as u64)
+            iterations: (products as u64) * (1 + 4 * row_quads as u64)
+                + (products as u64 * (depth as u64 / products as u64).div_ceil(SLICE))
+                    * (1 + (SLICE * row_quads as u64).div_ceil(group) * 5 + SLICE / split as u64)
                 + 4 * (row_quads * split) as u64
                 + 4 * row_quads as u64,
             work: (self.batch * units * count) as u64 * depth as u64,

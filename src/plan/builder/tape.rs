@@ -32,6 +32,8 @@ pub(super) struct LanesTape {
     /// The sums of an LSTM's gates, which the forward pass keeps.
     pub sums: Option<KeptSums>,
     pub vectors: LaneVectors,
+    /// Gradients of the final state `[2, lanes, B, H]`, where a layer reads it.
+    pub final_gradient: Option<Slice>,
 }
 
 /// Biases and the like of some directions, as a run reads them.
@@ -104,7 +106,9 @@ impl Builder {
                 sets.map(move |directions| (LaneVectors::new(layout, vectors, index, &directions), directions))
             });
             for (vectors, directions) in sets.collect::<Vec<_>>() {
-                let lanes = self.start(&work, level, (directions, vectors), states)?;
+                let mut lanes = self.start(&work, level, (directions, vectors), states)?;
+                self.start_of_tape(&work, level, &lanes)?;
+                lanes.final_gradient = self.final_gradient(network, index, level, lanes.directions.len())?;
                 if !is_history {
                     self.emit(&work, stage, level, &lanes, output)?;
                 }
@@ -159,7 +163,7 @@ impl Builder {
         }
         let kept = self.training.as_mut().map(|training| &mut training.kept);
         let sums = kept.and_then(|kept| kept.remove(&(work.index, directions.start)));
-        Ok(LanesTape { directions, h, c, sums, vectors })
+        Ok(LanesTape { directions, h, c, sums, vectors, final_gradient: None })
     }
 
     /// The output of some directions from their states.

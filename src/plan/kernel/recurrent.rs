@@ -1,5 +1,6 @@
 //! Kernels of recurrences: a cell, a rung of the ladder, a format of the weights.
 
+use super::training::{OF_STATE_DROPOUT, RANDOM, SEED, STATE_DROPOUT};
 use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 use crate::network::WeightFormat;
 use crate::plan::{Arithmetic, MatrixSide};
@@ -78,6 +79,8 @@ pub enum Cells {
 pub enum Rung {
     /// A dispatch per step.
     Step,
+    /// The same with dropout of h, for training.
+    StepDropped,
     /// The same, four rows in an invocation.
     Tile,
     /// The same on matrix units.
@@ -150,6 +153,7 @@ impl Cells {
     fn runs_on(self, rung: Rung) -> bool {
         match rung {
             Rung::Normalize => self.normalizes(),
+            Rung::StepDropped => self != Self::Projection && !self.normalizes(),
             Rung::Sequence => !self.is_half(),
             Rung::SequenceRows | Rung::Resident => !self.is_half() && !self.normalizes(),
             Rung::Step | Rung::Tile | Rung::TileMatrix(_) => true,
@@ -328,7 +332,7 @@ impl Rung {
     #[must_use]
     pub fn rows(self, split: u32) -> u32 {
         match self {
-            Self::Step | Self::Sequence | Self::Normalize => 1,
+            Self::Step | Self::StepDropped | Self::Sequence | Self::Normalize => 1,
             Self::Tile => 4 * split,
             Self::TileMatrix(side) => side.length() * split,
             Self::SequenceRows => 4,
@@ -340,8 +344,8 @@ impl Rung {
     /// The formats of weights that its kernels differ in.
     fn formats(self) -> &'static [WeightFormat] {
         match self {
-            // It reads no weights.
-            Self::Normalize => &[WeightFormat::F32],
+            // It reads no weights, or those that are trained.
+            Self::Normalize | Self::StepDropped => &[WeightFormat::F32],
             _ => &WeightFormat::ALL,
         }
     }
@@ -350,7 +354,7 @@ impl Rung {
     fn arithmetics(self) -> &'static [Arithmetic] {
         match self {
             Self::TileMatrix(_) => &[Arithmetic::Matrix],
-            Self::Normalize => &[Arithmetic::F32],
+            Self::Normalize | Self::StepDropped => &[Arithmetic::F32],
             _ => &[Arithmetic::F32, Arithmetic::F16],
         }
     }
@@ -358,6 +362,7 @@ impl Rung {
     fn name(self) -> &'static str {
         match self {
             Self::Step => "step",
+            Self::StepDropped => "step with dropout",
             Self::Tile => "tile",
             Self::TileMatrix(MatrixSide::Eight) => "tile matrix 8",
             Self::TileMatrix(MatrixSide::Sixteen) => "tile matrix 16",
@@ -371,6 +376,7 @@ impl Rung {
     fn entry_point(self) -> &'static str {
         match self {
             Self::Step => "recurrent_step",
+            Self::StepDropped => "recurrent_step_dropped",
             Self::Tile => "recurrent_tile",
             Self::TileMatrix(_) => "recurrent_tile_matrix",
             Self::Sequence => "recurrent_sequence",
@@ -389,6 +395,10 @@ impl Rung {
             }
             Self::Normalize => vec![SPLIT, NORMALIZED, include_str!("../../../shaders/rungs/normalize.wgsl")],
             Self::Step => vec![SPLIT, FINISH, include_str!("../../../shaders/rungs/step.wgsl")],
+            Self::StepDropped => {
+                let rung = include_str!("../../../shaders/rungs/step_dropped.wgsl");
+                vec![SPLIT, FINISH, RANDOM, SEED, STATE_DROPOUT, rung]
+            }
             Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
             Self::TileMatrix(side) => {
                 let [squares, matrix] = matrix_sources(side);
@@ -457,8 +467,9 @@ const BINDINGS: [Binding; 8] = [
 impl RecurrentKernel {
     /// All that a plan may ask for.
     pub fn all() -> impl Iterator<Item = Self> {
-        const RUNGS: [Rung; 8] = [
+        const RUNGS: [Rung; 9] = [
             Rung::Step,
+            Rung::StepDropped,
             Rung::Tile,
             Rung::TileMatrix(MatrixSide::Eight),
             Rung::TileMatrix(MatrixSide::Sixteen),
@@ -510,6 +521,14 @@ impl RecurrentKernel {
                 _ => include_str!("../../../shaders/common/columns_1.wgsl"),
             });
         }
+        if self.rung == Rung::StepDropped {
+            sources.push(match self.cell.gates() {
+                4 => include_str!("../../../shaders/common/factors_4.wgsl"),
+                3 => include_str!("../../../shaders/common/factors_3.wgsl"),
+                2 => include_str!("../../../shaders/common/factors_2.wgsl"),
+                _ => include_str!("../../../shaders/common/factors_1.wgsl"),
+            });
+        }
         if self.cell.normalizes() {
             sources.extend([NORM_OPTIONS, NORMS]);
         }
@@ -522,7 +541,11 @@ impl RecurrentKernel {
             bindings.push(read_write("exchange"));
         }
         let partial = [u("PARTIAL")];
-        let constants = [&SHARED[..], &partial, self.rung.constants(), self.cell.constants()].concat();
+        let mut constants = [&SHARED[..], &partial, self.rung.constants(), self.cell.constants()].concat();
+        if self.rung == Rung::StepDropped {
+            bindings.push(read("settings"));
+            constants.extend([OF_STATE_DROPOUT, &[u("SEED")]].concat());
+        }
         let mut name = format!("{} {}", self.cell.name(), self.rung.name());
         if self.format != WeightFormat::F32 {
             name += &format!(" {}", self.format);

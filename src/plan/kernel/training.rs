@@ -3,10 +3,12 @@
 use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 
 pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
-const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
+pub(super) const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
 const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
 const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
+pub(super) const SEED: &str = include_str!("../../../shaders/common/seed.wgsl");
+pub(super) const STATE_DROPOUT: &str = include_str!("../../../shaders/common/state_dropout.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
@@ -41,6 +43,10 @@ pub enum TrainKernel {
     StepBackward(BackwardCell),
     /// Dropout of a layer's output, or of its gradient.
     Dropout,
+    /// Dropout of a matrix whose timesteps share a mask.
+    RowDropout,
+    /// Projected inputs, the gates of a unit together.
+    GatesTogether,
     /// The gradient before an elementwise function.
     ActivationBackward,
     /// The gradient of a softmax's input.
@@ -99,6 +105,8 @@ pub enum TrainKernel {
     LossSum,
     /// Metrics of classes.
     ClassMetrics,
+    /// Absolute errors of every row.
+    AbsoluteErrors,
     /// Sums of squares of pieces of the gradients.
     SquareSums,
     /// Norms of the gradients.
@@ -184,6 +192,9 @@ const OF_ZONEOUT: &[Constant] = &[
     u("ZONEOUT_SITE"),
     u("SEED"),
 ];
+/// Of dropout of h.
+pub(super) const OF_STATE_DROPOUT: &[Constant] =
+    &[u("DROP_GATES"), u("DROP_GATE"), u("DROP_WIDTH"), u("DROP_LEAST"), f("DROP_SCALE"), u("DROP_SITE")];
 const CLIP: &[Constant] = &[f("CLIP_GATES")];
 pub(super) const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
 pub(super) const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
@@ -241,6 +252,8 @@ impl TrainKernel {
             Self::Zoneout,
             Self::ResetState,
             Self::Dropout,
+            Self::RowDropout,
+            Self::GatesTogether,
             Self::ActivationBackward,
             Self::SoftmaxBackward,
             Self::MaxBackward,
@@ -270,6 +283,7 @@ impl TrainKernel {
             Self::ElementwiseLoss,
             Self::LossSum,
             Self::ClassMetrics,
+            Self::AbsoluteErrors,
             Self::SquareSums,
             Self::Norms,
             Self::Optimizer,
@@ -374,7 +388,7 @@ impl TrainKernel {
             ),
             Self::LstmStates => (
                 "lstm_states",
-                vec![PARAMS, LSTM_OPTIONS, RANDOM, ZONEOUT, part!("lstm_states")],
+                vec![PARAMS, LSTM_OPTIONS, RANDOM, SEED, ZONEOUT, part!("lstm_states")],
                 vec![
                     uniform("params"),
                     read("kept"),
@@ -391,7 +405,7 @@ impl TrainKernel {
             ),
             Self::Zoneout => (
                 "zoneout",
-                vec![PARAMS, RANDOM, ZONEOUT, part!("zoneout")],
+                vec![PARAMS, RANDOM, SEED, ZONEOUT, part!("zoneout")],
                 vec![
                     uniform("params"),
                     read("mask"),
@@ -449,12 +463,15 @@ impl TrainKernel {
                     u("OUTPUT_FIRST"),
                     u("WEIGHTS_FIRST"),
                     u("WEIGHTS_LANE"),
+                    u("STARTED"),
                     u("FROM"),
                     u("UNITS"),
                     u("SPLIT"),
                     u("ROW_QUADS"),
+                    u("PRODUCTS"),
                 ];
-                let mut sources = vec![PARAMS, BACKWARD, RANDOM, ZONEOUT, cell.source(), STEP_BACKWARD];
+                let mut sources =
+                    vec![PARAMS, BACKWARD, RANDOM, SEED, ZONEOUT, STATE_DROPOUT, cell.source(), STEP_BACKWARD];
                 if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
                     sources.push(SLOPE);
                 }
@@ -468,7 +485,7 @@ impl TrainKernel {
                     sources,
                     bindings,
                     &[],
-                    [&shared[..], OF_ZONEOUT, &cell.constants()].concat(),
+                    [&shared[..], OF_ZONEOUT, OF_STATE_DROPOUT, &cell.constants()].concat(),
                 )
             }
             Self::Dropout => (
@@ -555,7 +572,8 @@ impl TrainKernel {
             | Self::CtcBackward
             | Self::ElementwiseLoss
             | Self::LossSum
-            | Self::ClassMetrics => self.row_of_loss(),
+            | Self::ClassMetrics
+            | Self::AbsoluteErrors => self.row_of_loss(),
             _ => self.row_of_layer(),
         }
     }

@@ -1,7 +1,7 @@
 //! Kernels of the training of layers without a recurrence and of layer-normalized cells, and of what is done with parameters
 //! beside an optimizer.
 
-use super::training::{CANDIDATE, GATE, KernelRow, PARAMS};
+use super::training::{CANDIDATE, GATE, KernelRow, PARAMS, RANDOM, SEED};
 use super::{Constant, TrainKernel, f, read, read_write, u, uniform};
 
 const NORM_OPTIONS: &str = include_str!("../../../shaders/common/norm_options.wgsl");
@@ -42,6 +42,33 @@ impl TrainKernel {
                 vec![uniform("params"), read("y"), read("d_output"), read_write("d_x")],
                 &[],
                 vec![u("FEATURES"), u("ADD"), u("LOG"), u("WORKGROUP")],
+            ),
+            Self::RowDropout => (
+                "row_dropout",
+                vec![RANDOM, SEED, part!("row_dropout")],
+                vec![uniform("params"), read("settings"), read("x"), read_write("output")],
+                &[
+                    "count",
+                    "width",
+                    "batch",
+                    "gates",
+                    "gate",
+                    "x_first",
+                    "x_stride",
+                    "output_first",
+                    "output_stride",
+                    "site",
+                    "least",
+                    "scale",
+                ],
+                vec![u("SEED"), u("ADD"), u("WORKGROUP")],
+            ),
+            Self::GatesTogether => (
+                "gates_together",
+                vec![part!("gates_together")],
+                vec![uniform("params"), read("x"), read("bias"), read_write("output")],
+                &["count", "gates", "hidden"],
+                workgroup(),
             ),
             Self::TimeSoftmaxBackward => (
                 "time_softmax_backward",
@@ -227,7 +254,7 @@ fn normalized_backward(cell: &'static str, more: &[Constant]) -> KernelRow {
         read_write("carry"),
         read_write("gradients"),
     ];
-    let constants = [NORMALIZED, &[u("SCALES"), u("CELLS")], GATE, CANDIDATE, more].concat();
+    let constants = [NORMALIZED, &[u("SCALES"), u("CELLS"), u("STARTED")], GATE, CANDIDATE, more].concat();
     let sources = vec![PARAMS, NORM_OPTIONS, NORMALIZED_SUMS, cell, NORMALIZED_BACKWARD];
     ("normalized_backward", sources, bindings, &[], constants)
 }

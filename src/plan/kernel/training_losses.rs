@@ -15,6 +15,7 @@ const OF_LOSS: &[Binding] = &[
 const OF_CTC: &[Binding] =
     &[uniform("params"), read("x"), read("targets"), read("steps"), read_write("forward"), read_write("rows")];
 const CTC_CONSTANTS: &[Constant] = &[u("FEATURES"), u("BLANK"), u("LABELS"), u("WORKGROUP")];
+const MOST_PROBABLE: &str = include_str!("../../../shaders/common/most_probable.wgsl");
 const CTC: &str = include_str!("../../../shaders/common/ctc.wgsl");
 
 impl TrainKernel {
@@ -29,7 +30,7 @@ impl TrainKernel {
         match self {
             Self::CrossEntropy => (
                 "cross_entropy",
-                vec![PARAMS, part!("cross_entropy")],
+                vec![PARAMS, MOST_PROBABLE, part!("cross_entropy")],
                 OF_LOSS.to_vec(),
                 &[],
                 vec![u("FEATURES"), u("VALUES"), f("SMOOTHING"), u("CLASS_WEIGHTS"), u("WORKGROUP")],
@@ -79,10 +80,17 @@ impl TrainKernel {
             ),
             Self::ClassMetrics => (
                 "class_metrics",
-                vec![PARAMS, part!("class_metrics")],
+                vec![PARAMS, MOST_PROBABLE, part!("class_metrics")],
                 vec![uniform("params"), read("x"), read("targets"), read("factors"), read_write("counts")],
                 &[],
                 vec![u("FEATURES"), u("TOP"), u("CONFUSION"), u("WORKGROUP")],
+            ),
+            Self::AbsoluteErrors => (
+                "absolute_errors",
+                vec![PARAMS, part!("absolute_errors")],
+                vec![uniform("params"), read("x"), read("targets"), read("factors"), read_write("found")],
+                &[],
+                vec![u("FEATURES"), u("WORKGROUP")],
             ),
             _ => self.row_of_layer(),
         }

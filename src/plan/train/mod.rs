@@ -28,14 +28,16 @@ pub struct TrainTask {
     pub values: bool,
     /// Most labels of a sequence, for [`Loss::Ctc`].
     pub labels: usize,
-    /// Metrics of classes: K of the most probable ones, and whether pairs of classes are counted.
-    pub metrics: Option<(u32, bool)>,
+    /// What is measured beside the loss.
+    pub metrics: Option<TrainMetrics>,
     /// Of the loss.
     pub label_smoothing: f32,
     /// How many class weights there are, 0 for none.
     pub class_weights: usize,
     /// Where outputs are dropped.
     pub dropouts: Vec<DropoutSite>,
+    /// Where what a recurrent layer reads, and its h, are dropped.
+    pub recurrent_dropouts: Vec<RecurrentSite>,
     /// How the parameters move.
     pub optimizer: Optimizer,
     /// Names of tensors that stay.
@@ -54,6 +56,21 @@ pub struct TrainTask {
     pub bounds: Vec<(String, usize, f32)>,
     /// The share of the parameters in their average, if there is one, and whether it starts from those before the first step.
     pub average: Option<(f32, bool)>,
+}
+
+/// What is measured of a batch beside the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrainMetrics {
+    /// Counts of classes.
+    Classes {
+        /// How many of the most probable classes are looked at.
+        top: u32,
+        /// Whether pairs of classes are counted.
+        confusion: bool,
+    },
+    /// The sum of the absolute errors, and how many rows count.
+    AbsoluteError,
 }
 
 /// How far a run goes.
@@ -80,6 +97,33 @@ pub struct DropoutSite {
     pub channels: bool,
 }
 
+/// Dropout inside a recurrent layer, with masks that stay for all steps of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RecurrentSite {
+    /// Position among the recurrent layers.
+    pub layer: usize,
+    /// The share of the input that is dropped.
+    pub input: f32,
+    /// The share of h that is dropped; above 0 every gate has masks of its own.
+    pub state: f32,
+}
+
+impl RecurrentSite {
+    /// Dropout of the shares `input` and `state` in the recurrent layer `layer`.
+    #[must_use]
+    pub fn new(layer: usize, input: f32, state: f32) -> Self {
+        Self { layer, input, state }
+    }
+
+    /// Which draws are those of a direction of the level that is stage `stage`: of its input, or of h.
+    pub(crate) fn draws(stage: usize, direction: usize, of_state: bool) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a network has fewer than 2^13 stages")]
+        let [stage, direction] = [stage as u32, direction as u32];
+        1 << 16 | stage << 2 | direction << 1 | u32::from(of_state)
+    }
+}
+
 impl DropoutSite {
     /// Dropout of `rate` behind the stage `stage`; `channels` says whether all steps of a sequence share a mask.
     #[must_use]
@@ -101,6 +145,7 @@ impl TrainTask {
             label_smoothing: 0.0,
             class_weights: 0,
             dropouts: Vec::new(),
+            recurrent_dropouts: Vec::new(),
             optimizer,
             frozen: Vec::new(),
             memory: None,
@@ -143,7 +188,7 @@ pub struct TrainParts {
     pub lookups: Vec<(usize, BufferId)>,
     /// Where recurrences start.
     pub starts: Vec<StartState>,
-    /// What the metrics of classes count.
+    /// What the metrics count, or the bits of their sum.
     pub counts: Option<Slice>,
     /// What is cleared before the first dispatch.
     pub clears: Vec<Slice>,

@@ -12,5 +12,7 @@ mod training_ctc;
 mod training_example;
 mod training_layers;
 mod training_memory;
+mod training_metrics;
+mod training_states;
 mod truncated;
 mod tuned;

@@ -31,12 +31,12 @@ fn network(cell: Cell, change: impl Fn(&mut RecurrentSpec)) -> Network {
     Network::initialized(spec(layers), Init::PyTorch, 3).unwrap()
 }
 
-fn intervals(plan: &Plan) -> usize {
+pub fn intervals(plan: &Plan) -> usize {
     plan.reasons.iter().filter(|reason| reason.contains("intervals")).count()
 }
 
 /// The plan of a step within `memory` bytes.
-fn plan(network: &Network, masked: bool, memory: Option<u64>) -> gatefold::Result<Plan> {
+pub fn plan(network: &Network, masked: bool, memory: Option<u64>) -> gatefold::Result<Plan> {
     let mut shape = RunShape::new(SHAPE[0], SHAPE[1]);
     shape.masked = masked;
     let mut options = TrainOptions::new(Loss::CrossEntropy);
@@ -45,7 +45,7 @@ fn plan(network: &Network, masked: bool, memory: Option<u64>) -> gatefold::Resul
 }
 
 /// The gradients of a batch within `memory` bytes, and the final weights of two steps.
-fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTreeMap<String, Vec<u32>>> {
+pub fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTreeMap<String, Vec<u32>>> {
     let [steps, batch] = SHAPE;
     let mut rng = Rng::with_seed(5);
     let features: Vec<f32> = (0..steps * batch * INPUTS).map(|_| rng.f32() * 2.0 - 1.0).collect();

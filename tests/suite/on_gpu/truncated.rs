@@ -5,7 +5,7 @@ use gatefold::train::Trainer;
 use gatefold::{Device, Session, State, StreamPool};
 
 use crate::common::device;
-use crate::pure::truncated::{Examples, network, options, random_state, worst};
+use crate::pure::truncated::{Examples, network, options, random_state, resumes_in_the_middle, worst};
 
 fn assert_close(got: &State, expected: &State) {
     for (got, expected) in got.layers.iter().zip(&expected.layers) {
@@ -48,4 +48,9 @@ fn windows_carry_their_state() {
         assert_eq!(by_streams.step_streams(&batch, &pool, &streams).unwrap().loss.to_bits(), got.to_bits());
         on_gpu.evaluate(&examples.window(0, 2)).unwrap();
     }
+}
+
+#[test]
+fn a_checkpoint_holds_the_carried_state() {
+    resumes_in_the_middle(device());
 }

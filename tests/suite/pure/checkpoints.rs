@@ -246,14 +246,15 @@ fn what_is_no_checkpoint_is_refused() {
     let error = Network::load(at("last.safetensors")).unwrap_err().to_string();
     assert!(error.contains("expected a model file, got a checkpoint"), "{error}");
     // The same length, so that the header stays whole.
+    let place_of = |part: &str| bytes.windows(part.len()).position(|window| window == part.as_bytes()).unwrap();
     let replaced = |from: &str, to: &str| {
-        let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let place = place_of(from);
         let mut bytes = bytes.clone();
         bytes[place..place + from.len()].copy_from_slice(to.as_bytes());
         refused(&bytes).to_string()
     };
-    let error = replaced(r#"{\"format\":1,"#, r#"{\"format\":7,"#);
-    assert!(error.contains("a checkpoint of format 1") && error.contains("format 7, of gatefold"), "{error}");
+    let error = replaced(r#"{\"format\":2,"#, r#"{\"format\":7,"#);
+    assert!(error.contains("a checkpoint of format 1 or 2") && error.contains("format 7, of gatefold"), "{error}");
     let error = replaced(r#"\"hidden_size\":16"#, r#"\"hidden_size\":17"#);
     assert!(error.contains("expected shape") || error.contains("expected"), "{error}");
     assert!(replaced("network.cell.weight_ih_l0", "network.cell.weight_ih_lx").contains("cell.weight_ih_l0"));
@@ -261,6 +262,14 @@ fn what_is_no_checkpoint_is_refused() {
     assert!(replaced("moment1.cell.weight_ih_l0", "moment2.cell.weight_ih_l0").contains("moment1.cell.weight_ih_l0"));
     assert!(replaced(r#"\"steps\":7"#, r#"\"steps\":x"#).contains("JSON of a checkpoint"));
     assert_eq!(Trainer::resume(&Device::cpu(), at("last.safetensors")).unwrap().steps(), 7, "the file itself is well");
+    // The format before, which knew no carried state, is read.
+    let [format, carries] = [r#"{\"format\":"#, r#",\"carries\":false"#];
+    let mut older = bytes.clone();
+    older[place_of(format) + format.len()] = b'1';
+    // Spaces in its place, so that the header stays whole.
+    older[place_of(carries)..][..carries.len()].fill(b' ');
+    fs::write(at("other"), older).unwrap();
+    assert_eq!(Trainer::resume(&Device::cpu(), at("other")).unwrap().steps(), 7);
 }
 
 /// Whatever bytes a file has, they are an error or a trainer.

@@ -6,7 +6,8 @@ use std::fs;
 
 use gatefold::network::{Activation, LayerSpec, WeightFormat};
 use gatefold::unstable::plan::{
-    Access, Cells, Constant, ConstantValue, Constants, Held, Kernel, PlanParts, RecurrentKernel, Repetition, Rung,
+    Access, Cells, Constant, ConstantValue, Constants, Held, Kernel, PARAMS_SIZE, PlanParts, RecurrentKernel,
+    Repetition, Rung,
 };
 use gatefold::{Arithmetic, Network, Plan, PlanLimits, PlanOptions, RunShape};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
@@ -54,6 +55,13 @@ fn sizes(name: &str) -> Vec<u32> {
         "ZONEOUT_H_LEAST" | "ZONEOUT_C_LEAST" => vec![1 << 31],
         "ZONEOUT_SITE" => vec![3 << 16],
         "SEED" => vec![2],
+        "DROP_GATES" => vec![4, 0],
+        "DROP_GATE" => vec![0, 2],
+        "DROP_WIDTH" => vec![65],
+        "DROP_LEAST" => vec![1 << 30],
+        "DROP_SITE" => vec![1 << 16],
+        "PRODUCTS" => vec![1, 4],
+        "STARTED" => vec![0, 1],
         "BLANK" => vec![0, 5],
         "TOP" => vec![3],
         "CONFUSION" => vec![1, 0],
@@ -205,6 +213,7 @@ fn the_table_is_what_the_shaders_say() {
         assert_eq!(bindings, table, "{kernel:?}");
         assert!(bindings.iter().filter(|b| b.2 != Access::Uniform).count() <= 8, "WebGPU guarantees 8 storage buffers");
         let fields = uniform_fields(&module);
+        assert!(4 * fields.len() as u64 <= PARAMS_SIZE, "{kernel:?}: {fields:?}");
         let expected: Vec<&str> = if spec.sizes.is_empty() { params.to_vec() } else { spec.sizes.to_vec() };
         assert_eq!(fields, expected, "{kernel:?}");
         let overrides: BTreeSet<&str> = module

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use gatefold::network::{Activation, Cell, DenseSpec, Init, LayerSpec, RecurrentSpec};
-use gatefold::train::{Batch, Loss, Sgd, Targets, TrainOptions, Trainer};
+use gatefold::train::{Batch, Dropout, Loss, Sgd, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, LossOptions, Reference};
 use gatefold::{Device, Input, Network, Session, State, StreamPool};
 
@@ -199,4 +199,67 @@ fn a_skipped_step_leaves_the_state() {
     let mut wrong = State::initial(&network, BATCH + 1).unwrap();
     let error = trainer.step_from(&examples.window(0, 6), &mut wrong).unwrap_err().to_string();
     assert!(error.contains("state"), "{error}");
+}
+
+/// Training that goes on from a checkpoint in the middle of its sequences comes to the bits of a whole run.
+pub fn resumes_in_the_middle(device: &Device) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let examples = Examples::new(1);
+    for cell in [Cell::Lstm, Cell::Gru] {
+        let network = network(cell);
+        let options = TrainOptions::new(Loss::CrossEntropy).dropout(Dropout::elements("cell", 0.3)).seed(4);
+        let fresh = || Trainer::new(device, &network, options.clone()).unwrap();
+        let step = |trainer: &mut Trainer, state: &mut State, (first, steps)| {
+            trainer.step_from(&examples.window(first, steps), state).unwrap();
+        };
+        let bits = |trainer: &Trainer, state: &State| {
+            let network = trainer.network().unwrap();
+            let weights = network.tensors().values().flat_map(|tensor| tensor.data());
+            let states = state.layers.iter().flat_map(|layer| layer.h.iter().chain(&layer.c));
+            weights.chain(states).map(|x| x.to_bits()).collect::<Vec<u32>>()
+        };
+        let windows = [(0, 4), (4, 3), (7, 5)];
+        let (mut whole, mut state) = (fresh(), State::initial(&network, BATCH).unwrap());
+        windows.iter().for_each(|&window| step(&mut whole, &mut state, window));
+        let expected = bits(&whole, &state);
+
+        let (mut first, mut state) = (fresh(), State::initial(&network, BATCH).unwrap());
+        step(&mut first, &mut state, windows[0]);
+        first.save_checkpoint_with(&path, &state).unwrap();
+        let mut resumed = Trainer::resume(device, &path).unwrap();
+        let mut carried = resumed.carried().cloned().unwrap();
+        assert_eq!(carried, state);
+        windows[1..].iter().for_each(|&window| step(&mut resumed, &mut carried, window));
+        assert_eq!(bits(&resumed, &carried), expected, "{cell:?}");
+
+        // The same over the streams of a pool.
+        let pool = StreamPool::new(Session::new(device, &network).unwrap(), 8).unwrap();
+        let streams: Vec<_> = (0..BATCH).map(|_| pool.open().unwrap()).collect();
+        let mut resumed = Trainer::resume(device, &path).unwrap();
+        pool.set_states(&streams, resumed.carried().unwrap()).unwrap();
+        for &(first, steps) in &windows[1..] {
+            resumed.step_streams(&examples.window(first, steps), &pool, &streams).unwrap();
+        }
+        assert_eq!(bits(&resumed, &pool.states(&streams).unwrap()), expected, "{cell:?}");
+
+        // Negative control: from another state it goes another way.
+        let mut resumed = Trainer::resume(device, &path).unwrap();
+        let mut other = State::initial(&network, BATCH).unwrap();
+        windows[1..].iter().for_each(|&window| step(&mut resumed, &mut other, window));
+        assert_ne!(bits(&resumed, &other), expected, "{cell:?}");
+
+        // A checkpoint without a state has none, and a state of other rows than the network's is refused.
+        first.save_checkpoint(&path).unwrap();
+        assert!(Trainer::resume(device, &path).unwrap().carried().is_none());
+        let mut wrong = state.clone();
+        wrong.layers[0].name = "other".into();
+        let error = first.save_checkpoint_with(&path, &wrong).unwrap_err().to_string();
+        assert!(error.contains("state of `cell`"), "{error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_the_carried_state() {
+    resumes_in_the_middle(&Device::cpu());
 }
