@@ -14,7 +14,7 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::device::{Device, DeviceHandle, OnDevice};
 use crate::gpu;
-use crate::network::{Axis, Network, reorder};
+use crate::network::{Axis, Join, Network, Source, StageKind, reorder};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
 
 /// A network whose weights are on a device. It is `Send + Sync`; runs of several threads are done one after the other.
@@ -64,13 +64,30 @@ impl Output {
     #[must_use]
     pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
         let file = network.file_axes()?;
-        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions(network))
+        let last = network.stages().len().checked_sub(1)?;
+        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions(network, last))
     }
 }
 
-/// Directions of the last recurrent layer.
-fn directions(network: &Network) -> usize {
-    network.recurrent_layers().last().map_or(1, |(_, layer)| layer.directions())
+/// Directions that lie side by side in the output of a stage: those of the recurrent level that it comes from, and of all
+/// levels that it joins.
+fn directions(network: &Network, stage: usize) -> usize {
+    let mut all: Vec<usize> = Vec::with_capacity(stage + 1);
+    for stage in &network.stages()[..=stage] {
+        let of = |source: &Source| match *source {
+            Source::Stage(index) => all[index],
+            Source::Input(_) => 1,
+        };
+        all.push(match &stage.kind {
+            StageKind::Recurrent(level) => level.directions.len(),
+            StageKind::FinalState(_) | StageKind::Merge(_) => 1,
+            StageKind::Join(Join::Concat) => {
+                stage.inputs.iter().fold(0, |sum: usize, source| sum.saturating_add(of(source)))
+            }
+            _ => stage.inputs.first().map_or(1, of),
+        });
+    }
+    all[stage]
 }
 
 /// An output beside that of the last layer.
@@ -92,7 +109,8 @@ impl NamedOutput {
     #[must_use]
     pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
         let file = network.file_axes()?.others.iter().find(|other| other.name == self.name)?;
-        reorder(&self.values, (self.axes, &self.shape), &file.axes, directions(network))
+        let stage = network.outputs().iter().find(|output| output.name == self.name)?.stage;
+        reorder(&self.values, (self.axes, &self.shape), &file.axes, directions(network, stage))
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Args {
     #[arg(long, global = true, value_name = "SET")]
     pub instruction_set: Option<InstructionSet>,
     /// The number of an integer input of an ONNX file, such as a sample rate: sr=8000; repeat for more inputs
-    #[arg(long, global = true, value_name = "NAME=N", value_parser = integer)]
-    pub set: Vec<(String, i64)>,
+    #[arg(long, global = true, value_name = "NAME=N", value_parser = named_integer)]
+    pub integer: Vec<(String, i64)>,
     /// More messages on stderr; repeat for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -66,7 +66,7 @@ impl Args {
     }
 }
 
-fn integer(text: &str) -> std::result::Result<(String, i64), String> {
+fn named_integer(text: &str) -> std::result::Result<(String, i64), String> {
     let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
     let number = parts.and_then(|(name, number)| Some((name.to_owned(), number.parse().ok()?)));
     number.ok_or_else(|| format!("expected NAME=N with a whole number N, got {text:?}"))
@@ -299,6 +299,12 @@ pub struct VerifyArgs {
     /// Compare the output with the array of a file, as another framework gave it for --input; NAME=FILE for a named output
     #[arg(long, value_name = "FILE", requires = "input")]
     pub expected: Vec<PathBuf>,
+    /// Write the first output as a .npy file
+    #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["all", "gradients"])]
+    pub output: Option<PathBuf>,
+    /// Order of the axes of --input, --expected and --output: the model file's own, where it is known, or a run's
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t)]
+    pub axes: AxesOrder,
     /// Timesteps of the random input
     #[arg(long, value_name = "T", default_value_t = 20)]
     pub steps: usize,
@@ -497,6 +503,16 @@ pub enum BenchFormat {
     Markdown,
 }
 
+/// Whose order the axes of arrays have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AxesOrder {
+    /// The model file's own
+    #[default]
+    File,
+    /// gatefold's: [T, B, N], or [B, T, N] with batch_first
+    Run,
+}
+
 /// Output formats: a table for people, JSON for programs, CSV for spreadsheets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -512,4 +528,15 @@ pub enum TreeFormat {
     #[default]
     Table,
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// Also those of a command with those of all commands.
+    #[test]
+    fn no_two_options_have_one_name() {
+        super::Args::command().debug_assert();
+    }
 }

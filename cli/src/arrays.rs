@@ -105,6 +105,20 @@ fn npy(bytes: &[u8]) -> std::result::Result<Array, String> {
     Ok(Array { shape, numbers })
 }
 
+/// An array as a file in NumPy's format; its numbers start at a multiple of 64 bytes.
+pub fn to_npy(shape: &[usize], numbers: &[f32]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", sizes.trim_end());
+    // Magic, version, length and the line break take 11 bytes.
+    let length = (header.len() + 11).next_multiple_of(64) - 10;
+    let mut bytes = [NPY_MAGIC, &[1, 0]].concat();
+    #[expect(clippy::cast_possible_truncation, reason = "a shape has few axes")]
+    bytes.extend((length as u16).to_le_bytes());
+    bytes.extend(format!("{header:<width$}\n", width = length - 1).into_bytes());
+    bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
 /// Nested lists of numbers, `{"shape", "values"}`, or an object of such arrays by their names.
 fn json(value: &Value) -> std::result::Result<Vec<(String, Array)>, String> {
     let Some(fields) = value.as_object() else { return Ok(vec![(String::new(), lists(value)?)]) };
@@ -164,6 +178,12 @@ mod tests {
         let data: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
         let array = npy(&npy_file(header, &data)).expect("an array");
         assert_eq!(array, Array { shape: vec![2, 1], numbers: vec![1.5, -2.0] });
+        for shape in [&[2usize, 1][..], &[2], &[1, 2, 1]] {
+            let written = to_npy(shape, &[1.5, -2.0]);
+            assert_eq!(written.len() % 64, 8, "{shape:?}");
+            let expected = Array { shape: shape.to_vec(), numbers: vec![1.5, -2.0] };
+            assert_eq!(npy(&written).expect("an array"), expected);
+        }
         let scalar = npy(&npy_file("{'descr': '<i8', 'fortran_order': False, 'shape': (), }", &7i64.to_le_bytes()));
         assert_eq!(scalar.expect("an array"), Array { shape: vec![], numbers: vec![7.0] });
         assert_eq!(npy(&npy_file(header, &data[..4])).expect_err("cut"), "1 numbers for the shape [2, 1]");

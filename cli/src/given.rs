@@ -1,13 +1,15 @@
 //! `gatefold verify --input FILE --expected FILE`: inputs and outputs that another framework gave.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use gatefold::compare::{Tolerance, compare_with_nan};
 use gatefold::network::InputKind;
-use gatefold::{NamedInput, Network, Output, RandomInput};
+use gatefold::{NamedInput, Network, Output, RandomInput, files};
 
 use crate::Result;
-use crate::arrays::{Array, load};
+use crate::args::{AxesOrder, VerifyArgs};
+use crate::arrays::{Array, load, to_npy};
 use crate::report::{ERROR, FAILED, Report};
 use crate::table::{Table, bad, good, left, right};
 use crate::units::shape;
@@ -49,7 +51,7 @@ fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
 }
 
 /// The inputs of `network` from files, and the lengths of the rows of the first, if there is an array of that name.
-pub fn input(files: &[PathBuf], network: &Network) -> Result<(RandomInput, Option<Vec<usize>>)> {
+pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<(RandomInput, Option<Vec<usize>>)> {
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;
     let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
@@ -73,8 +75,8 @@ pub fn input(files: &[PathBuf], network: &Network) -> Result<(RandomInput, Optio
             let expected = if input.kind == InputKind::Tokens { axes } else { axes.replace('N', &width) };
             format!("{}: expected {expected} for `{}`, got {:?}", path.display(), input.name, array.shape)
         };
-        // In the order of the file's own axes, where they are known.
-        let own = (number == 0).then(|| network.input_from_file(&narrow(&array.numbers), &array.shape)).flatten();
+        let of_file = number == 0 && order == AxesOrder::File;
+        let own = of_file.then(|| network.input_from_file(&narrow(&array.numbers), &array.shape)).flatten();
         let own = own.map(|(shape, values)| Array { shape, numbers: values.into_iter().map(f64::from).collect() });
         let array = own.as_ref().unwrap_or(array);
         read.push(match (input.kind, &array.shape[..]) {
@@ -120,8 +122,31 @@ fn tokens(array: &Array, path: &Path) -> Result<Vec<u32>> {
     array.numbers.iter().map(token).collect()
 }
 
+/// The shape and the numbers of an output in the order of the model's file, where that is known, and in that of a run.
+fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> [Option<(Vec<usize>, Cow<'a, [f32]>)>; 2] {
+    let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
+        Some(other) => (other.in_file_axes(network), &other.shape, &other.values),
+        None => (output.in_file_axes(network), &output.shape, &output.values),
+    };
+    [of_file.map(|(shape, values)| (shape, values.into())), Some((shape.clone(), values.into()))]
+}
+
+/// Writes the first output as a .npy file, its axes in the order asked for.
+pub fn write(path: &Path, network: &Network, output: &Output, order: AxesOrder) -> Result<()> {
+    let [of_file, of_run] = both_orders(network, output, "");
+    let of_file = of_file.filter(|_| order == AxesOrder::File);
+    let Some((shape, values)) = of_file.or(of_run) else { return Ok(()) };
+    Ok(files::write(path, &to_npy(&shape, &values))?)
+}
+
 /// Adds the comparison of outputs with those that were expected.
-pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &Output, steps: usize) -> Result<()> {
+pub fn show(
+    report: &mut Report,
+    args: &VerifyArgs,
+    network: &Network,
+    (output, steps): (&Output, usize),
+) -> Result<()> {
+    let files = &args.expected;
     let all = named(files, "--expected", "output")?;
     let known = |name: &str| name == "output" || output.others.iter().any(|other| other.name == name);
     let expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
@@ -138,16 +163,12 @@ pub fn show(report: &mut Report, files: &[PathBuf], network: &Network, output: &
         Table::new([left("output"), right("shape"), right("max difference"), right("largest"), left("result")]);
     let mut failed = false;
     for Named { name, array, path, .. } in expected {
-        let own = output.others.iter().find(|other| other.name == *name);
-        // The file's own order of the axes, where it is known, is what its framework gives.
-        let (of_file, of_run) = match own {
-            Some(other) => (other.in_file_axes(network), (other.shape.clone(), other.values.clone())),
-            None => (output.in_file_axes(network), (output.shape.clone(), output.values.clone())),
-        };
-        let (got_shape, values) = match of_file {
-            Some(of_file) if of_file.0 == array.shape || of_run.0 != array.shape => of_file,
-            _ => of_run,
-        };
+        // The file's own order is what its framework gives; an array that fits only a run's order is in that.
+        let [of_file, of_run] = both_orders(network, output, name);
+        let of_file = of_file.filter(|_| args.axes == AxesOrder::File);
+        let fits = |of: &Option<(Vec<usize>, _)>| of.as_ref().is_some_and(|(shape, _)| *shape == array.shape);
+        let of_file = if fits(&of_file) || !fits(&of_run) { of_file } else { None };
+        let Some((got_shape, values)) = of_file.or(of_run) else { continue };
         if got_shape != array.shape {
             let path = path.display();
             return Err(format!("{path}: expected the output's shape {got_shape:?}, got {:?}", array.shape).into());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gatefold::Network;
-use gatefold::network::{Axis, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
+use gatefold::network::{Axis, FileTensor, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
 
 use serde_json::{Map, Value, json};
 
@@ -108,26 +108,31 @@ fn sized(axes: &[Axis], features: usize) -> String {
     letters(axes).replace('N', &features.to_string())
 }
 
-/// The axes of the file's input and output, if those of a run differ.
+/// The axes of the file's input and outputs beside those of a run.
 fn file_axes(network: &Network) -> String {
     let Some(file) = network.file_axes() else { return String::new() };
     let mut lines = String::new();
-    for (what, tensor, run) in
-        [("input", &file.input, network.input_axes()), ("output", &file.output, network.output_axes())]
-    {
-        if tensor.axes != run {
-            let [own, run] = [&tensor.axes, run].map(letters);
-            lines +=
-                &format!("the file's {what} `{}` is {own}; a run has {run}\n", gatefold::printable(&tensor.name, 80));
+    let mut differ = false;
+    let mut line = |what: &str, tensor: &FileTensor, run: &[Axis]| {
+        differ |= tensor.axes != run;
+        let name = gatefold::printable(&tensor.name, 80);
+        let [own, run] = [&tensor.axes, run].map(letters);
+        lines += &format!("the file's {what} `{name}` is {own}; a run has {run}\n");
+    };
+    line("input", &file.input, network.input_axes());
+    line("output", &file.output, network.output_axes());
+    for other in &file.others {
+        if let Some(output) = network.outputs().iter().find(|output| output.name == other.name) {
+            line("output", other, network.output_of(output).0);
         }
     }
-    if !lines.is_empty() {
+    if differ {
         lines += "T timesteps, B batch rows, D directions, N features (of a run: of all directions)\n";
     }
     for input in &file.fixed {
         let name = gatefold::printable(&input.name, 80);
         lines +=
-            &format!("the file's input `{name}` is {}; --set {name}=N reads it with another number\n", input.value);
+            &format!("the file's input `{name}` is {}; --integer {name}=N reads it with another number\n", input.value);
     }
     lines
 }

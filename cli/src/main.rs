@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     logging::start(args.verbose);
     signals::start();
     source::set(args.cpu(), args.device_options());
-    source::set_integers(&args.set);
+    source::set_integers(&args.integer);
     match run(&args).and_then(Report::print) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

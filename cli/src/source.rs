@@ -19,7 +19,7 @@ pub fn network(path: Option<&Path>) -> Result<Network> {
             Ok(onnx::load_with(path, &options)?)
         }
         None if integers.is_empty() => Ok(gatefold::models::sentiment()?),
-        None => Err("--set: expected an ONNX model, got the built-in model".into()),
+        None => Err("--integer: expected an ONNX model, got the built-in model".into()),
     }
 }
 

@@ -43,8 +43,11 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     if !args.all {
         let (verification, output) = check(choice)?;
         show(&mut report, &verification);
+        if let Some(path) = &args.output {
+            given::write(path, &network, &output, args.axes)?;
+        }
         if !args.expected.is_empty() {
-            given::show(&mut report, &args.expected, &network, &output, verification.steps)?;
+            given::show(&mut report, args, &network, (&output, verification.steps))?;
         }
         if verification.device.kind == DeviceKind::Cpu && args.arithmetic != Arithmetic::F32 {
             report.text += &format!("this CPU takes products in f32, not as --arithmetic {} says\n", args.arithmetic);
@@ -61,7 +64,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
             Ok((verification, output)) => {
                 show(&mut report, &verification);
                 if !args.expected.is_empty() {
-                    given::show(&mut report, &args.expected, &network, &output, verification.steps)?;
+                    given::show(&mut report, args, &network, (&output, verification.steps))?;
                 }
             }
             Err(error) => {
@@ -81,7 +84,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
 fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, Option<Vec<usize>>, String)> {
     if !args.input.is_empty() {
         let files: Vec<String> = args.input.iter().map(|file| file.display().to_string()).collect();
-        let (input, lengths) = given::input(&args.input, network)?;
+        let (input, lengths) = given::input(&args.input, network, args.axes)?;
         return Ok((input, lengths, files.join(", ")));
     }
     let Some(text) = &args.text else {

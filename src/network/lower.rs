@@ -192,6 +192,7 @@ impl Lowering {
                 let width = self.width(&s.name)?;
                 self.rowwise(&s.name, StageKind::Softmax { log: true }, width)
             }
+            LayerSpec::ArgMax(s) => self.rowwise(&s.name, StageKind::ArgMax, 1),
             LayerSpec::TimeSoftmax(s) => self.over_time(&s.name, StageKind::TimeSoftmax, true, true),
             LayerSpec::Unmask(_) => {
                 self.flow.mask_reach = MaskReach::Ended;

@@ -75,6 +75,8 @@ pub enum LayerSpec {
     LogSoftmax(NamedSpec),
     /// Softmax over time, `[T, B, N]`; masked steps have no share.
     TimeSoftmax(NamedSpec),
+    /// The place of the largest feature, the first of equal ones, `[T, B, N]` to `[T, B, 1]`.
+    ArgMax(NamedSpec),
     /// One timestep, `[T, B, N]` to `[B, N]`.
     Select(SelectSpec),
     /// The sequence backwards, `[T, B, N]`.
@@ -138,9 +140,12 @@ impl LayerSpec {
             Self::LayerNorm(l) | Self::BatchNorm(l) => &l.name,
             Self::Activation(l) => &l.name,
             Self::Select(l) => &l.name,
-            Self::Reverse(l) | Self::LogSoftmax(l) | Self::TimeSoftmax(l) | Self::Unmask(l) | Self::Output(l) => {
-                &l.name
-            }
+            Self::Reverse(l)
+            | Self::LogSoftmax(l)
+            | Self::TimeSoftmax(l)
+            | Self::Unmask(l)
+            | Self::ArgMax(l)
+            | Self::Output(l) => &l.name,
             Self::Repeat(l) => &l.name,
             Self::Reshape(l) => &l.name,
             Self::Transpose(l) => &l.name,

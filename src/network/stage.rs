@@ -107,6 +107,8 @@ pub enum StageKind {
     },
     /// Softmax over time; masked steps have no share.
     TimeSoftmax,
+    /// The place of the largest number of the last dimension, `[.., N]` to `[.., 1]`.
+    ArgMax,
     /// One timestep.
     Select(SelectStep),
     /// h or c after the last step of the recurrent level that it reads.
@@ -262,6 +264,12 @@ impl Stage {
     #[must_use]
     pub fn param(&self, direction: usize, role: Role) -> Option<&Param> {
         self.params.iter().find(|param| param.role == role && param.direction == direction)
+    }
+
+    /// The error for a gradient of the layer's input, where it has none.
+    pub(crate) fn without_gradient(&self) -> Error {
+        let what = "a gradient of arg_max, which is 0 everywhere (train without the layer),".into();
+        Error::Unsupported { place: format!("layer `{}`", self.label), what }
     }
 
     /// Whether a mask of one of the network's inputs fits the timesteps of the stage's input.

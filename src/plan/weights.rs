@@ -278,6 +278,7 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
         | StageKind::GlobalPool(_)
         | StageKind::Softmax { .. }
         | StageKind::TimeSoftmax
+        | StageKind::ArgMax
         | StageKind::Select(_)
         | StageKind::FinalState(_)
         | StageKind::Reverse
@@ -325,6 +326,7 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
         | StageKind::GlobalPool(_)
         | StageKind::Softmax { .. }
         | StageKind::TimeSoftmax
+        | StageKind::ArgMax
         | StageKind::Select(_)
         | StageKind::FinalState(_)
         | StageKind::Reverse

@@ -4,6 +4,7 @@
 //! Every test compares with the `f64` version; the `f32` version shows the effect of rounding alone.
 
 mod activations;
+mod arg_max;
 mod batch_norm;
 mod candidates;
 mod channelwise;
@@ -47,6 +48,7 @@ mod zoneout;
 pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
 pub use activations::{activate, sigmoid};
+pub use arg_max::arg_max;
 pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};

@@ -2,8 +2,8 @@
 
 use super::weights::StageWeights;
 use super::{
-    Real, RearrangeSizes, channelwise, combine, embedding, layer_norm, linear, pool, rearrange, softmax, time_softmax,
-    windows,
+    Real, RearrangeSizes, arg_max, channelwise, combine, embedding, layer_norm, linear, pool, rearrange, softmax,
+    time_softmax, windows,
 };
 use crate::base::bits;
 use crate::base::error::{Error, Result};
@@ -44,6 +44,7 @@ pub(crate) fn stateless<F: Real>(
             softmax(x, stage.in_features, *log, output);
             return Ok(());
         }
+        (StageKind::ArgMax, _) => arg_max(x, stage.in_features),
         (StageKind::TimeSoftmax, _) => time_softmax(x, flow.batch, stage.in_features, flow.mask),
         (StageKind::Rearrange(how), _) => {
             let map = how.map(flow.steps, stage.in_features, stage.out_features);

@@ -41,6 +41,7 @@ pub(crate) fn stateless_backward<F: Real>(
             Vec::new()
         }
         (StageKind::Softmax { log }, _) => softmax_backward(output, stage.in_features, *log, d_output),
+        (StageKind::ArgMax, _) => return Err(stage.without_gradient()),
         (StageKind::TimeSoftmax, _) => time_softmax_backward(output, row_len, d_output),
         (StageKind::Rearrange(how), _) => {
             let map = how.map(flow.steps, stage.in_features, stage.out_features);

@@ -83,6 +83,7 @@ impl<F: Real> StageWeights<F> {
             | StageKind::GlobalPool(_)
             | StageKind::Softmax { .. }
             | StageKind::TimeSoftmax
+            | StageKind::ArgMax
             | StageKind::Select(_)
             | StageKind::FinalState(_)
             | StageKind::Reverse

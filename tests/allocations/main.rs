@@ -2,11 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts")]
 
+mod loading;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 #[cfg(feature = "gpu")]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "onnx")]
+#[allow(dead_code, reason = "what other tests write")]
+#[path = "../onnx/wire.rs"]
+mod wire;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -29,6 +34,15 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
     /// Bytes that this thread has taken and not given back.
     static HELD: Cell<usize> = const { Cell::new(0) };
+    /// The most that it held.
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts `size` bytes more, and `given` back.
+fn hold(size: usize, given: usize) {
+    HELD.set(HELD.get().wrapping_add(size).wrapping_sub(given));
+    // What other threads took may be given back here.
+    PEAK.set(PEAK.get().cast_signed().max(HELD.get().cast_signed()).cast_unsigned());
 }
 
 // SAFETY: every call is passed to the system's allocator unchanged.
@@ -36,14 +50,14 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALL.fetch_add(1, Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        HELD.set(HELD.get().wrapping_add(layout.size()));
+        hold(layout.size(), 0);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALL.fetch_add(1, Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        HELD.set(HELD.get().wrapping_add(size).wrapping_sub(layout.size()));
+        hold(size, layout.size());
         unsafe { System.realloc(pointer, layout, size) }
     }
 

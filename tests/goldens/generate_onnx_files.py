@@ -364,6 +364,13 @@ def hand_made(out):
                                 ("Slice", ["Y", "one", "two", "one"], ["yb"], {}), ("Squeeze", ["yb", "one"], ["ybs"], {}), ("Slice", ["ybs", "z", "one", "z"], ["b0"], {}), ("Squeeze", ["b0", "z"], ["b"], {}),
                                 ("Slice", ["Y", "z", "one", "one"], ["yf"], {}), ("Squeeze", ["yf", "one"], ["yfs"], {}), ("Slice", ["yfs", "m1", "big", "z"], ["f0"], {}), ("Squeeze", ["f0", "z"], ["f"], {}),
                                 ("Concat", ["f", "b"], ["c"], {"axis": 1}), ("MatMul", ["c", "fw"], ["output"], {})], [info("input", ["B", 6, 3])], [info("output", None)], directions, f(2, 6, 3))
+    classes = {"W": f(1, 16, 3), "R": f(1, 16, 4), "B": f(1, 32), "a1": ints(1), "m": f(4, 5), "b": f(5)}
+    each = [("LSTM", ["input", "W", "R", "B"], ["Y", "Yh"], {"hidden_size": 4}), ("Squeeze", ["Y", "a1"], ["s"], {}), ("MatMul", ["s", "m"], ["p"], {}), ("Add", ["p", "b"], ["scores"], {})]
+    model("arg_max", [*each, ("ArgMax", ["scores"], ["class"], {"axis": -1})], [info("input", ["T", "B", 3])], [info("scores", None), info("class", None, T.INT64)], classes, f(7, 3, 3))
+    model("arg_max_of_rows", [each[0], ("Squeeze", ["Yh", "z"], ["h"], {}), ("Gemm", ["h", "m", "b"], ["scores"], {}), ("ArgMax", ["scores"], ["c"], {"axis": 1, "keepdims": 0}), ("Cast", ["c"], ["output"], {"to": T.INT32})],
+          [info("input", ["T", "B", 3])], [info("output", None, T.INT32)], {**classes, "z": ints(0)}, f(7, 96, 3))
+    model("arg_max_as_number", [*each, ("Abs", ["scores"], ["large"], {}), ("ArgMax", ["large"], ["c"], {"axis": 2}), ("Cast", ["c"], ["cf"], {"to": T.FLOAT}), ("Div", ["cf", "four"], ["d"], {}), ("Add", ["scores", "d"], ["output"], {})],
+          [info("input", ["T", "B", 3])], [info("output", None)], {**classes, "four": np.float32(4)}, f(7, 3, 3))
 
 
 if __name__ == "__main__":

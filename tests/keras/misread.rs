@@ -28,7 +28,7 @@ fn operation(class: &str, name: &str, config: Value, args: &[Value]) -> Value {
     called("keras.src.ops.numpy", class, name, config, args)
 }
 
-fn slice(start: Value, stop: Value) -> Value {
+fn slice(start: &Value, stop: &Value) -> Value {
     json!({"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": null}})
 }
 
@@ -76,11 +76,11 @@ fn masking(name: &str, input: &str) -> Value {
 #[test]
 fn slices_other_than_by_ranges_are_refused() {
     let sliced = |index: Value| [operation("GetItem", "part", json!({}), &[of("x"), index]), gru("part")];
-    let all = slice(Value::Null, Value::Null);
+    let all = slice(&Value::Null, &Value::Null);
     let ellipsis = json!({"class_name": "__ellipsis__", "config": {}});
-    is_read(&sliced(json!([all, slice(json!(1), Value::Null)])));
+    is_read(&sliced(json!([all, slice(&json!(1), &Value::Null)])));
     for (index, words) in [
-        (json!([ellipsis, slice(Value::Null, json!(2))]), "slice by"),
+        (json!([ellipsis, slice(&Value::Null, &json!(2))]), "slice by"),
         (json!(0), "a slice by a single index"),
         (json!([{"config": {"start": 1}}]), "slice by"),
     ] {
@@ -110,8 +110,8 @@ fn a_largest_number_with_a_start_is_refused() {
 /// Keras drops the mask here: the layers behind it read all steps.
 #[test]
 fn masked_steps_lose_their_mask() {
-    let all = slice(Value::Null, Value::Null);
-    let range = json!([all, slice(json!(1), Value::Null), all]);
+    let all = slice(&Value::Null, &Value::Null);
+    let range = json!([all, slice(&json!(1), &Value::Null), all]);
     let unmasks = |layers: &[Value]| {
         let network = model(layers).unwrap();
         network.spec().layers.iter().any(|layer| layer.name() == "next_unmask")

@@ -6,6 +6,8 @@ use gatefold::network::Axis::{self, Batch, Direction, Feature, One, Time, TimeBa
 use gatefold::{Error, Input, Network, Output, Session};
 
 use crate::support::{Golden, bundle, cpu, miss};
+use crate::wire::Attribute::{Int, Ints, Text};
+use crate::wire::{FLOAT, floats, graph, info, ints, model, node};
 
 /// The output as the file lays it out, and its shape.
 pub fn in_order_of_the_file(network: &Network, output: &Output) -> (Vec<f32>, Vec<usize>) {
@@ -100,6 +102,49 @@ fn an_order_that_the_shape_does_not_tell_is_refused() {
             .collect();
         let file = session.run(Input::features(&turned, [3, 4, 5]).with_axes(&[Batch, Feature, Time]), None).unwrap();
         assert_eq!((file.values, file.shape), (long.values, long.shape));
+    }
+}
+
+/// A layer of both directions below one of one: each output has the directions of its own layer.
+#[test]
+fn directions_are_those_of_the_outputs_own_layer() {
+    let lstm = |x: &str, weights: [&str; 3], y: &str, directions: &'static str| {
+        let [w, r, b] = weights;
+        node("LSTM", &[x, w, r, b], &[y], vec![("direction", Text(directions)), ("hidden_size", Int(4))])
+    };
+    let nodes = [
+        lstm("x", ["W", "R", "B"], "below", "bidirectional"),
+        node("Transpose", &["below"], &["turned"], vec![("perm", Ints(vec![0, 2, 1, 3]))]),
+        node("Reshape", &["turned", "joined"], &["rows"], vec![]),
+        lstm("rows", ["W2", "R2", "B2"], "above", "forward"),
+    ];
+    let constants = [
+        floats("W", &[2, 16, 3]),
+        floats("R", &[2, 16, 4]),
+        floats("B", &[2, 32]),
+        floats("W2", &[1, 16, 8]),
+        floats("R2", &[1, 16, 4]),
+        floats("B2", &[1, 32]),
+        ints("joined", &[0, 0, 8]),
+    ];
+    let values: Vec<f32> = (0..5 * 2 * 3).map(|i| (i as f32).sin()).collect();
+    for outputs in [["below", "above"], ["above", "below"]] {
+        let input = info("x", FLOAT, &[Some(5), Some(2), Some(3)]);
+        let network = onnx::from_bytes("two", &model(&graph(&nodes, &constants, &[input], &outputs))).unwrap();
+        let output = Session::new(&cpu(), &network).unwrap().run(Input::features(&values, [5, 2, 3]), None).unwrap();
+        let other = &output.others[0];
+        assert_eq!(other.name, outputs[1]);
+        let of_file = [output.in_file_axes(&network).unwrap(), other.in_file_axes(&network).unwrap()];
+        for ((name, run), (shape, got)) in outputs.iter().zip([&output.values, &other.values]).zip(of_file) {
+            let directions = if *name == "below" { 2 } else { 1 };
+            assert_eq!(shape, [5, directions, 2, 4], "{name}");
+            let place = |at: usize| {
+                let (n, b, rest) = (at % 4, at / 4 % 2, at / 8);
+                (rest / directions * 2 + b) * directions * 4 + rest % directions * 4 + n
+            };
+            let expected: Vec<f32> = (0..got.len()).map(|at| run[place(at)]).collect();
+            assert_eq!(got, expected, "{name}");
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use gatefold::compare::{Tolerance, compare};
 use gatefold::formats::onnx;
 use gatefold::network::Axis;
 use gatefold::{Device, Input, Network, Session, State};
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::axes::in_order_of_the_file;
 use crate::support::{Files, Golden, Outcome, Tally, bundle, cpu, far_apart, swapped};
@@ -26,6 +27,17 @@ struct Mutant {
     outputs: Outputs,
 }
 
+/// Integers as numbers.
+fn integers(view: &TensorView<'_>) -> Option<(Vec<f32>, Vec<usize>)> {
+    let of = |bytes: &[u8]| match view.dtype() {
+        Dtype::I32 => Some(i32::from_le_bytes(bytes.try_into().ok()?) as f32),
+        Dtype::I64 => Some(i64::from_le_bytes(bytes.try_into().ok()?) as f32),
+        _ => None,
+    };
+    let numbers = view.data().chunks_exact(view.dtype().bitsize() / 8).map(of).collect::<Option<_>>()?;
+    Some((numbers, view.shape().to_vec()))
+}
+
 fn mutants(bytes: &[u8]) -> Vec<Mutant> {
     let file = SafeTensors::deserialize(bytes).unwrap();
     let golden = Golden::new(bytes);
@@ -40,8 +52,9 @@ fn mutants(bytes: &[u8]) -> Vec<Mutant> {
         if part == "model" {
             mutant.model = file.tensor(name).unwrap().data().to_vec();
         } else {
-            // An answer of integers is none that gatefold could give.
-            let numbers = golden.numbers(name).unwrap_or_else(|| (vec![f32::NAN], vec![0]));
+            // Classes are integers; an answer of another type is none that gatefold could give.
+            let numbers = golden.numbers(name).or_else(|| integers(&file.tensor(name).unwrap()));
+            let numbers = numbers.unwrap_or_else(|| (vec![f32::NAN], vec![0]));
             mutant.outputs.insert(part.to_owned(), numbers);
         }
     }

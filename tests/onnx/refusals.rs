@@ -281,3 +281,25 @@ fn a_survey_lists_everything_that_is_refused() {
     let survey = onnx::survey(&path).unwrap();
     assert!(survey.refusals.is_empty() && survey.read == survey.nodes, "{survey:?}");
 }
+
+/// Classes are integers: ONNX computes with them as such, which a network does not.
+#[test]
+fn an_arg_max_is_an_answer() {
+    let read = |axis: i64| node("ArgMax", &["a"], &["c"], vec![("axis", Int(axis))]);
+    let begin = [node("Abs", &["x"], &["a"], vec![]), read(2)];
+    let cases = [
+        (node("Div", &["c", "one"], &["y"], vec![]), "arithmetic on the integers of an ArgMax"),
+        (node("Gather", &["table", "c"], &["y"], vec![]), "(Gather)"),
+        (node("Cast", &["c"], &["y"], vec![("to", Int(9))]), "a cast of numbers to integers"),
+    ];
+    for (last, words) in cases {
+        let error = refusal(&[&begin[..], &[last]].concat(), &[floats("table", &[3, 4])], &OPEN);
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let last =
+        [begin[0].clone(), node("ArgMax", &["a"], &["y"], vec![("axis", Int(2)), ("select_last_index", Int(1))])];
+    let error = refusal(&last, &[], &OPEN);
+    assert!(error.contains("the last of equal numbers (select_last_index)"), "{error}");
+    let over_time = [begin[0].clone(), node("ArgMax", &["a"], &["y"], vec![("axis", Int(0))])];
+    assert!(refusal(&over_time, &[], &OPEN).contains("the largest over"));
+}

@@ -99,6 +99,25 @@ fn gradients_are_checked() {
     }
 }
 
+/// An array in NumPy's format.
+fn npy(shape: &[usize], numbers: &[f32]) -> Vec<u8> {
+    let sizes: Vec<String> = shape.iter().map(|size| format!("{size},")).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}\n", sizes.concat());
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+    bytes.extend(header.bytes().chain(numbers.iter().flat_map(|x| x.to_le_bytes())));
+    bytes
+}
+
+/// An array of a safetensors file.
+fn array(file: &str, name: &str) -> (Vec<usize>, Vec<f32>) {
+    let bytes = std::fs::read(file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = tensors.tensor(name).unwrap();
+    let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    (tensor.shape().to_vec(), floats.collect())
+}
+
 /// Numbers of another framework: an input and an output from files, and a wrong output as the control.
 #[test]
 fn numbers_of_a_framework_are_compared() {
@@ -108,30 +127,75 @@ fn numbers_of_a_framework_are_compared() {
     let right = answer(verify.iter().chain(&[golden.as_str()]));
     assert!(right.contains("pass: the expected output"), "{right}");
     let folder = Folder::new("verify_given");
-    let npy = |name: &str, shape: &str, numbers: &[f32]| {
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
-        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-        bytes.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
-        bytes.extend(header.bytes().chain(numbers.iter().flat_map(|x| x.to_le_bytes())));
-        folder.file(name, bytes)
-    };
-    let bytes = std::fs::read(&golden).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let output = tensors.tensor("output").unwrap();
-    let shape: Vec<String> = output.shape().iter().map(ToString::to_string).collect();
-    let shape = format!("({})", shape.join(", "));
-    let floats = output.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-    let mut numbers: Vec<f32> = floats.collect();
+    let npy = |name: &str, shape: &[usize], numbers: &[f32]| folder.file(name, npy(shape, numbers));
+    let (shape, mut numbers) = array(&golden, "output");
     let same = answer(verify.iter().chain(&[npy("same.npy", &shape, &numbers).as_str()]));
     assert!(same.contains("pass: the expected output"), "{same}");
     numbers[3] += 1e-3;
     let wrong = run(verify.iter().chain(&[npy("wrong.npy", &shape, &numbers).as_str()]));
     assert!(wrong.code == 1 && wrong.stdout.contains("FAIL: not the expected output"), "{wrong:?}");
-    let flat = npy("flat.npy", &format!("({},)", numbers.len()), &numbers);
+    let flat = npy("flat.npy", &[numbers.len()], &numbers);
     refusal(verify.iter().chain(&[flat.as_str()]), &["flat.npy", "expected the output's shape"]);
     refusal(["verify", &model, "--input", &flat], &["flat.npy", "for `input`"]);
     refusal(["verify", &model, "--input", "nowhere.npy"], &["nowhere.npy"]);
     let text = folder.file("broken.json", "[[1, 2], [3]]");
     refusal(["verify", &model, "--input", &text], &["broken.json", "lists of different lengths"]);
     refusal(["verify", &model, "--expected", &flat], &["--input"]);
+}
+
+/// A model whose file has other axes than a run: its own order is the default, and a run's is there for the asking.
+#[test]
+fn arrays_are_in_the_order_of_the_models_file() {
+    let golden = repository("tests/goldens/keras_bidirectional.golden.safetensors");
+    let bytes = std::fs::read(repository("tests/goldens/keras_bidirectional.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let axes = r#"{"input": {"name": "x", "axes": ["time", "batch", "feature"]},
+        "output": {"name": "y", "axes": ["time", "direction", "batch", "feature"]}}"#;
+    metadata.insert("gatefold.file_axes".into(), axes.into());
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+    let folder = Folder::new("verify_axes");
+    let model = folder.file("model.safetensors", safetensors::serialize(tensors, Some(metadata)).unwrap());
+    let shown = answer(["inspect", &model]);
+    for line in [
+        "the file's input `x` is [T, B, N]; a run has [B, T, N]",
+        "the file's output `y` is [T, D, B, N]; a run has [B, T, N]",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    let (shape, input) = array(&golden, "input");
+    let (_, output) = array(&golden, "output");
+    let [batch, steps, width] = shape[..] else { panic!("{shape:?}") };
+    let units = output.len() / (batch * steps * 2);
+    // Time first, and directions apart.
+    let mut of_file = (Vec::new(), Vec::new());
+    for t in 0..steps {
+        for b in 0..batch {
+            of_file.0.extend(&input[(b * steps + t) * width..][..width]);
+        }
+        for d in 0..2 {
+            for b in 0..batch {
+                of_file.1.extend(&output[((b * steps + t) * 2 + d) * units..][..units]);
+            }
+        }
+    }
+    let x = folder.file("x.npy", npy(&[steps, batch, width], &of_file.0));
+    let y_shape = [steps, 2, batch, units];
+    let y = folder.file("y.npy", npy(&y_shape, &of_file.1));
+    let written = folder.path("written.npy");
+    let of_file = ["verify", &model, "--device", "cpu", "--input", &x, "--expected", &y, "--output", &written];
+    let passed = answer(of_file);
+    assert!(passed.contains("pass: the expected output") && passed.contains("11 x 2 x 3 x 7"), "{passed}");
+    // What it wrote is what it expects, and in the order of a run it has another shape.
+    let again = answer(["verify", &model, "--device", "cpu", "--input", &x, "--expected", &written]);
+    assert!(again.contains("11 x 2 x 3 x 7"), "{again}");
+    let of_run = ["--axes", "run", "--input", &golden, "--output", &written];
+    let of_run = [&["verify", &model, "--device", "cpu", "--expected", &golden], &of_run[..]].concat();
+    let passed = answer(&of_run);
+    assert!(passed.contains("pass: the expected output") && passed.contains("3 x 11 x 14"), "{passed}");
+    let again = ["verify", &model, "--device", "cpu", "--axes", "run", "--input", &golden, "--expected", &written];
+    assert!(answer(again).contains("3 x 11 x 14"));
+    // The control: the same array in the wrong order is another input.
+    let wrong = run(["verify", &model, "--device", "cpu", "--axes", "run", "--input", &x, "--expected", &golden]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("expected the output's shape [11, 3, 14]"), "{wrong:?}");
 }

@@ -108,8 +108,9 @@ impl Build {
             self.layer(&read, &same, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
             read = same;
         }
+        // An output has its name in the file, also where a layer is called the same.
+        let spec = LayerSpec::Output(NamedSpec { name: name.to_owned() });
         let name = self.unique(name);
-        let spec = LayerSpec::Output(NamedSpec { name: name.clone() });
         self.layers.push(BuiltLayer { spec, name, reads: vec![read] });
         Ok(())
     }
@@ -347,7 +348,17 @@ fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
 
 /// `[K, N]` as `[N, K]`.
 pub fn transpose(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| numbers[r * columns + c])).collect()
+    // So many columns at a time, so that each piece of memory that is read is used whole.
+    const TILE: usize = 16;
+    let mut transposed = vec![0.0; rows * columns];
+    for tile in (0..columns).step_by(TILE) {
+        for (r, row) in numbers.chunks_exact(columns.max(1)).enumerate().take(rows) {
+            for (c, &number) in row.iter().enumerate().skip(tile).take(TILE) {
+                transposed[c * rows + r] = number;
+            }
+        }
+    }
+    transposed
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "constants were merged in f64 and are f32 in the file")]

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 
+use prost::bytes::Bytes;
+
 use super::array::{self, Array};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::{malformed, unsupported};
@@ -126,7 +128,12 @@ impl SubGraph {
 
 impl Reader<'_> {
     /// The graph of `proto` and the values around it that it reads.
-    fn graph(&mut self, place: &str, proto: GraphProto, outer: Option<&Names>) -> Result<(SubGraph, BTreeSet<String>)> {
+    fn graph(
+        &mut self,
+        place: &str,
+        mut proto: GraphProto,
+        outer: Option<&Names>,
+    ) -> Result<(SubGraph, BTreeSet<String>)> {
         if proto.node.len() > self.nodes_left {
             return Err(malformed(place, format!("up to {MAX_NODES} nodes"), "more".into()));
         }
@@ -135,10 +142,11 @@ impl Reader<'_> {
             return Err(unsupported(place, "a sparse initializer"));
         }
         let (mut constants, mut types) = (BTreeMap::new(), BTreeMap::new());
-        for tensor in &proto.initializer {
+        // Each is freed as soon as it is decoded.
+        for tensor in std::mem::take(&mut proto.initializer) {
             let name = tensor.name.clone().unwrap_or_default();
             types.insert(name.clone(), tensor.data_type.unwrap_or(0));
-            if constants.insert(name.clone(), Rc::new(array::decode(tensor, self.folder)?)).is_some() {
+            if constants.insert(name.clone(), Rc::new(array::decode(&tensor, self.folder)?)).is_some() {
                 return Err(malformed(place, "one initializer of a name", format!("two of `{name}`")));
             }
         }
@@ -196,6 +204,10 @@ impl Reader<'_> {
                 return Err(unsupported(label, "an attribute that refers to a function's"));
             }
             let name = attribute.name.clone().unwrap_or_default();
+            // A copy, since a part of the file would keep all of it in memory.
+            if let Some(data) = attribute.t.as_mut().and_then(|tensor| tensor.raw_data.as_mut()) {
+                *data = Bytes::copy_from_slice(data);
+            }
             if let Some(graph) = attribute.g.take() {
                 let (graph, captured) = self.graph(&label, graph, Some(names))?;
                 captures.extend(captured);

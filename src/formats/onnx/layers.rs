@@ -73,6 +73,7 @@ impl<'a> Walk<'a> {
             "Where" => self.choice(node)?,
             "ReduceSum" => self.reduce(node, Pool::Sum)?,
             "Softmax" | "LogSoftmax" => self.softmax(node)?,
+            "ArgMax" => self.arg_max(node)?,
             "GatherElements" => self.gather_elements(node)?,
             "Pad" => self.pad(node)?,
             "PRelu" => self.prelu(node)?,
@@ -111,6 +112,10 @@ impl Walk<'_> {
                     (data, _) => data.clone(),
                 };
                 Ok(Value::Constant(Rc::new(Array { shape: array.shape.clone(), data })))
+            }
+            Value::Tensor(LabelledTensor { of: Of::Integers(id), axes, width, steps }) if !truths => {
+                let of = if floats { Of::Expression(id) } else { Of::Integers(id) };
+                Ok(Value::Tensor(LabelledTensor { of, axes, width, steps }))
             }
             // Ids stay ids: nothing but a comparison may read them as numbers.
             Value::Tensor(tensor) if !floats && !matches!(tensor.of, Of::Tokens(_) | Of::Shifted(_)) => {
@@ -411,6 +416,33 @@ impl Walk<'_> {
             crate::network::ActivationSpec { name: name.clone(), activation: crate::network::Activation::Linear };
         let id = self.build.layer(&softmax, &name, LayerSpec::Activation(spec), facts.width, facts.sequence)?;
         Ok(self.like(&tensor, id))
+    }
+
+    /// The place of the largest feature.
+    fn arg_max(&mut self, node: &OnnxNode) -> Result<Value> {
+        node.allow(&["axis", "keepdims", "select_last_index"])?;
+        let tensor = self.tensor(node, 0)?;
+        let axis = resolve_axis(node, node.int("axis", 0)?, tensor.axes.len())?;
+        let mut tensor = tensor.with_channels_at(axis);
+        let id = self.settle(node, &tensor)?;
+        if tensor.axes[axis] != AxisLabel::Channel {
+            let axes = words::shape(&tensor.axes);
+            return Err(node.unsupported(format!("the largest over {} of {axes}", tensor.axes[axis])));
+        }
+        if node.int("select_last_index", 0)? != 0 {
+            return Err(node.unsupported("the last of equal numbers (select_last_index)"));
+        }
+        let keep = node.int("keepdims", 1)? != 0;
+        let read = self.build.emit(id)?;
+        let name = self.build.unique(&node.name);
+        let layer = LayerSpec::ArgMax(crate::network::NamedSpec { name: name.clone() });
+        let sequence = self.build.expressions.facts(id).sequence;
+        let id = self.build.layer(&read, &name, layer, 1, sequence)?;
+        (tensor.of, tensor.width) = (Of::Integers(id), 1);
+        if !keep {
+            tensor.axes.remove(axis);
+        }
+        Ok(Value::Tensor(tensor))
     }
 
     /// Rows of a table by token id.

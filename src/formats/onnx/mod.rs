@@ -60,6 +60,7 @@ use std::path::Path;
 pub use self::choices::OnnxOptions;
 
 use prost::Message;
+use prost::bytes::{Buf, Bytes};
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
@@ -81,8 +82,7 @@ pub fn load(path: &Path) -> Result<Network> {
 /// # Errors
 /// As [`load`], and [`Error::Malformed`] for a number of an input that there is not.
 pub fn load_with(path: &Path, options: &OnnxOptions) -> Result<Network> {
-    let bytes = files::read(path)?;
-    read(&path.display().to_string(), &bytes, Some(folder_of(path)), options)
+    walk::network(&graph_of(path)?, options)
 }
 
 /// Reads a network from the bytes of an ONNX file, called `name` in errors.
@@ -98,7 +98,7 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Network> {
 /// # Errors
 /// As [`load_with`]; external data are [`Error::Unsupported`].
 pub fn from_bytes_with(name: &str, bytes: &[u8], options: &OnnxOptions) -> Result<Network> {
-    read(name, bytes, None, options)
+    walk::network(&graph::OnnxGraph::new(model(name, bytes)?, None)?, options)
 }
 
 /// Everything in a file that [`load`] refuses, and how much of it is read.
@@ -106,8 +106,7 @@ pub fn from_bytes_with(name: &str, bytes: &[u8], options: &OnnxOptions) -> Resul
 /// # Errors
 /// As [`load`], where the graph itself cannot be read.
 pub fn survey(path: &Path) -> Result<Survey> {
-    let bytes = files::read(path)?;
-    survey::survey(&graph(&path.display().to_string(), &bytes, Some(folder_of(path)))?)
+    survey::survey(&graph_of(path)?)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -117,18 +116,22 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn read(name: &str, bytes: &[u8], folder: Option<&Path>, options: &OnnxOptions) -> Result<Network> {
-    walk::network(&graph(name, bytes, folder)?, options)
+fn graph_of(path: &Path) -> Result<graph::OnnxGraph> {
+    // Its tensors are parts of these bytes, which are freed when the last of them is decoded.
+    let bytes = Bytes::from(files::read(path)?);
+    let model = model(&path.display().to_string(), bytes)?;
+    graph::OnnxGraph::new(model, Some(folder_of(path)))
 }
 
-fn graph(name: &str, bytes: &[u8], folder: Option<&Path>) -> Result<graph::OnnxGraph> {
-    if bytes.is_empty() {
+fn model(name: &str, bytes: impl Buf) -> Result<proto::ModelProto> {
+    let start = bytes.chunk();
+    if start.is_empty() {
         return Err(malformed(name, "an ONNX model", "an empty file".to_owned()));
     }
-    super::foreign::refuse(name, bytes)?;
-    let model = proto::ModelProto::decode(bytes)
-        .map_err(|error| malformed(name, "an ONNX model", format!("{} bytes: {error}", bytes.len())))?;
-    graph::OnnxGraph::new(model, folder)
+    super::foreign::refuse(name, start)?;
+    let length = start.len();
+    proto::ModelProto::decode(bytes)
+        .map_err(|error| malformed(name, "an ONNX model", format!("{length} bytes: {error}")))
 }
 
 fn malformed(what: impl Into<String>, expected: impl Into<String>, got: String) -> Error {

@@ -19,10 +19,11 @@ const BFLOAT16: i32 = 16;
 /// Name, inputs and outputs. A letter stands for an element type: `S` is the same in all places of a node, `a` is any,
 /// `l` is int64, `i` int32, `b` bool, `x` either integer and the same in all places, `s` as `S`, or float where another input has a half type. `|` stands before what is optional,
 /// `*` after what may be repeated. The outputs of Cast, Constant and ConstantOfShape are as an attribute says (`v`).
-const OPERATORS: [(&str, &str, &str); 86] = [
+const OPERATORS: [(&str, &str, &str); 87] = [
     ("Abs", "S", "S"),
     ("Add", "SS", "S"),
     ("And", "bb", "b"),
+    ("ArgMax", "S", "l"),
     ("AveragePool", "S", "S"),
     ("BatchNormalization", "SSSss", "Saaaa"),
     ("Cast", "a", "v"),

@@ -13,7 +13,11 @@ impl Walk<'_> {
         let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
         for name in &self.graph.main.outputs {
             match self.values.get(name.as_str()).cloned() {
-                Some(Value::Tensor(tensor)) => match &tensor.of {
+                Some(Value::Tensor(mut tensor)) => match &tensor.of {
+                    &Of::Integers(id) => {
+                        tensor.of = Of::Expression(id);
+                        main.push((name, tensor));
+                    }
                     Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
                     Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
                     Of::Directions { part: RecurrentPart::C, .. } => {}

@@ -96,6 +96,8 @@ pub enum Of {
     /// Token ids with a constant added, as exporters offer where an id could be below 0.
     Shifted(usize),
     Expression(Id),
+    /// Integers that the network computes, as numbers: classes.
+    Integers(Id),
     /// Whether each number of the network's input equals this one, or differs from it.
     Compared {
         equal: bool,

@@ -378,6 +378,7 @@ impl Walk<'_> {
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
             Of::Tokens(_) | Of::Shifted(_) => return refuse("arithmetic on token ids"),
+            Of::Integers(_) => return refuse("arithmetic on the integers of an ArgMax"),
             Of::Compared { .. } | Of::Mask { .. } | Of::AnyCount(_) | Of::MaskCount(_) => {
                 return refuse("arithmetic on a mask");
             }

@@ -290,6 +290,7 @@ impl Builder {
                 self.moved(work, all, Move { reversed: true, ..Move::whole(d, to, outputs, add) })
             }
             StageKind::Softmax { log } => self.softmax_backward(network, work, *log, d, stage_steps),
+            StageKind::ArgMax => Err(stage.without_gradient()),
             StageKind::TimeSoftmax => self.time_softmax_backward(network, work, d, stage_steps),
             StageKind::Rearrange(rearrange) => self.rearrange_backward(network, work, *rearrange, d, stage_steps),
             StageKind::LayerNorm { eps } => self.layer_norm_backward(network, work, *eps, d, stage_steps),

@@ -68,6 +68,7 @@ impl Builder {
             StageKind::Channelwise { eps: Some(eps), .. } if self.training.is_some() => self.batch_norm(work, *eps),
             StageKind::Channelwise { activation, .. } => self.channelwise(work, *activation),
             StageKind::Softmax { log } => self.softmax(work, *log),
+            StageKind::ArgMax => self.arg_max(work),
             StageKind::TimeSoftmax => self.time_softmax(work),
             StageKind::Rearrange(rearrange) => self.rearrange(work, *rearrange),
             StageKind::Select(SelectStep::LastValid) if work.mask.is_some() => {
@@ -226,6 +227,18 @@ impl Builder {
             dispatch.bindings = vec![work.inputs[0], work.output];
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
+            dispatch.work = rows as u64 * width as u64;
+        })
+    }
+
+    fn arg_max(&mut self, work: &StageWork<'_>) -> Result<()> {
+        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
+        let constants = Constants::sizes([("FEATURES", width)])?.with("WORKGROUP", ROW_WORKGROUP);
+        self.push(work, DispatchRows::all(rows), Kernel::ArgMax, constants, |dispatch| {
+            dispatch.bindings = vec![work.inputs[0], work.output];
+            dispatch.workgroups = [x, y, 1];
+            dispatch.iterations = (width as u64).div_ceil(ROW_WORKGROUP.into()) + u64::from(ROW_WORKGROUP);
             dispatch.work = rows as u64 * width as u64;
         })
     }

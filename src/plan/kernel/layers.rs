@@ -50,6 +50,13 @@ pub(super) static SOFTMAX: Layer = Layer {
     constants: &[u("FEATURES"), u("LOG"), u("WORKGROUP")],
 };
 
+pub(super) static ARG_MAX: Layer = Layer {
+    name: "arg_max",
+    sources: &[PARAMS, include_str!("../../../shaders/arg_max.wgsl")],
+    bindings: &[uniform("params"), read("x"), read_write("output")],
+    constants: &[u("FEATURES"), u("WORKGROUP")],
+};
+
 pub(super) static TIME_SOFTMAX: Layer = Layer {
     name: "time_softmax",
     sources: &[PARAMS, include_str!("../../../shaders/time_softmax.wgsl")],

@@ -40,6 +40,8 @@ pub enum Kernel {
     Softmax,
     /// Softmax over time.
     TimeSoftmax,
+    /// Place of the largest number of rows.
+    ArgMax,
     /// Numbers in another place.
     Rearrange,
     /// Normalization over rows.
@@ -240,6 +242,7 @@ impl Kernel {
             Self::Embedding,
             Self::Softmax,
             Self::TimeSoftmax,
+            Self::ArgMax,
             Self::Rearrange,
             Self::LayerNorm,
             Self::Channelwise,
@@ -262,6 +265,7 @@ impl Kernel {
             Self::Conv1d(product) => layers::CONV1D.product(product),
             Self::Recurrent(kernel) => kernel.spec(),
             Self::Softmax => layers::SOFTMAX.spec("softmax"),
+            Self::ArgMax => layers::ARG_MAX.spec("arg_max"),
             Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
             Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),

@@ -1,6 +1,7 @@
 //! Layers that move numbers, joins of rows with sequences, and softmax over time against the f64 reference.
 
 use gatefold::network::LayerSpec;
+use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::{Input, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{assert_right, changed, device, spec};
@@ -98,6 +99,44 @@ fn softmax_over_time_agrees() {
     let sum = |row: usize| (0..5).map(|t| shares[(t * 3 + row) * 2]).sum::<f32>();
     assert!((sum(0) - 1.0).abs() < 1e-6 && (sum(1) - 1.0).abs() < 1e-6 && sum(2) == 0.0, "{shares:?}");
     assert!((2..5).all(|t| shares[(t * 3 + 1) * 2] == 0.0), "{shares:?}");
+}
+
+/// Rows of few different numbers: of equal ones the first counts.
+#[test]
+fn the_place_of_the_largest_is_exact() {
+    let mut with_equals = 0;
+    for width in [1, 2, 63, 64, 65, 300] {
+        let layers = format!(r#"[{{"type": "input", "input_size": {width}}}, {{"type": "arg_max", "name": "a"}}]"#);
+        let network = network(&layers);
+        let [steps, batch] = [9, 7];
+        let x: Vec<f32> =
+            (0..steps * batch * width).map(|i| ((i * i) as f32 * 0.37).sin() * 40.0).map(f32::floor).collect();
+        let largest = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let first = |row: &[f32]| row.iter().position(|&x| x == largest(row)).unwrap() as f32;
+        let last = |row: &[f32]| row.iter().rposition(|&x| x == largest(row)).unwrap() as f32;
+        let expected: Vec<f32> = x.chunks_exact(width).map(first).collect();
+        assert_eq!(output(&network, Input::features(&x, [steps, batch, width])), expected, "{width}");
+        with_equals += x.chunks_exact(width).filter(|row| first(row) < last(row)).count();
+    }
+    assert!(with_equals > 50, "the control: {with_equals} rows of which another place would be wrong");
+    for (width, steps, batch) in [(5, 1, 1), (65, 40, 3), (1000, 3, 70)] {
+        agrees(&after_dense(width, r#"{"type": "arg_max", "name": "a"}"#), steps, batch);
+    }
+}
+
+#[test]
+fn the_place_of_the_largest_has_no_gradient() {
+    let network = after_dense(4, r#"{"type": "arg_max", "name": "class"}"#);
+    let input = RandomInput::new(&network, 3, 2, 1).unwrap();
+    let step = |network: &Network, values: &[f32]| {
+        let mut trainer = Trainer::new(device(), network, TrainOptions::new(Loss::Mse))?;
+        let batch = Batch { input: input.as_input(), targets: Targets::Values(values), weights: None };
+        trainer.step(&batch).map(drop)
+    };
+    let error = step(&network, &[0.0; 6]).unwrap_err().to_string();
+    assert!(error.contains("layer `class`: a gradient of arg_max"), "{error}");
+    let dense = after_dense(4, r#"{"type": "activation", "name": "class", "activation": "tanh"}"#);
+    step(&dense, &[0.0; 24]).unwrap();
 }
 
 /// Layers that joins read are widened and expanded: attention, and a row beside every timestep.

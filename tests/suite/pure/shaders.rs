@@ -67,7 +67,7 @@ fn sizes(name: &str) -> Vec<u32> {
         "CONFUSION" => vec![1, 0],
         "LABELS" => vec![40, 1],
         "KEEP_H" | "KEEP_NEW" | "ZONEOUT_DRAWN" | "PROJECTED" | "CLASS_WEIGHTS" | "VALUES" | "KERAS" | "NESTEROV"
-        | "CENTERED" | "CLIP_KERAS" => {
+        | "CENTERED" | "CLIP_KERAS" | "REFLECTED" => {
             vec![0, 1]
         }
         "LOSS" | "RULE" | "CLIP" => vec![0, 1, 2, 3],
