@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use gatefold::network::{Activation, Cell, DenseSpec, Init, LayerSpec, MaskedOutput, Network, RecurrentSpec};
-use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
+use gatefold::train::{Batch, Loss, RecurrentDropout, Targets, TrainOptions, Trainer};
 use gatefold::{Error, Input, Plan, PlanLimits, RunShape};
 
 use crate::common::{device, spec};
@@ -37,15 +37,31 @@ pub fn intervals(plan: &Plan) -> usize {
 
 /// The plan of a step within `memory` bytes.
 pub fn plan(network: &Network, masked: bool, memory: Option<u64>) -> gatefold::Result<Plan> {
+    plan_with(network, masked, (memory, &TrainOptions::new(Loss::CrossEntropy)))
+}
+
+fn plan_with(
+    network: &Network,
+    masked: bool,
+    (memory, options): (Option<u64>, &TrainOptions),
+) -> gatefold::Result<Plan> {
     let mut shape = RunShape::new(SHAPE[0], SHAPE[1]);
     shape.masked = masked;
-    let mut options = TrainOptions::new(Loss::CrossEntropy);
+    let mut options = options.clone();
     options.memory = memory;
     options.plan(network, shape, &PlanLimits { software: true, ..PlanLimits::default() })
 }
 
 /// The gradients of a batch within `memory` bytes, and the final weights of two steps.
 pub fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTreeMap<String, Vec<u32>>> {
+    trained_with(network, masked, (memory, &TrainOptions::new(Loss::CrossEntropy)))
+}
+
+fn trained_with(
+    network: &Network,
+    masked: bool,
+    (memory, options): (Option<u64>, &TrainOptions),
+) -> Vec<BTreeMap<String, Vec<u32>>> {
     let [steps, batch] = SHAPE;
     let mut rng = Rng::with_seed(5);
     let features: Vec<f32> = (0..steps * batch * INPUTS).map(|_| rng.f32() * 2.0 - 1.0).collect();
@@ -54,7 +70,7 @@ pub fn trained(network: &Network, masked: bool, memory: Option<u64>) -> Vec<BTre
     let input = Input::features(&features, [steps, batch, INPUTS]);
     let input = if masked { input.with_lengths(&lengths) } else { input };
     let batch = Batch { input, targets: Targets::Classes(&classes), weights: None };
-    let mut options = TrainOptions::new(Loss::CrossEntropy);
+    let mut options = options.clone();
     options.memory = memory;
     let mut trainer = Trainer::new(device(), network, options).unwrap();
     let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
@@ -102,6 +118,30 @@ fn intervals_change_no_bit() {
             }
             assert!(found > 0, "{cell:?} masked {masked}: no plan takes less than {} bytes", whole.bytes());
         }
+    }
+}
+
+/// Masks of what a layer reads and of h are the same in every interval.
+#[test]
+fn intervals_change_no_bit_of_recurrent_dropout() {
+    let cases: [(Cell, bool, Change); 3] = [
+        (Cell::Lstm, true, |layer| layer.bidirectional = true),
+        (Cell::Gru, false, |layer| (layer.reset_after, layer.bidirectional) = (false, true)),
+        (Cell::Gru, true, |layer| layer.reverse = true),
+    ];
+    for (cell, masked, change) in cases {
+        let network = network(cell, change);
+        let of = |seed| {
+            let dropout = RecurrentDropout::new("cell", 0.3, 0.4);
+            TrainOptions::new(Loss::CrossEntropy).recurrent_dropout(dropout).seed(seed)
+        };
+        let options = of(1);
+        let expected = trained_with(&network, masked, (None, &options));
+        let whole = plan_with(&network, masked, (None, &options)).unwrap();
+        let memory = Some(whole.bytes() - 1);
+        assert!(plan_with(&network, masked, (memory, &options)).unwrap().bytes() < whole.bytes());
+        assert!(trained_with(&network, masked, (memory, &options)) == expected, "{cell:?}: other bits");
+        assert!(trained_with(&network, masked, (memory, &of(2))) != expected, "{cell:?}: other masks have other bits");
     }
 }
 
