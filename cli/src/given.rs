@@ -122,20 +122,26 @@ fn tokens(array: &Array, path: &Path) -> Result<Vec<u32>> {
     array.numbers.iter().map(token).collect()
 }
 
-/// The shape and the numbers of an output in the order of the model's file, where that is known, and in that of a run.
-fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> [Option<(Vec<usize>, Cow<'a, [f32]>)>; 2] {
+/// An output in some order of its axes.
+struct Ordered<'a> {
+    shape: Vec<usize>,
+    values: Cow<'a, [f32]>,
+}
+
+/// An output in the order of the model's file, where that is known, and in that of a run.
+fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> (Option<Ordered<'a>>, Ordered<'a>) {
     let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
         Some(other) => (other.in_file_axes(network), &other.shape, &other.values),
         None => (output.in_file_axes(network), &output.shape, &output.values),
     };
-    [of_file.map(|(shape, values)| (shape, values.into())), Some((shape.clone(), values.into()))]
+    let of_file = of_file.map(|(shape, values)| Ordered { shape, values: values.into() });
+    (of_file, Ordered { shape: shape.clone(), values: values.into() })
 }
 
 /// Writes the first output as a .npy file, its axes in the order asked for.
 pub fn write(path: &Path, network: &Network, output: &Output, order: AxesOrder) -> Result<()> {
-    let [of_file, of_run] = both_orders(network, output, "");
-    let of_file = of_file.filter(|_| order == AxesOrder::File);
-    let Some((shape, values)) = of_file.or(of_run) else { return Ok(()) };
+    let (of_file, of_run) = both_orders(network, output, "");
+    let Ordered { shape, values } = of_file.filter(|_| order == AxesOrder::File).unwrap_or(of_run);
     Ok(files::write(path, &to_npy(&shape, &values))?)
 }
 
@@ -164,11 +170,10 @@ pub fn show(
     let mut failed = false;
     for Named { name, array, path, .. } in expected {
         // The file's own order is what its framework gives; an array that fits only a run's order is in that.
-        let [of_file, of_run] = both_orders(network, output, name);
-        let of_file = of_file.filter(|_| args.axes == AxesOrder::File);
-        let fits = |of: &Option<(Vec<usize>, _)>| of.as_ref().is_some_and(|(shape, _)| *shape == array.shape);
-        let of_file = if fits(&of_file) || !fits(&of_run) { of_file } else { None };
-        let Some((got_shape, values)) = of_file.or(of_run) else { continue };
+        let (of_file, of_run) = both_orders(network, output, name);
+        let fits = |ordered: &Ordered<'_>| ordered.shape == array.shape;
+        let of_file = of_file.filter(|of_file| args.axes == AxesOrder::File && (fits(of_file) || !fits(&of_run)));
+        let Ordered { shape: got_shape, values } = of_file.unwrap_or(of_run);
         if got_shape != array.shape {
             let path = path.display();
             return Err(format!("{path}: expected the output's shape {got_shape:?}, got {:?}", array.shape).into());
