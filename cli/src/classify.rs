@@ -41,7 +41,7 @@ pub fn run(args: &ClassifyArgs, choice: &DeviceChoice) -> Result<Report> {
     };
     let network = source::network(args.model.as_deref())?;
     let labels = if args.classes.is_empty() { &network.spec().labels } else { &args.classes };
-    if labels.is_empty() {
+    if labels.is_empty() && network.spec().text.is_some() {
         return Err("the model names no classes: give their names with --classes".into());
     }
     let expected = match &args.labels {

@@ -9,6 +9,8 @@ pub mod pytorch;
 pub mod safetensors;
 mod state;
 mod survey;
+#[cfg(any(feature = "keras", feature = "onnx"))]
+mod transpose;
 mod weight_norm;
 
 pub use self::survey::Survey;

@@ -41,7 +41,7 @@ impl Tensor {
     }
 
     /// The elements, to be changed.
-    pub(super) fn numbers_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn numbers_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
 

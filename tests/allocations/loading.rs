@@ -57,3 +57,14 @@ fn loading_onnx_takes_little_memory() {
     let product = [node("MatMul", &["x", "M"], &["y"], vec![])];
     is_little(&file("loading_one.onnx", &made(&product, &[floats("M", &[600, 700])], 600)));
 }
+
+#[cfg(feature = "keras")]
+#[test]
+fn loading_keras_takes_little_memory() {
+    let bundle = std::fs::read(crate::support::in_repository("tests/goldens/keras_large.zip")).unwrap();
+    let files = crate::bundle::unzip(&bundle);
+    assert_eq!(files.len(), 6);
+    for (name, bytes) in files {
+        is_little(&file(&format!("loading_{name}"), &bytes));
+    }
+}

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts")]
 
+#[cfg(feature = "keras")]
+#[allow(dead_code, reason = "what other tests read")]
+#[path = "../keras/bundle.rs"]
+mod bundle;
 mod loading;
 #[cfg(feature = "gpu")]
 mod on_gpu;
-#[cfg(feature = "gpu")]
+#[cfg(any(feature = "gpu", feature = "keras"))]
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "onnx")]

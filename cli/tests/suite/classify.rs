@@ -1,4 +1,4 @@
-use crate::support::{Folder, answer, json, on_software, repository, run, run_with};
+use crate::support::{Folder, answer, json, on_software, refused, repository, run, run_with};
 
 const WARM: &str = "A warm, funny and surprisingly moving film.";
 const BORED: &str = "I was bored from the first scene to the last.";
@@ -103,6 +103,18 @@ fn classes_can_be_named() {
     let wrong = run(args.into_iter().chain(["one,two,three"]));
     let expected = "gatefold: labels: expected 2, since the output is [B, 2], got 3\n";
     assert_eq!((wrong.code, wrong.stderr.as_str()), (2, expected));
+
+    // The same model without their names.
+    let mut bytes = std::fs::read(repository("models/sentiment/sentiment.safetensors")).expect("the model");
+    let names = br#",\"labels\":[\"negative\",\"positive\"]"#;
+    let place = bytes.windows(names.len()).position(|part| part == names).expect("the names");
+    bytes[place..place + names.len()].fill(b' ');
+    let folder = Folder::new("nameless");
+    let model = folder.file("nameless.safetensors", &bytes);
+    let args = |rest: &[&str]| run(["classify", "--device", "cpu", "--model", &model].iter().chain(rest));
+    refused(&args(&[WARM]), &["names no classes", "--classes"]);
+    let given = args(&[WARM, BORED, "--format", "csv", "--classes", "negative,positive"]);
+    assert_eq!(given.stdout, own);
 }
 
 #[test]

@@ -10,8 +10,6 @@ fn classify(rest: &[&str]) -> Vec<String> {
 fn texts_without_a_word_are_placed() {
     refusal(classify(&["good film", ""]), &["text 2", "at least one word"]);
     refusal(classify(&["!?... ---"]), &["text 1", "!?... ---"]);
-    let nameless = repository("models/dates/encoder.safetensors");
-    refusal(classify(&["good", "--model", &nameless]), &["names no classes", "--classes"]);
     let folder = Folder::new("wordless");
     refusal(classify(&["--file", &folder.file("gap.txt", "good\n\nbad\n")]), &["gap.txt, line 2"]);
     refusal(classify(&["--file", &folder.file("last.txt", "good\n\n")]), &["last.txt, line 2"]);

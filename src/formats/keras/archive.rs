@@ -50,7 +50,9 @@ pub(super) fn read(name: &str, archive: &[u8], entry: &str) -> Result<Option<Vec
         CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(stored.data())),
         other => return Err(Error::Unsupported { place, what: format!("zip compression {other:?}") }),
     };
-    let mut bytes = Vec::new();
+    // Weights are hardly compressed: room for them at once, so that it does not grow to twice their size.
+    let room = usize::try_from(declared).unwrap_or(usize::MAX).min(stored.data().len().saturating_mul(2));
+    let mut bytes = Vec::with_capacity(room);
     // Decompression stops right after the declared size; the verifier then detects that there is more.
     let read = stored.verifying_reader(data).take(declared.saturating_add(1)).read_to_end(&mut bytes);
     match read {

@@ -6,12 +6,13 @@ use std::cell::Cell;
 use hdf5_reader::attribute_api::Attribute;
 use hdf5_reader::error::Error as Hdf5Error;
 use hdf5_reader::group::Group;
-use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
+use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
 
 use super::{limit, malformed};
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
 use crate::formats::safetensors::elements;
+use crate::formats::transpose::transpose_rows;
 use crate::network::Tensor;
 
 /// First bytes of an HDF5 file.
@@ -84,6 +85,37 @@ impl Hdf5 {
 
     /// The dataset at `path`, if its shape is `expected`; `None` if there is none.
     pub(super) fn tensor(&self, path: &str, expected: &[usize]) -> Result<Option<Tensor>> {
+        let Some((dataset, decode)) = self.dataset(path, expected)? else { return Ok(None) };
+        let numbers = self.numbers(path, &dataset, decode)?;
+        Tensor::new(expected.to_vec(), numbers).map(Some)
+    }
+
+    /// As [`Hdf5::tensor`], a matrix `[K, N]` as `[N, K]`.
+    pub(super) fn transposed(&self, path: &str, expected: [usize; 2]) -> Result<Option<Tensor>> {
+        // So many numbers of a large matrix are read at a time, or so many rows, which fill a cache line of the result.
+        const PART: usize = 1 << 14;
+        const ROWS: usize = 16;
+        let Some((dataset, decode)) = self.dataset(path, &expected)? else { return Ok(None) };
+        let [rows, columns] = expected;
+        let mut transposed = vec![0.0; rows * columns];
+        if is_f32(&dataset) && dataset.chunks().is_none() {
+            let at_once = (PART / columns.max(1)).max(ROWS);
+            for first in (0..rows).step_by(at_once) {
+                let end = rows.min(first + at_once) as u64;
+                let range = |start, end| SliceInfoElem::Slice { start, end, step: 1 };
+                let selections = vec![range(first as u64, end), range(0, columns as u64)];
+                let part = dataset.read_slice::<f32>(&SliceInfo { selections });
+                let part: Vec<f32> = part.map_err(|error| self.broken(path, &error))?.into_iter().collect();
+                transpose_rows(&part, first, expected, &mut transposed);
+            }
+        } else {
+            transpose_rows(&self.numbers(path, &dataset, decode)?, 0, expected, &mut transposed);
+        }
+        Tensor::new(vec![columns, rows], transposed).map(Some)
+    }
+
+    /// The dataset at `path`, if its shape is `expected` and the file may hold so much, and how it is decoded.
+    fn dataset(&self, path: &str, expected: &[usize]) -> Result<Option<(Dataset, Decoder)>> {
         let Some(dataset) = self.found(path, self.file.dataset(&self.spelled(path)))? else { return Ok(None) };
         let shape: Vec<usize> = dataset.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
         if shape != expected {
@@ -103,8 +135,18 @@ impl Hdf5 {
         // The bytes, and the numbers that they become.
         let numbers: usize = shape.iter().product();
         room(|| format!("{}: dataset {path}", self.name), numbers.saturating_mul(2), size_of::<f64>())?;
+        Ok(Some((dataset, decode)))
+    }
+
+    fn numbers(&self, path: &str, dataset: &Dataset, decode: Decoder) -> Result<Vec<f32>> {
+        if is_f32(dataset) {
+            let count = dataset.num_elements().map_err(|error| self.broken(path, &error))?;
+            let mut numbers = vec![0.0; usize::try_from(count).unwrap_or(usize::MAX)];
+            dataset.read_into(&mut numbers).map_err(|error| self.broken(path, &error))?;
+            return Ok(numbers);
+        }
         let bytes = dataset.read_native_bytes().map_err(|error| self.broken(path, &error))?;
-        Tensor::new(shape, decode(&bytes)).map(Some)
+        Ok(decode(&bytes))
     }
 
     /// How the dataset's bytes become numbers.
@@ -156,6 +198,10 @@ impl Hdf5 {
 /// Names of the groups that lie in no other; none where they cannot be listed.
 fn roots(file: &Hdf5File) -> Vec<String> {
     file.root_group().and_then(|root| root.member_names()).map(|(groups, _)| groups).unwrap_or_default()
+}
+
+fn is_f32(dataset: &Dataset) -> bool {
+    matches!(dataset.dtype(), Datatype::FloatingPoint { size: 4, .. })
 }
 
 /// Bytes as numbers.

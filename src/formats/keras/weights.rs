@@ -189,10 +189,8 @@ impl Weights {
         ) {
             wanted.truncate(1);
         }
-        for (array, ((role, _), name)) in
-            self.arrays(group, LayerPart::Own, &wanted)?.into_iter().zip(wanted.iter().zip(names))
-        {
-            put(name, if *role == "kernel" { reversed_axes(&array)? } else { array });
+        for (array, name) in self.arrays(group, LayerPart::Own, &wanted)?.into_iter().zip(names) {
+            put(name, if array.shape().len() == 3 { outputs_first(&array)? } else { array });
         }
         Ok(())
     }
@@ -219,34 +217,39 @@ impl Weights {
         };
         for &(part, suffix) in parts {
             let mut put = |tensor: &str, value: Tensor| {
-                tensors.insert(format!("{}.{tensor}_l0{suffix}", spec.name), in_our_order(cell, &value)?);
-                Ok::<_, Error>(())
+                tensors.insert(format!("{}.{tensor}_l0{suffix}", spec.name), in_our_order(cell, value));
             };
-            let arrays = self.arrays(group, part, &wanted)?;
-            for (array, name) in arrays.iter().zip(["weight_ih", "weight_hh"]) {
+            let mut arrays = self.arrays(group, part, &wanted)?.into_iter();
+            for (array, name) in arrays.by_ref().take(2).zip(["weight_ih", "weight_hh"]) {
                 let matrix = match (group.cudnn, name) {
-                    (false, _) => reversed_axes(array)?,
-                    (true, "weight_ih") => cudnn_input(array, cell.gates())?,
-                    (true, _) => cudnn_recurrent(array, cell.gates())?,
+                    (false, _) => array,
+                    (true, "weight_ih") => cudnn_input(&array, cell.gates())?,
+                    (true, _) => cudnn_recurrent(&array, cell.gates())?,
                 };
-                put(name, matrix)?;
+                put(name, matrix);
             }
-            let Some(bias) = arrays.get(2) else { continue };
+            let Some(bias) = arrays.next() else { continue };
             // Keras has one bias but for a GRU with reset_after, which has the recurrent one after it.
             let (input, recurrent) = bias.data().split_at(rows.min(bias.data().len()));
             let recurrent = if recurrent.is_empty() { vec![0.0; rows] } else { recurrent.to_vec() };
-            put("bias_ih", Tensor::new(vec![rows], input.to_vec())?)?;
-            put("bias_hh", Tensor::new(vec![rows], recurrent)?)?;
+            put("bias_ih", Tensor::new(vec![rows], input.to_vec())?);
+            put("bias_hh", Tensor::new(vec![rows], recurrent)?);
         }
         Ok(())
     }
 
-    /// The arrays of one layer in the order wanted.
+    /// The arrays of one layer in the order wanted. Of matrices the outputs are last in the file and first in PyTorch's
+    /// order, in which they are given; not so those of cuDNN.
     fn arrays(&self, group: WeightGroup<'_>, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<Tensor>> {
         let paths = self.paths(group, part, wanted)?;
         let mut arrays = Vec::with_capacity(wanted.len());
-        for (path, (_, shape)) in paths.into_iter().zip(wanted) {
-            let array = self.hdf5.tensor(&path, shape)?;
+        for (path, (role, shape)) in paths.into_iter().zip(wanted) {
+            let array = match shape[..] {
+                [inputs, outputs] if role.ends_with("kernel") && !group.cudnn => {
+                    self.hdf5.transposed(&path, [inputs, outputs])?
+                }
+                _ => self.hdf5.tensor(&path, shape)?,
+            };
             let missing = || Error::MissingTensor { name: path, shape: shape.clone(), unexpected: Vec::new() };
             arrays.push(array.ok_or_else(missing)?);
         }
@@ -325,26 +328,16 @@ fn role(path: &str) -> &str {
     }
 }
 
-/// `[a, .., z]` to `[z, .., a]`: Keras' kernels have their outputs last, PyTorch's first.
-fn reversed_axes(array: &Tensor) -> Result<Tensor> {
-    let shape = array.shape();
+/// The kernel of a convolution, `[K, I, O]` in the file, as `[O, I, K]`.
+fn outputs_first(array: &Tensor) -> Result<Tensor> {
+    let &[steps, inputs, outputs] = array.shape() else { return Ok(array.clone()) };
     let mut data = Vec::with_capacity(array.data().len());
-    match *shape {
-        [inputs, outputs] => {
-            for output in 0..outputs {
-                data.extend((0..inputs).map(|input| array.data()[input * outputs + output]));
-            }
+    for output in 0..outputs {
+        for input in 0..inputs {
+            data.extend((0..steps).map(|step| array.data()[(step * inputs + input) * outputs + output]));
         }
-        [steps, inputs, outputs] => {
-            for output in 0..outputs {
-                for input in 0..inputs {
-                    data.extend((0..steps).map(|step| array.data()[(step * inputs + input) * outputs + output]));
-                }
-            }
-        }
-        _ => return Ok(array.clone()),
     }
-    Tensor::new(shape.iter().rev().copied().collect(), data)
+    Tensor::new(vec![outputs, inputs, steps], data)
 }
 
 /// cuDNN's input kernel as Keras shows it, `[I, G*H]`: the numbers of a gate are those of its matrix `[H, I]` in their order.
@@ -362,14 +355,14 @@ fn cudnn_recurrent(array: &Tensor, gates: usize) -> Result<Tensor> {
     Tensor::new(vec![rows, hidden], (0..gates).flat_map(gate).copied().collect())
 }
 
-/// A tensor whose rows are Keras' gates, with the gates in PyTorch's order.
-fn in_our_order(cell: Cell, array: &Tensor) -> Result<Tensor> {
-    // An LSTM's i, f, c, o are i, f, g, o; a GRU's z, r, h become r, z, n.
-    let order: &[usize] = match cell {
-        Cell::Gru => &[1, 0, 2],
-        _ => &[0, 1, 2, 3][..cell.gates()],
-    };
-    let block = array.data().len() / order.len();
-    let data = order.iter().flat_map(|gate| &array.data()[gate * block..][..block]).copied().collect();
-    Tensor::new(array.shape().to_vec(), data)
+/// A tensor whose rows are Keras' gates, with the gates in PyTorch's order: an LSTM's i, f, c, o are i, f, g, o; a GRU's z,
+/// r, h become r, z, n.
+fn in_our_order(cell: Cell, mut tensor: Tensor) -> Tensor {
+    if cell == Cell::Gru {
+        let numbers = tensor.numbers_mut();
+        let gate = numbers.len() / cell.gates();
+        let (update, others) = numbers.split_at_mut(gate);
+        update.swap_with_slice(&mut others[..gate]);
+    }
+    tensor
 }

@@ -8,6 +8,7 @@ use super::expression::{Expression, Expressions};
 use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
+use crate::formats::transpose::transpose;
 use crate::network::{
     Activation, ActivationSpec, ChannelsSpec, DenseSpec, FORMAT, FinalStateSpec, FromSpec, HiddenOrCell, INPUT,
     InputKind, InputSpec, Join, JoinSpec, LayerSpec, MaskingSpec, NamedSpec, Network, NetworkSpec, NormSpec, Tensor,
@@ -344,21 +345,6 @@ fn in_order(layers: Vec<BuiltLayer>) -> Vec<LayerSpec> {
         ordered.push(layer.spec);
     }
     ordered
-}
-
-/// `[K, N]` as `[N, K]`.
-pub fn transpose(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    // So many columns at a time, so that each piece of memory that is read is used whole.
-    const TILE: usize = 16;
-    let mut transposed = vec![0.0; rows * columns];
-    for tile in (0..columns).step_by(TILE) {
-        for (r, row) in numbers.chunks_exact(columns.max(1)).enumerate().take(rows) {
-            for (c, &number) in row.iter().enumerate().skip(tile).take(TILE) {
-                transposed[c * rows + r] = number;
-            }
-        }
-    }
-    transposed
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "constants were merged in f64 and are f32 in the file")]

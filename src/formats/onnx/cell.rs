@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use super::array::Array;
-use super::build::{Build, transpose};
+use super::build::Build;
 use super::expression::Expression;
 use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
+use crate::formats::transpose::transpose;
 use crate::network::{Activation, Cell, Join, LayerSpec, RecurrentOutput, RecurrentSpec, ReshapeSpec};
 
 /// `function(z[k H..])`: what a gate is.

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::array::{Array, Data};
-use super::build::transpose;
 use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::OnnxNode;
@@ -11,6 +10,7 @@ use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
+use crate::formats::transpose::transpose;
 use crate::network::{EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Pool};
 
 impl<'a> Walk<'a> {

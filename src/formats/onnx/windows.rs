@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use super::array::Array;
-use super::build::transpose;
 use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
+use crate::formats::transpose::transpose;
 use crate::network::{Conv1dSpec, LayerSpec, Padding, Pool, Pool1dSpec};
 
 /// The window of a convolution or a pooling.

@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
             return Err(node.malformed("a matrix", format!("shape {:?}", array.shape)));
         }
         if transposed {
-            let data = crate::formats::onnx::build::transpose(data, rows, columns);
+            let data = crate::formats::transpose::transpose(data, rows, columns);
             return Ok(Rc::new(StepMatrix { rows: columns, columns: rows, data }));
         }
         Ok(Rc::new(StepMatrix { rows, columns, data: data.to_vec() }))
