@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -55,6 +56,9 @@ pub(crate) enum Target {
 
 /// How long another thread may take to store a result that it has already received from the driver.
 pub(super) const DELIVERY: Duration = Duration::from_secs(10);
+
+/// How long a thread that has nothing left to do is waited for.
+const ENDING: Duration = Duration::from_millis(100);
 
 /// Result of a mapping: done, or why it failed.
 type MapResult = std::result::Result<(), String>;
@@ -132,6 +136,9 @@ impl Pending<'_> {
             }
         })
         .await;
+        if let Ok(watcher) = watcher {
+            join(watcher);
+        }
         self.mapped(Some(result))
     }
 
@@ -204,6 +211,20 @@ impl Pending<'_> {
         self.engine.recycle(self.staging);
         Ok(raw)
     }
+}
+
+/// Waits for the end of a thread that has nothing left to do. Mesa frees what belongs to its threads when the process ends,
+/// and crashes where one of them ends at the same time.
+fn join(watcher: JoinHandle<()>) {
+    let start = Instant::now();
+    while !watcher.is_finished() {
+        if start.elapsed() > ENDING {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    // It does not panic: the wait for the device catches that.
+    drop(watcher.join());
 }
 
 /// Waits until a submission is through, and not for later ones; an error where the device does not tell.
