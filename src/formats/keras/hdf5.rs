@@ -105,7 +105,7 @@ impl Hdf5 {
                 let range = |start, end| SliceInfoElem::Slice { start, end, step: 1 };
                 let selections = vec![range(first as u64, end), range(0, columns as u64)];
                 let part = dataset.read_slice::<f32>(&SliceInfo { selections });
-                let part: Vec<f32> = part.map_err(|error| self.broken(path, &error))?.into_iter().collect();
+                let (part, _) = part.map_err(|error| self.broken(path, &error))?.into_raw_vec_and_offset();
                 transpose_rows(&part, first, expected, &mut transposed);
             }
         } else {
