@@ -74,7 +74,9 @@ impl<'a> Call<'a> {
                         tensors.iter().map(|tensor| history(item, tensor)).collect::<Result<_>>()?
                     }
                     [tensor] => vec![history(item, tensor)?],
-                    other => return Err(item.unsupported(&format!("a call with {} arguments", other.len()))),
+                    other => {
+                        return Err(item.unsupported(&format!("{}: a call with {} arguments", item.class, other.len())));
+                    }
                 };
             }
             other => return Err(malformed(&format!("layer `{}`: inbound_nodes", item.name), "a call", &brief(other))),
@@ -94,7 +96,7 @@ impl<'a> Call<'a> {
                 }
                 ("initial_state", Value::Object(_)) => self.states = vec![history(item, value)?],
                 ("slice_spec", Value::Array(slices)) if item.class == "SlicingOpLambda" => self.slices = Some(slices),
-                _ => return Err(item.unsupported(&format!("call argument {key} = {}", brief(value)))),
+                _ => return Err(item.unsupported(&format!("{}: call argument {key} = {}", item.class, brief(value)))),
             }
         }
         Ok(())
