@@ -75,7 +75,11 @@ impl<'a> Call<'a> {
                     }
                     [tensor] => vec![history(item, tensor)?],
                     other => {
-                        return Err(item.unsupported(&format!("{}: a call with {} arguments", item.class, other.len())));
+                        return Err(item.unsupported(&format!(
+                            "{}: a call with {} arguments",
+                            item.class,
+                            other.len()
+                        )));
                     }
                 };
             }
