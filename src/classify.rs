@@ -57,7 +57,7 @@ impl Classifier {
     /// the probability of the second.
     ///
     /// # Errors
-    /// As [`Classifier::new`]; [`Error::Malformed`] for another number of names.
+    /// As [`Classifier::new`]; [`Error::Malformed`] for another number of names, or one that is given twice.
     pub fn with_labels(device: &Device, network: &Network, labels: &[String]) -> Result<Self> {
         let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
         let one_sigmoid = network.output_size() == 1 && ends_with_sigmoid(network.spec());
@@ -68,6 +68,10 @@ impl Classifier {
                 false => format!("{expected}, since the output is [B, {}]", network.output_size()),
             };
             return Err(Error::Malformed { what: "labels".into(), expected, got: labels.len().to_string() });
+        }
+        if let Some((_, name)) = labels.iter().enumerate().find(|(index, name)| labels[..*index].contains(name)) {
+            let (expected, got) = ("every name once".into(), format!("`{name}` twice"));
+            return Err(Error::Malformed { what: "labels".into(), expected, got });
         }
         let (session, vectorizer) = (Session::new(device, network)?, TextVectorizer::new(text)?);
         Ok(Self { session, vectorizer, labels: labels.to_vec() })

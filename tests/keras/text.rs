@@ -83,4 +83,7 @@ fn names_of_classes_must_fit_the_output() {
     let three = ["a", "b", "c"].map(str::to_owned);
     let error = Classifier::with_labels(&Device::cpu(), &network, &three).unwrap_err().to_string();
     assert!(error.contains("labels: expected 2, since the output is [B, 1], got 3"), "{error}");
+    let twice = ["a", "a"].map(str::to_owned);
+    let error = Classifier::with_labels(&Device::cpu(), &network, &twice).unwrap_err().to_string();
+    assert!(error.contains("labels: expected every name once, got `a` twice"), "{error}");
 }
