@@ -6,6 +6,7 @@ mod support;
 
 mod axes;
 mod damage;
+mod dropout;
 mod dtln;
 mod external;
 mod files;

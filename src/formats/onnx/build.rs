@@ -134,6 +134,11 @@ impl Build {
         Ok(name)
     }
 
+    /// The layer that computes an expression, if one does so far.
+    pub fn layer_made(&self, id: Id) -> Option<&str> {
+        self.made.get(&id).map(String::as_str)
+    }
+
     fn emit_new(&mut self, id: Id) -> Result<String> {
         let facts = self.expressions.facts(id).clone();
         if let Some((function, x)) = self.expressions.recognised(id) {

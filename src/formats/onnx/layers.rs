@@ -46,17 +46,7 @@ impl<'a> Walk<'a> {
                 node.allow(&[])?;
                 self.value(node, 0)?
             }
-            "Dropout" => {
-                node.allow(&["ratio", "seed", "is_test"])?;
-                node.float("ratio", 0.5)?;
-                if self.used(node, 1) {
-                    return Err(node.unsupported("a dropout's mask"));
-                }
-                if self.number(node, "training_mode", 2)?.is_some_and(|training| training != 0.0) {
-                    return Err(node.unsupported("training_mode"));
-                }
-                self.value(node, 0)?
-            }
+            "Dropout" => self.dropout(node)?,
             "Cast" => self.cast(node)?,
             "MatMul" => self.matmul(node)?,
             "Gemm" => self.gemm(node)?,

@@ -31,6 +31,7 @@ mod choices;
 mod concat;
 mod constants;
 mod dims;
+mod dropout;
 mod elementwise;
 mod expression;
 mod external;

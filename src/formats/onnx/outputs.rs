@@ -1,5 +1,6 @@
 //! The network, from what the outputs of the graph turned out to be.
 
+use super::dropout;
 use super::graph::OnnxNode;
 use super::value::{AxisLabel, Of, RecurrentPart, Value};
 use super::walk::Walk;
@@ -67,6 +68,7 @@ impl Walk<'_> {
         self.check_masks()?;
         let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
         let masked = std::mem::take(&mut self.build.masked);
+        let dropped = dropout::dropouts(&self.build, &self.dropped);
         let network = self.build.finish(id)?;
         for stage in network.stages() {
             let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
@@ -74,7 +76,9 @@ impl Walk<'_> {
                 return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
             }
         }
-        Ok(network.with_file_axes(Some(FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs })))
+        let dropped = dropout::in_network(dropped, &network.spec().layers);
+        let axes = FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs };
+        Ok(network.with_file_axes(Some(axes)).with_file_dropout(dropped))
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::array::Array;
 use super::build::Build;
+use super::dropout::DroppedValue;
 use super::expression::Expression;
 use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::roles::{self, Reading, Roles};
@@ -52,6 +53,8 @@ pub struct Walk<'a> {
     outputs: BTreeSet<&'a str>,
     /// Inputs of one number.
     pub fixed_inputs: Vec<FixedInput>,
+    /// Dropout nodes.
+    pub dropped: Vec<DroppedValue>,
 }
 
 /// The network that `graph` describes.
@@ -127,6 +130,7 @@ impl<'a> Walk<'a> {
             single: BTreeSet::new(),
             outputs: BTreeSet::new(),
             fixed_inputs: Vec::new(),
+            dropped: Vec::new(),
         };
         walk.give(&graph.main, graph.main.outputs.iter().map(String::as_str).collect());
         for input in &graph.inputs {
