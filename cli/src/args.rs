@@ -158,9 +158,14 @@ pub struct TrainArgs {
     /// Maximum norm of all gradients together; a larger norm is scaled down to it
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_norm: Option<f64>,
-    /// Dropout of a layer's output, LAYER=RATE, or LAYER=RATE:channels for whole channels; repeatable
+    /// Dropout of a layer's output, LAYER=RATE; LAYER=RATE:channels for whole channels, :levels between levels; repeatable
     #[arg(long, value_name = "LAYER=RATE")]
     pub dropout: Vec<String>,
+    /// Dropout of h inside a recurrent layer, LAYER=RATE, or LAYER=RATE:INPUT with a rate for its input; repeatable
+    ///
+    /// A row keeps its masks for all timesteps, as with Keras' `recurrent_dropout` and `dropout`.
+    #[arg(long, value_name = "LAYER=RATE")]
+    pub recurrent_dropout: Vec<String>,
     /// Zoneout of a recurrent layer, LAYER=H, or LAYER=H:C with a rate for an LSTM's c; repeatable
     #[arg(long, value_name = "LAYER=RATE")]
     pub zoneout: Vec<String>,

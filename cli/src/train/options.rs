@@ -1,6 +1,6 @@
 //! Options of the command as those of the library.
 
-use gatefold::train::{Adam, Clip, Dropout, DropoutUnit, Fit, Loss, Optimizer, TrainOptions};
+use gatefold::train::{Adam, Clip, Dropout, DropoutUnit, Fit, Loss, Optimizer, RecurrentDropout, TrainOptions};
 
 use crate::Result;
 use crate::args::{LossKind, Preset, TrainArgs};
@@ -31,14 +31,24 @@ pub fn train_options(args: &TrainArgs) -> Result<TrainOptions> {
         .one_bias(args.preset == Preset::Keras)
         .seed(args.seed);
     options.memory = args.memory.map(|mib| mebibytes("--memory", mib)).transpose()?;
-    for dropout in &args.dropout {
-        let wrong = || format!("--dropout: expected LAYER=RATE or LAYER=RATE:channels, got {dropout:?}");
-        let (layer, rate) = dropout.split_once('=').ok_or_else(wrong)?;
-        let (rate, unit) = match rate.strip_suffix(":channels") {
-            Some(rate) => (rate, DropoutUnit::Channel),
+    for given in &args.dropout {
+        let wrong =
+            || format!("--dropout: expected LAYER=RATE, LAYER=RATE:channels or LAYER=RATE:levels, got {given:?}");
+        let (layer, rate) = given.split_once('=').ok_or_else(wrong)?;
+        let (rate, unit) = match rate.split_once(':') {
             None => (rate, DropoutUnit::Element),
+            Some((rate, "channels")) => (rate, DropoutUnit::Channel),
+            Some((rate, "levels")) => (rate, DropoutUnit::BetweenLevels),
+            Some(_) => return Err(wrong().into()),
         };
         options = options.dropout(Dropout { layer: layer.to_owned(), rate: rate.parse().map_err(|_| wrong())?, unit });
+    }
+    for given in &args.recurrent_dropout {
+        let wrong = || format!("--recurrent-dropout: expected LAYER=RATE or LAYER=RATE:RATE, got {given:?}");
+        let (layer, rates) = given.split_once('=').ok_or_else(wrong)?;
+        let (state, input) = rates.split_once(':').unwrap_or((rates, "0"));
+        let [state, input] = [state, input].map(|rate| rate.parse().map_err(|_| wrong()));
+        options = options.recurrent_dropout(RecurrentDropout::new(layer, input?, state?));
     }
     Ok(options)
 }

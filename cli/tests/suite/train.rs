@@ -52,6 +52,8 @@ fn a_trained_model_classifies() {
             "0.02",
             "--dropout",
             "gru=0.1",
+            "--recurrent-dropout",
+            "gru=0.1:0.2",
             "--clip-norm",
             "1",
             "--out",
@@ -104,7 +106,7 @@ fn mistakes_are_named() {
     let silent = file("silent.csv", "text,label\n...,x\n!,y\n");
     let there = file("there.safetensors", "mine");
     let missing = folder.path("nowhere.csv");
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 21] = [
         (&["--data", &missing], &["nowhere.csv"]),
         (&["--data", good, "--text", "review"], &["a column `review`", "text, label"]),
         (&["--data", &one], &["at least two labels", "x"]),
@@ -119,6 +121,11 @@ fn mistakes_are_named() {
         (&["--data", good, "--valid", "1.5"], &["--valid", "1.5"]),
         (&["--data", good, "--dropout", "lstm"], &["--dropout", "LAYER=RATE"]),
         (&["--data", good, "--dropout", "gru=0.5"], &["gru", "embedding, lstm, dense"]),
+        (&["--data", good, "--dropout", "lstm=0.5:all"], &["--dropout", "LAYER=RATE:levels"]),
+        (&["--data", good, "--dropout", "lstm=0.5:levels"], &["lstm", "num_layers of at least 2"]),
+        (&["--data", good, "--recurrent-dropout", "lstm=0.5:x"], &["--recurrent-dropout", "LAYER=RATE:RATE"]),
+        (&["--data", good, "--recurrent-dropout", "lstm=1"], &["lstm", "a rate from 0 to below 1"]),
+        (&["--data", good, "--recurrent-dropout", "dense=0.5"], &["recurrent dropout", "a recurrent layer (lstm)"]),
         (&["--data", good, "--lr", "-1"], &["learning_rate"]),
         (&["embedding:4,lstm", "--data", good], &["layers", "\"lstm\""]),
     ];
