@@ -15,7 +15,7 @@ use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
 use crate::network::{Network, Stage, Tensor};
 use crate::plan::train::{DropoutSite, RecurrentSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainMetrics, TrainTask};
-use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
+use crate::plan::{Plan, PlanLimits, RunShape};
 use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_factors};
 
 /// The place of the result of a step that is waited for at once.
@@ -75,7 +75,7 @@ impl TrainOptions {
         // Labels have steps of their own.
         task.labels = if matches!(self.loss, Loss::Ctc { .. }) { shape.steps } else { 0 };
         let contents = TrainContents::new(network, limits, &task, &self.class_weights);
-        Plan::training(network, shape, limits, &PlanOptions::default(), (&task, &contents.layout))
+        Plan::training(network, shape, limits, &self.plan_options(), (&task, &contents.layout))
     }
 }
 

@@ -10,6 +10,7 @@ use super::tape::reverse_bits;
 use crate::base::error::Result;
 use crate::network::{CellNorm, GateNorm, Normalization, Role};
 use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function};
+use crate::plan::decide_backward::BackwardTactic;
 use crate::plan::program::normalization;
 use crate::plan::tactic::narrow;
 use crate::plan::weights::ALIGN;
@@ -49,7 +50,12 @@ fn parts(how: Normalization) -> usize {
 impl Builder {
     /// Runs the level again and goes back through its steps. Gives the arrays that other cells have too, and what the first
     /// step hands on.
-    pub(super) fn normalized_backward(&mut self, lanes: &Lanes<'_>, how: Normalization) -> Result<(Arrays, Slice)> {
+    pub(super) fn normalized_backward(
+        &mut self,
+        lanes: &Lanes<'_>,
+        how: Normalization,
+        tactic: BackwardTactic,
+    ) -> Result<(Arrays, Slice)> {
         let &Lanes { work, level, rows, .. } = lanes;
         let (hidden, width, inputs) = (level.hidden_size, level.gate_rows(), work.stage.in_features);
         let (count, parts) = (lanes.count(), parts(how));
@@ -100,9 +106,9 @@ impl Builder {
         let carry = self.scratch("gradients of the state [2, lanes, B, H]", 2 * count, self.batch, hidden)?;
         self.begin_with_final(lanes, carry)?;
         let of_h = Arrays { sums: of_state.unwrap_or(sums), ..shared };
-        let of_h = self.step_of_h(lanes, &of_h, carry)?;
+        let of_h = self.step_of_h(lanes, &of_h, (carry, tactic))?;
         let rest = self.normalized_step(lanes, how, &arrays, [c.unwrap_or(before), d_state, carry])?;
-        self.repeat_backward(lanes, &[of_h, rest])?;
+        self.repeat_backward(lanes, &[of_h, rest], tactic.stride())?;
         self.norms_backward(lanes, how, &arrays)?;
         Ok((shared, carry))
     }
@@ -201,10 +207,16 @@ impl Builder {
     }
 
     /// The first dispatch of a step.
-    fn step_of_h(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice) -> Result<Dispatch> {
+    fn step_of_h(
+        &mut self,
+        lanes: &Lanes<'_>,
+        arrays: &Arrays,
+        (carry, tactic): (Slice, BackwardTactic),
+    ) -> Result<Dispatch> {
         let &Lanes { level, .. } = lanes;
         let sizes = [level.hidden_size, level.gate_rows(), 0];
-        self.step_backward(lanes, arrays, carry, &(BackwardCell::State, sizes, Role::WeightHh).into())
+        let part = (BackwardCell::State, sizes, Role::WeightHh).into();
+        self.step_backward(lanes, arrays, carry, (&part, tactic))
     }
 
     /// The gradients of the weights and biases of the normalizations.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use gatefold::network::{Activation, Cell, DenseSpec, Init, LayerSpec, MaskedOutput, Network, RecurrentSpec};
 use gatefold::train::{Batch, Loss, RecurrentDropout, Targets, TrainOptions, Trainer};
-use gatefold::{Error, Input, Plan, PlanLimits, RunShape};
+use gatefold::{Error, Input, Plan, PlanLimits, RunShape, Strategy};
 
 use crate::common::{device, spec};
 
@@ -142,6 +142,21 @@ fn intervals_change_no_bit_of_recurrent_dropout() {
         assert!(plan_with(&network, masked, (memory, &options)).unwrap().bytes() < whole.bytes());
         assert!(trained_with(&network, masked, (memory, &options)) == expected, "{cell:?}: other bits");
         assert!(trained_with(&network, masked, (memory, &of(2))) != expected, "{cell:?}: other masks have other bits");
+    }
+}
+
+/// Whatever strategy the timesteps go back with.
+#[test]
+fn intervals_change_no_bit_of_a_strategy() {
+    let network = network(Cell::Lstm, |layer| (layer.reverse, layer.peephole, layer.num_layers) = (true, true, 1));
+    for strategy in [Strategy::Step, Strategy::Tile, Strategy::Sequence] {
+        let options = TrainOptions::new(Loss::CrossEntropy).strategy(strategy);
+        let whole = plan_with(&network, true, (None, &options)).unwrap();
+        assert!(whole.backward.iter().all(|choice| choice.strategy == strategy), "{whole}");
+        let memory = Some(whole.bytes() - 1);
+        assert!(intervals(&plan_with(&network, true, (memory, &options)).unwrap()) > 0);
+        let expected = trained_with(&network, true, (None, &options));
+        assert!(trained_with(&network, true, (memory, &options)) == expected, "{strategy}: other bits");
     }
 }
 
