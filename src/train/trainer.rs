@@ -102,7 +102,7 @@ impl Trainer {
             }
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
-                let task = trainer.task()?;
+                let task = trainer.task();
                 let (options, weights) = (trainer.options.plan_options(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
             }

@@ -6,6 +6,7 @@
 
 use super::intervals::Interval;
 use super::matmul::{Also, Operand};
+use super::normalized_backward::IntervalStart;
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::Result;
@@ -115,33 +116,41 @@ impl Builder {
     ) -> Result<()> {
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
-        let length = self.interval_of(level, work.steps_in);
+        let length = self.interval(work.steps_in);
         let tactic = self.decide_backward(work.index, level, work.steps_in);
         for tape_of_lanes in &tape.lanes {
             let reverse = level.directions[tape_of_lanes.directions.start].reverse;
             let intervals = Interval::all(work.steps_in, length, reverse);
             let again = tape_of_lanes.sums.as_ref().and_then(|sums| sums.again.as_ref());
-            for (index, &interval) in intervals.iter().enumerate().rev() {
+            let history = tape.history;
+            let lanes = |index: usize, interval: Interval| {
                 let (rows, accumulate) = (interval.count * self.batch, index + 1 < intervals.len());
-                let history = tape.history;
-                let lanes = Lanes { work, level, tape: tape_of_lanes, history, d, interval, rows, accumulate };
+                Lanes { work, level, tape: tape_of_lanes, history, d, interval, rows, accumulate }
+            };
+            let lanes: Vec<Lanes<'_>> = intervals.iter().enumerate().map(|(index, &one)| lanes(index, one)).collect();
+            let kept_c = match level.recurrence.normalization() {
+                Some(how) if level.cell().keeps_c() && lanes.len() > 1 => Some(self.c_before_intervals(&lanes, how)?),
+                _ => None,
+            };
+            for (index, lanes) in lanes.iter().enumerate().rev() {
+                let interval = lanes.interval;
                 if let Some(states) = again {
                     self.run_again(work, states, index, interval)?;
                 }
                 let (arrays, carry) = match level.recurrence.normalization() {
-                    Some(how) => self.normalized_backward(&lanes, how, tactic)?,
+                    Some(how) => self.normalized_backward(lanes, how, IntervalStart { index, kept_c }, tactic)?,
                     None => {
-                        let arrays = self.arrays(&lanes, index)?;
-                        let carry = self.steps_backward(&lanes, &arrays, tactic)?;
+                        let arrays = self.arrays(lanes, index)?;
+                        let carry = self.steps_backward(lanes, &arrays, tactic)?;
                         (arrays, carry)
                     }
                 };
                 if index == 0 {
                     let sums = arrays.of_state.unwrap_or(arrays.sums);
-                    self.initial_state_backward((network, stage_steps), &lanes, sums, carry)?;
+                    self.initial_state_backward((network, stage_steps), lanes, sums, carry)?;
                 }
-                self.weights_backward(&lanes, &arrays)?;
-                self.input_backward(network, &lanes, &arrays, (stage_steps, length == work.steps_in))?;
+                self.weights_backward(lanes, &arrays)?;
+                self.input_backward(network, lanes, &arrays, (stage_steps, length == work.steps_in))?;
             }
             if let Some(states) = again {
                 self.state_at_end(work, states, intervals.len())?;

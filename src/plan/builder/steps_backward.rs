@@ -150,7 +150,7 @@ impl Builder {
     }
 
     /// Keeps the gradients of the interval's first step for the step before it.
-    fn keep_behind(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, first: usize) -> Result<()> {
+    pub(super) fn keep_behind(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, first: usize) -> Result<()> {
         let &Lanes { work, level, .. } = lanes;
         let width = level.gate_rows();
         let rows = DispatchRows { count: self.batch, input: lanes.first_step(0) * self.batch, output: 0 };
