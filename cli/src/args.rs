@@ -441,7 +441,7 @@ pub struct BenchArgs {
     /// A named set of shapes; repeatable, and together with --shape
     #[arg(long = "set", value_enum, value_name = "SET")]
     pub sets: Vec<Set>,
-    /// Strategy for recurrences on a GPU; repeatable [default: the plan chooses]
+    /// Strategy for recurrences on a GPU, with --train forward and backward; repeatable [default: the plan chooses]
     #[arg(long = "strategy", value_name = "STRATEGY")]
     pub strategies: Vec<Strategy>,
     /// Storage format of the weights: f32, f16 or int8; repeatable [default: f32]
@@ -451,7 +451,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
     /// Time steps of training: embedding, the recurrent layers of the shape, a dense layer, cross-entropy, Adam
-    #[arg(long, conflicts_with_all = ["strategies", "weights", "arithmetic", "plot", "csv"])]
+    #[arg(long, conflicts_with_all = ["weights", "arithmetic", "plot", "csv"])]
     pub train: bool,
     /// Compare every adapter, and this CPU
     #[arg(long, conflicts_with = "device")]

@@ -61,6 +61,7 @@ fn training(args: &PlanArgs, device: &Device, network: &Network) -> Result<Repor
     if let Some(mib) = args.memory {
         options = options.memory(mebibytes("--memory", mib)?);
     }
+    (options.strategy, options.split) = (args.strategy, args.split);
     let plan = options.plan(network, shape, &device.limits())?;
     if let Some(kernel) = &args.wgsl {
         return Ok(Report::data(wgsl(&plan, kernel)?));

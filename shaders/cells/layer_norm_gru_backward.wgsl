@@ -1,5 +1,5 @@
 // The backward pass of a timestep of a layer-normalized GRU. Reference: src/reference/normalized_backward.rs. `kept` is h
-// before every step, [LANES, T, B, H].
+// before every step, [LANES, T', B, H].
 
 const GATES: u32 = 3u;
 

@@ -1,5 +1,5 @@
 // The backward pass of a timestep of a layer-normalized LSTM. Reference: src/reference/normalized_backward.rs. `kept` is c
-// between the timesteps, [LANES, T + 1, B, H]; the second part of `carry` is the gradient of c.
+// between the timesteps, [LANES, T' + 1, B, H]; the second part of `carry` is the gradient of c.
 
 override OUTPUT: u32 = 2u;
 override OUTPUT_ALPHA: f32 = 0.0;
@@ -28,7 +28,7 @@ fn cell_backward(place: Place, reverse: bool, local: u32) {
     let sums = place.at * GATES * WIDTH;
     // A reverse lane comes from behind the timestep.
     let of_before = select(place.time, place.time + 1u, reverse);
-    let before = ((lane * (params.steps + 1u) + of_before) * params.batch + place.row) * WIDTH;
+    let before = ((lane * (params.count + 1u) + of_before) * params.batch + place.row) * WIDTH;
     let d_c_at = 2u * (1u + NORM_PARTS) * PART + place.at * WIDTH;
     let c_at = d_c_at + CELLS;
     var total = 0.0;

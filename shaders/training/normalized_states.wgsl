@@ -1,21 +1,22 @@
-// c between the timesteps of a layer-normalized LSTM, from the normalized sums of all timesteps. Reference:
+// c between the timesteps of a layer-normalized LSTM, from the normalized sums of an interval of T'. Reference:
 // src/reference/normalized.rs. A workgroup goes through the timesteps of one row of one lane.
 
 struct Sizes {
     batch: u32,   // B
-    steps: u32,   // T
+    steps: u32,   // T'
     first: u32,   // step to begin with
     end: u32,     // behind the last
+    origin: u32,  // timestep with which the interval begins
 }
 
 const GATES: u32 = 4u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
-@group(0) @binding(1) var<storage, read> normal: array<f32>;     // [parts, LANES, T, B, 4H] normalized sums
+@group(0) @binding(1) var<storage, read> normal: array<f32>;     // [parts, LANES, T', B, 4H] normalized sums
 @group(0) @binding(2) var<storage, read> vectors: array<f32>;    // weights and biases of the normalizations
-@group(0) @binding(3) var<storage, read> initial: array<f32>;    // [LANES, B, H]
+@group(0) @binding(3) var<storage, read> initial: array<f32>;    // [LANES, B, H] before the interval
 @group(0) @binding(4) var<storage, read> mask: array<u32>;       // [T, B], if MASKED
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;    // [LANES, T + 1, B, H] before t, in order of time
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;    // [LANES, T' + 1, B, H] before t, in order of time
 
 fn c_index(lane: u32, at: u32, row: u32) -> u32 {
     return ((lane * (params.steps + 1u) + at) * params.batch + row) * WIDTH;
@@ -32,7 +33,7 @@ fn normalized_states(@builtin(local_invocation_index) local: u32, @builtin(workg
         let before = c_index(lane, select(time, time + 1u, reverse), row);
         let after = c_index(lane, select(time + 1u, time, reverse), row);
         let sums = ((lane * params.steps + time) * params.batch + row) * 4u * WIDTH;
-        let masked = MASKED != 0u && (mask[time * params.batch + row] & 1u) == 0u;
+        let masked = MASKED != 0u && (mask[(params.origin + time) * params.batch + row] & 1u) == 0u;
         var total = 0.0;
         for (var unit = local; unit < WIDTH; unit += WORKGROUP) {
             if step == 0u {

@@ -16,9 +16,9 @@ const MAX_SPLIT: u32 = 16;
 /// Most invocations of a workgroup of a step, WebGPU's guaranteed limit.
 const STEP_WORKGROUP: u32 = 256;
 /// Rows from which a tiled product is faster than a row at a time.
-const TILE_ROWS: usize = 16;
+pub(super) const TILE_ROWS: usize = 16;
 /// Bytes of U that a workgroup reads in about the time that launching a dispatch takes.
-const STREAMED: u64 = 320 << 10;
+pub(super) const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, measured on lavapipe.
 const STREAMED_SOFTWARE: u64 = 96 << 10;
 /// Steps from which copying U to private memory pays on a software adapter, measured on lavapipe.

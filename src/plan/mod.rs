@@ -4,6 +4,7 @@
 mod builder;
 mod constants;
 mod decide;
+mod decide_backward;
 mod decode;
 mod kernel;
 mod print;
@@ -23,9 +24,9 @@ use crate::network::{MAX_INPUTS, Network};
 pub use constants::{ConstantValue, Constants};
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use kernel::{
-    Access, BackwardCell, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE,
-    MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP, RecurrentKernel, Repetition, Rung,
-    Tiling, TrainKernel,
+    Access, BackwardCell, BackwardKernel, BackwardRung, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec,
+    LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
+    RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
 pub use slots::{SlotMoves, StatePart, parts, slot_moves};
 #[cfg(feature = "gpu")]
@@ -454,6 +455,8 @@ pub struct Plan {
     pub masked: bool,
     /// How each recurrence is run, and why.
     pub choices: Vec<Choice>,
+    /// The same of the backward passes, in a plan for training.
+    pub backward: Vec<Choice>,
     /// What else was decided, and why.
     pub reasons: Vec<String>,
     /// Names of the stages.

@@ -25,13 +25,15 @@ impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for T = {}, B = {}", self.steps, self.batch)?;
         let stages: Vec<String> = self.stages.iter().map(|stage| printable(stage, NAME)).collect();
-        for choice in &self.choices {
+        let passes = [(&self.choices, ""), (&self.backward, " backward")];
+        for (choice, pass) in passes.into_iter().flat_map(|(choices, pass)| choices.iter().map(move |one| (one, pass)))
+        {
             let labels = &stages[choice.stage..choice.stage + choice.stages];
             let label = match labels {
                 [first, .., last] => format!("{first}..{last}"),
                 _ => labels.concat(),
             };
-            writeln!(f, "  {label}: {}: {}", choice.strategy, printable(&choice.reason, LABEL))?;
+            writeln!(f, "  {label}{pass}: {}: {}", choice.strategy, printable(&choice.reason, LABEL))?;
         }
         for reason in &self.reasons {
             writeln!(f, "  {}", printable(reason, LABEL))?;

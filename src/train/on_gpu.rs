@@ -9,13 +9,13 @@ use super::measured::{Measured, Measures};
 use super::options::TrainOptions;
 use super::recurrent_dropout::RecurrentDropout;
 use super::trainer::Trainer;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::gpu::{GpuTrainer, StepResult, TrainBatch};
-use crate::network::{Network, Stage, Tensor};
+use crate::network::{Network, Tensor};
 use crate::plan::train::{DropoutSite, RecurrentSite, STEPS_AHEAD, TrainContents, TrainGoal, TrainMetrics, TrainTask};
-use crate::plan::{Plan, PlanLimits, PlanOptions, RunShape};
+use crate::plan::{Plan, PlanLimits, RunShape};
 use crate::reference::{Convention, Counts, Loss, OptimizerState, Targets, row_factors};
 
 /// The place of the result of a step that is waited for at once.
@@ -23,13 +23,12 @@ pub(super) const ALONE: usize = STEPS_AHEAD - 1;
 
 /// What the device is asked to do for `options`; `bounds` are its matrices whose rows are bounded.
 fn task(
-    network: &Network,
     options: &TrainOptions,
     drops: &Drops,
     frozen: Vec<String>,
     norms: &[usize],
     bounds: Vec<(String, usize, f32)>,
-) -> Result<TrainTask> {
+) -> TrainTask {
     let site = |(stage, dropout): &(usize, Dropout)| {
         DropoutSite::new(*stage, dropout.rate, dropout.unit == DropoutUnit::Channel)
     };
@@ -37,15 +36,6 @@ fn task(
     task.label_smoothing = options.label_smoothing;
     task.class_weights = options.class_weights.len();
     task.dropouts = drops.outputs.iter().map(site).collect();
-    let normalizes = |position: usize| {
-        let level = network.stages().iter().filter_map(Stage::recurrent).find(|level| level.layer == position);
-        level.is_some_and(|level| level.recurrence.normalization().is_some())
-    };
-    if let Some((_, dropout)) = drops.recurrent.iter().find(|(position, _)| normalizes(*position)) {
-        let place = format!("layer `{}`", dropout.layer);
-        let what = "recurrent dropout in a layer-normalized cell on a GPU (supported on the CPU device)".into();
-        return Err(Error::Unsupported { place, what });
-    }
     let inside =
         |(layer, dropout): &(usize, RecurrentDropout)| RecurrentSite::new(*layer, dropout.input, dropout.state);
     task.recurrent_dropouts = drops.recurrent.iter().map(inside).collect();
@@ -61,7 +51,7 @@ fn task(
         let share = (1.0 - average.decay) as f32;
         (share, average.convention == Convention::Keras)
     });
-    Ok(task)
+    task
 }
 
 impl TrainOptions {
@@ -69,13 +59,13 @@ impl TrainOptions {
     /// allocated on a device.
     ///
     /// # Errors
-    /// As [`Trainer::new`] on a GPU; [`Error::TooLarge`] for what exceeds the limits.
+    /// As [`Trainer::new`] on a GPU; [`Error::TooLarge`](crate::Error::TooLarge) for what exceeds the limits.
     pub fn plan(&self, network: &Network, shape: RunShape, limits: &PlanLimits) -> Result<Plan> {
-        let mut task = Trainer::on_cpu(network, self.clone())?.task()?;
+        let mut task = Trainer::on_cpu(network, self.clone())?.task();
         // Labels have steps of their own.
         task.labels = if matches!(self.loss, Loss::Ctc { .. }) { shape.steps } else { 0 };
         let contents = TrainContents::new(network, limits, &task, &self.class_weights);
-        Plan::training(network, shape, limits, &PlanOptions::default(), (&task, &contents.layout))
+        Plan::training(network, shape, limits, &self.plan_options(), (&task, &contents.layout))
     }
 }
 
@@ -93,8 +83,8 @@ impl StepResult {
 
 impl Trainer {
     /// What a device is asked to do.
-    pub(super) fn task(&self) -> Result<TrainTask> {
-        task(self.structure(), self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
+    pub(super) fn task(&self) -> TrainTask {
+        task(self.options(), self.drops(), self.frozen(), self.norms(), self.bounds())
     }
 
     /// A step, or as much of it as `goal` says, on the device; its result lies at `slot` and has so many answers that count.

@@ -10,6 +10,7 @@ use super::recurrent_dropout::RecurrentDropout;
 use super::weight_drop::WeightDrop;
 use crate::base::error::{Error, Result};
 use crate::network::{FileDropout, Network};
+use crate::plan::{PlanOptions, Strategy};
 use crate::reference::{Adam, Loss, Optimizer, Reduction, Schedule};
 
 /// How a network is trained.
@@ -50,6 +51,13 @@ pub struct TrainOptions {
     /// within them; no bit of a result depends on it.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// How recurrences are run on a GPU, forward and backward: [`Strategy::Step`], [`Strategy::Tile`] or [`Strategy::Sequence`].
+    /// Where one does not run a level, `step` does, and the plan says why. Without it the plan chooses.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+    /// Invocations that share a sum of a recurrence on a GPU, as [`PlanOptions::split`].
+    #[serde(default)]
+    pub split: Option<u32>,
 }
 
 impl TrainOptions {
@@ -73,6 +81,8 @@ impl TrainOptions {
             one_bias: false,
             seed: 0,
             memory: None,
+            strategy: None,
+            split: None,
         }
     }
 
@@ -181,9 +191,31 @@ impl TrainOptions {
         self
     }
 
+    /// How recurrences are run on a GPU, forward and backward.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// Invocations that share a sum of a recurrence on a GPU; a power of two.
+    #[must_use]
+    pub fn split(mut self, split: u32) -> Self {
+        self.split = Some(split);
+        self
+    }
+
+    /// What a plan is asked for.
+    pub(super) fn plan_options(&self) -> PlanOptions {
+        PlanOptions { strategy: self.strategy, split: self.split, ..PlanOptions::default() }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(Error::option("label_smoothing", "a number from 0 to below 1", &self.label_smoothing));
+        }
+        if let Some(strategy @ (Strategy::Wavefront | Strategy::Resident)) = self.strategy {
+            return Err(Error::option("strategy", "step, tile or sequence for training", &strategy));
         }
         self.optimizer.check()?;
         self.statistics.check()?;

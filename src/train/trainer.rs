@@ -29,7 +29,6 @@ use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
 use crate::network::{LayerSpec, Network, Role, Tensor, WeightFormat};
-use crate::plan::PlanOptions;
 use crate::plan::train::TrainGoal;
 use crate::reference::{BatchMoments, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into};
 use crate::session::Session;
@@ -103,8 +102,8 @@ impl Trainer {
             }
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
-                let task = trainer.task()?;
-                let (options, weights) = (PlanOptions::default(), &trainer.options.class_weights);
+                let task = trainer.task();
+                let (options, weights) = (trainer.options.plan_options(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
             }
         }

@@ -60,8 +60,16 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
     if shapes.is_empty() {
         shapes = if args.train { Shape::of_training(args.quick) } else { Shape::defaults(args.quick) };
     }
+    let strategies: Vec<Option<Strategy>> = match args.strategies.as_slice() {
+        [] => vec![None],
+        requested => requested.iter().copied().map(Some).collect(),
+    };
     if args.train {
-        let measured = training::run(&shapes, &places, counts, args.seed, (&notes, unopened))?;
+        let others = [Strategy::Wavefront, Strategy::Resident];
+        if let Some(other) = args.strategies.iter().find(|strategy| others.contains(strategy)) {
+            return Err(format!("--strategy: expected step, tile or sequence with --train, got {other}").into());
+        }
+        let measured = training::run((&shapes, &strategies), &places, counts, args.seed, (&notes, unopened))?;
         return training::report(args, &measured, record);
     }
     if args.quick {
@@ -71,10 +79,6 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         }
         shapes = short;
     }
-    let strategies: Vec<Option<Strategy>> = match args.strategies.as_slice() {
-        [] => vec![None],
-        requested => requested.iter().copied().map(Some).collect(),
-    };
     let formats = if args.weights.is_empty() { &[WeightFormat::F32][..] } else { &args.weights };
     let rounds = usize::try_from(counts.warmup.saturating_add(counts.runs))?;
     let pieces = [shapes.len(), places.len(), strategies.len() * formats.len(), rounds]

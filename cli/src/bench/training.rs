@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, Init, LayerSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{LossOptions, Reference, loss, random};
-use gatefold::{Device, DeviceInfo, DeviceKind, Input, Network, NetworkSpec, RunShape, Session};
+use gatefold::{Device, DeviceInfo, DeviceKind, Input, Network, NetworkSpec, PlanOptions, RunShape, Session, Strategy};
 use serde::Serialize;
 
 use super::json::document;
@@ -34,6 +34,10 @@ struct Measurement {
     device: DeviceJson,
     #[serde(skip)]
     name: String,
+    /// How the recurrences were run, forward.
+    strategy: String,
+    /// How they were run backward.
+    backward_strategy: String,
     /// Opening the trainer and the first step, shaders compiled.
     cold_us: f64,
     /// A run of the network, from tokens to the output in memory.
@@ -72,26 +76,34 @@ struct Runner {
     trainer: Trainer,
     cold: Duration,
     times: [Vec<Duration>; 3],
-    memory: Option<u64>,
+    planned: Planned,
     error: f64,
 }
 
-/// Times the shapes on all devices in turns.
+/// What the plan of a step says.
+struct Planned {
+    /// Strategies forward and backward.
+    strategies: [String; 2],
+    /// Bytes on a GPU.
+    memory: Option<u64>,
+}
+
+/// Times the shapes on all devices, with each of the `strategies`, in turns.
 pub fn run(
-    shapes: &[Shape],
+    (shapes, strategies): (&[Shape], &[Option<Strategy>]),
     places: &[Place],
     counts: Counts,
     seed: u64,
     (notes, mut failures): (&[String], Vec<String>),
 ) -> Result<Measured> {
     let rounds = usize::try_from(counts.warmup.saturating_add(counts.runs))?;
-    let mut progress = Progress::new(shapes.len() * places.len() * rounds);
+    let mut progress = Progress::new(shapes.len() * strategies.len() * places.len() * rounds);
     let mut results = Vec::new();
     for shape in shapes {
         let case = Case::new(shape, seed)?;
         let mut runners = Vec::new();
-        for place in places {
-            match case.open(&place.info) {
+        for (place, &strategy) in places.iter().flat_map(|place| strategies.iter().map(move |one| (place, one))) {
+            match case.open(&place.info, strategy) {
                 Ok(runner) => runners.push(runner),
                 Err(error) => failures.push(format!("{shape} on {}: {error}", place.info)),
             }
@@ -179,27 +191,35 @@ impl Case {
     }
 
     /// Opens a device, makes a step, and checks the gradients of the network as it was.
-    fn open(&self, info: &DeviceInfo) -> Result<Runner> {
+    fn open(&self, info: &DeviceInfo, strategy: Option<Strategy>) -> Result<Runner> {
         let device = source::for_training(&source::exactly(info))?;
-        let options = TrainOptions::new(Loss::CrossEntropy);
+        let mut options = TrainOptions::new(Loss::CrossEntropy);
+        options.strategy = strategy;
         let trainer = Trainer::new(&device, &self.network, options.clone())?;
         let error = self.error(&trainer)?;
         let start = Instant::now();
         let mut trainer = Trainer::new(&device, &self.network, options.clone())?;
         trainer.step(&self.batch(self.shape.steps))?;
         let cold = start.elapsed();
-        let session = Session::new(&device, &self.network)?;
-        let memory = self.memory(&device, &options)?;
-        Ok(Runner { info: info.clone(), session, trainer, cold, times: Default::default(), memory, error })
+        let run = strategy.map_or_else(PlanOptions::default, |strategy| PlanOptions::default().strategy(strategy));
+        let session = Session::with_options(&device, &self.network, run)?;
+        let planned = self.planned(&device, &options)?;
+        Ok(Runner { info: info.clone(), session, trainer, cold, times: Default::default(), planned, error })
     }
 
-    /// What a step takes on a GPU.
-    fn memory(&self, device: &Device, options: &TrainOptions) -> Result<Option<u64>> {
+    /// What the plan of a step says; the CPU has none.
+    fn planned(&self, device: &Device, options: &TrainOptions) -> Result<Planned> {
         if device.info().kind == DeviceKind::Cpu {
-            return Ok(None);
+            return Ok(Planned { strategies: ["vectors", "vectors"].map(str::to_owned), memory: None });
         }
         let shape = RunShape::new(self.shape.steps, self.shape.batch);
-        Ok(Some(options.plan(&self.network, shape, &device.limits())?.bytes()))
+        let plan = options.plan(&self.network, shape, &device.limits())?;
+        let strategies = [&plan.choices, &plan.backward].map(|choices| {
+            let mut names: Vec<String> = choices.iter().map(|choice| choice.strategy.to_string()).collect();
+            names.dedup();
+            names.join(", ")
+        });
+        Ok(Planned { strategies, memory: Some(plan.bytes()) })
     }
 
     /// The largest error of a gradient, as a share of its tensor's largest.
@@ -259,19 +279,22 @@ impl Runner {
         let [forward, gradients, step] = self.times.each_ref().map(|times| Summary::new(times));
         let ratio =
             forward.zip(gradients).map(|(forward, both)| (both.median - forward.median) / forward.median.max(1e-9));
+        let Planned { strategies: [strategy, backward_strategy], memory } = self.planned;
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let rate = |step: Summary| shape.batch as f64 / (step.median.max(1e-9) / 1e6);
         Measurement {
             shape: shape.clone(),
             device: DeviceJson::from(&self.info),
             name: self.info.to_string(),
+            strategy,
+            backward_strategy,
             cold_us: microseconds(&self.cold),
             forward_us: forward,
             gradients_us: gradients,
             step_us: step,
             backward_per_forward: ratio,
             sequences_per_s: step.map(rate),
-            memory_bytes: self.memory,
+            memory_bytes: memory,
             checked_steps: checked,
             max_error: self.error,
             right: self.error <= TOLERANCE,
@@ -284,7 +307,7 @@ fn table(results: &[Measurement]) -> Table {
     let titles =
         ["cold", "forward", "with gradients", "step", "quartiles", "backward/forward", "sequences/s", "memory"];
     let columns = titles.map(right).into_iter().chain([right("checked"), right("max error"), left("gradients")]);
-    let mut table = Table::new([left("shape"), left("device")].into_iter().chain(columns));
+    let mut table = Table::new(["shape", "device", "strategy", "backward"].map(left).into_iter().chain(columns));
     let time = |microseconds: f64| duration(Duration::from_secs_f64(microseconds / 1e6));
     let none = || "-".to_owned();
     let median = |summary: Option<Summary>| summary.map_or_else(none, |summary| time(summary.median));
@@ -292,6 +315,8 @@ fn table(results: &[Measurement]) -> Table {
         table.row([
             one.shape.to_string(),
             one.name.clone(),
+            one.strategy.clone(),
+            one.backward_strategy.clone(),
             time(one.cold_us),
             median(one.forward_us),
             median(one.gradients_us),
@@ -312,6 +337,7 @@ fn legend(measured: &Measured) -> String {
     let Measured { counts, places, .. } = measured;
     let mut text = format!(
         "Embedding({VOCABULARY}, I), the recurrent layers, whose last h is read, Dense({CLASSES}), cross-entropy, Adam\n\
+         strategy, backward: how the recurrences were run, forward and backward\n\
          medians of {} after {} to warm up, devices in turns\n\
          forward: a run to the output in memory; with gradients: loss and all gradients; step: with the optimizer, the loss read\n\
          checked: timesteps of the batch whose gradients were compared with the f64 reference; max error: as a share of a \

@@ -244,5 +244,5 @@ fn steps_of_training_are_timed_and_checked() {
     assert!(one["memory_bytes"].as_u64().expect("bytes") > 10_000 * 4 * 4);
     assert_eq!(one["step_samples_us"].as_array().expect("samples").len(), 3);
     refusal(small(&["--train", "--csv"]), &["--csv", "--train"]);
-    refusal(small(&["--train", "--strategy", "step"]), &["--strategy", "--train"]);
+    refusal(small(&["--train", "--strategy", "resident"]), &["strategy", "step, tile or sequence"]);
 }

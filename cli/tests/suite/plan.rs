@@ -54,8 +54,17 @@ fn a_step_of_training_is_planned_with_its_memory() {
     {
         assert!(text.contains(words), "{words} in {text}");
     }
-    let wgsl = answer(["plan", "--device", "cpu", "--train", "--wgsl", "lstm backward"]);
+    let train = ["plan", "--device", "cpu", "--train", "--strategy"];
+    let wgsl = answer(train.iter().chain(&["step", "--wgsl", "lstm backward"]).copied());
     assert!(wgsl.contains(include_str!("../../../shaders/cells/lstm_backward.wgsl")), "{wgsl}");
+    for strategy in ["step", "tile", "sequence"] {
+        let text = answer(train.iter().chain(&[strategy]).copied());
+        let asked = format!("backward: {strategy}: asked for");
+        assert!(text.contains(&asked), "{asked} in {text}");
+        let others = ["backward tile", "backward sequence"].into_iter().filter(|name| !name.ends_with(strategy));
+        others.for_each(|other| assert!(!text.contains(&format!("lstm {other}")), "{other} in {text}"));
+    }
+    refusal(train.iter().chain(&["wavefront"]), &["strategy", "step, tile or sequence"]);
     // Within less memory, a long sequence is trained in intervals.
     let long = ["plan", "--device", "cpu", "--train", "--steps", "20000"];
     assert!(!answer(long).contains("intervals"));

@@ -89,16 +89,11 @@ impl Builder {
         self.training.as_ref().map_or(steps, |training| training.interval.min(steps))
     }
 
-    /// Timesteps of an interval of a level, of `steps`; layer-normalized cells take all at once.
-    pub(super) fn interval_of(&self, level: &RecurrentStage, steps: usize) -> usize {
-        if level.recurrence.normalization().is_some() { steps } else { self.interval(steps) }
-    }
-
     /// Directions that one dispatch can run: functions are constants of a kernel, and intervals of time differ.
     pub(super) fn together(&self, level: &RecurrentStage, all: Range<usize>, steps: usize) -> Vec<Range<usize>> {
         let functions = |direction: usize| -> &[Activation] { &level.directions[direction].activations };
         let alike = all.clone().all(|direction| functions(direction) == functions(all.start));
-        let whole = self.interval_of(level, steps) == steps;
+        let whole = self.interval(steps) == steps;
         if alike && whole { vec![all] } else { all.map(|one| one..one + 1).collect() }
     }
 
@@ -196,9 +191,20 @@ impl Builder {
     /// c before the interval `index`.
     pub(super) fn c_before(&mut self, work: &StageWork<'_>, states: &RunAgain, index: usize) -> Result<Slice> {
         let width = usize::try_from(states.c.bytes / super::F32).unwrap_or(usize::MAX) / self.batch;
+        self.c_of_interval(work, states.kept_c, width, index)
+    }
+
+    /// The same from where it was kept, `[N, B, width]`.
+    pub(super) fn c_of_interval(
+        &mut self,
+        work: &StageWork<'_>,
+        kept: BufferId,
+        width: usize,
+        index: usize,
+    ) -> Result<Slice> {
         let c = self.scratch("c before an interval [B, H]", self.batch, width, 1)?;
         let rows = DispatchRows { count: self.batch, input: index * self.batch, output: 0 };
-        self.moved(work, rows, Move::whole(self.plan.whole(states.kept_c), c, width, false))?;
+        self.moved(work, rows, Move::whole(self.plan.whole(kept), c, width, false))?;
         Ok(c)
     }
 

@@ -251,7 +251,9 @@ impl Builder {
             .with("MASKED", masked)
             .with("PARTIAL", partial);
         let constants = constants.and(tactic.constants(group, cell.gates(), self.batch)?.iter());
-        let dropped = set.dropout.is_some_and(LevelDropout::of_state) && cell != Cells::Projection;
+        // Neither a projection nor what follows normalized sums reads h through masks.
+        let reads_h = cell != Cells::Projection && !matches!(tactic, Tactic::Normalize { .. });
+        let dropped = set.dropout.is_some_and(LevelDropout::of_state) && reads_h;
         let functions = &level.directions[set.directions.start].activations;
         let mut constants = constants.and(program::constants(cell, level, functions).iter());
         if dropped {

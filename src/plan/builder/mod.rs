@@ -16,14 +16,13 @@ mod recurrent;
 mod recurrent_backward;
 mod recurrent_dropout;
 mod regularize;
+mod steps_backward;
 mod tape;
 mod update;
 mod zoneout;
 
 #[cfg(test)]
 pub(super) use matmul::matmul_flags;
-#[cfg(test)]
-pub(super) use recurrent_backward::SLICE as BACKWARD_SLICE;
 #[cfg(test)]
 pub(super) use update::rule_number;
 
@@ -103,6 +102,7 @@ impl Builder {
                 batch,
                 masked: masked || network.masks().is_some(),
                 choices: Vec::new(),
+                backward: Vec::new(),
                 reasons: Vec::new(),
                 stages: network.stages().iter().map(|stage| stage.label.clone()).collect(),
                 buffers: Vec::new(),

@@ -3,19 +3,22 @@
 //! As that of other levels, but a step normalizes over a row: one dispatch takes the gradient of h of every unit, a second
 //! one, a row in a workgroup, the rest of the step.
 
-use super::Builder;
-use super::matmul::{Also, Operand};
+use super::backward::Move;
+use super::matmul::{Also, Operand, SumOrder};
 use super::recurrent_backward::{Arrays, Lanes};
+use super::recurrent_dropout::GateBlock;
 use super::tape::reverse_bits;
+use super::{Builder, DispatchRows};
 use crate::base::error::Result;
 use crate::network::{CellNorm, GateNorm, Normalization, Role};
 use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function};
+use crate::plan::decide_backward::BackwardTactic;
 use crate::plan::program::normalization;
 use crate::plan::tactic::narrow;
 use crate::plan::weights::ALIGN;
 use crate::plan::{
-    BackwardCell, Constants, Dispatch, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT, Slice,
-    TrainKernel,
+    BackwardCell, BufferId, Constants, Dispatch, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, SOFTWARE_LOOP_LIMIT,
+    Slice, TrainKernel,
 };
 
 /// Arrays of a set of directions beside those that all cells have.
@@ -46,20 +49,123 @@ fn parts(how: Normalization) -> usize {
     if how.gate_norm == GateNorm::Parts { 2 } else { 1 }
 }
 
+/// Where the backward pass of an interval starts from.
+#[derive(Clone, Copy)]
+pub(super) struct IntervalStart {
+    /// The position of the interval, in the order of the lane.
+    pub index: usize,
+    /// c before every interval `[N, B, H]`, where there is more than one.
+    pub kept_c: Option<BufferId>,
+}
+
 impl Builder {
-    /// Runs the level again and goes back through its steps. Gives the arrays that other cells have too, and what the first
+    /// Runs an interval again and goes back through its steps. Gives the arrays that other cells have too, and what the first
     /// step hands on.
-    pub(super) fn normalized_backward(&mut self, lanes: &Lanes<'_>, how: Normalization) -> Result<(Arrays, Slice)> {
+    pub(super) fn normalized_backward(
+        &mut self,
+        lanes: &Lanes<'_>,
+        how: Normalization,
+        start: IntervalStart,
+        tactic: BackwardTactic,
+    ) -> Result<(Arrays, Slice)> {
+        let &Lanes { level, rows, .. } = lanes;
+        let (hidden, width, count, parts) = (level.hidden_size, level.gate_rows(), lanes.count(), parts(how));
+        let (arrays, before) = self.normalized_sums(lanes, how)?;
+        let c = match level.cell().keeps_c() {
+            true => {
+                let initial = self.c_before_interval(lanes, start)?;
+                Some(self.normalized_states(lanes, how, &arrays, initial)?)
+            }
+            false => None,
+        };
+        let first_of_sums = parts * arrays.part;
+        let numbers = count * rows * width;
+        let sums = arrays.at(first_of_sums, numbers);
+        let of_state = (parts == 2).then(|| arrays.at(first_of_sums + arrays.part, numbers));
+        let d_state = self.scratch("gradients of h [lanes, T', B, P]", count * rows, hidden, 1)?;
+        let shared = Arrays { before, sums, of_state, c, inner: None, d_state: Some(d_state) };
+        let carry =
+            self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * hidden + width)?;
+        self.begin_with_final(lanes, carry)?;
+        let of_h = Arrays { sums: of_state.unwrap_or(sums), ..shared };
+        let of_h = self.step_of_h(lanes, &of_h, (carry, tactic))?;
+        let rest = self.normalized_step(lanes, how, &arrays, [c.unwrap_or(before), d_state, carry])?;
+        self.repeat_backward(lanes, &[of_h, rest], tactic.stride())?;
+        if lanes.interval.done > 0 {
+            self.keep_behind(lanes, &shared, carry, 2 * hidden)?;
+        }
+        self.norms_backward(lanes, how, &arrays)?;
+        Ok((shared, carry))
+    }
+
+    /// c before every interval `[N, B, H]`: all but the last are run one after the other.
+    pub(super) fn c_before_intervals(&mut self, intervals: &[Lanes<'_>], how: Normalization) -> Result<BufferId> {
+        let Lanes { work, level, tape, .. } = intervals[0];
+        let hidden = level.hidden_size;
+        let label = &work.stage.label;
+        let [count, longest] = [intervals.len(), intervals.iter().map(|lanes| lanes.interval.count).max().unwrap_or(0)];
+        self.plan
+            .reasons
+            .push(format!("{label}: run twice before the backward pass in {count} intervals of {longest} timesteps"));
+        let kept =
+            self.buffer(format!("{label} c before the intervals [N, B, H]"), intervals.len(), self.batch, hidden)?;
+        let keep = |builder: &mut Self, from: Slice, at: usize, index: usize| {
+            let batch = builder.batch;
+            let rows = DispatchRows { count: batch, input: at * batch, output: index * batch };
+            let to = builder.plan.whole(kept);
+            builder.moved(work, rows, Move::whole(from, to, hidden, false))
+        };
+        let start = self.plan.whole(tape.c.unwrap_or(tape.h));
+        keep(self, start, 0, 0)?;
+        for (index, lanes) in intervals[..intervals.len() - 1].iter().enumerate() {
+            let (arrays, _) = self.normalized_sums(lanes, how)?;
+            let initial = self.c_before_interval(lanes, IntervalStart { index, kept_c: Some(kept) })?;
+            let c = self.normalized_states(lanes, how, &arrays, initial)?;
+            let end = if lanes.is_reverse(0) { 0 } else { lanes.interval.count };
+            keep(self, c, end, index + 1)?;
+        }
+        Ok(kept)
+    }
+
+    /// `x W^T` of `rows` rows, gate by gate where the gates read `x` through masks.
+    fn block_products(
+        &mut self,
+        stage: usize,
+        blocks: &[GateBlock],
+        (rows, hidden): (usize, usize),
+        [x, w, c]: [Operand; 3],
+        accumulate: bool,
+    ) -> Result<()> {
+        for (gates, mask) in blocks {
+            let [first, count] = [gates.start, gates.len()].map(|gates| gates * hidden);
+            let x_of_gates = self.through(stage, *mask, x, [rows, x.stride])?;
+            let (w, c) = (w.from(first * w.stride).turned(), c.from(first));
+            let also = Also { accumulate, bias: None };
+            self.matmul(stage, [rows, count, x.stride], [x_of_gates, w, c], also)?;
+        }
+        Ok(())
+    }
+
+    /// c before an interval `[lanes, B, H]`.
+    fn c_before_interval(&mut self, lanes: &Lanes<'_>, start: IntervalStart) -> Result<Slice> {
+        match start.kept_c {
+            Some(kept) => self.c_of_interval(lanes.work, kept, lanes.level.hidden_size, start.index),
+            None => Ok(self.plan.whole(lanes.tape.c.unwrap_or(lanes.tape.h))),
+        }
+    }
+
+    /// The normalized sums of an interval, and h before each of its timesteps.
+    fn normalized_sums(&mut self, lanes: &Lanes<'_>, how: Normalization) -> Result<(NormalizedArrays, Slice)> {
         let &Lanes { work, level, rows, .. } = lanes;
         let (hidden, width, inputs) = (level.hidden_size, level.gate_rows(), work.stage.in_features);
         let (count, parts) = (lanes.count(), parts(how));
-        let before = self.scratch("h before every step [lanes, T, B, H]", count * rows, hidden, 1)?;
+        let before = self.scratch("h before every step [lanes, T', B, H]", count * rows, hidden, 1)?;
         self.state_before(lanes, before)?;
         let part = (count * rows * width).next_multiple_of(ALIGN);
         let scales_part = (count * rows).next_multiple_of(ALIGN);
         let cells = (count * rows * hidden).next_multiple_of(ALIGN);
-        let normal = self.scratch("normalized sums [parts, lanes, T, B, G, H]", parts, part, 1)?;
-        let scales = self.scratch("scales of rows [parts, lanes, T, B]", parts, scales_part, 1)?;
+        let normal = self.scratch("normalized sums [parts, lanes, T', B, G, H]", parts, part, 1)?;
+        let scales = self.scratch("scales of rows [parts, lanes, T', B]", parts, scales_part, 1)?;
         let of_c = if level.cell().keeps_c() { 2 * cells } else { 0 };
         let gradients = self.scratch("gradients of normalized sums, of sums, of c", 2 * parts * part + of_c, 1, 1)?;
         let arrays = NormalizedArrays { normal, scales, gradients, part, scales_part, cells };
@@ -67,13 +173,15 @@ impl Builder {
             let direction = lanes.tape.directions.start + lane;
             let [w, u] = [Role::WeightIh, Role::WeightHh].map(|role| self.param(work.stage, direction, role));
             let (Some(w), Some(u)) = (w, u) else { continue };
-            let c = Operand::new(normal, width).from(lane * rows * width);
-            let x = [Operand::new(work.inputs[0], inputs), Operand::new(w, inputs).turned(), c];
-            self.matmul(work.index, [rows, width, inputs], x, Also::default())?;
-            let of_state = if parts == 2 { c.from(part) } else { c };
+            let of_input = Operand::new(normal, width).from(lane * rows * width);
+            let of_state = if parts == 2 { of_input.from(part) } else { of_input };
+            let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
             let before = Operand::new(before, hidden).from(lane * rows * hidden);
-            let h = [before, Operand::new(u, hidden).turned(), of_state];
-            self.matmul(work.index, [rows, width, hidden], h, Also { accumulate: parts == 1, bias: None })?;
+            let blocks = self.input_blocks(work.index, level, direction);
+            self.block_products(work.index, &blocks, (rows, hidden), [x, Operand::new(w, inputs), of_input], false)?;
+            let blocks = self.state_blocks(work.index, level, direction);
+            let h = [before, Operand::new(u, hidden), of_state];
+            self.block_products(work.index, &blocks, (rows, hidden), h, parts == 1)?;
         }
         for at in 0..parts {
             let of_part = |slice: Slice, each: usize, numbers: usize| Slice {
@@ -87,24 +195,7 @@ impl Builder {
             let constants = constants.with("WORKGROUP", ROW_WORKGROUP);
             self.by_row(work, TrainKernel::NormalizeRows, constants, bindings, [count * rows, width])?;
         }
-        let c = match level.cell().keeps_c() {
-            true => Some(self.normalized_states(lanes, how, &arrays)?),
-            false => None,
-        };
-        let first_of_sums = parts * part;
-        let numbers = count * rows * width;
-        let sums = arrays.at(first_of_sums, numbers);
-        let of_state = (parts == 2).then(|| arrays.at(first_of_sums + part, numbers));
-        let d_state = self.scratch("gradients of h [lanes, T, B, P]", count * rows, hidden, 1)?;
-        let shared = Arrays { before, sums, of_state, c, inner: None, d_state: Some(d_state) };
-        let carry = self.scratch("gradients of the state [2, lanes, B, H]", 2 * count, self.batch, hidden)?;
-        self.begin_with_final(lanes, carry)?;
-        let of_h = Arrays { sums: of_state.unwrap_or(sums), ..shared };
-        let of_h = self.step_of_h(lanes, &of_h, carry)?;
-        let rest = self.normalized_step(lanes, how, &arrays, [c.unwrap_or(before), d_state, carry])?;
-        self.repeat_backward(lanes, &[of_h, rest])?;
-        self.norms_backward(lanes, how, &arrays)?;
-        Ok((shared, carry))
+        Ok((arrays, before))
     }
 
     /// Constants of all kernels of a layer-normalized cell.
@@ -126,13 +217,18 @@ impl Builder {
         .with("WORKGROUP", ROW_WORKGROUP))
     }
 
-    /// c between the timesteps.
-    fn normalized_states(&mut self, lanes: &Lanes<'_>, how: Normalization, arrays: &NormalizedArrays) -> Result<Slice> {
-        let &Lanes { work, level, tape, .. } = lanes;
-        let (steps, hidden) = (work.steps_in, level.hidden_size);
-        let c =
-            self.scratch("c between the steps [lanes, T + 1, B, H]", lanes.count() * (steps + 1), self.batch, hidden)?;
-        let initial = self.plan.whole(tape.c.unwrap_or(tape.h));
+    /// c between the timesteps of an interval that starts from `initial`.
+    fn normalized_states(
+        &mut self,
+        lanes: &Lanes<'_>,
+        how: Normalization,
+        arrays: &NormalizedArrays,
+        initial: Slice,
+    ) -> Result<Slice> {
+        let &Lanes { work, level, tape, interval, .. } = lanes;
+        let (steps, hidden) = (interval.count, level.hidden_size);
+        let between = lanes.count() * (steps + 1);
+        let c = self.scratch("c between the steps [lanes, T' + 1, B, H]", between, self.batch, hidden)?;
         let mask = work.mask.map_or(initial, |mask| self.plan.whole(mask));
         let constants = self.normalized(lanes, how, arrays)?;
         let workgroups = [1, self.groups(self.batch, "rows of a batch")?, self.groups(lanes.count(), "directions")?];
@@ -149,6 +245,7 @@ impl Builder {
                 ("steps", number(steps)?),
                 ("first", number(first)?),
                 ("end", number(end)?),
+                ("origin", number(interval.origin(work.steps_in, lanes.is_reverse(0)))?),
             ];
             self.add(Dispatch {
                 stage: work.index,
@@ -201,22 +298,30 @@ impl Builder {
     }
 
     /// The first dispatch of a step.
-    fn step_of_h(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice) -> Result<Dispatch> {
+    fn step_of_h(
+        &mut self,
+        lanes: &Lanes<'_>,
+        arrays: &Arrays,
+        (carry, tactic): (Slice, BackwardTactic),
+    ) -> Result<Dispatch> {
         let &Lanes { level, .. } = lanes;
         let sizes = [level.hidden_size, level.gate_rows(), 0];
-        self.step_backward(lanes, arrays, carry, &(BackwardCell::State, sizes, Role::WeightHh).into())
+        let part = (BackwardCell::State, sizes, Role::WeightHh).into();
+        self.step_backward(lanes, arrays, carry, (&part, tactic))
     }
 
     /// The gradients of the weights and biases of the normalizations.
     fn norms_backward(&mut self, lanes: &Lanes<'_>, how: Normalization, arrays: &NormalizedArrays) -> Result<()> {
-        let &Lanes { work, level, rows, .. } = lanes;
+        let &Lanes { work, level, rows, accumulate, .. } = lanes;
         let (hidden, width, parts) = (level.hidden_size, level.gate_rows(), parts(how));
+        let total = work.steps_in * self.batch;
         let mut of_norm = |lane: usize, roles: [Role; 2], columns: usize, d: (Slice, usize), x: (Slice, usize)| {
             let direction = lanes.tape.directions.start + lane;
             let [d, x] = [d, x].map(|(slice, first)| Operand::new(slice, columns).from(first + lane * rows * columns));
+            let order = SumOrder { total, accumulate, descending: !lanes.is_reverse(lane) };
             for (role, x) in [(roles[0], Some(x)), (roles[1], None)] {
                 if let Some(to) = self.param_gradient(work.stage, direction, role) {
-                    self.column_sums(work.index, [rows, columns], d, x, &[(to, 0)])?;
+                    self.column_sums_part(work.index, [rows, columns], (d, x), &[(to, 0)], order)?;
                 }
             }
             Ok(())

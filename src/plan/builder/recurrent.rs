@@ -4,13 +4,13 @@ use super::backward::Move;
 use super::lanes::{LaneSet, Launch};
 use super::layers::Product;
 use super::{Builder, DispatchRows, StageWork};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::network::Activation;
 use crate::plan::decide::{Decision, decide, decide_diagonal};
 use crate::plan::tactic::narrow;
 use crate::plan::weights::{WeightLayout, part};
 use crate::plan::{
-    BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, Slice, Steps, Strategy, print,
+    BufferId, Choice, Constants, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, PlanOptions, Slice, Steps, Strategy, print,
 };
 
 /// What runs any timesteps of some lanes.
@@ -55,12 +55,26 @@ impl Builder {
                     set.kept = self.kept_sums(&set)?;
                     set.dropout = self.dropout_in(work.index, level);
                     set.zoneout = self.training.as_ref().map(|training| training.zoneout).unwrap_or_default();
-                    let decision = decide(&set.problem(self.batch), &self.limits, &self.options)?;
+                    let decision = self.decided(&set)?;
                     self.run(&set, &decision)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// How some lanes run. Training does not fail where a strategy that was asked for does not run a level: its layers need not
+    /// all be of one kind.
+    fn decided(&self, set: &LaneSet<'_>) -> Result<Decision> {
+        let problem = set.problem(self.batch);
+        match decide(&problem, &self.limits, &self.options) {
+            Err(Error::Unsupported { what, .. }) if self.training.is_some() && self.options.strategy.is_some() => {
+                let options = PlanOptions { strategy: Some(Strategy::Step), ..self.options };
+                let decision = decide(&problem, &self.limits, &options)?;
+                Ok(Decision { reason: format!("not as asked for, {what}"), ..decision })
+            }
+            decided => decided,
+        }
     }
 
     fn run(&mut self, set: &LaneSet<'_>, decision: &Decision) -> Result<()> {

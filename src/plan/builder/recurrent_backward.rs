@@ -1,32 +1,19 @@
 //! The backward pass of a recurrent level.
 //!
 //! The forward pass kept h of every timestep, and of an LSTM the sums of its gates, from which c follows unit by unit. The
-//! pre-activations of other cells are two products over all timesteps. Then the timesteps go back, one dispatch each (two
-//! where a state is projected, or reset before the product); then the gradients of the weights are products over all
+//! pre-activations of other cells are two products over all timesteps. Then the timesteps go back (`steps_backward.rs`); then the gradients of the weights are products over all
 //! timesteps. Where memory is short, all of that is done for one interval of time after the other.
 
-use super::backward::Move;
 use super::intervals::Interval;
 use super::matmul::{Also, Operand};
+use super::normalized_backward::IntervalStart;
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::network::{Network, Recurrence, RecurrentStage, Role, Stage, gates};
-use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function, masked_number};
+use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function};
 use crate::plan::tactic::narrow;
-use crate::plan::{
-    BackwardCell, Constants, Dispatch, Kernel, MAX_REPEAT, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice, Steps,
-    TrainKernel,
-};
-
-/// Units of a workgroup of a backward step.
-const UNITS: usize = 64;
-/// K of the gradients that a workgroup of a backward step keeps.
-pub const SLICE: u64 = 128;
-/// Workgroups that keep an adapter busy.
-const ENOUGH: usize = 128;
-/// Most invocations that share the sum of a unit.
-const MOST_SPLIT: usize = 4;
+use crate::plan::{Constants, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
 
 /// Arrays of one set of directions, of T' timesteps.
 #[derive(Clone, Copy)]
@@ -91,7 +78,7 @@ impl Lanes<'_> {
         self.level.zoneout.c > 0.0 && matches!(self.level.recurrence, Recurrence::Lstm { peephole: true, .. })
     }
 
-    fn clip(&self) -> f32 {
+    pub fn clip(&self) -> f32 {
         // 0 stands for no bound.
         self.level.clip.unwrap_or(0.0)
     }
@@ -101,7 +88,7 @@ impl Lanes<'_> {
     }
 
     /// Functions, bounds and peepholes of an LSTM.
-    fn lstm(&self, builder: &Builder) -> Result<Constants> {
+    pub fn lstm(&self, builder: &Builder) -> Result<Constants> {
         let Recurrence::Lstm { peephole, coupled, cell_clip, .. } = self.level.recurrence else {
             return Ok(Constants::default());
         };
@@ -129,32 +116,41 @@ impl Builder {
     ) -> Result<()> {
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
-        let length = self.interval_of(level, work.steps_in);
+        let length = self.interval(work.steps_in);
+        let tactic = self.decide_backward(work.index, level, work.steps_in);
         for tape_of_lanes in &tape.lanes {
             let reverse = level.directions[tape_of_lanes.directions.start].reverse;
             let intervals = Interval::all(work.steps_in, length, reverse);
             let again = tape_of_lanes.sums.as_ref().and_then(|sums| sums.again.as_ref());
-            for (index, &interval) in intervals.iter().enumerate().rev() {
+            let history = tape.history;
+            let lanes = |index: usize, interval: Interval| {
                 let (rows, accumulate) = (interval.count * self.batch, index + 1 < intervals.len());
-                let history = tape.history;
-                let lanes = Lanes { work, level, tape: tape_of_lanes, history, d, interval, rows, accumulate };
+                Lanes { work, level, tape: tape_of_lanes, history, d, interval, rows, accumulate }
+            };
+            let lanes: Vec<Lanes<'_>> = intervals.iter().enumerate().map(|(index, &one)| lanes(index, one)).collect();
+            let kept_c = match level.recurrence.normalization() {
+                Some(how) if level.cell().keeps_c() && lanes.len() > 1 => Some(self.c_before_intervals(&lanes, how)?),
+                _ => None,
+            };
+            for (index, lanes) in lanes.iter().enumerate().rev() {
+                let interval = lanes.interval;
                 if let Some(states) = again {
                     self.run_again(work, states, index, interval)?;
                 }
                 let (arrays, carry) = match level.recurrence.normalization() {
-                    Some(how) => self.normalized_backward(&lanes, how)?,
+                    Some(how) => self.normalized_backward(lanes, how, IntervalStart { index, kept_c }, tactic)?,
                     None => {
-                        let arrays = self.arrays(&lanes, index)?;
-                        let carry = self.steps_backward(&lanes, &arrays)?;
+                        let arrays = self.arrays(lanes, index)?;
+                        let carry = self.steps_backward(lanes, &arrays, tactic)?;
                         (arrays, carry)
                     }
                 };
                 if index == 0 {
                     let sums = arrays.of_state.unwrap_or(arrays.sums);
-                    self.initial_state_backward((network, stage_steps), &lanes, sums, carry)?;
+                    self.initial_state_backward((network, stage_steps), lanes, sums, carry)?;
                 }
-                self.weights_backward(&lanes, &arrays)?;
-                self.input_backward(network, &lanes, &arrays, (stage_steps, length == work.steps_in))?;
+                self.weights_backward(lanes, &arrays)?;
+                self.input_backward(network, lanes, &arrays, (stage_steps, length == work.steps_in))?;
             }
             if let Some(states) = again {
                 self.state_at_end(work, states, intervals.len())?;
@@ -164,7 +160,7 @@ impl Builder {
     }
 
     /// Where the tensors of a role begin: the first lane's, and the distance to the second's.
-    fn places_of(&self, lanes: &Lanes<'_>, role: Role) -> [usize; 2] {
+    pub(super) fn places_of(&self, lanes: &Lanes<'_>, role: Role) -> [usize; 2] {
         let directions = &lanes.tape.directions;
         let first = |direction: usize| self.first(lanes.stage(), direction, role).unwrap_or(0);
         let start = first(directions.start);
@@ -337,210 +333,4 @@ impl Builder {
             dispatch.work = elements * lanes.count() as u64 * steps;
         })
     }
-
-    /// The timesteps of the interval, from the last to the first. Gives what the first hands on.
-    fn steps_backward(&mut self, lanes: &Lanes<'_>, arrays: &Arrays) -> Result<Slice> {
-        let level = lanes.level;
-        let (hidden, state, width) = (level.hidden_size, level.state_size(), level.gate_rows());
-        let functions = lanes.functions();
-        let clip = || Constants::default().with("CLIP_GATES", lanes.clip());
-        let gate = || clip().and(function(GATE, functions[0]));
-        let both = || gate().and(function(CANDIDATE, functions[1]));
-        let h = Role::WeightHh;
-        let part = |cell, [units, depth, from]: [usize; 3], weights, constants| StepKernel {
-            cell,
-            units,
-            depth,
-            from,
-            weights,
-            constants,
-        };
-        let parts = match level.recurrence {
-            Recurrence::Lstm { proj_size: 0, .. } => {
-                let constants = lanes.lstm(self)?.with("PROJECTED", false);
-                vec![part(BackwardCell::Lstm, [hidden, width, 0], (h, 0), constants)]
-            }
-            Recurrence::Lstm { .. } => {
-                let constants = lanes.lstm(self)?.with("PROJECTED", true);
-                vec![
-                    part(BackwardCell::State, [state, width, 0], (h, 0), Constants::default()),
-                    part(BackwardCell::Lstm, [hidden, state, 0], (Role::WeightHr, 0), constants),
-                ]
-            }
-            Recurrence::Gru { reset_after: true } => {
-                vec![part(BackwardCell::Gru, [hidden, width, 0], (h, 0), both())]
-            }
-            Recurrence::Gru { .. } => {
-                let new = gates::NEW * hidden;
-                vec![
-                    part(BackwardCell::GruGates, [hidden, new, 0], (h, 0), both()),
-                    part(BackwardCell::GruReset, [hidden, hidden, new], (h, new * hidden), gate()),
-                ]
-            }
-            Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
-            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Err(missing()),
-        };
-        let (room, count) = (hidden.max(state), lanes.count());
-        let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;
-        self.begin_with_final(lanes, carry)?;
-        let dispatches: Vec<Dispatch> =
-            parts.iter().map(|part| self.step_backward(lanes, arrays, carry, part)).collect::<Result<_>>()?;
-        self.repeat_backward(lanes, &dispatches)?;
-        if lanes.interval.done > 0 {
-            self.keep_behind(lanes, arrays, carry, 2 * room)?;
-        }
-        Ok(carry)
-    }
-
-    /// The dispatches of a timestep for all timesteps of the interval.
-    pub(super) fn repeat_backward(&mut self, lanes: &Lanes<'_>, dispatches: &[Dispatch]) -> Result<()> {
-        let each = dispatches.iter().fold(0u64, |sum, dispatch| sum.saturating_add(dispatch.work)).max(1);
-        let longest = usize::try_from(MAX_SUBMISSION_WORK / each).unwrap_or(usize::MAX).clamp(1, MAX_REPEAT);
-        let Interval { done, count } = lanes.interval;
-        // Counted from the last step of the lane.
-        let end = lanes.work.steps_in - done;
-        for first in (end - count..end).step_by(longest) {
-            let repeat = longest.min(end - first);
-            for (index, dispatch) in dispatches.iter().enumerate() {
-                let steps = Steps {
-                    done: narrow(done as u64),
-                    count: narrow(count as u64),
-                    first: narrow(first as u64),
-                    stride: 1,
-                    end: narrow(end as u64),
-                    projected_lane: 0,
-                    output_lane: 0,
-                };
-                self.add(Dispatch {
-                    recurrence: Some(steps),
-                    repeat: narrow(repeat as u64),
-                    interleaved: index + 1 < dispatches.len(),
-                    ..dispatch.clone()
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the gradients of the interval's first step for the step before it.
-    fn keep_behind(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, carry: Slice, first: usize) -> Result<()> {
-        let &Lanes { work, level, .. } = lanes;
-        let width = level.gate_rows();
-        let rows = DispatchRows { count: self.batch, input: lanes.first_step(0) * self.batch, output: 0 };
-        let from = arrays.of_state.unwrap_or(arrays.sums);
-        let block = Move::whole(from, carry, width, false).behind(first * self.batch);
-        self.moved(work, rows, block)
-    }
-
-    /// One timestep, or one half of it.
-    pub(super) fn step_backward(
-        &mut self,
-        lanes: &Lanes<'_>,
-        arrays: &Arrays,
-        carry: Slice,
-        part: &StepKernel,
-    ) -> Result<Dispatch> {
-        let &Lanes { work, level, tape, d, .. } = lanes;
-        let &StepKernel { cell, units, depth, from, weights: (role, offset), .. } = part;
-        let count = lanes.count();
-        let Some(training) = &self.training else { return Err(missing()) };
-        let parameters = self.plan.whole(training.layout.buffers.parameters);
-        let [first, lane] = self.places_of(lanes, role);
-        let row_quads = self.row_quads(units, count);
-        // A software adapter runs the invocations of a workgroup one after the other.
-        let most = if self.limits.software { 1 } else { MOST_SPLIT / row_quads };
-        let split = depth.div_ceil(UNITS).next_power_of_two().min(most);
-        let state = level.state_size();
-        // Of a product with U.
-        let of_state = role == Role::WeightHh;
-        let dropout = self.dropout_in(work.index, level).filter(|dropout| of_state && dropout.of_state());
-        let products = if dropout.is_some() { depth / level.hidden_size } else { 1 };
-        let constants = Constants::sizes([
-            ("WIDTH", units),
-            ("DEPTH", depth),
-            ("SUMS", level.gate_rows()),
-            ("CARRY", level.hidden_size.max(state)),
-            ("LANES", count),
-            ("OUTPUT_STRIDE", level.directions.len() * state),
-            ("OUTPUT_FIRST", tape.directions.start * state),
-            ("WEIGHTS_FIRST", first + offset),
-            ("WEIGHTS_LANE", lane),
-            ("FROM", from),
-            ("UNITS", UNITS),
-            ("SPLIT", split),
-            ("ROW_QUADS", row_quads),
-            ("PRODUCTS", products),
-        ])?
-        .with("REVERSE", reverse_bits(level, &tape.directions))
-        .with("LAST", !work.stage.sequence_out)
-        .with("STARTED", tape.final_gradient.is_some())
-        .with("MASKED", masked_number(work.mask.map(|_| level.masked_output)))
-        .and(self.zoneout_constants(level.zoneout, work.index, tape.directions.start).iter())
-        .and(self.state_dropout_constants(dropout, (from / level.hidden_size, tape.directions.start))?.iter())
-        .and(part.constants.iter());
-        let mask = work.mask.map_or(parameters, |mask| self.plan.whole(mask));
-        let kept = match cell {
-            BackwardCell::Lstm => arrays.c.unwrap_or(parameters),
-            BackwardCell::Gru | BackwardCell::GruGates | BackwardCell::GruReset => arrays.before,
-            BackwardCell::State | BackwardCell::Rnn => parameters,
-        };
-        let mut bindings = vec![arrays.sums, parameters, carry, d, mask, kept, self.settings()];
-        match cell {
-            BackwardCell::Lstm => bindings.push(arrays.d_state.unwrap_or(parameters)),
-            BackwardCell::State => bindings.extend(arrays.d_state),
-            BackwardCell::Gru => bindings.extend(arrays.of_state),
-            _ => {}
-        }
-        let groups = |count: usize, each: usize| self.groups(count.div_ceil(each), "units of a backward pass");
-        let workgroups = [groups(units, UNITS)?, groups(self.batch, 4 * row_quads)?, groups(count, 1)?];
-        let group = (UNITS * split) as u64;
-        Ok(Dispatch {
-            stage: work.index,
-            constants,
-            bindings,
-            rows: narrow(self.batch as u64),
-            steps: narrow(work.steps_in as u64),
-            batch: narrow(self.batch as u64),
-            workgroups,
-            iterations: (products as u64) * (1 + 4 * row_quads as u64)
-                + (products as u64 * (depth as u64 / products as u64).div_ceil(SLICE))
-                    * (1 + (SLICE * row_quads as u64).div_ceil(group) * 5 + SLICE / split as u64)
-                + 4 * (row_quads * split) as u64
-                + 4 * row_quads as u64,
-            work: (self.batch * units * count) as u64 * depth as u64,
-            ..Dispatch::empty(Kernel::Train(TrainKernel::StepBackward(cell)))
-        })
-    }
-
-    /// Quads of rows that an invocation of a backward step takes: as many as leave enough workgroups.
-    fn row_quads(&self, units: usize, lanes: usize) -> usize {
-        let enough = if self.limits.software { 1 } else { ENOUGH };
-        let groups = |quads: usize| units.div_ceil(UNITS) * self.batch.div_ceil(4 * quads) * lanes;
-        let fitting = [4, 2].into_iter().find(|&quads| self.batch > 2 * quads && groups(quads) >= enough);
-        fitting.unwrap_or(1)
-    }
-}
-
-/// One kernel of a backward step.
-pub(super) struct StepKernel {
-    cell: BackwardCell,
-    /// Width of what it computes.
-    units: usize,
-    /// K of its product, and the first of them in a row.
-    depth: usize,
-    from: usize,
-    /// The matrix, and where in it the product begins.
-    weights: (Role, usize),
-    constants: Constants,
-}
-
-impl From<(BackwardCell, [usize; 3], Role)> for StepKernel {
-    /// Of the whole matrix, without constants of its own.
-    fn from((cell, [units, depth, from], role): (BackwardCell, [usize; 3], Role)) -> Self {
-        Self { cell, units, depth, from, weights: (role, 0), constants: Constants::default() }
-    }
-}
-
-fn missing() -> Error {
-    Error::Unsupported { place: "plan".into(), what: "a backward pass of a run".into() }
 }

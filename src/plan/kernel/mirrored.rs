@@ -6,12 +6,14 @@ use super::sizes::{
     HELD_WORDS, LINEAR_DEPTH, LINEAR_TILE, MATRIX_SLICE, ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE, STEP_SLICE, TILE_SLICE,
 };
 use super::{
-    BackwardCell, Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
+    BackwardCell, BackwardKernel, BackwardRung, Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel,
+    Repetition, Rung, Tiling, TrainKernel,
 };
 use crate::base::bits;
 use crate::network::{Activation, CellNorm, Combine, MaskedOutput, Pool, WeightFormat};
-use crate::plan::builder::{BACKWARD_SLICE, matmul_flags, rule_number};
+use crate::plan::builder::{matmul_flags, rule_number};
 use crate::plan::constants::{LAST_VALID, activation_number, combination, masked_number, pool_number};
+use crate::plan::decide_backward;
 use crate::plan::program::cell_norm_number;
 use crate::plan::train::{NORMS_HEAD, SEGMENT_DECAYS, SEGMENT_FROZEN};
 use crate::plan::weights::part;
@@ -122,11 +124,12 @@ fn numbers_of_training() {
     }
     same(&products[0], &[("TILE", LINEAR_TILE.into()), ("DEPTH", LINEAR_DEPTH.into())]);
     same(&products[1], &[("ROWS", ROWS_TILE.into()), ("DEPTH", ROWS_DEPTH.into())]);
-    let step = of(TrainKernel::StepBackward(BackwardCell::Lstm));
+    let backward = |rung| of(TrainKernel::RecurrentBackward(BackwardKernel { cell: BackwardCell::Lstm, rung }));
+    same(&backward(BackwardRung::Tile), &[("SLICE", decide_backward::TILE_SLICE)]);
     same(
-        &step,
+        &backward(BackwardRung::Step),
         &[
-            ("SLICE", BACKWARD_SLICE),
+            ("SLICE", decide_backward::STEP_SLICE),
             ("VALID", bits::VALID.into()),
             ("SEEN_FORWARD", bits::SEEN_FORWARD.into()),
             ("SEEN_REVERSE", bits::SEEN_REVERSE.into()),

@@ -9,6 +9,7 @@ mod sizes;
 mod training;
 mod training_layers;
 mod training_losses;
+mod training_recurrent;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ use sizes::ROWS_COLUMNS;
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
 pub(super) use sizes::{ROWS_DEPTH, ROWS_TILE};
-pub use training::{BackwardCell, TrainKernel};
+pub use training::TrainKernel;
+pub use training_recurrent::{BackwardCell, BackwardKernel, BackwardRung};
 
 use super::constants::{self, LAST_OF_FEW};
 use super::{Arithmetic, ConstantValue, Constants, MatrixSide};

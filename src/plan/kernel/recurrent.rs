@@ -153,7 +153,7 @@ impl Cells {
     fn runs_on(self, rung: Rung) -> bool {
         match rung {
             Rung::Normalize => self.normalizes(),
-            Rung::StepDropped => self != Self::Projection && !self.normalizes(),
+            Rung::StepDropped => self != Self::Projection,
             Rung::Sequence => !self.is_half(),
             Rung::SequenceRows | Rung::Resident => !self.is_half() && !self.normalizes(),
             Rung::Step | Rung::Tile | Rung::TileMatrix(_) => true,

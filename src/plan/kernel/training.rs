@@ -1,17 +1,14 @@
 //! Kernels that only training needs.
 
+use super::training_recurrent::{BackwardCell, BackwardKernel};
 use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
 
 pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 pub(super) const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
-const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
-const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
-const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
+pub(super) const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
+pub(super) const ZONEOUT: &str = include_str!("../../../shaders/common/zoneout.wgsl");
 pub(super) const SEED: &str = include_str!("../../../shaders/common/seed.wgsl");
 pub(super) const STATE_DROPOUT: &str = include_str!("../../../shaders/common/state_dropout.wgsl");
-const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
-const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
-const STEP_BACKWARD: &str = include_str!("../../../shaders/rungs/step_backward.wgsl");
 
 /// A kernel that only training needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +36,8 @@ pub enum TrainKernel {
     Zoneout,
     /// A GRU's state times its reset gate.
     ResetState,
-    /// A timestep of a backward pass.
-    StepBackward(BackwardCell),
+    /// Timesteps of a backward pass.
+    RecurrentBackward(BackwardKernel),
     /// Dropout of a layer's output, or of its gradient.
     Dropout,
     /// Dropout of a matrix whose timesteps share a mask.
@@ -117,73 +114,9 @@ pub enum TrainKernel {
     Repack,
 }
 
-/// What a timestep of a backward pass computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum BackwardCell {
-    /// An LSTM.
-    Lstm,
-    /// The gradient of an LSTM's h where it is projected, the first half of a step.
-    State,
-    /// A GRU whose reset gate acts on the recurrent product.
-    Gru,
-    /// Update gate and candidate of a GRU whose reset gate acts on the state, the first half of a step.
-    GruGates,
-    /// Its reset gate, the second half.
-    GruReset,
-    /// A plain RNN.
-    Rnn,
-}
-
-impl BackwardCell {
-    /// Every one.
-    const ALL: [Self; 6] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lstm => "lstm backward",
-            Self::State => "lstm state backward",
-            Self::Gru => "gru backward",
-            Self::GruGates => "gru_gates backward",
-            Self::GruReset => "gru_reset backward",
-            Self::Rnn => "rnn backward",
-        }
-    }
-
-    fn source(self) -> &'static str {
-        match self {
-            Self::Lstm => include_str!("../../../shaders/cells/lstm_backward.wgsl"),
-            Self::State => include_str!("../../../shaders/cells/state_backward.wgsl"),
-            Self::Gru => include_str!("../../../shaders/cells/gru_backward.wgsl"),
-            Self::GruGates => include_str!("../../../shaders/cells/gru_gates_backward.wgsl"),
-            Self::GruReset => include_str!("../../../shaders/cells/gru_reset_backward.wgsl"),
-            Self::Rnn => include_str!("../../../shaders/cells/rnn_backward.wgsl"),
-        }
-    }
-
-    /// Its last binding, if it has one more than all have.
-    fn binding(self) -> Option<Binding> {
-        match self {
-            Self::Lstm => Some(read("d_state")),
-            Self::State => Some(read_write("d_state")),
-            Self::Gru => Some(read_write("of_state")),
-            _ => None,
-        }
-    }
-
-    fn constants(self) -> Vec<Constant> {
-        match self {
-            Self::Lstm => [LSTM, &[u("PROJECTED")]].concat(),
-            Self::Gru | Self::GruGates => [CLIP, GATE, CANDIDATE].concat(),
-            Self::GruReset | Self::Rnn => [CLIP, GATE].concat(),
-            Self::State => Vec::new(),
-        }
-    }
-}
-
 const LANES_OF_STATES: &[Constant] =
     &[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("KEEP_H"), u("KEEP_NEW"), u("KEPT_LANE")];
-const OF_ZONEOUT: &[Constant] = &[
+pub(super) const OF_ZONEOUT: &[Constant] = &[
     f("ZONEOUT_H"),
     f("ZONEOUT_C"),
     u("ZONEOUT_H_LEAST"),
@@ -195,10 +128,10 @@ const OF_ZONEOUT: &[Constant] = &[
 /// Of dropout of h.
 pub(super) const OF_STATE_DROPOUT: &[Constant] =
     &[u("DROP_GATES"), u("DROP_GATE"), u("DROP_WIDTH"), u("DROP_LEAST"), f("DROP_SCALE"), u("DROP_SITE")];
-const CLIP: &[Constant] = &[f("CLIP_GATES")];
+pub(super) const CLIP: &[Constant] = &[f("CLIP_GATES")];
 pub(super) const GATE: &[Constant] = &[u("GATE"), f("GATE_ALPHA"), f("GATE_BETA")];
 pub(super) const CANDIDATE: &[Constant] = &[u("CANDIDATE"), f("CANDIDATE_ALPHA"), f("CANDIDATE_BETA")];
-const LSTM: &[Constant] = &[
+pub(super) const LSTM: &[Constant] = &[
     u("PEEPHOLE"),
     u("PEEPHOLE_FIRST"),
     u("PEEPHOLE_LANE"),
@@ -289,31 +222,31 @@ impl TrainKernel {
             Self::Optimizer,
             Self::Repack,
         ];
-        others.into_iter().chain(BackwardCell::ALL.map(Self::StepBackward))
+        others.into_iter().chain(BackwardKernel::all().map(Self::RecurrentBackward))
     }
 
     /// Whether it takes derivatives of elementwise functions.
     pub(super) fn derives(self) -> bool {
         matches!(self, Self::ActivationBackward | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
-            || matches!(self, Self::StepBackward(cell) if cell != BackwardCell::State)
+            || matches!(self, Self::RecurrentBackward(kernel) if kernel.cell != BackwardCell::State)
     }
 
     /// Whether it runs several times in a row and learns which time it is.
     pub(super) fn repeats(self) -> bool {
         matches!(self, Self::LayerNormLstmBackward | Self::LayerNormGruBackward | Self::CtcForward | Self::CtcBackward)
-            || matches!(self, Self::Zoneout | Self::StepBackward(_))
+            || matches!(self, Self::Zoneout | Self::RecurrentBackward(_))
     }
 
     pub(super) fn spec(self) -> KernelSpec {
         let (entry_point, sources, bindings, sizes, constants) = self.row();
         let name = match self {
-            Self::StepBackward(cell) => cell.name(),
-            Self::MatmulRows => "matmul rows",
-            Self::LayerNormLstmBackward => "layer_norm_lstm backward",
-            Self::LayerNormGruBackward => "layer_norm_gru backward",
-            _ => entry_point,
+            Self::RecurrentBackward(kernel) => kernel.name(),
+            Self::MatmulRows => "matmul rows".into(),
+            Self::LayerNormLstmBackward => "layer_norm_lstm backward".into(),
+            Self::LayerNormGruBackward => "layer_norm_gru backward".into(),
+            _ => entry_point.into(),
         };
-        KernelSpec { name: name.into(), entry_point, sources, bindings, sizes, constants }
+        KernelSpec { name, entry_point, sources, bindings, sizes, constants }
     }
 
     fn row(self) -> KernelRow {
@@ -438,56 +371,7 @@ impl TrainKernel {
                 &[],
                 [&[u("WIDTH")][..], CLIP, GATE, &[u("WORKGROUP")]].concat(),
             ),
-            Self::StepBackward(cell) => {
-                let mut bindings = vec![
-                    uniform("params"),
-                    read_write("sums"),
-                    read("parameters"),
-                    read_write("carry"),
-                    read("d_output"),
-                    read("mask"),
-                    read("kept"),
-                    read("settings"),
-                ];
-                bindings.extend(cell.binding());
-                let shared = [
-                    u("WIDTH"),
-                    u("DEPTH"),
-                    u("SUMS"),
-                    u("CARRY"),
-                    u("LANES"),
-                    u("REVERSE"),
-                    u("LAST"),
-                    u("MASKED"),
-                    u("OUTPUT_STRIDE"),
-                    u("OUTPUT_FIRST"),
-                    u("WEIGHTS_FIRST"),
-                    u("WEIGHTS_LANE"),
-                    u("STARTED"),
-                    u("FROM"),
-                    u("UNITS"),
-                    u("SPLIT"),
-                    u("ROW_QUADS"),
-                    u("PRODUCTS"),
-                ];
-                let mut sources =
-                    vec![PARAMS, BACKWARD, RANDOM, SEED, ZONEOUT, STATE_DROPOUT, cell.source(), STEP_BACKWARD];
-                if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
-                    sources.push(SLOPE);
-                }
-                match cell {
-                    BackwardCell::Lstm => sources.push(LSTM_OPTIONS),
-                    BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
-                    BackwardCell::Gru | BackwardCell::GruReset => {}
-                }
-                (
-                    "recurrent_step_backward",
-                    sources,
-                    bindings,
-                    &[],
-                    [&shared[..], OF_ZONEOUT, OF_STATE_DROPOUT, &cell.constants()].concat(),
-                )
-            }
+            Self::RecurrentBackward(kernel) => kernel.row(),
             Self::Dropout => (
                 "dropout",
                 vec![RANDOM, part!("dropout")],

@@ -14,5 +14,6 @@ mod training_layers;
 mod training_memory;
 mod training_metrics;
 mod training_states;
+mod training_strategies;
 mod truncated;
 mod tuned;

@@ -248,14 +248,19 @@ pub fn difference(one: &(Vec<f64>, Vec<(String, Vec<f32>)>), other: &(Vec<f64>, 
 #[test]
 fn recurrent_dropout_takes_the_steps_of_the_cpu() {
     let (mut others, mut unmasked) = (0, 0);
-    for seed in 0..27 {
-        let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize];
+    for seed in 0..33 {
+        let cell = match seed {
+            ..27 => [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize],
+            _ => [Cell::LayerNormLstm, Cell::LayerNormGru][(seed % 2) as usize],
+        };
         let example = changed_layer(example(cell, 700 + seed), |layer| {
             layer.zoneout_h = if seed % 5 == 4 { 0.2 } else { 0.0 };
         });
         let (_, layer) = example.network.spec().layers.iter().find_map(LayerSpec::recurrent).unwrap();
         let rates = [(0.3, 0.4), (0.3, 0.0), (0.0, 0.4)][(seed / 3 % 3) as usize];
-        let options = TrainOptions::new(example.loss).optimizer(Sgd { learning_rate: 0.3, ..Sgd::default() });
+        // A layer-normalized row with a small variance enlarges what was rounded, from step to step.
+        let learning_rate = if seed < 27 { 0.3 } else { 0.05 };
+        let options = TrainOptions::new(example.loss).optimizer(Sgd { learning_rate, ..Sgd::default() });
         let on = |device: &Device, seed, (input, state)| {
             let dropout = RecurrentDropout::new("cell", input, state);
             let options = options.clone().recurrent_dropout(dropout).seed(seed);
@@ -270,7 +275,7 @@ fn recurrent_dropout_takes_the_steps_of_the_cpu() {
         let one = if rates.1 > 0.0 { (rates.0, 0.0) } else { (0.0, 0.0) };
         unmasked += u64::from(from_cpu(1, one) > 1e-4);
     }
-    assert!(others > 22 && unmasked > 19, "{others} and {unmasked} of 27");
+    assert!(others > 27 && unmasked > 24, "{others} and {unmasked} of 33");
 }
 
 /// The units that keep their state are drawn from integers: the same on every device.
@@ -415,14 +420,6 @@ fn a_step_without_finite_gradients_is_left_out() {
     example.weights = None;
     assert!(!trainer.step(&example.batch()).unwrap().skipped);
     assert_ne!(*trainer.network().unwrap(), example.network);
-}
-
-#[test]
-fn what_is_not_trained_on_a_gpu_is_named() {
-    let example = example(Cell::LayerNormLstm, 1);
-    let options = TrainOptions::new(example.loss).recurrent_dropout(RecurrentDropout::new("cell", 0.1, 0.1));
-    let error = Trainer::new(device(), &example.network, options).unwrap_err().to_string();
-    assert!(error.contains("recurrent dropout") && error.contains("CPU"), "{error}");
 }
 
 /// 5 steps are 2 steps, a checkpoint and 3 steps, bit for bit; also behind a fit.

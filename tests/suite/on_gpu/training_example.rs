@@ -104,18 +104,25 @@ impl Example {
     }
 
     /// Its batch normalizations go by the statistics that they have, as those of the reference do.
-    pub fn trainer(&self) -> Trainer {
+    pub fn options(&self) -> TrainOptions {
         let norms = self.network.spec().layers.iter().filter(|layer| matches!(layer, LayerSpec::BatchNorm(_)));
-        let options = norms.fold(TrainOptions::new(self.loss), |options, norm| options.freeze(norm.name()));
-        Trainer::new(device(), &self.network, options).unwrap()
+        norms.fold(TrainOptions::new(self.loss), |options, norm| options.freeze(norm.name()))
+    }
+
+    pub fn trainer(&self) -> Trainer {
+        Trainer::new(device(), &self.network, self.options()).unwrap()
     }
 
     /// The largest error of the device's gradients as a multiple of the tolerance, and the tensor that has it. Where sums
     /// cancel, the f32 reference says how much is right.
     pub fn worst(&self) -> (f64, String) {
+        self.worst_of(&self.trainer())
+    }
+
+    /// The same of a trainer of this network.
+    pub fn worst_of(&self, trainer: &Trainer) -> (f64, String) {
         let (loss, exact) = self.reference::<f64>();
         let single = errors(&exact, |name| self.reference::<f32>().1[name].clone());
-        let trainer = self.trainer();
         let measured = trainer.evaluate(&self.batch()).unwrap();
         assert!((measured.loss - loss).abs() <= 4e-6 * loss.abs().max(1.0), "{} for {loss}", measured.loss);
         let got = trainer.gradients(&self.batch()).unwrap();

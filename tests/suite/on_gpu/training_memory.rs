@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatefold::network::{Activation, Cell, DenseSpec, Init, LayerSpec, MaskedOutput, Network, RecurrentSpec};
+use gatefold::network::{
+    Activation, Cell, CellNorm, DenseSpec, GateNorm, Init, LayerSpec, MaskedOutput, Network, RecurrentSpec,
+};
 use gatefold::train::{Batch, Loss, RecurrentDropout, Targets, TrainOptions, Trainer};
-use gatefold::{Error, Input, Plan, PlanLimits, RunShape};
+use gatefold::{Error, Input, Plan, PlanLimits, RunShape, Strategy};
 
 use crate::common::{device, spec};
 
@@ -86,8 +88,13 @@ fn trained_with(
 
 #[test]
 fn intervals_change_no_bit() {
-    let cases: [(Cell, Change); 10] = [
+    let cases: [(Cell, Change); 13] = [
         (Cell::Lstm, |_| {}),
+        (Cell::LayerNormLstm, |layer| layer.bidirectional = true),
+        (Cell::LayerNormLstm, |layer| {
+            (layer.gate_norm, layer.cell_norm, layer.reverse) = (GateNorm::Parts, CellNorm::State, true);
+        }),
+        (Cell::LayerNormGru, |layer| (layer.gate_norm, layer.bidirectional) = (GateNorm::Parts, true)),
         (Cell::Lstm, |layer| (layer.bidirectional, layer.peephole) = (true, true)),
         (Cell::Lstm, |layer| (layer.proj_size, layer.reverse) = (4, true)),
         (Cell::Gru, |layer| layer.bidirectional = true),
@@ -110,7 +117,7 @@ fn intervals_change_no_bit() {
             let mut found = 0;
             while let Ok(shorter) = plan(&network, masked, Some(memory)) {
                 assert!(shorter.bytes() <= memory);
-                assert!(cell != Cell::Lstm || intervals(&shorter) > 0);
+                assert!(!matches!(cell, Cell::Lstm | Cell::LayerNormLstm) || intervals(&shorter) > 0);
                 let got = trained(&network, masked, Some(memory));
                 assert!(got == expected, "{cell:?} masked {masked}, {memory} bytes: other bits");
                 memory = shorter.bytes() - 1;
@@ -124,7 +131,9 @@ fn intervals_change_no_bit() {
 /// Masks of what a layer reads and of h are the same in every interval.
 #[test]
 fn intervals_change_no_bit_of_recurrent_dropout() {
-    let cases: [(Cell, bool, Change); 3] = [
+    let cases: [(Cell, bool, Change); 5] = [
+        (Cell::LayerNormLstm, true, |layer| layer.bidirectional = true),
+        (Cell::LayerNormGru, false, |layer| layer.gate_norm = GateNorm::Parts),
         (Cell::Lstm, true, |layer| layer.bidirectional = true),
         (Cell::Gru, false, |layer| (layer.reset_after, layer.bidirectional) = (false, true)),
         (Cell::Gru, true, |layer| layer.reverse = true),
@@ -142,6 +151,21 @@ fn intervals_change_no_bit_of_recurrent_dropout() {
         assert!(plan_with(&network, masked, (memory, &options)).unwrap().bytes() < whole.bytes());
         assert!(trained_with(&network, masked, (memory, &options)) == expected, "{cell:?}: other bits");
         assert!(trained_with(&network, masked, (memory, &of(2))) != expected, "{cell:?}: other masks have other bits");
+    }
+}
+
+/// Whatever strategy the timesteps go back with.
+#[test]
+fn intervals_change_no_bit_of_a_strategy() {
+    let network = network(Cell::Lstm, |layer| (layer.reverse, layer.peephole, layer.num_layers) = (true, true, 1));
+    for strategy in [Strategy::Step, Strategy::Tile, Strategy::Sequence] {
+        let options = TrainOptions::new(Loss::CrossEntropy).strategy(strategy);
+        let whole = plan_with(&network, true, (None, &options)).unwrap();
+        assert!(whole.backward.iter().all(|choice| choice.strategy == strategy), "{whole}");
+        let memory = Some(whole.bytes() - 1);
+        assert!(intervals(&plan_with(&network, true, (memory, &options)).unwrap()) > 0);
+        let expected = trained_with(&network, true, (None, &options));
+        assert!(trained_with(&network, true, (memory, &options)) == expected, "{strategy}: other bits");
     }
 }
 

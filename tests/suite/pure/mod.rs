@@ -1,3 +1,4 @@
+mod backward_plans;
 pub mod batch_norm;
 mod checkpoints;
 mod cpu;

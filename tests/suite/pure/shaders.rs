@@ -34,6 +34,7 @@ fn sizes(name: &str) -> Vec<u32> {
         "WEIGHTS_FIRST" | "WEIGHTS_NEXT" | "WEIGHTS_LANE" | "WEIGHTS_BELOW" | "VECTOR" | "VECTORS_LANE" => vec![64],
         "QUADS" | "COUNT" | "BLOCKS" | "ROW_QUADS" => vec![4, 1, 2],
         "GROUP" => vec![64, 8],
+        "TILE_QUADS" => vec![1, 4, 2],
         "STRIPS" => vec![4, 3],
         "SUBGROUP" => vec![32, 8, 64],
         "ROWS" => vec![1, 3],

@@ -1,0 +1,203 @@
+//! Kernels of the backward pass of recurrences: a cell, and how its timesteps are run.
+
+use super::training::{CANDIDATE, CLIP, GATE, KernelRow, LSTM, LSTM_OPTIONS, OF_STATE_DROPOUT, OF_ZONEOUT, ZONEOUT};
+use super::training::{PARAMS, RANDOM, SEED, STATE_DROPOUT};
+use super::{Binding, Constant, read, read_write, u, uniform};
+
+const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
+const PRODUCTS: &str = include_str!("../../../shaders/common/products_backward.wgsl");
+const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
+const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
+
+/// A kernel of the backward pass of a recurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackwardKernel {
+    /// What a timestep computes.
+    pub cell: BackwardCell,
+    /// How timesteps are run.
+    pub rung: BackwardRung,
+}
+
+/// How timesteps of a backward pass are run; a file under `shaders/rungs/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum BackwardRung {
+    /// A dispatch per step.
+    Step,
+    /// The same, four units of four rows in an invocation.
+    Tile,
+    /// Many steps in one dispatch, the gradients of a workgroup's rows in its memory.
+    Sequence,
+}
+
+/// What a timestep of a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum BackwardCell {
+    /// An LSTM.
+    Lstm,
+    /// The gradient of an LSTM's h where it is projected, the first half of a step.
+    State,
+    /// A GRU whose reset gate acts on the recurrent product.
+    Gru,
+    /// Update gate and candidate of a GRU whose reset gate acts on the state, the first half of a step.
+    GruGates,
+    /// Its reset gate, the second half.
+    GruReset,
+    /// A plain RNN.
+    Rnn,
+}
+
+impl BackwardCell {
+    /// Every one.
+    const ALL: [Self; 6] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm",
+            Self::State => "lstm state",
+            Self::Gru => "gru",
+            Self::GruGates => "gru_gates",
+            Self::GruReset => "gru_reset",
+            Self::Rnn => "rnn",
+        }
+    }
+
+    /// Whether it is a half of a step, which only a dispatch per step allows.
+    fn is_half(self) -> bool {
+        matches!(self, Self::State | Self::GruGates | Self::GruReset)
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Lstm => include_str!("../../../shaders/cells/lstm_backward.wgsl"),
+            Self::State => include_str!("../../../shaders/cells/state_backward.wgsl"),
+            Self::Gru => include_str!("../../../shaders/cells/gru_backward.wgsl"),
+            Self::GruGates => include_str!("../../../shaders/cells/gru_gates_backward.wgsl"),
+            Self::GruReset => include_str!("../../../shaders/cells/gru_reset_backward.wgsl"),
+            Self::Rnn => include_str!("../../../shaders/cells/rnn_backward.wgsl"),
+        }
+    }
+
+    /// Its last binding, if it has one more than all have.
+    fn binding(self) -> Option<Binding> {
+        match self {
+            Self::Lstm => Some(read("d_state")),
+            Self::State => Some(read_write("d_state")),
+            Self::Gru => Some(read_write("of_state")),
+            _ => None,
+        }
+    }
+
+    fn constants(self) -> Vec<Constant> {
+        match self {
+            Self::Lstm => [LSTM, &[u("PROJECTED")]].concat(),
+            Self::Gru | Self::GruGates => [CLIP, GATE, CANDIDATE].concat(),
+            Self::GruReset | Self::Rnn => [CLIP, GATE].concat(),
+            Self::State => Vec::new(),
+        }
+    }
+}
+
+impl BackwardRung {
+    const ALL: [Self; 3] = [Self::Step, Self::Tile, Self::Sequence];
+
+    fn runs(self, cell: BackwardCell) -> bool {
+        match self {
+            Self::Step | Self::Tile => true,
+            Self::Sequence => !cell.is_half(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Step => "backward",
+            Self::Tile => "backward tile",
+            Self::Sequence => "backward sequence",
+        }
+    }
+
+    fn entry_point(self) -> &'static str {
+        match self {
+            Self::Step => "recurrent_step_backward",
+            Self::Tile => "recurrent_tile_backward",
+            Self::Sequence => "recurrent_sequence_backward",
+        }
+    }
+
+    fn sources(self) -> Vec<&'static str> {
+        match self {
+            Self::Step => vec![STATE_DROPOUT, PRODUCTS, include_str!("../../../shaders/rungs/step_backward.wgsl")],
+            Self::Tile => vec![STATE_DROPOUT, include_str!("../../../shaders/rungs/tile_backward.wgsl")],
+            Self::Sequence => vec![PRODUCTS, include_str!("../../../shaders/rungs/sequence_backward.wgsl")],
+        }
+    }
+
+    /// Constants beside those that all have.
+    fn constants(self) -> Vec<Constant> {
+        match self {
+            Self::Step => [&[u("ROW_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
+            Self::Tile => [&[u("TILE_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
+            Self::Sequence => vec![u("ROW_QUADS")],
+        }
+    }
+}
+
+impl BackwardKernel {
+    /// All that a plan may ask for.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        BackwardRung::ALL.into_iter().flat_map(|rung| {
+            let cells = BackwardCell::ALL.into_iter().filter(move |&cell| rung.runs(cell));
+            cells.map(move |cell| Self { cell, rung })
+        })
+    }
+
+    pub(super) fn name(self) -> String {
+        format!("{} {}", self.cell.name(), self.rung.name())
+    }
+
+    pub(super) fn row(self) -> KernelRow {
+        let Self { cell, rung } = self;
+        let mut bindings = vec![
+            uniform("params"),
+            read_write("sums"),
+            read("parameters"),
+            read_write("carry"),
+            read("d_output"),
+            read("mask"),
+            read("kept"),
+            read("settings"),
+        ];
+        bindings.extend(cell.binding());
+        let shared = [
+            u("WIDTH"),
+            u("DEPTH"),
+            u("SUMS"),
+            u("CARRY"),
+            u("LANES"),
+            u("REVERSE"),
+            u("LAST"),
+            u("MASKED"),
+            u("OUTPUT_STRIDE"),
+            u("OUTPUT_FIRST"),
+            u("WEIGHTS_FIRST"),
+            u("WEIGHTS_LANE"),
+            u("STARTED"),
+            u("FROM"),
+            u("UNITS"),
+            u("SPLIT"),
+        ];
+        let mut sources = vec![PARAMS, BACKWARD, RANDOM, SEED, ZONEOUT, cell.source()];
+        sources.extend(rung.sources());
+        if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
+            sources.push(SLOPE);
+        }
+        match cell {
+            BackwardCell::Lstm => sources.push(LSTM_OPTIONS),
+            BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
+            BackwardCell::Gru | BackwardCell::GruReset => {}
+        }
+        let constants = [&shared[..], OF_ZONEOUT, &rung.constants(), &cell.constants()].concat();
+        (rung.entry_point(), sources, bindings, &[], constants)
+    }
+}
