@@ -82,8 +82,8 @@ fn given(
         Shape::Sequence { steps: Some(1), .. } => return Err(options.unsupported("a query that is masked")),
         _ => {
             return Err(options.unsupported(
-                "a query of several timesteps; supported is one query, [B, 1, N], as of RepeatVector(1), Reshape((1, N)) \
-                 or x[:, -1:, :]; for a decoder take its steps one by one, each with one query",
+                "a query of several timesteps (supported: one query, [B, 1, N], as of RepeatVector(1), Reshape((1, N)) or \
+                 x[:, -1:, :])",
             ));
         }
     }

@@ -6,6 +6,7 @@ use super::layers::{Item, Shape, sequence, steps, width};
 use super::lower::{KerasLowering, NodeOutput};
 use super::options::LayerOptions;
 use super::parts::{PartNumbers, Parts};
+use super::shapes::OPEN_STEPS;
 use crate::base::error::Result;
 use crate::network::{Activation, FromSpec, Join, JoinSpec, LayerSpec, ReshapeSpec};
 
@@ -55,9 +56,8 @@ fn prelu(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape, read: String
         (false, _) => None,
         (true, Some(steps)) => Some(steps),
         (true, None) => {
-            let what = "an alpha for each timestep of an open number of timesteps; give the model's input a fixed \
-                        length, or use `shared_axes=[1]`";
-            return Err(options.unsupported(what));
+            let what = format!("an alpha for each timestep of {OPEN_STEPS} other than by `shared_axes=[1]`");
+            return Err(options.unsupported(&what));
         }
     };
     let array = match (sequence, own_steps) {
@@ -85,7 +85,7 @@ fn repeated(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape, read: &st
     let width = sequence(options, shape)?;
     let size = options.size("size")?;
     let Some(in_steps) = steps(shape) else {
-        return Err(options.unsupported("an open number of timesteps; give the model's input a fixed length"));
+        return Err(options.unsupported(OPEN_STEPS));
     };
     if size < 2 {
         return if size == 1 {
@@ -94,7 +94,7 @@ fn repeated(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape, read: &st
             Err(options.wrong("size", "at least 1", &Value::from(size)))
         };
     }
-    const MOST: usize = 1 << 12;
+    const MOST: usize = 256;
     if size > MOST {
         return Err(options.unsupported(&format!("option `size` = {size} (supported: up to {MOST})")));
     }

@@ -87,7 +87,7 @@ impl<'a> KerasGraph<'a> {
             (class, _) => Err(Error::Unsupported {
                 place: "Keras model".into(),
                 what: format!(
-                    "class {} (supported: Sequential, Functional; a model of another class can be exported to ONNX)",
+                    "class {} (supported: Sequential, Functional; export a model of another class to ONNX)",
                     class.unwrap_or("that is not stated")
                 ),
             }),

@@ -80,7 +80,7 @@ impl<'a> Item<'a> {
     /// The refusal of a class that is not read.
     pub(super) fn unknown_class(&self) -> Error {
         let instead = match self.class {
-            "Lambda" => ", Python code; use slices, keras.ops or layers instead,",
+            "Lambda" => " (Python code; use slices, keras.ops or layers instead)",
             _ => "",
         };
         self.unsupported(&format!("layer class {}{instead}", self.class))
