@@ -12,7 +12,7 @@ use crate::data::input::{Checked, Input};
 use crate::data::named_input::NamedInput;
 use crate::data::state::State;
 use crate::host::Reference;
-use crate::network::{InputKind, Network, NetworkInput, Stage, StageRounding};
+use crate::network::{InputKind, Network, NetworkInput, Source, Stage, StageKind, StageRounding};
 use crate::plan::Arithmetic;
 use crate::session::Session;
 
@@ -171,11 +171,15 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     reference.stage_steps_into(|number| checked.steps_of(number), &mut stage_steps)?;
     for (index, stage) in reference.stages().iter().enumerate() {
         let part = |stages: &[Vec<f32>]| stages.get(index).cloned().unwrap_or_default();
+        let mut numbers = part(&got.stages);
+        if let (StageKind::ArgMax, Source::Stage(scores)) = (&stage.kind, stage.inputs[0]) {
+            settle_ties(&mut numbers, &exact.stages[index], &exact.stages[scores], &checks[scores]);
+        }
         let exact = &exact.stages[index];
         checks.push(check(
             stage.label.clone(),
             shape(stage, stage_steps[index], batch),
-            &part(&got.stages),
+            &numbers,
             exact,
             &part(&single.stages),
         ));
@@ -189,6 +193,26 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
         }
     }
     Ok(Verification { device: session.device().info().clone(), steps, batch, checks })
+}
+
+/// Places of largest numbers: one that is not the reference's is as right if the two numbers are as near to each other as the
+/// error that the numbers may have.
+fn settle_ties(places: &mut [f32], exact: &[f64], numbers: &[f64], check: &Check) {
+    let features = numbers.len().checked_div(exact.len()).unwrap_or(0);
+    if features == 0 || !check.passed() || places.len() != exact.len() {
+        return;
+    }
+    for ((got, &right), row) in places.iter_mut().zip(exact).zip(numbers.chunks_exact(features)) {
+        let at = |place: f64| (0..features).zip(row).find(|(at, _)| *at as f64 == place).map(|(_, &number)| number);
+        let (Some(largest), Some(other)) = (at(right), at(f64::from(*got))) else { continue };
+        let allowed = check.tolerance.atol + check.tolerance.rtol * largest.abs();
+        let error = if check.comparison.passed { allowed } else { check.comparison.max_error };
+        if largest - other <= 2.0 * error {
+            #[expect(clippy::cast_possible_truncation, reason = "a place, at most 2^24")]
+            let right = right as f32;
+            *got = right;
+        }
+    }
 }
 
 fn shape(stage: &Stage, steps: usize, batch: usize) -> Vec<usize> {
@@ -322,6 +346,24 @@ mod tests {
         assert_eq!(check([1.0009, -0.5]), Verdict::AsF32);
         assert_eq!(check([1.1, -0.5]), Verdict::Failed);
         assert_eq!(check([f32::NAN, -0.5]), Verdict::Failed);
+    }
+
+    /// Of two numbers within the error of each other, the place of either is the place of the largest.
+    #[test]
+    fn a_near_tie_has_two_places() {
+        let numbers = [1.0, 1.000_001, 0.5, 2.0, 1.0, 1.0];
+        let check = |first: f32| {
+            let got = [first, 1.000_001, 0.5, 2.0, 1.0, 1.0];
+            Check::new("x".into(), vec![2, 3], [&got, &got], &numbers, Tolerance::f32(1), F32)
+        };
+        let settled = |mut places: [f32; 2], check: &Check| {
+            settle_ties(&mut places, &[1.0, 0.0], &numbers, check);
+            places
+        };
+        assert_eq!(settled([0.0, 0.0], &check(1.0)), [1.0, 0.0]);
+        assert_eq!(settled([2.0, 1.0], &check(1.0)), [2.0, 1.0], "the control: no ties");
+        assert_eq!(settled([0.5, 7.0], &check(1.0)), [0.5, 7.0], "no places");
+        assert_eq!(settled([0.0, 0.0], &check(1.5)), [0.0, 0.0], "numbers that are wrong");
     }
 
     #[test]

@@ -13,14 +13,20 @@ use crate::Result;
 pub fn network(path: Option<&Path>) -> Result<Network> {
     let integers = INTEGERS.get().map_or(&[][..], Vec::as_slice);
     match path {
-        Some(path) if integers.is_empty() => Ok(Network::load(path)?),
+        Some(path) if integers.is_empty() => Network::load(path).map_err(|error| of_file(path, error)),
         Some(path) => {
             let options = integers.iter().fold(OnnxOptions::default(), |options, (name, n)| options.integer(name, *n));
-            Ok(onnx::load_with(path, &options)?)
+            onnx::load_with(path, &options).map_err(|error| of_file(path, error))
         }
         None if integers.is_empty() => Ok(gatefold::models::sentiment()?),
         None => Err("--integer: expected an ONNX model, got the built-in model".into()),
     }
+}
+
+/// An error that names the file, where it names only a part of it.
+fn of_file(path: &Path, error: gatefold::Error) -> Box<dyn std::error::Error> {
+    let (path, text) = (path.display().to_string(), error.to_string());
+    if text.contains(&path) { error.into() } else { format!("{path}: {text}").into() }
 }
 
 /// The name of the model in the output.

@@ -1,13 +1,15 @@
 //! Layers to stages: their order, their widths, and a check that consecutive layers fit together.
 
+mod joins;
+mod recurrent;
+
 use std::collections::BTreeMap;
 
 use super::input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
-use super::stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
+use super::stage::{MaskReach, Source, Stage, StageKind, Window};
 use super::{
-    Activation, Cell, EmbeddingSpec, FinalStateSpec, HiddenOrCell, INPUT, Join, JoinSpec, LayerSpec, MAX_DIMENSION,
-    MAX_INPUTS, MaskRule, MergeMode, NetworkSpec, Rearrange, Recurrence, RecurrentOutput, RecurrentSpec, RepeatSpec,
-    ReshapeSpec, Zoneout, params,
+    Activation, Cell, EmbeddingSpec, INPUT, LayerSpec, MAX_DIMENSION, MAX_INPUTS, MaskRule, NetworkSpec, Rearrange,
+    RecurrentSpec, RepeatSpec, ReshapeSpec, params,
 };
 use crate::base::error::{Error, Result};
 
@@ -241,118 +243,6 @@ impl Lowering {
         }
     }
 
-    fn recurrent(&mut self, cell: Cell, spec: &RecurrentSpec) -> Result<()> {
-        self.fits(spec.input_size, &spec.name, "input_size")?;
-        self.sequence(&spec.name)?;
-        let functions = cell.default_activations().len();
-        let last = spec.output == RecurrentOutput::Last;
-        let [h, c] = self.initial(cell, spec)?;
-        let first = self.stages.len();
-        for level in 0..spec.num_layers {
-            let directions = (0..spec.directions()).map(|direction| Direction {
-                reverse: spec.reverse || direction == 1,
-                activations: match spec.activations.len() {
-                    0 => cell.default_activations().to_vec(),
-                    one if one == functions => spec.activations.clone(),
-                    _ => spec.activations[direction * functions..][..functions].to_vec(),
-                },
-            });
-            let kind = StageKind::Recurrent(RecurrentStage {
-                layer: self.recurrent.len(),
-                recurrence: Recurrence::new(cell, spec),
-                level,
-                hidden_size: spec.hidden_size,
-                directions: directions.collect(),
-                masked_output: spec.masked_output,
-                clip: spec.clip,
-                zoneout: Zoneout { h: spec.zoneout_h, c: spec.zoneout_c },
-                starts: [h.map(|_| 1), c.map(|_| if h.is_some() { 2 } else { 1 })],
-            });
-            let change = Change {
-                kind,
-                in_features: if level == 0 { spec.input_size } else { spec.level_size() },
-                out_features: spec.level_size(),
-                sequence_out: level + 1 < spec.num_layers || !last,
-                keeps_time: true,
-            };
-            let inputs = [Some(self.flow.source), h, c].into_iter().flatten().collect();
-            self.push_reading(&format!("{}.l{level}", spec.name), change, inputs);
-        }
-        self.recurrent.push((first, cell, spec.clone()));
-        if spec.merge_mode != MergeMode::Concat {
-            let kind = StageKind::Merge(spec.merge_mode);
-            self.rowwise(&format!("{}.merge", spec.name), kind, spec.output_size())?;
-        }
-        Ok(())
-    }
-
-    fn join(&mut self, spec: &JoinSpec) -> Result<()> {
-        let mut flows = spec.inputs.iter().map(|name| self.find(name, &spec.name)).collect::<Result<Vec<_>>>()?;
-        let mut widths = Vec::with_capacity(flows.len());
-        for (flow, name) in flows.iter().zip(&spec.inputs) {
-            let Some(width) = flow.width.filter(|_| !flow.tokens) else {
-                return Err(Error::network(&spec.name, "inputs", "layers with vectors", name));
-            };
-            widths.push(width);
-        }
-        let widest = widths.iter().copied().max().unwrap_or(0);
-        if spec.join != Join::Concat && widths.iter().any(|&width| width != widest && width != 1) {
-            return Err(Error::network(
-                &spec.name,
-                "inputs",
-                "layers of one width, or of width 1",
-                &format!("{widths:?}"),
-            ));
-        }
-        let joined = if spec.join == Join::Concat {
-            widths.iter().fold(0, |sum: usize, &w| sum.saturating_add(w))
-        } else {
-            widest
-        };
-        if joined > MAX_DIMENSION {
-            return Err(Error::network(&spec.name, "inputs", format!("at most {MAX_DIMENSION} features"), &joined));
-        }
-        let like = flows.iter().copied().find(|flow| flow.sequence);
-        for (index, flow) in flows.iter_mut().enumerate() {
-            if spec.join != Join::Concat {
-                *flow = self.widened(*flow, &format!("{}.widen{index}", spec.name), widest);
-            }
-            if let Some(like) = like.filter(|_| !flow.sequence) {
-                *flow = self.expanded(*flow, &format!("{}.expand{index}", spec.name), like);
-            }
-        }
-        let out_features = joined;
-        let reaches = || flows.iter().map(|flow| flow.mask_reach);
-        let resized = reaches().find(|&reach| reach == MaskReach::Resized);
-        let mut fits: Vec<MaskReach> = reaches().filter(|reach| matches!(reach, MaskReach::Fits(_))).collect();
-        fits.dedup();
-        // The masks of two inputs do not fit what is made of both.
-        let mask_reach = match fits[..] {
-            [] => resized,
-            [one] => Some(one),
-            _ => Some(MaskReach::Resized),
-        };
-        let sequence = like.is_some();
-        self.flow = flows[0];
-        self.flow.mask_reach = mask_reach.unwrap_or(MaskReach::Ended);
-        let (kind, in_features) = (StageKind::Join(spec.join), flows[0].width.unwrap_or(widest));
-        let change = Change { kind, in_features, out_features, sequence_out: sequence, keeps_time: true };
-        self.push_reading(&spec.name, change, flows.iter().map(|flow| flow.source).collect());
-        Ok(())
-    }
-
-    /// `flow` with its only channel as `width` channels; as it is where it has as many.
-    fn widened(&mut self, flow: LayerOutput, label: &str, width: usize) -> LayerOutput {
-        if flow.width == Some(width) {
-            return flow;
-        }
-        self.flow = flow;
-        let kind = StageKind::Rearrange(Rearrange::Widen);
-        let (in_features, sequence_out) = (1, flow.sequence);
-        self.push(label, Change { kind, in_features, out_features: width, sequence_out, keeps_time: true });
-        self.flow
-    }
-
     fn input(&mut self, index: usize, spec: &InputSpec) -> Result<()> {
         if index == 0 {
             if !spec.name.is_empty() {
@@ -399,81 +289,6 @@ impl Lowering {
         }
         let most = input.num_embeddings.unwrap_or(usize::MAX);
         input.num_embeddings = Some(most.min(spec.num_embeddings));
-    }
-
-    fn final_state(&mut self, spec: &FinalStateSpec) -> Result<()> {
-        let found = self.recurrent.iter().position(|(.., layer)| layer.name == spec.layer);
-        let Some(layer) = found else {
-            return Err(Error::network(&spec.name, "layer", "an earlier recurrent layer", &spec.layer));
-        };
-        let (first, cell, recurrent) = &self.recurrent[layer];
-        let (levels, directions) = (recurrent.num_layers, recurrent.directions());
-        let level = spec.level.unwrap_or(levels - 1);
-        for (option, got, most) in [("level", level, levels), ("direction", spec.direction, directions)] {
-            if got >= most {
-                return Err(Error::network(&spec.name, option, format!("0 to {}", most - 1), &got));
-            }
-        }
-        let width = match spec.part {
-            HiddenOrCell::H => recurrent.state_size(),
-            HiddenOrCell::C if cell.keeps_c() => recurrent.hidden_size,
-            HiddenOrCell::C => return Err(Error::network(&spec.name, "part", "h, since the cell has no c", &"c")),
-        };
-        let stage = first + level;
-        let read = &self.stages[stage];
-        self.flow = LayerOutput {
-            source: Source::Stage(stage),
-            width: Some(read.out_features),
-            tokens: false,
-            sequence: read.sequence_out,
-            mask_reach: read.mask_reach,
-        };
-        let (in_features, state) =
-            (read.out_features, FinalState { layer, row: level * directions + spec.direction, part: spec.part });
-        let change = Change {
-            kind: StageKind::FinalState(state),
-            in_features,
-            out_features: width,
-            sequence_out: false,
-            keeps_time: true,
-        };
-        self.push(&spec.name, change);
-        Ok(())
-    }
-
-    /// What gives h and c that a recurrent layer starts from, if layers do.
-    fn initial(&self, cell: Cell, spec: &RecurrentSpec) -> Result<[Option<Source>; 2]> {
-        let sizes = [spec.state_size(), if cell.keeps_c() { spec.hidden_size } else { 0 }];
-        let parts = [("initial_h", &spec.initial_h, sizes[0]), ("initial_c", &spec.initial_c, sizes[1])];
-        let mut sources = [None; 2];
-        for (source, (option, name, width)) in sources.iter_mut().zip(parts) {
-            let Some(name) = name else { continue };
-            if width == 0 {
-                return Err(Error::network(&spec.name, option, "none, since the cell has no c", name));
-            }
-            if spec.num_layers > 1 || spec.initial_state {
-                let expected = "a layer of one level without a stored initial state";
-                return Err(Error::network(&spec.name, option, expected, name));
-            }
-            let flow = self.find(name, &spec.name)?;
-            let width = width * spec.directions();
-            if flow.sequence || flow.tokens || flow.width != Some(width) {
-                return Err(Error::network(&spec.name, option, format!("a layer that gives [B, {width}]"), name));
-            }
-            *source = Some(flow.source);
-        }
-        Ok(sources)
-    }
-
-    /// The row `flow` at every timestep of `like`.
-    fn expanded(&mut self, flow: LayerOutput, label: &str, like: LayerOutput) -> LayerOutput {
-        self.flow = flow;
-        let width = flow.width.unwrap_or(0);
-        let kind = StageKind::Rearrange(Rearrange::Expand);
-        let change = Change { kind, in_features: width, out_features: width, sequence_out: true, keeps_time: true };
-        self.push_reading(label, change, vec![flow.source, like.source]);
-        self.flow.mask_reach = like.mask_reach;
-        self.flow
     }
 
     fn repeat(&mut self, spec: &RepeatSpec) -> Result<()> {

@@ -2,12 +2,13 @@
 
 use super::{Real, best};
 
-/// The place of the largest number of every row of `x` `[M, N]`; of equal ones, the first.
+/// The place of the largest number of every row of `x` `[M, N]`; of equal ones, the first. A row with NaN has the place of its
+/// first NaN, as in `PyTorch` and `NumPy`.
 pub fn arg_max<F: Real>(x: &[F], features: usize) -> Vec<F> {
     #[expect(clippy::cast_precision_loss, reason = "widths are at most 2^24")]
     let number = |place: usize| F::from_f64(place as f64);
-    // Without a number that is one, the first.
-    x.chunks_exact(features).map(|row| number(best(row, None).unwrap_or(0))).collect()
+    let nan = |row: &[F]| row.iter().position(|x| x.to_f64().is_nan());
+    x.chunks_exact(features).map(|row| number(nan(row).or_else(|| best(row, None)).unwrap_or(0))).collect()
 }
 
 #[cfg(test)]
@@ -20,5 +21,12 @@ mod tests {
         assert_eq!(arg_max(&rows, 3), [1.0, 0.0, 2.0, 0.0]);
         assert_eq!(arg_max(&rows, 4), [1.0, 0.0, 0.0], "the control");
         assert_eq!(arg_max(&rows, 1), [0.0; 12]);
+    }
+
+    #[test]
+    fn the_first_nan_is_the_largest() {
+        let rows = [1.0, f32::NAN, f32::INFINITY, f32::NAN, f32::NAN, 2.0, f32::INFINITY, 3.0, -1.0];
+        assert_eq!(arg_max(&rows, 3), [1.0, 0.0, 0.0]);
+        assert_eq!(arg_max(&rows[..3], 1), [0.0; 3]);
     }
 }

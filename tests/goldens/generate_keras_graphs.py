@@ -267,6 +267,90 @@ def without_recurrence(l, k):
     return k.Sequential([l.Input((None,)), l.Embedding(9, 4, mask_zero=True), l.GlobalAveragePooling1D(), l.Dense(2)])
 
 
+def prelu(l, k):
+    """Slopes for each feature of each timestep, and shared by some of them; of masked steps, and of a row."""
+    x = l.Input((STEPS, 3))
+    y = l.PReLU()(l.Masking()(x))
+    y = l.LSTM(4, return_sequences=True)(l.PReLU(shared_axes=[1])(y))
+    y = l.PReLU(shared_axes=[2])(y)
+    y = l.GRU(3)(l.PReLU(shared_axes=[1, 2])(y))
+    return k.Model(x, l.Dense(2)(l.PReLU(shared_axes=[1])(l.Dense(5)(l.PReLU()(y)))))
+
+
+def attention_one_query(l, k):
+    """One query of a sequence, by each of the ways in which a query is made of a row, and each kind of score."""
+    x = l.Input((None, 3))
+    h, state = l.GRU(4, return_sequences=True, return_state=True)(x)
+    other = l.Dense(5)(x)
+    parts = [
+        l.Attention()([l.RepeatVector(1)(state), h]),
+        l.Attention(use_scale=True)([l.Reshape((1, 4))(state), h]),
+        l.Attention(score_mode="concat")([h[:, -1:, :], h]),
+        l.Attention(score_mode="concat", use_scale=True)([h[:, :1, :], h]),
+        l.AdditiveAttention()([l.RepeatVector(1)(l.LSTM(4)(x)), h]),
+        l.AdditiveAttention(use_scale=False)([l.Reshape((1, 4))(state), other, h]),
+    ]
+    return k.Model(x, l.Dense(2)(l.Flatten()(l.Concatenate()(parts))))
+
+
+def attention_masked(l, k):
+    """Masked steps of the value have no share; where only the key is masked all have one."""
+    x = l.Input((None,))
+    y = l.Embedding(9, 4, mask_zero=True)(x)
+    h = l.LSTM(4, return_sequences=True)(y)
+    query = l.RepeatVector(1)(l.LSTM(4)(y))
+    parts = [
+        l.Attention()([query, h]),
+        l.AdditiveAttention()([query, h]),
+        l.Attention()([query, l.Embedding(9, 3)(x), h]),
+        l.MultiHeadAttention(2, 3)(query, h),
+    ]
+    return k.Model(x, l.Dense(2)(l.Flatten()(l.Concatenate()(parts))))
+
+
+def attention_scores(l, k):
+    x = l.Input((STEPS, 3), name="x")
+    h = l.GRU(4, return_sequences=True)(x)
+    y, shares = l.Attention(use_scale=True)([h[:, -1:, :], h], return_attention_scores=True)
+    z, _ = l.AdditiveAttention()([h[:, -1:, :], h], return_attention_scores=True)
+    return k.Model(x, [l.Dense(2, name="answer")(l.Add()([y, z])), shares])
+
+
+def attention_heads(l, k):
+    """One query with several heads; of a key and a value of other widths, without a bias, shared by two queries."""
+    x = l.Input((None, 3))
+    h = l.GRU(4, return_sequences=True)(x)
+    query = l.RepeatVector(1)(l.LSTM(5)(x))
+    both = l.MultiHeadAttention(num_heads=3, key_dim=2)
+    y = l.Concatenate()([both(query, h), both(l.RepeatVector(1)(l.Dense(5)(l.LSTM(3)(x))), h)])
+    z = l.MultiHeadAttention(num_heads=2, key_dim=3, value_dim=4, output_shape=6, use_bias=False)(query, h, key=x)
+    return k.Model(x, l.Dense(2)(l.Flatten()(l.Concatenate()([y, z]))))
+
+
+def separable(l, k):
+    """Convolutions of each channel by itself, and each timestep several times."""
+    x = l.Input((STEPS, 3))
+    y = l.DepthwiseConv1D(3, depth_multiplier=2, padding="same", activation="tanh")(x)
+    y = l.UpSampling1D(2)(l.DepthwiseConv1D(2, strides=2, use_bias=False)(y))
+    y = l.SeparableConv1D(4, 3, depth_multiplier=2, dilation_rate=2, activation="relu")(y)
+    y = l.SeparableConv1D(5, 2, padding="same", use_bias=False)(l.UpSampling1D(3)(y))
+    return k.Model(x, l.GRU(3)(y))
+
+
+def causal(l, k):
+    return k.Sequential([l.Input((None, 3)), l.SeparableConv1D(4, 3, padding="causal", dilation_rate=2), l.LSTM(3)])
+
+
+def axes_of_one(l, k):
+    """A row as one timestep and back."""
+    x = l.Input((None, 3))
+    h = l.LSTM(4, return_sequences=True)(x)
+    query = k.ops.expand_dims(l.GRU(4)(x), axis=1)
+    y = k.ops.squeeze(l.AdditiveAttention()([query, h]), axis=1)
+    pooled = l.GlobalAveragePooling1D(keepdims=True)(h)
+    return k.Model(x, l.Dense(2)(l.Add()([y, k.ops.squeeze(l.Attention()([pooled, h]), axis=-2)])))
+
+
 def keras2_nested(l, k):
     x = l.Input((None, 3))
     inner = k.Sequential([l.Input((None, 3)), l.LSTM(4, return_sequences=True), l.Dense(3)], name="inner")
@@ -306,6 +390,20 @@ def main() -> None:
     graph("flow_normalized", normalized, {"x": sequence(3)}, suffixes=whole)
     graph("flow_keras2_normalized", normalized, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
     graph("flow_masks_dropped", masks_dropped, {"x": tokens(5)})
+    keras2 = {"suffixes": whole, "library": tf_keras}
+    graph("flow_prelu", prelu, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_prelu", prelu, {"x": sequence(3)}, **keras2)
+    graph("flow_one_query", attention_one_query, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_one_query", attention_one_query, {"x": sequence(3)}, **keras2)
+    graph("flow_query_masked", attention_masked, {"x": tokens(5)})
+    graph("flow_keras2_query_masked", attention_masked, {"x": tokens(5)}, **keras2)
+    graph("flow_scores", attention_scores, {"x": sequence(3)}, ("answer", "attention"), whole)
+    graph("flow_heads", attention_heads, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_heads", attention_heads, {"x": sequence(3)}, **keras2)
+    graph("flow_separable", separable, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_separable", separable, {"x": sequence(3)}, **keras2)
+    graph("flow_keras2_causal", causal, {"x": sequence(3)}, **keras2)
+    graph("flow_axes_of_one", axes_of_one, {"x": sequence(3)})
     text("text_adapted", text_adapted)
     text("text_cut", text_cut)
     text("text_given", text_given)

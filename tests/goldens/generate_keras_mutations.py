@@ -1,6 +1,7 @@
 """Keras models with one thing changed at a time, and what Keras makes of each.
 
     KERAS_BACKEND=numpy python generate_keras_mutations.py          # writes keras_mutations.zip
+    python generate_keras_mutations.py MODEL ...                    # of these models, on TensorFlow; the others stay
 
 A change is to one option of one layer (another value, null, or gone), to a class or a name, or to the shape or a number
 of one array of weights. An entry of the bundle is `MODEL.safetensors`: for every change a tensor
@@ -13,10 +14,14 @@ import io
 import json
 import os
 import random
+import sys
 import tempfile
 import zipfile
 
-os.environ.setdefault("KERAS_BACKEND", "numpy")
+# The other script has arguments of its own.
+CHOSEN, sys.argv[1:] = sys.argv[1:], []
+os.environ.setdefault("KERAS_BACKEND", "tensorflow" if CHOSEN else "numpy")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import h5py
 import keras
 import numpy as np
@@ -26,7 +31,8 @@ from generate_onnx_mutations import EPOCH, HERE, pack, tensors_of
 MODELS = [
     "backwards_sequence", "bidirectional_concat", "bidirectional_last", "bidirectional_sum", "convolutions", "embedding",
     "embedding_mask_zero", "functions", "graph_branches", "gru", "gru_no_bias", "gru_reset_before", "lstm", "lstm_last",
-    "masking_sequence", "norms", "pooling", "simple_rnn", "stacked", "time_distributed",
+    "masking_sequence", "norms", "pooling", "simple_rnn", "stacked", "time_distributed", "flow_heads", "flow_one_query",
+    "flow_prelu", "flow_separable",
 ]
 MOST = 60
 TRAINING = (
@@ -131,9 +137,14 @@ def answer(entries, x):
 
 
 if __name__ == "__main__":
-    target, total = HERE / "keras_mutations.zip", 0
+    target, total, kept = HERE / "keras_mutations.zip", 0, {}
+    if CHOSEN:
+        with zipfile.ZipFile(target) as old:
+            kept = {name: old.read(name) for name in old.namelist() if name.split(".")[0] not in CHOSEN}
     with zipfile.ZipFile(HERE / "keras_models.zip") as bundle, zipfile.ZipFile(target, "w") as out:
-        for model in MODELS:
+        for name, data in kept.items():
+            out.writestr(zipfile.ZipInfo(name, EPOCH), data, zipfile.ZIP_DEFLATED, 9)
+        for model in CHOSEN or MODELS:
             golden = tensors_of(bundle.read(f"{model}.golden.safetensors"))
             with zipfile.ZipFile(io.BytesIO(bundle.read(f"{model}.keras"))) as archive:
                 entries = {name: archive.read(name) for name in archive.namelist()}

@@ -3,6 +3,8 @@
     python generate_onnx_mutations.py          # writes onnx_mutations.zip
     python generate_onnx_mutations.py 16 files # of onnx_files.zip, 16 of each model, loops and branches among them:
                                                # writes onnx_file_mutations.zip
+    python generate_onnx_mutations.py 40 voice # of onnx_voice.zip, with a state that is not 0:
+                                               # writes onnx_voice_mutations.zip
 
 A change is to one attribute, one shape, one name or one initializer. An entry of the bundle is `MODEL.safetensors`:
 for every change a tensor `NUMBER CHANGE|model` of bytes and, if ONNX Runtime runs it, its outputs as
@@ -13,6 +15,7 @@ deflate sees what they share. Left out is what ONNX Runtime does by a rule of it
 - a recurrent node without `hidden_size`, which the specification lets out and ONNX Runtime refuses;
 - a change to the number of timesteps or rows that a graph states: gatefold takes any;
 - states and lengths of the caller that a changed node no longer reads: they are no part of the network;
+- a branch of a voice detector that is not taken, which gatefold does not read;
 - rows of length 0, and activations whose parameters have no default in the specification.
 """
 
@@ -38,8 +41,8 @@ HERE = Path(__file__).resolve().parent
 # Of every model so many changes at most, chosen evenly.
 MOST = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 GRID_EVERY = 6
-FILES = sys.argv[2:] == ["files"]
-BUNDLES = ("onnx_files.zip",) if FILES else ("onnx_models.zip", "onnx_nodes.zip", "onnx_grid.zip")
+FILES, VOICE = sys.argv[2:] == ["files"], sys.argv[2:] == ["voice"]
+BUNDLES = () if VOICE else ("onnx_files.zip",) if FILES else ("onnx_models.zip", "onnx_nodes.zip", "onnx_grid.zip")
 
 OTHER_OPERATOR = {
     "LSTM": "GRU", "GRU": "LSTM", "RNN": "LSTM", "Add": "Sub", "Sub": "Add", "Mul": "Add", "Relu": "Tanh", "Tanh": "Relu",
@@ -214,7 +217,8 @@ def changes(model):
                 yield f"node {index} {node.op_type} input {at} is {new}", lambda m, swap=swap, new=new: swap(m, new)
         def like_input(m, index=index):
             m.graph.node[index].output[0] = m.graph.input[0].name
-        yield f"node {index} {node.op_type} output is the input", like_input
+        if graph.input:
+            yield f"node {index} {node.op_type} output is the input", like_input
         if node.op_type == "Dropout":
             def training(m, index=index):
                 m.graph.initializer.append(numpy_helper.from_array(np.array(True), "training"))
@@ -272,7 +276,7 @@ def all_changes_of(model):
                     edit(inner)
                     m.graph.node[index].attribute[at].g.CopyFrom(inner.graph)
                 # What a body states of its inputs' sizes is not read, as ONNX Runtime does not hold it to them either.
-                if not what.startswith("input "):
+                if not what.startswith("input ") and not (VOICE and attribute.name == "else_branch"):
                     yield f"{attribute.name} {what}", apply
 
 
@@ -355,7 +359,20 @@ def pack(tensors):
     return len(text).to_bytes(8, "little") + text + body.getvalue()
 
 
+def voice_jobs():
+    """One frame from a state that is not 0, at the first rate; what is fed is stored as `state` and `input`."""
+    with zipfile.ZipFile(HERE / "onnx_voice.zip") as file:
+        for name in ("one_rate", "apart", "fixed"):
+            golden = tensors_of(file.read(f"{name}.golden.safetensors"))
+            data = file.read(f"{name}.onnx")
+            given = {"input": golden["input"][1], "state": golden["state"][0], "sr": np.array(16000)}
+            free = {i.name for i in onnx.load_from_string(data).graph.input}
+            yield name, data, {key: value for key, value in given.items() if key in free}
+
+
 def jobs():
+    if VOICE:
+        yield from voice_jobs()
     for bundle in BUNDLES:
         with zipfile.ZipFile(HERE / bundle) as file:
             names = sorted(n.removesuffix(".onnx") for n in file.namelist() if n.endswith(".onnx"))
@@ -381,7 +398,7 @@ def jobs():
 
 
 if __name__ == "__main__":
-    target = HERE / ("onnx_file_mutations.zip" if FILES else "onnx_mutations.zip")
+    target = HERE / f"onnx_{'file_' if FILES else 'voice_' if VOICE else ''}mutations.zip"
     total = 0
     with multiprocessing.Pool(2, maxtasksperchild=4) as pool, zipfile.ZipFile(target, "w") as file:
         for name, kept, unknown, _, data, runs in pool.imap(mutants, jobs()):

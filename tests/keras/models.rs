@@ -234,6 +234,12 @@ fn wrong_weights_are_seen() {
         ("stacked", "lstm_1.weight_ih_l0"),
         ("norms", "batch_normalization.running_var"),
         ("convolutions", "conv1d.weight"),
+        ("flow_prelu", "p_re_lu_1_alpha.weight"),
+        ("flow_one_query", "additive_attention_scores.weight"),
+        ("flow_heads", "multi_head_attention_keys.weight"),
+        ("flow_heads", "multi_head_attention_output.bias"),
+        ("flow_separable", "depthwise_conv1d.weight"),
+        ("flow_separable", "separable_conv1d_depthwise.weight"),
     ] {
         let right = network(&format!("{case}.keras"));
         assert_eq!(miss(&device, case, &right), None);

@@ -28,6 +28,16 @@ fn everything_that_is_refused_is_listed() {
     assert!(found.refusals[0].contains("`gru`") && found.refusals[0].contains("softmax"), "{found:?}");
     assert!(found.refusals[1].contains("`dropout`: Keras layer class Lambda"), "{found:?}");
 
+    // So are calls with arguments that are not read, and what else there is beside them.
+    let found = survey(|model| {
+        let layers = &mut model["config"]["layers"];
+        layers[1]["inbound_nodes"][0]["kwargs"]["of_a_later_version"] = json!(1);
+        layers[2]["inbound_nodes"][0]["args"].as_array_mut().unwrap().push(json!(3));
+    });
+    assert_eq!(found.refusals.len(), 2, "{found:?}");
+    assert!(found.refusals[0].contains("`lstm`") && found.refusals[0].contains("of_a_later_version"), "{found:?}");
+    assert!(found.refusals[1].contains("`gru`") && found.refusals[1].contains("a call with 2 arguments"), "{found:?}");
+
     // Layers of the user's own are found before the graph is built.
     let found = survey(|model| {
         for at in [4, 8] {

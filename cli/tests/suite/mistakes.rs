@@ -186,7 +186,7 @@ fn a_refused_onnx_file_is_listed_in_full() {
     let path = folder.file("two.onnx", model);
     let got = run(["inspect", &path]);
     assert_eq!(got.code, 2, "{got:?}");
-    assert!(got.stderr.starts_with("gatefold: node `b` (Einsum): operator `Einsum` is not supported"), "{got:?}");
+    assert!(got.stderr.contains("two.onnx: node `b` (Einsum): operator `Einsum` is not supported"), "{got:?}");
     for words in
         ["node `b` (Einsum): operator `Einsum`", "node `y` (Sin): operator `Sin`", "1 of 4 nodes read, 1 behind"]
     {

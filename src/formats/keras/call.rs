@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::layers::Item;
-use super::malformed;
 use super::options::brief;
+use super::{attention, malformed};
 use crate::base::error::Result;
 
 /// An output of a call of a layer.
@@ -29,6 +29,10 @@ pub(super) struct Call<'a> {
     pub slices: Option<&'a Vec<Value>>,
     /// The numbers among the arguments of an operation.
     pub numbers: Vec<f64>,
+    /// Whether a layer of attention gives the shares of the timesteps too.
+    pub scores: bool,
+    /// What about the call is not supported.
+    pub refused: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -40,6 +44,8 @@ impl<'a> Call<'a> {
 
     fn new(item: &Item<'a>, call: &'a Value) -> Result<Self> {
         let mut made = Self::default();
+        // The tensors that a layer of attention is called with by their names.
+        let mut named = [None; 3];
         match call {
             // Keras 2 and before: [[name, node, tensor, arguments], ..]
             Value::Array(tensors) => {
@@ -47,16 +53,16 @@ impl<'a> Call<'a> {
                 let one = matches!(tensors.first(), Some(Value::String(_)));
                 for tensor in if one { std::slice::from_ref(call) } else { tensors } {
                     let parts = tensor.as_array().map_or(&[][..], Vec::as_slice);
-                    made.arguments(item, parts.get(3))?;
+                    made.arguments(item, parts.get(3), &mut named)?;
                     made.inputs.push(call_tensor(item, parts.get(..3).unwrap_or_default(), tensor)?);
                 }
                 if made.mask.is_some() {
-                    return Err(item.unsupported("call argument mask"));
+                    made.refuse("call argument mask".into());
                 }
             }
             // Keras 3: {args: [tensor or [tensor, ..]], kwargs}
             Value::Object(call) => {
-                made.arguments(item, call.get("kwargs"))?;
+                made.arguments(item, call.get("kwargs"), &mut named)?;
                 let arguments = call.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 made.inputs = match arguments {
                     [tensor, Value::Array(slices)] if item.class == "GetItem" => {
@@ -64,7 +70,8 @@ impl<'a> Call<'a> {
                         vec![history(item, tensor)?]
                     }
                     [first, ..] if matches!(item.class, "Divide" | "TrueDivide") && !first.is_object() => {
-                        return Err(item.unsupported("a number divided by a tensor"));
+                        made.refuse("a number divided by a tensor".into());
+                        operands(item, arguments)?
                     }
                     _ if item.is_operation() => {
                         made.numbers = arguments.iter().filter_map(Value::as_f64).collect();
@@ -74,37 +81,73 @@ impl<'a> Call<'a> {
                         tensors.iter().map(|tensor| history(item, tensor)).collect::<Result<_>>()?
                     }
                     [tensor] => vec![history(item, tensor)?],
-                    other => {
-                        return Err(item.unsupported(&format!(
-                            "{}: a call with {} arguments",
-                            item.class,
-                            other.len()
-                        )));
+                    several => {
+                        if !has_query(item) {
+                            made.refuse(format!("{}: a call with {} arguments", item.class, several.len()));
+                        }
+                        operands(item, several)?
                     }
                 };
             }
             other => return Err(malformed(&format!("layer `{}`: inbound_nodes", item.name), "a call", &brief(other))),
         }
+        made.inputs.extend(named.into_iter().flatten());
         Ok(made)
     }
 
-    /// Reads the named arguments of a call; an error if there is one that matters and is not known.
-    fn arguments(&mut self, item: &Item<'_>, arguments: Option<&'a Value>) -> Result<()> {
+    /// Notes what is not supported; the first of it counts.
+    fn refuse(&mut self, what: String) {
+        self.refused.get_or_insert(what);
+    }
+
+    /// Reads the named arguments of a call, and notes those that matter and are not known.
+    fn arguments(
+        &mut self,
+        item: &Item<'_>,
+        arguments: Option<&'a Value>,
+        named: &mut [Option<CallTensor<'a>>; 3],
+    ) -> Result<()> {
         let Some(arguments) = arguments.and_then(Value::as_object) else { return Ok(()) };
         for (key, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
             match (key.as_str(), value) {
                 ("training", Value::Bool(false)) => {}
                 ("mask", Value::Object(_)) => self.mask = Some(history(item, value)?),
+                // Of a query, which has none, of the value and of the key.
+                ("mask", Value::Array(masks)) if attention::is_known(item.class) => match &masks[..] {
+                    [Value::Null, Value::Null] | [Value::Null, Value::Null, Value::Null] => {}
+                    [Value::Null, value @ Value::Object(_)] => self.mask = Some(history(item, value)?),
+                    _ => self.refuse("masks of the query or of the key".into()),
+                },
+                ("return_attention_scores", Value::Bool(scores)) if attention::is_known(item.class) => {
+                    self.scores = *scores;
+                }
+                ("use_causal_mask", Value::Bool(false)) if attention::is_known(item.class) => {}
+                ("query" | "value" | "key", tensor) if has_query(item) => {
+                    let at = match key.as_str() {
+                        "query" => 0,
+                        "value" => 1,
+                        _ => 2,
+                    };
+                    named[at] = Some(match tensor {
+                        Value::Array(parts) => call_tensor(item, parts, tensor)?,
+                        _ => history(item, tensor)?,
+                    });
+                }
                 ("initial_state", Value::Array(states)) => {
                     self.states = states.iter().map(|state| history(item, state)).collect::<Result<_>>()?;
                 }
                 ("initial_state", Value::Object(_)) => self.states = vec![history(item, value)?],
                 ("slice_spec", Value::Array(slices)) if item.class == "SlicingOpLambda" => self.slices = Some(slices),
-                _ => return Err(item.unsupported(&format!("{}: call argument {key} = {}", item.class, brief(value)))),
+                _ => self.refuse(format!("{}: call argument {key} = {}", item.class, brief(value))),
             }
         }
         Ok(())
     }
+}
+
+/// Whether a layer is called with a query, a value and a key, each an argument of its own.
+fn has_query(item: &Item<'_>) -> bool {
+    item.class == "MultiHeadAttention"
 }
 
 /// The tensors among the arguments of an operation; the others are numbers.

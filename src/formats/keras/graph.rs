@@ -56,6 +56,10 @@ pub(super) struct KerasNode<'a> {
     pub slices: Option<&'a Vec<Value>>,
     /// The numbers among the arguments of an operation.
     pub numbers: Vec<f64>,
+    /// Whether a layer of attention gives the shares of the timesteps too.
+    pub scores: bool,
+    /// What about the call is not supported.
+    pub refused: Option<String>,
 }
 
 impl<'a> KerasGraph<'a> {
@@ -82,7 +86,10 @@ impl<'a> KerasGraph<'a> {
             }
             (class, _) => Err(Error::Unsupported {
                 place: "Keras model".into(),
-                what: format!("class {} (supported: Sequential, Functional)", class.unwrap_or("that is not stated")),
+                what: format!(
+                    "class {} (supported: Sequential, Functional; export a model of another class to ONNX)",
+                    class.unwrap_or("that is not stated")
+                ),
             }),
         }
     }
@@ -219,8 +226,11 @@ impl<'a> KerasGraph<'a> {
             if !ends.is_model {
                 let node = &mut nodes[ends.inputs[0]];
                 (node.inputs, node.states, node.mask, node.slices) = (inputs, states, mask, call.slices);
-                node.numbers = call.numbers;
+                (node.numbers, node.scores, node.refused) = (call.numbers, call.scores, call.refused);
                 continue;
+            }
+            if let Some(what) = call.refused {
+                return Err(item.unsupported(&what));
             }
             if mask.is_some() || inputs.len() != ends.inputs.len() && !inputs.is_empty() {
                 return Err(item.unsupported(&format!("a model of {} inputs called with others", ends.inputs.len())));
@@ -303,8 +313,17 @@ impl<'a> Expanded<'a> {
         bounded(first + 1)?;
         if !is_model(item.class) {
             self.groups.extend(group.map(|group| (item.name.to_owned(), group.to_owned())));
-            let (inputs, states) = (Vec::new(), Vec::new());
-            self.nodes.push(KerasNode { item, call, inputs, states, mask: None, slices: None, numbers: Vec::new() });
+            self.nodes.push(KerasNode {
+                item,
+                call,
+                inputs: Vec::new(),
+                states: Vec::new(),
+                mask: None,
+                slices: None,
+                numbers: Vec::new(),
+                scores: false,
+                refused: None,
+            });
             let outputs = vec![NodeTensor { node: first, output: 0 }];
             self.places.push(Ends { inputs: vec![first], outputs, is_model: false });
             return Ok(());

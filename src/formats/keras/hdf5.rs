@@ -122,20 +122,35 @@ impl Hdf5 {
             return Err(Error::TensorShape { name: path.to_owned(), expected: expected.to_vec(), got: shape });
         }
         let decode = self.decoder(path, &dataset)?;
-        let needed = dataset.raw_byte_len().map_err(|error| self.broken(path, &error))? as u64;
-        let Some(left) = self.budget.get().checked_sub(needed) else {
+        let needed = dataset.raw_byte_len().map_err(|error| self.broken(path, &error))?;
+        let what = || format!("dataset {path}");
+        self.charge(what, needed as u64)?;
+        // The bytes, and the numbers that they become.
+        let numbers: usize = shape.iter().product();
+        room(|| format!("{}: {}", self.name, what()), numbers.saturating_mul(2), size_of::<f64>())?;
+        Ok(Some((dataset, decode)))
+    }
+
+    /// An error if the file may not hold so many bytes, with all that was read before.
+    fn charge(&self, what: impl Fn() -> String, needed: u64) -> Result<()> {
+        let limit = self.budget.get();
+        let Some(left) = limit.checked_sub(needed) else {
+            let what = format!("{}: {}", self.name, what());
             return Err(Error::TooLarge {
-                what: format!("{}: dataset {path}", self.name),
+                what,
                 needed,
-                limit: self.budget.get(),
+                limit,
                 limit_name: "what a file of this size may hold".into(),
             });
         };
         self.budget.set(left);
-        // The bytes, and the numbers that they become.
-        let numbers: usize = shape.iter().product();
-        room(|| format!("{}: dataset {path}", self.name), numbers.saturating_mul(2), size_of::<f64>())?;
-        Ok(Some((dataset, decode)))
+        Ok(())
+    }
+
+    /// As if so many numbers were read: for tensors that are larger than the arrays that they are made of.
+    pub(super) fn spend(&self, what: impl Fn() -> String, numbers: usize) -> Result<()> {
+        self.charge(&what, (numbers as u64).saturating_mul(size_of::<f32>() as u64))?;
+        room(what, numbers, size_of::<f32>())
     }
 
     fn numbers(&self, path: &str, dataset: &Dataset, decode: Decoder) -> Result<Vec<f32>> {

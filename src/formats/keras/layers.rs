@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::activation::{Function, Version, function, layer as activation_layer};
 use super::options::{LayerOptions, brief};
-use super::{malformed, recurrent, shapes};
+use super::{convolution, malformed, recurrent, shapes};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    Activation, ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec,
-    NamedSpec, NormSpec, Padding, Pool, Pool1dSpec, Window,
+    Activation, ActivationSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec, NamedSpec, NormSpec,
+    Padding, Pool, Pool1dSpec, ReshapeSpec, Window,
 };
 
 /// A layer as a model's configuration describes it.
@@ -79,7 +79,11 @@ impl<'a> Item<'a> {
 
     /// The refusal of a class that is not read.
     pub(super) fn unknown_class(&self) -> Error {
-        self.unsupported(&format!("layer class {}", self.class))
+        let instead = match self.class {
+            "Lambda" => " (Python code; use slices, keras.ops or layers instead)",
+            _ => "",
+        };
+        self.unsupported(&format!("layer class {}{instead}", self.class))
     }
 
     /// Whether it is one of the operations by which Keras computes masks.
@@ -158,6 +162,7 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
         "Bidirectional" => recurrent::bidirectional(item, options, shape),
         "TimeDistributed" => time_distributed(item, options, shape),
         "Dropout"
+        | "Identity"
         | "SpatialDropout1D"
         | "GaussianNoise"
         | "GaussianDropout"
@@ -244,7 +249,7 @@ fn by_class(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result
             let (spec, shape) = norm(item, options, shape)?;
             one(LayerSpec::BatchNorm(spec), shape)
         }
-        "Conv1D" => conv1d(item, options, shape),
+        "Conv1D" | "DepthwiseConv1D" | "SeparableConv1D" => convolution::lower(item, options, shape),
         "MaxPooling1D" => pool1d(options, name(), Pool::Max, shape),
         "AveragePooling1D" => pool1d(options, name(), Pool::Average, shape),
         "GlobalMaxPooling1D" => global_pool(options, name(), Pool::Max, shape),
@@ -292,40 +297,6 @@ fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -
     Ok(Lowered { shape, ..lowered })
 }
 
-fn conv1d(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
-    let in_channels = sequence(options, shape)?;
-    options.only("data_format", &json!("channels_last"))?;
-    options.none_of(&["lora_rank", "quantization_config"])?;
-    let kernel_size = options.length("kernel_size", 0)?;
-    let dilation = options.length("dilation_rate", 1)?;
-    let padding = match options.text("padding", "valid")? {
-        "valid" => Padding::default(),
-        "same" => Padding::Same,
-        "causal" => Padding::Zeros { left: dilation.saturating_mul(kernel_size.saturating_sub(1)), right: 0 },
-        other => return Err(options.unsupported(&format!("padding {other}"))),
-    };
-    let function = function(options, "activation", item.version)?;
-    let spec = Conv1dSpec {
-        name: item.name.to_owned(),
-        in_channels,
-        out_channels: options.size("filters")?,
-        kernel_size,
-        stride: options.length("strides", 1)?,
-        padding,
-        dilation,
-        groups: options.length("groups", 1)?,
-        bias: options.flag("use_bias", true)?,
-        activation: fused(function),
-    };
-    if spec.stride > 1 && spec.dilation > 1 {
-        return Err(options.unsupported("options `strides` and `dilation_rate` above 1 at once"));
-    }
-    let window =
-        Window { kernel_size: spec.kernel_size, stride: spec.stride, dilation: spec.dilation, padding: spec.padding };
-    let shape = Shape::Sequence { steps: seen(shape, &window), width: spec.out_channels };
-    with_softmax(LayerSpec::Conv1d(spec), function, shape)
-}
-
 fn pool1d(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shape) -> Result<Lowered> {
     let width = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
@@ -348,7 +319,11 @@ fn global_pool(options: &LayerOptions<'_>, name: String, pool: Pool, shape: Shap
     let width = sequence(options, shape)?;
     options.only("data_format", &json!("channels_last"))?;
     if options.flag("keepdims", false)? {
-        return Err(options.unsupported("option `keepdims` = true"));
+        // One timestep instead of a row.
+        let row = GlobalPoolSpec { name: format!("{name}_row"), pool };
+        let step = ReshapeSpec { name, in_steps: None, out_steps: Some(1) };
+        let layers = vec![LayerSpec::GlobalPool(row), LayerSpec::Reshape(step)];
+        return Ok(Lowered { layers, shape: Shape::Sequence { steps: Some(1), width } });
     }
     let spec = GlobalPoolSpec { name, pool };
     Ok(Lowered { layers: vec![LayerSpec::GlobalPool(spec)], shape: Shape::Row(width) })
@@ -394,14 +369,14 @@ pub(super) fn statistics(item: &Item<'_>) -> Result<Option<[Vec<f32>; 2]>> {
 }
 
 /// The activation that a layer computes itself; softmax needs a layer of its own.
-fn fused(function: Function) -> Activation {
+pub(super) fn fused(function: Function) -> Activation {
     match function {
         Function::Elementwise(activation) => activation,
         Function::Softmax => Activation::Linear,
     }
 }
 
-fn with_softmax(layer: LayerSpec, function: Function, shape: Shape) -> Result<Lowered> {
+pub(super) fn with_softmax(layer: LayerSpec, function: Function, shape: Shape) -> Result<Lowered> {
     let mut layers = vec![layer];
     if matches!(function, Function::Softmax) {
         layers.push(LayerSpec::Softmax);
@@ -435,7 +410,7 @@ pub(super) fn steps(shape: Shape) -> Option<usize> {
 }
 
 /// Outputs of a window over a sequence, if its timesteps are fixed.
-fn seen(shape: Shape, window: &Window) -> Option<usize> {
+pub(super) fn seen(shape: Shape, window: &Window) -> Option<usize> {
     const MOST: usize = 1 << 24;
     let padding = match window.padding {
         Padding::Zeros { left, right } => left.max(right),
@@ -448,7 +423,7 @@ fn seen(shape: Shape, window: &Window) -> Option<usize> {
 }
 
 /// Width of vectors, with or without time.
-fn width(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
+pub(super) fn width(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
         Shape::Sequence { width, .. } | Shape::Row(width) => Ok(width),
         Shape::Tokens(_) => Err(options.unsupported("token ids as an input")),

@@ -8,8 +8,9 @@ use super::graph::{KerasGraph, KerasNode, NodeTensor};
 use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::LayerOptions;
+use super::parts::{PartWeights, Parts};
 use super::recurrent::StackedCell;
-use super::{join, operations, recurrent, slices, text};
+use super::{attention, branched, convolution, join, operations, recurrent, slices, text};
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, FORMAT, FileDropout, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS,
@@ -39,6 +40,7 @@ pub(super) struct KerasLowering {
     /// Places after which a layer must be inserted that only carries a name.
     name_bearers: BTreeMap<usize, String>,
     stacked: BTreeMap<String, StackedCell>,
+    parts: BTreeMap<String, PartWeights>,
 }
 
 /// What a graph becomes.
@@ -48,6 +50,8 @@ pub(super) struct LoweredGraph {
     pub copies: BTreeMap<String, String>,
     /// Layers that are cells of one layer of the file, by their names.
     pub stacked: BTreeMap<String, StackedCell>,
+    /// Layers that are parts of one layer of the file, by their names.
+    pub parts: BTreeMap<String, PartWeights>,
     pub dropout: Vec<FileDropout>,
 }
 
@@ -88,7 +92,10 @@ impl<'g, 'a> KerasWalk<'g, 'a> {
     /// Reads the node `index`.
     pub(super) fn node(&mut self, index: usize) -> Result<()> {
         let graph = self.graph;
-        let KerasNode { item, inputs, states, mask, call, .. } = &graph.nodes[index];
+        let KerasNode { item, inputs, states, mask, call, refused, .. } = &graph.nodes[index];
+        if let Some(what) = refused {
+            return Err(item.unsupported(what));
+        }
         if item.is_mask_operation() && self.masks.operation(index)? {
             return Ok(());
         }
@@ -110,8 +117,10 @@ impl<'g, 'a> KerasWalk<'g, 'a> {
             }
         }
         if let Some(mask) = *mask {
-            let origin = inputs.first().and_then(|input| input.origin).map(|origin| origin.node);
-            self.masks.check(item, mask, origin.filter(|_| inputs.iter().all(|value| value.masked)))?;
+            // Of a layer of attention it is the value's.
+            let masked = if attention::is_known(item.class) { inputs.get(1..2).unwrap_or_default() } else { &inputs };
+            let origin = masked.first().and_then(|input| input.origin).map(|origin| origin.node);
+            self.masks.check(item, mask, origin.filter(|_| masked.iter().all(|value| value.masked)))?;
         }
         let copy;
         let item = if *call == 0 {
@@ -224,6 +233,7 @@ impl KerasLowering {
             unnamed: BTreeMap::new(),
             name_bearers: BTreeMap::new(),
             stacked: BTreeMap::new(),
+            parts: BTreeMap::new(),
         };
         let several = graph.inputs.len() > 1;
         if graph.inputs.len() > MAX_INPUTS {
@@ -293,13 +303,19 @@ impl KerasLowering {
             }
             return Ok(vec![NodeOutput { shape: text::shape(item)?, ..first }]);
         }
+        if attention::is_known(item.class) {
+            let scores = node.scores && read.contains(&NodeTensor { node: index, output: 1 });
+            return attention::lower(self, index, item, (inputs, scores));
+        }
         match inputs {
+            [input] if branched::is_known(item.class) => Ok(vec![branched::lower(self, index, item, *input)?]),
             [_] => {
                 let Lowered { mut layers, shape } = lower(item, first.shape)?;
                 let drops = matches!(item.class, "Reshape" | "Permute" | "Normalization")
                     || item.class == "Rescaling" && item.version != Version::Three;
                 // Keras drops the mask here.
                 layers.extend((first.masked && drops && is_sequence(shape)).then(|| unmask(item)));
+                self.parts.extend(convolution::weights(item, &layers));
                 let masked = mask_after(item, &layers, first.masked)?;
                 if matches!(layers.first(), Some(LayerSpec::Masking(_))) {
                     // It acts on the network's input; its output stands for the network's input.
@@ -379,6 +395,18 @@ impl KerasLowering {
         self.value(index, 0, item, (shape, masked))
     }
 
+    /// As [`KerasLowering::append`], of layers whose weights are not those of a layer of their kind.
+    pub(super) fn append_parts(
+        &mut self,
+        index: usize,
+        item: &Item<'_>,
+        parts: Parts,
+        (input, shape, masked): (NodeOutput, Shape, bool),
+    ) -> NodeOutput {
+        self.parts.extend(parts.weights);
+        self.append(index, item, input, parts.layers, (shape, masked))
+    }
+
     /// Makes the next layer read a value.
     fn read(&mut self, source: NodeTensor) {
         self.read_again(source, false);
@@ -453,7 +481,7 @@ impl KerasLowering {
             self.layers.push(LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
         }
         let dropout = dropouts(graph, values, &self.names);
-        let Self { mut layers, name_bearers, stacked, .. } = self;
+        let Self { mut layers, name_bearers, stacked, parts, .. } = self;
         for (place, name) in name_bearers.into_iter().rev() {
             layers.insert(place + 1, LayerSpec::Activation(ActivationSpec { name, activation: Activation::Linear }));
         }
@@ -467,7 +495,7 @@ impl KerasLowering {
             }
         }
         let spec = NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() };
-        Ok(LoweredGraph { spec, copies, stacked, dropout })
+        Ok(LoweredGraph { spec, copies, stacked, parts, dropout })
     }
 }
 

@@ -61,7 +61,7 @@ impl<'g, 'a> Masks<'g, 'a> {
         let KerasNode { item, inputs, .. } = &self.graph.nodes[index];
         let operands: Vec<Option<MaskOperation>> =
             inputs.iter().map(|input| self.computed.get(&input.node).copied()).collect();
-        if item.class == "Concatenate" && operands.iter().all(Option::is_none) {
+        if matches!(item.class, "Concatenate" | "ExpandDims") && operands.iter().all(Option::is_none) {
             return Ok(false);
         }
         let last_axis = item.config.get("axis").is_some_and(|axis| axis.as_i64() == Some(-1));

@@ -21,7 +21,8 @@
 //!
 //! Sequential and functional models of one or several inputs and outputs, also as layers of each other: InputLayer, Embedding, Masking,
 //! LSTM, GRU, SimpleRNN, RNN of their cells and StackedRNNCells, Bidirectional, TimeDistributed, Dense, Activation, ReLU, LeakyReLU, ELU,
-//! Softmax, LayerNormalization, BatchNormalization, Normalization, Conv1D, MaxPooling1D, AveragePooling1D,
+//! Softmax, PReLU, LayerNormalization, BatchNormalization, Normalization, Conv1D, DepthwiseConv1D, SeparableConv1D, UpSampling1D,
+//! MaxPooling1D, AveragePooling1D, Attention, AdditiveAttention and MultiHeadAttention of one query,
 //! GlobalMaxPooling1D, GlobalAveragePooling1D, RepeatVector, Flatten, Reshape, Permute, ZeroPadding1D, Cropping1D,
 //! Rescaling, CuDNNLSTM, CuDNNGRU, TextVectorization, StringLookup, Concatenate, Add, Subtract, Multiply, Average, Maximum, Dot; slices and sums of
 //! tensors; and layers that only act in training. Whatever a model asks for beyond that is
@@ -31,7 +32,10 @@
 
 mod activation;
 mod archive;
+mod attention;
+mod branched;
 mod call;
+mod convolution;
 mod dropout;
 mod graph;
 mod hdf5;
@@ -41,6 +45,7 @@ mod lower;
 mod masks;
 mod operations;
 mod options;
+mod parts;
 mod recurrent;
 mod shapes;
 mod slices;
@@ -198,7 +203,7 @@ impl File {
     /// The network of a model's configuration.
     fn of_configuration(&self, config: &Value, version: Version) -> Result<Network> {
         let graph = KerasGraph::new(config, version)?;
-        let LoweredGraph { mut spec, copies, stacked, dropout } = lower::network(&graph)?;
+        let LoweredGraph { mut spec, copies, stacked, parts, dropout } = lower::network(&graph)?;
         let vocabularies = self.model.as_ref().map(|model| &model.vocabularies);
         spec.text = text::of_model(&graph, |group| vocabularies?.get(group).map(String::as_str))?;
         let cudnn =
@@ -208,7 +213,8 @@ impl File {
         let normalizations =
             normalizations.map(|node| Ok((node.item.name.to_owned(), layers::statistics(&node.item)?)));
         let normalizations = normalizations.collect::<Result<_>>()?;
-        let names = WeightNames { groups: graph.groups, owners: graph.owners, copies, stacked, cudnn, normalizations };
+        let names =
+            WeightNames { groups: graph.groups, owners: graph.owners, copies, stacked, parts, cudnn, normalizations };
         let tensors = self.weights.tensors(&spec, &names)?;
         let network = Network::new(spec, tensors)?.with_file_dropout(dropout);
         if network.recurrent_layers().next().is_some() {

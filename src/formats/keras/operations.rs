@@ -5,14 +5,14 @@ use super::layers::{Item, Shape};
 use super::lower::{KerasLowering, NodeOutput, unmask};
 use super::options::LayerOptions;
 use crate::base::error::Result;
-use crate::network::{Activation, ActivationSpec, GlobalPoolSpec, LayerSpec, Pool};
+use crate::network::{Activation, ActivationSpec, GlobalPoolSpec, LayerSpec, Pool, ReshapeSpec};
 
 /// Operations of two or more tensors.
 const JOINS: [&str; 5] = ["Concatenate", "Add", "Subtract", "Multiply", "Maximum"];
 
 /// Whether the operation is read, with some inputs.
 pub(super) fn is_known(class: &str) -> bool {
-    JOINS.contains(&class) || ["Mean", "Sum", "Max", "Divide", "TrueDivide"].contains(&class)
+    JOINS.contains(&class) || ["Mean", "Sum", "Max", "Divide", "TrueDivide", "ExpandDims", "Squeeze"].contains(&class)
 }
 
 /// The operation `item` of some tensors and numbers.
@@ -45,6 +45,22 @@ pub(super) fn lower(
         let layer = LayerSpec::GlobalPool(GlobalPoolSpec { name, pool });
         let layers = unmask().into_iter().chain([layer]).collect();
         return Ok(lowering.append(index, item, first, layers, (Shape::Row(width), false)));
+    }
+    if let ("ExpandDims" | "Squeeze", [_]) = (item.class, inputs) {
+        let over_time = options.get("axis").is_some_and(|axis| matches!(axis.as_i64(), Some(1 | -2)));
+        options.finish()?;
+        let (in_steps, out_steps, shape) = match (item.class, first.shape) {
+            ("ExpandDims", Shape::Row(width)) if over_time => {
+                (None, Some(1), Shape::Sequence { steps: Some(1), width })
+            }
+            ("Squeeze", Shape::Sequence { steps: Some(1), width }) if over_time => (Some(1), None, Shape::Row(width)),
+            (_, shape) => {
+                let what = "supported: a row [B, N] as one timestep [B, 1, N], and back";
+                return Err(item.unsupported(&format!("operation {} of {shape} ({what})", item.class)));
+            }
+        };
+        let layer = LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps });
+        return Ok(lowering.append(index, item, first, vec![layer], (shape, false)));
     }
     match (inputs, numbers) {
         ([_, _, ..], []) if JOINS.contains(&item.class) => join::lower(lowering, index, item, (inputs, true)),

@@ -7,6 +7,9 @@ use super::options::{LayerOptions, brief};
 use crate::base::error::Result;
 use crate::network::{LayerSpec, PadMode, PadSpec, RepeatSpec, ReshapeSpec, TransposeSpec};
 
+/// What is refused where the number of timesteps must be fixed.
+pub(super) const OPEN_STEPS: &str = "an open number of timesteps (give the model's input a fixed length)";
+
 pub(super) fn lower(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
     match item.class {
         "RepeatVector" => repeat(item, options, shape),
@@ -32,9 +35,7 @@ fn row(options: &LayerOptions<'_>, shape: Shape) -> Result<(usize, Option<usize>
     match shape {
         Shape::Row(width) => Ok((width, None)),
         Shape::Sequence { steps: Some(steps), width } => Ok((steps.saturating_mul(width), Some(steps))),
-        Shape::Sequence { .. } => {
-            Err(options.unsupported("an open number of timesteps; give the model's input a fixed length"))
-        }
+        Shape::Sequence { .. } => Err(options.unsupported(OPEN_STEPS)),
         Shape::Tokens(_) => Err(options.unsupported("token ids as an input")),
     }
 }
@@ -89,9 +90,7 @@ fn permute(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<
             let layer = LayerSpec::Transpose(TransposeSpec { name: item.name.to_owned(), steps });
             Ok(Lowered { layers: vec![layer], shape: Shape::Sequence { steps: Some(width), width: steps } })
         }
-        ([2, 1], None) => {
-            Err(options.unsupported("an open number of timesteps; give the model's input a fixed length"))
-        }
+        ([2, 1], None) => Err(options.unsupported(OPEN_STEPS)),
         _ => Err(options.unsupported(&format!("option `dims` = {}", brief(dims)))),
     }
 }

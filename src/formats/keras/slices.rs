@@ -61,7 +61,9 @@ pub(super) fn lower(item: &Item<'_>, slices: Option<&Vec<Value>>, shape: Shape) 
                 let step = usize::try_from(step.unwrap_or(1)).ok().filter(|&step| step > 0).ok_or_else(unsupported)?;
                 let (start, end) = (start.unwrap_or(0), stop);
                 layers.push(LayerSpec::Slice(SliceSpec { name, start, end, step }));
-                let kept = steps.and_then(|steps| {
+                // The first or the last timestep is one of any number.
+                let of_any = (matches!((start, end), (0, Some(1)) | (-1, None))).then_some(1);
+                let kept = steps.map_or(of_any, |steps| {
                     let steps = i64::try_from(steps).ok()?;
                     let at = |place: i64| if place < 0 { (place + steps).max(0) } else { place.min(steps) };
                     usize::try_from(at(end.unwrap_or(steps)) - at(start)).ok().map(|kept| kept.div_ceil(step))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::activation::Version;
 use super::graph::{self, KerasGraph};
 use super::lower::KerasWalk;
-use super::{join, layers, operations, recurrent, slices, text};
+use super::{attention, branched, join, layers, operations, recurrent, slices, text};
 use crate::base::error::Result;
 use crate::formats::Survey;
 
@@ -63,5 +63,7 @@ fn is_known(item: &layers::Item<'_>) -> bool {
         || recurrent::is_recurrent(item)
         || text::is_text(item.class)
         || join::is_known(item.class)
+        || attention::is_known(item.class)
+        || branched::is_known(item.class)
         || layers::is_known(item)
 }

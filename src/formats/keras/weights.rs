@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::hdf5::Hdf5;
 use super::malformed;
+use super::parts::{PartTensor, PartWeights};
 use super::recurrent::StackedCell;
 use crate::base::error::{Error, Result};
 use crate::network::{Cell, Conv1dSpec, DenseSpec, LayerSpec, NetworkSpec, NormSpec, RecurrentSpec, Tensor};
 
 /// The names that arrays have in legacy files; arrays with other names are not used in inference.
-const ROLES: [&str; 10] = [
+const ROLES: [&str; 15] = [
     "kernel",
     "recurrent_kernel",
     "bias",
@@ -20,6 +21,11 @@ const ROLES: [&str; 10] = [
     "embeddings",
     "mean",
     "variance",
+    "alpha",
+    "scale",
+    "concat_score_weight",
+    "depthwise_kernel",
+    "pointwise_kernel",
 ];
 
 /// The names that layers have in a file with weights.
@@ -33,6 +39,8 @@ pub(super) struct WeightNames {
     pub copies: BTreeMap<String, String>,
     /// Layers that are cells of one layer of the file.
     pub stacked: BTreeMap<String, StackedCell>,
+    /// Layers that are parts of one layer of the file.
+    pub parts: BTreeMap<String, PartWeights>,
     /// Layers whose weights are in cuDNN's order.
     pub cudnn: BTreeSet<String>,
     /// Layers of class Normalization: the mean and the variance, or nothing if they are in the file.
@@ -47,6 +55,8 @@ struct WeightGroup<'a> {
     within: Option<&'a str>,
     /// The cell, if it is one of several.
     cell: Option<&'a StackedCell>,
+    /// The layer inside whose arrays they are (MultiHeadAttention's `query`).
+    inner: Option<&'static str>,
     /// Whether the weights are in cuDNN's order.
     cudnn: bool,
 }
@@ -103,7 +113,9 @@ impl Weights {
         let mut tensors = Tensors::new();
         for layer in &spec.layers {
             let cell = names.stacked.get(layer.name());
-            let name = cell.map_or(layer.name(), |cell| &cell.layer);
+            let part = names.parts.get(layer.name());
+            let name =
+                cell.map(|cell| &cell.layer).or(part.map(|part| &part.layer)).map_or(layer.name(), String::as_str);
             let name = names.copies.get(name).map_or(name, String::as_str);
             let (group, within) = match self.layout {
                 WeightPaths::Numbered(_) => (names.groups.get(name).map_or(name, String::as_str), None),
@@ -112,7 +124,12 @@ impl Weights {
                     None => (name, None),
                 },
             };
-            let group = WeightGroup { name: group, within, cell, cudnn: names.cudnn.contains(name) };
+            let inner = part.and_then(|part| part.inner);
+            let group = WeightGroup { name: group, within, cell, inner, cudnn: names.cudnn.contains(name) };
+            if let Some(part) = part {
+                self.part(layer.name(), part, group, &mut tensors)?;
+                continue;
+            }
             match (layer, names.normalizations.get(name)) {
                 (LayerSpec::BatchNorm(norm), Some(given)) => self.statistics(norm, group, given, &mut tensors)?,
                 _ => self.layer(layer, group, &mut tensors)?,
@@ -195,6 +212,28 @@ impl Weights {
         Ok(())
     }
 
+    /// The tensors of a layer that is part of one of the file.
+    fn part(&self, layer: &str, part: &PartWeights, group: WeightGroup<'_>, tensors: &mut Tensors) -> Result<()> {
+        let paths = self.paths(group, LayerPart::Own, &part.arrays)?;
+        for PartTensor { name, shape, numbers } in &part.tensors {
+            let array = match numbers.array().and_then(|array| Some((part.arrays.get(array)?, paths.get(array)?))) {
+                None => None,
+                Some(((_, wanted), path)) => {
+                    let missing = || {
+                        let (name, shape) = (path.clone(), wanted.clone());
+                        Error::MissingTensor { name, shape, unexpected: Vec::new() }
+                    };
+                    Some(self.hdf5.tensor(path, wanted)?.ok_or_else(missing)?)
+                }
+            };
+            let name = format!("{layer}.{name}");
+            let count = shape.iter().fold(1, |product: usize, &size| product.saturating_mul(size));
+            self.hdf5.spend(|| name.clone(), count)?;
+            tensors.insert(name, numbers.tensor(shape, array.as_ref().map_or(&[], Tensor::data))?);
+        }
+        Ok(())
+    }
+
     fn recurrent(&self, cell: Cell, spec: &RecurrentSpec, group: WeightGroup<'_>, tensors: &mut Tensors) -> Result<()> {
         let rows = spec.hidden_size.saturating_mul(cell.gates());
         let kept_apart = cell == Cell::Gru && spec.reset_after;
@@ -257,7 +296,7 @@ impl Weights {
     }
 
     fn paths(&self, group: WeightGroup<'_>, part: LayerPart, wanted: &[Wanted]) -> Result<Vec<String>> {
-        let WeightGroup { name: group, within, cell, .. } = group;
+        let WeightGroup { name: group, within, cell, inner, .. } = group;
         match self.layout {
             WeightPaths::Numbered(root) => {
                 let holders: &[&str] = match part {
@@ -266,7 +305,16 @@ impl Weights {
                     LayerPart::Backward => &["backward_layer/cell/vars"],
                 };
                 let of_cell = cell.map(|cell| format!("cell/cells/{}/vars", cell.group));
-                let holders = of_cell.as_ref().map_or(holders.to_vec(), |holder| vec![holder.as_str()]);
+                // Keras 2's names begin with an underscore.
+                let of_inner = inner.map(|inner| {
+                    let dense = format!("{}_dense/vars", inner.trim_start_matches("attention_"));
+                    [format!("_{dense}"), dense]
+                });
+                let holders = match (&of_cell, &of_inner) {
+                    (Some(holder), _) => vec![holder.as_str()],
+                    (_, Some(holders)) => holders.iter().map(String::as_str).collect(),
+                    _ => holders.to_vec(),
+                };
                 let mut holder = format!("{root}/{group}/{}", holders[holders.len() - 1]);
                 for other in &holders[..holders.len() - 1] {
                     let path = format!("{root}/{group}/{other}");
@@ -276,7 +324,10 @@ impl Weights {
                     }
                 }
                 // The statistics of a Normalization are followed by the number of examples.
-                let next = format!("{holder}/{}", wanted.len() + usize::from(wanted[0].0 == "mean"));
+                let next = format!(
+                    "{holder}/{}",
+                    wanted.len() + usize::from(wanted.first().is_some_and(|(role, _)| *role == "mean"))
+                );
                 if self.hdf5.has_dataset(&next)? {
                     return Err(surplus(group, wanted, &next));
                 }
@@ -289,6 +340,7 @@ impl Weights {
                 let own = |path: &&String| {
                     within.is_none_or(|layer| path.split('/').next() == Some(layer))
                         && cell.is_none_or(|cell| path.split('/').any(|part| part == cell.name))
+                        && inner.is_none_or(|inner| path.split('/').nth_back(1) == Some(inner))
                 };
                 let arrays: Vec<&String> =
                     listed.iter().filter(own).filter(|path| ROLES.contains(&role(path))).collect();
@@ -315,7 +367,8 @@ impl Weights {
 /// An array that the layer's options leave out, such as a bias with `use_bias = false`.
 fn surplus(group: &str, wanted: &[Wanted], path: &str) -> Error {
     let roles: Vec<&str> = wanted.iter().map(|(role, _)| *role).collect();
-    malformed(&format!("weights of layer `{group}`"), &format!("no array but {}", roles.join(", ")), &path)
+    let expected = if roles.is_empty() { "no array".into() } else { format!("no array but {}", roles.join(", ")) };
+    malformed(&format!("weights of layer `{group}`"), &expected, &path)
 }
 
 /// `kernel` of `lstm/lstm_cell/kernel:0`, or of `kernel_1:0`, which TensorFlow 1 wrote.

@@ -3,7 +3,7 @@
 use super::array::{Array, Data};
 use super::constants::arithmetic;
 use super::graph::OnnxNode;
-use super::shapes::constant;
+use super::shapes::{constant, dim_to_int};
 use super::value::{Dim, Value, product};
 use super::walk::Walk;
 use crate::base::error::Result;
@@ -70,19 +70,11 @@ pub fn number(value: &Value) -> Option<i64> {
 
 /// The only whole number of a value.
 pub fn whole(value: &Value) -> Option<i64> {
-    single(value).and_then(to_int)
+    single(value).and_then(dim_to_int)
 }
 
 pub fn from_int(n: i64) -> Dim {
     usize::try_from(n).map_or(Dim::Below(n), Dim::Known)
-}
-
-fn to_int(dim: Dim) -> Option<i64> {
-    match dim {
-        Dim::Known(n) => i64::try_from(n).ok(),
-        Dim::Below(n) => Some(n),
-        _ => None,
-    }
 }
 
 impl Walk<'_> {
@@ -140,7 +132,7 @@ fn common(a: usize, b: usize) -> Option<usize> {
 
 /// SizeList as a value; truths are constants where all are known.
 fn of_dims(dims: Vec<Dim>, scalar: bool, truths: bool) -> Value {
-    let known: Option<Vec<i64>> = dims.iter().map(|&dim| to_int(dim)).collect();
+    let known: Option<Vec<i64>> = dims.iter().map(|&dim| dim_to_int(dim)).collect();
     match known {
         Some(ints) if truths => constant(Array::ints(if scalar { vec![] } else { vec![ints.len()] }, ints)),
         _ => Value::Dims { dims, scalar },
@@ -150,7 +142,7 @@ fn of_dims(dims: Vec<Dim>, scalar: bool, truths: bool) -> Value {
 /// One operator on two sizes. Open sizes are above 0.
 fn pair(op: &str, a: Dim, b: Dim) -> Dim {
     let truth = |truth: bool| Dim::Known(usize::from(truth));
-    if let (Some(x), Some(y)) = (to_int(a), to_int(b)) {
+    if let (Some(x), Some(y)) = (dim_to_int(a), dim_to_int(b)) {
         let number = match op {
             "Add" => x.checked_add(y),
             "Sub" => x.checked_sub(y),

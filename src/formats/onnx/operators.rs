@@ -180,10 +180,9 @@ fn count(node: &OnnxNode, inputs: &str, outputs: &str) -> Result<()> {
     for (what, names, signature) in [("inputs", &node.inputs, inputs), ("outputs", &node.outputs, outputs)] {
         let (letters, required, repeated) = letters(signature);
         let most = if repeated { usize::MAX } else { letters.len() };
-        // Trailing empty names count as left out.
-        let given = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
-        if given > most {
-            return Err(node.malformed(format!("at most {most} {what}"), given.to_string()));
+        // Names that are empty, of what is left out, count.
+        if names.len() > most {
+            return Err(node.malformed(format!("at most {most} {what}"), names.len().to_string()));
         }
         if what == "inputs"
             && let Some(at) = (0..required).find(|&at| names.get(at).is_none_or(String::is_empty))

@@ -2,6 +2,7 @@
 
 use gatefold::network::LayerSpec;
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
+use gatefold::unstable::reference::arg_max;
 use gatefold::{Input, Network, PlanOptions, RandomInput, Session, verify};
 
 use crate::common::{assert_right, changed, device, spec};
@@ -122,6 +123,24 @@ fn the_place_of_the_largest_is_exact() {
     for (width, steps, batch) in [(5, 1, 1), (65, 40, 3), (1000, 3, 70)] {
         agrees(&after_dense(width, r#"{"type": "arg_max", "name": "a"}"#), steps, batch);
     }
+}
+
+/// The first NaN is the largest number; the two zeros are equal, and the smallest numbers are not.
+#[test]
+fn the_place_of_the_largest_is_exact_for_every_float() {
+    let odd = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0, f32::MIN, f32::MAX, 1e-42, -1e-42, -f32::NAN];
+    let mut with_nan = 0;
+    for (width, batch) in [(1, 10), (3, 40), (70, 6)] {
+        let layers = format!(r#"[{{"type": "input", "input_size": {width}}}, {{"type": "arg_max", "name": "a"}}]"#);
+        let x: Vec<f32> = (0..batch * width)
+            .map(|i| if i * i % 7 == 2 { odd[i * i / 7 % odd.len()] } else { -((i * 37 % 11) as f32) })
+            .collect();
+        let expected: Vec<f32> = x.chunks_exact(width).map(|row| arg_max(row, width)[0]).collect();
+        assert_eq!(output(&network(&layers), Input::features(&x, [1, batch, width])), expected, "{width}");
+        let numbers = |row: &&[f32]| row.iter().any(|x| x.is_nan()) && row.iter().any(|x| !x.is_nan());
+        with_nan += x.chunks_exact(width).filter(numbers).count();
+    }
+    assert!(with_nan > 5, "the control: {with_nan} rows with NaN and with numbers");
 }
 
 #[test]
