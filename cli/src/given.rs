@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gatefold::compare::{Tolerance, compare_with_nan};
 use gatefold::network::InputKind;
-use gatefold::{NamedInput, Network, Output, RandomInput, files};
+use gatefold::{NamedInput, Network, Output, RandomInput, State, files};
 
 use crate::Result;
 use crate::args::{AxesOrder, VerifyArgs};
@@ -25,6 +25,8 @@ struct Named {
 
 /// Lengths of the rows of the first input.
 const LENGTHS: &str = "lengths";
+/// What follows the names of the parts of the state after the last step.
+const FINAL: &str = "_n";
 
 /// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file.
 fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
@@ -50,13 +52,27 @@ fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
     Ok(all)
 }
 
-/// The inputs of `network` from files, and the lengths of the rows of the first, if there is an array of that name.
-pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<(RandomInput, Option<Vec<usize>>)> {
+/// What a run is given.
+pub struct Given {
+    pub input: RandomInput,
+    /// Lengths of the rows of the first input.
+    pub lengths: Option<Vec<usize>>,
+    /// The state that the run starts from, where it is not the network's own.
+    pub state: Option<State>,
+}
+
+/// The inputs of `network` from files; also the lengths of the rows of the first and parts of the state, `LAYER.h` and
+/// `LAYER.c`, where there are arrays of these names.
+pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<Given> {
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;
+    // Of one row, to know its parts.
+    let parts: Vec<String> = state_parts(&State::zeros(network, 1)?, "").map(|(name, ..)| name).collect();
     let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
+    let known = |name: &str| known(name) || parts.iter().any(|part| part == name);
     if let Some(unknown) = arrays.iter().find(|named| named.explicit && !known(&named.name)) {
-        let names: Vec<String> = inputs.iter().map(|input| format!("`{}`", input.name)).collect();
+        let names = inputs.iter().map(|input| &input.name).chain(&parts);
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
         let got = &unknown.name;
         return Err(format!("--input: expected one of {} or `{LENGTHS}`, got `{got}`", names.join(", ")).into());
     }
@@ -92,6 +108,14 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<(
     let Some(first) = read.next() else {
         return Err("--input: expected a model with an input, got one without".into());
     };
+    let batch = match &first {
+        RandomInput::Tokens(_, [outer, inner]) | RandomInput::Features(_, [outer, inner, _]) => {
+            if network.batch_first() { *outer } else { *inner }
+        }
+        RandomInput::Rows(_, [batch, _]) => *batch,
+        RandomInput::Several(..) => 0,
+    };
+    let state = state(&arrays, network, batch)?;
     let others: Vec<NamedInput<'static>> = read
         .zip(&inputs[1..])
         .filter_map(|(read, input)| {
@@ -104,7 +128,37 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<(
             }
         })
         .collect();
-    Ok((if others.is_empty() { first } else { RandomInput::Several(Box::new(first), others) }, lengths))
+    let input = if others.is_empty() { first } else { RandomInput::Several(Box::new(first), others) };
+    Ok(Given { input, lengths, state })
+}
+
+/// The parts of a state by name, with shape `[L*D, B, H]` and numbers; `suffix` follows h or c.
+fn state_parts<'a>(state: &'a State, suffix: &str) -> impl Iterator<Item = (String, [usize; 3], &'a [f32])> {
+    let parts = state.layers.iter().flat_map(move |layer| {
+        [("h", layer.h_shape, &layer.h[..]), ("c", layer.c_shape, &layer.c[..])]
+            .map(|(part, shape, numbers)| (format!("{}.{part}{suffix}", layer.name), shape, numbers))
+    });
+    parts.filter(|(_, _, numbers)| !numbers.is_empty())
+}
+
+/// The network's own initial state with the parts that are given, `[L*D, B, H]`, or `[B, H]` of one level and direction.
+fn state(arrays: &[Named], network: &Network, batch: usize) -> Result<Option<State>> {
+    let mut state = State::initial(network, batch)?;
+    let mut given = false;
+    for layer in &mut state.layers {
+        for (part, shape, numbers) in [("h", layer.h_shape, &mut layer.h), ("c", layer.c_shape, &mut layer.c)] {
+            let name = format!("{}.{part}", layer.name);
+            let found = arrays.iter().find(|named| named.name == name).filter(|_| !numbers.is_empty());
+            let Some(Named { array, path, .. }) = found else { continue };
+            if array.shape != shape && (shape[0] != 1 || array.shape != shape[1..]) {
+                let got = &array.shape;
+                return Err(format!("{}: expected {shape:?} for `{name}`, got {got:?}", path.display()).into());
+            }
+            *numbers = narrow(&array.numbers);
+            given = true;
+        }
+    }
+    Ok(given.then_some(state))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a network reads f32")]
@@ -130,6 +184,9 @@ struct Ordered<'a> {
 
 /// An output in the order of the model's file, where that is known, and in that of a run.
 fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> (Option<Ordered<'a>>, Ordered<'a>) {
+    if let Some((_, shape, values)) = state_parts(&output.state, FINAL).find(|(part, ..)| part == name) {
+        return (None, Ordered { shape: shape.to_vec(), values: values.into() });
+    }
     let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
         Some(other) => (other.in_file_axes(network), &other.shape, &other.values),
         None => (output.in_file_axes(network), &output.shape, &output.values),
@@ -154,13 +211,15 @@ pub fn show(
 ) -> Result<()> {
     let files = &args.expected;
     let all = named(files, "--expected", "output")?;
-    let known = |name: &str| name == "output" || output.others.iter().any(|other| other.name == name);
+    let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, ..)| name).collect();
+    let named_outputs = || output.others.iter().map(|other| &other.name).chain(&states);
+    let known = |name: &str| name == "output" || named_outputs().any(|other| other == name);
     let expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
     if expected.is_empty() || expected.iter().any(|named| !known(&named.name)) {
         let names = |names: &mut dyn Iterator<Item = &String>| {
             names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         };
-        let others = names(&mut output.others.iter().map(|other| &other.name));
+        let others = names(&mut named_outputs());
         let expected = if others.is_empty() { String::new() } else { format!(" or {others}") };
         let got = names(&mut all.iter().map(|named| &named.name));
         return Err(format!("--expected: expected an array `output`{expected}, got {got}").into());
@@ -176,7 +235,7 @@ pub fn show(
         let Ordered { shape: got_shape, values } = of_file.unwrap_or(of_run);
         if got_shape != array.shape {
             let path = path.display();
-            return Err(format!("{path}: expected the output's shape {got_shape:?}, got {:?}", array.shape).into());
+            return Err(format!("{path}: expected {got_shape:?} for `{name}`, got {:?}", array.shape).into());
         }
         // A framework's NaN is expected to be one here.
         let comparison = compare_with_nan(&values, &array.numbers, Tolerance::f32(steps));

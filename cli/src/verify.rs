@@ -8,6 +8,7 @@ use gatefold::{
 };
 
 use crate::args::VerifyArgs;
+use crate::given::Given;
 use crate::report::{ERROR, FAILED, Report};
 use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
@@ -25,7 +26,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     if args.gradients {
         return gradients::run(args, choice, &network, &reference);
     }
-    let (input, lengths, origin) = input(args, &network)?;
+    let (Given { input, lengths, state }, origin) = input(args, &network)?;
     let given = || {
         let input = input.as_input().with_axes(network.input_axes());
         lengths.as_deref().map_or(input, |lengths| input.with_lengths(lengths))
@@ -34,8 +35,8 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
         let device = source::open(choice)?;
         let options = PlanOptions::default().arithmetic(args.arithmetic);
         let session = Session::with_options(&device, &network, options)?;
-        let verification = verify(&session, &reference, given(), None)?;
-        let output = session.run(given(), None)?;
+        let verification = verify(&session, &reference, given(), state.as_ref())?;
+        let output = session.run(given(), state.as_ref())?;
         source::keep_pipelines(&device);
         Ok((verification, output))
     };
@@ -80,17 +81,17 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
     Ok(report)
 }
 
-/// A device and its name in the output.
-fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, Option<Vec<usize>>, String)> {
+/// What the run is given, and its name in the output.
+fn input(args: &VerifyArgs, network: &Network) -> Result<(Given, String)> {
+    let alone = |input| Given { input, lengths: None, state: None };
     if !args.input.is_empty() {
         let files: Vec<String> = args.input.iter().map(|file| file.display().to_string()).collect();
-        let (input, lengths) = given::input(&args.input, network, args.axes)?;
-        return Ok((input, lengths, files.join(", ")));
+        return Ok((given::input(&args.input, network, args.axes)?, files.join(", ")));
     }
     let Some(text) = &args.text else {
         let (steps, batch, seed) = (args.steps, args.batch, args.seed);
         let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
-        return Ok((RandomInput::new(network, steps, batch, seed)?, None, origin));
+        return Ok((alone(RandomInput::new(network, steps, batch, seed)?), origin));
     };
     let Some(spec) = &network.spec().text else {
         return Err("--text: expected a model that reads text, got one without a vocabulary".into());
@@ -102,8 +103,7 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(RandomInput, Option<Ve
     let steps = tokens.len();
     let shape = if network.batch_first() { [1, steps] } else { [steps, 1] };
     Ok((
-        RandomInput::Tokens(tokens, shape),
-        None,
+        alone(RandomInput::Tokens(tokens, shape)),
         format!("{:?}, T = {steps}, B = 1", crate::units::shortened(text, 40)),
     ))
 }

@@ -135,12 +135,54 @@ fn numbers_of_a_framework_are_compared() {
     let wrong = run(verify.iter().chain(&[npy("wrong.npy", &shape, &numbers).as_str()]));
     assert!(wrong.code == 1 && wrong.stdout.contains("FAIL: not the expected output"), "{wrong:?}");
     let flat = npy("flat.npy", &[numbers.len()], &numbers);
-    refusal(verify.iter().chain(&[flat.as_str()]), &["flat.npy", "expected the output's shape"]);
+    refusal(verify.iter().chain(&[flat.as_str()]), &["flat.npy", "for `output`"]);
     refusal(["verify", &model, "--input", &flat], &["flat.npy", "for `input`"]);
     refusal(["verify", &model, "--input", "nowhere.npy"], &["nowhere.npy"]);
     let text = folder.file("broken.json", "[[1, 2], [3]]");
     refusal(["verify", &model, "--input", &text], &["broken.json", "lists of different lengths"]);
     refusal(["verify", &model, "--expected", &flat], &["--input"]);
+}
+
+/// The state that a run starts from and the one that it ends in, both by the name of their layer.
+#[test]
+fn states_of_a_framework_are_compared() {
+    let model = repository("tests/goldens/lstm_bidirectional.safetensors");
+    let golden = repository("tests/goldens/lstm_bidirectional.golden.safetensors");
+    let folder = Folder::new("verify_states");
+    let part = |name: &str, steps: std::ops::Range<usize>| {
+        let (mut shape, numbers) = array(&golden, name);
+        let of_step = numbers.len() / shape[0];
+        shape[0] = steps.len();
+        let path =
+            folder.file(&format!("{name}.npy"), npy(&shape, &numbers[steps.start * of_step..steps.end * of_step]));
+        (path, shape)
+    };
+    // The whole run ends in the golden's states, which are beside its output.
+    let whole = answer(["verify", &model, "--device", "cpu", "--input", &golden, "--expected", &golden]);
+    assert!(
+        whole.contains("pass: the expected output") && whole.contains("rnn.h_n") && whole.contains("rnn.c_n"),
+        "{whole}"
+    );
+    let (x, _) = part("input", 0..4);
+    let (h, shape) = part("rnn.h_n", 0..2);
+    let (c, _) = part("rnn.c_n", 0..2);
+    let written = folder.path("from_state.npy");
+    let [given_h, given_c] = [format!("rnn.h={h}"), format!("rnn.c={c}")];
+    let run_from = |given: &[&str], more: &[&str]| {
+        let given = given.iter().flat_map(|file| ["--input", file]);
+        run(["verify", &model, "--device", "cpu", "--input", &x].into_iter().chain(given).chain(more.iter().copied()))
+    };
+    let from_state = run_from(&[&given_h, &given_c], &["--output", &written]);
+    assert_eq!(from_state.code, 0, "{from_state:?}");
+    assert_eq!(run_from(&[&given_h, &given_c], &["--expected", &written]).code, 0);
+    // Negative control: a run from zeros has another answer.
+    let from_zeros = run_from(&[&given_h], &["--expected", &written]);
+    assert!(from_zeros.code == 1 && from_zeros.stdout.contains("FAIL: not the expected output"), "{from_zeros:?}");
+    let narrow = folder.file("narrow.npy", npy(&[1, shape[1], shape[2]], &vec![0.0; shape[1] * shape[2]]));
+    let narrow = format!("rnn.h={narrow}");
+    refusal(["verify", &model, "--input", &x, "--input", &narrow], &["narrow.npy", "expected [2, 3, 7] for `rnn.h`"]);
+    let unknown = format!("gru.h={h}");
+    refusal(["verify", &model, "--input", &x, "--input", &unknown], &["`rnn.h`", "got `gru.h`"]);
 }
 
 /// A model whose file has other axes than a run: its own order is the default, and a run's is there for the asking.
