@@ -1,8 +1,11 @@
 //! Weights of Keras layers that become several of gatefold's layers, and of layers whose weights are constants.
 
 use super::layers::Item;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::network::{Activation, ActivationSpec, DenseSpec, LayerSpec, NormSpec, Tensor};
+
+/// Numbers of a tensor of which the file has fewer: a small file must not take all memory.
+const MOST_MADE: usize = 1 << 26;
 
 /// Where the tensors of one of the layers come from that a Keras layer becomes.
 pub(super) struct PartWeights {
@@ -51,6 +54,14 @@ impl PartNumbers {
     /// The numbers of a tensor of `shape`, from those of the array that is read.
     pub(super) fn tensor(&self, shape: &[usize], data: &[f32]) -> Result<Tensor> {
         let count = shape.iter().fold(1, |product: usize, &size| product.saturating_mul(size));
+        if count > data.len().max(MOST_MADE) {
+            return Err(Error::TooLarge {
+                what: format!("a matrix {shape:?} that a layer without it becomes"),
+                needed: count as u64,
+                limit: MOST_MADE as u64,
+                limit_name: "2^26 numbers".into(),
+            });
+        }
         let numbers = match self {
             Self::Known(number) => (0..count).map(number).collect(),
             Self::Cycled(_) => data.iter().copied().cycle().take(count).collect(),
@@ -141,5 +152,8 @@ mod tests {
         let stretched = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].into_iter().flat_map(|x: f32| [x; 2]).collect();
         assert_eq!(made(PartNumbers::Stretched(0), &[12]), Some(stretched));
         assert_eq!(made(PartNumbers::Stretched(0), &[13]), None, "the control");
+        for numbers in [PartNumbers::same(1.0), PartNumbers::Cycled(0)] {
+            assert_eq!(made(numbers, &[1 << 20, 1 << 20]), None, "more than the memory of a machine");
+        }
     }
 }
