@@ -226,7 +226,7 @@ impl TrainKernel {
                     read("mask"),
                     read_write("c"),
                 ],
-                &["batch", "steps", "first", "end"],
+                &["batch", "steps", "first", "end", "origin"],
                 [NORMALIZED, GATE, CANDIDATE].concat(),
             ),
             Self::LayerNormLstmBackward => {
