@@ -214,7 +214,7 @@ pub fn show(
     let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, ..)| name).collect();
     let named_outputs = || output.others.iter().map(|other| &other.name).chain(&states);
     let known = |name: &str| name == "output" || named_outputs().any(|other| other == name);
-    let expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
+    let mut expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
     if expected.is_empty() || expected.iter().any(|named| !known(&named.name)) {
         let names = |names: &mut dyn Iterator<Item = &String>| {
             names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -224,6 +224,8 @@ pub fn show(
         let got = names(&mut all.iter().map(|named| &named.name));
         return Err(format!("--expected: expected an array `output`{expected}, got {got}").into());
     }
+    // The output first, the final state last.
+    expected.sort_by_key(|named| (states.contains(&named.name), named.name != "output"));
     let mut table =
         Table::new([left("output"), right("shape"), right("max difference"), right("largest"), left("result")]);
     let mut failed = false;
