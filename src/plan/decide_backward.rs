@@ -99,6 +99,11 @@ pub(super) fn decide_backward(
         },
         Some(other) => fallback(format!("not {other}: no backward pass runs so")),
         None => {
+            let many = problem.batch >= TILE_ROWS;
+            if limits.software && many {
+                let why = format!("{} rows share the weights that are read", problem.batch);
+                return found(Strategy::Tile, BackwardTactic::Tile, why);
+            }
             let bytes = (problem.hidden as u64 * problem.gate_rows as u64).saturating_mul(super::builder::F32);
             let streams = limits.software || bytes <= STREAMED;
             if let Some(tactic) = sequence(problem, limits, options).ok().filter(|_| streams) {
@@ -110,7 +115,7 @@ pub(super) fn decide_backward(
             }
             let tiles = |size: usize, each: u32| size.div_ceil(4 * each as usize);
             let workgroups = tiles(problem.hidden, TILE[0]) * tiles(problem.batch, TILE[1]) * problem.directions;
-            if !limits.software && problem.batch >= TILE_ROWS && workgroups >= ENOUGH {
+            if !limits.software && many && workgroups >= ENOUGH {
                 let why = format!("{} rows share the weights that are read, in {workgroups} workgroups", problem.batch);
                 return found(Strategy::Tile, BackwardTactic::Tile, why);
             }
