@@ -7,7 +7,7 @@ use gatefold::network::{
 };
 use gatefold::{Check, Input, Network, PlanOptions, RandomInput, Session, State, verify};
 
-use crate::common::{changed, device, random_state, spec};
+use crate::common::{all_are_run, changed, device, random_state, selected, spec};
 
 /// ONNX's functions of a recurrence.
 const FUNCTIONS: std::ops::Range<usize> = 1..12;
@@ -83,7 +83,7 @@ pub fn network(cell: Cell, layer: &RecurrentSpec, seed: u64) -> Network {
 fn random_networks(cell: Cell, cases: u64) {
     let device = device();
     let mut masked = 0;
-    for seed in 0..cases {
+    for seed in selected(0..cases) {
         let mut rng = Rng::with_seed(seed);
         let layer = layer(cell, &mut rng);
         let network = network(cell, &layer, seed);
@@ -117,7 +117,7 @@ fn random_networks(cell: Cell, cases: u64) {
         assert!(failures.is_empty(), "case {seed}, T = {steps}, B = {batch}: {layer:#?}\n{failures:#?}");
         masked += u64::from(kind < 3);
     }
-    assert!(masked > cases / 2, "lengths and masks must occur: {masked} of {cases}");
+    assert!(masked > cases / 2 || !all_are_run(), "lengths and masks must occur: {masked} of {cases}");
 }
 
 #[test]
@@ -149,6 +149,7 @@ fn every_layer_normalized_gru_agrees() {
 #[test]
 fn sizes_at_block_boundaries_agree() {
     let device = device();
+    let mut cases = Vec::new();
     for hidden_size in [1, 2, 8, 9, 63, 64, 65, 129] {
         for (cell, reset_after, proj_size) in [
             (Cell::Gru, true, 0),
@@ -158,16 +159,15 @@ fn sizes_at_block_boundaries_agree() {
             (Cell::LayerNormLstm, true, 0),
             (Cell::LayerNormGru, true, 0),
         ] {
-            let layer = RecurrentSpec {
-                reset_after,
-                proj_size,
-                bidirectional: true,
-                ..RecurrentSpec::new("cell", 7, hidden_size)
-            };
-            let network = network(cell, &layer, 3);
-            let input = RandomInput::new(&network, 3, 5, 4).unwrap();
-            crate::common::assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
+            cases.push((hidden_size, cell, reset_after, proj_size));
         }
+    }
+    for (hidden_size, cell, reset_after, proj_size) in selected(cases) {
+        let layer =
+            RecurrentSpec { reset_after, proj_size, bidirectional: true, ..RecurrentSpec::new("cell", 7, hidden_size) };
+        let network = network(cell, &layer, 3);
+        let input = RandomInput::new(&network, 3, 5, 4).unwrap();
+        crate::common::assert_right(device, &network, PlanOptions::default(), input.as_input(), None);
     }
 }
 

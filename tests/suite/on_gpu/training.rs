@@ -12,7 +12,7 @@ use gatefold::train::{
 use gatefold::{Device, Input, Session};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
-use crate::common::{changed, device, own_device, spec};
+use crate::common::{all_are_run, changed, device, own_device, selected, spec};
 use crate::on_device::cells::zone_out;
 
 /// A layer with random options.
@@ -134,7 +134,7 @@ fn changed_layer(mut example: Example, change: impl FnOnce(&mut RecurrentSpec)) 
 }
 
 fn battery(cell: Cell, cases: u64) {
-    for seed in 0..cases {
+    for seed in selected(0..cases) {
         let example = changed_layer(example(cell, seed), |layer| zone_out(cell, layer, &Rng::with_seed(seed)));
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
@@ -249,7 +249,7 @@ pub fn difference(one: &(Vec<f64>, Vec<(String, Vec<f32>)>), other: &(Vec<f64>, 
 fn recurrent_dropout_takes_the_steps_of_the_cpu() {
     let (mut others, mut unmasked) = (0, 0);
     // Case 27 of a layer-normalized LSTM has weights that grow to 20 in three steps, on the CPU too.
-    for seed in (0..27).chain(28..32) {
+    for seed in selected((0..27).chain(28..32)) {
         let cell = match seed {
             ..27 => [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize],
             _ => [Cell::LayerNormLstm, Cell::LayerNormGru][(seed % 2) as usize],
@@ -276,14 +276,14 @@ fn recurrent_dropout_takes_the_steps_of_the_cpu() {
         let one = if rates.1 > 0.0 { (rates.0, 0.0) } else { (0.0, 0.0) };
         unmasked += u64::from(from_cpu(1, one) > 1e-4);
     }
-    assert!(others > 25 && unmasked > 22, "{others} and {unmasked} of 31");
+    assert!((others > 25 && unmasked > 22) || !all_are_run(), "{others} and {unmasked} of 31");
 }
 
 /// The units that keep their state are drawn from integers: the same on every device.
 #[test]
 fn zoneout_takes_the_steps_of_the_cpu() {
     let mut others = 0;
-    for seed in 0..24 {
+    for seed in selected(0..24) {
         let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize];
         let example = changed_layer(example(cell, 100 + seed), |layer| {
             (layer.zoneout_h, layer.zoneout_c) = (0.3, if cell == Cell::Lstm { 0.5 } else { 0.0 });
@@ -299,7 +299,7 @@ fn zoneout_takes_the_steps_of_the_cpu() {
         // Negative control: other units.
         others += u64::from(worst(&on(device(), 2)) > 1e-4);
     }
-    assert!(others > 18, "{others} of 24");
+    assert!(others > 18 || !all_are_run(), "{others} of 24");
 }
 
 /// Steps that an application records and submits give the bits of the trainer's own.

@@ -10,7 +10,7 @@ use gatefold::train::{Loss, RecurrentDropout, Sgd, TrainOptions, Trainer};
 use super::training::{difference, layer};
 use super::training_example::{Example, TOLERANCE, dense, errors, run};
 use super::training_memory::{intervals, plan, trained};
-use crate::common::{changed, device, spec};
+use crate::common::{changed, device, selected, spec};
 
 /// An encoder and a decoder with random options: the decoder starts from states of the encoder, as they are or through a
 /// dense layer. Each of two final states may be that of another level or direction.
@@ -101,7 +101,7 @@ const PAIRS: [[Cell; 2]; 8] = [
 
 #[test]
 fn gradients_through_states_agree() {
-    for seed in 0..16 {
+    for seed in selected(0..16) {
         let pair = PAIRS[(seed % 8) as usize];
         let example = example(pair, 900 + seed);
         let (error, tensor) = example.worst();
@@ -130,7 +130,7 @@ fn another_encoders_gradients_are_seen() {
 /// Steps with dropout inside the encoder and the decoder are those of the CPU.
 #[test]
 fn steps_through_states_are_those_of_the_cpu() {
-    for seed in 0..10 {
+    for seed in selected(0..10) {
         let example = example(PAIRS[(seed % 5) as usize], 980 + seed);
         let options = TrainOptions::new(example.loss)
             .optimizer(Sgd { learning_rate: 0.1, ..Sgd::default() })
