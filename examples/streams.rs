@@ -147,7 +147,7 @@ fn check(pool: &StreamPool, network: &Network, ids: &[StreamId], received: &[Vec
     for (id, received) in ids.iter().zip(received).filter(|(_, received)| !received.is_empty()) {
         let exact = alone.run(Input::features(received, [received.len() / FEATURES, 1, FEATURES]), None)?.state;
         let got = pool.snapshot(*id)?;
-        let pairs = got.layers[0].h.iter().zip(&exact.layers[0].h);
+        let pairs = got.layers[0].h().iter().zip(exact.layers[0].h());
         worst = pairs.map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
     }
     println!("largest difference of a state from the CPU alone: {worst:.1e}");

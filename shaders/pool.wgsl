@@ -8,12 +8,15 @@ override RIGHT: u32 = 0u;          // timesteps of padding at the end
 override HOW: u32 = 0u;            // LARGEST, AVERAGE, SUM or LAST_VALID
 override COUNT_PAD: u32 = 0u;      // a mean counts the padding
 override MASKED: u32 = 0u;         // all but the largest count only steps that the mask has on
+override PAST: u32 = 0u;           // timesteps in front that are no inputs where they are LOWEST
 override WORKGROUP: u32 = 64u;
 
 const LARGEST: u32 = 0u;
 const AVERAGE: u32 = 1u;
 const SUM: u32 = 2u;
 const LAST_VALID: u32 = 3u;
+
+const LOWEST: f32 = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = T'*B
 @group(0) @binding(1) var<storage, read> x: array<f32>;                 // [T, B, N]
@@ -46,7 +49,7 @@ fn pool(
     let from_step = max(first, LEFT) - LEFT;
     let to_step = min(max(end, LEFT) - LEFT, params.steps);
 
-    var highest = -3.4028234e38;
+    var highest = LOWEST;
     var sum = 0.0;
     var last = 0.0;
     var counted = 0u;
@@ -54,7 +57,7 @@ fn pool(
         let at = t * params.batch + row % params.batch;
         let value = x[at * FEATURES + channel];
         highest = max(highest, value);
-        if counts(at) {
+        if counts(at) && (t >= PAST || value != LOWEST) {
             sum += value;
             last = value;
             counted++;

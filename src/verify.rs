@@ -186,10 +186,9 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     }
     for (index, exact) in exact.state.layers.iter().enumerate() {
         let (got, single) = (&got.state.layers[index], &single.state.layers[index]);
-        let label = |part: &str| format!("{} {part}", exact.name);
-        checks.push(check(label("h_n"), exact.h_shape.to_vec(), &got.h, &exact.h, &single.h));
-        if !exact.c.is_empty() {
-            checks.push(check(label("c_n"), exact.c_shape.to_vec(), &got.c, &exact.c, &single.c));
+        for ((exact_part, got), single) in exact.parts.iter().zip(&got.parts).zip(&single.parts) {
+            let label = format!("{} {}_n", exact.name, exact_part.name);
+            checks.push(check(label, exact_part.shape.clone(), &got.data, &exact_part.data, &single.data));
         }
     }
     Ok(Verification { device: session.device().info().clone(), steps, batch, checks })

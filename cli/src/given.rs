@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gatefold::compare::{Tolerance, compare_with_nan};
 use gatefold::network::InputKind;
-use gatefold::{NamedInput, Network, Output, RandomInput, State, files};
+use gatefold::{NamedInput, Network, Output, RandomInput, State, StatePart, files};
 
 use crate::Result;
 use crate::args::{AxesOrder, VerifyArgs};
@@ -67,7 +67,7 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<G
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;
     // Of one row, to know its parts.
-    let parts: Vec<String> = state_parts(&State::zeros(network, 1)?, "").map(|(name, ..)| name).collect();
+    let parts: Vec<String> = state_parts(&State::zeros(network, 1)?, "").map(|(name, _)| name).collect();
     let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
     let known = |name: &str| known(name) || parts.iter().any(|part| part == name);
     if let Some(unknown) = arrays.iter().find(|named| named.explicit && !known(&named.name)) {
@@ -132,29 +132,27 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<G
     Ok(Given { input, lengths, state })
 }
 
-/// The parts of a state by name, with shape `[L*D, B, H]` and numbers; `suffix` follows h or c.
-fn state_parts<'a>(state: &'a State, suffix: &str) -> impl Iterator<Item = (String, [usize; 3], &'a [f32])> {
-    let parts = state.layers.iter().flat_map(move |layer| {
-        [("h", layer.h_shape, &layer.h[..]), ("c", layer.c_shape, &layer.c[..])]
-            .map(|(part, shape, numbers)| (format!("{}.{part}{suffix}", layer.name), shape, numbers))
-    });
-    parts.filter(|(_, _, numbers)| !numbers.is_empty())
+/// The parts of a state by name, `LAYER.PART`, which `suffix` follows.
+fn state_parts<'a>(state: &'a State, suffix: &str) -> impl Iterator<Item = (String, &'a StatePart)> {
+    state.layers.iter().flat_map(move |layer| {
+        layer.parts.iter().map(move |part| (format!("{}.{}{suffix}", layer.name, part.name), part))
+    })
 }
 
-/// The network's own initial state with the parts that are given, `[L*D, B, H]`, or `[B, H]` of one level and direction.
+/// The network's own initial state with the parts that are given, `[R, B, ..]`, or `[B, ..]` where R is 1.
 fn state(arrays: &[Named], network: &Network, batch: usize) -> Result<Option<State>> {
     let mut state = State::initial(network, batch)?;
     let mut given = false;
     for layer in &mut state.layers {
-        for (part, shape, numbers) in [("h", layer.h_shape, &mut layer.h), ("c", layer.c_shape, &mut layer.c)] {
+        for StatePart { name: part, shape, data } in &mut layer.parts {
             let name = format!("{}.{part}", layer.name);
-            let found = arrays.iter().find(|named| named.name == name).filter(|_| !numbers.is_empty());
+            let found = arrays.iter().find(|named| named.name == name);
             let Some(Named { array, path, .. }) = found else { continue };
-            if array.shape != shape && (shape[0] != 1 || array.shape != shape[1..]) {
+            if array.shape != *shape && (shape[0] != 1 || array.shape != shape[1..]) {
                 let got = &array.shape;
                 return Err(format!("{}: expected {shape:?} for `{name}`, got {got:?}", path.display()).into());
             }
-            *numbers = narrow(&array.numbers);
+            *data = narrow(&array.numbers);
             given = true;
         }
     }
@@ -184,8 +182,8 @@ struct Ordered<'a> {
 
 /// An output in the order of the model's file, where that is known, and in that of a run.
 fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> (Option<Ordered<'a>>, Ordered<'a>) {
-    if let Some((_, shape, values)) = state_parts(&output.state, FINAL).find(|(part, ..)| part == name) {
-        return (None, Ordered { shape: shape.to_vec(), values: values.into() });
+    if let Some((_, part)) = state_parts(&output.state, FINAL).find(|(part, _)| part == name) {
+        return (None, Ordered { shape: part.shape.clone(), values: (&part.data[..]).into() });
     }
     let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
         Some(other) => (other.in_file_axes(network), &other.shape, &other.values),
@@ -211,7 +209,7 @@ pub fn show(
 ) -> Result<()> {
     let files = &args.expected;
     let all = named(files, "--expected", "output")?;
-    let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, ..)| name).collect();
+    let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, _)| name).collect();
     let named_outputs = || output.others.iter().map(|other| &other.name).chain(&states);
     let known = |name: &str| name == "output" || named_outputs().any(|other| other == name);
     let mut expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();

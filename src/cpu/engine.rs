@@ -10,7 +10,7 @@ use super::simd::{Wide, on};
 use crate::base::error::{Error, Result};
 use crate::data::input::Checked;
 use crate::data::state::State;
-use crate::host::{Forward, Memory, begin, walk};
+use crate::host::{Forward, Memory, RunStart, begin, walk};
 use crate::network::{Network, Stage, StageKind};
 use crate::reference::{StageWeights, stateless, windows};
 
@@ -48,7 +48,8 @@ impl CpuEngine {
         let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
         begin(&self.network, checked.batch, state, to);
-        let result = self.walk(checked, (to, None), (stages, steps)).map(|()| take(&mut memory.forward));
+        let start = RunStart { continues: state.is_some(), slots: None };
+        let result = self.walk(checked, (to, start), (stages, steps)).map(|()| take(&mut memory.forward));
         self.memory.put(memory);
         result
     }
@@ -58,7 +59,8 @@ impl CpuEngine {
     pub fn advance(&self, checked: &Checked<'_>, state: &mut State, slots: &[u32]) -> Result<Vec<f32>> {
         let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, .. }, steps } = &mut memory;
-        let result = self.walk(checked, (state, Some(slots)), (stages, steps));
+        let start = RunStart { continues: true, slots: Some(slots) };
+        let result = self.walk(checked, (state, start), (stages, steps));
         let output = stages.last_mut().map(std::mem::take).unwrap_or_default();
         self.memory.put(memory);
         result.map(|()| output)
@@ -67,18 +69,19 @@ impl CpuEngine {
     fn walk(
         &self,
         checked: &Checked<'_>,
-        (state, slots): (&mut State, Option<&[u32]>),
+        (state, start): (&mut State, RunStart<'_>),
         outputs: (&mut Vec<Vec<f32>>, &mut Vec<usize>),
     ) -> Result<()> {
         let Cpu { token, threads } = self.cpu;
-        walk(&self.network, checked, state, outputs, |index, stage, flow, state, output| {
+        walk(&self.network, checked, (state, start), outputs, |index, stage, flow, state, output| {
             match (&self.stages[index], &stage.kind) {
                 (PackedStage::Level(level), StageKind::Recurrent(recurrent)) => {
                     let state = &mut state.layers[recurrent.layer];
-                    on!(token, simd => level.run(simd, threads, flow, (state, slots), output));
+                    on!(token, simd => level.run(simd, threads, flow, (state, start.slots), output));
                 }
                 (PackedStage::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
-                    let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, window);
+                    let window = flow.window(window);
+                    let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, &window);
                     on!(token, simd => matrix.run(simd, threads, &seen, output));
                 }
                 (PackedStage::Matrix(matrix), _) => {

@@ -173,7 +173,7 @@ impl Level {
         (state, slots): (&mut LayerState<f32>, Option<&[u32]>),
         output: &mut Vec<f32>,
     ) {
-        let (hidden, width) = (self.stage.hidden_size, self.stage.state_size());
+        let width = self.stage.state_size();
         let count = self.directions.len();
         let stride = count * width;
         let &StageInput { steps, batch, mask, .. } = flow;
@@ -184,13 +184,7 @@ impl Level {
         let ThreadSync { mut exchange, mut ahead } = self.syncs.take();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
-            let kept = state.h_shape[1];
-            let h = &mut state.h[row * kept * width..][..kept * width];
-            let c = if self.stage.cell().keeps_c() {
-                &mut state.c[row * kept * hidden..][..kept * hidden]
-            } else {
-                &mut []
-            };
+            let [h, c] = state.row_of_h_and_c(row);
             let of_input = self.stage.gate_rows() * direction.input.inputs;
             let of_row = self.stage.gate_rows() * width + of_input;
             let work = WorkSize {

@@ -109,6 +109,29 @@ pub(crate) struct Checked<'a> {
     pub mask: Option<Vec<u32>>,
     /// The inputs beside the first.
     pub others: Vec<CheckedInput<'a>>,
+    /// Where the rows begin, if they do so at different timesteps.
+    pub begins: Option<RowBegins>,
+}
+
+/// Where the rows of a batch begin; all end with the last timestep.
+pub(crate) struct RowBegins {
+    /// The first timestep of each row, `[B]`; T of a row that has none.
+    pub first: Vec<u32>,
+    /// [`bits`] of every step from the first on `[T', B]`, at each rate of [`Cuts::unmasked`](crate::network::Cuts::unmasked).
+    pub masks: Vec<Vec<u32>>,
+}
+
+impl RowBegins {
+    /// Of rows that begin at these of `steps` timesteps; `None` if the network needs no more than a mask of its input.
+    pub fn new(network: &Network, first: Vec<u32>, steps: usize) -> Option<Self> {
+        let cuts = network.cuts().filter(|cuts| cuts.marks_rows())?;
+        let masks = cuts.unmasked().iter().map(|&rate| {
+            let valid =
+                (0..steps / rate).flat_map(|step| first.iter().map(move |&first| step * rate >= first as usize));
+            with_history(&valid.collect::<Vec<_>>(), first.len())
+        });
+        Some(Self { masks: masks.collect(), first })
+    }
 }
 
 /// One input of several.
@@ -148,7 +171,7 @@ impl<'a> Checked<'a> {
 
     pub fn new(network: &Network, input: Input<'a>, state: Option<&State>) -> Result<Self> {
         let CheckedInput { steps, batch, values, mask } = CheckedInput::new(network, 0, &input)?;
-        let mut checked = Self { steps, batch, values, mask, others: Vec::new() };
+        let mut checked = Self { steps, batch, values, mask, others: Vec::new(), begins: None };
         checked.add_others(network, input.others)?;
         if checked.others.is_empty() {
             network.output_steps(steps)?;
@@ -175,6 +198,16 @@ impl<'a> Checked<'a> {
     pub fn mask_of(&self, number: usize) -> Option<&[u32]> {
         let other = number.checked_sub(1).and_then(|other| self.others.get(other));
         other.map_or(self.mask.as_deref(), |other| other.mask.as_deref())
+    }
+
+    /// [`bits`] of every step of a stage's input, where it is known which count.
+    pub fn mask_at(&self, network: &Network, stage: &Stage) -> Option<&[u32]> {
+        if let MaskReach::Fits(input) = stage.mask_reach {
+            return self.mask_of(input);
+        }
+        let (begins, cuts) = (self.begins.as_ref()?, network.cuts()?);
+        let at = cuts.unmasked().iter().position(|&rate| rate == cuts.rate_in(stage))?;
+        begins.masks.get(at).map(|mask| &mask[..])
     }
 
     /// The inputs that the network reads beside the first, in its order.

@@ -3,28 +3,130 @@
 use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
-use crate::network::{Cell, Network, RecurrentSpec};
+use crate::network::{HiddenOrCell, Network, PartSpec};
 
-/// The state of every recurrent layer of a network between two runs.
+/// What the layers of a network keep between two runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State<F = f32> {
-    /// One entry per recurrent layer, in the network's order.
+    /// One entry for each layer that keeps something, as [`Network::kept`] lists them.
     pub layers: Vec<LayerState<F>>,
 }
 
-/// The state of one recurrent layer.
+/// What one layer keeps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState<F = f32> {
     /// The layer's name.
     pub name: String,
-    /// `[L*D, B, H]`, or `[L*D, B, P]` with a projection; row `level * D + direction`.
-    pub h_shape: [usize; 3],
-    /// Hidden state h.
-    pub h: Vec<F>,
-    /// `[L*D, B, H]`, or `[L*D, B, 0]` for a cell without c (GRU, RNN).
-    pub c_shape: [usize; 3],
-    /// Cell state c.
-    pub c: Vec<F>,
+    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it; of a window over time `past`.
+    pub parts: Vec<StatePart<F>>,
+}
+
+/// A part of a layer's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatePart<F = f32> {
+    /// Its name in the layer.
+    pub name: String,
+    /// `[R, B, ..]`: `[L*D, B, H]` of h and c (`[L*D, B, P]` of h with a projection), row `level * D + direction`; `[1, B, P, I]`
+    /// of the last P inputs of a window.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub data: Vec<F>,
+}
+
+impl<F> StatePart<F> {
+    /// R, the rows that a batch row has in it.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(0)
+    }
+
+    /// B
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.shape.get(1).copied().unwrap_or(0)
+    }
+
+    /// Numbers that a batch row has in one of the R rows.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape.get(2..).unwrap_or_default().iter().product()
+    }
+
+    /// One of the R rows, `[B, ..]`.
+    pub(crate) fn row(&self, row: usize) -> &[F] {
+        let len = self.batch() * self.width();
+        &self.data[row * len..][..len]
+    }
+
+    /// As [`StatePart::row`], to be changed.
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [F] {
+        let len = self.batch() * self.width();
+        &mut self.data[row * len..][..len]
+    }
+}
+
+impl<F> LayerState<F> {
+    /// The part of this name, if the layer has it.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Option<&StatePart<F>> {
+        self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// As [`LayerState::part`], to be changed.
+    pub fn part_mut(&mut self, name: &str) -> Option<&mut StatePart<F>> {
+        self.parts.iter_mut().find(|part| part.name == name)
+    }
+
+    /// A recurrent layer's hidden state `[L*D, B, H]`; empty for another layer.
+    #[must_use]
+    pub fn h(&self) -> &[F] {
+        self.part(HiddenOrCell::H.name()).map_or(&[], |part| &part.data)
+    }
+
+    /// An LSTM's cell state `[L*D, B, H]`; empty for a layer without one.
+    #[must_use]
+    pub fn c(&self) -> &[F] {
+        self.part(HiddenOrCell::C.name()).map_or(&[], |part| &part.data)
+    }
+
+    /// The numbers of all parts, one after the other.
+    pub fn numbers(&self) -> impl Iterator<Item = &F> {
+        self.parts.iter().flat_map(|part| &part.data)
+    }
+
+    /// As [`LayerState::numbers`], to be changed.
+    pub fn numbers_mut(&mut self) -> impl Iterator<Item = &mut F> {
+        self.parts.iter_mut().flat_map(|part| &mut part.data)
+    }
+
+    /// h and c of a recurrent layer, to be changed; empty where there is none.
+    pub(crate) fn h_and_c(&mut self) -> [&mut [F]; 2] {
+        let mut parts = self.parts.iter_mut().map(|part| &mut part.data[..]);
+        [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
+    }
+
+    /// One of the rows of h and of c, `[B, H]`, as [`LayerState::h_and_c`].
+    pub(crate) fn row_of_h_and_c(&mut self, row: usize) -> [&mut [F]; 2] {
+        let mut parts = self.parts.iter_mut().map(|part| part.row_mut(row));
+        [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
+    }
+}
+
+impl<F> State<F> {
+    /// B; `None` for a state without layers.
+    pub(crate) fn batch(&self) -> Option<usize> {
+        self.parts().next().map(StatePart::batch)
+    }
+
+    /// The parts of all layers.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &StatePart<F>> {
+        self.layers.iter().flat_map(|layer| &layer.parts)
+    }
+
+    /// As [`State::parts`], to be changed.
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut StatePart<F>> {
+        self.layers.iter_mut().flat_map(|layer| &mut layer.parts)
+    }
 }
 
 impl<F: Real> State<F> {
@@ -45,62 +147,53 @@ impl<F: Real> State<F> {
     /// As [`State::zeros`].
     pub fn initial(network: &Network, batch: usize) -> Result<Self> {
         let mut state = Self::zeros(network, batch)?;
-        state.put_stored(network, batch);
+        state.put_start(network);
         Ok(state)
     }
 
     /// An error if there is no memory for `batch` rows.
     pub(crate) fn make_room(network: &Network, batch: usize) -> Result<()> {
-        let width: usize = network
-            .recurrent_layers()
-            .flat_map(|(cell, layer)| shapes(cell, layer, 1))
-            .map(|[rows, _, width]| rows * width)
-            .sum();
+        let width: usize = parts(network).map(|part| part.rows * part.width()).sum();
         room(|| format!("state of {batch} rows"), batch.saturating_mul(width), size_of::<F>())
     }
 
     /// Becomes [`State::initial`] without a new allocation if its memory is large enough.
     pub(crate) fn start(&mut self, network: &Network, batch: usize) {
         self.shape(network, batch);
-        for layer in &mut self.layers {
-            layer.h.fill(F::default());
-            layer.c.fill(F::default());
-        }
-        self.put_stored(network, batch);
+        self.put_start(network);
     }
 
     /// Becomes a state of `batch` rows, with any numbers.
     pub(crate) fn shape(&mut self, network: &Network, batch: usize) {
-        let empty =
-            || LayerState { name: String::new(), h_shape: [0; 3], h: Vec::new(), c_shape: [0; 3], c: Vec::new() };
-        self.layers.resize_with(network.recurrent_layers().count(), empty);
-        for (layer, (cell, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
+        self.layers.resize_with(network.kept().len(), || LayerState { name: String::new(), parts: Vec::new() });
+        for (layer, spec) in self.layers.iter_mut().zip(network.kept()) {
             layer.name.clone_from(&spec.name);
-            [layer.h_shape, layer.c_shape] = shapes(cell, spec, batch);
-            for (numbers, shape) in [(&mut layer.h, layer.h_shape), (&mut layer.c, layer.c_shape)] {
-                numbers.resize(shape.iter().product(), F::default());
+            let empty = || StatePart { name: String::new(), shape: Vec::new(), data: Vec::new() };
+            layer.parts.resize_with(spec.parts.len(), empty);
+            for (part, spec) in layer.parts.iter_mut().zip(&spec.parts) {
+                part.name.clear();
+                part.name.push_str(spec.name);
+                part.shape.clear();
+                part.shape.extend(spec.shape(batch));
+                part.data.resize(part.shape.iter().product(), F::default());
             }
         }
     }
 
-    /// Replaces the zeros with the initial state that the network stores.
-    fn put_stored(&mut self, network: &Network, batch: usize) {
-        for (layer, (_, spec)) in self.layers.iter_mut().zip(network.recurrent_layers()) {
-            if !spec.initial_state {
+    /// Sets every number to what it is before the first timestep.
+    fn put_start(&mut self, network: &Network) {
+        for (part, spec) in self.parts_mut().zip(parts(network)) {
+            part.data.fill(F::from_f32(spec.start));
+            let stored = spec.stored.as_ref().map_or(&[][..], |name| network.weight(name));
+            let (batch, width) = (part.batch(), spec.width());
+            if stored.is_empty() || batch == 0 {
                 continue;
             }
-            let LayerState { h_shape, h, c_shape, c, .. } = layer;
-            for (part, numbers, [_, _, width]) in [("h", h, *h_shape), ("c", c, *c_shape)] {
-                let stored = network.weight(&format!("{}.initial_{part}", spec.name));
-                if stored.is_empty() || width == 0 {
-                    continue;
-                }
-                // `[L*D, H]`, the same for every batch row.
-                for (rows, stored) in numbers.chunks_exact_mut(batch * width).zip(stored.chunks_exact(width)) {
-                    for row in rows.chunks_exact_mut(width) {
-                        for (number, &stored) in row.iter_mut().zip(stored) {
-                            *number = F::from_f32(stored);
-                        }
+            // `[R, ..]`, the same for every batch row.
+            for (rows, stored) in part.data.chunks_exact_mut(batch * width).zip(stored.chunks_exact(width)) {
+                for row in rows.chunks_exact_mut(width) {
+                    for (number, &stored) in row.iter_mut().zip(stored) {
+                        *number = F::from_f32(stored);
                     }
                 }
             }
@@ -111,92 +204,97 @@ impl<F: Real> State<F> {
 impl State {
     /// Becomes a copy of a state of the same shape.
     pub(crate) fn copy_from(&mut self, other: &Self) {
-        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
-            to.h.copy_from_slice(&from.h);
-            to.c.copy_from_slice(&from.c);
+        for (to, from) in self.parts_mut().zip(other.parts()) {
+            to.data.copy_from_slice(&from.data);
         }
     }
 
     /// One batch row as a state of its own.
     pub(crate) fn row(&self, row: usize) -> Self {
-        let of = |numbers: &[f32], [levels, batch, width]: [usize; 3]| {
-            let rows = (0..levels).flat_map(|level| &numbers[(level * batch + row) * width..][..width]);
-            ([levels, 1, width], rows.copied().collect())
+        let of = |part: &StatePart| {
+            let (batch, width) = (part.batch(), part.width());
+            let rows = (0..part.rows()).flat_map(|of| &part.data[(of * batch + row) * width..][..width]);
+            let mut shape = part.shape.clone();
+            shape[1] = 1;
+            StatePart { name: part.name.clone(), shape, data: rows.copied().collect() }
         };
-        let layers = self.layers.iter().map(|layer| {
-            let (h_shape, h) = of(&layer.h, layer.h_shape);
-            let (c_shape, c) = of(&layer.c, layer.c_shape);
-            LayerState { name: layer.name.clone(), h_shape, h, c_shape, c }
-        });
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| LayerState { name: layer.name.clone(), parts: layer.parts.iter().map(of).collect() });
         Self { layers: layers.collect() }
     }
 }
 
-/// A part of the state of one batch row: h or c of one direction of one level.
+/// Where one of the rows of a part of the state is, for one batch row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartShape {
-    /// Position of the layer among the network's recurrent layers.
+    /// Position of the layer among those that keep something.
     pub layer: usize,
-    /// Row of the state `[L*D, B, H]`.
+    /// Position of the part in its layer.
+    pub part: usize,
+    /// Row of the part's `[R, B, ..]`.
     pub row: usize,
-    /// Whether it is c.
-    pub cell: bool,
     /// How many numbers it has.
     pub width: usize,
 }
 
 impl PartShape {
-    /// Every part of a network's state: by layer, row, h before c.
+    /// All of a network's state: by layer, row, part.
     pub fn all(network: &Network) -> Vec<Self> {
-        let mut parts = Vec::new();
-        for (layer, (cell, spec)) in network.recurrent_layers().enumerate() {
-            let [[rows, _, h], [.., c]] = shapes(cell, spec, 1);
+        let mut all = Vec::new();
+        for (layer, spec) in network.kept().iter().enumerate() {
+            let rows = spec.parts.iter().map(|part| part.rows).max().unwrap_or(0);
             for row in 0..rows {
-                let both = [(false, h), (true, c)].into_iter().filter(|&(_, width)| width > 0);
-                parts.extend(both.map(|(cell, width)| Self { layer, row, cell, width }));
+                let parts = spec.parts.iter().enumerate().filter(|(_, part)| row < part.rows);
+                all.extend(parts.map(|(part, spec)| Self { layer, part, row, width: spec.width() }));
             }
         }
-        parts
+        all
     }
 
-    /// Its numbers in a state of `batch` rows, `[B, H]`.
-    pub fn of(self, state: &State, batch: usize) -> &[f32] {
-        let layer = &state.layers[self.layer];
-        let numbers = if self.cell { &layer.c } else { &layer.h };
-        &numbers[self.row * batch * self.width..][..batch * self.width]
+    /// Its numbers in a state, `[B, ..]`.
+    pub fn of(self, state: &State) -> &[f32] {
+        state.layers[self.layer].parts[self.part].row(self.row)
     }
 
     /// As [`PartShape::of`], to be changed.
-    pub fn of_mut(self, state: &mut State, batch: usize) -> &mut [f32] {
-        let layer = &mut state.layers[self.layer];
-        let numbers = if self.cell { &mut layer.c } else { &mut layer.h };
-        &mut numbers[self.row * batch * self.width..][..batch * self.width]
+    pub fn of_mut(self, state: &mut State) -> &mut [f32] {
+        state.layers[self.layer].parts[self.part].row_mut(self.row)
     }
 }
 
-/// Shapes of h and c.
-fn shapes(cell: Cell, layer: &RecurrentSpec, batch: usize) -> [[usize; 3]; 2] {
-    let rows = layer.num_layers * layer.directions();
-    let cell_size = if cell.keeps_c() { layer.hidden_size } else { 0 };
-    [[rows, batch, layer.state_size()], [rows, batch, cell_size]]
+/// The parts of all layers of a network's state.
+fn parts(network: &Network) -> impl Iterator<Item = &PartSpec> {
+    network.kept().iter().flat_map(|layer| &layer.parts)
 }
 
 /// An error if `state` does not fit `network`.
 pub(crate) fn check(network: &Network, batch: usize, state: &State) -> Result<()> {
-    let layers = network.recurrent_layers().count();
-    if state.layers.len() != layers {
-        let expected = format!("{layers} recurrent layers");
-        return Err(Error::shape("state", expected, format!("{}", state.layers.len())));
+    let names = |names: &mut dyn Iterator<Item = &str>| names.map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    if state.layers.len() != network.kept().len() {
+        let expected = names(&mut network.kept().iter().map(|layer| &layer.name[..]));
+        let got = names(&mut state.layers.iter().map(|layer| &layer.name[..]));
+        let named = |names: Vec<String>| format!("{} layers ({})", names.len(), names.join(", "));
+        return Err(Error::shape("state", named(expected), named(got)));
     }
-    for (got, (cell, layer)) in state.layers.iter().zip(network.recurrent_layers()) {
-        let [h_shape, c_shape] = shapes(cell, layer, batch);
-        let parts = [("h", got.h_shape, h_shape, got.h.len()), ("c", got.c_shape, c_shape, got.c.len())];
-        for (part, got_shape, shape, len) in parts {
-            if got.name != layer.name || got_shape != shape || len != shape.iter().product::<usize>() {
+    for (got, layer) in state.layers.iter().zip(network.kept()) {
+        if got.parts.len() != layer.parts.len() {
+            let expected = names(&mut layer.parts.iter().map(|part| part.name)).join(", ");
+            let got = names(&mut got.parts.iter().map(|part| &part.name[..])).join(", ");
+            return Err(Error::shape(format!("state of `{}`", layer.name), expected, got));
+        }
+        for (part, spec) in got.parts.iter().zip(&layer.parts) {
+            let fits = got.name == layer.name
+                && part.name == spec.name
+                && part.shape.iter().copied().eq(spec.shape(batch))
+                && part.data.len() == part.shape.iter().product::<usize>();
+            if !fits {
+                let shape: Vec<usize> = spec.shape(batch).collect();
                 return Err(Error::shape(
-                    format!("state of `{}`, {part}", layer.name),
-                    format!("[L*D, B, H] = {shape:?}"),
-                    format!("{got_shape:?} of `{}` with {len} elements", got.name),
+                    format!("state of `{}`, {}", layer.name, spec.name),
+                    format!("{} = {shape:?}", spec.letters),
+                    format!("{} {:?} of `{}` with {} elements", part.name, part.shape, got.name, part.data.len()),
                 ));
             }
         }

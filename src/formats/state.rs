@@ -1,5 +1,5 @@
-//! States in safetensors files: a tensor `LAYER.h` `[L*D, B, H]` for every recurrent layer, `LAYER.c` for
-//! an LSTM, and in the metadata the format and the fingerprint of the network.
+//! States in safetensors files: a tensor `LAYER.PART` `[R, B, ..]` for every part of every layer's state (`lstm.h` and `lstm.c`
+//! `[L*D, B, H]`), and in the metadata the format and the fingerprint of the network.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -7,11 +7,13 @@ use std::path::Path;
 use super::safetensors::{Contents, StoredTensor, to_file};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::data::state::{self, LayerState, State};
-use crate::network::Network;
+use crate::data::state::{self, State, StatePart};
+use crate::network::{HiddenOrCell, Network};
 
-/// Version of the file that this crate writes and reads.
-const FORMAT: &str = "1";
+/// Version of the file that this crate writes.
+const FORMAT: &str = "2";
+/// The one before, which has the parts of recurrent layers alone; it is read too.
+const BEFORE: &str = "1";
 /// Metadata key of the version.
 const FORMAT_KEY: &str = "gatefold_state";
 /// Metadata key of the network's fingerprint.
@@ -51,16 +53,13 @@ impl State {
 
     /// Its tensors as a file has them, their names behind `prefix`.
     pub(crate) fn stored(&self, prefix: &str, network: &Network) -> Result<Vec<(String, StoredTensor)>> {
-        let batch = self.layers.first().map_or(1, |layer| layer.h_shape[1]);
-        state::check(network, batch, self)?;
+        state::check(network, self.batch().unwrap_or(1), self)?;
         let mut tensors = Vec::new();
-        for LayerState { name, h_shape, h, c_shape, c } in &self.layers {
-            for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
-                let name = tensor_name(prefix, name, part);
-                finite(&name, numbers)?;
-                if !numbers.is_empty() {
-                    tensors.push((name, StoredTensor::f32(shape, numbers)));
-                }
+        for layer in &self.layers {
+            for StatePart { name, shape, data } in &layer.parts {
+                let name = tensor_name(prefix, &layer.name, name);
+                finite(&name, data)?;
+                tensors.push((name, StoredTensor::f32(shape, data)));
             }
         }
         Ok(tensors)
@@ -78,54 +77,61 @@ impl State {
         let contents = Contents::parse(what, bytes)?;
         let malformed = |expected: String, got: String| Error::Malformed { what: what.to_owned(), expected, got };
         let stored = |key: &str| contents.metadata(key).unwrap_or("none");
-        if stored(FORMAT_KEY) != FORMAT {
-            let got = format!("{FORMAT_KEY} {}", stored(FORMAT_KEY));
-            return Err(malformed(format!("a state of gatefold, {FORMAT_KEY} {FORMAT}"), got));
+        let format = stored(FORMAT_KEY);
+        if format != FORMAT && format != BEFORE {
+            let got = format!("{FORMAT_KEY} {format}");
+            return Err(malformed(format!("a state of gatefold, {FORMAT_KEY} {BEFORE} or {FORMAT}"), got));
         }
         let own = fingerprint(network);
         if stored(NETWORK_KEY) != own {
             let got = format!("one of network {}", stored(NETWORK_KEY));
             return Err(malformed(format!("a state of network {own}"), got));
         }
-        let (state, read) = Self::read(what, &contents, "", network)?;
+        let (state, read) = Self::read(what, (&contents, ""), network, format == FORMAT)?;
         match contents.shapes().keys().find(|name| !read.contains(*name)) {
             Some(other) => Err(malformed("the states of the network's layers alone".into(), format!("also `{other}`"))),
             None => Ok(state),
         }
     }
 
-    /// The state of `network` whose tensors a file has behind `prefix`, and their names.
+    /// The state of `network` whose tensors a file has behind a prefix, and their names. Parts that only layers without a
+    /// recurrence have may be missing where not `all` parts must be there: they are what they are before the first timestep.
     pub(crate) fn read(
         what: &str,
-        contents: &Contents<'_>,
-        prefix: &str,
+        (contents, prefix): (&Contents<'_>, &str),
         network: &Network,
+        all: bool,
     ) -> Result<(Self, BTreeSet<String>)> {
         let malformed = |expected: String, got: String| Error::Malformed { what: what.to_owned(), expected, got };
-        let mut read = BTreeSet::new();
-        let mut state = Self::zeros(network, 1)?;
-        for LayerState { name, h_shape, h, c_shape, c } in &mut state.layers {
-            let mut batch = 1;
-            for (part, shape, numbers) in [("h", h_shape, h), ("c", c_shape, c)] {
-                if shape[2] == 0 {
-                    shape[1] = batch;
+        let recurrent = [HiddenOrCell::H, HiddenOrCell::C].map(HiddenOrCell::name);
+        let mut tensors = Vec::new();
+        for layer in network.kept() {
+            for part in &layer.parts {
+                let name = tensor_name(prefix, &layer.name, part.name);
+                if !all && !recurrent.contains(&part.name) && !contents.shapes().contains_key(&name) {
+                    tensors.push(None);
                     continue;
                 }
-                let tensor_name = tensor_name(prefix, name, part);
-                let tensor = contents.tensor(&tensor_name)?;
+                let tensor = contents.tensor(&name)?;
                 let got = tensor.shape();
-                if got.len() != 3 || got[0] != shape[0] || got[1] == 0 || got[2] != shape[2] {
-                    let expected = format!("`{tensor_name}` [{}, B, {}]", shape[0], shape[2]);
-                    return Err(malformed(expected, format!("{got:?}")));
+                let batch = got.get(1).copied().unwrap_or(0);
+                if batch == 0 || !part.shape(batch).eq(got.iter().copied()) {
+                    let dimensions: String = part.dimensions.iter().map(|number| format!(", {number}")).collect();
+                    return Err(malformed(format!("`{name}` [{}, B{dimensions}]", part.rows), format!("{got:?}")));
                 }
-                finite(&tensor_name, tensor.data())?;
-                batch = got[1];
-                shape[1] = batch;
-                *numbers = tensor.data().to_vec();
-                read.insert(tensor_name);
+                finite(&name, tensor.data())?;
+                tensors.push(Some((name, tensor)));
             }
         }
-        let batch = state.layers.first().map_or(1, |layer| layer.h_shape[1]);
+        let batch = tensors.iter().flatten().next().map_or(1, |(_, tensor)| tensor.shape()[1]);
+        let mut state = Self::initial(network, batch)?;
+        let mut read = BTreeSet::new();
+        for (part, tensor) in state.parts_mut().zip(tensors) {
+            let Some((name, tensor)) = tensor else { continue };
+            part.shape = tensor.shape().to_vec();
+            part.data = tensor.data().to_vec();
+            read.insert(name);
+        }
         state::check(network, batch, &state)?;
         Ok((state, read))
     }

@@ -1,8 +1,8 @@
 //! Checks whether a network can generate, and hands an encoder's state to a decoder.
 
 use crate::base::error::{Error, Result};
-use crate::data::state::{self, State};
-use crate::network::{Network, StageKind};
+use crate::data::state::{self, LayerState, State};
+use crate::network::{Cuts, HiddenOrCell, Network, StageKind};
 use crate::streams::{StreamId, StreamPool};
 
 /// V of a network that reads tokens and whose outputs are logits of the next; else an error.
@@ -17,6 +17,9 @@ pub(super) fn check(network: &Network) -> Result<usize> {
     }
     if network.masks().is_some() {
         return refused("network".into(), "generation by a decoder that masks token 0");
+    }
+    if network.cuts().map_or(1, Cuts::whole) > 1 {
+        return refused("network".into(), "generation by a decoder with strides, which reads several tokens at once");
     }
     match network.stages().last() {
         Some(stage) if stage.kind == (StageKind::Softmax { log: false }) => refused(
@@ -34,11 +37,16 @@ impl State {
     /// # Errors
     /// [`Error::Shape`] if they do not fit.
     pub fn handed_to(&self, network: &Network) -> Result<Self> {
-        let mut state = self.clone();
-        for (layer, (_, spec)) in state.layers.iter_mut().zip(network.recurrent_layers()) {
+        let recurrent = |layer: &&LayerState| layer.part(HiddenOrCell::H.name()).is_some();
+        let mut layers: Vec<LayerState> = self.layers.iter().filter(recurrent).cloned().collect();
+        for (layer, spec) in layers.iter_mut().zip(network.kept()) {
             layer.name.clone_from(&spec.name);
         }
-        let batch = state.layers.first().map_or(1, |layer| layer.h_shape[1]);
+        let batch = self.batch().unwrap_or(1);
+        // The decoder's windows begin with their padding.
+        let windows = Self::initial(network, batch)?.layers.into_iter().skip(network.recurrent_layers().count());
+        layers.extend(windows);
+        let state = Self { layers };
         state::check(network, batch, &state)?;
         Ok(state)
     }
@@ -94,7 +102,7 @@ impl StreamPool {
     /// [`Error::Shape`] for a state that does not fit; as [`StreamPool::open`].
     pub fn open_from(&self, state: &State) -> Result<Vec<StreamId>> {
         let state = state.handed_to(self.session().network())?;
-        let rows = state.layers.first().map_or(0, |layer| layer.h_shape[1]);
+        let rows = state.batch().unwrap_or(0);
         let streams = self.open_all(rows)?;
         let filled = (0..rows).zip(&streams).try_for_each(|(row, &id)| self.restore(id, &state.row(row)));
         if let Err(error) = filled {

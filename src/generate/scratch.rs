@@ -77,6 +77,7 @@ impl<'a> Scratch<'a> {
             values: Values::Tokens(tokens.into()),
             mask: None,
             others: Vec::new(),
+            begins: None,
         };
         let state = slots.gather(session.network(), from)?;
         slots.scatter(&state, to);

@@ -8,7 +8,7 @@ use super::slots::Slots;
 use super::workspace::{Prepared, Ready, bind, buffer};
 use crate::base::error::Result;
 use crate::data::state::State;
-use crate::plan::{Dispatch, RunShape, candidates, choose, steps_at_once};
+use crate::plan::{Dispatch, candidates, choose, steps_at_once};
 
 /// Dispatches with what they need.
 type PreparedDispatches = (Vec<Dispatch>, Vec<Ready>);
@@ -61,7 +61,7 @@ impl GpuEngine {
     ) -> Result<Chooser> {
         let sample = settings.first().is_some_and(|&scale| scale != 0);
         let make = || {
-            let prepared = self.prepared_alone(RunShape::new(1, rows.slots.len()))?;
+            let prepared = self.prepared_alone(1, rows.slots.len(), true)?;
             let dispatch = choose(&prepared.plan, sample, ends, most, &self.context.limits())?;
             let list = self.filled("slots [B]", rows.slots);
             let progress = self.filled("progress [B, 4]", rows.progress);
@@ -90,7 +90,7 @@ impl GpuEngine {
     /// Everything that listing the `count` most probable tokens of `rows` rows needs.
     pub fn lister(&self, slots: &Slots, rows: usize, count: usize) -> Result<Lister> {
         let make = || {
-            let prepared = self.prepared_alone(RunShape::new(1, rows))?;
+            let prepared = self.prepared_alone(1, rows, true)?;
             let dispatch = candidates(&prepared.plan, count, &self.context.limits())?;
             let output = self.empty("candidates [B, 2 + 2M]", rows * (2 + 2 * count));
             let [from, to] = ["slots before [B]", "slots after [B]"].map(|label| self.empty(label, rows));

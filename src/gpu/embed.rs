@@ -6,7 +6,7 @@ use super::engine::GpuEngine;
 use super::slots::{Moves, Slots};
 use super::workspace::{Prepared, buffer};
 use crate::base::error::{Error, Result};
-use crate::plan::{Plan, RunShape};
+use crate::plan::Plan;
 
 /// A run with everything made that recording needs. Its buffers hold T steps and B rows.
 #[derive(Debug)]
@@ -28,8 +28,11 @@ impl GpuEngine {
                 what: "an input that is on the device alone, since which steps it masks is decided on the host,".into(),
             });
         }
+        if let Some(cuts) = self.network().cuts().filter(|_| keep) {
+            cuts.check_steps("steps of a run", steps)?;
+        }
         let prepare = || {
-            let prepared = self.prepared_alone(RunShape::new(steps, list.len()))?;
+            let prepared = self.prepared_alone(steps, list.len(), keep)?;
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let rows = buffer(&self.context, "slots [B]", size_of_val(list) as u64, usage);
             self.context.queue.write_buffer(&rows, 0, bytemuck::cast_slice(list));

@@ -17,7 +17,9 @@ use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
 use crate::measured::Tuning;
 use crate::network::Network;
-use crate::plan::{Exchange, OtherShape, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack};
+use crate::plan::{
+    Exchange, OtherShape, PartPlace, Plan, PlanLimits, PlanOptions, RunShape, Slice, Strategy, pack, parts,
+};
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
@@ -166,7 +168,8 @@ impl GpuEngine {
             .context
             .scoped("running the network", || {
                 let mut workspace = lock(&self.workspace);
-                let shape = run_shape(input);
+                let continues = self.network.keeps_inputs() && !matches!(start, Start::Host(None));
+                let shape = RunShape { continues, ..run_shape(input) };
                 // A pool's slots are overwritten before the host can see whether the run timed out.
                 let key = Key { shape, waits: matches!(start, Start::Host(_)), goal: None };
                 let prepared = self.prepared(&mut workspace, key)?;
@@ -190,8 +193,11 @@ impl GpuEngine {
         Ok(workspace.prepare(&self.context, &self.weights, plan, key))
     }
 
-    /// As [`GpuEngine::prepared`], of a run whose result is not read.
-    pub(super) fn prepared_alone(&self, shape: RunShape) -> Result<Arc<Prepared>> {
+    /// As [`GpuEngine::prepared`], of a run of T `steps` and B `batch` rows whose result is not read; `continues` says whether it
+    /// goes on from states, not from the network's own.
+    pub(super) fn prepared_alone(&self, steps: usize, batch: usize, continues: bool) -> Result<Arc<Prepared>> {
+        let continues = continues && self.network.keeps_inputs();
+        let shape = RunShape { continues, ..RunShape::new(steps, batch) };
         self.prepared(&mut lock(&self.workspace), Key { shape, waits: false, goal: None })
     }
 
@@ -231,6 +237,13 @@ impl GpuEngine {
             if let (Some(id), Some(mask)) = (buffers.mask, input.mask_of(number)) {
                 queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(mask));
                 self.meter.sent(size_of_val(mask) as u64);
+            }
+        }
+        if let (Some(buffers), Some(begins)) = (&plan.begins, &input.begins) {
+            let masks = buffers.masks.iter().zip(&begins.masks);
+            for (&id, words) in std::iter::once((&buffers.first, &begins.first)).chain(masks) {
+                queue.write_buffer(&prepared.buffers[id], 0, bytemuck::cast_slice(words));
+                self.meter.sent(size_of_val(&words[..]) as u64);
             }
         }
 
@@ -294,27 +307,20 @@ impl GpuEngine {
         state: Option<&State>,
         encoder: &mut wgpu::CommandEncoder,
     ) -> Result<()> {
-        let stored = match state {
-            None if self.network.recurrent_layers().any(|(_, layer)| layer.initial_state) => {
-                Some(State::initial(&self.network, prepared.plan.batch)?)
-            }
+        let initial = match state {
+            None if !self.network.starts_at_zero() => Some(State::initial(&self.network, prepared.plan.batch)?),
             _ => None,
         };
-        for buffers in &prepared.plan.states {
-            let layer = state.or(stored.as_ref()).map(|state| &state.layers[buffers.layer]);
-            let parts = [(Some(buffers.h[0]), layer.map(|layer| &layer.h)), (buffers.c, layer.map(|layer| &layer.c))];
-            for (place, numbers) in parts {
-                let Some(Slice { buffer, offset, bytes }) = place else { continue };
-                let buffer = &prepared.buffers[buffer];
-                match (numbers, layer) {
-                    (Some(numbers), Some(layer)) => {
-                        let len = numbers.len() / layer.h_shape[0];
-                        let span = buffers.row * len..(buffers.row + 1) * len;
-                        self.context.queue.write_buffer(buffer, offset, bytemuck::cast_slice(&numbers[span]));
-                        self.meter.sent(bytes);
-                    }
-                    _ => encoder.clear_buffer(buffer, offset, Some(bytes)),
+        for place in parts(&prepared.plan) {
+            let Some(Slice { buffer, offset, bytes }) = place.start else { continue };
+            let buffer = &prepared.buffers[buffer];
+            match state.or(initial.as_ref()) {
+                Some(state) => {
+                    let numbers = state.layers[place.layer].parts[place.part].row(place.row);
+                    self.context.queue.write_buffer(buffer, offset, bytemuck::cast_slice(numbers));
+                    self.meter.sent(bytes);
                 }
+                None => encoder.clear_buffer(buffer, offset, Some(bytes)),
             }
         }
         Ok(())
@@ -362,7 +368,8 @@ impl GpuEngine {
 
 /// The sizes of a run.
 pub(super) fn run_shape(input: &Checked<'_>) -> RunShape {
-    let mut shape = RunShape { masked: input.mask.is_some(), ..RunShape::new(input.steps, input.batch) };
+    let (masked, uneven) = (input.mask.is_some(), input.begins.is_some());
+    let mut shape = RunShape { masked, uneven, ..RunShape::new(input.steps, input.batch) };
     for (to, other) in shape.others.iter_mut().zip(&input.others) {
         *to = OtherShape { steps: other.steps, masked: other.mask.is_some() };
     }
@@ -375,11 +382,10 @@ fn pieces(plan: &Plan, network: &Network, trace: bool, states: bool) -> Vec<(Tar
     let named = network.outputs().iter().filter(|_| states).map(|output| plan.outputs[output.stage]);
     let outputs = if trace { plan.outputs.clone() } else { named.chain(plan.outputs.last().copied()).collect() };
     let mut pieces: Vec<(Target, Slice)> = outputs.into_iter().map(|place| (Target::Stage, place)).collect();
-    for buffers in plan.states.iter().filter(|_| states) {
-        let (layer, row) = (buffers.layer, buffers.row);
-        pieces.push((Target::Hidden { layer, row }, buffers.final_h()));
-        pieces.extend(buffers.c.map(|c| (Target::Cell { layer, row }, c)));
-    }
+    let places = if states { parts(plan) } else { Vec::new() };
+    pieces.extend(
+        places.into_iter().map(|PartPlace { layer, part, row, end, .. }| (Target::State { layer, part, row }, end)),
+    );
     for exchange in &plan.exchanges {
         let head = Slice { buffer: exchange.buffer, offset: 0, bytes: Exchange::READ };
         pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));

@@ -38,12 +38,10 @@ pub(crate) struct StagedPart {
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
     Stage,
-    Hidden {
+    /// A row of a part of a layer's state.
+    State {
         layer: usize,
-        row: usize,
-    },
-    Cell {
-        layer: usize,
+        part: usize,
         row: usize,
     },
     /// Pairs of timestamps, one per submission.
@@ -197,8 +195,10 @@ impl Pending<'_> {
                 };
                 match part.target {
                     Target::Stage => raw.stages.push(bytemuck::pod_collect_to_vec(bytes)),
-                    Target::Hidden { layer, row } => copy_row(&mut raw.state.layers[layer].h, row, bytes),
-                    Target::Cell { layer, row } => copy_row(&mut raw.state.layers[layer].c, row, bytes),
+                    Target::State { layer, part, row } => {
+                        let to = raw.state.layers[layer].parts[part].row_mut(row);
+                        bytemuck::cast_slice_mut(to).copy_from_slice(bytes);
+                    }
                     Target::Exchange { workgroups } => {
                         let words: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
                         raw.timed_out |= words[Exchange::TIMED_OUT] != 0 || words[Exchange::FINISHED] != workgroups;
@@ -254,11 +254,6 @@ pub(super) fn taken(device: &wgpu::Device, submission: wgpu::SubmissionIndex) ->
     let now = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(Duration::ZERO) };
     let polled = catch_unwind(AssertUnwindSafe(|| device.poll(now)));
     matches!(polled, Ok(Ok(_) | Err(wgpu::PollError::Timeout)))
-}
-
-fn copy_row(state: &mut [f32], row: usize, bytes: &[u8]) {
-    let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-    state[row * numbers.len()..][..numbers.len()].copy_from_slice(&numbers);
 }
 
 /// Sum of the passes' durations; `None` if the driver wrote no sensible stamps.

@@ -12,7 +12,7 @@ use crate::plan::{Dispatch, check_slots, most_slots, slot_moves};
 
 const F32: u64 = 4;
 
-/// A buffer `[S, H]` for each part of a network's state, and the list of the slots of a batch.
+/// A buffer `[S, ..]` for each row of each part of a network's state, and the list of the slots of a batch.
 #[derive(Debug)]
 pub(crate) struct Slots {
     parts: Vec<PartBuffer>,
@@ -25,7 +25,7 @@ pub(crate) struct Slots {
     ready: Vec<(Weak<Prepared>, Arc<Moves>)>,
 }
 
-/// A part of the state, in the order of [`parts`](crate::plan::parts).
+/// A row of a part of the state, in the order of [`parts`](crate::plan::parts).
 #[derive(Clone, Debug)]
 struct PartBuffer {
     shape: PartShape,
@@ -62,11 +62,11 @@ impl Slots {
             let usage = usage();
             let part = |&shape: &PartShape| PartBuffer {
                 shape,
-                buffer: buffer(context, "states [S, H]", row_bytes(shape) * count as u64, usage),
+                buffer: buffer(context, "states [S, ..]", row_bytes(shape) * count as u64, usage),
             };
             Ok(Self {
                 parts: shapes.iter().map(part).collect(),
-                spare: buffer(context, "a state [H]", widest, usage),
+                spare: buffer(context, "a state", widest, usage),
                 list: buffer(context, "slots [B]", rows as u64 * F32, usage),
                 count,
                 ready: Vec::new(),
@@ -108,7 +108,7 @@ impl Slots {
         engine.context.check()?;
         let write = || {
             for part in &self.parts {
-                let row: &[u8] = bytemuck::cast_slice(part.shape.of(state, 1));
+                let row: &[u8] = bytemuck::cast_slice(part.shape.of(state));
                 let Some(bytes) = wgpu::BufferSize::new(part.row_bytes()) else { continue };
                 // The only way to write that returns an error when the device is lost.
                 let mut view = queue
@@ -138,13 +138,15 @@ impl Slots {
         pollster::block_on(engine.context.scoped(WHAT, copy))
     }
 
-    /// Copies states from slots of another pool whose parts have the same sizes.
+    /// Copies the states of recurrent layers from slots of another pool, whose parts have the same sizes.
     pub fn copy_from(&self, engine: &GpuEngine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
+        let recurrent = engine.network().recurrent_layers().count();
+        let ours = self.parts.iter().take_while(|part| part.shape.layer < recurrent);
         const WHAT: &str = "handing states over";
         engine.context.check()?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
-            for (theirs, ours) in other.parts.iter().zip(&self.parts) {
+            for (theirs, ours) in other.parts.iter().zip(ours.clone()) {
                 let bytes = ours.row_bytes();
                 for (&from, &to) in from.iter().zip(to) {
                     let [from, to] = [from, to].map(|slot| u64::from(slot) * bytes);
@@ -163,8 +165,8 @@ impl Slots {
             let mut parts = Vec::with_capacity(self.parts.len());
             let mut bytes = 0;
             for part in &self.parts {
-                let PartShape { layer, row, cell, .. } = part.shape;
-                let target = if cell { Target::Cell { layer, row } } else { Target::Hidden { layer, row } };
+                let PartShape { layer, part: of_layer, row, .. } = part.shape;
+                let target = Target::State { layer, part: of_layer, row };
                 parts.push(StagedPart { target, offset: bytes, bytes: part.row_bytes() });
                 bytes += part.row_bytes();
             }

@@ -14,7 +14,7 @@ use crate::network::{Network, Source, StageKind};
 use crate::plan::train::{
     RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainMetrics, TrainTask, lookup, setting,
 };
-use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack};
+use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack, parts};
 
 const WHAT: &str = "training the network";
 const STORAGE: wgpu::BufferUsages =
@@ -230,9 +230,7 @@ impl GpuTrainer {
         write(self.layout.buffers.settings, bytemuck::cast_slice(&settings));
         for start in &parts.starts {
             if let Some(layer) = batch.state.map(|state| &state.layers[start.layer]) {
-                let numbers = if start.is_c { &layer.c } else { &layer.h };
-                let len = numbers.len() / layer.h_shape[0];
-                let bytes = bytemuck::cast_slice(&numbers[start.row * len..][..len]);
+                let bytes = bytemuck::cast_slice(layer.parts[usize::from(start.is_c)].row(start.row));
                 put(&prepared.buffers[start.from.buffer], start.from.offset, bytes);
             }
         }
@@ -297,14 +295,10 @@ impl GpuTrainer {
     /// The state after the last run, to one of the same shape.
     pub fn read_state(&self, state: &mut State) -> Result<()> {
         let Some(prepared) = lock(&self.workspace).latest() else { return Ok(()) };
-        for place in &prepared.plan.states {
-            let layer = &mut state.layers[place.layer];
-            let parts = [(Some(place.final_h()), &mut layer.h, layer.h_shape), (place.c, &mut layer.c, layer.c_shape)];
-            for (slice, to, [_, batch, width]) in parts {
-                let Some(Slice { buffer, offset, .. }) = slice else { continue };
-                let to = &mut to[place.row * batch * width..][..batch * width];
-                to.copy_from_slice(&self.read_at(&prepared.buffers[buffer], offset, to.len())?);
-            }
+        for place in parts(&prepared.plan) {
+            let to = state.layers[place.layer].parts[place.part].row_mut(place.row);
+            let Slice { buffer, offset, .. } = place.end;
+            to.copy_from_slice(&self.read_at(&prepared.buffers[buffer], offset, to.len())?);
         }
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::forward::{Hooks, ParamGradients, ReferenceRun, StageBackward};
-use super::walk::{RealInputs, mask_of, start_from_inputs, steps_in, tokens_of};
+use super::walk::{RealInputs, start_from_inputs, steps_in, tokens_of};
 use super::{Forward, Reference, begin};
 use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
-use crate::network::{HiddenOrCell, Role, Source, Stage, StageKind};
+use crate::network::{Role, Source, Stage, StageKind};
 use crate::reference::{LevelShape, StageGradients, StageInput, ZoneoutMode, level_backward, stateless_backward};
 
 /// The gradients of a number that depends on a network's output.
@@ -98,6 +98,9 @@ impl<F: Real> ReferenceRun<'_, F> {
         params: &mut dyn ParamGradients<F>,
     ) -> Result<()> {
         let (network, batch) = (self.network, checked.batch);
+        if state.is_some() {
+            network.trains_from_states()?;
+        }
         let BackwardMemory { of_input, input: d_network, stages: d_stages, steps: steps_out, start, d_state } = memory;
         network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
         let real = RealInputs::new(network, checked);
@@ -108,10 +111,7 @@ impl<F: Real> ReferenceRun<'_, F> {
         }
         begin(network, batch, state, start);
         d_state.shape(network, batch);
-        for layer in &mut d_state.layers {
-            layer.h.fill(F::default());
-            layer.c.fill(F::default());
-        }
+        d_state.parts_mut().for_each(|part| part.data.fill(F::default()));
         d_stages.resize_with(forward.stages.len(), Vec::new);
         for (d_stage, output) in d_stages.iter_mut().zip(&forward.stages).take(from) {
             zeros(d_stage, output.len());
@@ -134,20 +134,19 @@ impl<F: Real> ReferenceRun<'_, F> {
                 several = stage.inputs.iter().map(read).collect::<Vec<_>>();
                 &several
             };
-            let (steps, mask) = (steps_in(stage, checked, steps_out), mask_of(stage, checked));
+            let (steps, mask) = (steps_in(stage, checked, steps_out), checked.mask_at(network, stage));
             let flow = StageInput {
                 inputs,
                 tokens: tokens_of(stage, checked),
                 steps,
+                past: 0,
                 steps_out: steps_out[index],
                 batch,
                 mask,
             };
             let mut d_output = std::mem::take(&mut d_stages[index]);
             if let StageKind::FinalState(from) = &stage.kind {
-                let layer = &mut d_state.layers[from.layer];
-                let numbers = if from.part == HiddenOrCell::H { &mut layer.h } else { &mut layer.c };
-                let to = &mut numbers[from.row * d_output.len()..];
+                let to = d_state.layers[from.layer].parts[from.part.place()].row_mut(from.row);
                 to.iter_mut().zip(&d_output).for_each(|(to, &d)| *to += d);
                 d_stages[index] = d_output;
                 continue;
@@ -214,8 +213,8 @@ impl<F: Real> ReferenceRun<'_, F> {
         let (rounding, sequence_out) = (self.rounding(index), stage.sequence_out);
         let shape =
             LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding, zoneout: ZoneoutMode::Mean };
-        let (start, d_state) = (&start.layers[level.layer], &mut d_state.layers[level.layer]);
-        let (start, d_state) = ((&start.h[..], &start.c[..]), (&mut d_state.h[..], &mut d_state.c[..]));
+        let (start, [d_h, d_c]) = (&start.layers[level.layer], d_state.layers[level.layer].h_and_c());
+        let (start, d_state) = ((start.h(), start.c()), (d_h, d_c));
         let directions = weights.recurrent().unwrap_or_default();
         let gradients = level_backward(shape, level, directions, flow.inputs[0], start, d_output, d_state)?;
         Ok((vec![gradients.input], gradients.params))
@@ -232,9 +231,8 @@ impl<F: Real> ReferenceRun<'_, F> {
         for stage in self.network.stages() {
             let Some(level) = stage.recurrent() else { continue };
             let layer = &d_state.layers[level.layer];
-            for (role, numbers, [_, _, width]) in
-                [(Role::InitialH, &layer.h, layer.h_shape), (Role::InitialC, &layer.c, layer.c_shape)]
-            {
+            for (role, part) in [Role::InitialH, Role::InitialC].into_iter().zip(&layer.parts) {
+                let (numbers, width) = (&part.data, part.width());
                 let Some(sums) = stage.param(0, role).and_then(|param| params.place(param)) else { continue };
                 sums.fill(F::default());
                 for (sums, rows) in sums.chunks_exact_mut(width).zip(numbers.chunks_exact(batch * width)) {
@@ -252,7 +250,7 @@ fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>,
     let Some(level) = stage.recurrent() else { return };
     let layer = &mut d_state.layers[level.layer];
     let widths = [level.state_size(), level.hidden_size];
-    for ((position, numbers), width) in level.starts.iter().zip([&mut layer.h, &mut layer.c]).zip(widths) {
+    for ((position, numbers), width) in level.starts.iter().zip(layer.h_and_c()).zip(widths) {
         let from = match position.and_then(|position| stage.inputs.get(position)) {
             Some(&Source::Stage(from)) => from,
             Some(Source::Input(_)) => {

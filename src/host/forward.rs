@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BatchNorms, Forward, Memory, begin, product, walk};
+use super::{BatchNorms, Forward, Memory, RunStart, begin, product, walk};
 use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
@@ -153,7 +153,8 @@ impl<F: Real> ReferenceRun<'_, F> {
     ) -> Result<()> {
         let Memory { forward: Forward { stages, state: to }, steps } = memory;
         begin(self.network, checked.batch, state, to);
-        walk(self.network, checked, to, (stages, steps), |index, stage, flow, state, output| {
+        let start = RunStart { continues: state.is_some(), slots: None };
+        walk(self.network, checked, (to, start), (stages, steps), |index, stage, flow, state, output| {
             if !hooks.stages.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
                 match hooks.norms.and_then(|norms| norms.forward(index, stage, flow)) {
                     Some(normalized) => *output = normalized,
@@ -190,9 +191,9 @@ impl<F: Real> ReferenceRun<'_, F> {
                     rounding,
                     zoneout: ZoneoutMode::Mean,
                 };
-                let state = &mut state.layers[recurrent.layer];
+                let [h, c] = state.layers[recurrent.layer].h_and_c();
                 let directions = weights.recurrent().unwrap_or_default();
-                *output = level(shape, recurrent, directions, flow.inputs[0], (&mut state.h, &mut state.c))?;
+                *output = level(shape, recurrent, directions, flow.inputs[0], (h, c))?;
                 Ok(())
             }
             (_, weights @ StageWeights::Matrix { .. }) => {

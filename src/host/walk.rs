@@ -7,8 +7,8 @@ use crate::base::error::Result;
 use crate::base::room::room;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
-use crate::network::{HiddenOrCell, MaskReach, Network, Source, Stage, StageKind};
-use crate::reference::StageInput;
+use crate::network::{Network, Past, Source, Stage, StageKind};
+use crate::reference::{PastSizes, StageInput, gather, past_after, scatter, with_past};
 
 /// What [`Reference::forward`](super::Reference::forward) computed, time-major.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ use crate::reference::StageInput;
 pub struct Forward<F> {
     /// Output of every stage, `[T, B, N]` or `[B, N]`.
     pub stages: Vec<Vec<F>>,
-    /// Final state of every recurrent layer.
+    /// What the layers keep after the last step.
     pub state: State<F>,
 }
 
@@ -41,6 +41,15 @@ impl<F> Default for Memory<F> {
     }
 }
 
+/// What the rows of a run begin from.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RunStart<'a> {
+    /// Whether windows continue from the inputs that the state has, not from their padding.
+    pub continues: bool,
+    /// The batch row of the state of each row, where they are others.
+    pub slots: Option<&'a [u32]>,
+}
+
 /// Calls `run` for every stage in order, with its index, the stage, its inputs, the state that it updates, and the output,
 /// which may still hold that of another run. The outputs and their timesteps are stored in the two lists.
 ///
@@ -48,7 +57,7 @@ impl<F> Default for Memory<F> {
 pub(crate) fn walk<F: Real>(
     network: &Network,
     checked: &Checked<'_>,
-    state: &mut State<F>,
+    (state, start): (&mut State<F>, RunStart<'_>),
     (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
     mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
@@ -75,7 +84,7 @@ pub(crate) fn walk<F: Real>(
             Source::Stage(index) => &before[index][..],
         };
         let (one, several);
-        let flow = StageInput {
+        let mut flow = StageInput {
             inputs: if let [source] = &stage.inputs[..] {
                 one = [read(source)];
                 &one
@@ -85,22 +94,75 @@ pub(crate) fn walk<F: Real>(
             },
             tokens: tokens_of(stage, checked),
             steps: steps_in(stage, checked, steps_out),
+            past: 0,
             steps_out: steps_out[index],
             batch: checked.batch,
-            mask: mask_of(stage, checked),
+            mask: checked.mask_at(network, stage),
         };
         if let StageKind::FinalState(from) = &stage.kind {
-            let layer = &state.layers[from.layer];
-            let numbers = if from.part == HiddenOrCell::H { &layer.h } else { &layer.c };
-            let len = checked.batch * stage.out_features;
             output[0].clear();
-            output[0].extend_from_slice(&numbers[from.row * len..][..len]);
+            output[0].extend_from_slice(state.layers[from.layer].parts[from.part.place()].row(from.row));
             continue;
         }
         start_from_inputs(stage, &flow, state);
-        run(index, stage, &flow, state, &mut output[0])?;
+        let Some(past) = network.past(index) else {
+            run(index, stage, &flow, state, &mut output[0])?;
+            continue;
+        };
+        let behind = start.continues.then(|| behind_past(stage, past, &flow, checked, (state, start)));
+        let inputs = behind.as_deref().map(|x| [x]);
+        if let Some(inputs) = &inputs {
+            flow = StageInput { inputs, steps: past.steps + flow.steps, past: past.steps, ..flow };
+        }
+        match &stage.kind {
+            // A layer that pads in front of a window: past inputs stand for the padding.
+            StageKind::Rearrange(_) if start.continues => {
+                output[0].clear();
+                output[0].extend_from_slice(flow.inputs[0]);
+            }
+            _ => run(index, stage, &flow, state, &mut output[0])?,
+        }
+        keep_past(stage, past, &flow, (state, start));
     }
     Ok(())
+}
+
+/// The input of a window behind the past inputs of each row.
+fn behind_past<F: Real>(
+    stage: &Stage,
+    past: Past,
+    flow: &StageInput<'_, F>,
+    checked: &Checked<'_>,
+    (state, start): (&State<F>, RunStart<'_>),
+) -> Vec<F> {
+    let kept = &state.layers[past.layer].parts[0];
+    let of_rows = start.slots.map(|slots| {
+        let mut rows = vec![F::default(); slots.len() * kept.width()];
+        gather(&kept.data, slots, kept.width(), &mut rows);
+        rows
+    });
+    let first = checked.begins.as_ref().map(|begins| begins.first.iter().map(|&first| first as usize / past.rate));
+    let first = first.map(Iterator::collect::<Vec<_>>);
+    with_past(of_rows.as_ref().unwrap_or(&kept.data), flow.inputs[0], past_sizes(stage, past, flow), first.as_deref())
+}
+
+/// Keeps the last inputs of a window.
+fn keep_past<F: Real>(
+    stage: &Stage,
+    past: Past,
+    flow: &StageInput<'_, F>,
+    (state, start): (&mut State<F>, RunStart<'_>),
+) {
+    let kept = &mut state.layers[past.layer].parts[0];
+    let after = past_after(flow.inputs[0], past_sizes(stage, past, flow), F::from_f32(past.start));
+    match start.slots {
+        Some(slots) => scatter(&after, slots, kept.width(), &mut kept.data),
+        None => kept.data = after,
+    }
+}
+
+fn past_sizes<F>(stage: &Stage, past: Past, flow: &StageInput<'_, F>) -> PastSizes {
+    PastSizes { past: past.steps, steps: flow.steps, batch: flow.batch, features: stage.in_features }
 }
 
 /// Makes a recurrent level start from the outputs of layers, where they give its initial state.
@@ -108,7 +170,7 @@ pub(super) fn start_from_inputs<F: Real>(stage: &Stage, flow: &StageInput<'_, F>
     let Some(level) = stage.recurrent() else { return };
     let layer = &mut state.layers[level.layer];
     let widths = [level.state_size(), level.hidden_size];
-    for ((position, numbers), width) in level.starts.iter().zip([&mut layer.h, &mut layer.c]).zip(widths) {
+    for ((position, numbers), width) in level.starts.iter().zip(layer.h_and_c()).zip(widths) {
         let Some(given) = position.and_then(|position| flow.inputs.get(position)) else { continue };
         // `[B, D*H]` to `[D, B, H]`.
         let directions = level.directions.len();
@@ -160,14 +222,6 @@ pub(super) fn steps_in(stage: &Stage, checked: &Checked<'_>, steps_out: &[usize]
     }
 }
 
-/// The mask, where it fits the timesteps of a stage's input.
-pub(super) fn mask_of<'a>(stage: &Stage, checked: &'a Checked<'_>) -> Option<&'a [u32]> {
-    match stage.mask_reach {
-        MaskReach::Fits(input) => checked.mask_of(input),
-        _ => None,
-    }
-}
-
 /// Saturating: a saturated size is too large in any case.
 pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> usize {
     sizes.into_iter().fold(1, usize::saturating_mul)
@@ -177,9 +231,7 @@ pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> usize {
 pub(crate) fn begin<F: Real>(network: &Network, batch: usize, from: Option<&State>, to: &mut State<F>) {
     let Some(from) = from else { return to.start(network, batch) };
     to.shape(network, batch);
-    for (from, to) in from.layers.iter().zip(&mut to.layers) {
-        for (from, to) in [(&from.h, &mut to.h), (&from.c, &mut to.c)] {
-            to.iter_mut().zip(from).for_each(|(to, &from)| *to = F::from_f32(from));
-        }
+    for (from, to) in from.parts().zip(to.parts_mut()) {
+        to.data.iter_mut().zip(&from.data).for_each(|(to, &from)| *to = F::from_f32(from));
     }
 }

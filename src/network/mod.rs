@@ -4,6 +4,7 @@ mod activation;
 mod axes;
 mod cell;
 mod combine;
+mod cuts;
 mod dropout;
 mod fingerprint;
 pub(crate) mod fold;
@@ -19,6 +20,7 @@ mod reorder;
 mod rounding;
 mod spec;
 mod stage;
+mod state;
 mod tensor;
 mod validate;
 mod weight_format;
@@ -30,6 +32,7 @@ pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
 pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
+pub(crate) use cuts::{Cuts, Past};
 pub use dropout::FileDropout;
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
@@ -47,6 +50,7 @@ pub use spec::{
     Pool1dSpec, SelectSpec, SelectStep, Split, Standardize, TextSpec,
 };
 pub use stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
+pub use state::{PartSpec, StateSpec};
 pub use tensor::Tensor;
 pub use weight_format::{WeightFormat, quantize_row};
 
@@ -76,6 +80,9 @@ pub struct Network {
     stages: Vec<Stage>,
     inputs: Vec<NetworkInput>,
     outputs: Vec<NetworkOutput>,
+    kept: Vec<StateSpec>,
+    /// What it takes to cut it in time, where that is possible.
+    cuts: Option<Cuts>,
     tensors: BTreeMap<String, Tensor>,
     file_axes: Option<FileAxes>,
     file_dropout: Vec<FileDropout>,
@@ -114,7 +121,11 @@ impl Network {
             return Err(Error::UnexpectedTensor { name, shape, expected: expected.into_iter().map(|e| e.0).collect() });
         }
         validate::variances(&spec, &tensors)?;
-        let mut network = Self { spec, stages, inputs, outputs, tensors, file_axes: None, file_dropout: Vec::new() };
+        let (file_axes, file_dropout) = (None, Vec::new());
+        let (kept, cuts) = (Vec::new(), None);
+        let mut network = Self { spec, stages, inputs, outputs, kept, cuts, tensors, file_axes, file_dropout };
+        network.cuts = network.cut().ok();
+        network.kept = state::kept(&network.spec, &network.stages, network.cuts.as_ref());
         network.unmark_others();
         Ok(network)
     }
@@ -183,7 +194,57 @@ impl Network {
         layers.any(|(_, layer)| layer.batch_first)
     }
 
-    /// The recurrent layers in order; a [`State`](crate::State) has one entry for each.
+    /// The layers that keep something from timestep to timestep, as a [`State`](crate::State) has them: the recurrent layers
+    /// in order, then, if the network can be cut anywhere in time, the layers with windows over time.
+    #[must_use]
+    pub fn kept(&self) -> &[StateSpec] {
+        &self.kept
+    }
+
+    /// What it takes to cut the network in time.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if that is not possible.
+    pub(crate) fn cut(&self) -> Result<Cuts> {
+        match self.inputs.len() {
+            1 => Cuts::new(&self.stages, self.recurrent_layers().count()),
+            inputs => Err(Error::Unsupported { place: "network".into(), what: format!("a stream of {inputs} inputs") }),
+        }
+    }
+
+    /// As [`Network::cut`], if it is possible.
+    pub(crate) fn cuts(&self) -> Option<&Cuts> {
+        self.cuts.as_ref()
+    }
+
+    /// What stage `index` keeps of its input.
+    pub(crate) fn past(&self, index: usize) -> Option<Past> {
+        self.cuts.as_ref().and_then(|cuts| cuts.past(index))
+    }
+
+    /// Whether any stage keeps some of its input.
+    pub(crate) fn keeps_inputs(&self) -> bool {
+        self.cuts.as_ref().is_some_and(Cuts::keeps_inputs)
+    }
+
+    /// An error if the network keeps what a gradient does not go through.
+    pub(crate) fn trains_from_states(&self) -> Result<()> {
+        let found = (0..self.stages.len()).find(|&index| self.past(index).is_some());
+        found.map_or(Ok(()), |index| {
+            Err(Error::Unsupported {
+                place: format!("layer `{}`", self.stages[index].label),
+                what: "training that carries the past inputs of a window from batch to batch".into(),
+            })
+        })
+    }
+
+    /// Whether everything that it keeps is 0 before the first timestep.
+    pub(crate) fn starts_at_zero(&self) -> bool {
+        let mut parts = self.kept.iter().flat_map(|layer| &layer.parts);
+        parts.all(|part| part.stored.is_none() && part.start.to_bits() == 0)
+    }
+
+    /// The recurrent layers in order.
     pub fn recurrent_layers(&self) -> impl Iterator<Item = (Cell, &RecurrentSpec)> {
         self.spec.layers.iter().filter_map(LayerSpec::recurrent)
     }

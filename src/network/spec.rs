@@ -384,6 +384,24 @@ pub enum HiddenOrCell {
     C,
 }
 
+impl HiddenOrCell {
+    /// Its name among the parts of a layer's state.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::H => "h",
+            Self::C => "c",
+        }
+    }
+
+    /// Its place among the parts of a layer's state.
+    pub(crate) const fn place(self) -> usize {
+        match self {
+            Self::H => 0,
+            Self::C => 1,
+        }
+    }
+}
+
 /// Which timestep is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -124,7 +124,7 @@ pub enum StageKind {
 /// A part of the state of a recurrent level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FinalState {
-    /// Position of the layer among the network's recurrent layers.
+    /// Position of the layer among those that keep something ([`Network::kept`](super::Network::kept)).
     pub layer: usize,
     /// Row of the state `[L*D, B, H]`.
     pub row: usize,
@@ -135,7 +135,7 @@ pub struct FinalState {
 /// One level of a recurrent layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrentStage {
-    /// Position of the layer among the network's recurrent layers.
+    /// Position of the layer among those that keep something ([`Network::kept`](super::Network::kept)).
     pub layer: usize,
     /// The cell and its options.
     pub recurrence: Recurrence,
@@ -217,6 +217,15 @@ impl Window {
                 let total = ((outputs - 1) * self.stride + self.span()).saturating_sub(steps);
                 [total / 2, total - total / 2]
             }
+        }
+    }
+
+    /// Itself where `past` inputs stand for its padding at the start.
+    #[must_use]
+    pub(crate) fn behind(self, past: usize) -> Self {
+        match self.padding {
+            Padding::Zeros { right, .. } if past > 0 => Self { padding: Padding::Zeros { left: 0, right }, ..self },
+            _ => self,
         }
     }
 

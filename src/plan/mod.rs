@@ -28,7 +28,7 @@ pub use kernel::{
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
-pub use slots::{SlotMoves, StatePart, parts, slot_moves};
+pub use slots::{PartPlace, SlotMoves, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};
 pub use strategy::{Arithmetic, MatrixSide, MatrixUnits, Strategy};
@@ -104,6 +104,10 @@ pub struct RunShape {
     pub masked: bool,
     /// Of the inputs beside the first, in the network's order.
     pub others: [OtherShape; MAX_INPUTS - 1],
+    /// Whether windows over time continue from the inputs that the state has, not from their padding.
+    pub continues: bool,
+    /// Whether the rows begin at different timesteps, as those of streams do.
+    pub uneven: bool,
 }
 
 /// The sizes of an input beside the first.
@@ -119,7 +123,8 @@ impl RunShape {
     /// T `steps` and B `batch` rows, none masked by the caller.
     #[must_use]
     pub fn new(steps: usize, batch: usize) -> Self {
-        Self { steps, batch, masked: false, others: [OtherShape::default(); MAX_INPUTS - 1] }
+        let others = [OtherShape::default(); MAX_INPUTS - 1];
+        Self { steps, batch, masked: false, others, continues: false, uneven: false }
     }
 }
 
@@ -260,7 +265,7 @@ pub struct InputBuffers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StateBuffers {
-    /// Position of the layer among the network's recurrent layers.
+    /// Position of the layer among those that keep something.
     pub layer: usize,
     /// Row of the state `[L*D, B, H]`.
     pub row: usize,
@@ -278,6 +283,28 @@ impl StateBuffers {
     pub fn final_h(&self) -> Slice {
         self.h[self.steps % 2]
     }
+}
+
+/// Where the past inputs of a window lie, `[B, P, I]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PastBuffer {
+    /// Position of the layer among those that keep something.
+    pub layer: usize,
+    /// The buffer.
+    pub place: Slice,
+    /// Whether the run reads it.
+    pub is_read: bool,
+}
+
+/// Where the rows of a batch begin that do not begin together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BeginBuffers {
+    /// The first timestep of each row, `[B]`.
+    pub first: BufferId,
+    /// Masks `[T', B]` of the steps from there on, where no mask of the input reaches, in the network's order.
+    pub masks: Vec<BufferId>,
 }
 
 /// What workgroups of a `resident` dispatch hand each other. Cleared before a run; its first words are read after it.
@@ -471,6 +498,10 @@ pub struct Plan {
     pub(crate) outputs: Vec<Slice>,
     /// State of each direction of each level.
     pub(crate) states: Vec<StateBuffers>,
+    /// Past inputs of each window that keeps some.
+    pub(crate) pasts: Vec<PastBuffer>,
+    /// Where the rows begin, if they do so at different timesteps.
+    pub(crate) begins: Option<BeginBuffers>,
     /// What workgroups hand each other, of each recurrence that is run so.
     pub(crate) exchanges: Vec<Exchange>,
     /// The work, in order.

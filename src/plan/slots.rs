@@ -2,13 +2,14 @@
 
 use super::builder::{F32, flat_grid};
 use super::constants::size;
-use super::{BufferId, Constants, Dispatch, Kernel, Plan, PlanLimits, ROW_WORKGROUP, Slice};
+use super::{BufferId, Constants, Dispatch, Kernel, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice};
 use crate::base::error::{Error, Result};
+use crate::network::HiddenOrCell;
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///
 /// Their bindings continue after [`PlanParts::buffers`](super::PlanParts::buffers): first the list of slots `[B]`, then a buffer
-/// `[S, H]` for each part of the state, in the order of [`parts`].
+/// `[S, ..]` for each row of each part of the state, in the order of [`parts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlotMoves {
@@ -18,32 +19,37 @@ pub struct SlotMoves {
     pub scatter: Vec<Dispatch>,
 }
 
-/// A part of the state of one stream, h or c of one direction of one level.
+/// Where one of the rows of a part of a layer's state lies, `[B, ..]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct StatePart {
-    /// Position of the layer among the network's recurrent layers.
+pub struct PartPlace {
+    /// Position of the layer among those that keep something.
     pub layer: usize,
-    /// Row of the state `[L*D, B, H]`.
+    /// Row of the part's `[R, B, ..]`.
     pub row: usize,
-    /// Whether it is c.
-    pub cell: bool,
-    /// Where it lies before the first step.
-    pub start: Slice,
+    /// Position of the part in its layer.
+    pub part: usize,
+    /// Where it lies before the first step; `None` where no step reads it.
+    pub start: Option<Slice>,
     /// Where it lies after the last.
     pub end: Slice,
 }
 
-/// Every part of the state that `plan` carries, by layer, row, h before c.
+/// All of the state that `plan` carries, by layer, row, part.
 #[must_use]
-pub fn parts(plan: &Plan) -> Vec<StatePart> {
+pub fn parts(plan: &Plan) -> Vec<PartPlace> {
     let mut parts = Vec::new();
     for state in &plan.states {
         let (layer, row) = (state.layer, state.row);
-        parts.push(StatePart { layer, row, cell: false, start: state.h[0], end: state.final_h() });
-        parts.extend(state.c.map(|c| StatePart { layer, row, cell: true, start: c, end: c }));
+        let [h, c] = [HiddenOrCell::H, HiddenOrCell::C].map(HiddenOrCell::place);
+        parts.push(PartPlace { layer, row, part: h, start: Some(state.h[0]), end: state.final_h() });
+        parts.extend(state.c.map(|place| PartPlace { layer, row, part: c, start: Some(place), end: place }));
     }
-    parts.sort_by_key(|part| (part.layer, part.row, part.cell));
+    parts.extend(plan.pasts.iter().map(|&PastBuffer { layer, place, is_read }| {
+        let start = is_read.then_some(place);
+        PartPlace { layer, row: 0, part: 0, start, end: place }
+    }));
+    parts.sort_by_key(|place| (place.layer, place.row, place.part));
     parts
 }
 
@@ -55,7 +61,7 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
     let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * F32 };
     let mut moves = SlotMoves { gather: Vec::new(), scatter: Vec::new() };
     for (index, part) in parts(plan).into_iter().enumerate() {
-        let row_bytes = part.start.bytes / plan.batch as u64;
+        let row_bytes = part.end.bytes / plan.batch as u64;
         let pool = Slice {
             buffer: plan.buffers.len() + 1 + index,
             offset: 0,
@@ -74,13 +80,15 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
                 bindings: bindings.to_vec(),
                 rows: size(plan.batch)?,
                 input_row: if scatter { first(part.end) } else { 0 },
-                output_row: if scatter { 0 } else { first(part.start) },
+                output_row: if scatter { 0 } else { part.start.map_or(0, first) },
                 batch: size(plan.batch)?,
                 workgroups: flat_grid(limits, plan.batch as u64 * width as u64, "states of a batch")?,
                 ..Dispatch::empty(Kernel::Slots)
             })
         };
-        moves.gather.push(dispatch(false, [list, pool, whole(part.start.buffer)])?);
+        if let Some(start) = part.start {
+            moves.gather.push(dispatch(false, [list, pool, whole(start.buffer)])?);
+        }
         moves.scatter.push(dispatch(true, [list, whole(part.end.buffer), pool])?);
     }
     Ok(moves)

@@ -15,13 +15,32 @@ pub(crate) struct StageInput<'a, F> {
     pub inputs: &'a [&'a [F]],
     /// The network's tokens `[T, B]`, if it reads any.
     pub tokens: &'a [u32],
-    /// Timesteps of the input.
+    /// Timesteps of the input, past ones included.
     pub steps: usize,
+    /// Timesteps of past inputs in front, which stand for the padding of a window.
+    pub past: usize,
     /// Timesteps of the output.
     pub steps_out: usize,
     pub batch: usize,
     /// Bits `[T, B]`, where they fit the input's timesteps.
     pub mask: Option<&'a [u32]>,
+}
+
+impl<F> StageInput<'_, F> {
+    /// What a window of the stage sees of the input.
+    pub fn window(&self, window: &Window) -> Window {
+        window.behind(self.past)
+    }
+}
+
+impl<F: Real> StageInput<'_, F> {
+    /// Bits `[P+T, B]` of the steps that are inputs, if past ones may be none: those are the lowest number.
+    fn inputs_of_past(&self, features: usize) -> Option<Vec<u32>> {
+        let lowest = F::from_f32(f32::MIN);
+        let is_input = |(at, step): (usize, &[F])| at >= self.past * self.batch || step[0] != lowest;
+        let steps = self.inputs[0].chunks_exact(features).enumerate();
+        (self.past > 0).then(|| steps.map(|step| if is_input(step) { bits::VALID } else { 0 }).collect())
+    }
 }
 
 /// Every stage but recurrent levels.
@@ -61,11 +80,12 @@ pub(crate) fn stateless<F: Real>(
             linear(x, weight, bias, *activation)
         }
         (StageKind::Conv1d { window, activation, .. }, StageWeights::Matrix { weight, bias }) => {
-            let seen = windows(x, flow.steps, flow.batch, stage.in_features, window);
+            let seen = windows(x, flow.steps, flow.batch, stage.in_features, &flow.window(window));
             linear(&seen, weight, bias, *activation)
         }
         (StageKind::Pool1d { window, pool: how, count_include_pad }, _) => {
-            pool(x, sizes, window, *how, *count_include_pad, None)
+            let inputs = if *count_include_pad { None } else { flow.inputs_of_past(stage.in_features) };
+            pool(x, sizes, &flow.window(window), *how, *count_include_pad, inputs.as_deref())
         }
         (StageKind::GlobalPool(how), _) => {
             let padding = Padding::default();

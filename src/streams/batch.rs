@@ -3,8 +3,8 @@
 use super::table::{StreamId, Table};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
-use crate::data::input::{Checked, Input, Values, with_history};
-use crate::network::Network;
+use crate::data::input::{Checked, Input, RowBegins, Values, with_history};
+use crate::network::{Cuts, Network};
 use crate::reference::NO_SLOT;
 use crate::session::Timing;
 
@@ -33,8 +33,8 @@ impl Advanced {
         self.ends.is_empty()
     }
 
-    /// Output of stream `index` of the call: `[T, N]` with its own T, or `[N]` of its last step where
-    /// the network's output has no time dimension. Empty if there is no such stream.
+    /// Output of stream `index` of the call: `[T, N]` with its own T (`[T/S, N]` behind strides of S), or `[N]` of its last
+    /// step where the network's output has no time dimension. Empty if there is no such stream.
     #[must_use]
     pub fn values(&self, index: usize) -> &[f32] {
         let start = if index == 0 { 0 } else { self.ends.get(index - 1).copied().unwrap_or(0) };
@@ -81,24 +81,26 @@ impl StreamBatch {
         memory: &mut Vec<f32>,
     ) -> Result<Self> {
         let mut list = table.batch(calls.iter().map(|call| call.0))?;
+        let whole = network.cuts().map_or(1, Cuts::whole);
         let rows = calls.iter().enumerate().map(|(at, (id, input))| one(network, at, *id, *input));
         let rows: Vec<Checked<'_>> = rows.collect::<Result<_>>()?;
         let lengths: Vec<usize> = rows.iter().map(|row| row.steps).collect();
-        let mut steps = lengths.iter().copied().max().unwrap_or(1);
+        let mut steps = lengths.iter().copied().max().unwrap_or(whole);
         let mut batch = rows.len();
         if fill {
-            (steps, batch) = (rounded(steps, 4), rounded(batch, 3));
+            (steps, batch) = (rounded(steps / whole, 4) * whole, rounded(batch, 3));
         }
         let started: Vec<bool> = list.iter().map(|&slot| table.at(slot).seen).collect();
-        let whole = batch == rows.len() && lengths.iter().all(|&length| length == steps);
-        let masked = !whole || rows.iter().any(|row| row.mask.is_some());
+        let even = batch == rows.len() && lengths.iter().all(|&length| length == steps);
+        let masked = !even || rows.iter().any(|row| row.mask.is_some());
         let mask = masked.then(|| mask(&rows, &started, steps, batch));
         let counts =
             |row: &Checked<'_>| row.mask.as_ref().is_none_or(|mask| mask.iter().any(|mask| mask & bits::VALID != 0));
         let seen = rows.iter().zip(&started).map(|(row, &started)| started || counts(row)).collect();
         list.resize(batch, NO_SLOT);
+        let begins = if even { None } else { RowBegins::new(network, first_steps(&lengths, [steps, batch]), steps) };
         let values = values(network, &rows, [steps, batch], memory);
-        Ok(Self { input: Checked { steps, batch, values, mask, others: Vec::new() }, list, lengths, seen })
+        Ok(Self { input: Checked { steps, batch, values, mask, others: Vec::new(), begins }, list, lengths, seen })
     }
 
     /// The memory of the features, when they have been read.
@@ -115,7 +117,9 @@ impl StreamBatch {
         let Checked { steps, batch, .. } = self.input;
         let steps_of = self.lengths.clone();
         let sequence = network.output_is_sequence();
-        let rows: Vec<usize> = self.lengths.iter().map(|&length| if sequence { length } else { 1 }).collect();
+        let rate = network.cuts().map_or(1, Cuts::rate);
+        let (steps, outputs) = (steps / rate, |length: usize| length / rate);
+        let rows: Vec<usize> = self.lengths.iter().map(|&length| if sequence { outputs(length) } else { 1 }).collect();
         let mut end = 0;
         let ends = rows.iter().map(|rows| {
             end += rows * width;
@@ -126,7 +130,7 @@ impl StreamBatch {
         if sequence && steps > 1 {
             let mut sorted = Vec::with_capacity(end);
             for (row, &length) in self.lengths.iter().enumerate() {
-                for step in steps - length..steps {
+                for step in steps - outputs(length)..steps {
                     sorted.extend_from_slice(&values[(step * batch + row) * width..][..width]);
                 }
             }
@@ -154,7 +158,14 @@ fn one<'a>(network: &Network, at: usize, id: StreamId, input: Input<'a>) -> Resu
     if checked.batch != 1 {
         return Err(Error::shape(format!("input of {id}"), "B = 1", format!("B = {}", checked.batch)));
     }
+    network.cuts().map_or(Ok(()), |cuts| cuts.check_steps(&format!("input of {id}"), checked.steps))?;
     Ok(checked)
+}
+
+/// The first step of each row, also of padding rows, which have none.
+fn first_steps(lengths: &[usize], [steps, batch]: [usize; 2]) -> Vec<u32> {
+    let first = lengths.iter().map(|length| steps - length).chain(std::iter::repeat(steps));
+    first.take(batch).map(|first| u32::try_from(first).unwrap_or(u32::MAX)).collect()
 }
 
 /// Bits `[T, B]`: the state of a row does not change before its first step, that of a padding row never.

@@ -146,7 +146,7 @@ impl StreamPool {
         PoolCounters { growth: inner.growth, ..inner.counters }
     }
 
-    /// Bytes of all states: capacity × (every h and c of every level) × 4.
+    /// Bytes of all states: capacity × (the numbers of a stream's [`State`]) × 4.
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         lock(&self.inner).store.bytes()
@@ -159,9 +159,8 @@ impl StreamPool {
     pub fn open(&self) -> Result<StreamId> {
         let mut inner = lock(&self.inner);
         let (id, used) = self.take_slot(&mut inner)?;
-        let stored = self.session.network().recurrent_layers().any(|(_, layer)| layer.initial_state);
         // A slot that no stream has used is 0, which is most networks' initial state.
-        if used || stored {
+        if used || !self.session.network().starts_at_zero() {
             self.put(&mut inner, id, &State::initial(self.session.network(), 1)?)?;
         }
         Ok(id)
@@ -232,8 +231,8 @@ impl StreamPool {
         for (row, &id) in ids.iter().enumerate() {
             let of_stream = self.snapshot(id)?;
             for part in &parts {
-                let to = &mut part.of_mut(&mut state, ids.len())[row * part.width..][..part.width];
-                to.copy_from_slice(part.of(&of_stream, 1));
+                let to = &mut part.of_mut(&mut state)[row * part.width..][..part.width];
+                to.copy_from_slice(part.of(&of_stream));
             }
         }
         Ok(state)

@@ -17,14 +17,13 @@ pub(crate) type Store = OnDevice<HostSlots, gpu::Slots>;
 pub(crate) struct HostSlots {
     parts: Vec<PartShape>,
     state: State,
-    count: usize,
 }
 
 impl HostSlots {
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge) if this machine has no memory for it.
     pub fn new(network: &Network, count: usize) -> Result<Self> {
-        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0)?, count: 0 };
+        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0)? };
         slots.grow(network, count)?;
         Ok(slots)
     }
@@ -34,10 +33,10 @@ impl HostSlots {
     pub fn grow(&mut self, network: &Network, count: usize) -> Result<()> {
         let mut grown = State::zeros(network, count)?;
         for part in &self.parts {
-            let before = part.of(&self.state, self.count);
-            part.of_mut(&mut grown, count)[..before.len()].copy_from_slice(before);
+            let before = part.of(&self.state);
+            part.of_mut(&mut grown)[..before.len()].copy_from_slice(before);
         }
-        (self.state, self.count) = (grown, count);
+        self.state = grown;
         Ok(())
     }
 
@@ -45,7 +44,7 @@ impl HostSlots {
     pub fn gather(&self, network: &Network, list: &[u32]) -> Result<State> {
         let mut state = State::zeros(network, list.len())?;
         for part in &self.parts {
-            gather(part.of(&self.state, self.count), list, part.width, part.of_mut(&mut state, list.len()));
+            gather(part.of(&self.state), list, part.width, part.of_mut(&mut state));
         }
         Ok(state)
     }
@@ -53,7 +52,7 @@ impl HostSlots {
     /// Puts the rows of a state into these slots.
     pub fn scatter(&mut self, state: &State, list: &[u32]) {
         for part in &self.parts {
-            scatter(part.of(state, list.len()), list, part.width, part.of_mut(&mut self.state, self.count));
+            scatter(part.of(state), list, part.width, part.of_mut(&mut self.state));
         }
     }
 
@@ -65,7 +64,7 @@ impl HostSlots {
     }
 
     pub fn bytes(&self) -> u64 {
-        let numbers = self.state.layers.iter().map(|layer| layer.h.len() + layer.c.len()).sum::<usize>();
+        let numbers = self.state.parts().map(|part| part.data.len()).sum::<usize>();
         (numbers * size_of::<f32>()) as u64
     }
 }

@@ -335,7 +335,7 @@ impl<'a> CheckpointFile<'a> {
             trainer.set_average(average)?;
         }
         if self.stored.carries {
-            let (state, names) = State::read(&self.name, &self.contents, CARRIED, trainer.structure())?;
+            let (state, names) = State::read(&self.name, (&self.contents, CARRIED), trainer.structure(), false)?;
             read += names.len();
             trainer.carried = Some(state);
         }

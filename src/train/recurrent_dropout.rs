@@ -226,15 +226,16 @@ impl<F: Real> RowFlow<F> {
     }
 }
 
-/// h and c of one row of a layer's state.
+/// h and c of one row of a layer's state; empty where there is no c.
 fn state_of<F: Real>(state: &LayerState<F>, batch: usize, row: usize) -> [Vec<F>; 2] {
-    [row_of(&state.h, batch, row, state.h_shape[2]), row_of(&state.c, batch, row, state.c_shape[2])]
+    [0, 1].map(|at| state.parts.get(at).map_or(Vec::new(), |part| row_of(&part.data, batch, row, part.width())))
 }
 
-fn put_state<F: Real>(state: &mut LayerState<F>, batch: usize, row: usize, [h, c]: &[Vec<F>; 2]) {
-    let widths = [state.h_shape[2], state.c_shape[2]];
-    put_row(&mut state.h, batch, row, widths[0], h);
-    put_row(&mut state.c, batch, row, widths[1], c);
+fn put_state<F: Real>(state: &mut LayerState<F>, batch: usize, row: usize, numbers: &[Vec<F>; 2]) {
+    for (part, numbers) in state.parts.iter_mut().zip(numbers) {
+        let width = part.width();
+        put_row(&mut part.data, batch, row, width, numbers);
+    }
 }
 
 impl<F: Real> StageRunner<F> for MaskedLevels<'_, F> {
@@ -527,7 +528,7 @@ mod tests {
         for (mean, plain) in mean[..100].iter().zip(&plain) {
             assert!((mean - (1.0 - f64::from(0.3f32)) * plain).abs() < 1e-12, "{mean} {plain}");
         }
-        assert_ne!(state.layers[0].c, plain_state.layers[0].c, "its input is another after a step");
+        assert_ne!(state.layers[0].c(), plain_state.layers[0].c(), "its input is another after a step");
         // Of c alone.
         let (of_c, _) = output(&network(0.0, 0.4), None);
         assert_eq!(of_c[..100], plain[..100], "the first h is made from the whole c");

@@ -351,6 +351,7 @@ impl Trainer {
     }
 
     fn step_with(&mut self, batch: &Batch<'_>, mut state: Option<&mut State>) -> Result<Measured> {
+        state.as_ref().map_or(Ok(()), |_| self.network.trains_from_states())?;
         if let Some(gpu) = &self.gpu {
             let measured = self.run_on(gpu, batch, state, TrainGoal::Step)?;
             self.step += 1;
@@ -404,6 +405,7 @@ impl Trainer {
     }
 
     fn evaluate_with(&self, batch: &Batch<'_>, state: Option<&mut State>) -> Result<Measured> {
+        state.as_ref().map_or(Ok(()), |_| self.network.trains_from_states())?;
         if let Some(gpu) = &self.gpu {
             return self.run_on(gpu, batch, state, TrainGoal::Evaluate);
         }

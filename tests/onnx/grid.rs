@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use gatefold::formats::onnx;
-use gatefold::{Device, Input, Network, Session, State, Tensor};
+use gatefold::{Device, Input, Network, Session, State, StatePart, Tensor};
 
 use crate::support::{Files, Golden, bundle, cpu, miss, swapped};
 
@@ -41,10 +41,10 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     let mut state = State::zeros(network, batch).unwrap();
     let mut given = false;
     let layer = &mut state.layers[0];
-    let directions = layer.h_shape[0];
-    for (name, numbers) in [("initial_h", &mut layer.h), ("initial_c", &mut layer.c)] {
-        if let Some((found, shape)) = golden.numbers(name) {
-            *numbers = if rows_first { swapped(&found, [shape[0], shape[1], shape[2]]) } else { found };
+    let directions = layer.parts[0].rows();
+    for part in &mut layer.parts {
+        if let Some((found, shape)) = golden.numbers(&format!("initial_{}", part.name)) {
+            part.data = if rows_first { swapped(&found, [shape[0], shape[1], shape[2]]) } else { found };
             given = true;
         }
     }
@@ -59,11 +59,10 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
         };
         missed.extend(miss(&format!("{case} Y"), &got, &expected, steps));
     }
-    let layer = &output.state.layers[0];
-    for (name, got, shape) in [("Y_h", &layer.h, layer.h_shape), ("Y_c", &layer.c, layer.c_shape)] {
-        if let Some((expected, _)) = golden.numbers(name) {
-            let got = if rows_first { swapped(got, shape) } else { got.clone() };
-            missed.extend(miss(&format!("{case} {name}"), &got, &expected, steps));
+    for StatePart { name, shape, data } in &output.state.layers[0].parts {
+        if let Some((expected, _)) = golden.numbers(&format!("Y_{name}")) {
+            let got = if rows_first { swapped(data, shape[..].try_into().unwrap()) } else { data.clone() };
+            missed.extend(miss(&format!("{case} Y_{name}"), &got, &expected, steps));
         }
     }
     if let Some((expected, _)) = golden.numbers("Y_h").filter(|_| !sequence) {

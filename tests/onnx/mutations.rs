@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::formats::onnx;
 use gatefold::network::Axis;
-use gatefold::{Device, Input, Network, Session, State};
+use gatefold::{Device, Input, Network, Session, State, StatePart};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -81,9 +81,9 @@ fn answer(device: &Device, network: &Network, golden: &Golden<'_>) -> Result<BTr
     let mut state = State::zeros(network, batch).map_err(|error| error.to_string())?;
     let mut given = false;
     if let [layer] = &mut state.layers[..] {
-        for (name, numbers) in [("initial_h", &mut layer.h), ("initial_c", &mut layer.c)] {
-            if let Some((found, shape)) = golden.numbers(name) {
-                *numbers = if network.batch_first() { swapped(&found, [shape[0], shape[1], shape[2]]) } else { found };
+        for part in &mut layer.parts {
+            if let Some((found, shape)) = golden.numbers(&format!("initial_{}", part.name)) {
+                part.data = if network.batch_first() { swapped(&found, [shape[0], shape[1], shape[2]]) } else { found };
                 given = true;
             }
         }
@@ -92,9 +92,10 @@ fn answer(device: &Device, network: &Network, golden: &Golden<'_>) -> Result<BTr
     let output = session.run(input, given.then_some(&state)).map_err(|error| error.to_string())?;
     let mut answers = BTreeMap::new();
     if let [layer] = &output.state.layers[..] {
-        for (name, numbers, shape) in [("Y_h", &layer.h, layer.h_shape), ("Y_c", &layer.c, layer.c_shape)] {
-            let numbers = if network.batch_first() { swapped(numbers, shape) } else { numbers.clone() };
-            answers.insert(name.to_owned(), numbers);
+        for StatePart { name, shape, data } in &layer.parts {
+            let shape = shape[..].try_into().unwrap();
+            let numbers = if network.batch_first() { swapped(data, shape) } else { data.clone() };
+            answers.insert(format!("Y_{name}"), numbers);
         }
     }
     let file = &network.file_axes().unwrap().output;
@@ -142,16 +143,15 @@ fn voice_answer(device: &Device, network: &Network, golden: &Golden<'_>) -> Resu
     let mut state = State::zeros(network, rows).map_err(|error| error.to_string())?;
     let [layer] = &mut state.layers[..] else { return Err("layers".into()) };
     let (h, c) = start.split_at(start.len() / 2);
-    if (layer.h.len(), layer.c.len()) != (h.len(), c.len()) {
+    if (layer.h().len(), layer.c().len()) != (h.len(), c.len()) {
         return Err("another state".into());
     }
-    (layer.h, layer.c) = (h.to_vec(), c.to_vec());
+    layer.numbers_mut().zip(start).for_each(|(to, &from)| *to = from);
     let session = Session::new(device, network).map_err(|error| error.to_string())?;
     let input = Input::features(frame, [rows, count, 1]);
     let output = session.run(input, Some(&state)).map_err(|error| error.to_string())?;
     let file = network.file_axes().map_or("output", |axes| &axes.output.name);
-    let layer = &output.state.layers[0];
-    let next = layer.h.iter().chain(&layer.c).copied().collect();
+    let next = output.state.layers[0].numbers().copied().collect();
     let mut answers = BTreeMap::from([(file.to_owned(), output.values), ("stateN".to_owned(), next)]);
     answers.extend(output.others.iter().map(|other| (other.name.clone(), other.values.clone())));
     Ok(answers)

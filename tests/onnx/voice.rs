@@ -2,7 +2,7 @@
 
 use gatefold::formats::onnx::{self, OnnxOptions};
 use gatefold::network::{Axis, LayerSpec, PadMode};
-use gatefold::{Device, Input, LayerState, Network, Session, State, Tensor};
+use gatefold::{Device, Input, Network, Session, State, Tensor};
 
 use crate::support::{Files, Golden, bundle, cpu, miss};
 
@@ -29,8 +29,7 @@ fn missed(device: &Device, files: &Files, kind: &str, rate: &str, network: &Netw
         let output = session.run(Input::features(frame, [rows, samples, 1]), state.as_ref()).unwrap();
         assert_eq!(output.shape, [rows, 1], "{kind}");
         got.extend(output.values);
-        let LayerState { h, c, .. } = &output.state.layers[0];
-        got_states.extend(h.iter().chain(c).copied());
+        got_states.extend(output.state.layers[0].numbers().copied());
         state = Some(output.state);
     }
     assert_eq!(got.len(), count * rows);

@@ -39,10 +39,10 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     let mut state = State::zeros(network, batch).unwrap();
     let mut given = false;
     for layer in &mut state.layers {
-        for (part, numbers, expected) in [("h_0", &mut layer.h, layer.h_shape), ("c_0", &mut layer.c, layer.c_shape)] {
-            if let Some((found, shape)) = golden.numbers(&format!("{}.{part}", layer.name)) {
-                assert_eq!(shape, expected, "{case} {part}");
-                *numbers = found;
+        for part in &mut layer.parts {
+            if let Some((found, shape)) = golden.numbers(&format!("{}.{}_0", layer.name, part.name)) {
+                assert_eq!(shape, part.shape, "{case} {}", part.name);
+                part.data = found;
                 given = true;
             }
         }
@@ -54,14 +54,11 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     let mut missed: Vec<String> =
         miss(&format!("{case} output"), &output.values, &expected, steps).into_iter().collect();
     for layer in &output.state.layers {
-        for (part, got, got_shape) in [("h_n", &layer.h, layer.h_shape), ("c_n", &layer.c, layer.c_shape)] {
-            if got.is_empty() {
-                continue;
-            }
-            let what = format!("{}.{part}", layer.name);
+        for part in &layer.parts {
+            let what = format!("{}.{}_n", layer.name, part.name);
             let (expected, shape) = golden.numbers(&what).unwrap_or_else(|| panic!("{case}: no {what}"));
-            assert_eq!(got_shape.to_vec(), shape, "{case} {what}");
-            missed.extend(miss(&format!("{case} {what}"), got, &expected, steps));
+            assert_eq!(part.shape, shape, "{case} {what}");
+            missed.extend(miss(&format!("{case} {what}"), &part.data, &expected, steps));
         }
     }
     missed

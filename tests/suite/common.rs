@@ -120,7 +120,7 @@ pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
     let mut generator = fastrand::Rng::with_seed(seed);
     let mut state = State::zeros(network, batch).unwrap();
     for layer in &mut state.layers {
-        for number in layer.h.iter_mut().chain(&mut layer.c) {
+        for number in layer.numbers_mut() {
             *number = generator.f32() * 2.0 - 1.0;
         }
     }

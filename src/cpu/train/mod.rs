@@ -103,10 +103,8 @@ fn of_direction<'a>(
     level: &RecurrentStage,
     direction: usize,
 ) -> (&'a mut [f32], &'a mut [f32]) {
-    let row = level.level * level.directions.len() + direction;
-    let part =
-        |numbers: &'a mut Vec<f32>, [_, batch, width]: [usize; 3]| &mut numbers[row * batch * width..][..batch * width];
-    (part(&mut state.h, state.h_shape), part(&mut state.c, state.c_shape))
+    let [h, c] = state.row_of_h_and_c(level.level * level.directions.len() + direction);
+    (h, c)
 }
 
 impl StageRunner<f32> for TrainStages<'_> {

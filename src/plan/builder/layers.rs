@@ -7,6 +7,7 @@ use crate::network::{
     RecurrentStage, Role, RowMap, SelectStep, StageKind, WeightFormat, Window, joining, merging,
 };
 use crate::plan::constants::{ACTIVATION, LAST_VALID, combination, function, pool_number};
+use crate::plan::tactic::narrow;
 use crate::plan::weights::ALIGN;
 use crate::plan::{
     BufferId, Constants, Dispatch, Kernel, MATRIX_BLOCKS, MATRIX_STRIPS, MAX_SUBMISSION_WORK, ProductKernel,
@@ -99,7 +100,7 @@ impl Builder {
         let StageKind::Conv1d { window, .. } = &work.stage.kind else { return Ok(()) };
         let (inputs, outputs) = (work.stage.in_features, work.stage.out_features);
         let rows = work.steps_out * self.batch;
-        let [left, _] = window.padding(work.steps_in);
+        let [left, _] = window.behind(work.past).padding(work.steps_in);
         let more = Constants::sizes([
             ("CHANNELS", inputs),
             ("STRIDE", window.stride),
@@ -181,7 +182,7 @@ impl Builder {
     fn pool(&mut self, work: &StageWork<'_>, window: &Window, how: u32, count_pad: bool) -> Result<()> {
         let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
         let all_time = window.kernel_size == 0;
-        let [left, right] = if all_time { [0; 2] } else { window.padding(work.steps_in) };
+        let [left, right] = if all_time { [0; 2] } else { window.behind(work.past).padding(work.steps_in) };
         let seen = if all_time { work.steps_in } else { window.kernel_size };
         let mask = pool_mask(work, window, how);
         let constants = Constants::sizes([
@@ -194,6 +195,7 @@ impl Builder {
         .with("HOW", how)
         .with("COUNT_PAD", count_pad)
         .with("MASKED", mask.is_some())
+        .with("PAST", if count_pad { 0 } else { narrow(work.past as u64) })
         .with("WORKGROUP", ROW_WORKGROUP);
         let mask_slice = mask.map_or(work.inputs[0], |mask| self.plan.whole(mask));
         let bindings = vec![work.inputs[0], mask_slice, work.output];

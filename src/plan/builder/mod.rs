@@ -12,6 +12,7 @@ mod layers_backward;
 mod level_gradients;
 mod matmul;
 mod normalized_backward;
+mod past;
 mod recurrent;
 mod recurrent_backward;
 mod recurrent_dropout;
@@ -88,7 +89,7 @@ pub fn plan_training(
 
 impl Builder {
     fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
-        let RunShape { steps, batch, masked, others } = shape;
+        let RunShape { steps, batch, masked, others, continues, uneven } = shape;
         if steps == 0 || batch == 0 {
             return Err(Error::shape("plan", "T and B at least 1", format!("T = {steps}, B = {batch}")));
         }
@@ -97,6 +98,8 @@ impl Builder {
             options: *options,
             batch,
             others,
+            continues,
+            uneven,
             plan: Plan {
                 steps,
                 batch,
@@ -110,6 +113,8 @@ impl Builder {
                 inputs: Vec::new(),
                 outputs: Vec::new(),
                 states: Vec::new(),
+                pasts: Vec::new(),
+                begins: None,
                 exchanges: Vec::new(),
                 dispatches: Vec::new(),
                 train: None,
@@ -127,6 +132,9 @@ struct Builder {
     batch: usize,
     /// Of the inputs beside the first.
     others: [OtherShape; MAX_INPUTS - 1],
+    /// As in [`RunShape`].
+    continues: bool,
+    uneven: bool,
     plan: Plan,
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
@@ -168,8 +176,10 @@ struct StageWork<'a> {
     index: usize,
     inputs: Vec<Slice>,
     output: Slice,
-    /// Timesteps of the input; 1 without a time dimension.
+    /// Timesteps of the input, past ones included; 1 without a time dimension.
     steps_in: usize,
+    /// Timesteps of past inputs in front, which stand for the padding of a window.
+    past: usize,
     /// Timesteps of the output; 1 without a time dimension.
     steps_out: usize,
     /// Bits `[T, B]`, where steps may be masked.
@@ -221,6 +231,7 @@ impl Builder {
         }
         let mut stage_steps = Vec::new();
         network.stage_steps_into(|number| self.steps_of(network, number), &mut stage_steps)?;
+        self.begin_buffers(network)?;
         let layouts = layouts(network, &self.limits);
         self.projected = self.projection(network, &layouts, &stage_steps)?;
         self.drop_weights()?;
@@ -237,7 +248,10 @@ impl Builder {
                     let output = self.output(network, index, &stage_steps)?;
                     self.plan.outputs.push(output);
                     let work = self.work(network, index, &stage_steps);
-                    self.layer(network, &work)?;
+                    match network.past(index).filter(|_| self.training.is_none()) {
+                        Some(past) => self.layer_with_past(network, &work, past)?,
+                        None => self.layer(network, &work)?,
+                    }
                     self.drop_out(index, output)?;
                     index += 1;
                 }
@@ -328,10 +342,11 @@ impl Builder {
             inputs: inputs.collect(),
             output: self.plan.outputs[index],
             steps_in: self.steps_in(network, stage.inputs[0], stage_steps),
+            past: 0,
             steps_out: stage_steps[index],
             mask: match stage.mask_reach {
                 MaskReach::Fits(number) => self.plan.inputs[number].mask,
-                _ => None,
+                _ => self.begin_mask(network, stage),
             },
         }
     }

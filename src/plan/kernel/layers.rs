@@ -118,8 +118,16 @@ pub(super) static POOL: Layer = Layer {
         u("HOW"),
         u("COUNT_PAD"),
         u("MASKED"),
+        u("PAST"),
         u("WORKGROUP"),
     ],
+};
+
+pub(super) static PAST: Layer = Layer {
+    name: "past",
+    sources: &[PARAMS, include_str!("../../../shaders/past.wgsl")],
+    bindings: &[uniform("params"), read("x"), read("past"), read("first"), read_write("output")],
+    constants: &[u("FEATURES"), u("KEPT"), u("AFTER"), f("START"), u("UNEVEN"), u("RATE"), u("WORKGROUP")],
 };
 
 pub(super) static SLOTS: Layer = Layer {

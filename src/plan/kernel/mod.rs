@@ -52,6 +52,8 @@ pub enum Kernel {
     Channelwise,
     /// Columns of one matrix joined with those of another.
     Combine,
+    /// Past inputs of a window over time.
+    Past,
     /// Pooling over time.
     Pool,
     /// States to and from the slots of a pool of streams.
@@ -249,6 +251,7 @@ impl Kernel {
             Self::LayerNorm,
             Self::Channelwise,
             Self::Combine,
+            Self::Past,
             Self::Pool,
             Self::Slots,
             Self::Choose,
@@ -273,6 +276,7 @@ impl Kernel {
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
             Self::Combine => layers::COMBINE.spec("combine"),
+            Self::Past => layers::PAST.spec("past_inputs"),
             Self::Pool => layers::POOL.spec("pool"),
             Self::Slots => layers::SLOTS.spec("slots_move"),
             Self::Choose => layers::CHOOSE.spec("choose"),

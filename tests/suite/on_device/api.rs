@@ -88,7 +88,7 @@ fn state_carries_over() {
             assert!((piece - whole).abs() < 1e-6);
         }
         assert_eq!(pieces.len(), whole.values.len());
-        for (a, b) in state.layers[0].c.iter().zip(&whole.state.layers[0].c) {
+        for (a, b) in state.layers[0].c().iter().zip(whole.state.layers[0].c()) {
             assert!((a - b).abs() < 1e-6);
         }
     }

@@ -200,9 +200,9 @@ fn a_short_row_is_as_if_alone() {
                 }
             }
             let h = |state: &State, batch: usize, row: usize| -> Vec<f32> {
-                let layer = &state.layers[0];
-                let size = layer.h_shape[2];
-                (0..layer.h_shape[0]).flat_map(|d| layer.h[(d * batch + row) * size..][..size].to_vec()).collect()
+                let h = &state.layers[0].parts[0];
+                let size = h.width();
+                (0..h.rows()).flat_map(|d| h.data[(d * batch + row) * size..][..size].to_vec()).collect()
             };
             assert_eq!(h(&together.state, batch, row), h(&alone.state, 1, 0), "{cell:?}, row {row}");
         }

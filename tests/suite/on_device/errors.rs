@@ -61,12 +61,14 @@ fn states_that_do_not_fit_are_named() {
         let of_one_row = random_state(&network, 1, 1);
         assert_eq!(
             run(&of_one_row),
-            "state of `lstm`, h: expected [L*D, B, H] = [1, 2, 4], got [1, 1, 4] of `lstm` with 4 elements"
+            "state of `lstm`, h: expected [L*D, B, H] = [1, 2, 4], got h [1, 1, 4] of `lstm` with 4 elements"
         );
         let mut short = random_state(&network, 2, 1);
-        short.layers[0].c.pop();
+        short.layers[0].part_mut("c").unwrap().data.pop();
         assert!(run(&short).starts_with("state of `lstm`, c: expected"));
-        assert_eq!(run(&State { layers: Vec::new() }), "state: expected 1 recurrent layers, got 0");
+        short.layers[0].parts.pop();
+        assert_eq!(run(&short), "state of `lstm`: expected `h`, `c`, got `h`");
+        assert_eq!(run(&State { layers: Vec::new() }), "state: expected 1 layers (`lstm`), got 0 layers ()");
     });
 }
 

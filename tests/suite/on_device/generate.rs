@@ -166,8 +166,8 @@ fn streams_continue_after_their_sequence() {
             pool.advance(&[(id, Input::tokens(read, [read.len(), 1]))]).unwrap();
             let [a, b] = [streams[index], id].map(|id| pool.snapshot(id).unwrap());
             for (a, b) in a.layers.iter().zip(&b.layers) {
-                let pairs = a.h.iter().zip(&b.h).chain(a.c.iter().zip(&b.c));
-                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-4), "{}, stream {index}", device.info());
+                let mut pairs = a.numbers().zip(b.numbers());
+                assert!(pairs.all(|(a, b)| (a - b).abs() < 1e-4), "{}, stream {index}", device.info());
             }
         }
     }
@@ -482,7 +482,7 @@ fn logits_that_are_no_numbers_are_refused() {
         let pool = pool(&device, &network, 2);
         let streams = open(&pool, &network, 3);
         let mut state = random_state(&network, 1, 1);
-        state.layers[0].h[2] = f32::NAN;
+        state.layers[0].parts[0].data[2] = f32::NAN;
         pool.restore(streams[1], &state).unwrap();
         let kept = [0, 2].map(|at| pool.snapshot(streams[at]).unwrap());
         let prompts: Vec<_> = streams.iter().copied().zip(PROMPTS).collect();

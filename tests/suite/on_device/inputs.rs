@@ -127,7 +127,7 @@ fn a_decoder_starts_where_its_encoder_ended() {
     assert_eq!(got.values, expected.values);
     assert_ne!(got.values, session.run(Input::tokens(&target, [2, 2]), None).unwrap().values, "the states count");
     let mut other = State::zeros(&whole, 2).unwrap();
-    other.layers[1].h.fill(0.7);
+    other.layers[1].part_mut("h").unwrap().data.fill(0.7);
     let again = Session::new(device, &whole).unwrap().run(input, Some(&other)).unwrap();
     assert_eq!(again.values, expected.values, "the caller's state of the decoder does not count");
 }

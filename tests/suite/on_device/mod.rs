@@ -14,5 +14,6 @@ mod sentiment;
 mod stream_costs;
 mod stream_files;
 mod stream_queue;
+mod stream_windows;
 pub mod streams;
 mod verification;

@@ -8,10 +8,10 @@ use super::streams::{Follower, Source, networks};
 use crate::common::{device, pool};
 
 /// A stream stored in a file continues in another pool, on another device. `fault` changes its state before it is restored.
-fn continue_elsewhere([from, to]: [&Device; 2], name: &str, network: &Network, fault: impl Fn(&mut State)) {
+pub fn continue_elsewhere([from, to]: [&Device; 2], name: &str, network: &Network, fault: impl Fn(&mut State)) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream");
-    let source = Source::new(network, 9, 4);
+    let source = Source::new(network, 12, 4);
     let first = pool(from, network, 1);
     let mut stream = Follower { id: first.open().unwrap(), source, at: 0, got: Vec::new() };
     let advanced = first.advance(&[(stream.id, stream.source.input(network, 0, 4))]).unwrap();
@@ -23,7 +23,7 @@ fn continue_elsewhere([from, to]: [&Device; 2], name: &str, network: &Network, f
     let mut state = State::load(&path, network).unwrap();
     fault(&mut state);
     second.restore(stream.id, &state).unwrap();
-    let advanced = second.advance(&[(stream.id, stream.source.input(network, 4, 9))]).unwrap();
+    let advanced = second.advance(&[(stream.id, stream.source.input(network, 4, 12))]).unwrap();
     stream.take(network, &advanced, 0);
     stream.check(name, network, &second);
 }
@@ -44,7 +44,7 @@ fn a_lost_part_is_noticed() {
     let device = device();
     for (name, network) in networks() {
         for way in [[device, &Device::cpu()], [&Device::cpu(), device]] {
-            let lost = |state: &mut State| state.layers[0].h.fill(0.0);
+            let lost = |state: &mut State| state.layers[0].parts[0].data.fill(0.0);
             let check = AssertUnwindSafe(|| continue_elsewhere(way, name, &network, lost));
             let panic = std::panic::catch_unwind(check).expect_err(name);
             let message = panic.downcast_ref::<String>().expect("a message");

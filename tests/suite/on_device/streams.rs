@@ -102,10 +102,10 @@ fn assert_near(what: &str, got: &[f32], exact: &[f64], steps: usize) {
 fn assert_state(what: &str, got: &State, exact: &State<f64>, steps: usize) {
     assert_eq!(got.layers.len(), exact.layers.len());
     for (got, exact) in got.layers.iter().zip(&exact.layers) {
-        assert_near(&format!("{what}: h of {}", got.name), &got.h, &exact.h, steps);
-        assert_eq!(got.c.len(), exact.c.len());
-        if !exact.c.is_empty() {
-            assert_near(&format!("{what}: c of {}", got.name), &got.c, &exact.c, steps);
+        assert_eq!((&got.name, got.parts.len()), (&exact.name, exact.parts.len()));
+        for (part, exact) in got.parts.iter().zip(&exact.parts) {
+            assert_eq!((&part.name, &part.shape), (&exact.name, &exact.shape));
+            assert_near(&format!("{what}: {} of {}", part.name, got.name), &part.data, &exact.data, steps);
         }
     }
 }
@@ -288,7 +288,7 @@ fn every_strategy_keeps_its_slots() {
 
 /// A fork is independent of its stream, and reset and restore work. `fork` is the pool's own, or the fault of a negative
 /// control.
-fn fork_apart(device: &Device, name: &str, network: &Network, fork: impl Fn(&StreamPool, StreamId) -> StreamId) {
+pub fn fork_apart(device: &Device, name: &str, network: &Network, fork: impl Fn(&StreamPool, StreamId) -> StreamId) {
     let pool = pool(device, network, 2);
     let a = pool.open().unwrap();
     let common = Source::new(network, 5, 1);
@@ -331,7 +331,7 @@ fn forks_that_are_none_are_noticed() {
     let off = |pool: &StreamPool, id| {
         let fork = pool.fork(id).unwrap();
         let mut state = pool.snapshot(fork).unwrap();
-        state.layers[0].h[0] += 1e-6;
+        state.layers[0].parts[0].data[0] += 1e-6;
         pool.restore(fork, &state).unwrap();
         fork
     };

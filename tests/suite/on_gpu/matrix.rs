@@ -71,8 +71,7 @@ fn worst(
     let exact = Reference::<f64>::rounding(network, roundings).forward(input.as_input(), state).unwrap();
     let stages = got.stages.iter().zip(&exact.stages).map(|(got, exact)| compare(got, exact, tolerance));
     let states = got.state.layers.iter().zip(&exact.state.layers).flat_map(|(got, exact)| {
-        let c = (!exact.c.is_empty()).then(|| compare(&got.c, &exact.c, tolerance));
-        [Some(compare(&got.h, &exact.h, tolerance)), c].into_iter().flatten()
+        got.parts.iter().zip(&exact.parts).map(|(got, exact)| compare(&got.data, &exact.data, tolerance))
     });
     stages.chain(states).max_by(|a, b| a.used.total_cmp(&b.used)).unwrap()
 }

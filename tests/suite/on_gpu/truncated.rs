@@ -9,7 +9,7 @@ use crate::pure::truncated::{Examples, network, options, random_state, resumes_i
 
 fn assert_close(got: &State, expected: &State) {
     for (got, expected) in got.layers.iter().zip(&expected.layers) {
-        let pairs = got.h.iter().chain(&got.c).zip(expected.h.iter().chain(&expected.c));
+        let pairs = got.numbers().zip(expected.numbers());
         pairs.for_each(|(x, y)| assert!((x - y).abs() < 1e-5, "{x} and {y}"));
     }
 }

@@ -21,7 +21,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 }
 
 fn all_bits(output: &Output) -> Vec<Vec<u32>> {
-    let states = output.state.layers.iter().flat_map(|layer| [bits(&layer.h), bits(&layer.c)]);
+    let states = output.state.layers.iter().flat_map(|layer| [bits(layer.h()), bits(layer.c())]);
     std::iter::once(bits(&output.values)).chain(states).collect()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gatefold::network::{LayerSpec, expected_tensors};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, Gradients, LossOptions, Real, Reference};
-use gatefold::{Device, Input, Network, State, Tensor};
+use gatefold::{Device, Input, LayerState, Network, State, Tensor};
 use serde::Deserialize;
 
 use crate::common::spec;
@@ -65,7 +65,7 @@ fn take<T: Copy>(numbers: &mut &[T], count: usize) -> Vec<T> {
 }
 
 fn numbers_of(state: &State<f64>) -> Vec<f64> {
-    state.layers.iter().flat_map(|layer| [&layer.h, &layer.c]).flatten().copied().collect()
+    state.layers.iter().flat_map(LayerState::numbers).copied().collect()
 }
 
 impl GradientCase {
@@ -88,8 +88,8 @@ impl GradientCase {
         let d_input = take(&mut gradients, features.len());
         let state = about.state.then(|| {
             let mut state = State::zeros(&network, batch).unwrap();
-            for numbers in state.layers.iter_mut().flat_map(|layer| [&mut layer.h, &mut layer.c]) {
-                *numbers = take(&mut given, numbers.len());
+            for part in state.layers.iter_mut().flat_map(|layer| &mut layer.parts) {
+                part.data = take(&mut given, part.data.len());
             }
             state
         });
@@ -247,7 +247,7 @@ fn lstm_gradients(case: &GradientCase, planted: Planted) -> BTreeMap<String, Vec
     let [mut d_w, mut d_u, mut d_bias] = [vec![0.0; w.len()], vec![0.0; u.len()], vec![0.0; 4 * hidden]];
     for row in 0..batch {
         let of_row = row * hidden..(row + 1) * hidden;
-        let (mut h, mut c) = (vec![wide(&start.h[of_row.clone()])], vec![wide(&start.c[of_row])]);
+        let (mut h, mut c) = (vec![wide(&start.h()[of_row.clone()])], vec![wide(&start.c()[of_row])]);
         let mut gates: Vec<Vec<f64>> = Vec::new();
         let of_input = |t: usize| &x[(t * batch + row) * inputs..][..inputs];
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();

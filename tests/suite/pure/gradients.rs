@@ -92,16 +92,15 @@ impl<'a> Case<'a> {
         }
         if let Some(state) = &self.state {
             for (layer, gradient) in gradients.state.layers.iter().enumerate() {
-                let parts = [(&state.layers[layer].h, &gradient.h, false), (&state.layers[layer].c, &gradient.c, true)];
-                for (numbers, gradient, is_c) in parts.into_iter().filter(|(numbers, ..)| !numbers.is_empty()) {
+                for (part, gradient) in gradient.parts.iter().enumerate() {
                     let at = |numbers: &[f32]| {
                         let mut state = state.clone();
-                        let to = &mut state.layers[layer];
-                        *(if is_c { &mut to.c } else { &mut to.h }) = numbers.to_vec();
+                        state.layers[layer].parts[part].data = numbers.to_vec();
                         self.value(&self.network, self.input, Some(&state))
                     };
-                    let what = format!("state {layer}, {}", if is_c { "c" } else { "h" });
-                    check(&what, self.error(gradient, numbers, at, &mut rng));
+                    let what = format!("state {layer}, {}", gradient.name);
+                    let numbers = &state.layers[layer].parts[part].data;
+                    check(&what, self.error(&gradient.data, numbers, at, &mut rng));
                 }
             }
         }

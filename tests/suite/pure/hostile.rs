@@ -37,7 +37,7 @@ fn states_of_any_size_are_refused() {
         assert!(matches!(State::<f32>::zeros(&network(), batch), Err(Error::TooLarge { .. })), "{batch}");
         assert!(matches!(State::<f64>::initial(&network(), batch), Err(Error::TooLarge { .. })), "{batch}");
     }
-    assert_eq!(State::<f32>::zeros(&network(), 2).unwrap().layers[0].h_shape, [1, 2, 3]);
+    assert_eq!(State::<f32>::zeros(&network(), 2).unwrap().layers[0].parts[0].shape, [1, 2, 3]);
 }
 
 #[test]

@@ -80,6 +80,10 @@ fn sizes(name: &str) -> Vec<u32> {
         "TAPS" | "GROUPS" => vec![1, 3],
         "STRIDE" | "DILATION" => vec![1, 2],
         "LEFT" | "RIGHT" => vec![0, 2],
+        "KEPT" => vec![3, 1],
+        "PAST" => vec![0, 4],
+        "AFTER" | "UNEVEN" => vec![0, 1],
+        "RATE" => vec![1, 4],
         other => panic!("{other}: no values here"),
     }
 }

@@ -28,7 +28,7 @@ fn moves_stay_within_their_buffers() {
             let (gather, scatter) = (&moves.gather[index], &moves.scatter[index]);
             let pool = inside.buffers.len() + 1 + index;
             for (dispatch, dense, first, slice) in
-                [(gather, 2, gather.output_row, part.start), (scatter, 1, scatter.input_row, part.end)]
+                [(gather, 2, gather.output_row, part.start.unwrap()), (scatter, 1, scatter.input_row, part.end)]
             {
                 assert_eq!(dispatch.kernel, Kernel::Slots);
                 let width = u64::from(dispatch.constant("WIDTH").unwrap());

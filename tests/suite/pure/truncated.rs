@@ -4,7 +4,7 @@ use fastrand::Rng;
 use gatefold::network::{Activation, Cell, DenseSpec, Init, LayerSpec, RecurrentSpec};
 use gatefold::train::{Batch, Dropout, Loss, Sgd, Targets, TrainOptions, Trainer};
 use gatefold::unstable::reference::{self, LossOptions, Reference};
-use gatefold::{Device, Input, Network, Session, State, StreamPool};
+use gatefold::{Device, Input, LayerState, Network, Session, State, StreamPool};
 
 use crate::common::spec;
 
@@ -54,7 +54,7 @@ pub fn random_state(network: &Network, seed: u64) -> State {
     let mut rng = Rng::with_seed(seed);
     let mut state = State::zeros(network, BATCH).unwrap();
     for layer in &mut state.layers {
-        layer.h.iter_mut().chain(&mut layer.c).for_each(|x| *x = 2.0 * rng.f32() - 1.0);
+        layer.numbers_mut().for_each(|x| *x = 2.0 * rng.f32() - 1.0);
     }
     state
 }
@@ -97,7 +97,7 @@ fn gradients_end_at_the_state() {
         let run = Session::new(&Device::cpu(), &network).unwrap().run(examples.window(0, STEPS).input, Some(&state));
         let run = run.unwrap().state;
         for (after, run) in after.layers.iter().zip(&run.layers) {
-            let pairs = after.h.iter().chain(&after.c).zip(run.h.iter().chain(&run.c));
+            let pairs = after.numbers().zip(run.numbers());
             pairs.for_each(|(x, y)| assert!((x - y).abs() < 1e-5, "{cell:?}: {x} and {y}"));
         }
         // Negative control: another state gives other gradients.
@@ -148,8 +148,8 @@ fn streams_carry_the_state() {
     }
     assert_eq!(by_state.network().unwrap(), by_streams.network().unwrap());
     for (row, &stream) in streams.iter().enumerate() {
-        let h = &pool.snapshot(stream).unwrap().layers[0].h;
-        assert_eq!(h[..19], state.layers[0].h[row * 19..][..19]);
+        let h = pool.snapshot(stream).unwrap().layers[0].h().to_vec();
+        assert_eq!(h[..19], state.layers[0].h()[row * 19..][..19]);
     }
     let batch = examples.window(0, 4);
     streams[1] = streams[0];
@@ -216,7 +216,7 @@ pub fn resumes_in_the_middle(device: &Device) {
         let bits = |trainer: &Trainer, state: &State| {
             let network = trainer.network().unwrap();
             let weights = network.tensors().values().flat_map(|tensor| tensor.data());
-            let states = state.layers.iter().flat_map(|layer| layer.h.iter().chain(&layer.c));
+            let states = state.layers.iter().flat_map(LayerState::numbers);
             weights.chain(states).map(|x| x.to_bits()).collect::<Vec<u32>>()
         };
         let windows = [(0, 4), (4, 3), (7, 5)];

@@ -55,7 +55,7 @@ fn two_savers_and_a_reader_see_whole_files() {
     let path = folder.path().join("state.safetensors");
     let network = Network::random(spec(vec![LayerSpec::Lstm(lstm(1, 256))]), 1).unwrap();
     let mut states = [1, 400].map(|batch| State::zeros(&network, batch).unwrap());
-    states[1].layers[0].h.fill(1.0);
+    states[1].layers[0].parts[0].data.fill(1.0);
     let found = faults(
         200,
         |saver| states[saver].save(&path, &network).is_ok(),

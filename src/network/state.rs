@@ -1,0 +1,74 @@
+//! What a network keeps from one timestep to the next.
+
+use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage};
+
+/// What one layer keeps from timestep to timestep: the names and shapes of a [`LayerState`](crate::LayerState).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StateSpec {
+    /// The layer's name.
+    pub name: String,
+    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a window over time its past inputs.
+    pub parts: Vec<PartSpec>,
+}
+
+/// The shape of one part of a layer's state, `[R, B, ..]`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PartSpec {
+    /// Its name in the layer.
+    pub name: &'static str,
+    /// Its shape in letters.
+    pub letters: &'static str,
+    /// R, the dimension before B.
+    pub rows: usize,
+    /// The dimensions behind B.
+    pub dimensions: Vec<usize>,
+    /// What every number is before the first timestep, unless a tensor says it.
+    pub start: f32,
+    /// The tensor of the network that every batch row starts from, `[R, ..]`, if there is one.
+    pub stored: Option<String>,
+}
+
+impl PartSpec {
+    /// Numbers of one of the R rows of one batch row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.dimensions.iter().product()
+    }
+
+    /// Its shape for a batch.
+    pub fn shape(&self, batch: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        [self.rows, batch].into_iter().chain(self.dimensions.iter().copied())
+    }
+}
+
+/// The layers that keep something: the recurrent ones in their order, then those with windows in a network that can be cut.
+pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) -> Vec<StateSpec> {
+    let recurrent = spec.layers.iter().filter_map(LayerSpec::recurrent).map(|(cell, layer)| {
+        let part = |part: HiddenOrCell, width: usize| PartSpec {
+            name: part.name(),
+            letters: if layer.proj_size > 0 && part == HiddenOrCell::H { "[L*D, B, P]" } else { "[L*D, B, H]" },
+            rows: layer.num_layers * layer.directions(),
+            dimensions: vec![width],
+            start: 0.0,
+            stored: layer.initial_state.then(|| format!("{}.initial_{}", layer.name, part.name())),
+        };
+        let c = cell.keeps_c().then(|| part(HiddenOrCell::C, layer.hidden_size));
+        let parts = std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(c).collect();
+        StateSpec { name: layer.name.clone(), parts }
+    });
+    let windows = stages.iter().enumerate().filter_map(|(index, stage)| {
+        let past = cuts?.past(index)?;
+        let part = PartSpec {
+            name: "past",
+            letters: "[1, B, P, I]",
+            rows: 1,
+            dimensions: vec![past.steps, stage.in_features],
+            start: past.start,
+            stored: None,
+        };
+        Some(StateSpec { name: stage.label.clone(), parts: vec![part] })
+    });
+    recurrent.chain(windows).collect()
+}

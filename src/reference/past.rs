@@ -1,0 +1,75 @@
+//! Reference implementation of `shaders/past.wgsl`: the past inputs of a window over time.
+
+use super::Real;
+
+/// P, T, B and I: timesteps that a window keeps, timesteps of its input, batch rows, and width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastSizes {
+    /// P
+    pub past: usize,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// I
+    pub features: usize,
+}
+
+/// Inputs behind the past ones of their rows: `[B, P, I]` and `[T, B, I]` to `[P+T, B, I]`.
+///
+/// `first` is the timestep `[B]` at which each row of `x` begins, if not all begin at 0: its past inputs come right before
+/// that, and what comes before them is 0.
+pub fn with_past<F: Real>(past: &[F], x: &[F], sizes: PastSizes, first: Option<&[usize]>) -> Vec<F> {
+    let PastSizes { past: kept, steps, batch, features } = sizes;
+    let mut all = Vec::with_capacity((kept + steps) * batch * features);
+    for t in 0..kept + steps {
+        for row in 0..batch {
+            let first = first.map_or(0, |first| first[row]);
+            if t >= kept + first {
+                all.extend_from_slice(&x[((t - kept) * batch + row) * features..][..features]);
+            } else if t >= first {
+                all.extend_from_slice(&past[(row * kept + t - first) * features..][..features]);
+            } else {
+                all.extend(std::iter::repeat_n(F::default(), features));
+            }
+        }
+    }
+    all
+}
+
+/// The last P inputs of every row, `[T, B, I]` to `[B, P, I]`; `start` where there are fewer. T counts past inputs in front.
+pub fn past_after<F: Real>(x: &[F], sizes: PastSizes, start: F) -> Vec<F> {
+    let PastSizes { past: kept, steps, batch, features } = sizes;
+    let mut past = Vec::with_capacity(batch * kept * features);
+    for row in 0..batch {
+        for t in steps..steps + kept {
+            match t.checked_sub(kept) {
+                Some(t) => past.extend_from_slice(&x[(t * batch + row) * features..][..features]),
+                None => past.extend(std::iter::repeat_n(start, features)),
+            }
+        }
+    }
+    past
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_inputs_come_right_before_the_first_of_their_row() {
+        let sizes = PastSizes { past: 2, steps: 3, batch: 2, features: 1 };
+        let (past, x) = ([1.0f32, 2.0, 3.0, 4.0], [10.0, 90.0, 11.0, 91.0, 12.0, 22.0]);
+        // By timestep and row.
+        let even = [1.0, 3.0, 2.0, 4.0, 10.0, 90.0, 11.0, 91.0, 12.0, 22.0];
+        assert_eq!(with_past(&past, &x, sizes, None), even);
+        let uneven = with_past(&past, &x, sizes, Some(&[0, 2]));
+        assert_eq!(uneven, [1.0, 0.0, 2.0, 0.0, 10.0, 3.0, 11.0, 4.0, 12.0, 22.0]);
+        let after = PastSizes { steps: 5, ..sizes };
+        assert_eq!(past_after(&uneven, after, 0.0), [11.0, 12.0, 4.0, 22.0]);
+        // A row without a step keeps what it has.
+        let none = with_past(&past, &x, sizes, Some(&[0, 3]));
+        assert_eq!(past_after(&none, after, 0.0)[2..], [3.0, 4.0]);
+        assert_eq!(past_after(&x[..2], PastSizes { steps: 1, ..sizes }, -1.0), [-1.0, 10.0, -1.0, 90.0]);
+    }
+}
