@@ -40,6 +40,7 @@ fn reason(stage: &Stage) -> Option<&'static str> {
         StageKind::Select(SelectStep::LastValid) => Some("the last valid timestep of a sequence"),
         StageKind::Reverse => Some("the sequence backwards"),
         StageKind::TimeSoftmax => Some("a softmax over all time"),
+        StageKind::Attention(_) => Some("attention to all timesteps"),
         StageKind::Rearrange(rearrange) => match rearrange {
             Rearrange::Channels { .. } | Rearrange::Widen | Rearrange::Expand => None,
             _ => Some("other timesteps than its input's"),
