@@ -10,6 +10,7 @@
 //!
 //! Results do not depend on the other rows of the batch, nor on the number of threads.
 
+mod attention;
 mod cells;
 mod engine;
 mod functions;

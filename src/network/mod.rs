@@ -1,6 +1,7 @@
 //! Networks: layers with their options and weights. They are plain data, independent of devices and files.
 
 mod activation;
+mod attention;
 mod axes;
 mod cell;
 mod combine;
@@ -28,6 +29,7 @@ mod weight_format;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
+pub use attention::{Attention, AttentionScore, AttentionSpec};
 pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
 pub use cell::{Cell, Normalization, Recurrence};
 pub use combine::{Columns, Combine};

@@ -2,7 +2,7 @@
 //! reference and both devices take them from here.
 
 use super::gates::PEEPHOLES;
-use super::{Cell, CellNorm, GateNorm, LayerSpec, NetworkSpec, Recurrence, RecurrentSpec};
+use super::{AttentionScore, Cell, CellNorm, GateNorm, LayerSpec, NetworkSpec, Recurrence, RecurrentSpec};
 
 /// What a parameter is for; a tensor's name ends in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,9 @@ pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
         LayerSpec::Embedding(e) => vec![vec![own(Role::Weight, &[e.num_embeddings, e.embedding_dim], false)]],
         LayerSpec::Dense(d) => matrix(&[d.out_features, d.in_features], d.bias),
         LayerSpec::Conv1d(c) => matrix(&[c.out_channels, c.in_channels / c.groups.max(1), c.kernel_size], c.bias),
+        LayerSpec::Attention(a) if a.score == AttentionScore::Additive => {
+            vec![vec![own(Role::Weight, &[a.embed_dim], false)]]
+        }
         LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => {
             let statistics = matches!(layer, LayerSpec::BatchNorm(_));
             let all = [

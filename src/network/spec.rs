@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec, SliceSpec,
-    TransposeSpec,
+    Activation, AttentionSpec, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec,
+    SliceSpec, TransposeSpec,
 };
 
 /// Version of the description that this crate writes, and the newest it reads.
@@ -99,6 +99,8 @@ pub enum LayerSpec {
     Unmask(NamedSpec),
     /// Goes back to an earlier layer: the next layer reads its output.
     From(FromSpec),
+    /// Attention of the input `[T, B, D]` to all timesteps of another layer, to `[T, B, V]`; of `[B, D]` to `[B, V]`.
+    Attention(AttentionSpec),
     /// Joins the outputs of several layers.
     Join(JoinSpec),
 }
@@ -152,6 +154,7 @@ impl LayerSpec {
             Self::Slice(l) => &l.name,
             Self::Pad(l) => &l.name,
             Self::Channels(l) => &l.name,
+            Self::Attention(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }

@@ -11,7 +11,9 @@ use half::f16;
 use super::program::Program;
 use super::{PlanLimits, Slice};
 use crate::network::fold::{self, Biases};
-use crate::network::{Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row};
+use crate::network::{
+    AttentionScore, Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row,
+};
 
 /// Numbers to which parts of a buffer are aligned, so that each can be bound: 256 bytes.
 pub(super) const ALIGN: usize = 64;
@@ -273,6 +275,10 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
             vec![(format!("{label} weight [N]"), outputs), (format!("{label} bias [N]"), outputs)]
         }
         StageKind::Channelwise { .. } => vec![(format!("{label} mean, scale, offset [3, N]"), 3 * outputs)],
+        StageKind::Attention(attention) => match attention.score {
+            AttentionScore::Dot => Vec::new(),
+            AttentionScore::Additive => vec![(format!("{label} weight [D]"), inputs)],
+        },
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
@@ -321,6 +327,10 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
             fold::scale_and_offset(network, stage).iter().map(|numbers| bits(numbers)).collect()
         }
         StageKind::Channelwise { eps, .. } => vec![bits(&fold::channels(network, stage, *eps))],
+        StageKind::Attention(attention) => match attention.score {
+            AttentionScore::Dot => Vec::new(),
+            AttentionScore::Additive => vec![bits(network.param(stage, 0, Role::Weight))],
+        },
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)

@@ -5,6 +5,7 @@
 
 mod activations;
 mod arg_max;
+mod attention;
 mod batch_norm;
 mod candidates;
 mod channelwise;
@@ -50,6 +51,9 @@ pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
 pub use activations::{activate, sigmoid};
 pub use arg_max::arg_max;
+pub use attention::{
+    AttentionGradients, AttentionInputs, AttentionRun, attention, attention_backward, attention_shares,
+};
 pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};
@@ -86,7 +90,7 @@ pub use rnn_step_backward::rnn_step_backward;
 pub use schedule::{Decay, Schedule};
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::{softmax, softmax_backward};
-pub(crate) use stage::{StageInput, stateless};
+pub(crate) use stage::{StageInput, attention_run, stateless};
 pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
 pub use time_softmax::{time_softmax, time_softmax_backward};

@@ -1,5 +1,6 @@
 //! Network and sizes to a plan.
 
+mod attention;
 mod backward;
 mod batch_norm;
 mod ctc;
@@ -153,6 +154,8 @@ struct TrainBuild {
     tapes: Vec<StageTape>,
     /// Bindings of the product of every convolution.
     products: BTreeMap<usize, [Slice; 5]>,
+    /// The shares of every stage of attention.
+    shares: BTreeMap<usize, Slice>,
     /// Which statistics every batch normalization goes by.
     norms: BTreeMap<usize, NormStatistics>,
     /// Where weights are kept while numbers of them are dropped.

@@ -42,6 +42,10 @@ pub enum Kernel {
     Softmax,
     /// Softmax over time.
     TimeSoftmax,
+    /// The shares that queries give the timesteps of keys.
+    AttentionShares,
+    /// Sums of rows with such shares.
+    AttentionSum,
     /// Place of the largest number of rows.
     ArgMax,
     /// Numbers in another place.
@@ -246,6 +250,8 @@ impl Kernel {
             Self::Embedding,
             Self::Softmax,
             Self::TimeSoftmax,
+            Self::AttentionShares,
+            Self::AttentionSum,
             Self::ArgMax,
             Self::Rearrange,
             Self::LayerNorm,
@@ -272,6 +278,8 @@ impl Kernel {
             Self::Softmax => layers::SOFTMAX.spec("softmax"),
             Self::ArgMax => layers::ARG_MAX.spec("arg_max"),
             Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
+            Self::AttentionShares => layers::attention_shares(),
+            Self::AttentionSum => layers::attention_sum(),
             Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),

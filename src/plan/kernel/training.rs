@@ -50,6 +50,8 @@ pub enum TrainKernel {
     SoftmaxBackward,
     /// The gradient of the input of a softmax over time.
     TimeSoftmaxBackward,
+    /// The gradients of the scores of attention.
+    AttentionScoresBackward,
     /// The gradient of what only moved.
     RearrangeBackward,
     /// The gradient of a branch of a maximum.
@@ -192,6 +194,7 @@ impl TrainKernel {
             Self::MaxBackward,
             Self::LayerNormBackward,
             Self::TimeSoftmaxBackward,
+            Self::AttentionScoresBackward,
             Self::RearrangeBackward,
             Self::PoolBackward,
             Self::ConvWindows,
