@@ -9,11 +9,12 @@ use super::level::{DirectionState, Run, ThreadScratch};
 use super::normalized::normalized;
 use super::packed::Panels;
 use super::product::{InputRows, Kept};
+use super::scan::scan;
 use super::simd::{Wide, lanes};
 use super::threads::{Ahead, Share, ThreadExchange};
 use crate::base::bits;
 use crate::base::lock::lock;
-use crate::network::{Cell, gates};
+use crate::network::{Cell, Recurrence, gates};
 
 /// Rows whose inputs are multiplied together: enough that the weights are read rarely, few enough for the
 /// sums to stay in a cache.
@@ -179,10 +180,13 @@ impl<'a, 's> Worker<'a, 's> {
         let DirectionState { h, c } = &mut *state;
         for (local, row) in self.share.rows.clone().enumerate() {
             let row = self.run.slot(row);
-            h[row * width..][..width].copy_from_slice(&scratch.h[local * level.h_stride..][..width]);
+            let blocks = &self.share.blocks;
+            let units = blocks.start * level.units..hidden.min(blocks.end * level.units);
+            // Where threads exchange h, each has all of it.
+            let columns = if level.stage.cell().scans() { units.clone() } else { 0..width };
+            let from = &scratch.h[local * level.h_stride..];
+            h[row * width..][columns.clone()].copy_from_slice(&from[columns]);
             if !c.is_empty() {
-                let blocks = &self.share.blocks;
-                let units = blocks.start * level.units..hidden.min(blocks.end * level.units);
                 let from = &scratch.c[local * level.blocks * level.units..];
                 c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
             }
@@ -199,10 +203,11 @@ impl<'a, 's> Worker<'a, 's> {
         let own = self.share.blocks.clone();
         let own_units = own.start * level.units..own.end * level.units;
         let c_stride = level.blocks * level.units;
-        match (level.stage.cell(), direction.input.vectors) {
-            (Cell::Lstm, _) => lstm(simd, run, &own, &mut self.scratch, &place),
-            (Cell::Gru, _) if direction.candidate.is_none() => gru(simd, run, &own, &mut self.scratch, &place),
-            (Cell::Gru, _) => {
+        match (level.stage.recurrence, level.stage.cell(), direction.input.vectors) {
+            (Recurrence::Scan(cell), ..) => scan(simd, (run, cell), &own, &mut self.scratch, &place),
+            (_, Cell::Lstm, _) => lstm(simd, run, &own, &mut self.scratch, &place),
+            (_, Cell::Gru, _) if direction.candidate.is_none() => gru(simd, run, &own, &mut self.scratch, &place),
+            (_, Cell::Gru, _) => {
                 gru_gates(simd, run, &own, &mut self.scratch, &place);
                 if let Some(exchange) = exchange {
                     exchange.all_gather(&mut self.scratch.raw, c_stride, &own_units, self.turn);
@@ -210,9 +215,9 @@ impl<'a, 's> Worker<'a, 's> {
                 }
                 gru_candidate(simd, run, &own, &mut self.scratch, &place);
             }
-            (Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
-            (Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
-            (Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),
+            (_, Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
+            (_, Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
+            (_, Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),
             _ => normalized(simd, run, &mut self.scratch, &place),
         }
         let mut own_columns = own_units.clone();
@@ -273,7 +278,7 @@ impl StepPlace<'_> {
 
 /// The Q vectors of a block in `[blocks, Q, lanes]`.
 #[inline(always)]
-fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [S::f32s; Q] {
+pub(super) fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [S::f32s; Q] {
     let mut vectors = [S::f32s::splat(simd, 0.0); Q];
     let numbers = numbers[block * Q * lanes::<S>()..][..Q * lanes::<S>()].chunks_exact(lanes::<S>());
     for (vector, numbers) in vectors.iter_mut().zip(numbers) {
