@@ -80,6 +80,8 @@ pub(super) struct ThreadScratch {
     pub sums: Vec<f32>,
     /// `[blocks, Q, lanes]`, the same of one row, normalized.
     pub normalized: Vec<f32>,
+    /// `[steps, rows, h_stride]`, h after each step of a chunk of a scan.
+    pub history: Vec<f32>,
     pub kept: Kept,
 }
 

@@ -1,4 +1,4 @@
-//! The step of cells whose units do not depend on each other, from W x + b.
+//! The steps of cells whose units do not depend on each other, from W x + b.
 //!
 //! Equations and sources: `reference/scan_step.rs`.
 
@@ -9,7 +9,9 @@ use fearless_simd::prelude::*;
 use super::functions::{apply, exp};
 use super::level::{Run, ThreadScratch};
 use super::simd::{Wide, lanes};
-use super::worker::{StepPlace, projected_of, vectors};
+use super::threads::Share;
+use super::worker::vectors;
+use crate::base::bits;
 use crate::network::{Activation, ScanCell};
 
 /// The gates of a minLSTM: `σ(f) / (σ(f) + σ(i))`, and 1 less that.
@@ -19,7 +21,7 @@ fn normalized_gates<S: Wide>(simd: S, f: S::f32s, i: S::f32s) -> [S::f32s; 2] {
     let least = f.simd_lt(i).select(f, i);
     let least = least.simd_lt(zero).select(least, zero);
     let of_both = exp(simd, least);
-    let [of_f, of_i] = [i, f].map(|other| of_both + exp(simd, least - other));
+    let (of_f, of_i) = (of_both + exp(simd, least - i), of_both + exp(simd, least - f));
     let sum = of_f + of_i;
     [of_f / sum, of_i / sum]
 }
@@ -47,11 +49,11 @@ fn stepped<S: Wide>(
             [after, after]
         }
         ScanCell::Sru { peephole } => {
-            let gate = |which: usize| {
-                let sum = x[1 + which];
-                apply(simd, first, if peephole { extra[which].mul_add(before, sum) } else { sum })
-            };
-            let (f, r) = (gate(0), gate(1));
+            let (mut of_f, mut of_r) = (x[1], x[2]);
+            if peephole {
+                (of_f, of_r) = (extra[0].mul_add(before, of_f), extra[1].mul_add(before, of_r));
+            }
+            let (f, r) = (apply(simd, first, of_f), apply(simd, first, of_r));
             let after = f.mul_add(before, (one - f) * x[0]);
             [after, r.mul_add(apply(simd, second, after), (one - r) * x[3])]
         }
@@ -67,57 +69,67 @@ fn stepped<S: Wide>(
     }
 }
 
-/// One step of all rows.
+/// Some timesteps of all rows, a vector of units after the other, with their state in registers; h after each step goes to
+/// `history` `[steps, rows, h_stride]`, in order of time.
 pub(super) fn scan<S: Wide>(
     simd: S,
     (run, cell): (&Run<'_, '_>, ScanCell),
-    own: &Range<usize>,
+    (share, steps): (&Share, Range<usize>),
     scratch: &mut ThreadScratch,
-    place: &StepPlace<'_>,
 ) {
     match run.direction.input.vectors {
-        1 => by::<S, 1>(simd, (run, cell), own, scratch, place),
-        2 => by::<S, 2>(simd, (run, cell), own, scratch, place),
-        3 => by::<S, 3>(simd, (run, cell), own, scratch, place),
-        _ => by::<S, 4>(simd, (run, cell), own, scratch, place),
+        1 => by::<S, 1>(simd, (run, cell), (share, steps), scratch),
+        2 => by::<S, 2>(simd, (run, cell), (share, steps), scratch),
+        3 => by::<S, 3>(simd, (run, cell), (share, steps), scratch),
+        _ => by::<S, 4>(simd, (run, cell), (share, steps), scratch),
     }
 }
 
 fn by<S: Wide, const Q: usize>(
     simd: S,
     (run, cell): (&Run<'_, '_>, ScanCell),
-    own: &Range<usize>,
+    (share, steps): (&Share, Range<usize>),
     scratch: &mut ThreadScratch,
-    place: &StepPlace<'_>,
 ) {
     let (level, direction) = (run.level, run.direction);
-    let ThreadScratch { projected, h, next, c, .. } = scratch;
+    let ThreadScratch { projected, h, c, history, .. } = scratch;
+    let (rows, width) = (share.rows.len(), lanes::<S>());
     let keeps_c = cell.cell().keeps_c();
     let functions = direction.options.activations;
-    let extra_blocks = direction.extra.len() / (level.blocks * lanes::<S>()).max(1);
+    let extra_blocks = direction.extra.len() / (level.blocks * width).max(1);
+    let of_step = h.len();
+    history.resize(steps.len() * of_step, 0.0);
+    let stands = |time: usize, row: usize| run.mask.is_some_and(|mask| mask[time * run.batch + row] & bits::VALID == 0);
     simd.vectorize(
         #[inline(always)]
         || {
-            for row in (0..h.len() / level.h_stride).filter(|&row| !place.stands(row)) {
-                for block in own.clone() {
-                    let zero = S::f32s::splat(simd, 0.0);
-                    let mut x = [zero; 4];
-                    let of_input = projected_of::<S, Q>(simd, projected, place, block - own.start, row);
-                    x.iter_mut().zip(of_input).for_each(|(to, from)| *to = from);
+            let zero = S::f32s::splat(simd, 0.0);
+            for (local, row) in share.rows.clone().enumerate() {
+                for block in share.blocks.clone() {
                     let extra = match extra_blocks {
                         0 => [zero; 2],
                         1 => [vectors::<S, 1>(simd, &direction.extra, block)[0], zero],
                         _ => vectors::<S, 2>(simd, &direction.extra, block),
                     };
                     // Both strides are the same without a projection.
-                    let at = row * level.h_stride + block * lanes::<S>();
-                    let state = if keeps_c { &c[at..] } else { &h[at..] };
-                    let before = S::f32s::from_slice(simd, &state[..lanes::<S>()]);
-                    let [after, handed_on] = stepped(simd, (cell, functions), x, extra, before);
-                    if keeps_c {
-                        after.store_slice(&mut c[at..][..lanes::<S>()]);
+                    let at = local * level.h_stride + block * width;
+                    let mut handed = S::f32s::from_slice(simd, &h[at..][..width]);
+                    let mut state = if keeps_c { S::f32s::from_slice(simd, &c[at..][..width]) } else { handed };
+                    let first = (block - share.blocks.start) * steps.len() * rows;
+                    for step in 0..steps.len() {
+                        let place = if direction.reverse { steps.len() - 1 - step } else { step };
+                        if !stands(steps.start + place, row) {
+                            let mut x = [zero; 4];
+                            let of_input = vectors::<S, Q>(simd, projected, first + place * rows + local);
+                            x[..Q].copy_from_slice(&of_input);
+                            [state, handed] = stepped(simd, (cell, functions), x, extra, state);
+                        }
+                        handed.store_slice(&mut history[place * of_step + at..][..width]);
                     }
-                    handed_on.store_slice(&mut next[at..][..lanes::<S>()]);
+                    handed.store_slice(&mut h[at..][..width]);
+                    if keeps_c {
+                        state.store_slice(&mut c[at..][..width]);
+                    }
                 }
             }
         },

@@ -14,7 +14,7 @@ use super::simd::{Wide, lanes};
 use super::threads::{Ahead, Share, ThreadExchange};
 use crate::base::bits;
 use crate::base::lock::lock;
-use crate::network::{Cell, Recurrence, gates};
+use crate::network::{Cell, gates};
 
 /// Rows whose inputs are multiplied together: enough that the weights are read rarely, few enough for the
 /// sums to stay in a cache.
@@ -161,6 +161,14 @@ impl<'a, 's> Worker<'a, 's> {
                 Some(ahead) => ahead.take(chunk, projected, |to| projection.compute(simd, to, kept)),
                 None => projection.compute(simd, projected, kept),
             }
+            if let Some(cell) = self.run.level.stage.recurrence.scan() {
+                scan(simd, (self.run, cell), (&self.share, steps.clone()), &mut self.scratch);
+                let ThreadScratch { h, history, .. } = &self.scratch;
+                for (time, h) in steps.zip(history.chunks_exact(h.len().max(1))) {
+                    emit(time, &self.share.rows, h);
+                }
+                continue;
+            }
             for index in 0..steps.len() {
                 let at = if chunks.reverse { steps.len() - 1 - index } else { index };
                 self.step(simd, steps.start + at, at * rows, steps.len() * rows, backwards);
@@ -203,11 +211,10 @@ impl<'a, 's> Worker<'a, 's> {
         let own = self.share.blocks.clone();
         let own_units = own.start * level.units..own.end * level.units;
         let c_stride = level.blocks * level.units;
-        match (level.stage.recurrence, level.stage.cell(), direction.input.vectors) {
-            (Recurrence::Scan(cell), ..) => scan(simd, (run, cell), &own, &mut self.scratch, &place),
-            (_, Cell::Lstm, _) => lstm(simd, run, &own, &mut self.scratch, &place),
-            (_, Cell::Gru, _) if direction.candidate.is_none() => gru(simd, run, &own, &mut self.scratch, &place),
-            (_, Cell::Gru, _) => {
+        match (level.stage.cell(), direction.input.vectors) {
+            (Cell::Lstm, _) => lstm(simd, run, &own, &mut self.scratch, &place),
+            (Cell::Gru, _) if direction.candidate.is_none() => gru(simd, run, &own, &mut self.scratch, &place),
+            (Cell::Gru, _) => {
                 gru_gates(simd, run, &own, &mut self.scratch, &place);
                 if let Some(exchange) = exchange {
                     exchange.all_gather(&mut self.scratch.raw, c_stride, &own_units, self.turn);
@@ -215,9 +222,9 @@ impl<'a, 's> Worker<'a, 's> {
                 }
                 gru_candidate(simd, run, &own, &mut self.scratch, &place);
             }
-            (_, Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
-            (_, Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
-            (_, Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),
+            (Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
+            (Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
+            (Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),
             _ => normalized(simd, run, &mut self.scratch, &place),
         }
         let mut own_columns = own_units.clone();
