@@ -22,6 +22,7 @@ mod options;
 mod packed;
 mod pool;
 mod product;
+mod scan;
 mod simd;
 mod threads;
 mod train;

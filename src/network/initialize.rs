@@ -89,6 +89,7 @@ impl Random {
             (LayerSpec::Attention(a), ..) => self.uniform(count, glorot(a.embed_dim, a.embed_dim)),
             (_, Role::WeightIh | Role::WeightHr, &[outputs, inputs]) => self.uniform(count, glorot(outputs, inputs)),
             (_, Role::WeightHh, &[outputs, inputs]) => self.orthogonal(outputs, inputs),
+            (_, Role::WeightHh, _) => self.uniform(count, 1.0),
             (LayerSpec::Lstm(spec), Role::BiasIh, _) => {
                 let mut bias = vec![0.0; count];
                 bias[gates::FORGET * spec.hidden_size..][..spec.hidden_size].fill(1.0);

@@ -55,6 +55,16 @@ pub enum LayerSpec {
     LayerNormLstm(RecurrentSpec),
     /// A stack of GRU layers that normalize their sums; shapes as of an LSTM.
     LayerNormGru(RecurrentSpec),
+    /// minGRU layer.
+    MinGru(RecurrentSpec),
+    /// minLSTM layer.
+    MinLstm(RecurrentSpec),
+    /// SRU layer.
+    Sru(RecurrentSpec),
+    /// QRNN layer.
+    Qrnn(RecurrentSpec),
+    /// IndRNN layer.
+    IndRnn(RecurrentSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
@@ -115,6 +125,11 @@ impl LayerSpec {
             Cell::Rnn => Self::Rnn(spec),
             Cell::LayerNormLstm => Self::LayerNormLstm(spec),
             Cell::LayerNormGru => Self::LayerNormGru(spec),
+            Cell::MinGru => Self::MinGru(spec),
+            Cell::MinLstm => Self::MinLstm(spec),
+            Cell::Sru => Self::Sru(spec),
+            Cell::Qrnn => Self::Qrnn(spec),
+            Cell::IndRnn => Self::IndRnn(spec),
         }
     }
 
@@ -169,6 +184,11 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::MinGru(l) => Some((Cell::MinGru, l)),
+            Self::MinLstm(l) => Some((Cell::MinLstm, l)),
+            Self::Sru(l) => Some((Cell::Sru, l)),
+            Self::Qrnn(l) => Some((Cell::Qrnn, l)),
+            Self::IndRnn(l) => Some((Cell::IndRnn, l)),
             _ => None,
         }
     }
@@ -181,6 +201,11 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::MinGru(l) => Some((Cell::MinGru, l)),
+            Self::MinLstm(l) => Some((Cell::MinLstm, l)),
+            Self::Sru(l) => Some((Cell::Sru, l)),
+            Self::Qrnn(l) => Some((Cell::Qrnn, l)),
+            Self::IndRnn(l) => Some((Cell::IndRnn, l)),
             _ => None,
         }
     }

@@ -70,7 +70,7 @@ pub(super) struct WeightLayout {
 pub(super) struct LaneLayout {
     /// W `[I, H, G]`
     pub input: Range<usize>,
-    /// U `[H, H, G]`, or `[P, H, G]`
+    /// U `[H, H, G]`, or `[P, H, G]`; empty for a cell that takes no product with h
     pub state: Range<usize>,
     /// Whr `[H, P]`, empty without a projection
     pub projection: Range<usize>,
@@ -79,7 +79,8 @@ pub(super) struct LaneLayout {
 impl LaneLayout {
     fn new(start: usize, stage: &RecurrentStage, inputs: usize, format: WeightFormat) -> Self {
         let input = start..start + matrix_words(inputs, stage.gate_rows(), format);
-        let state = input.end..input.end + matrix_words(stage.state_size(), stage.gate_rows(), format);
+        let depth = if stage.cell().scans() { 0 } else { stage.state_size() };
+        let state = input.end..input.end + matrix_words(depth, stage.gate_rows(), format);
         let projected = matrix_words(stage.hidden_size, stage.recurrence.proj_size(), format);
         let projection = state.end..state.end + projected;
         Self { input, state, projection }
@@ -392,7 +393,7 @@ fn recurrent_data(network: &Network, layout: &WeightLayout) -> [Vec<u32>; 2] {
         for Param { role, .. } in stage.params.iter().filter(|param| param.direction == direction) {
             let (k, at, scale) = match role {
                 Role::WeightIh => (stage.in_features, &place.input, part::SCALE_BELOW),
-                Role::WeightHh => (level.state_size(), &place.state, part::SCALE),
+                Role::WeightHh if !level.cell().scans() => (level.state_size(), &place.state, part::SCALE),
                 Role::WeightHr => (hidden, &place.projection, part::SCALE_PROJECTION),
                 _ => continue,
             };

@@ -18,6 +18,7 @@ mod recurrent;
 mod recurrent_backward;
 mod recurrent_dropout;
 mod regularize;
+mod scan_backward;
 mod steps_backward;
 mod tape;
 mod update;

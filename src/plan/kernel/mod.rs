@@ -1,6 +1,7 @@
 //! The table of kernels: sources, bindings, constants. The GPU side builds its pipelines from
 //! it, and a test reflects the WGSL and compares.
 
+mod cells;
 mod layers;
 #[cfg(test)]
 mod mirrored;
@@ -13,8 +14,9 @@ mod training_recurrent;
 
 use std::collections::BTreeSet;
 
+pub use cells::Cells;
 use recurrent::matrix_sources;
-pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung};
+pub use recurrent::{Blocks, Held, RecurrentKernel, Rung};
 use sizes::ROWS_COLUMNS;
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};

@@ -21,7 +21,7 @@ pub fn normalizes(cell: Cell) -> bool {
 pub fn zone_out(cell: Cell, layer: &mut RecurrentSpec, rng: &Rng) {
     let mut rng = rng.clone();
     let mut rate = || if rng.u8(0..3) == 0 { rng.f32() } else { 0.0 };
-    if !normalizes(cell) {
+    if !normalizes(cell) && !cell.scans() {
         layer.zoneout_h = rate();
     }
     if cell == Cell::Lstm {
@@ -61,6 +61,10 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
                 layer.cell_norm = [CellNorm::State, CellNorm::Output, CellNorm::None][rng.usize(0..3)];
             }
             layer.layer_norm_eps = [1e-5, 1e-3, 0.1][rng.usize(0..3)];
+        }
+        Cell::MinGru | Cell::MinLstm | Cell::Sru | Cell::Qrnn | Cell::IndRnn => {
+            layer.clip = None;
+            layer.peephole = cell == Cell::Sru && rng.bool();
         }
         other => panic!("no options for {other:?}"),
     }
@@ -145,6 +149,13 @@ fn every_layer_normalized_gru_agrees() {
     random_networks(Cell::LayerNormGru, 40);
 }
 
+#[test]
+fn every_scan_agrees() {
+    for cell in Cell::ALL.into_iter().filter(|cell| cell.scans()) {
+        random_networks(cell, 8);
+    }
+}
+
 /// Sizes around the boundaries of workgroups, for the kernels that the tests of LSTM sizes do not run.
 #[test]
 fn sizes_at_block_boundaries_agree() {
@@ -158,6 +169,7 @@ fn sizes_at_block_boundaries_agree() {
             (Cell::Lstm, true, hidden_size / 2),
             (Cell::LayerNormLstm, true, 0),
             (Cell::LayerNormGru, true, 0),
+            (Cell::Sru, true, 0),
         ] {
             cases.push((hidden_size, cell, reset_after, proj_size));
         }
@@ -177,7 +189,8 @@ fn sizes_at_block_boundaries_agree() {
 fn a_short_row_is_as_if_alone() {
     let device = device();
     let layer = RecurrentSpec { bidirectional: true, num_layers: 2, ..RecurrentSpec::new("cell", 3, 6) };
-    for cell in Cell::ALL {
+    // Of scans one that keeps c and one that does not.
+    for cell in Cell::ALL.into_iter().filter(|cell| !cell.scans() || matches!(cell, Cell::MinLstm | Cell::Sru)) {
         let network = network(cell, &layer, 5);
         let session = Session::new(device, &network).unwrap();
         let (steps, batch, width) = (6, 3, 3);
@@ -251,6 +264,10 @@ fn nudges_are_seen() {
                 ..RecurrentSpec::new("cell", 4, 9)
             },
         ),
+        (Cell::MinGru, RecurrentSpec { initial_state: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::Sru, RecurrentSpec { peephole: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::Qrnn, RecurrentSpec { bidirectional: true, ..RecurrentSpec::new("cell", 4, 9) }),
+        (Cell::IndRnn, RecurrentSpec { activations: vec![Activation::Tanh], ..RecurrentSpec::new("cell", 4, 9) }),
     ];
     for (cell, layer) in cases {
         let network = network(cell, &layer, 7);

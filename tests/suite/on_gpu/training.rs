@@ -43,6 +43,10 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         layer.clip = None;
         layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
     }
+    if cell.scans() {
+        layer.clip = None;
+        layer.peephole = cell == Cell::Sru && rng.bool();
+    }
     if cell == Cell::LayerNormLstm {
         layer.cell_norm = [CellNorm::None, CellNorm::State, CellNorm::Output][rng.usize(0..3)];
     }
@@ -166,18 +170,26 @@ fn gradients_of_a_layer_normalized_gru_agree() {
     battery(Cell::LayerNormGru, 30);
 }
 
+#[test]
+fn gradients_of_scans_agree() {
+    for cell in Cell::ALL.into_iter().filter(|cell| cell.scans()) {
+        battery(cell, 3);
+    }
+}
+
 /// A weight that differs by a hundredth is seen.
 #[test]
 fn another_networks_gradients_are_seen() {
-    let right = example(Cell::Lstm, 3);
-    let worst = right.worst();
-    assert!(worst.0 <= 1.0, "{worst:?}");
-    let name = "cell.weight_hh_l0";
-    let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
-    let (_, exact) = Example { network, ..example(Cell::Lstm, 3) }.reference::<f64>();
-    let got = right.trainer().gradients(&right.batch()).unwrap();
-    let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
-    assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
+    for (cell, name) in [(Cell::Lstm, "cell.weight_hh_l0"), (Cell::Sru, "cell.weight_ih_l0")] {
+        let right = example(cell, 3);
+        let worst = right.worst();
+        assert!(worst.0 <= 1.0, "{worst:?}");
+        let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
+        let (_, exact) = Example { network, ..example(cell, 3) }.reference::<f64>();
+        let got = right.trainer().gradients(&right.batch()).unwrap();
+        let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+        assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
+    }
 }
 
 /// Optimizers with everything that can be set.

@@ -88,7 +88,7 @@ fn example([encodes, decodes]: [Cell; 2], seed: u64) -> Example {
     example
 }
 
-const PAIRS: [[Cell; 2]; 8] = [
+const PAIRS: [[Cell; 2]; 10] = [
     [Cell::Lstm, Cell::Lstm],
     [Cell::Gru, Cell::Gru],
     [Cell::Rnn, Cell::Rnn],
@@ -97,12 +97,14 @@ const PAIRS: [[Cell; 2]; 8] = [
     [Cell::LayerNormLstm, Cell::LayerNormLstm],
     [Cell::LayerNormGru, Cell::LayerNormGru],
     [Cell::LayerNormLstm, Cell::Rnn],
+    [Cell::Sru, Cell::Qrnn],
+    [Cell::MinGru, Cell::IndRnn],
 ];
 
 #[test]
 fn gradients_through_states_agree() {
-    for seed in selected(0..16) {
-        let pair = PAIRS[(seed % 8) as usize];
+    for seed in selected(0..18) {
+        let pair = PAIRS[(seed % 10) as usize];
         let example = example(pair, 900 + seed);
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
