@@ -524,3 +524,30 @@ fn nothing_and_too_much_are_refused() {
     );
     assert!(matches!(plan(usize::MAX, usize::MAX), Err(Error::TooLarge { .. })));
 }
+
+/// Invocations share the timesteps of a scan only where too few units would leave a GPU idle, and never where a gate sees c.
+#[test]
+fn scans_share_timesteps_on_idle_gpus() {
+    let of = |layer: LayerSpec, steps, batch, limits: PlanLimits| {
+        let shape = RunShape::new(steps, batch);
+        let plan = Plan::new(&around(layer), shape, &limits, &PlanOptions::default()).unwrap();
+        assert!(plan.choices.iter().all(|choice| choice.strategy == Strategy::Scan));
+        let dispatches = PlanParts::of(&plan).dispatches;
+        let mut kernels = dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+        (kernels.any(|kernel| kernel.rung == Rung::ScanShared), plan.choices[0].reason.clone())
+    };
+    let (hardware, software) = (PlanLimits::default(), PlanLimits { software: true, ..PlanLimits::default() });
+    let (shared, reason) = of(LayerSpec::MinGru(lstm(8, 512)), 1000, 1, hardware);
+    assert!(shared, "{reason}");
+    assert!(reason.starts_with("no unit needs another's h") && reason.contains("16 invocations for each"), "{reason}");
+    for (layer, steps, batch, limits) in [
+        (LayerSpec::MinGru(lstm(8, 512)), 1000, 64, hardware),
+        (LayerSpec::MinGru(lstm(8, 512)), 3, 1, hardware),
+        (LayerSpec::MinGru(lstm(8, 512)), 1000, 1, software),
+        (LayerSpec::Sru(RecurrentSpec { peephole: true, ..lstm(8, 512) }), 1000, 1, hardware),
+        (LayerSpec::IndRnn(lstm(8, 512)), 1000, 1, hardware),
+    ] {
+        let (shared, reason) = of(layer, steps, batch, limits);
+        assert!(!shared && reason.contains("1 invocation for each"), "{reason}");
+    }
+}
