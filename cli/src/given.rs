@@ -61,8 +61,8 @@ pub struct Given {
     pub state: Option<State>,
 }
 
-/// The inputs of `network` from files; also the lengths of the rows of the first and parts of the state, `LAYER.h` and
-/// `LAYER.c`, where there are arrays of these names.
+/// The inputs of `network` from files; also the lengths of the rows of the first and parts of the state,
+/// `LAYER.PART`, where there are arrays of these names.
 pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<Given> {
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;

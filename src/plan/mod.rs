@@ -285,15 +285,15 @@ impl StateBuffers {
     }
 }
 
-/// Where the past inputs of a window lie, `[B, P, I]`.
+/// Where the past inputs of a window lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PastBuffer {
     /// Position of the layer among those that keep something.
     pub layer: usize,
-    /// The buffer.
+    /// `[B, P, I]` where the run reads them; else the last timesteps of its input, `[P, B, I]` or as many as there are.
     pub place: Slice,
-    /// Whether the run reads it.
+    /// Whether the run reads them.
     pub is_read: bool,
 }
 
