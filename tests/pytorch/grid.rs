@@ -41,7 +41,7 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     for layer in &mut state.layers {
         for part in &mut layer.parts {
             if let Some((found, shape)) = golden.numbers(&format!("{}.{}_0", layer.name, part.name)) {
-                assert_eq!(shape, part.shape, "{case} {}", part.name);
+                assert_eq!(part.shape, shape, "{case} {}", part.name);
                 part.data = found;
                 given = true;
             }

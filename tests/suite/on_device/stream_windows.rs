@@ -298,7 +298,7 @@ fn pasts_are_parts_of_a_state() {
         let layers = state.layers.iter();
         layers
             .flat_map(|layer| {
-                layer.parts.iter().map(|part| (layer.name.clone(), part.name.clone(), part.shape.clone()))
+                layer.parts.iter().map(|part| (layer.name.clone(), part.name.to_string(), part.shape.to_vec()))
             })
             .collect()
     };
