@@ -207,7 +207,7 @@ fn bucket(steps: usize) -> usize {
 pub(crate) fn recurrences(network: &Network) -> String {
     let levels = network.stages().iter().filter_map(|stage| {
         let level = stage.recurrent()?;
-        let format = network.param_format(stage, 0, Role::WeightHh);
+        let format = network.param_format(stage, 0, if level.cell().scans() { Role::WeightIh } else { Role::WeightHh });
         let reset = if level.recurrence == (Recurrence::Gru { reset_after: false }) { " reset before" } else { "" };
         Some(format!(
             "{}{reset} I{} H{} P{} D{} {format}",

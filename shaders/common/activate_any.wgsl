@@ -47,6 +47,7 @@ fn activate(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case ABS: { return abs(x); }
         case HARD_SWISH: { return x * clamp(x / 6.0 + 0.5, 0.0, 1.0); }
         case LOG: { return log(x); }
+        case LINEAR_SIGMOID: { return select(x + 0.5, sigmoid(x), x < 0.0); }
         default: { return x; }
     }
 }

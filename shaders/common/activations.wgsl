@@ -25,6 +25,7 @@ const SQRT: u32 = 20u;
 const ABS: u32 = 21u;
 const HARD_SWISH: u32 = 22u;
 const LOG: u32 = 23u;
+const LINEAR_SIGMOID: u32 = 24u;
 
 // 1 / (1 + exp(-x)); the exponent is never positive, so nothing overflows.
 fn sigmoid(x: f32) -> f32 {

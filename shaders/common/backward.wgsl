@@ -100,12 +100,3 @@ fn output_gradient(lane: u32, row: u32, step: u32, time: u32, unit: u32) -> f32 
 fn within(bound: f32, x: f32) -> f32 {
     return select(1.0, 0.0, bound > 0.0 && abs(x) > bound);
 }
-
-// The gradients of number k of four rows from `row` on; past the last row those of the last.
-fn gradients_at(lane: u32, time: u32, row: u32, k: u32) -> vec4<f32> {
-    var gradients = vec4<f32>();
-    for (var i = 0u; i < 4u; i++) {
-        gradients[i] = gradient_at(lane, time, min(row + i, params.rows - 1u), FROM + k);
-    }
-    return gradients;
-}

@@ -50,6 +50,7 @@ fn derivative(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
             return select(clamp(gate, 0.0, 1.0) + x / 6.0, clamp(gate, 0.0, 1.0), gate <= 0.0 || gate >= 1.0);
         }
         case LOG: { return 1.0 / x; }
+        case LINEAR_SIGMOID: { return select(1.0, sigmoid(x) * sigmoid(-x), x < 0.0); }
         default: { return 1.0; }
     }
 }

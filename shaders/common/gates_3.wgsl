@@ -1,13 +1,12 @@
-// The three gates (r, z, n) of a unit, which lie together: one load reads all, and neighbouring invocations read
-// neighbours.
+// The three gates of a unit (r, z, n of a GRU), which lie together: neighbouring invocations read neighbours.
 
 alias Gates = vec3<f32>;
 alias Product = vec3<Real>;
 alias Word = vec3<u32>;
 alias Integers = vec3<i32>;
 
-@group(0) @binding(1) var<storage, read> projected: array<f32>;             // [LANES, T', B, H, 3] of (r, z, n): W x + b
-@group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane [K, H, 3] of (r, z, n), packed
+@group(0) @binding(1) var<storage, read> projected: array<f32>;             // [LANES, T', B, H, 3]: W x + b
+@group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane [K, H, 3], packed
 
 fn word_at(base: u32, index: u32) -> Word {
     let at = base + 3u * index;

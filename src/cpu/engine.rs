@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::attention::attention;
 use super::level::Level;
 use super::matrix::Matrix;
 use super::object_pool::ObjectPool;
@@ -12,7 +13,7 @@ use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::host::{Forward, Memory, RunStart, begin, walk};
 use crate::network::{Network, Stage, StageKind};
-use crate::reference::{StageWeights, stateless, windows};
+use crate::reference::{StageWeights, attention_run, stateless, windows};
 
 /// A network's weights, packed.
 #[derive(Debug)]
@@ -86,6 +87,10 @@ impl CpuEngine {
                 }
                 (PackedStage::Matrix(matrix), _) => {
                     on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));
+                }
+                (PackedStage::Plain(StageWeights::Attention(weight)), StageKind::Attention(_)) => {
+                    let (run, inputs) = attention_run(stage, weight, flow);
+                    on!(token, simd => attention(simd, threads, &run, &inputs, output));
                 }
                 (PackedStage::Plain(weights), _) => stateless(stage, weights, flow, output)?,
                 (PackedStage::Level(_), _) => {

@@ -106,6 +106,7 @@ pub(super) fn apply<S: Wide>(simd: S, activation: Activation, x: S::f32s) -> S::
         Activation::LeakyRelu { alpha } => x.simd_lt(zero).select(x * alpha, x),
         Activation::HardSigmoid { alpha, beta } => clamp(simd, x * alpha + beta, 0.0, 1.0),
         Activation::Clip { alpha, beta } => clamp(simd, x, alpha, beta),
+        Activation::LinearSigmoid => x.simd_lt(zero).select(sigmoid(simd, x), x + 0.5),
         _ => one_by_one(simd, activation, x),
     }
 }

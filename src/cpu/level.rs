@@ -10,7 +10,7 @@ use super::packed::{PanelLayout, Panels};
 use super::pool::in_parallel;
 use super::product::Kept;
 use super::simd::{Wide, lanes};
-use super::threads::{Ahead, Share, Shares, ThreadExchange, WorkSize};
+use super::threads::{Ahead, Share, Shares, ThreadExchange, UnitsNeed, WorkSize};
 use super::worker::{Worker, help};
 use crate::base::bits;
 use crate::base::lock::lock;
@@ -29,12 +29,12 @@ pub(super) struct DirectionPanels {
     pub input: Panels,
     /// `[blocks, Q, lanes]`, what is added before the steps.
     pub bias: Vec<f32>,
-    /// `[K, G*H]`; of a GRU that resets first only the gates.
+    /// `[K, G*H]`; of a GRU that resets first only the gates; of a scan nothing.
     pub recurrent: Panels,
     /// `[H, H]`, a GRU's candidate if it resets first.
     pub candidate: Option<Panels>,
-    /// `[blocks, 3, lanes]`, an LSTM's peepholes, or `[blocks, lanes]`, a GRU's recurrent bias of
-    /// the candidate; or empty.
+    /// `[blocks, E, lanes]`: the 3 peepholes of an LSTM or 2 of an SRU, the recurrent bias of a GRU's candidate, an
+    /// IndRNN's u; or empty.
     pub extra: Vec<f32>,
     /// Of a layer-normalized cell.
     pub norms: Option<PackedNorms>,
@@ -80,6 +80,8 @@ pub(super) struct ThreadScratch {
     pub sums: Vec<f32>,
     /// `[blocks, Q, lanes]`, the same of one row, normalized.
     pub normalized: Vec<f32>,
+    /// `[steps, rows, h_stride]`, h after each step of a chunk of a scan.
+    pub history: Vec<f32>,
     pub kept: Kept,
 }
 
@@ -90,8 +92,10 @@ struct To {
 }
 
 impl To {
-    fn put(&self, h: &[f32], output: &mut [f32], row: usize) {
-        output[row * self.stride..][self.columns.clone()].copy_from_slice(&h[..self.columns.len()]);
+    /// The numbers `own` of h.
+    fn put(&self, h: &[f32], own: &Range<usize>, output: &mut [f32], row: usize) {
+        let own = own.start..own.end.min(self.columns.len());
+        output[row * self.stride + self.columns.start..][own.clone()].copy_from_slice(&h[own]);
     }
 }
 
@@ -186,14 +190,19 @@ impl Level {
             let row = self.stage.level * count + index;
             let [h, c] = state.row_of_h_and_c(row);
             let of_input = self.stage.gate_rows() * direction.input.inputs;
-            let of_row = self.stage.gate_rows() * width + of_input;
+            let of_state = if self.stage.cell().scans() { 0 } else { self.stage.gate_rows() * width };
+            let of_row = of_state + of_input;
             let work = WorkSize {
                 steps,
                 rows: batch,
                 blocks: self.blocks,
                 of_row,
                 of_input,
-                whole_rows: direction.norms.is_some(),
+                units: match (direction.norms.is_some(), self.stage.cell().scans()) {
+                    (true, _) => UnitsNeed::Sums,
+                    (_, true) => UnitsNeed::Nothing,
+                    _ => UnitsNeed::State,
+                },
             };
             let shares = work.shares(threads);
             let run = Run {
@@ -214,6 +223,9 @@ impl Level {
                 Shares::Caller => false,
                 Shares::Rows(threads) => in_parallel(threads, &|thread| {
                     self.rows(simd, &run, &work.share(shares, thread), output, to);
+                }),
+                Shares::Blocks(threads) if self.stage.cell().scans() => in_parallel(threads, &|thread| {
+                    self.piece(simd, &run, work.share(shares, thread), output, to);
                 }),
                 Shares::Blocks(threads) => {
                     exchange.begin(threads, batch * self.h_stride.max(self.blocks * self.units));
@@ -258,6 +270,9 @@ impl Level {
 
     /// The same for rows that are computed together.
     fn piece<S: Wide>(&self, simd: S, run: &Run<'_, '_>, share: Share, output: &Mutex<&mut [f32]>, to: &To) {
+        // Threads that share the units of a scan write their own; of others, one writes all.
+        let own = share.blocks.start * self.units..share.blocks.end * self.units;
+        let own = if self.stage.cell().scans() { own } else { 0..self.h_stride };
         let mut emit = |t: usize, rows: &Range<usize>, h: &[f32]| {
             if !self.sequence_out && !run.is_last(t) {
                 return;
@@ -265,7 +280,7 @@ impl Level {
             let mut output = lock(output);
             for (row, h) in rows.clone().zip(h.chunks_exact(self.h_stride)) {
                 if let Some(at) = self.place(run, t, row) {
-                    to.put(h, &mut output, at);
+                    to.put(h, &own, &mut output, at);
                 }
             }
         };
@@ -320,7 +335,10 @@ fn direction<S: Wide>(
         options: CellOptions::new(direction, level),
         input: matrix(Role::WeightIh, stage.in_features, layout),
         bias: layout.spread(|row| bias[row]),
-        recurrent: matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
+        recurrent: match level.cell().scans() {
+            true => Panels::default(),
+            false => matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
+        },
         candidate: resets_first.then(|| matrix(Role::WeightHh, width, candidate)),
         extra: extra_gates.spread(|row| extra[row]),
         norms: fold::norms::<f32>(network, stage, level, index).map(|norms| PackedNorms::new(&norms, layout, hidden)),

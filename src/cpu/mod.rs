@@ -10,6 +10,7 @@
 //!
 //! Results do not depend on the other rows of the batch, nor on the number of threads.
 
+mod attention;
 mod cells;
 mod engine;
 mod functions;
@@ -21,6 +22,7 @@ mod options;
 mod packed;
 mod pool;
 mod product;
+mod scan;
 mod simd;
 mod threads;
 mod train;

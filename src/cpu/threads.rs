@@ -59,6 +59,17 @@ pub(super) enum Shares {
     Ahead,
 }
 
+/// What the units of a row need of each other at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitsNeed {
+    /// h after the step before: threads that share them exchange it.
+    State,
+    /// The sums of all: threads cannot share them.
+    Sums,
+    /// Nothing: threads that share them need not wait for each other.
+    Nothing,
+}
+
 /// The work to be divided.
 #[derive(Clone, Copy)]
 pub(super) struct WorkSize {
@@ -69,17 +80,21 @@ pub(super) struct WorkSize {
     pub of_row: usize,
     /// ... and those of them that do not wait for the step before.
     pub of_input: usize,
-    /// Whether a unit's step needs the sums of all others, so that threads cannot share the units of a row.
-    pub whole_rows: bool,
+    /// What the units of a row need of each other.
+    pub units: UnitsNeed,
 }
 
 impl WorkSize {
     /// How the work is divided among up to `threads` threads.
     pub fn shares(&self, threads: usize) -> Shares {
-        let Self { steps, rows, blocks, of_row, of_input, whole_rows } = *self;
+        let Self { steps, rows, blocks, of_row, of_input, units } = *self;
         let threads = threads.min(worth(steps * rows * of_row));
-        let by_blocks = threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_EXCHANGE_NS);
-        if !whole_rows && by_blocks > 1 && rows < 2 * threads {
+        let by_blocks = match units {
+            UnitsNeed::State => threads.min(blocks).min(rows * of_row / PER_NANOSECOND / WORTH_EXCHANGE_NS),
+            UnitsNeed::Sums => 1,
+            UnitsNeed::Nothing => threads.min(blocks),
+        };
+        if by_blocks > 1 && rows < 2 * threads {
             return Shares::Blocks(by_blocks);
         }
         let groups = rows.div_ceil(SHARED_ROWS);
@@ -329,7 +344,7 @@ mod tests {
     fn work_is_cut_where_it_is_worth_it() {
         let shares = |steps, rows, hidden: usize, threads| {
             let of_input = 4 * hidden * hidden;
-            WorkSize { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input, whole_rows: false }
+            WorkSize { steps, rows, blocks: hidden / 16, of_row: 2 * of_input, of_input, units: UnitsNeed::State }
                 .shares(threads)
         };
         assert_eq!(shares(10, 1, 64, 2), Shares::Caller, "a small one");
@@ -343,7 +358,7 @@ mod tests {
 
     #[test]
     fn every_row_and_block_belongs_to_one_share() {
-        let work = WorkSize { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1, whole_rows: false };
+        let work = WorkSize { steps: 1, rows: 37, blocks: 7, of_row: 1, of_input: 1, units: UnitsNeed::State };
         for threads in 1..6 {
             let rows = (0..threads).map(|thread| work.share(Shares::Rows(threads), thread).rows);
             assert_eq!(rows.flatten().collect::<Vec<_>>(), (0..37).collect::<Vec<_>>());

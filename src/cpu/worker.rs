@@ -9,6 +9,7 @@ use super::level::{DirectionState, Run, ThreadScratch};
 use super::normalized::normalized;
 use super::packed::Panels;
 use super::product::{InputRows, Kept};
+use super::scan::scan;
 use super::simd::{Wide, lanes};
 use super::threads::{Ahead, Share, ThreadExchange};
 use crate::base::bits;
@@ -160,6 +161,14 @@ impl<'a, 's> Worker<'a, 's> {
                 Some(ahead) => ahead.take(chunk, projected, |to| projection.compute(simd, to, kept)),
                 None => projection.compute(simd, projected, kept),
             }
+            if let Some(cell) = self.run.level.stage.recurrence.scan() {
+                scan(simd, (self.run, cell), (&self.share, steps.clone()), &mut self.scratch);
+                let ThreadScratch { h, history, .. } = &self.scratch;
+                for (time, h) in steps.zip(history.chunks_exact(h.len().max(1))) {
+                    emit(time, &self.share.rows, h);
+                }
+                continue;
+            }
             for index in 0..steps.len() {
                 let at = if chunks.reverse { steps.len() - 1 - index } else { index };
                 self.step(simd, steps.start + at, at * rows, steps.len() * rows, backwards);
@@ -179,10 +188,13 @@ impl<'a, 's> Worker<'a, 's> {
         let DirectionState { h, c } = &mut *state;
         for (local, row) in self.share.rows.clone().enumerate() {
             let row = self.run.slot(row);
-            h[row * width..][..width].copy_from_slice(&scratch.h[local * level.h_stride..][..width]);
+            let blocks = &self.share.blocks;
+            let units = blocks.start * level.units..hidden.min(blocks.end * level.units);
+            // Where threads exchange h, each has all of it.
+            let columns = if level.stage.cell().scans() { units.clone() } else { 0..width };
+            let from = &scratch.h[local * level.h_stride..];
+            h[row * width..][columns.clone()].copy_from_slice(&from[columns]);
             if !c.is_empty() {
-                let blocks = &self.share.blocks;
-                let units = blocks.start * level.units..hidden.min(blocks.end * level.units);
                 let from = &scratch.c[local * level.blocks * level.units..];
                 c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
             }
@@ -273,7 +285,7 @@ impl StepPlace<'_> {
 
 /// The Q vectors of a block in `[blocks, Q, lanes]`.
 #[inline(always)]
-fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [S::f32s; Q] {
+pub(super) fn vectors<S: Wide, const Q: usize>(simd: S, numbers: &[f32], block: usize) -> [S::f32s; Q] {
     let mut vectors = [S::f32s::splat(simd, 0.0); Q];
     let numbers = numbers[block * Q * lanes::<S>()..][..Q * lanes::<S>()].chunks_exact(lanes::<S>());
     for (vector, numbers) in vectors.iter_mut().zip(numbers) {

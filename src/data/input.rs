@@ -355,7 +355,10 @@ pub(crate) fn with_history(valid: &[bool], batch: usize) -> Vec<u32> {
 /// Lengths and masks count the input's timesteps; after a convolution there are others.
 fn mask_must_fit(network: &Network) -> Result<()> {
     let reads = |stage: &Stage| {
-        let by_mask = matches!(stage.kind, StageKind::TimeSoftmax | StageKind::Select(SelectStep::LastValid));
+        let by_mask = matches!(
+            stage.kind,
+            StageKind::TimeSoftmax | StageKind::Attention(_) | StageKind::Select(SelectStep::LastValid)
+        );
         stage.recurrent().is_some() || by_mask
     };
     match network.stages().iter().find(|stage| reads(stage) && stage.mask_reach == MaskReach::Resized) {

@@ -7,6 +7,7 @@ pub mod keras;
 pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
+mod scan_packages;
 mod state;
 mod survey;
 #[cfg(any(feature = "keras", feature = "onnx"))]

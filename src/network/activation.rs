@@ -90,11 +90,13 @@ pub enum Activation {
     HardSwish,
     /// `log(x)`
     Log,
+    /// `x + 1/2` if `x >= 0`, else `sigmoid(x)`: positive everywhere, the g of minGRU and minLSTM (Feng et al. 2024)
+    LinearSigmoid,
 }
 
 impl Activation {
     /// All of them with typical parameters, for tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Linear,
         Self::Relu,
         Self::Tanh,
@@ -119,6 +121,7 @@ impl Activation {
         Self::Abs,
         Self::HardSwish,
         Self::Log,
+        Self::LinearSigmoid,
     ];
 
     /// alpha and beta; 0 where the function has none.

@@ -16,6 +16,16 @@ pub enum Cell {
     LayerNormLstm,
     /// A GRU whose sums are normalized over each row (Ba, Kiros & Hinton 2016).
     LayerNormGru,
+    /// [`ScanCell::MinGru`]
+    MinGru,
+    /// [`ScanCell::MinLstm`]
+    MinLstm,
+    /// [`ScanCell::Sru`]
+    Sru,
+    /// [`ScanCell::Qrnn`]
+    Qrnn,
+    /// [`ScanCell::IndRnn`]
+    IndRnn,
 }
 
 /// What is known of a cell outside its step.
@@ -36,7 +46,18 @@ struct CellFacts {
 
 impl Cell {
     /// Every cell.
-    pub const ALL: [Self; 5] = [Self::Lstm, Self::Gru, Self::Rnn, Self::LayerNormLstm, Self::LayerNormGru];
+    pub const ALL: [Self; 10] = [
+        Self::Lstm,
+        Self::Gru,
+        Self::Rnn,
+        Self::LayerNormLstm,
+        Self::LayerNormGru,
+        Self::MinGru,
+        Self::MinLstm,
+        Self::Sru,
+        Self::Qrnn,
+        Self::IndRnn,
+    ];
 
     const fn row(self) -> CellFacts {
         match self {
@@ -76,6 +97,46 @@ impl Cell {
                 options: &["gate_norm", "layer_norm_eps"],
                 ..Self::Gru.row()
             },
+            Self::MinGru => CellFacts {
+                name: "min_gru",
+                title: "a minGRU",
+                gates: 2,
+                activations: &[Activation::Sigmoid, Activation::LinearSigmoid],
+                keeps_c: false,
+                options: &[],
+            },
+            Self::MinLstm => CellFacts {
+                name: "min_lstm",
+                title: "a minLSTM",
+                gates: 3,
+                activations: &[Activation::LinearSigmoid],
+                keeps_c: false,
+                options: &[],
+            },
+            Self::Sru => CellFacts {
+                name: "sru",
+                title: "an SRU",
+                gates: 4,
+                activations: &[Activation::Sigmoid, Activation::Linear],
+                keeps_c: true,
+                options: &["peephole"],
+            },
+            Self::Qrnn => CellFacts {
+                name: "qrnn",
+                title: "a QRNN",
+                gates: 3,
+                activations: &[Activation::Sigmoid, Activation::Tanh],
+                keeps_c: true,
+                options: &[],
+            },
+            Self::IndRnn => CellFacts {
+                name: "ind_rnn",
+                title: "an IndRNN",
+                gates: 1,
+                activations: &[Activation::Relu],
+                keeps_c: false,
+                options: &[],
+            },
         }
     }
 
@@ -101,6 +162,12 @@ impl Cell {
     #[must_use]
     pub fn keeps_c(self) -> bool {
         self.row().keeps_c
+    }
+
+    /// Whether its units do not depend on each other, so that a step has no product with h.
+    #[must_use]
+    pub fn scans(self) -> bool {
+        matches!(self, Self::MinGru | Self::MinLstm | Self::Sru | Self::Qrnn | Self::IndRnn)
     }
 
     /// Whether it has the option `option`.
@@ -141,6 +208,49 @@ pub enum Recurrence {
     LayerNormLstm(Normalization),
     /// [`Cell::LayerNormGru`]
     LayerNormGru(Normalization),
+    /// A cell with [`Cell::scans`].
+    Scan(ScanCell),
+}
+
+/// A cell whose units do not depend on each other. W x + b of all timesteps is computed first; what is left is elementwise.
+///
+/// In the equations x₀, x₁, .. are the G blocks of H rows of W x + b, φ the first function and ψ the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanCell {
+    /// `z = φ(x₁)`, `h' = (1-z)∘h + z∘ψ(x₀)` (Feng et al. 2024, "Were RNNs All We Needed?").
+    MinGru,
+    /// `f = σ(x₁) / (σ(x₁) + σ(x₂))`, `h' = f∘h + (1-f)∘φ(x₀)` (Feng et al. 2024).
+    MinLstm,
+    /// `f = φ(x₁ + v∘c)`, `r = φ(x₂ + w∘c)`, `c' = f∘c + (1-f)∘x₀`, `h' = r∘ψ(c') + (1-r)∘x₃` (Lei et al. 2018).
+    Sru {
+        /// Whether the gates see the c before the step: v and w, else 0.
+        peephole: bool,
+    },
+    /// `f = φ(x₁)`, `c' = f∘c + (1-f)∘ψ(x₀)`, `h' = φ(x₂)∘c'` (Bradbury et al. 2017, fo-pooling).
+    Qrnn,
+    /// `h' = φ(x₀ + u∘h)` (Li et al. 2018).
+    IndRnn,
+}
+
+impl ScanCell {
+    /// Whether a step is `c' = f∘c + b` with f and b that do not depend on c.
+    #[must_use]
+    pub fn is_linear(self) -> bool {
+        !matches!(self, Self::Sru { peephole: true } | Self::IndRnn)
+    }
+
+    /// Its cell.
+    #[must_use]
+    pub fn cell(self) -> Cell {
+        match self {
+            Self::MinGru => Cell::MinGru,
+            Self::MinLstm => Cell::MinLstm,
+            Self::Sru { .. } => Cell::Sru,
+            Self::Qrnn => Cell::Qrnn,
+            Self::IndRnn => Cell::IndRnn,
+        }
+    }
 }
 
 /// What a layer-normalized cell normalizes.
@@ -170,6 +280,11 @@ impl Recurrence {
             Cell::Rnn => Self::Rnn,
             Cell::LayerNormLstm => Self::LayerNormLstm(Normalization { gate_norm, cell_norm: spec.cell_norm, eps }),
             Cell::LayerNormGru => Self::LayerNormGru(Normalization { gate_norm, cell_norm: CellNorm::None, eps }),
+            Cell::MinGru => Self::Scan(ScanCell::MinGru),
+            Cell::MinLstm => Self::Scan(ScanCell::MinLstm),
+            Cell::Sru => Self::Scan(ScanCell::Sru { peephole: spec.peephole }),
+            Cell::Qrnn => Self::Scan(ScanCell::Qrnn),
+            Cell::IndRnn => Self::Scan(ScanCell::IndRnn),
         }
     }
 
@@ -182,6 +297,7 @@ impl Recurrence {
             Self::Rnn => Cell::Rnn,
             Self::LayerNormLstm(_) => Cell::LayerNormLstm,
             Self::LayerNormGru(_) => Cell::LayerNormGru,
+            Self::Scan(cell) => cell.cell(),
         }
     }
 
@@ -190,6 +306,15 @@ impl Recurrence {
     pub fn normalization(self) -> Option<Normalization> {
         match self {
             Self::LayerNormLstm(normalization) | Self::LayerNormGru(normalization) => Some(normalization),
+            _ => None,
+        }
+    }
+
+    /// The cell, if its units do not depend on each other.
+    #[must_use]
+    pub fn scan(self) -> Option<ScanCell> {
+        match self {
+            Self::Scan(cell) => Some(cell),
             _ => None,
         }
     }
@@ -210,7 +335,7 @@ mod tests {
 
     #[test]
     fn an_options_cells_are_named() {
-        assert_eq!(Cell::with_option("peephole"), "an LSTM");
+        assert_eq!(Cell::with_option("peephole"), "an LSTM or an SRU");
         assert_eq!(Cell::with_option("clip"), "an LSTM or a GRU or an RNN");
     }
 }

@@ -188,6 +188,7 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
         StageKind::Select(SelectStep::LastValid) => Some("the last valid timestep of a sequence"),
         StageKind::Reverse => Some("the sequence backwards"),
         StageKind::TimeSoftmax => Some("a softmax over all time"),
+        StageKind::Attention(_) => Some("attention to all timesteps"),
         StageKind::Rearrange(rearrange) => match rearrange {
             Rearrange::Channels { .. } | Rearrange::Widen => None,
             Rearrange::Expand => Some("a row that earlier timesteps need"),

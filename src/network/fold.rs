@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{GateNorm, Network, Normalization, Recurrence, RecurrentStage, Role, Stage, StageKind, gates};
+use super::{Cell, GateNorm, Network, Normalization, Recurrence, RecurrentStage, Role, Stage, StageKind, gates};
 use crate::base::Real;
 
 /// What is added to the sums of one direction of a level.
@@ -12,8 +12,8 @@ use crate::base::Real;
 pub struct Biases<F> {
     /// `[G*H]`, added before the steps.
     pub bias: Vec<F>,
-    /// What a step needs in addition: an LSTM's peepholes `[3H]`, or the candidate's recurrent bias `[H]` of a GRU that
-    /// resets the product; or empty.
+    /// What a step needs in addition: peepholes, an LSTM's `[3H]` or an SRU's `[2H]`, the candidate's recurrent bias `[H]` of
+    /// a GRU that resets the product, or an IndRNN's u `[H]`; or empty.
     pub extra: Vec<F>,
 }
 
@@ -27,7 +27,8 @@ pub(crate) fn biases<F: Real>(network: &Network, stage: &Stage, level: &Recurren
     let of = |role| network.param(stage, direction, role);
     let mut bias: Vec<F> = or_fill(of(Role::BiasIh), level.gate_rows(), F::default());
     let mut of_state: Vec<F> = or_fill(of(Role::BiasHh), level.gate_rows(), F::default());
-    let mut extra = F::of_f32(of(Role::WeightP)).into_owned();
+    let of_units = if level.cell() == Cell::IndRnn { Role::WeightHh } else { Role::WeightP };
+    let mut extra = F::of_f32(of(of_units)).into_owned();
     if let Some(at) = split_of(level) {
         extra = of_state.split_off(at);
     }
@@ -37,8 +38,8 @@ pub(crate) fn biases<F: Real>(network: &Network, stage: &Stage, level: &Recurren
     Biases { bias, extra }
 }
 
-/// The inverse of `biases` for gradients: those of `bias_ih`, `bias_hh` and `weight_p`; they are
-/// not used for a level without such tensors.
+/// The inverse of `biases` for gradients: those of `bias_ih`, `bias_hh` and `weight_p` (of an IndRNN its `weight_hh`);
+/// they are not used for a level without such tensors.
 pub fn unfold_biases<F: Real>(level: &RecurrentStage, folded: &Biases<F>) -> [Vec<F>; 3] {
     let Biases { bias, extra } = folded;
     match split_of(level) {

@@ -22,3 +22,5 @@ pub const NEW: usize = 2;
 
 /// Rows of `weight_p` `[3H]`: the peephole of i, of f and of o.
 pub const PEEPHOLES: usize = 3;
+/// Rows of an SRU's `weight_p` `[2H]`: the peephole of f and of r.
+pub const SRU_PEEPHOLES: usize = 2;

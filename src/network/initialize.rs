@@ -63,6 +63,7 @@ impl Random {
         match (layer, param.role) {
             (LayerSpec::Embedding(_), _) => self.normal(count),
             (LayerSpec::Dense(d), _) => self.uniform(count, (d.in_features as f32).sqrt().recip()),
+            (LayerSpec::Attention(a), _) => self.uniform(count, (a.embed_dim as f32).sqrt().recip()),
             (LayerSpec::Conv1d(c), Role::Bias) => {
                 self.uniform(count, ((c.in_channels / c.groups.max(1) * c.kernel_size) as f32).sqrt().recip())
             }
@@ -85,8 +86,10 @@ impl Random {
             (LayerSpec::Conv1d(_), Role::Weight, &[outputs, inputs, kernel]) => {
                 self.uniform(count, glorot(outputs * kernel, inputs * kernel))
             }
+            (LayerSpec::Attention(a), ..) => self.uniform(count, glorot(a.embed_dim, a.embed_dim)),
             (_, Role::WeightIh | Role::WeightHr, &[outputs, inputs]) => self.uniform(count, glorot(outputs, inputs)),
             (_, Role::WeightHh, &[outputs, inputs]) => self.orthogonal(outputs, inputs),
+            (_, Role::WeightHh, _) => self.uniform(count, 1.0),
             (LayerSpec::Lstm(spec), Role::BiasIh, _) => {
                 let mut bias = vec![0.0; count];
                 bias[gates::FORGET * spec.hidden_size..][..spec.hidden_size].fill(1.0);

@@ -236,6 +236,7 @@ impl Lowering {
                 Ok(())
             }
             LayerSpec::Join(j) => self.join(j),
+            LayerSpec::Attention(a) => self.attention(a),
             _ => match layer.recurrent() {
                 Some((cell, spec)) => self.recurrent(cell, spec),
                 None => Err(Error::network(layer.name(), "type", "a layer with stages", &"one without")),

@@ -1,6 +1,7 @@
 //! Networks: layers with their options and weights. They are plain data, independent of devices and files.
 
 mod activation;
+mod attention;
 mod axes;
 mod cell;
 mod combine;
@@ -28,8 +29,9 @@ mod weight_format;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
+pub use attention::{Attention, AttentionScore, AttentionSpec};
 pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
-pub use cell::{Cell, Normalization, Recurrence};
+pub use cell::{Cell, Normalization, Recurrence, ScanCell};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
 pub(crate) use cuts::{Cuts, Past};
@@ -58,8 +60,8 @@ use crate::base::error::{Error, Result};
 use lower::LoweredNetwork;
 
 /// No single dimension may exceed this, so that products of two dimensions cannot overflow.
-const MAX_DIMENSION: usize = 1 << 24;
-const MAX_LAYERS: usize = 1024;
+pub(crate) const MAX_DIMENSION: usize = 1 << 24;
+pub(crate) const MAX_LAYERS: usize = 1024;
 /// Inputs of a network.
 pub(crate) const MAX_INPUTS: usize = 8;
 

@@ -1,8 +1,8 @@
 //! The parameters of every layer: what each is for, its name and its shape. Loading, checking, random weights, the
 //! reference and both devices take them from here.
 
-use super::gates::PEEPHOLES;
-use super::{Cell, CellNorm, GateNorm, LayerSpec, NetworkSpec, Recurrence, RecurrentSpec};
+use super::gates::{PEEPHOLES, SRU_PEEPHOLES};
+use super::{AttentionScore, Cell, CellNorm, GateNorm, LayerSpec, NetworkSpec, Recurrence, RecurrentSpec, ScanCell};
 
 /// What a parameter is for; a tensor's name ends in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Role {
     RunningVar,
     /// W of a recurrence, `[G*H, I]`.
     WeightIh,
-    /// U of a recurrence, `[G*H, H]`, `[G*H, P]` with a projection.
+    /// U of a recurrence, `[G*H, H]`, `[G*H, P]` with a projection; of an IndRNN `[H]`.
     WeightHh,
     /// `[G*H]`, added to W x.
     BiasIh,
@@ -26,7 +26,7 @@ pub enum Role {
     BiasHh,
     /// The projection of an LSTM, `[P, H]`.
     WeightHr,
-    /// The peepholes of an LSTM, `[3H]`.
+    /// The peepholes of an LSTM, `[3H]`, or of an SRU, `[2H]`.
     WeightP,
     /// Of a layer-normalized cell, the scale of `W x + U h`, `[G*H]`.
     NormWeight,
@@ -130,6 +130,9 @@ pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
         LayerSpec::Embedding(e) => vec![vec![own(Role::Weight, &[e.num_embeddings, e.embedding_dim], false)]],
         LayerSpec::Dense(d) => matrix(&[d.out_features, d.in_features], d.bias),
         LayerSpec::Conv1d(c) => matrix(&[c.out_channels, c.in_channels / c.groups.max(1), c.kernel_size], c.bias),
+        LayerSpec::Attention(a) if a.score == AttentionScore::Additive => {
+            vec![vec![own(Role::Weight, &[a.embed_dim], false)]]
+        }
         LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) => {
             let statistics = matches!(layer, LayerSpec::BatchNorm(_));
             let all = [
@@ -160,11 +163,15 @@ fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
             }
         };
         add(true, Role::WeightIh, &[rows, inputs]);
-        add(true, Role::WeightHh, &[rows, width]);
-        match Recurrence::new(cell, spec).normalization() {
+        let recurrence = Recurrence::new(cell, spec);
+        match recurrence.scan() {
+            None => add(true, Role::WeightHh, &[rows, width]),
+            Some(scan) => add(scan == ScanCell::IndRnn, Role::WeightHh, &[hidden]),
+        }
+        match recurrence.normalization() {
             None => {
                 add(spec.bias, Role::BiasIh, &[rows]);
-                add(spec.bias, Role::BiasHh, &[rows]);
+                add(spec.bias && !cell.scans(), Role::BiasHh, &[rows]);
             }
             Some(how) => {
                 let [sum, parts] = [GateNorm::Sum, GateNorm::Parts].map(|norm| how.gate_norm == norm);
@@ -181,7 +188,8 @@ fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
             }
         }
         add(spec.proj_size > 0, Role::WeightHr, &[spec.proj_size, hidden]);
-        add(spec.peephole, Role::WeightP, &[PEEPHOLES * hidden]);
+        let peepholes = if cell.scans() { SRU_PEEPHOLES } else { PEEPHOLES };
+        add(spec.peephole, Role::WeightP, &[peepholes * hidden]);
     }
     if spec.initial_state && level + 1 == spec.num_layers {
         let rows = spec.num_layers * spec.directions();

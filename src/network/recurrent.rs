@@ -1,4 +1,4 @@
-//! Options of recurrent layers. LSTM, GRU and plain RNN share them, as PyTorch's `RNNBase`.
+//! Options of recurrent layers. All cells share them, as PyTorch's `RNNBase`.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +45,8 @@ pub struct RecurrentSpec {
     /// P, width of the projected hidden state of an LSTM; 0 for none (Sak, Senior & Beaufays 2014).
     #[serde(default, skip_serializing_if = "is_default")]
     pub proj_size: usize,
-    /// Whether an LSTM's gates see the cell state through `weight_p_l{k}` `[3H]`, in the order
-    /// i, f, o (Gers 2002).
+    /// Whether the gates see the cell state: an LSTM's through `weight_p_l{k}` `[3H]`, in the order
+    /// i, f, o (Gers 2002), an SRU's through `[2H]`, f, r.
     #[serde(default, skip_serializing_if = "is_default")]
     pub peephole: bool,
     /// Whether an LSTM's forget gate is `1 - i` (ONNX `input_forget`). Its rows of the weights

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec, SliceSpec,
-    TransposeSpec,
+    Activation, AttentionSpec, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec,
+    SliceSpec, TransposeSpec,
 };
 
 /// Version of the description that this crate writes, and the newest it reads.
@@ -55,6 +55,16 @@ pub enum LayerSpec {
     LayerNormLstm(RecurrentSpec),
     /// A stack of GRU layers that normalize their sums; shapes as of an LSTM.
     LayerNormGru(RecurrentSpec),
+    /// minGRU layer.
+    MinGru(RecurrentSpec),
+    /// minLSTM layer.
+    MinLstm(RecurrentSpec),
+    /// SRU layer.
+    Sru(RecurrentSpec),
+    /// QRNN layer.
+    Qrnn(RecurrentSpec),
+    /// IndRNN layer.
+    IndRnn(RecurrentSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
@@ -99,6 +109,8 @@ pub enum LayerSpec {
     Unmask(NamedSpec),
     /// Goes back to an earlier layer: the next layer reads its output.
     From(FromSpec),
+    /// Attention of the input `[T, B, D]` to all timesteps of another layer, to `[T, B, V]`; of `[B, D]` to `[B, V]`.
+    Attention(AttentionSpec),
     /// Joins the outputs of several layers.
     Join(JoinSpec),
 }
@@ -113,6 +125,11 @@ impl LayerSpec {
             Cell::Rnn => Self::Rnn(spec),
             Cell::LayerNormLstm => Self::LayerNormLstm(spec),
             Cell::LayerNormGru => Self::LayerNormGru(spec),
+            Cell::MinGru => Self::MinGru(spec),
+            Cell::MinLstm => Self::MinLstm(spec),
+            Cell::Sru => Self::Sru(spec),
+            Cell::Qrnn => Self::Qrnn(spec),
+            Cell::IndRnn => Self::IndRnn(spec),
         }
     }
 
@@ -152,6 +169,7 @@ impl LayerSpec {
             Self::Slice(l) => &l.name,
             Self::Pad(l) => &l.name,
             Self::Channels(l) => &l.name,
+            Self::Attention(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }
@@ -166,6 +184,11 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::MinGru(l) => Some((Cell::MinGru, l)),
+            Self::MinLstm(l) => Some((Cell::MinLstm, l)),
+            Self::Sru(l) => Some((Cell::Sru, l)),
+            Self::Qrnn(l) => Some((Cell::Qrnn, l)),
+            Self::IndRnn(l) => Some((Cell::IndRnn, l)),
             _ => None,
         }
     }
@@ -178,6 +201,11 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::MinGru(l) => Some((Cell::MinGru, l)),
+            Self::MinLstm(l) => Some((Cell::MinLstm, l)),
+            Self::Sru(l) => Some((Cell::Sru, l)),
+            Self::Qrnn(l) => Some((Cell::Qrnn, l)),
+            Self::IndRnn(l) => Some((Cell::IndRnn, l)),
             _ => None,
         }
     }

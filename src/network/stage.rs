@@ -1,8 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
 use super::{
-    Activation, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange, Recurrence, Role,
-    SelectStep, Zoneout,
+    Activation, Attention, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange,
+    Recurrence, Role, SelectStep, Zoneout,
 };
 use crate::base::error::{Error, Result};
 
@@ -15,8 +15,8 @@ pub struct Stage {
     pub kind: StageKind,
     /// Its parameters, in file order.
     pub params: Vec<Param>,
-    /// What is read: of a join several, of a row that is expanded over time also what has the timesteps, of a recurrent
-    /// level also the h and c that it starts from, if layers give them; else one.
+    /// What is read: of a join several, of attention keys, queries and values, of a row that is expanded over time also what
+    /// has the timesteps, of a recurrent level also the h and c that it starts from, if layers give them; else one.
     pub inputs: Vec<Source>,
     /// Width of the input's last dimension (1 for token ids).
     pub in_features: usize,
@@ -117,6 +117,8 @@ pub enum StageKind {
     Reverse,
     /// Numbers that only move.
     Rearrange(Rearrange),
+    /// Attention of queries `[T, B, D]` or `[B, D]` to keys `[S, B, D]` with values `[S, B, V]`.
+    Attention(Attention),
     /// Several outputs joined.
     Join(Join),
 }
@@ -325,7 +327,8 @@ pub(super) fn stage_steps(stages: &[Stage], steps: &dyn Fn(usize) -> usize, outp
             Source::Input(input) => steps(input),
             Source::Stage(index) => outputs[index],
         };
-        if let (StageKind::Rearrange(Rearrange::Expand), Some(&like)) = (&stage.kind, stage.inputs.get(1)) {
+        let takes_timesteps = matches!(stage.kind, StageKind::Rearrange(Rearrange::Expand) | StageKind::Attention(_));
+        if let (true, Some(&like)) = (takes_timesteps, stage.inputs.get(1)) {
             let steps = steps_of(like);
             outputs.push(steps);
             continue;

@@ -69,6 +69,17 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
             LayerSpec::LayerNorm(n) | LayerSpec::BatchNorm(n) if !(n.eps >= 0.0 && n.eps.is_finite()) => {
                 return Err(Error::network(name, "eps", "a number from 0", &n.eps));
             }
+            LayerSpec::Attention(a) if !a.embed_dim.is_multiple_of(a.num_heads) => {
+                return Err(Error::network(
+                    name,
+                    "num_heads",
+                    format!("a divisor of embed_dim, {}", a.embed_dim),
+                    &a.num_heads,
+                ));
+            }
+            LayerSpec::Attention(a) if !a.scale.is_finite() => {
+                return Err(Error::network(name, "scale", "a finite number", &a.scale));
+            }
             LayerSpec::Join(j) if j.inputs.len() < 2 => {
                 return Err(Error::network(name, "inputs", "at least 2", &j.inputs.len()));
             }
@@ -113,6 +124,7 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         LayerSpec::Slice(s) => vec![("step", s.step)],
         LayerSpec::Transpose(t) => vec![("steps", t.steps)],
         LayerSpec::Channels(c) => vec![("count", c.count)],
+        LayerSpec::Attention(a) => vec![("embed_dim", a.embed_dim), ("num_heads", a.num_heads)],
         _ => Vec::new(),
     }
 }

@@ -138,6 +138,7 @@ pub(super) fn activation_number(activation: Activation) -> u32 {
         Activation::Abs => 21,
         Activation::HardSwish => 22,
         Activation::Log => 23,
+        Activation::LinearSigmoid => 24,
     }
 }
 

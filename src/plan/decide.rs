@@ -7,7 +7,7 @@ use super::{
     PlanOptions, SOFTWARE_LOOP_LIMIT, Strategy, print,
 };
 use crate::base::error::{Error, Result};
-use crate::network::WeightFormat;
+use crate::network::{ScanCell, WeightFormat};
 
 /// Invocations that keep a GPU busy; below it, several share one unit's sum.
 const BUSY: u64 = 16_384;
@@ -29,6 +29,10 @@ const HELD_WORKGROUP: u32 = 512;
 const RESIDENT_ROWS: usize = 8;
 /// Most bytes of an [`Exchange`]; it is cleared before each run.
 const EXCHANGE_BYTES: u64 = 256 << 20;
+/// Steps from which invocations share those of a unit.
+const SHARED_STEPS: usize = 32;
+/// What one step of one gate of a scan takes, as many multiplications and additions.
+pub(super) const SCAN_WORK: u64 = 16;
 /// Looks after which an invocation of [`Strategy::Resident`] gives up on a software adapter.
 const SPINS_SOFTWARE: u32 = 20_000;
 
@@ -53,6 +57,8 @@ pub(super) struct Problem {
     pub in_halves: bool,
     /// Whether a step's sums are normalized over each row.
     pub normalizes: bool,
+    /// The cell, if its units do not depend on each other.
+    pub scan: Option<ScanCell>,
     /// Whether every gate reads h through a mask of its own.
     pub drops_state: bool,
     /// Words of one lane's U as the plan stores it.
@@ -138,6 +144,9 @@ impl Decider<'_> {
     }
 
     fn decide(&self) -> Result<Decision> {
+        if self.problem.scan.is_some() && self.options.strategy.is_none() {
+            return self.fit(Strategy::Scan, "no unit needs another's h");
+        }
         if self.problem.drops_state {
             return self.fit(Strategy::Step, "the strategy that drops numbers of the state");
         }
@@ -190,6 +199,11 @@ impl Decider<'_> {
     fn fit(&self, strategy: Strategy, why: &str) -> Result<Decision> {
         let problem = self.problem;
         let tactic = match strategy {
+            Strategy::Scan => match problem.scan {
+                Some(cell) => self.scan(cell),
+                None => Err("the gates of a unit need the h of all others".into()),
+            },
+            _ if problem.scan.is_some() => Err("it takes products with h, of which this cell has none".into()),
             Strategy::Wavefront if !problem.stacked && problem.lanes < 2 => {
                 Err("expected several stacked levels of one direction, or two directions".into())
             }
@@ -219,6 +233,23 @@ impl Decider<'_> {
         let group = tactic.workgroup(problem.hidden, problem.gates, self.limits.max_invocations);
         let reason = format!("{why} ({}{matrix})", tactic.describe(group));
         Ok(Decision { strategy, tactic, reason })
+    }
+
+    /// An invocation for each unit, or several where too few keep the adapter busy. The results are the same.
+    fn scan(&self, cell: ScanCell) -> std::result::Result<Tactic, Refusal> {
+        let Problem { steps, batch, lanes, hidden, .. } = *self.problem;
+        let invocations = (batch as u64 * lanes as u64).saturating_mul(hidden as u64);
+        let most = self.limits.max_invocations.min(STEP_WORKGROUP);
+        let split = match self.split()? {
+            // Its steps cannot be prepared before c is known.
+            _ if !cell.is_linear() => 1,
+            Some(split) => split,
+            None if self.limits.software || invocations >= BUSY || steps < SHARED_STEPS => 1,
+            None => narrow(BUSY.div_ceil(invocations).next_power_of_two()).min(MAX_SPLIT),
+        };
+        let units = self.units(64).min(most / split).max(1);
+        let of_steps = |steps| Tactic::Scan { units, split, steps };
+        self.longest(of_steps, Workgroup { units, second: split }).map(of_steps)
     }
 
     fn step(&self) -> std::result::Result<Tactic, Refusal> {
@@ -297,16 +328,20 @@ impl Decider<'_> {
     fn longest(&self, of_steps: impl Fn(u32) -> Tactic, group: Workgroup) -> std::result::Result<u32, Refusal> {
         let problem = self.problem;
         let iterations = |steps: u32| of_steps(steps).iterations(problem.batch, self.size(), group);
-        let work = (problem.hidden as u64 * problem.state as u64 * problem.gates)
-            .saturating_mul(problem.batch as u64 * problem.lanes as u64);
+        // Without products, the functions of a unit.
+        let depth = if problem.scan.is_some() { SCAN_WORK } else { problem.state as u64 };
+        let work =
+            (problem.hidden as u64 * depth * problem.gates).saturating_mul(problem.batch as u64 * problem.lanes as u64);
         let steps = narrow(problem.steps as u64);
         let bounded = narrow(MAX_SUBMISSION_WORK / 4 / work.max(1)).clamp(1, steps);
         if !self.limits.software {
             return Ok(bounded);
         }
-        let each = iterations(2) - iterations(1);
-        let room = SOFTWARE_LOOP_LIMIT.saturating_sub(iterations(1) - each);
-        match narrow(room / each).min(bounded) {
+        let split = if problem.scan.is_some() { u64::from(group.second) } else { 1 };
+        // Steps that are shared are taken together.
+        let each = iterations(narrow(2 * split)) - iterations(narrow(split));
+        let room = SOFTWARE_LOOP_LIMIT.saturating_sub(iterations(narrow(split)) - each);
+        match narrow(room / each * split).min(bounded) {
             0 => Err(Refusal::Unfit(format!(
                 "one step takes {each} loop iterations, a software adapter stops a shader at {SOFTWARE_LOOP_LIMIT}"
             ))),

@@ -2,7 +2,7 @@
 
 use super::constants::{CANDIDATE, GATE, OUTPUT, function};
 use super::{Cells, Constants};
-use crate::network::{Activation, CellNorm, GateNorm, Normalization, Recurrence, RecurrentStage};
+use crate::network::{Activation, CellNorm, GateNorm, Normalization, Recurrence, RecurrentStage, ScanCell};
 
 /// The kernels of a timestep.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +28,18 @@ impl Program {
             Recurrence::Rnn => (&[Cells::Rnn], 0, "no c"),
             Recurrence::LayerNormLstm(_) => (&[Cells::LayerNormLstm], 5, "c, sums [5, lanes, B, H]"),
             Recurrence::LayerNormGru(_) => (&[Cells::LayerNormGru], 3, "sums [3, lanes, B, H]"),
+            Recurrence::Scan(ScanCell::MinGru) => (&[Cells::MinGru], 0, "no c"),
+            Recurrence::Scan(ScanCell::MinLstm) => (&[Cells::MinLstm], 0, "no c"),
+            Recurrence::Scan(ScanCell::Sru { .. }) => (&[Cells::Sru], 1, "c [lanes, B, H]"),
+            Recurrence::Scan(ScanCell::Qrnn) => (&[Cells::Qrnn], 1, "c [lanes, B, H]"),
+            Recurrence::Scan(ScanCell::IndRnn) => (&[Cells::IndRnn], 0, "no c"),
         };
         Self { kernels, kept, label, normalizes: level.recurrence.normalization().is_some() }
     }
 
-    /// Whether a step can be one dispatch.
+    /// Whether a step is one dispatch, so that levels can advance along a diagonal.
     pub fn is_whole(&self) -> bool {
-        self.kernels.len() == 1 && !self.normalizes
+        self.kernels.len() == 1 && !self.normalizes && !self.kernels[0].scans()
     }
 }
 
@@ -67,8 +72,16 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
         (Cells::LayerNormGru, Recurrence::LayerNormGru(how)) => {
             normalization(how).and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1]))
         }
+        (Cells::Sru, Recurrence::Scan(ScanCell::Sru { peephole })) => Constants::default()
+            .with("PEEPHOLE", peephole)
+            .and(function(GATE, functions[0]))
+            .and(function(OUTPUT, functions[1])),
+        (Cells::MinGru | Cells::Qrnn, _) => {
+            Constants::default().and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1]))
+        }
+        (Cells::MinLstm | Cells::IndRnn, _) => Constants::default().and(function(GATE, functions[0])),
         // A kernel's missing constants fail where it is planned.
-        (Cells::Lstm | Cells::LayerNormLstm | Cells::LayerNormGru, _) => Constants::default(),
+        (Cells::Lstm | Cells::LayerNormLstm | Cells::LayerNormGru | Cells::Sru, _) => Constants::default(),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Strategy {
     Wavefront,
     /// One dispatch for all timesteps, across workgroups that wait for each other.
     Resident,
+    /// One dispatch for all timesteps of a cell whose units do not depend on each other, and the only strategy of these cells.
+    Scan,
 }
 
 /// In which numbers products are taken; sums are f32 always.
@@ -81,7 +83,7 @@ impl Display for MatrixUnits {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Step, Self::Tile, Self::Sequence, Self::Wavefront, Self::Resident];
+    pub const ALL: [Self; 6] = [Self::Step, Self::Tile, Self::Sequence, Self::Wavefront, Self::Resident, Self::Scan];
 
     fn name(self) -> &'static str {
         match self {
@@ -90,6 +92,7 @@ impl Strategy {
             Self::Sequence => "sequence",
             Self::Wavefront => "wavefront",
             Self::Resident => "resident",
+            Self::Scan => "scan",
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Tactic {
     Sequence { units: u32, split: u32, four_rows: bool, held: Held, steps: u32 },
     /// All steps in one dispatch across workgroups; an invocation that waits gives up after `spins` looks.
     Resident { units: u32, split: u32, held: Held, steps: u32, spins: u32 },
+    /// `steps` steps per dispatch of units that do not depend on each other; `split` invocations share the steps of one.
+    Scan { units: u32, split: u32, steps: u32 },
     /// What follows the sums of a step of a layer-normalized cell, a dispatch per step; a workgroup takes one row.
     Normalize { units: u32 },
 }
@@ -63,6 +65,8 @@ impl Tactic {
             Self::Sequence { four_rows: true, .. } => Rung::SequenceRows,
             Self::Resident { .. } => Rung::Resident,
             Self::Normalize { .. } => Rung::Normalize,
+            Self::Scan { split: 1, .. } => Rung::Scan,
+            Self::Scan { .. } => Rung::ScanShared,
         }
     }
 
@@ -77,7 +81,7 @@ impl Tactic {
     /// Steps of one repetition.
     pub fn stride(self) -> u32 {
         match self {
-            Self::Sequence { steps, .. } | Self::Resident { steps, .. } => steps,
+            Self::Sequence { steps, .. } | Self::Resident { steps, .. } | Self::Scan { steps, .. } => steps,
             _ => 1,
         }
     }
@@ -94,9 +98,10 @@ impl Tactic {
             }
             Self::Tile { units, quads } => (units, quads),
             Self::Normalize { units } => (units, 1),
-            Self::Step { units, split } | Self::Sequence { units, split, .. } | Self::Resident { units, split, .. } => {
-                (units, split)
-            }
+            Self::Step { units, split }
+            | Self::Sequence { units, split, .. }
+            | Self::Resident { units, split, .. }
+            | Self::Scan { units, split, .. } => (units, split),
         };
         let second = second.min(most);
         let widest = narrow(width.next_power_of_two() as u64).max(8);
@@ -108,7 +113,10 @@ impl Tactic {
         let Workgroup { units, second } = group;
         let constants = Constants::default().with("UNITS", units);
         Ok(match self {
-            Self::Step { .. } | Self::Sequence { .. } | Self::Normalize { .. } => constants.with("SPLIT", second),
+            Self::Scan { split: 1, .. } => constants,
+            Self::Step { .. } | Self::Sequence { .. } | Self::Normalize { .. } | Self::Scan { .. } => {
+                constants.with("SPLIT", second)
+            }
             Self::Tile { .. } => constants.with("QUADS", second),
             Self::TileMatrix { matrix, .. } => constants
                 .with("BLOCKS", second)
@@ -177,6 +185,9 @@ impl Tactic {
                 holding(held) + u64::from(steps) * step + u64::from(spins)
             }
             Self::Normalize { .. } => size.normalizing(invocations),
+            Self::Scan { split: 1, steps, .. } => steps.into(),
+            // Of each round the steps of the state, and twice a look back.
+            Self::Scan { steps, .. } => u64::from(steps).div_ceil(second) * (1 + 3 * second),
         }
     }
 

@@ -58,6 +58,7 @@ impl Traffic {
             _ => 4,
         };
         let k = lanes * depth.next_multiple_of(4) + (lanes - 1) * below.next_multiple_of(4);
+        let k = if kernel.cell.scans() { 0 } else { k };
         self.weights += k * width * gates * stored * if kernel.held == Held::Not { steps } else { repeat };
         let row = lanes * u64::from(dispatch.batch) * F32;
         let h = if kernel.rung.is_long() { repeat } else { steps };

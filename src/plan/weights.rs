@@ -11,7 +11,9 @@ use half::f16;
 use super::program::Program;
 use super::{PlanLimits, Slice};
 use crate::network::fold::{self, Biases};
-use crate::network::{Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row};
+use crate::network::{
+    AttentionScore, Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row,
+};
 
 /// Numbers to which parts of a buffer are aligned, so that each can be bound: 256 bytes.
 pub(super) const ALIGN: usize = 64;
@@ -68,7 +70,7 @@ pub(super) struct WeightLayout {
 pub(super) struct LaneLayout {
     /// W `[I, H, G]`
     pub input: Range<usize>,
-    /// U `[H, H, G]`, or `[P, H, G]`
+    /// U `[H, H, G]`, or `[P, H, G]`; empty for a cell that takes no product with h
     pub state: Range<usize>,
     /// Whr `[H, P]`, empty without a projection
     pub projection: Range<usize>,
@@ -77,7 +79,8 @@ pub(super) struct LaneLayout {
 impl LaneLayout {
     fn new(start: usize, stage: &RecurrentStage, inputs: usize, format: WeightFormat) -> Self {
         let input = start..start + matrix_words(inputs, stage.gate_rows(), format);
-        let state = input.end..input.end + matrix_words(stage.state_size(), stage.gate_rows(), format);
+        let depth = if stage.cell().scans() { 0 } else { stage.state_size() };
+        let state = input.end..input.end + matrix_words(depth, stage.gate_rows(), format);
         let projected = matrix_words(stage.hidden_size, stage.recurrence.proj_size(), format);
         let projection = state.end..state.end + projected;
         Self { input, state, projection }
@@ -273,6 +276,10 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
             vec![(format!("{label} weight [N]"), outputs), (format!("{label} bias [N]"), outputs)]
         }
         StageKind::Channelwise { .. } => vec![(format!("{label} mean, scale, offset [3, N]"), 3 * outputs)],
+        StageKind::Attention(attention) => match attention.score {
+            AttentionScore::Dot => Vec::new(),
+            AttentionScore::Additive => vec![(format!("{label} weight [D]"), inputs)],
+        },
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
@@ -321,6 +328,10 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
             fold::scale_and_offset(network, stage).iter().map(|numbers| bits(numbers)).collect()
         }
         StageKind::Channelwise { eps, .. } => vec![bits(&fold::channels(network, stage, *eps))],
+        StageKind::Attention(attention) => match attention.score {
+            AttentionScore::Dot => Vec::new(),
+            AttentionScore::Additive => vec![bits(network.param(stage, 0, Role::Weight))],
+        },
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
@@ -382,7 +393,7 @@ fn recurrent_data(network: &Network, layout: &WeightLayout) -> [Vec<u32>; 2] {
         for Param { role, .. } in stage.params.iter().filter(|param| param.direction == direction) {
             let (k, at, scale) = match role {
                 Role::WeightIh => (stage.in_features, &place.input, part::SCALE_BELOW),
-                Role::WeightHh => (level.state_size(), &place.state, part::SCALE),
+                Role::WeightHh if !level.cell().scans() => (level.state_size(), &place.state, part::SCALE),
                 Role::WeightHr => (hidden, &place.projection, part::SCALE_PROJECTION),
                 _ => continue,
             };

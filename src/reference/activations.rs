@@ -67,6 +67,8 @@ pub fn activate<F: Real>(activation: Activation, x: F) -> F {
         Activation::Abs => x.abs(),
         Activation::HardSwish => x * clamp(x * F::from_f32(SIXTH) + half, zero, F::ONE),
         Activation::Log => x.ln(),
+        Activation::LinearSigmoid if x < zero => sigmoid(x),
+        Activation::LinearSigmoid => x + half,
     }
 }
 

@@ -69,6 +69,8 @@ pub fn derivative<F: Real>(activation: Activation, x: F) -> F {
             }
         }
         Activation::Log => one / x,
+        Activation::LinearSigmoid if x < zero => sigmoid(x) * sigmoid(-x),
+        Activation::LinearSigmoid => one,
     }
 }
 
@@ -101,6 +103,7 @@ mod tests {
             Activation::Clip { alpha, beta } => vec![(alpha.into(), 1.0), (beta.into(), 1.0)],
             Activation::Sqrt | Activation::Log => vec![(0.0, f64::INFINITY)],
             Activation::HardSwish => vec![(-3.0, 0.0), (3.0, 1.0)],
+            Activation::LinearSigmoid => vec![(0.0, 1.0)],
             _ => Vec::new(),
         }
     }
@@ -145,7 +148,7 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 14);
+        assert_eq!(seen, 15);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod activations;
 mod arg_max;
+mod attention;
 mod batch_norm;
 mod candidates;
 mod channelwise;
@@ -36,6 +37,8 @@ mod recurrent;
 mod recurrent_backward;
 mod rnn_step;
 mod rnn_step_backward;
+mod scan_step;
+mod scan_step_backward;
 mod schedule;
 mod slots;
 mod softmax;
@@ -50,6 +53,9 @@ pub use crate::base::Real;
 pub use crate::network::{Columns, Combine};
 pub use activations::{activate, sigmoid};
 pub use arg_max::arg_max;
+pub use attention::{
+    AttentionGradients, AttentionInputs, AttentionRun, attention, attention_backward, attention_shares,
+};
 pub use batch_norm::BatchMoments;
 pub use candidates::candidates;
 pub use channelwise::{channelwise, channelwise_backward};
@@ -83,10 +89,12 @@ pub(crate) use recurrent::{LevelShape, factors, level, stands_still};
 pub(crate) use recurrent_backward::{LevelGradients, level_backward};
 pub use rnn_step::rnn_step;
 pub use rnn_step_backward::rnn_step_backward;
+pub use scan_step::scan_step;
+pub use scan_step_backward::scan_step_backward;
 pub use schedule::{Decay, Schedule};
 pub use slots::{NO_SLOT, gather, scatter};
 pub use softmax::{softmax, softmax_backward};
-pub(crate) use stage::{StageInput, stateless};
+pub(crate) use stage::{StageInput, attention_run, stateless};
 pub(crate) use stage_backward::{StageGradients, stateless_backward};
 pub use step_backward::{StepGradients, StepInputs};
 pub use time_softmax::{time_softmax, time_softmax_backward};

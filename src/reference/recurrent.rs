@@ -6,7 +6,7 @@ use super::activations::clamp;
 use super::normalized::{layer_norm_gru_step, layer_norm_lstm_step};
 use super::weights::DirectionWeights;
 use super::zoneout::{ZoneoutMode, ZoneoutPlace};
-use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step};
+use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step, scan_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::network::{Activation, Direction, MaskedOutput, Norms, Recurrence, RecurrentStage, Rounding, StageRounding};
@@ -155,6 +155,7 @@ pub(super) fn step_of<F: Real>(
             let options = StepOptions::new(shape, stage, direction)?;
             rnn_step(&options, projected, recurrent, h, raw);
         }
+        Recurrence::Scan(cell) => scan_step((cell, &direction.activations), projected, extra, h, c, raw),
     }
     Ok(())
 }

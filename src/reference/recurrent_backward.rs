@@ -6,11 +6,12 @@ use super::step_backward::{StepGradients, StepInputs};
 use super::weights::DirectionWeights;
 use super::zoneout::ZoneoutPlace;
 use super::{
-    LstmOptions, Real, StepOptions, gru_step_backward, linear, lstm_step_backward, rnn_step_backward, stands_still,
+    LstmOptions, Real, StepOptions, gru_step_backward, linear, lstm_step_backward, rnn_step_backward,
+    scan_step_backward, stands_still,
 };
 use crate::base::bits;
 use crate::base::error::Result;
-use crate::network::{Activation, Biases, Direction, Recurrence, RecurrentStage, Role, unfold_biases};
+use crate::network::{Activation, Biases, Cell, Direction, Recurrence, RecurrentStage, Role, unfold_biases};
 
 /// The gradient of a parameter: the direction that it belongs to, its role, its numbers in the tensor's order.
 pub(crate) type ParamGradient<F> = (usize, Role, Vec<F>);
@@ -238,6 +239,9 @@ impl<F: Real> LevelDirection<'_, F> {
                 let options = StepOptions::new(shape, stage, direction)?;
                 rnn_step_backward(&options, inputs, &d_raw, gradients);
             }
+            (Recurrence::Scan(cell), _) => {
+                scan_step_backward((cell, &direction.activations), inputs, &d_raw, gradients);
+            }
             (Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_), None) => {
                 weights.norms(shape)?;
             }
@@ -261,10 +265,14 @@ impl<F: Real> LevelDirection<'_, F> {
         let [bias_ih, bias_hh, weight_p] = unfold_biases(stage, &Biases { bias, extra });
         let mut add = |role, numbers: Vec<F>| gradients.params.push((index, role, numbers));
         add(Role::WeightIh, transposed(&d_weights, rows));
-        add(Role::WeightHh, transposed(&recurrent, rows));
         add(Role::BiasIh, bias_ih);
         add(Role::BiasHh, bias_hh);
-        add(Role::WeightP, weight_p);
+        if stage.cell() == Cell::IndRnn {
+            add(Role::WeightHh, weight_p);
+        } else {
+            add(Role::WeightHh, transposed(&recurrent, rows));
+            add(Role::WeightP, weight_p);
+        }
         add(Role::WeightHr, transposed(&projection, stage.state_size()));
         if let Some(NormGradients { input: [weight, bias], state: [state_weight, state_bias], c: [c_weight, c_bias] }) =
             norms

@@ -2,12 +2,14 @@
 
 use super::weights::StageWeights;
 use super::{
-    Real, RearrangeSizes, arg_max, channelwise, combine, embedding, layer_norm, linear, pool, rearrange, softmax,
-    time_softmax, windows,
+    AttentionInputs, AttentionRun, Real, RearrangeSizes, arg_max, attention, attention_shares, channelwise, combine,
+    embedding, layer_norm, linear, pool, rearrange, softmax, time_softmax, windows,
 };
 use crate::base::bits;
 use crate::base::error::{Error, Result};
-use crate::network::{Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging};
+use crate::network::{
+    Attention, AttentionScore, Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging,
+};
 
 /// What a stage reads.
 pub(crate) struct StageInput<'a, F> {
@@ -98,6 +100,10 @@ pub(crate) fn stateless<F: Real>(
         (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
             channelwise(x, channels, *activation)
         }
+        (StageKind::Attention(_), StageWeights::Attention(weight)) => {
+            let (run, inputs) = attention_run(stage, weight, flow);
+            attention(&run, &attention_shares(&run, &inputs), inputs.values)
+        }
         (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
         (StageKind::Merge(mode), _) => {
             let parts =
@@ -125,6 +131,22 @@ pub(super) fn selected<F>(which: SelectStep, flow: &StageInput<'_, F>) -> impl I
             || (0..steps).rfind(|step| mask.is_some_and(|mask| mask[step * batch + row] & bits::VALID != 0));
         if which == SelectStep::First { 0 } else { last_valid().unwrap_or(steps - 1) }
     })
+}
+
+/// What a stage of attention reads. The stage is one of attention.
+pub(crate) fn attention_run<'a, F>(
+    stage: &Stage,
+    weight: &'a [F],
+    flow: &StageInput<'a, F>,
+) -> (AttentionRun<'a>, AttentionInputs<'a, F>) {
+    let attention = match stage.kind {
+        StageKind::Attention(attention) => attention,
+        _ => Attention { score: AttentionScore::Dot, num_heads: 1, scale: 1.0 },
+    };
+    let (embed_dim, value_dim) = (stage.in_features, stage.out_features);
+    let run = AttentionRun { attention, batch: flow.batch, embed_dim, value_dim, mask: flow.mask };
+    let [keys, queries, values] = [0, 1, 2].map(|at| flow.inputs[at]);
+    (run, AttentionInputs { queries, keys, values, weight })
 }
 
 /// The sizes of a rearrangement.

@@ -1,10 +1,10 @@
 //! The backward pass of [`stateless`](super::stateless): gradients of a stage's inputs and of its parameters.
 
-use super::stage::{rearrange_sizes, selected};
+use super::stage::{attention_run, rearrange_sizes, selected};
 use super::{
-    Columns, Combine, LinearGradients, Real, StageInput, StageWeights, channelwise_backward, combine, combine_backward,
-    embedding_backward, layer_norm_backward, linear_backward, pool_backward, rearrange_backward, softmax_backward,
-    time_softmax_backward, windows, windows_backward,
+    Columns, Combine, LinearGradients, Real, StageInput, StageWeights, attention_backward, channelwise_backward,
+    combine, combine_backward, embedding_backward, layer_norm_backward, linear_backward, pool_backward,
+    rearrange_backward, softmax_backward, time_softmax_backward, windows, windows_backward,
 };
 use crate::base::error::{Error, Result};
 use crate::network::fold::{unfold_channels, unfold_filters};
@@ -88,6 +88,14 @@ pub(crate) fn stateless_backward<F: Real>(
                 params.extend([(Role::Weight, weight), (Role::Bias, bias)]);
             }
             x
+        }
+        (StageKind::Attention(_), StageWeights::Attention(weight)) => {
+            let (run, inputs) = attention_run(stage, weight, flow);
+            let gradients = attention_backward(&run, &inputs, d_output);
+            params.push((Role::Weight, gradients.weight));
+            params.retain(|&(role, _)| stage.param(0, role).is_some());
+            let inputs = vec![gradients.keys, gradients.queries, gradients.values];
+            return Ok(StageGradients { inputs, params });
         }
         (StageKind::Reverse, _) => d_output.chunks_exact(row_len).rev().flatten().copied().collect(),
         (StageKind::Merge(mode), _) => {
@@ -479,6 +487,30 @@ mod tests {
                     ),
                     None,
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn attention() {
+        for score in ["dot", "additive"] {
+            for (heads, values) in [(1, 3), (2, 6)] {
+                let dense = |name: &str, width: usize| {
+                    format!(
+                        r#"{{"type": "from", "layer": "input"}},
+                        {{"type": "dense", "name": "{name}", "in_features": 3, "out_features": {width}}}"#
+                    )
+                };
+                let layers = format!(
+                    r#"[{{"type": "input", "input_size": 3}}, {}, {}, {},
+                    {{"type": "attention", "name": "a", "embed_dim": 4, "keys": "k", "values": "v", "score": "{score}",
+                    "num_heads": {heads}, "scale": 0.7}}]"#,
+                    dense("k", 4),
+                    dense("v", values),
+                    dense("q", 4),
+                );
+                check(&layers, None);
+                check(&layers, Some(&mask()));
             }
         }
     }

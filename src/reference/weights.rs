@@ -20,6 +20,8 @@ pub(crate) enum StageWeights<F> {
     LayerNorm([Vec<F>; 2]),
     /// Mean, scale and offset, `[3, N]`.
     Channels(Vec<F>),
+    /// Of an additive score, `[D]`; else empty.
+    Attention(Vec<F>),
 }
 
 /// The weights of one direction.
@@ -78,6 +80,7 @@ impl<F: Real> StageWeights<F> {
             }
             StageKind::LayerNorm { .. } => Self::LayerNorm(fold::scale_and_offset(network, stage)),
             StageKind::Channelwise { eps, .. } => Self::Channels(fold::channels(network, stage, *eps)),
+            StageKind::Attention(_) => Self::Attention(F::of_f32(network.param(stage, 0, Role::Weight)).into_owned()),
             StageKind::Merge(_)
             | StageKind::Pool1d { .. }
             | StageKind::GlobalPool(_)

@@ -214,7 +214,7 @@ impl TrainOptions {
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(Error::option("label_smoothing", "a number from 0 to below 1", &self.label_smoothing));
         }
-        if let Some(strategy @ (Strategy::Wavefront | Strategy::Resident)) = self.strategy {
+        if let Some(strategy @ (Strategy::Wavefront | Strategy::Resident | Strategy::Scan)) = self.strategy {
             return Err(Error::option("strategy", "step, tile or sequence for training", &strategy));
         }
         self.optimizer.check()?;

@@ -45,7 +45,12 @@ impl RecurrentDropout {
         if let Some(rate) = [self.input, self.state].into_iter().find(|rate| !(0.0..1.0).contains(rate)) {
             return Err(Error::network(&self.layer, "recurrent dropout", "a rate from 0 to below 1", &rate));
         }
-        recurrent_layer(network, &self.layer, "recurrent dropout")
+        let position = recurrent_layer(network, &self.layer, "recurrent dropout")?;
+        if self.state > 0.0 && network.recurrent_layers().nth(position).is_some_and(|(cell, _)| cell.scans()) {
+            let expected = "0, since the cell takes no product with h";
+            return Err(Error::network(&self.layer, "recurrent dropout of the state", expected, &self.state));
+        }
+        Ok(position)
     }
 }
 
@@ -461,14 +466,14 @@ mod tests {
             let eps = if cell.name().starts_with("layer_norm") { 0.1 } else { layer.layer_norm_eps };
             let proj_size = if cell == Cell::Lstm { 2 } else { 0 };
             let normalizes = cell.name().starts_with("layer_norm");
-            let zoneout_h = if normalizes { 0.0 } else { 0.4 };
+            let zoneout_h = if normalizes || cell.scans() { 0.0 } else { 0.4 };
             let zoneout_c = if cell == Cell::Lstm { 0.3 } else { 0.0 };
             let layer = RecurrentSpec { proj_size, layer_norm_eps: eps, zoneout_h, zoneout_c, ..layer };
             let network = Network::random(spec(LayerSpec::of_cell(cell, layer)), 3).expect("a network");
             let shape = [4, 2, 3];
             let values: Vec<f32> = (0..24).map(|_| random.f32() - 0.5).collect();
             let target: Vec<f64> = (0..8 * network.output_size()).map(|_| random.f64()).collect();
-            let dropout = Some(RecurrentDropout::new("layer", 0.2, 0.3));
+            let dropout = Some(RecurrentDropout::new("layer", 0.2, if cell.scans() { 0.0 } else { 0.3 }));
             let case = Case { dropout, seed: 7, values: &values, shape, lengths: Some(&[4, 2]), target: &target };
             let (_, gradients) = case.run(&network);
             for (name, tensor) in network.tensors() {
@@ -542,5 +547,9 @@ mod tests {
         assert!(error(RecurrentDropout::new("other", 0.1, 0.1)).contains("a recurrent layer (layer)"));
         assert!(error(RecurrentDropout::new("layer", 0.1, 1.0)).contains("below 1, got 1"));
         assert_eq!(RecurrentDropout::new("layer", 0.1, 0.1).position(&network).expect("a layer"), 0);
+        let scan = Network::random(spec(LayerSpec::Sru(RecurrentSpec::new("layer", 3, 4))), 3).expect("a network");
+        let error = RecurrentDropout::new("layer", 0.1, 0.1).position(&scan).expect_err("an error").to_string();
+        assert!(error.contains("takes no product with h"), "{error}");
+        assert_eq!(RecurrentDropout::new("layer", 0.1, 0.0).position(&scan).expect("a layer"), 0);
     }
 }

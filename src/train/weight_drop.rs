@@ -32,6 +32,10 @@ impl WeightDrop {
             return Err(Error::network(&self.layer, "weight drop", "a rate from 0 to below 1", &self.rate));
         }
         let layer = recurrent_layer(network, &self.layer, "weight drop")?;
+        if network.recurrent_layers().nth(layer).is_some_and(|(cell, _)| cell.scans()) {
+            let expected = "a layer with products of h, which its cell does not take";
+            return Err(Error::network(&self.layer, "weight drop", expected, &self.layer));
+        }
         let stages = network.stages().iter();
         let of_layer = stages.filter(|stage| stage.recurrent().is_some_and(|level| level.layer == layer));
         let params = of_layer.flat_map(|stage| &stage.params).filter(|param| param.role == Role::WeightHh);

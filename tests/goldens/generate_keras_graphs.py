@@ -327,6 +327,48 @@ def attention_heads(l, k):
     return k.Model(x, l.Dense(2)(l.Flatten()(l.Concatenate()([y, z]))))
 
 
+def attending_decoder(l, k):
+    """A decoder whose every step attends to the outputs of an encoder, by each kind of score, and to its own."""
+    source, target = l.Input((None, 3), name="source"), l.Input((None, 2), name="target")
+    h = l.Bidirectional(l.GRU(2, return_sequences=True))(source)
+    d = l.LSTM(4, return_sequences=True)(target)
+    parts = [
+        l.Attention()([d, h]),
+        l.Attention(use_scale=True)([d, h]),
+        l.Attention(score_mode="concat")([d, h]),
+        l.Attention(score_mode="concat", use_scale=True)([d, h]),
+        l.AdditiveAttention()([d, h]),
+        l.AdditiveAttention(use_scale=False)([d, l.Dense(5)(source), h]),
+        l.Attention()([d, d]),
+    ]
+    return k.Model([source, target], l.Dense(3, activation="softmax")(l.Concatenate()([d, *parts])))
+
+
+def attending_masked(l, k):
+    """Masked steps of the encoder have no share; where only the key is masked all have one."""
+    source, target = l.Input((None,), name="source"), l.Input((None,), name="target")
+    y = l.Embedding(9, 4, mask_zero=True)(source)
+    h = l.LSTM(4, return_sequences=True)(y)
+    d = l.GRU(4, return_sequences=True)(l.Embedding(7, 3)(target))
+    parts = [
+        l.Attention(use_scale=True)([d, h]),
+        l.AdditiveAttention()([d, h]),
+        l.Attention()([d, l.Embedding(9, 3)(source), h]),
+        l.MultiHeadAttention(2, 3)(d, h),
+    ]
+    return k.Model([source, target], l.Dense(2)(l.Concatenate()([d, *parts])))
+
+
+def attending_heads(l, k):
+    """Several heads; of a key and a value of other widths, without a bias, and of a sequence to itself."""
+    source, target = l.Input((None, 3), name="source"), l.Input((None, 2), name="target")
+    h = l.GRU(4, return_sequences=True)(source)
+    d = l.LSTM(5, return_sequences=True)(target)
+    y = l.MultiHeadAttention(num_heads=3, key_dim=2)(d, h)
+    z = l.MultiHeadAttention(num_heads=2, key_dim=3, value_dim=4, output_shape=6, use_bias=False)(d, h, key=source)
+    return k.Model([source, target], l.GRU(3)(l.Concatenate()([y, z, l.MultiHeadAttention(2, 2)(d, d)])))
+
+
 def separable(l, k):
     """Convolutions of each channel by itself, and each timestep several times."""
     x = l.Input((STEPS, 3))
@@ -400,6 +442,12 @@ def main() -> None:
     graph("flow_scores", attention_scores, {"x": sequence(3)}, ("answer", "attention"), whole)
     graph("flow_heads", attention_heads, {"x": sequence(3)}, suffixes=whole)
     graph("flow_keras2_heads", attention_heads, {"x": sequence(3)}, **keras2)
+    both = {"source": sequence(3), "target": sequence(2, 4)}
+    graph("flow_attending", attending_decoder, both, suffixes=whole)
+    graph("flow_keras2_attending", attending_decoder, both, **keras2)
+    graph("flow_attending_masked", attending_masked, {"source": tokens(5), "target": tokens(7, 4)})
+    graph("flow_attending_heads", attending_heads, both, suffixes=whole)
+    graph("flow_keras2_attending_heads", attending_heads, both, **keras2)
     graph("flow_separable", separable, {"x": sequence(3)}, suffixes=whole)
     graph("flow_keras2_separable", separable, {"x": sequence(3)}, **keras2)
     graph("flow_keras2_causal", causal, {"x": sequence(3)}, **keras2)

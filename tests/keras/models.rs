@@ -238,6 +238,8 @@ fn wrong_weights_are_seen() {
         ("flow_one_query", "additive_attention_scores.weight"),
         ("flow_heads", "multi_head_attention_keys.weight"),
         ("flow_heads", "multi_head_attention_output.bias"),
+        ("flow_attending", "additive_attention.weight"),
+        ("flow_attending_heads", "multi_head_attention_keys.weight"),
         ("flow_separable", "depthwise_conv1d.weight"),
         ("flow_separable", "separable_conv1d_depthwise.weight"),
     ] {

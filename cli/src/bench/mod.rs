@@ -65,7 +65,7 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         requested => requested.iter().copied().map(Some).collect(),
     };
     if args.train {
-        let others = [Strategy::Wavefront, Strategy::Resident];
+        let others = [Strategy::Wavefront, Strategy::Resident, Strategy::Scan];
         if let Some(other) = args.strategies.iter().find(|strategy| others.contains(strategy)) {
             return Err(format!("--strategy: expected step, tile or sequence with --train, got {other}").into());
         }

@@ -3,18 +3,42 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use gatefold::network::{FORMAT, LayerSpec, RecurrentSpec};
+use gatefold::network::{self, FORMAT, LayerSpec, RecurrentSpec};
 use gatefold::{NetworkSpec, RandomInput};
 use serde::{Deserialize, Serialize};
 
 /// The kind of recurrent layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Cell {
     #[default]
     Lstm,
     Gru,
     Rnn,
+    MinGru,
+    MinLstm,
+    Sru,
+    Qrnn,
+    IndRnn,
+}
+
+impl Cell {
+    const ALL: [Self; 8] =
+        [Self::Lstm, Self::Gru, Self::Rnn, Self::MinGru, Self::MinLstm, Self::Sru, Self::Qrnn, Self::IndRnn];
+
+    /// The library's.
+    fn cell(self) -> network::Cell {
+        match self {
+            Self::Lstm => network::Cell::Lstm,
+            Self::Gru => network::Cell::Gru,
+            Self::Rnn => network::Cell::Rnn,
+            Self::MinGru => network::Cell::MinGru,
+            Self::MinLstm => network::Cell::MinLstm,
+            Self::Sru => network::Cell::Sru,
+            Self::Qrnn => network::Cell::Qrnn,
+            Self::IndRnn => network::Cell::IndRnn,
+        }
+    }
 }
 
 impl Display for Cell {
@@ -23,6 +47,11 @@ impl Display for Cell {
             Self::Lstm => "LSTM",
             Self::Gru => "GRU",
             Self::Rnn => "RNN",
+            Self::MinGru => "minGRU",
+            Self::MinLstm => "minLSTM",
+            Self::Sru => "SRU",
+            Self::Qrnn => "QRNN",
+            Self::IndRnn => "IndRNN",
         })
     }
 }
@@ -79,11 +108,7 @@ impl Shape {
             bidirectional: self.bidirectional,
             ..RecurrentSpec::new("layer", self.input, self.hidden)
         };
-        let layer = match self.cell {
-            Cell::Lstm => LayerSpec::Lstm(layer),
-            Cell::Gru => LayerSpec::Gru(layer),
-            Cell::Rnn => LayerSpec::Rnn(layer),
-        };
+        let layer = LayerSpec::of_cell(self.cell.cell(), layer);
         NetworkSpec { format: FORMAT, layers: vec![layer], text: None, labels: Vec::new() }
     }
 }
@@ -106,12 +131,10 @@ impl FromStr for Shape {
                 "steps" => &mut steps,
                 "batch" => &mut batch,
                 "cell" => {
-                    let kind = match value {
-                        "lstm" => Cell::Lstm,
-                        "gru" => Cell::Gru,
-                        "rnn" => Cell::Rnn,
-                        _ => return Err(format!("cell: expected lstm, gru or rnn, got `{value}`")),
-                    };
+                    let names = Cell::ALL.map(|cell| cell.cell().name());
+                    let kind = Cell::ALL.into_iter().find(|kind| kind.cell().name() == value);
+                    let kind =
+                        kind.ok_or_else(|| format!("cell: expected one of {}, got `{value}`", names.join(", ")))?;
                     if cell.replace(kind).is_some() {
                         return Err("expected cell once, got it twice".into());
                     }
@@ -194,7 +217,7 @@ mod tests {
             ("hidden=-1", "at least 1"),
             ("hidden=8,hidden=8", "twice"),
             ("hidden=8,bidirectional=yes", "true or false"),
-            ("cell=tlu,hidden=8", "lstm, gru or rnn"),
+            ("cell=tlu,hidden=8", "lstm, gru, rnn, min_gru"),
             ("cell=gru,cell=gru,hidden=8", "twice"),
             ("hidden=8,width=3", "width"),
             ("hidden=99999,steps=99999,batch=9", "2^28"),

@@ -1,4 +1,5 @@
-//! Attention of one query over a sequence: Attention, AdditiveAttention and MultiHeadAttention.
+//! Attention, AdditiveAttention and MultiHeadAttention. One query becomes layers that make a row of a sequence, several a layer
+//! of attention.
 
 use serde_json::json;
 
@@ -8,8 +9,8 @@ use super::options::LayerOptions;
 use super::parts::{PartNumbers, PartTensor, Parts};
 use crate::base::error::Result;
 use crate::network::{
-    Activation, DenseSpec, FromSpec, GlobalPoolSpec, Join, JoinSpec, LayerSpec, NamedSpec, Pool, ReshapeSpec,
-    TransposeSpec,
+    Activation, AttentionScore, AttentionSpec, DenseSpec, FromSpec, GlobalPoolSpec, Join, JoinSpec, LayerSpec,
+    NamedSpec, Pool, ReshapeSpec, TransposeSpec,
 };
 
 /// Whether layers of this class are read.
@@ -17,9 +18,11 @@ pub(super) fn is_known(class: &str) -> bool {
     matches!(class, "Attention" | "AdditiveAttention" | "MultiHeadAttention")
 }
 
-/// What a layer of attention reads: the query as one vector for each row, and the names of the others.
+/// What a layer of attention reads: the names of the query, one vector for each row or a sequence, and of the others.
 struct Given {
     query: String,
+    /// Timesteps of the query and whether they are open, where there may be several.
+    several: Option<Option<usize>>,
     /// Width of the query.
     width: usize,
     key: (String, usize),
@@ -46,6 +49,13 @@ pub(super) fn lower(
         given.value.1
     };
     options.finish()?;
+    if let Some(steps) = given.several {
+        if scores {
+            return Err(options.unsupported("`return_attention_scores` of several queries"));
+        }
+        let shape = Shape::Sequence { steps, width };
+        return Ok(vec![lowering.append_parts(index, item, parts, (inputs[0], shape, false))]);
+    }
     let shares = format!("{}_shares", item.name);
     let shape = Shape::Sequence { steps: Some(1), width };
     let output = lowering.append_parts(index, item, parts, (inputs[0], shape, false));
@@ -66,7 +76,7 @@ pub(super) fn lower(
     Ok(vec![output, lowering.value(index, 1, item, (shape, false))])
 }
 
-/// The inputs of a layer of attention, which are refused where there is more than one query.
+/// The inputs of a layer of attention.
 fn given(
     lowering: &mut KerasLowering,
     item: &Item<'_>,
@@ -77,16 +87,14 @@ fn given(
         return Err(options.unsupported("inputs other than a query, a value and a key"));
     };
     let key = others.first().unwrap_or(value);
-    match query.shape {
-        Shape::Sequence { steps: Some(1), .. } if !query.masked && others.len() < 2 => {}
-        Shape::Sequence { steps: Some(1), .. } => return Err(options.unsupported("a query that is masked")),
-        _ => {
-            return Err(options.unsupported(
-                "a query of several timesteps (supported: one query, [B, 1, N], as of RepeatVector(1), Reshape((1, N)) or \
-                 x[:, -1:, :])",
-            ));
+    let several = match query.shape {
+        Shape::Sequence { .. } if query.masked || others.len() > 1 => {
+            return Err(options.unsupported("a query that is masked"));
         }
-    }
+        Shape::Sequence { steps: Some(1), .. } => None,
+        Shape::Sequence { steps, .. } => Some(steps),
+        other => return Err(options.unsupported(&format!("a query that is not a sequence [B, T, N] but {other}"))),
+    };
     let wide = |input: &NodeOutput| match input.shape {
         Shape::Sequence { width, .. } => Ok(width),
         other => Err(options.unsupported(&format!("a value or key that is not a sequence [B, T, N] but {other}"))),
@@ -97,10 +105,18 @@ fn given(
         return Err(options.unsupported("a mask of the value that is not the key's"));
     }
     let query_width = width(options, query.shape)?;
-    let row = format!("{}_query", item.name);
-    parts.layers.push(LayerSpec::Reshape(ReshapeSpec { name: row.clone(), in_steps: Some(1), out_steps: None }));
+    let query = match several {
+        Some(_) => lowering.name(query.source),
+        None => {
+            let row = format!("{}_query", item.name);
+            let (name, in_steps, out_steps) = (row.clone(), Some(1), None);
+            parts.layers.push(LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps }));
+            row
+        }
+    };
     Ok(Given {
-        query: row,
+        query,
+        several,
         width: query_width,
         key: (lowering.name(key.source), key_width),
         value: (lowering.name(value.source), value_width),
@@ -127,6 +143,16 @@ fn one_head(item: &Item<'_>, options: &LayerOptions<'_>, given: &Given, parts: &
     if use_scale {
         arrays.push(("scale", if additive { vec![width] } else { Vec::new() }));
     }
+    if given.several.is_some() {
+        // The number that a score has for all features.
+        let common = (mode == "concat" && !additive).then_some(arrays.len());
+        if common.is_some() {
+            arrays.push(("concat_score_weight", Vec::new()));
+        }
+        let scores = QueryScores { arrays: &arrays, scaled: use_scale && !additive, common, sum: join == Join::Add };
+        many_queries(item, given, &scores, parts);
+        return Ok(());
+    }
     let inputs = vec![given.key.0.clone(), given.query.clone()];
     parts.layers.push(LayerSpec::Join(JoinSpec { name: of("pairs"), inputs, join }));
     let sums = if join == Join::Mul || additive {
@@ -146,6 +172,70 @@ fn one_head(item: &Item<'_>, options: &LayerOptions<'_>, given: &Given, parts: &
     let (name, in_steps, out_steps) = (item.name.to_owned(), None, Some(1));
     parts.layers.push(LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps }));
     Ok(())
+}
+
+/// How the scores of one head of several queries are made.
+struct QueryScores<'a> {
+    /// The layer's arrays.
+    arrays: &'a [(&'static str, Vec<usize>)],
+    /// Whether queries and, of a sum, keys are multiplied by the first of them.
+    scaled: bool,
+    /// The array of a number that a score has for all features.
+    common: Option<usize>,
+    /// Whether scores are made of sums, else of products.
+    sum: bool,
+}
+
+/// One head of several queries.
+fn many_queries(
+    item: &Item<'_>,
+    given: &Given,
+    &QueryScores { arrays, scaled, common, sum }: &QueryScores<'_>,
+    parts: &mut Parts,
+) {
+    let of = |part: &str| format!("{}_{part}", item.name);
+    let from = |layer: &str| LayerSpec::From(FromSpec { layer: layer.to_owned() });
+    let embed_dim = given.width;
+    let (mut query, mut keys) = (given.query.clone(), given.key.0.clone());
+    if scaled {
+        query = of("queries");
+        parts.scale(item, (&query, embed_dim), arrays, PartNumbers::Cycled(0));
+    }
+    let scales_keys = scaled && sum;
+    if scales_keys || given.unmasks {
+        parts.layers.push(from(&keys));
+        if scales_keys {
+            keys = of("keys");
+            parts.scale(item, (&keys, embed_dim), arrays, PartNumbers::Cycled(0));
+        }
+        keys = unmasked(item, given, keys, parts);
+        parts.layers.push(from(&query));
+    }
+    let score = if sum { AttentionScore::Additive } else { AttentionScore::Dot };
+    let values = Some(given.value.0.clone());
+    let spec = AttentionSpec { name: item.name.to_owned(), embed_dim, keys, values, score, num_heads: 1, scale: 1.0 };
+    if !sum {
+        parts.layers.push(LayerSpec::Attention(spec));
+        return;
+    }
+    let numbers = match (common, arrays) {
+        (Some(array), _) => PartNumbers::Cycled(array),
+        (None, []) => PartNumbers::same(1.0),
+        (None, _) => PartNumbers::Cycled(0),
+    };
+    let tensors = vec![PartTensor { name: "weight", shape: vec![embed_dim], numbers }];
+    parts.push(item, LayerSpec::Attention(spec), (None, arrays), tensors);
+}
+
+/// The name of the keys that were made last, of which all count where the values have no mask.
+fn unmasked(item: &Item<'_>, given: &Given, keys: String, parts: &mut Parts) -> String {
+    if !given.unmasks {
+        return keys;
+    }
+    let layer = unmask(item);
+    let name = layer.name().to_owned();
+    parts.layers.push(layer);
+    name
 }
 
 /// Several heads; returns the width of the output.
@@ -182,15 +272,31 @@ fn heads(item: &Item<'_>, options: &LayerOptions<'_>, given: &Given, parts: &mut
         parts.push(item, LayerSpec::Dense(spec), (Some(inner), &arrays), tensors);
     };
     dense(parts, of("queries"), "query", [given.width, count, key_dim]);
-    parts.layers.push(from(&given.key.0));
-    dense(parts, of("keys"), "key", [given.key.1, count, key_dim]);
+    let several = given.several.is_some();
     parts.layers.push(from(&given.value.0));
     dense(parts, of("values"), "value", [given.value.1, count, value_dim]);
+    parts.layers.push(from(&given.key.0));
+    dense(parts, of("keys"), "key", [given.key.1, count, key_dim]);
+    #[expect(clippy::cast_precision_loss, reason = "widths are at most 2^24")]
+    let factor = (key_dim as f32).sqrt().recip();
+    if several {
+        let key_layer = unmasked(item, given, of("keys"), parts);
+        parts.layers.push(from(&of("queries")));
+        parts.layers.push(LayerSpec::Attention(AttentionSpec {
+            name: of("heads"),
+            embed_dim: keys,
+            keys: key_layer,
+            values: Some(of("values")),
+            score: AttentionScore::Dot,
+            num_heads: count,
+            scale: factor,
+        }));
+        dense(parts, item.name.to_owned(), "attention_output", [count, value_dim, outputs]);
+        return Ok(outputs);
+    }
     let inputs = vec![of("keys"), of("queries")];
     parts.layers.push(LayerSpec::Join(JoinSpec { name: of("pairs"), inputs, join: Join::Mul }));
     // The sum over the features of each head, and the share of each head for all of its features.
-    #[expect(clippy::cast_precision_loss, reason = "widths are at most 2^24")]
-    let factor = (key_dim as f32).sqrt().recip();
     let none = (Some("softmax"), &[][..]);
     let in_head = move |place: usize| if place / keys == place % keys / key_dim { factor } else { 0.0 };
     parts.product(item, (&of("scores"), [count, keys]), none, PartNumbers::Known(Box::new(in_head)));

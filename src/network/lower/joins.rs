@@ -3,7 +3,7 @@
 use super::{Change, LayerOutput, Lowering};
 use crate::base::error::{Error, Result};
 use crate::network::stage::{MaskReach, StageKind};
-use crate::network::{Join, JoinSpec, MAX_DIMENSION, Rearrange};
+use crate::network::{Attention, AttentionSpec, Join, JoinSpec, MAX_DIMENSION, Rearrange};
 
 impl Lowering {
     pub(super) fn join(&mut self, spec: &JoinSpec) -> Result<()> {
@@ -58,6 +58,43 @@ impl Lowering {
         let (kind, in_features) = (StageKind::Join(spec.join), flows[0].width.unwrap_or(widest));
         let change = Change { kind, in_features, out_features, sequence_out: sequence, keeps_time: true };
         self.push_reading(&spec.name, change, flows.iter().map(|flow| flow.source).collect());
+        Ok(())
+    }
+
+    pub(super) fn attention(&mut self, spec: &AttentionSpec) -> Result<()> {
+        let AttentionSpec { name, embed_dim, num_heads, score, scale, .. } = spec;
+        self.fits(*embed_dim, name, "embed_dim")?;
+        let queries = self.flow;
+        let sequence = |lowering: &Self, layer: &str, option: &str| -> Result<(LayerOutput, usize)> {
+            let flow = lowering.find(layer, name)?;
+            match flow.width.filter(|_| flow.sequence && !flow.tokens) {
+                Some(width) => Ok((flow, width)),
+                None => Err(Error::network(name, option, "a layer whose output is a sequence [T, B, N]", &layer)),
+            }
+        };
+        let (keys, width) = sequence(self, &spec.keys, "keys")?;
+        if width != *embed_dim {
+            return Err(Error::network(name, "keys", format!("a layer of embed_dim = {embed_dim} features"), &width));
+        }
+        let (values, value_dim) = match &spec.values {
+            Some(values) => sequence(self, values, "values")?,
+            None => (keys, width),
+        };
+        if !value_dim.is_multiple_of(*num_heads) {
+            return Err(Error::network(
+                name,
+                "num_heads",
+                format!("a divisor of the values' {value_dim} features"),
+                num_heads,
+            ));
+        }
+        let kind = StageKind::Attention(Attention { score: *score, num_heads: *num_heads, scale: *scale });
+        // The mask is that of the keys.
+        self.flow = keys;
+        let sequence_out = queries.sequence;
+        let change = Change { kind, in_features: width, out_features: value_dim, sequence_out, keeps_time: true };
+        self.push_reading(name, change, vec![keys.source, queries.source, values.source]);
+        self.flow.mask_reach = queries.mask_reach;
         Ok(())
     }
 

@@ -275,6 +275,7 @@ impl Builder {
                 Ok(())
             }
             StageKind::Join(join) => self.join_backward(network, work, *join, d, stage_steps),
+            StageKind::Attention(attention) => self.attention_backward(network, work, *attention, d, stage_steps),
             StageKind::Select(SelectStep::LastValid) if work.mask.is_some() => {
                 self.pool_backward(network, work, (&ALL_TIME, LAST_VALID, false), d, stage_steps)
             }

@@ -83,14 +83,13 @@ impl Builder {
         for lane in 0..count {
             let direction = lanes.tape.directions.start + lane;
             let row = level.level * level.directions.len() + direction;
-            let Some(u) = self.param(work.stage, direction, Role::WeightHh) else { continue };
+            // The state that a scan hands on is whole.
+            let u = self.param(work.stage, direction, Role::WeightHh).filter(|_| !level.cell().scans());
             let a = Operand::new(sums, width).from((lane * rows + lanes.first_step(lane) * self.batch) * width);
             let h = Operand::new(carry, room).from(lane * self.batch * room);
             for (block, mask) in self.state_blocks(work.index, level, direction) {
                 let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
-                if first >= depth {
-                    continue;
-                }
+                let Some(u) = u.filter(|_| first < depth) else { continue };
                 let (a, u) = (a.from(first), Operand::new(u, state).from(first * state));
                 let Some(mask) = mask else {
                     let also = Also { accumulate: true, bias: None };

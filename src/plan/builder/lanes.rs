@@ -7,7 +7,7 @@ use super::{Builder, StageWork, grid};
 use crate::base::error::{Error, Result};
 use crate::network::{RecurrentStage, WeightFormat, Zoneout};
 use crate::plan::constants::masked_number;
-use crate::plan::decide::{Decision, Problem};
+use crate::plan::decide::{Decision, Problem, SCAN_WORK};
 use crate::plan::program::{self, Program};
 use crate::plan::tactic::{KernelSize, Tactic, Workgroup, narrow};
 use crate::plan::train::setting;
@@ -105,6 +105,7 @@ impl<'a> LaneSet<'a> {
             gates: self.level.cell().gates() as u64,
             in_halves: Program::of(self.level).kernels.len() > 1 || !self.zoneout.is_none(),
             normalizes: Program::of(self.level).normalizes,
+            scan: self.level.recurrence.scan(),
             drops_state: self.dropout.is_some_and(LevelDropout::of_state),
             state_words: self.layout.lanes[self.first_lane].state.len(),
             format: self.layout.format,
@@ -221,8 +222,16 @@ impl Builder {
         let (hidden, state, lanes) = (level.hidden_size, level.state_size(), set.lanes());
         let [width, depth] = if cell == Cells::Projection { [state, hidden] } else { [hidden, state] };
         let below = if set.stacked { state } else { 0 };
-        let (matrices, [first, next, further, to_state]) =
-            set.matrices(cell, self.limits.max_binding, self.plan.whole(set.weights[0]));
+        let vectors = {
+            let start = set.layout.vector_of(set.weights[1], set.first_lane, 0).offset;
+            let bytes = lanes as u64 * set.layout.vectors_lane() as u64 * super::F32;
+            Slice { buffer: set.weights[1], offset: start, bytes }
+        };
+        let (matrices, [first, next, further, to_state]) = match cell.scans() {
+            // Something must be bound; nothing reads it.
+            true => (vectors, [0; 4]),
+            false => set.matrices(cell, self.limits.max_binding, self.plan.whole(set.weights[0])),
+        };
         let last = &set.works[set.works.len() - 1];
         let reverse = (0..lanes).filter(|&lane| set.is_reverse(lane)).fold(0, |bits, lane| bits | (1u32 << lane));
         let directions = if set.stacked { 1 } else { level.directions.len() };
@@ -260,11 +269,6 @@ impl Builder {
             let of_state = self.state_dropout_constants(set.dropout, (first_gate(cell), set.directions.start))?;
             constants = constants.and(of_state.iter()).with("SEED", narrow(setting::SEED as u64));
         }
-        let vectors = {
-            let start = set.layout.vector_of(set.weights[1], set.first_lane, 0).offset;
-            let bytes = lanes as u64 * set.layout.vectors_lane() as u64 * super::F32;
-            Slice { buffer: set.weights[1], offset: start, bytes }
-        };
         let output = if set.stacked { self.plan.whole(last.output.buffer) } else { last.output };
         let mut bindings = vec![
             self.plan.whole(self.projected_of(set)),
@@ -286,9 +290,9 @@ impl Builder {
             cell,
             rung,
             // A kernel that takes no products reads no weights.
-            format: if rung == Rung::Normalize { WeightFormat::F32 } else { set.layout.format },
+            format: if rung == Rung::Normalize || rung.scans() { WeightFormat::F32 } else { set.layout.format },
             arithmetic: match (rung, self.options.arithmetic) {
-                (Rung::Normalize, _) => Arithmetic::F32,
+                (Rung::Normalize | Rung::Scan | Rung::ScanShared, _) => Arithmetic::F32,
                 (Rung::TileMatrix(_), _) => Arithmetic::Matrix,
                 // What matrix units do not do is done in f32.
                 (_, Arithmetic::Matrix) => Arithmetic::F32,
@@ -312,7 +316,11 @@ impl Builder {
         }
         let workgroups = [x, y, narrow(folds)];
         let steps = u64::from(tactic.stride());
-        let depth = if rung == Rung::Normalize { 1 } else { depth };
+        let depth = match rung {
+            Rung::Normalize => 1,
+            Rung::Scan | Rung::ScanShared => narrow(SCAN_WORK) as usize,
+            _ => depth,
+        };
         let products = (depth as u64 + below as u64 * (lanes as u64 - 1) / lanes as u64) * cell.gates();
         let work = (self.batch as u64 * width as u64 * lanes as u64).saturating_mul(products).saturating_mul(steps);
         // Slices of the state are a quarter as long where every gate has a mask.

@@ -84,6 +84,7 @@ impl Builder {
             StageKind::FinalState(from) => self.final_state(work, *from),
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
+            StageKind::Attention(attention) => self.attention(work, *attention),
             // Has a file of its own.
             StageKind::Recurrent(_) => Ok(()),
         }

@@ -3,6 +3,7 @@
 use super::Builder;
 use super::matmul::{Also, Operand, SumOrder};
 use super::recurrent_backward::{Arrays, Lanes};
+use super::scan_backward::of_units;
 use crate::base::error::Result;
 use crate::network::{Network, Recurrence, Role, gates};
 use crate::plan::Slice;
@@ -73,7 +74,16 @@ impl Builder {
                     self.weights_part(stage, [count, inputs, rows], [a, x, c], order)?;
                 }
             }
-            if let Some(d) = of(self, Role::WeightHh) {
+            if let Some(cell) = level.recurrence.scan() {
+                if let Some((d, role)) = of_units(cell).and_then(|role| Some((of(self, role)?, role))) {
+                    // Of an SRU the gates f and r.
+                    let blocks = if role == Role::WeightP { 1..3 } else { 0..1 };
+                    for (at, block) in blocks.enumerate() {
+                        let x = sums.from(block * hidden);
+                        self.column_sums_part(stage, [rows, hidden], (x, Some(before)), &[(d, at * hidden)], order)?;
+                    }
+                }
+            } else if let Some(d) = of(self, Role::WeightHh) {
                 for (block, mask) in self.state_blocks(stage, level, direction) {
                     let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
                     let h = match (level.recurrence, inner) {

@@ -1,5 +1,6 @@
 //! Network and sizes to a plan.
 
+mod attention;
 mod backward;
 mod batch_norm;
 mod ctc;
@@ -17,6 +18,7 @@ mod recurrent;
 mod recurrent_backward;
 mod recurrent_dropout;
 mod regularize;
+mod scan_backward;
 mod steps_backward;
 mod tape;
 mod update;
@@ -153,6 +155,8 @@ struct TrainBuild {
     tapes: Vec<StageTape>,
     /// Bindings of the product of every convolution.
     products: BTreeMap<usize, [Slice; 5]>,
+    /// The shares of every stage of attention.
+    shares: BTreeMap<usize, Slice>,
     /// Which statistics every batch normalization goes by.
     norms: BTreeMap<usize, NormStatistics>,
     /// Where weights are kept while numbers of them are dropped.

@@ -69,7 +69,8 @@ impl Builder {
         let problem = set.problem(self.batch);
         match decide(&problem, &self.limits, &self.options) {
             Err(Error::Unsupported { what, .. }) if self.training.is_some() && self.options.strategy.is_some() => {
-                let options = PlanOptions { strategy: Some(Strategy::Step), ..self.options };
+                let strategy = if problem.scan.is_some() { Strategy::Scan } else { Strategy::Step };
+                let options = PlanOptions { strategy: Some(strategy), ..self.options };
                 let decision = decide(&problem, &self.limits, &options)?;
                 Ok(Decision { reason: format!("not as asked for, {what}"), ..decision })
             }

@@ -114,6 +114,9 @@ impl Builder {
         d: Slice,
         stage_steps: &[usize],
     ) -> Result<()> {
+        if let Some(cell) = level.recurrence.scan() {
+            return self.scan_backward((network, stage_steps), (work, level, cell), d);
+        }
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
         let length = self.interval(work.steps_in);
@@ -191,33 +194,43 @@ impl Builder {
         Ok(arrays)
     }
 
-    /// The pre-activations of a cell without c, from the states that the forward pass kept.
-    fn sums_again(&mut self, lanes: &Lanes<'_>, arrays: &mut Arrays) -> Result<()> {
+    /// W x + b of the lanes, without what is added to the product with U.
+    pub(super) fn input_sums(&mut self, lanes: &Lanes<'_>, sums: Slice) -> Result<()> {
         let &Lanes { work, level, rows, .. } = lanes;
-        let &mut Arrays { before, sums, .. } = arrays;
-        let count = lanes.count();
-        let (state, hidden, width, inputs) =
-            (level.state_size(), level.hidden_size, level.gate_rows(), work.stage.in_features);
-        let resets_state = level.recurrence == Recurrence::Gru { reset_after: false };
-        if level.recurrence == (Recurrence::Gru { reset_after: true }) {
-            arrays.of_state = Some(self.scratch("sums over h [lanes, T', B, G, H]", count * rows, width, 1)?);
-        }
-        let of_state = arrays.of_state;
-        for lane in 0..count {
+        let (hidden, width, inputs) = (level.hidden_size, level.gate_rows(), work.stage.in_features);
+        for lane in 0..lanes.count() {
             let direction = lanes.tape.directions.start + lane;
-            let [w, u] = [Role::WeightIh, Role::WeightHh].map(|role| self.param(work.stage, direction, role));
-            let (Some(w), Some(u)) = (w, u) else { continue };
-            let [of_input, of_hidden] =
-                [Role::BiasIh, Role::BiasHh].map(|role| self.param(work.stage, direction, role));
+            let Some(w) = self.param(work.stage, direction, Role::WeightIh) else { continue };
+            let bias = self.param(work.stage, direction, Role::BiasIh);
             let x = Operand::new(work.inputs[0], inputs).from(lanes.first_row() * inputs);
             for (block, mask) in self.input_blocks(work.index, level, direction) {
                 let [first, count] = [block.start, block.len()].map(|gates| gates * hidden);
                 let x = self.through(work.index, mask, x, [rows, inputs])?;
                 let w = Operand::new(w, inputs).from(first * inputs).turned();
                 let c = Operand::new(sums, width).from(lane * rows * width + first);
-                let also = Also { accumulate: false, bias: of_input.map(|bias| (bias, first)) };
+                let also = Also { accumulate: false, bias: bias.map(|bias| (bias, first)) };
                 self.matmul(work.index, [rows, count, inputs], [x, w, c], also)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The pre-activations of a cell without c, from the states that the forward pass kept.
+    fn sums_again(&mut self, lanes: &Lanes<'_>, arrays: &mut Arrays) -> Result<()> {
+        let &Lanes { work, level, rows, .. } = lanes;
+        let &mut Arrays { before, sums, .. } = arrays;
+        let count = lanes.count();
+        let (state, hidden, width) = (level.state_size(), level.hidden_size, level.gate_rows());
+        let resets_state = level.recurrence == Recurrence::Gru { reset_after: false };
+        if level.recurrence == (Recurrence::Gru { reset_after: true }) {
+            arrays.of_state = Some(self.scratch("sums over h [lanes, T', B, G, H]", count * rows, width, 1)?);
+        }
+        let of_state = arrays.of_state;
+        self.input_sums(lanes, sums)?;
+        for lane in 0..count {
+            let direction = lanes.tape.directions.start + lane;
+            let Some(u) = self.param(work.stage, direction, Role::WeightHh) else { continue };
+            let of_hidden = self.param(work.stage, direction, Role::BiasHh);
             let h = Operand::new(before, state).from(lane * rows * state);
             for (block, mask) in self.state_blocks(work.index, level, direction) {
                 // The product of a candidate that is reset before waits for the gates.

@@ -104,7 +104,7 @@ impl Builder {
                 ]
             }
             Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
-            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) => return Err(missing()),
+            Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) | Recurrence::Scan(_) => return Err(missing()),
         };
         let (room, count) = (hidden.max(state), lanes.count());
         let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;

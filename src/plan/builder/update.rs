@@ -15,6 +15,7 @@ impl TrainBuild {
             widths: network.stages().iter().map(|stage| stage.out_features).collect(),
             tapes: Vec::new(),
             products: std::collections::BTreeMap::new(),
+            shares: std::collections::BTreeMap::new(),
             norms: std::collections::BTreeMap::new(),
             dropped: None,
             gradients: vec![None; network.stages().len()],

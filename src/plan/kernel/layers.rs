@@ -1,6 +1,8 @@
 //! Kernels of layers without a recurrence.
 
-use super::{Binding, Constant, KernelSpec, ProductKernel, Tiling, f, matrix_sources, read, read_write, u, uniform};
+use super::{
+    ACTIVATIONS, Binding, Constant, KernelSpec, ProductKernel, Tiling, f, matrix_sources, read, read_write, u, uniform,
+};
 use crate::network::WeightFormat;
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
@@ -158,6 +160,40 @@ pub(super) static CANDIDATES: Layer = Layer {
     bindings: &[uniform("params"), read("x"), read_write("output")],
     constants: &[u("FEATURES"), u("COUNT"), u("WORKGROUP")],
 };
+
+/// The shares of the keys.
+pub(super) fn attention_shares() -> KernelSpec {
+    KernelSpec {
+        name: "attention_shares".into(),
+        entry_point: "attention_shares",
+        sources: vec![ACTIVATIONS, include_str!("../../../shaders/attention_shares.wgsl")],
+        bindings: vec![
+            uniform("params"),
+            read("keys"),
+            read("queries"),
+            read("weight"),
+            read("mask"),
+            read_write("output"),
+        ],
+        sizes: OF_HEADS,
+        constants: vec![u("FEATURES"), u("HEADS"), u("ADDITIVE"), f("SCALE"), u("MASKED"), u("WORKGROUP")],
+    }
+}
+
+/// Sums of rows with shares.
+pub(super) fn attention_sum() -> KernelSpec {
+    KernelSpec {
+        name: "attention_sum".into(),
+        entry_point: "attention_sum",
+        sources: vec![ACTIVATIONS, include_str!("../../../shaders/attention_sum.wgsl")],
+        bindings: vec![uniform("params"), read("shares"), read("x"), read("own"), read("weight"), read_write("output")],
+        sizes: &["rows", "first", "batch", "others", "steps"],
+        constants: vec![u("FEATURES"), u("HEADS"), u("HOW"), f("SCALE"), u("TURNED"), u("ADD"), u("WORKGROUP")],
+    }
+}
+
+/// Sizes of a kernel of one workgroup for each head of a query.
+pub(super) const OF_HEADS: &[&str] = &["rows", "first", "batch", "steps"];
 
 /// A row of the table.
 pub(super) struct Layer {

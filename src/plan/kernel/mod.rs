@@ -1,6 +1,7 @@
 //! The table of kernels: sources, bindings, constants. The GPU side builds its pipelines from
 //! it, and a test reflects the WGSL and compares.
 
+mod cells;
 mod layers;
 #[cfg(test)]
 mod mirrored;
@@ -13,8 +14,9 @@ mod training_recurrent;
 
 use std::collections::BTreeSet;
 
+pub use cells::Cells;
 use recurrent::matrix_sources;
-pub use recurrent::{Blocks, Cells, Held, RecurrentKernel, Rung};
+pub use recurrent::{Blocks, Held, RecurrentKernel, Rung};
 use sizes::ROWS_COLUMNS;
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
@@ -42,6 +44,10 @@ pub enum Kernel {
     Softmax,
     /// Softmax over time.
     TimeSoftmax,
+    /// The shares that queries give the timesteps of keys.
+    AttentionShares,
+    /// Sums of rows with such shares.
+    AttentionSum,
     /// Place of the largest number of rows.
     ArgMax,
     /// Numbers in another place.
@@ -246,6 +252,8 @@ impl Kernel {
             Self::Embedding,
             Self::Softmax,
             Self::TimeSoftmax,
+            Self::AttentionShares,
+            Self::AttentionSum,
             Self::ArgMax,
             Self::Rearrange,
             Self::LayerNorm,
@@ -272,6 +280,8 @@ impl Kernel {
             Self::Softmax => layers::SOFTMAX.spec("softmax"),
             Self::ArgMax => layers::ARG_MAX.spec("arg_max"),
             Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
+            Self::AttentionShares => layers::attention_shares(),
+            Self::AttentionSum => layers::attention_sum(),
             Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),

@@ -1,7 +1,8 @@
 //! Kernels of recurrences: a cell, a rung of the ladder, a format of the weights.
 
+use super::cells::Cells;
 use super::training::{OF_STATE_DROPOUT, RANDOM, SEED, STATE_DROPOUT};
-use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
+use super::{Binding, Constant, KernelSpec, read, read_write, u, uniform};
 use crate::network::WeightFormat;
 use crate::plan::{Arithmetic, MatrixSide};
 
@@ -51,28 +52,6 @@ pub enum Blocks {
     Sixteen,
 }
 
-/// What a step computes; a file under `shaders/cells/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Cells {
-    /// An LSTM, or its part before a projection.
-    Lstm,
-    /// A GRU that resets the product.
-    Gru,
-    /// A plain RNN.
-    Rnn,
-    /// First half of a GRU that resets the state.
-    GruGates,
-    /// Its second half.
-    GruCandidate,
-    /// The projection after an LSTM.
-    Projection,
-    /// A layer-normalized LSTM.
-    LayerNormLstm,
-    /// A layer-normalized GRU.
-    LayerNormGru,
-}
-
 /// How steps are run; a file under `shaders/rungs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -93,6 +72,10 @@ pub enum Rung {
     Resident,
     /// The rest of a step of a layer-normalized cell after its sums, a row in a workgroup.
     Normalize,
+    /// Many steps in one dispatch of a cell whose units do not depend on each other, a unit in an invocation.
+    Scan,
+    /// The same, the timesteps of a unit shared by several invocations.
+    ScanShared,
 }
 
 const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
@@ -122,150 +105,6 @@ pub(super) fn matrix_sources(side: MatrixSide) -> [&'static str; 2] {
         MatrixSide::Sixteen => include_str!("../../../shaders/common/matrix_16.wgsl"),
     };
     [squares, include_str!("../../../shaders/common/matrix.wgsl")]
-}
-
-impl Cells {
-    /// Every one.
-    const ALL: [Self; 8] = [
-        Self::Lstm,
-        Self::Gru,
-        Self::Rnn,
-        Self::GruGates,
-        Self::GruCandidate,
-        Self::Projection,
-        Self::LayerNormLstm,
-        Self::LayerNormGru,
-    ];
-
-    /// Whether a step needs a second kernel, which only a dispatch per step allows.
-    #[must_use]
-    pub fn is_half(self) -> bool {
-        matches!(self, Self::GruGates | Self::GruCandidate | Self::Projection)
-    }
-
-    /// Whether it normalizes its sums, so that its steps end in [`Rung::Normalize`] or in a sequence of their own.
-    #[must_use]
-    pub fn normalizes(self) -> bool {
-        matches!(self, Self::LayerNormLstm | Self::LayerNormGru)
-    }
-
-    /// Whether `rung` runs it.
-    fn runs_on(self, rung: Rung) -> bool {
-        match rung {
-            Rung::Normalize => self.normalizes(),
-            Rung::StepDropped => self != Self::Projection,
-            Rung::Sequence => !self.is_half(),
-            Rung::SequenceRows | Rung::Resident => !self.is_half() && !self.normalizes(),
-            Rung::Step | Rung::Tile | Rung::TileMatrix(_) => true,
-        }
-    }
-
-    /// Gates whose products it takes.
-    #[must_use]
-    pub fn gates(self) -> u64 {
-        match self {
-            Self::Lstm | Self::LayerNormLstm => 4,
-            Self::Gru | Self::LayerNormGru => 3,
-            Self::GruGates => 2,
-            Self::Rnn | Self::GruCandidate | Self::Projection => 1,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
-            Self::Rnn => "rnn",
-            Self::GruGates => "gru_gates",
-            Self::GruCandidate => "gru_candidate",
-            Self::Projection => "projection",
-            Self::LayerNormLstm => "layer_norm_lstm",
-            Self::LayerNormGru => "layer_norm_gru",
-        }
-    }
-
-    /// How the gates of a unit lie, where several cells have it alike.
-    fn gates_sources(self, keeps_sums: bool) -> Vec<&'static str> {
-        let projected = match keeps_sums {
-            true => include_str!("../../../shaders/common/projected_4_kept.wgsl"),
-            false => include_str!("../../../shaders/common/projected_4.wgsl"),
-        };
-        match self {
-            Self::Lstm | Self::LayerNormLstm => vec![include_str!("../../../shaders/common/gates_4.wgsl"), projected],
-            Self::Gru | Self::LayerNormGru => vec![include_str!("../../../shaders/common/gates_3.wgsl")],
-            Self::Rnn | Self::GruGates | Self::GruCandidate | Self::Projection => Vec::new(),
-        }
-    }
-
-    /// Whether a kernel of it may leave the sums of its gates: with weights in f32, as they are trained.
-    fn keeps_sums(self, format: WeightFormat, arithmetic: Arithmetic) -> &'static [bool] {
-        match (self, format, arithmetic) {
-            (Self::Lstm, WeightFormat::F32, Arithmetic::F32) => &[false, true],
-            _ => &[false],
-        }
-    }
-
-    fn source(self) -> &'static str {
-        match self {
-            Self::Lstm => include_str!("../../../shaders/cells/lstm.wgsl"),
-            Self::Gru => include_str!("../../../shaders/cells/gru.wgsl"),
-            Self::Rnn => include_str!("../../../shaders/cells/rnn.wgsl"),
-            Self::GruGates => include_str!("../../../shaders/cells/gru_gates.wgsl"),
-            Self::GruCandidate => include_str!("../../../shaders/cells/gru_candidate.wgsl"),
-            Self::Projection => include_str!("../../../shaders/cells/projection.wgsl"),
-            Self::LayerNormLstm => include_str!("../../../shaders/cells/layer_norm_lstm.wgsl"),
-            Self::LayerNormGru => include_str!("../../../shaders/cells/layer_norm_gru.wgsl"),
-        }
-    }
-
-    fn constants(self) -> &'static [Constant] {
-        // Those of a cell stand together.
-        const ALL: [Constant; 15] = [
-            u("PEEPHOLE"),
-            u("COUPLED"),
-            f("CLIP_GATES"),
-            f("CLIP_CELL"),
-            u("GATE"),
-            f("GATE_ALPHA"),
-            f("GATE_BETA"),
-            u("CANDIDATE"),
-            f("CANDIDATE_ALPHA"),
-            f("CANDIDATE_BETA"),
-            u("OUTPUT"),
-            f("OUTPUT_ALPHA"),
-            f("OUTPUT_BETA"),
-            f("ZONEOUT_H"),
-            f("ZONEOUT_C"),
-        ];
-        const GATES: [Constant; 4] = [ALL[2], ALL[4], ALL[5], ALL[6]];
-        const GRU: [Constant; 8] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9], ALL[13]];
-        const RNN: [Constant; 5] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[13]];
-        const CANDIDATE: [Constant; 5] = [ALL[2], ALL[7], ALL[8], ALL[9], ALL[13]];
-        const NORMALIZED: [Constant; 12] = [
-            u("NORM_PARTS"),
-            u("NORM_CELL"),
-            f("EPS"),
-            ALL[4],
-            ALL[5],
-            ALL[6],
-            ALL[7],
-            ALL[8],
-            ALL[9],
-            ALL[10],
-            ALL[11],
-            ALL[12],
-        ];
-        match self {
-            Self::Lstm => &ALL,
-            Self::Gru => &GRU,
-            Self::Rnn => &RNN,
-            Self::GruGates => &GATES,
-            Self::GruCandidate => &CANDIDATE,
-            Self::Projection => &ALL[13..14],
-            Self::LayerNormLstm => &NORMALIZED,
-            Self::LayerNormGru => &NORMALIZED[..9],
-        }
-    }
 }
 
 impl Blocks {
@@ -305,7 +144,7 @@ impl Blocks {
 impl Held {
     /// All that a rung may have.
     fn all(rung: Rung, arithmetic: Arithmetic) -> impl Iterator<Item = Self> {
-        let registers = rung.is_long().then_some(Self::Registers);
+        let registers = rung.holds_weights().then_some(Self::Registers);
         let blocks: &[Blocks] =
             if rung == Rung::Sequence && arithmetic == Arithmetic::F32 { &Blocks::ALL } else { &[] };
         let unrolled = blocks.iter().map(|&blocks| Self::Unrolled(blocks));
@@ -322,17 +161,28 @@ impl Held {
 }
 
 impl Rung {
+    /// Whether one dispatch runs many steps with the same weights.
+    fn holds_weights(self) -> bool {
+        self.is_long() && !self.scans()
+    }
+
     /// Whether one dispatch runs many steps.
     #[must_use]
     pub fn is_long(self) -> bool {
-        matches!(self, Self::Sequence | Self::SequenceRows | Self::Resident)
+        matches!(self, Self::Sequence | Self::SequenceRows | Self::Resident) || self.scans()
+    }
+
+    /// Whether it runs the units of a row apart from each other.
+    #[must_use]
+    pub fn scans(self) -> bool {
+        matches!(self, Self::Scan | Self::ScanShared)
     }
 
     /// Rows that one workgroup takes, `split` being the size of its second dimension, or its number of blocks.
     #[must_use]
     pub fn rows(self, split: u32) -> u32 {
         match self {
-            Self::Step | Self::StepDropped | Self::Sequence | Self::Normalize => 1,
+            Self::Step | Self::StepDropped | Self::Sequence | Self::Normalize | Self::Scan | Self::ScanShared => 1,
             Self::Tile => 4 * split,
             Self::TileMatrix(side) => side.length() * split,
             Self::SequenceRows => 4,
@@ -345,7 +195,7 @@ impl Rung {
     fn formats(self) -> &'static [WeightFormat] {
         match self {
             // It reads no weights, or those that are trained.
-            Self::Normalize | Self::StepDropped => &[WeightFormat::F32],
+            Self::Normalize | Self::StepDropped | Self::Scan | Self::ScanShared => &[WeightFormat::F32],
             _ => &WeightFormat::ALL,
         }
     }
@@ -354,7 +204,7 @@ impl Rung {
     fn arithmetics(self) -> &'static [Arithmetic] {
         match self {
             Self::TileMatrix(_) => &[Arithmetic::Matrix],
-            Self::Normalize | Self::StepDropped => &[Arithmetic::F32],
+            Self::Normalize | Self::StepDropped | Self::Scan | Self::ScanShared => &[Arithmetic::F32],
             _ => &[Arithmetic::F32, Arithmetic::F16],
         }
     }
@@ -370,6 +220,8 @@ impl Rung {
             Self::SequenceRows => "sequence x4",
             Self::Resident => "resident",
             Self::Normalize => "normalize",
+            Self::Scan => "scan",
+            Self::ScanShared => "scan shared",
         }
     }
 
@@ -383,6 +235,8 @@ impl Rung {
             Self::SequenceRows => "recurrent_sequence_rows",
             Self::Resident => "recurrent_resident",
             Self::Normalize => "recurrent_normalize",
+            Self::Scan => "recurrent_scan",
+            Self::ScanShared => "recurrent_scan_shared",
         }
     }
 
@@ -407,8 +261,10 @@ impl Rung {
             Self::Sequence => vec![SPLIT, SEQUENCE_STATE, include_str!("../../../shaders/rungs/sequence.wgsl")],
             Self::SequenceRows => vec![SPLIT, include_str!("../../../shaders/rungs/sequence_rows.wgsl")],
             Self::Resident => vec![SPLIT, include_str!("../../../shaders/rungs/resident.wgsl")],
+            Self::Scan => vec![include_str!("../../../shaders/rungs/scan.wgsl")],
+            Self::ScanShared => vec![include_str!("../../../shaders/rungs/scan_shared.wgsl")],
         };
-        if self.is_long() {
+        if self.holds_weights() {
             sources.extend(held.sources());
         }
         if self == Self::Sequence && !matches!(held, Held::Unrolled(_)) {
@@ -426,6 +282,7 @@ impl Rung {
             Self::Tile => &QUADS,
             Self::TileMatrix(_) => &MATRIX,
             Self::Resident => &SPLIT,
+            Self::Scan => &[],
             _ => &SPLIT[..1],
         }
     }
@@ -467,7 +324,7 @@ const BINDINGS: [Binding; 8] = [
 impl RecurrentKernel {
     /// All that a plan may ask for.
     pub fn all() -> impl Iterator<Item = Self> {
-        const RUNGS: [Rung; 9] = [
+        const RUNGS: [Rung; 11] = [
             Rung::Step,
             Rung::StepDropped,
             Rung::Tile,
@@ -477,6 +334,8 @@ impl RecurrentKernel {
             Rung::SequenceRows,
             Rung::Resident,
             Rung::Normalize,
+            Rung::Scan,
+            Rung::ScanShared,
         ];
         Cells::ALL.into_iter().flat_map(|cell| {
             let rungs = RUNGS.into_iter().filter(move |&rung| cell.runs_on(rung));
@@ -499,7 +358,9 @@ impl RecurrentKernel {
             WeightFormat::F16 => include_str!("../../../shaders/weights/f16.wgsl"),
             WeightFormat::Int8 => include_str!("../../../shaders/weights/int8.wgsl"),
         };
-        let mut sources = vec![PARAMS, RECURRENT, format];
+        let scans = self.cell.scans();
+        let mut sources = vec![PARAMS, RECURRENT];
+        sources.extend((!scans).then_some(format));
         sources.extend(self.cell.gates_sources(self.keeps_sums));
         sources.push(self.cell.source());
         if self.format == WeightFormat::F16 {
@@ -510,7 +371,7 @@ impl RecurrentKernel {
                 _ => include_str!("../../../shaders/weights/halves_1.wgsl"),
             });
         }
-        if !matches!(self.cell, Cells::GruCandidate | Cells::Projection) {
+        if !scans && !matches!(self.cell, Cells::GruCandidate | Cells::Projection) {
             sources.push(STATE);
         }
         if let Rung::TileMatrix(_) = self.rung {

@@ -1,7 +1,7 @@
 //! Kernels that only training needs.
 
-use super::training_recurrent::{BackwardCell, BackwardKernel};
-use super::{Binding, Constant, KernelSpec, f, read, read_write, u, uniform};
+use super::training_recurrent::{BackwardCell, BackwardKernel, scan_backward};
+use super::{Binding, Cells, Constant, KernelSpec, f, read, read_write, u, uniform};
 
 pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 pub(super) const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
@@ -50,6 +50,8 @@ pub enum TrainKernel {
     SoftmaxBackward,
     /// The gradient of the input of a softmax over time.
     TimeSoftmaxBackward,
+    /// The gradients of the scores of attention.
+    AttentionScoresBackward,
     /// The gradient of what only moved.
     RearrangeBackward,
     /// The gradient of a branch of a maximum.
@@ -88,6 +90,8 @@ pub enum TrainKernel {
     LayerNormLstmBackward,
     /// The same of a layer-normalized GRU.
     LayerNormGruBackward,
+    /// The backward pass of a level of one of the cells with [`Cells::scans`].
+    ScanBackward(Cells),
     /// Categorical cross-entropy and its gradient.
     CrossEntropy,
     /// The probabilities of every step for CTC.
@@ -192,6 +196,7 @@ impl TrainKernel {
             Self::MaxBackward,
             Self::LayerNormBackward,
             Self::TimeSoftmaxBackward,
+            Self::AttentionScoresBackward,
             Self::RearrangeBackward,
             Self::PoolBackward,
             Self::ConvWindows,
@@ -222,25 +227,28 @@ impl TrainKernel {
             Self::Optimizer,
             Self::Repack,
         ];
-        others.into_iter().chain(BackwardKernel::all().map(Self::RecurrentBackward))
+        let scans = Cells::ALL.into_iter().filter(|cell| cell.scans()).map(Self::ScanBackward);
+        others.into_iter().chain(scans).chain(BackwardKernel::all().map(Self::RecurrentBackward))
     }
 
     /// Whether it takes derivatives of elementwise functions.
     pub(super) fn derives(self) -> bool {
         matches!(self, Self::ActivationBackward | Self::LayerNormLstmBackward | Self::LayerNormGruBackward)
+            || matches!(self, Self::ScanBackward(_))
             || matches!(self, Self::RecurrentBackward(kernel) if kernel.cell != BackwardCell::State)
     }
 
     /// Whether it runs several times in a row and learns which time it is.
     pub(super) fn repeats(self) -> bool {
         matches!(self, Self::LayerNormLstmBackward | Self::LayerNormGruBackward | Self::CtcForward | Self::CtcBackward)
-            || matches!(self, Self::Zoneout | Self::RecurrentBackward(_))
+            || matches!(self, Self::Zoneout | Self::RecurrentBackward(_) | Self::ScanBackward(_))
     }
 
     pub(super) fn spec(self) -> KernelSpec {
         let (entry_point, sources, bindings, sizes, constants) = self.row();
         let name = match self {
             Self::RecurrentBackward(kernel) => kernel.name(),
+            Self::ScanBackward(cell) => format!("{} backward scan", cell.name()),
             Self::MatmulRows => "matmul rows".into(),
             Self::LayerNormLstmBackward => "layer_norm_lstm backward".into(),
             Self::LayerNormGruBackward => "layer_norm_gru backward".into(),
@@ -372,6 +380,7 @@ impl TrainKernel {
                 [&[u("WIDTH")][..], CLIP, GATE, &[u("WORKGROUP")]].concat(),
             ),
             Self::RecurrentBackward(kernel) => kernel.row(),
+            Self::ScanBackward(cell) => scan_backward(cell),
             Self::Dropout => (
                 "dropout",
                 vec![RANDOM, part!("dropout")],

@@ -1,6 +1,7 @@
 //! Kernels of the training of layers without a recurrence and of layer-normalized cells, and of what is done with parameters
 //! beside an optimizer.
 
+use super::layers::OF_HEADS;
 use super::training::{CANDIDATE, GATE, KernelRow, PARAMS, RANDOM, SEED};
 use super::{Constant, TrainKernel, f, read, read_write, u, uniform};
 
@@ -76,6 +77,13 @@ impl TrainKernel {
                 vec![uniform("params"), read("y"), read("d_output"), read_write("d_x")],
                 &[],
                 vec![u("ADD"), u("WORKGROUP")],
+            ),
+            Self::AttentionScoresBackward => (
+                "attention_scores_backward",
+                vec![part!("attention_scores_backward")],
+                vec![uniform("params"), read("y"), read("values"), read("d_output"), read_write("d_scores")],
+                OF_HEADS,
+                vec![u("FEATURES"), u("HEADS"), u("WORKGROUP")],
             ),
             Self::RearrangeBackward => (
                 "rearrange_backward",

@@ -2,12 +2,59 @@
 
 use super::training::{CANDIDATE, CLIP, GATE, KernelRow, LSTM, LSTM_OPTIONS, OF_STATE_DROPOUT, OF_ZONEOUT, ZONEOUT};
 use super::training::{PARAMS, RANDOM, SEED, STATE_DROPOUT};
-use super::{Binding, Constant, read, read_write, u, uniform};
+use super::{Binding, Cells, Constant, f, read, read_write, u, uniform};
 
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
+const GRADIENTS: &str = include_str!("../../../shaders/common/gradients.wgsl");
 const PRODUCTS: &str = include_str!("../../../shaders/common/products_backward.wgsl");
 const SLOPE: &str = include_str!("../../../shaders/common/slope.wgsl");
 const STEP_BEHIND: &str = include_str!("../../../shaders/common/step_behind.wgsl");
+
+/// Constants of every backward pass of a recurrence.
+const SHARED: &[Constant] = &[
+    u("WIDTH"),
+    u("DEPTH"),
+    u("SUMS"),
+    u("CARRY"),
+    u("LANES"),
+    u("REVERSE"),
+    u("LAST"),
+    u("MASKED"),
+    u("OUTPUT_STRIDE"),
+    u("OUTPUT_FIRST"),
+    u("WEIGHTS_FIRST"),
+    u("WEIGHTS_LANE"),
+    u("STARTED"),
+    u("FROM"),
+    u("UNITS"),
+    u("SPLIT"),
+];
+
+/// The backward pass of a cell whose units do not depend on each other.
+pub(super) fn scan_backward(cell: Cells) -> KernelRow {
+    const OF_UNITS: &[Constant] = &[u("PEEPHOLE_FIRST"), u("PEEPHOLE_LANE")];
+    const OUTPUT: &[Constant] = &[u("PEEPHOLE"), u("OUTPUT"), f("OUTPUT_ALPHA"), f("OUTPUT_BETA")];
+    let (source, more): (&str, &[&[Constant]]) = match cell {
+        Cells::MinGru => (include_str!("../../../shaders/cells/min_gru_backward.wgsl"), &[CANDIDATE]),
+        Cells::MinLstm => (include_str!("../../../shaders/cells/min_lstm_backward.wgsl"), &[]),
+        Cells::Sru => (include_str!("../../../shaders/cells/sru_backward.wgsl"), &[OF_UNITS, OUTPUT]),
+        Cells::Qrnn => (include_str!("../../../shaders/cells/qrnn_backward.wgsl"), &[CANDIDATE]),
+        _ => (include_str!("../../../shaders/cells/ind_rnn_backward.wgsl"), &[OF_UNITS]),
+    };
+    let bindings = vec![
+        uniform("params"),
+        read_write("sums"),
+        read("parameters"),
+        read_write("carry"),
+        read("d_output"),
+        read("mask"),
+        read("kept"),
+        read_write("before"),
+    ];
+    let sources = vec![PARAMS, BACKWARD, source, include_str!("../../../shaders/rungs/scan_backward.wgsl")];
+    let constants = [&[SHARED, GATE], more].concat().concat();
+    ("recurrent_scan_backward", sources, bindings, &[], constants)
+}
 
 /// A kernel of the backward pass of a recurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,25 +216,7 @@ impl BackwardKernel {
             read("settings"),
         ];
         bindings.extend(cell.binding());
-        let shared = [
-            u("WIDTH"),
-            u("DEPTH"),
-            u("SUMS"),
-            u("CARRY"),
-            u("LANES"),
-            u("REVERSE"),
-            u("LAST"),
-            u("MASKED"),
-            u("OUTPUT_STRIDE"),
-            u("OUTPUT_FIRST"),
-            u("WEIGHTS_FIRST"),
-            u("WEIGHTS_LANE"),
-            u("STARTED"),
-            u("FROM"),
-            u("UNITS"),
-            u("SPLIT"),
-        ];
-        let mut sources = vec![PARAMS, BACKWARD, RANDOM, SEED, ZONEOUT, cell.source()];
+        let mut sources = vec![PARAMS, BACKWARD, GRADIENTS, RANDOM, SEED, ZONEOUT, cell.source()];
         sources.extend(rung.sources());
         if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
             sources.push(SLOPE);
@@ -197,7 +226,7 @@ impl BackwardKernel {
             BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
             BackwardCell::Gru | BackwardCell::GruReset => {}
         }
-        let constants = [&shared[..], OF_ZONEOUT, &rung.constants(), &cell.constants()].concat();
+        let constants = [SHARED, OF_ZONEOUT, &rung.constants(), &cell.constants()].concat();
         (rung.entry_point(), sources, bindings, &[], constants)
     }
 }

@@ -1,4 +1,5 @@
 mod api;
+mod attention;
 mod beams;
 pub mod cells;
 mod dates;

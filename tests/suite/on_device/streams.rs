@@ -43,6 +43,13 @@ pub fn networks() -> Vec<(&'static str, Network)> {
     // With less, small variances multiply rounding errors from step to step.
     let normalized = RecurrentSpec { layer_norm_eps: 0.1, ..lstm(5, 9) };
     let normalized_gru = RecurrentSpec { layer_norm_eps: 0.1, ..RecurrentSpec::new("gru", 5, 9) };
+    let scans = vec![
+        LayerSpec::MinGru(RecurrentSpec::new("min_gru", 5, 9)),
+        LayerSpec::MinLstm(RecurrentSpec::new("min_lstm", 9, 8)),
+        LayerSpec::Sru(RecurrentSpec { peephole: true, ..RecurrentSpec::new("sru", 8, 10) }),
+        LayerSpec::Qrnn(RecurrentSpec { num_layers: 2, ..RecurrentSpec::new("qrnn", 10, 7) }),
+        LayerSpec::IndRnn(RecurrentSpec::new("ind_rnn", 7, 6)),
+    ];
     let all = vec![
         ("lstm", vec![LayerSpec::Lstm(lstm(5, 16)), dense(16, 3)]),
         ("stacked", vec![LayerSpec::Lstm(deep)]),
@@ -56,6 +63,7 @@ pub fn networks() -> Vec<(&'static str, Network)> {
         ("select last", vec![LayerSpec::Lstm(lstm(5, 7)), dense(7, 4), select]),
         ("normalized", vec![LayerSpec::LayerNormLstm(normalized)]),
         ("normalized gru", vec![LayerSpec::LayerNormGru(normalized_gru)]),
+        ("scans", scans),
     ];
     all.into_iter().map(|(name, layers)| (name, Network::random(spec(layers), 3).unwrap())).collect()
 }

@@ -8,6 +8,7 @@ mod own_device;
 mod pipeline_cache;
 mod strategies;
 mod training;
+mod training_attention;
 mod training_ctc;
 mod training_example;
 mod training_layers;

@@ -7,10 +7,10 @@ use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{
     Activation, Cell, CellNorm, GateNorm, LayerSpec, MaskedOutput, RecurrentOutput, RecurrentSpec, WeightFormat,
 };
-use gatefold::unstable::plan::{Blocks, Held, PlanParts, Rung};
+use gatefold::unstable::plan::{Blocks, Held, PlanParts, RecurrentKernel, Rung};
 use gatefold::{Arithmetic, Check, Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
-use crate::common::{changed, device, lstm, random_state, spec};
+use crate::common::{changed, device, lstm, random_state, selected, spec};
 use crate::on_device::cells::{normalizes, zone_out};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
@@ -35,6 +35,10 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     layer.masked_output = [MaskedOutput::Zero, MaskedOutput::Previous][rng.usize(0..2)];
     layer.bias = rng.u8(0..4) > 0;
     layer.clip = rng.bool().then(|| 0.2 + rng.f32());
+    if cell.scans() {
+        layer.clip = None;
+        layer.peephole = cell == Cell::Sru && rng.bool();
+    }
     if normalizes(cell) {
         layer.clip = None;
         layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
@@ -72,9 +76,12 @@ fn random_networks(strategy: Strategy, cases: u64) {
 /// Random networks of every cell and format with random shapes, states, masks and cuts against the reference.
 pub fn random_networks_in(device: &Device, arithmetic: Arithmetic, strategy: Strategy, cases: u64) {
     let on_units = arithmetic == Arithmetic::Matrix;
-    let several = |cell: Cell| !normalizes(cell) || strategy != Strategy::Resident;
+    let several = |cell: Cell| match strategy {
+        Strategy::Scan => cell.scans(),
+        _ => !cell.scans() && (!normalizes(cell) || strategy != Strategy::Resident),
+    };
     for cell in Cell::ALL.into_iter().filter(|&cell| several(cell)) {
-        for seed in 0..cases {
+        for seed in selected(0..cases) {
             let mut rng = Rng::with_seed(seed);
             let layer = layer(cell, strategy, &mut rng);
             // Each in turn, so that none is left out.
@@ -115,7 +122,8 @@ pub fn random_networks_in(device: &Device, arithmetic: Arithmetic, strategy: Str
             assert!(plan.choices.iter().all(|choice| choice.strategy == strategy), "{what}\n{plan}");
             let parts = PlanParts::of(&plan);
             let kernels = parts.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
-            let formats = kernels.filter(|kernel| kernel.rung != Rung::Normalize).map(|kernel| kernel.format);
+            let reads = |kernel: &RecurrentKernel| kernel.rung != Rung::Normalize && !kernel.rung.scans();
+            let formats = kernels.filter(reads).map(|kernel| kernel.format);
             assert!(formats.into_iter().all(|kernel| kernel == format), "{what}\n{plan}");
             let verification = verify(&session, &network, given, state.as_ref()).unwrap();
             // A small variance multiplies rounding errors: there the f32 reference says how much is right.
@@ -134,6 +142,65 @@ fn step_agrees() {
 #[test]
 fn tile_agrees() {
     random_networks(Strategy::Tile, 20);
+}
+
+#[test]
+fn scan_agrees() {
+    random_networks(Strategy::Scan, 5);
+}
+
+/// Invocations that share the timesteps of a unit give the bits of one that takes them all, with masked steps at every place.
+#[test]
+fn shared_steps_are_the_same_bits() {
+    let device = device();
+    let (steps, batch) = (37, 3);
+    let [zero, previous] = [MaskedOutput::Zero, MaskedOutput::Previous];
+    for (cell, masked_output) in
+        [(Cell::MinGru, zero), (Cell::MinLstm, previous), (Cell::Sru, previous), (Cell::Qrnn, zero)]
+    {
+        let base = RecurrentSpec::new("cell", 5, 40);
+        let network = network(cell, RecurrentSpec { bidirectional: true, masked_output, ..base }, 3);
+        let input = RandomInput::new(&network, steps, batch, 4).unwrap();
+        let mut rng = Rng::with_seed(5);
+        let mask: Vec<bool> = (0..steps * batch).map(|at| at > 24 && rng.u8(0..3) > 0).collect();
+        let state = random_state(&network, batch, 6);
+        let run = |options: PlanOptions| {
+            let session = Session::with_options(device, &network, options).unwrap();
+            let plan = session.plan(steps, batch).unwrap().unwrap();
+            let parts = PlanParts::of(&plan);
+            let shared = parts.dispatches.iter().filter_map(|dispatch| dispatch.kernel.recurrent());
+            let shared = shared.filter(|kernel| kernel.rung == Rung::ScanShared).count();
+            let output = session.run(input.as_input().with_mask(&mask), Some(&state)).unwrap();
+            let layer = &output.state.layers[0];
+            let bits =
+                [&output.values[..], layer.h(), layer.c()].map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            (bits, shared)
+        };
+        let alone = run(PlanOptions::default().split(1));
+        assert_eq!(alone.1, 0);
+        for split in [2, 16] {
+            for budget in [1 << 20, 7 * 2 * 4 * cell.gates() as u64 * 40 * batch as u64] {
+                let shared = run(PlanOptions::default().split(split).projection_budget(budget));
+                assert!(shared.1 > 0);
+                assert!(shared.0 == alone.0, "{cell:?}, {split} invocations, {budget} bytes");
+            }
+        }
+        // Negative control: another mask gives other bits.
+        let other = Session::new(device, &network).unwrap().run(input.as_input(), Some(&state)).unwrap();
+        assert_ne!(other.values.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), alone.0[0]);
+    }
+}
+
+/// A scan has no other strategy, and no other cell has it.
+#[test]
+fn scans_have_one_strategy() {
+    let device = device();
+    for strategy in Strategy::ALL {
+        let of = |cell| Session::with_options(device, &one(cell, 20, 1), PlanOptions::default().strategy(strategy));
+        let refused = |cell| of(cell).is_err_and(|error| matches!(error, Error::Unsupported { .. }));
+        assert_eq!(refused(Cell::MinGru), strategy != Strategy::Scan, "{strategy}");
+        assert!(strategy != Strategy::Scan || refused(Cell::Lstm));
+    }
 }
 
 #[test]
@@ -160,7 +227,7 @@ fn unrolled_agrees() {
     let options = PlanOptions::default().strategy(Strategy::Sequence).four_rows(false).split(1);
     let narrow = [(1, Blocks::One), (32, Blocks::One), (33, Blocks::Two), (64, Blocks::Two), (65, Blocks::Four)];
     let wide = [(129, Blocks::Eight), (256, Blocks::Eight), (257, Blocks::Sixteen)];
-    let cells = Cell::ALL;
+    let cells: Vec<Cell> = Cell::ALL.into_iter().filter(|cell| !cell.scans()).collect();
     for (index, (hidden_size, blocks)) in narrow.into_iter().chain(wide).enumerate() {
         for (turn, format) in WeightFormat::ALL.into_iter().enumerate() {
             let cell = cells[(index + turn) % cells.len()];
@@ -276,8 +343,8 @@ fn strategies_agree_with_each_other() {
         let input = RandomInput::new(&network, 12, 3, 7).unwrap();
         let mut first: Option<Vec<f64>> = None;
         for strategy in Strategy::ALL {
-            if strategy == Strategy::Wavefront && num_layers == 1 || strategy == Strategy::Resident && normalizes(cell)
-            {
+            let stacks = strategy != Strategy::Wavefront || num_layers > 1;
+            if !stacks || strategy == Strategy::Scan || strategy == Strategy::Resident && normalizes(cell) {
                 continue;
             }
             let session = Session::with_options(device, &network, PlanOptions::default().strategy(strategy)).unwrap();
@@ -296,7 +363,8 @@ fn half_arithmetic_agrees_within_its_own_tolerance() {
     let device = device();
     let (mut beyond, mut cases) = (0, 0);
     let cells = [Cell::Lstm, Cell::Gru, Cell::Rnn];
-    let all = Strategy::ALL.into_iter().flat_map(|strategy| cells.map(|cell| (strategy, cell)));
+    let strategies = Strategy::ALL.into_iter().filter(|&strategy| strategy != Strategy::Scan);
+    let all = strategies.flat_map(|strategy| cells.map(|cell| (strategy, cell)));
     let all = all.chain([
         (Strategy::Sequence, Cell::LayerNormLstm),
         (Strategy::Tile, Cell::LayerNormLstm),

@@ -12,7 +12,7 @@ use gatefold::train::{
 use gatefold::{Device, Input, Session};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
-use crate::common::{changed, device, own_device, spec};
+use crate::common::{all_are_run, changed, device, own_device, selected, spec};
 use crate::on_device::cells::zone_out;
 
 /// A layer with random options.
@@ -42,6 +42,10 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     if matches!(cell, Cell::LayerNormLstm | Cell::LayerNormGru) {
         layer.clip = None;
         layer.gate_norm = [GateNorm::Sum, GateNorm::Parts][rng.usize(0..2)];
+    }
+    if cell.scans() {
+        layer.clip = None;
+        layer.peephole = cell == Cell::Sru && rng.bool();
     }
     if cell == Cell::LayerNormLstm {
         layer.cell_norm = [CellNorm::None, CellNorm::State, CellNorm::Output][rng.usize(0..3)];
@@ -134,7 +138,7 @@ fn changed_layer(mut example: Example, change: impl FnOnce(&mut RecurrentSpec)) 
 }
 
 fn battery(cell: Cell, cases: u64) {
-    for seed in 0..cases {
+    for seed in selected(0..cases) {
         let example = changed_layer(example(cell, seed), |layer| zone_out(cell, layer, &Rng::with_seed(seed)));
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
@@ -166,18 +170,26 @@ fn gradients_of_a_layer_normalized_gru_agree() {
     battery(Cell::LayerNormGru, 30);
 }
 
+#[test]
+fn gradients_of_scans_agree() {
+    for cell in Cell::ALL.into_iter().filter(|cell| cell.scans()) {
+        battery(cell, 3);
+    }
+}
+
 /// A weight that differs by a hundredth is seen.
 #[test]
 fn another_networks_gradients_are_seen() {
-    let right = example(Cell::Lstm, 3);
-    let worst = right.worst();
-    assert!(worst.0 <= 1.0, "{worst:?}");
-    let name = "cell.weight_hh_l0";
-    let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
-    let (_, exact) = Example { network, ..example(Cell::Lstm, 3) }.reference::<f64>();
-    let got = right.trainer().gradients(&right.batch()).unwrap();
-    let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
-    assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
+    for (cell, name) in [(Cell::Lstm, "cell.weight_hh_l0"), (Cell::Sru, "cell.weight_ih_l0")] {
+        let right = example(cell, 3);
+        let worst = right.worst();
+        assert!(worst.0 <= 1.0, "{worst:?}");
+        let network = changed(&right.network, name, |numbers| numbers.iter_mut().for_each(|x| *x *= 1.01));
+        let (_, exact) = Example { network, ..example(cell, 3) }.reference::<f64>();
+        let got = right.trainer().gradients(&right.batch()).unwrap();
+        let errors = errors(&exact, |name| got[name].data().iter().map(|&x| x.into()).collect());
+        assert!(errors[name] > 100.0 * TOLERANCE, "{errors:?}");
+    }
 }
 
 /// Optimizers with everything that can be set.
@@ -249,7 +261,7 @@ pub fn difference(one: &(Vec<f64>, Vec<(String, Vec<f32>)>), other: &(Vec<f64>, 
 fn recurrent_dropout_takes_the_steps_of_the_cpu() {
     let (mut others, mut unmasked) = (0, 0);
     // Case 27 of a layer-normalized LSTM has weights that grow to 20 in three steps, on the CPU too.
-    for seed in (0..27).chain(28..32) {
+    for seed in selected((0..27).chain(28..32)) {
         let cell = match seed {
             ..27 => [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize],
             _ => [Cell::LayerNormLstm, Cell::LayerNormGru][(seed % 2) as usize],
@@ -276,14 +288,14 @@ fn recurrent_dropout_takes_the_steps_of_the_cpu() {
         let one = if rates.1 > 0.0 { (rates.0, 0.0) } else { (0.0, 0.0) };
         unmasked += u64::from(from_cpu(1, one) > 1e-4);
     }
-    assert!(others > 25 && unmasked > 22, "{others} and {unmasked} of 31");
+    assert!((others > 25 && unmasked > 22) || !all_are_run(), "{others} and {unmasked} of 31");
 }
 
 /// The units that keep their state are drawn from integers: the same on every device.
 #[test]
 fn zoneout_takes_the_steps_of_the_cpu() {
     let mut others = 0;
-    for seed in 0..24 {
+    for seed in selected(0..24) {
         let cell = [Cell::Lstm, Cell::Gru, Cell::Rnn][(seed % 3) as usize];
         let example = changed_layer(example(cell, 100 + seed), |layer| {
             (layer.zoneout_h, layer.zoneout_c) = (0.3, if cell == Cell::Lstm { 0.5 } else { 0.0 });
@@ -299,7 +311,7 @@ fn zoneout_takes_the_steps_of_the_cpu() {
         // Negative control: other units.
         others += u64::from(worst(&on(device(), 2)) > 1e-4);
     }
-    assert!(others > 18, "{others} of 24");
+    assert!(others > 18 || !all_are_run(), "{others} of 24");
 }
 
 /// Steps that an application records and submits give the bits of the trainer's own.

@@ -9,7 +9,7 @@ use gatefold::unstable::reference::{self, LossOptions, Reference};
 use gatefold::{Device, Input, NamedInput};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, errors, run};
-use crate::common::{changed, device, spec};
+use crate::common::{all_are_run, changed, device, selected, spec};
 
 /// Layers as they are written in a file, with the width of what flows between them.
 struct Layers {
@@ -288,7 +288,7 @@ fn example(seed: u64) -> Option<Example> {
 #[test]
 fn gradients_of_all_layers_agree() {
     let mut found = std::collections::BTreeMap::<&str, usize>::new();
-    for (seed, example) in (0..220).filter_map(|seed| Some((seed, example(seed)?))) {
+    for (seed, example) in selected(0..220).filter_map(|seed| Some((seed, example(seed)?))) {
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
         let text = format!("{:?}", example.network.stages());
@@ -319,7 +319,8 @@ fn gradients_of_all_layers_agree() {
             *found.entry(kind).or_default() += usize::from(text.contains(kind));
         }
     }
-    assert!(found.len() == 22 && found.values().all(|&cases| cases >= 5), "{found:?}");
+    let all_are_found = found.len() == 22 && found.values().all(|&cases| cases >= 5);
+    assert!(all_are_found || !all_are_run(), "{found:?}");
 }
 
 /// Controls: a number of a tensor that differs by a hundredth is seen, whatever the layer.
@@ -373,7 +374,7 @@ fn gradients_of_long_sequences_agree() {
 
 #[test]
 fn steps_of_all_layers_are_those_of_the_cpu() {
-    for (seed, example) in (200..230).filter_map(|seed| Some((seed, example(seed)?))) {
+    for (seed, example) in selected(200..230).filter_map(|seed| Some((seed, example(seed)?))) {
         let options = TrainOptions::new(example.loss)
             // Adam makes whole steps of gradients that are 0 but for rounding, as before a normalization.
             .optimizer(Sgd { learning_rate: 0.05, momentum: 0.9, ..Sgd::default() })

@@ -9,7 +9,7 @@ use gatefold::network::{
 use gatefold::train::{Batch, Loss, RecurrentDropout, Targets, TrainOptions, Trainer};
 use gatefold::{Error, Input, Plan, PlanLimits, RunShape, Strategy};
 
-use crate::common::{device, spec};
+use crate::common::{device, selected, spec};
 
 /// T and B: two blocks of 16 timesteps and half a block.
 const SHAPE: [usize; 2] = [40, 64];
@@ -100,7 +100,7 @@ fn intervals_change_no_bit() {
         (Cell::Lstm, |layer| (layer.zoneout_h, layer.zoneout_c, layer.proj_size) = (0.3, 0.2, 4)),
         (Cell::Gru, |layer| (layer.zoneout_h, layer.reverse) = (0.3, true)),
     ];
-    for (cell, change) in cases {
+    for (cell, change) in selected(cases) {
         for masked in [false, true] {
             let network = network(cell, |layer| {
                 layer.masked_output = if masked { MaskedOutput::Previous } else { MaskedOutput::Zero };

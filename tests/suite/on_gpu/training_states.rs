@@ -10,7 +10,7 @@ use gatefold::train::{Loss, RecurrentDropout, Sgd, TrainOptions, Trainer};
 use super::training::{difference, layer};
 use super::training_example::{Example, TOLERANCE, dense, errors, run};
 use super::training_memory::{intervals, plan, trained};
-use crate::common::{changed, device, spec};
+use crate::common::{changed, device, selected, spec};
 
 /// An encoder and a decoder with random options: the decoder starts from states of the encoder, as they are or through a
 /// dense layer. Each of two final states may be that of another level or direction.
@@ -88,7 +88,7 @@ fn example([encodes, decodes]: [Cell; 2], seed: u64) -> Example {
     example
 }
 
-const PAIRS: [[Cell; 2]; 8] = [
+const PAIRS: [[Cell; 2]; 10] = [
     [Cell::Lstm, Cell::Lstm],
     [Cell::Gru, Cell::Gru],
     [Cell::Rnn, Cell::Rnn],
@@ -97,12 +97,14 @@ const PAIRS: [[Cell; 2]; 8] = [
     [Cell::LayerNormLstm, Cell::LayerNormLstm],
     [Cell::LayerNormGru, Cell::LayerNormGru],
     [Cell::LayerNormLstm, Cell::Rnn],
+    [Cell::Sru, Cell::Qrnn],
+    [Cell::MinGru, Cell::IndRnn],
 ];
 
 #[test]
 fn gradients_through_states_agree() {
-    for seed in 0..16 {
-        let pair = PAIRS[(seed % 8) as usize];
+    for seed in selected(0..18) {
+        let pair = PAIRS[(seed % 10) as usize];
         let example = example(pair, 900 + seed);
         let (error, tensor) = example.worst();
         assert!(error <= 1.0, "case {seed}: {tensor} is {error} tolerances off: {:#?}", example.network.spec());
@@ -130,7 +132,7 @@ fn another_encoders_gradients_are_seen() {
 /// Steps with dropout inside the encoder and the decoder are those of the CPU.
 #[test]
 fn steps_through_states_are_those_of_the_cpu() {
-    for seed in 0..10 {
+    for seed in selected(0..10) {
         let example = example(PAIRS[(seed % 5) as usize], 980 + seed);
         let options = TrainOptions::new(example.loss)
             .optimizer(Sgd { learning_rate: 0.1, ..Sgd::default() })

@@ -9,7 +9,7 @@ use gatefold::{CpuOptions, Device, Input, InstructionSet, Network, Output, PlanO
 use crate::common::{assert_right, assert_right_as_f32, changed, random_state, spec};
 use crate::on_device::cells::{layer, network, normalizes};
 
-const CELLS: [Cell; 5] = Cell::ALL;
+const CELLS: [Cell; 10] = Cell::ALL;
 
 fn with(set: InstructionSet, threads: usize) -> Device {
     let options = CpuOptions { threads: NonZeroUsize::new(threads), instruction_set: Some(set) };

@@ -179,6 +179,13 @@ fn of_every_layer_normalized_gru() {
     random_networks(Cell::LayerNormGru, 30);
 }
 
+#[test]
+fn of_every_scan() {
+    for cell in Cell::ALL.into_iter().filter(|cell| cell.scans()) {
+        random_networks(cell, 12);
+    }
+}
+
 /// Token ids to classes: the usual network for text, and a branch that reads a stage twice.
 #[test]
 fn of_whole_networks() {

@@ -13,6 +13,7 @@ mod hostile;
 mod learning;
 mod plan;
 mod regularization;
+mod scan_packages;
 mod shaders;
 mod slots;
 mod state_files;

@@ -151,7 +151,7 @@ fn assert_recurrence(plan: &Plan, parts: &PlanParts<'_>, network: &Network, choi
             );
             // The grid covers the units, the rows and the lanes.
             let [x, y, z] = dispatch.workgroups.map(u64::from);
-            let second = ["SPLIT", "QUADS", "BLOCKS"].iter().find_map(|name| dispatch.constant(name)).unwrap();
+            let second = ["SPLIT", "QUADS", "BLOCKS"].iter().find_map(|name| dispatch.constant(name)).unwrap_or(1);
             let (width, units) = (dispatch.constant("WIDTH").unwrap(), dispatch.constant("UNITS").unwrap());
             let units = if matches!(kernel.rung, Rung::Sequence | Rung::SequenceRows) { width } else { units };
             assert!(x * u64::from(units) >= width.into(), "{dispatch:?}");
@@ -162,7 +162,7 @@ fn assert_recurrence(plan: &Plan, parts: &PlanParts<'_>, network: &Network, choi
 }
 
 fn layers() -> impl Generator<Value = LayerSpec> {
-    (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>(), 0..6).prop_map(
+    (1usize..=40, 1usize..=70, 1usize..=3, any::<bool>(), any::<bool>(), 0..9).prop_map(
         |(i, h, num_layers, bidirectional, last, kind)| {
             let output = if last { RecurrentOutput::Last } else { RecurrentOutput::Sequence };
             let layer = RecurrentSpec { num_layers, bidirectional, output, ..lstm(i, h) };
@@ -171,6 +171,9 @@ fn layers() -> impl Generator<Value = LayerSpec> {
                 1 => LayerSpec::Gru(RecurrentSpec { reset_after: false, ..layer }),
                 2 => LayerSpec::Rnn(layer),
                 3 => LayerSpec::Lstm(RecurrentSpec { proj_size: h / 2, peephole: true, ..layer }),
+                4 => LayerSpec::MinGru(layer),
+                5 => LayerSpec::Sru(RecurrentSpec { peephole: true, ..layer }),
+                6 => LayerSpec::IndRnn(layer),
                 _ => LayerSpec::Lstm(layer),
             }
         },
@@ -244,6 +247,8 @@ fn weights_are_packed_at_the_sizes_the_plan_counts() {
         LayerSpec::Gru(RecurrentSpec { bidirectional: true, ..lstm(3, 5) }),
         LayerSpec::Gru(RecurrentSpec { reset_after: false, bias: false, ..lstm(3, 5) }),
         LayerSpec::Rnn(lstm(3, 5)),
+        LayerSpec::Qrnn(RecurrentSpec { bidirectional: true, ..lstm(3, 5) }),
+        LayerSpec::IndRnn(lstm(3, 5)),
     ] {
         for format in WeightFormat::ALL {
             packed_as_counted(&around(layer.clone()).with_weights(format).unwrap());

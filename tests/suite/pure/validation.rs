@@ -76,7 +76,10 @@ fn options_of_recurrent_layers_must_fit() {
     let layer = || lstm(4, 5);
     let cases = [
         (LayerSpec::Gru(RecurrentSpec { proj_size: 2, ..layer() }), "proj_size: expected it only on an LSTM, got gru"),
-        (LayerSpec::Rnn(RecurrentSpec { peephole: true, ..layer() }), "peephole: expected it only on an LSTM, got rnn"),
+        (
+            LayerSpec::Rnn(RecurrentSpec { peephole: true, ..layer() }),
+            "peephole: expected it only on an LSTM or an SRU, got rnn",
+        ),
         (LayerSpec::Gru(RecurrentSpec { coupled: true, ..layer() }), "coupled: expected it only on an LSTM, got gru"),
         (
             LayerSpec::Rnn(RecurrentSpec { cell_clip: Some(1.0), ..layer() }),
