@@ -4,13 +4,12 @@
 override FEATURES: u32;            // I
 override KEPT: u32;                // P, timesteps that the window keeps
 override AFTER: u32 = 0u;          // 1 where the last P inputs are kept, 0 where inputs are put behind past ones
-override START: f32 = 0.0;         // what stands for an input before the first
 override UNEVEN: u32 = 0u;         // 1 where the rows begin at different timesteps
 override RATE: u32 = 1u;           // timesteps of the network's input for one of these
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;                      // rows = (P+T)*B, or B*P; steps = T
-@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [T, B, I]
+@group(0) @binding(1) var<storage, read> x: array<f32>;                 // [T, B, I], of AFTER with the past ones in front
 @group(0) @binding(2) var<storage, read> past: array<f32>;              // [B, P, I], unless AFTER
 @group(0) @binding(3) var<storage, read> first: array<u32>;             // [B], if UNEVEN
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;      // [P+T, B, I], or [B, P, I]
@@ -28,10 +27,8 @@ fn past_inputs(
     }
     let column = index % FEATURES;
     if AFTER == 1u {
-        let t = params.steps + row % KEPT;
-        let inside = t >= KEPT;
-        let at = (select(0u, t - KEPT, inside) * params.batch + row / KEPT) * FEATURES + column;
-        output[index] = select(START, x[at], inside);
+        let t = params.steps - KEPT + row % KEPT;
+        output[index] = x[(t * params.batch + row / KEPT) * FEATURES + column];
         return;
     }
     let t = row / params.batch;

@@ -127,7 +127,7 @@ pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
 pub use data::input::Input;
 pub use data::named_input::NamedInput;
-pub use data::state::{LayerState, State, StatePart};
+pub use data::state::{LayerState, State, StatePart, StateShape};
 pub use device::Device;
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]

@@ -188,7 +188,7 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
         let (got, single) = (&got.state.layers[index], &single.state.layers[index]);
         for ((exact_part, got), single) in exact.parts.iter().zip(&got.parts).zip(&single.parts) {
             let label = format!("{} {}_n", exact.name, exact_part.name);
-            checks.push(check(label, exact_part.shape.clone(), &got.data, &exact_part.data, &single.data));
+            checks.push(check(label, exact_part.shape.to_vec(), &got.data, &exact_part.data, &single.data));
         }
     }
     Ok(Verification { device: session.device().info().clone(), steps, batch, checks })

@@ -298,10 +298,10 @@ pub struct VerifyArgs {
     /// Run on this text instead of random input
     #[arg(long, conflicts_with_all = ["steps", "batch", "seed"])]
     pub text: Option<String>,
-    /// Run on the array of a .npy, .safetensors or .json file instead of random input; NAME=FILE for one input of several, and for the state before (LAYER.h, LAYER.c)
+    /// Run on the array of a .npy, .safetensors or .json file instead of random input; NAME=FILE for one input of several, and for the state before (LAYER.h, LAYER.c, LAYER.past)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "steps", "batch", "seed", "gradients"])]
     pub input: Vec<PathBuf>,
-    /// Compare the output with the array of a file, as another framework gave it for --input; NAME=FILE for a named output, and for the final state (LAYER.h_n, LAYER.c_n)
+    /// Compare the output with the array of a file, as another framework gave it for --input; NAME=FILE for a named output, and for the final state (LAYER.h_n, LAYER.c_n, LAYER.past_n)
     #[arg(long, value_name = "FILE", requires = "input")]
     pub expected: Vec<PathBuf>,
     /// Write the first output as a .npy file

@@ -61,8 +61,8 @@ pub struct Given {
     pub state: Option<State>,
 }
 
-/// The inputs of `network` from files; also the lengths of the rows of the first and parts of the state, `LAYER.h` and
-/// `LAYER.c`, where there are arrays of these names.
+/// The inputs of `network` from files; also the lengths of the rows of the first and parts of the state,
+/// `LAYER.PART`, where there are arrays of these names.
 pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<Given> {
     let inputs = network.inputs();
     let arrays = named(files, "--input", &inputs[0].name)?;
@@ -148,7 +148,7 @@ fn state(arrays: &[Named], network: &Network, batch: usize) -> Result<Option<Sta
             let name = format!("{}.{part}", layer.name);
             let found = arrays.iter().find(|named| named.name == name);
             let Some(Named { array, path, .. }) = found else { continue };
-            if array.shape != *shape && (shape[0] != 1 || array.shape != shape[1..]) {
+            if array.shape[..] != shape[..] && (shape[0] != 1 || array.shape != shape[1..]) {
                 let got = &array.shape;
                 return Err(format!("{}: expected {shape:?} for `{name}`, got {got:?}", path.display()).into());
             }
@@ -183,7 +183,7 @@ struct Ordered<'a> {
 /// An output in the order of the model's file, where that is known, and in that of a run.
 fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> (Option<Ordered<'a>>, Ordered<'a>) {
     if let Some((_, part)) = state_parts(&output.state, FINAL).find(|(part, _)| part == name) {
-        return (None, Ordered { shape: part.shape.clone(), values: (&part.data[..]).into() });
+        return (None, Ordered { shape: part.shape.to_vec(), values: (&part.data[..]).into() });
     }
     let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
         Some(other) => (other.in_file_axes(network), &other.shape, &other.values),

@@ -1,5 +1,9 @@
 //! The state that is passed from run to run.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
 use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
@@ -25,12 +29,79 @@ pub struct LayerState<F = f32> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatePart<F = f32> {
     /// Its name in the layer.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// `[R, B, ..]`: `[L*D, B, H]` of h and c (`[L*D, B, P]` of h with a projection), row `level * D + direction`; `[1, B, P, I]`
     /// of the last P inputs of a window.
-    pub shape: Vec<usize>,
+    pub shape: StateShape,
     /// Its numbers.
     pub data: Vec<F>,
+}
+
+/// The dimensions of a part, at most eight: a run makes them without an allocation.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StateShape {
+    rank: usize,
+    dimensions: [usize; Self::MOST],
+}
+
+impl StateShape {
+    const MOST: usize = 8;
+}
+
+impl FromIterator<usize> for StateShape {
+    /// Of no more than eight; any others are left out.
+    fn from_iter<T: IntoIterator<Item = usize>>(dimensions: T) -> Self {
+        let mut shape = Self::default();
+        for (to, dimension) in shape.dimensions.iter_mut().zip(dimensions) {
+            *to = dimension;
+            shape.rank += 1;
+        }
+        shape
+    }
+}
+
+impl From<&[usize]> for StateShape {
+    fn from(dimensions: &[usize]) -> Self {
+        dimensions.iter().copied().collect()
+    }
+}
+
+impl From<Vec<usize>> for StateShape {
+    fn from(dimensions: Vec<usize>) -> Self {
+        dimensions[..].into()
+    }
+}
+
+impl Deref for StateShape {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.dimensions[..self.rank]
+    }
+}
+
+impl DerefMut for StateShape {
+    fn deref_mut(&mut self) -> &mut [usize] {
+        &mut self.dimensions[..self.rank]
+    }
+}
+
+impl fmt::Debug for StateShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl PartialEq<Vec<usize>> for StateShape {
+    fn eq(&self, other: &Vec<usize>) -> bool {
+        **self == other[..]
+    }
+}
+
+impl<const N: usize> PartialEq<[usize; N]> for StateShape {
+    fn eq(&self, other: &[usize; N]) -> bool {
+        **self == other[..]
+    }
 }
 
 impl<F> StatePart<F> {
@@ -168,13 +239,11 @@ impl<F: Real> State<F> {
         self.layers.resize_with(network.kept().len(), || LayerState { name: String::new(), parts: Vec::new() });
         for (layer, spec) in self.layers.iter_mut().zip(network.kept()) {
             layer.name.clone_from(&spec.name);
-            let empty = || StatePart { name: String::new(), shape: Vec::new(), data: Vec::new() };
+            let empty = || StatePart { name: Cow::Borrowed(""), shape: StateShape::default(), data: Vec::new() };
             layer.parts.resize_with(spec.parts.len(), empty);
             for (part, spec) in layer.parts.iter_mut().zip(&spec.parts) {
-                part.name.clear();
-                part.name.push_str(spec.name);
-                part.shape.clear();
-                part.shape.extend(spec.shape(batch));
+                part.name = Cow::Borrowed(spec.name);
+                part.shape = spec.shape(batch).collect();
                 part.data.resize(part.shape.iter().product(), F::default());
             }
         }

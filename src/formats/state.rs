@@ -128,7 +128,7 @@ impl State {
         let mut read = BTreeSet::new();
         for (part, tensor) in state.parts_mut().zip(tensors) {
             let Some((name, tensor)) = tensor else { continue };
-            part.shape = tensor.shape().to_vec();
+            part.shape = tensor.shape().into();
             part.data = tensor.data().to_vec();
             read.insert(name);
         }

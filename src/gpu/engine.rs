@@ -294,7 +294,12 @@ impl GpuEngine {
             first += now.len();
             rest = later;
         }
-        let state = if moves.is_none() { State::zeros(&self.network, plan.batch)? } else { State::default() };
+        let state = match &moves {
+            Some(_) => State::default(),
+            // Of a run with fewer timesteps than a window keeps, some stay what they are before the first.
+            None if self.network.keeps_inputs() => State::initial(&self.network, plan.batch)?,
+            None => State::zeros(&self.network, plan.batch)?,
+        };
         let pieces = pieces(plan, &self.network, request.trace, moves.is_none());
         let (staging, parts, submission) = self.copy_out(workspace, prepared, &pieces, queries.as_ref(), encoder);
         Ok(Pending { engine: self, staging, parts, submission, state, encoding: start.elapsed() })
@@ -383,9 +388,10 @@ fn pieces(plan: &Plan, network: &Network, trace: bool, states: bool) -> Vec<(Tar
     let outputs = if trace { plan.outputs.clone() } else { named.chain(plan.outputs.last().copied()).collect() };
     let mut pieces: Vec<(Target, Slice)> = outputs.into_iter().map(|place| (Target::Stage, place)).collect();
     let places = if states { parts(plan) } else { Vec::new() };
-    pieces.extend(
-        places.into_iter().map(|PartPlace { layer, part, row, end, .. }| (Target::State { layer, part, row }, end)),
-    );
+    pieces.extend(places.into_iter().map(|PartPlace { layer, part, row, start, end, .. }| match start {
+        Some(_) => (Target::State { layer, part, row }, end),
+        None => (Target::LastInputs { layer }, end),
+    }));
     for exchange in &plan.exchanges {
         let head = Slice { buffer: exchange.buffer, offset: 0, bytes: Exchange::READ };
         pieces.push((Target::Exchange { workgroups: exchange.workgroups }, head));

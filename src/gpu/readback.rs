@@ -12,7 +12,7 @@ use super::engine::GpuEngine;
 use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::data::run::Raw;
-use crate::data::state::State;
+use crate::data::state::{State, StatePart};
 use crate::plan::Exchange;
 
 /// A submitted run whose results are being copied into `staging`.
@@ -43,6 +43,10 @@ pub(crate) enum Target {
         layer: usize,
         part: usize,
         row: usize,
+    },
+    /// The last timesteps of a window's input, `[P, B, I]` or as many as there are.
+    LastInputs {
+        layer: usize,
     },
     /// Pairs of timestamps, one per submission.
     Timestamps,
@@ -199,6 +203,10 @@ impl Pending<'_> {
                         let to = raw.state.layers[layer].parts[part].row_mut(row);
                         bytemuck::cast_slice_mut(to).copy_from_slice(bytes);
                     }
+                    Target::LastInputs { layer } => {
+                        let inputs: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+                        put_last(&inputs, &mut raw.state.layers[layer].parts[0]);
+                    }
                     Target::Exchange { workgroups } => {
                         let words: [u32; 2] = bytemuck::pod_read_unaligned(bytes);
                         raw.timed_out |= words[Exchange::TIMED_OUT] != 0 || words[Exchange::FINISHED] != workgroups;
@@ -254,6 +262,16 @@ pub(super) fn taken(device: &wgpu::Device, submission: wgpu::SubmissionIndex) ->
     let now = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(Duration::ZERO) };
     let polled = catch_unwind(AssertUnwindSafe(|| device.poll(now)));
     matches!(polled, Ok(Ok(_) | Err(wgpu::PollError::Timeout)))
+}
+
+/// Puts the last timesteps `[.., B, I]` of an input to the end of past inputs `[1, B, P, I]`.
+fn put_last(inputs: &[f32], past: &mut StatePart) {
+    let &[_, batch, kept, features] = &past.shape[..] else { return };
+    let missing = kept - inputs.len() / (batch * features);
+    for (at, numbers) in inputs.chunks_exact(features).enumerate() {
+        let (step, row) = (at / batch, at % batch);
+        past.data[(row * kept + missing + step) * features..][..features].copy_from_slice(numbers);
+    }
 }
 
 /// Sum of the passes' durations; `None` if the driver wrote no sensible stamps.

@@ -154,10 +154,14 @@ fn keep_past<F: Real>(
     (state, start): (&mut State<F>, RunStart<'_>),
 ) {
     let kept = &mut state.layers[past.layer].parts[0];
-    let after = past_after(flow.inputs[0], past_sizes(stage, past, flow), F::from_f32(past.start));
+    let (sizes, before) = (past_sizes(stage, past, flow), F::from_f32(past.start));
     match start.slots {
-        Some(slots) => scatter(&after, slots, kept.width(), &mut kept.data),
-        None => kept.data = after,
+        Some(slots) => {
+            let mut after = vec![F::default(); slots.len() * kept.width()];
+            past_after(flow.inputs[0], sizes, before, &mut after);
+            scatter(&after, slots, kept.width(), &mut kept.data);
+        }
+        None => past_after(flow.inputs[0], sizes, before, &mut kept.data),
     }
 }
 

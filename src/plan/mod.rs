@@ -7,6 +7,7 @@ mod decide;
 mod decide_backward;
 mod decode;
 mod kernel;
+mod past;
 mod print;
 mod program;
 mod rounding;
@@ -28,6 +29,7 @@ pub use kernel::{
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
+pub use past::{BeginBuffers, PastBuffer};
 pub use slots::{PartPlace, SlotMoves, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_slots, most_slots};
@@ -283,28 +285,6 @@ impl StateBuffers {
     pub fn final_h(&self) -> Slice {
         self.h[self.steps % 2]
     }
-}
-
-/// Where the past inputs of a window lie, `[B, P, I]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PastBuffer {
-    /// Position of the layer among those that keep something.
-    pub layer: usize,
-    /// The buffer.
-    pub place: Slice,
-    /// Whether the run reads it.
-    pub is_read: bool,
-}
-
-/// Where the rows of a batch begin that do not begin together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BeginBuffers {
-    /// The first timestep of each row, `[B]`.
-    pub first: BufferId,
-    /// Masks `[T', B]` of the steps from there on, where no mask of the input reaches, in the network's order.
-    pub masks: Vec<BufferId>,
 }
 
 /// What workgroups of a `resident` dispatch hand each other. Cleared before a run; its first words are read after it.

@@ -31,7 +31,8 @@ pub struct PartPlace {
     pub part: usize,
     /// Where it lies before the first step; `None` where no step reads it.
     pub start: Option<Slice>,
-    /// Where it lies after the last.
+    /// Where it lies after the last; without a start the last timesteps of a window's input, `[P, B, I]` or as many as there
+    /// are.
     pub end: Slice,
 }
 
@@ -61,6 +62,7 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
     let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * F32 };
     let mut moves = SlotMoves { gather: Vec::new(), scatter: Vec::new() };
     for (index, part) in parts(plan).into_iter().enumerate() {
+        let Some(start) = part.start else { continue };
         let row_bytes = part.end.bytes / plan.batch as u64;
         let pool = Slice {
             buffer: plan.buffers.len() + 1 + index,
@@ -80,15 +82,13 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
                 bindings: bindings.to_vec(),
                 rows: size(plan.batch)?,
                 input_row: if scatter { first(part.end) } else { 0 },
-                output_row: if scatter { 0 } else { part.start.map_or(0, first) },
+                output_row: if scatter { 0 } else { first(start) },
                 batch: size(plan.batch)?,
                 workgroups: flat_grid(limits, plan.batch as u64 * width as u64, "states of a batch")?,
                 ..Dispatch::empty(Kernel::Slots)
             })
         };
-        if let Some(start) = part.start {
-            moves.gather.push(dispatch(false, [list, pool, whole(start.buffer)])?);
-        }
+        moves.gather.push(dispatch(false, [list, pool, whole(start.buffer)])?);
         moves.scatter.push(dispatch(true, [list, whole(part.end.buffer), pool])?);
     }
     Ok(moves)

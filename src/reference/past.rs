@@ -37,19 +37,16 @@ pub fn with_past<F: Real>(past: &[F], x: &[F], sizes: PastSizes, first: Option<&
     all
 }
 
-/// The last P inputs of every row, `[T, B, I]` to `[B, P, I]`; `start` where there are fewer. T counts past inputs in front.
-pub fn past_after<F: Real>(x: &[F], sizes: PastSizes, start: F) -> Vec<F> {
+/// The last P inputs of every row, `[T, B, I]` to `past` `[B, P, I]`; `start` where there are fewer. T counts past inputs in
+/// front.
+pub fn past_after<F: Real>(x: &[F], sizes: PastSizes, start: F, past: &mut [F]) {
     let PastSizes { past: kept, steps, batch, features } = sizes;
-    let mut past = Vec::with_capacity(batch * kept * features);
-    for row in 0..batch {
-        for t in steps..steps + kept {
-            match t.checked_sub(kept) {
-                Some(t) => past.extend_from_slice(&x[(t * batch + row) * features..][..features]),
-                None => past.extend(std::iter::repeat_n(start, features)),
-            }
+    for (at, to) in past.chunks_exact_mut(features).enumerate() {
+        match (steps + at % kept).checked_sub(kept) {
+            Some(t) => to.copy_from_slice(&x[(t * batch + at / kept) * features..][..features]),
+            None => to.fill(start),
         }
     }
-    past
 }
 
 #[cfg(test)]
@@ -65,11 +62,14 @@ mod tests {
         assert_eq!(with_past(&past, &x, sizes, None), even);
         let uneven = with_past(&past, &x, sizes, Some(&[0, 2]));
         assert_eq!(uneven, [1.0, 0.0, 2.0, 0.0, 10.0, 3.0, 11.0, 4.0, 12.0, 22.0]);
-        let after = PastSizes { steps: 5, ..sizes };
-        assert_eq!(past_after(&uneven, after, 0.0), [11.0, 12.0, 4.0, 22.0]);
+        let after = |x: &[f32], steps: usize| {
+            let mut past = [0.0; 4];
+            past_after(x, PastSizes { steps, ..sizes }, -1.0, &mut past);
+            past
+        };
+        assert_eq!(after(&uneven, 5), [11.0, 12.0, 4.0, 22.0]);
         // A row without a step keeps what it has.
-        let none = with_past(&past, &x, sizes, Some(&[0, 3]));
-        assert_eq!(past_after(&none, after, 0.0)[2..], [3.0, 4.0]);
-        assert_eq!(past_after(&x[..2], PastSizes { steps: 1, ..sizes }, -1.0), [-1.0, 10.0, -1.0, 90.0]);
+        assert_eq!(after(&with_past(&past, &x, sizes, Some(&[0, 3])), 5)[2..], [3.0, 4.0]);
+        assert_eq!(after(&x[..2], 1), [-1.0, 10.0, -1.0, 90.0]);
     }
 }

@@ -21,13 +21,14 @@
 //!
 //! # What a call costs
 //!
-//! The states lie in one buffer `[S, ..]` for each part of every layer's state: h and c of every level, the past inputs of every
-//! window over time. A call gathers the rows of its streams by slot, runs the steps and scatters the rows back, all on the device;
-//! no state crosses to the host. A window reads its past inputs and the new ones as one sequence. On a GPU the batch is padded to one of a few sizes, so that the plan and
-//! everything it needs is ready from an earlier call: B and T up to the next number of 3 and 4 leading
-//! binary digits (1…8, 10, 12, 14, 16, 20… and 1…16, 18, 20…), at most a fourth and an eighth more.
-//! Padding rows belong to no slot and change none; the padding of shorter streams comes
-//! *before* their first step, so that the last step of a batch is the last step of every stream.
+//! The states lie in one buffer `[S, ..]` for each part of every layer's state: h and c of every level, the past
+//! inputs of every window over time. A call gathers the rows of its streams by slot, runs the steps and scatters the
+//! rows back, all on the device; no state crosses to the host. A window reads its past inputs and the new ones as one
+//! sequence. On a GPU the batch is padded to one of a few sizes, so that the plan and everything it needs is ready
+//! from an earlier call: B and T up to the next number of 3 and 4 leading binary digits (1…8, 10, 12, 14, 16, 20…
+//! and 1…16, 18, 20…), at most a fourth and an eighth more. Padding rows belong to no slot and change none; the
+//! padding of shorter streams comes *before* their first step, so that the last step of a batch is the last step of
+//! every stream, and past inputs come right before the first.
 //! [`Strategy::Resident`](crate::plan::Strategy::Resident) is not used: whether its workgroups timed
 //! out is known only after the slots are written.
 

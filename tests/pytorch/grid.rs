@@ -41,7 +41,7 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     for layer in &mut state.layers {
         for part in &mut layer.parts {
             if let Some((found, shape)) = golden.numbers(&format!("{}.{}_0", layer.name, part.name)) {
-                assert_eq!(shape, part.shape, "{case} {}", part.name);
+                assert_eq!(part.shape, shape, "{case} {}", part.name);
                 part.data = found;
                 given = true;
             }
@@ -56,7 +56,10 @@ fn misses(device: &Device, files: &Files, case: &str, network: &Network, slip: u
     for layer in &output.state.layers {
         for part in &layer.parts {
             let what = format!("{}.{}_n", layer.name, part.name);
-            let (expected, shape) = golden.numbers(&what).unwrap_or_else(|| panic!("{case}: no {what}"));
+            let Some((expected, shape)) = golden.numbers(&what) else {
+                assert_eq!(part.name, "past", "{case}: no {what}");
+                continue;
+            };
             assert_eq!(part.shape, shape, "{case} {what}");
             missed.extend(miss(&format!("{case} {what}"), &part.data, &expected, steps));
         }

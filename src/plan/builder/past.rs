@@ -1,6 +1,6 @@
 //! Past inputs of windows over time: how a run continues from them, and what it leaves.
 
-use super::{Builder, DispatchRows, StageWork, flat_grid};
+use super::{Builder, DispatchRows, F32, StageWork, flat_grid};
 use crate::base::error::Result;
 use crate::network::{Network, Past, Stage, StageKind};
 use crate::plan::tactic::narrow;
@@ -28,14 +28,19 @@ impl Builder {
     /// A window that keeps past inputs.
     pub(super) fn layer_with_past(&mut self, network: &Network, work: &StageWork<'_>, past: Past) -> Result<()> {
         let (features, label) = (work.stage.in_features, &work.stage.label);
+        let layer = past.layer;
+        if !self.continues {
+            // What is kept are the last timesteps of the input, which the host reads there.
+            let step = self.batch as u64 * features as u64 * F32;
+            let bytes = past.steps.min(work.steps_in) as u64 * step;
+            let Slice { buffer, offset, .. } = work.inputs[0];
+            let place = Slice { buffer, offset: offset + work.steps_in as u64 * step - bytes, bytes };
+            self.plan.pasts.push(PastBuffer { layer, place, is_read: false });
+            return self.layer(network, work);
+        }
         let kept = self.buffer(format!("{label} past inputs [B, P, I]"), self.batch, past.steps, features)?;
         let kept = self.plan.whole(kept);
-        let is_read = self.continues;
-        self.plan.pasts.push(PastBuffer { layer: past.layer, place: kept, is_read });
-        if !is_read {
-            self.layer(network, work)?;
-            return self.past_inputs(work, past, true, [work.inputs[0], kept, kept]);
-        }
+        self.plan.pasts.push(PastBuffer { layer, place: kept, is_read: true });
         let steps_in = past.steps + work.steps_in;
         if let StageKind::Rearrange(_) = work.stage.kind {
             // A layer that pads in front of a window: past inputs stand for the padding.
@@ -65,7 +70,6 @@ impl Builder {
         let first = self.plan.begins.as_ref().filter(|_| !after).map(|begins| begins.first);
         let constants = Constants::sizes([("FEATURES", features), ("KEPT", past.steps)])?
             .with("AFTER", after)
-            .with("START", past.start)
             .with("UNEVEN", first.is_some())
             .with("RATE", narrow(past.rate as u64))
             .with("WORKGROUP", ROW_WORKGROUP);

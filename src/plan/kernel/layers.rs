@@ -129,7 +129,7 @@ pub(super) static PAST: Layer = Layer {
     name: "past",
     sources: &[PARAMS, include_str!("../../../shaders/past.wgsl")],
     bindings: &[uniform("params"), read("x"), read("past"), read("first"), read_write("output")],
-    constants: &[u("FEATURES"), u("KEPT"), u("AFTER"), f("START"), u("UNEVEN"), u("RATE"), u("WORKGROUP")],
+    constants: &[u("FEATURES"), u("KEPT"), u("AFTER"), u("UNEVEN"), u("RATE"), u("WORKGROUP")],
 };
 
 pub(super) static SLOTS: Layer = Layer {

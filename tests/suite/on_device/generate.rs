@@ -1,6 +1,8 @@
 //! Generation: greedy, sampled and by beam search, each compared with an independent implementation.
 
-use gatefold::network::{Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec};
+use gatefold::network::{
+    Activation, Conv1dSpec, DenseSpec, EmbeddingSpec, LayerSpec, Padding, RecurrentOutput, RecurrentSpec,
+};
 use gatefold::unstable::reference::{Real, Reference, log_probability};
 use gatefold::{
     BeamOptions, Device, Error, GenerateOptions, Input, Network, Sampling, Sequence, Session, State, StreamId,
@@ -19,6 +21,22 @@ fn dense(in_features: usize, out_features: usize) -> LayerSpec {
     LayerSpec::Dense(DenseSpec { name: "dense".into(), in_features, out_features, bias: true, activation })
 }
 
+/// A convolution over a timestep and the two before it, `dilation` apart.
+fn causal(name: &str, channels: usize, dilation: usize) -> LayerSpec {
+    LayerSpec::Conv1d(Conv1dSpec {
+        name: name.into(),
+        in_channels: channels,
+        out_channels: channels,
+        kernel_size: 3,
+        stride: 1,
+        padding: Padding::Zeros { left: 2 * dilation, right: 0 },
+        dilation,
+        groups: 1,
+        bias: true,
+        activation: Activation::Tanh,
+    })
+}
+
 /// Reads and writes `vocabulary` tokens, with logits far enough apart that devices agree on their order.
 pub fn decoder(vocabulary: usize, seed: u64) -> Network {
     let layers = vec![embedding(vocabulary, 6, false), LayerSpec::Lstm(lstm(6, 10)), dense(10, vocabulary)];
@@ -27,7 +45,7 @@ pub fn decoder(vocabulary: usize, seed: u64) -> Network {
     changed(&network, "dense.weight", |w| w.iter_mut().for_each(|w| *w *= 8.0))
 }
 
-/// Decoders of other shapes: stacked and projected, batch first and the last step alone, GRU.
+/// Decoders of other shapes: stacked and projected, batch first and the last step alone, GRU, convolutions alone.
 fn decoders() -> Vec<Network> {
     let deep = RecurrentSpec { num_layers: 2, proj_size: 5, ..lstm(4, 9) };
     let last = RecurrentSpec { output: RecurrentOutput::Last, batch_first: true, ..lstm(4, 7) };
@@ -35,6 +53,7 @@ fn decoders() -> Vec<Network> {
         vec![embedding(65, 4, false), LayerSpec::Lstm(deep), dense(5, 65)],
         vec![embedding(9, 4, false), LayerSpec::Lstm(last), dense(7, 9)],
         vec![embedding(130, 4, false), LayerSpec::Gru(RecurrentSpec::new("gru", 4, 8)), dense(8, 130)],
+        vec![embedding(11, 4, false), causal("near", 4, 1), causal("far", 4, 2), dense(4, 11)],
     ];
     let random = |layers| {
         changed(&Network::random(spec(layers), 5).unwrap(), "dense.weight", |w| {

@@ -42,7 +42,7 @@ fn start(network: &Network, file: &SafeTensors<'_>) -> Option<State> {
     let (h, shape) = numbers(file, "h_0")?;
     let (c, c_shape) = numbers(file, "c_0").unwrap();
     let name = network.recurrent_layers().next().unwrap().1.name.clone();
-    let part = |name: &str, shape, data| StatePart { name: name.into(), shape, data };
+    let part = |name: &'static str, shape: Vec<usize>, data| StatePart { name: name.into(), shape: shape.into(), data };
     // A cell without c has an empty one in the file.
     let c = (!c.is_empty()).then(|| part("c", c_shape, c));
     let parts = std::iter::once(part("h", shape, h)).chain(c).collect();

@@ -137,19 +137,25 @@ fn a_run_goes_into_the_applications_submission() {
 /// Streams advanced by the application's submissions and by the pool's own, in alternation, while the pool grows.
 #[test]
 fn streams_run_in_the_applications_submission() {
+    let window = r#"[{"type": "conv1d", "name": "window", "in_channels": 6, "out_channels": 10, "kernel_size": 3,
+        "dilation": 2, "padding": {"zeros": {"left": 4, "right": 0}}}]"#;
+    let window = Network::random(spec(serde_json::from_str(window).unwrap()), 1).unwrap();
+    [network(), window].iter().for_each(streams_in_the_applications_submission);
+}
+
+fn streams_in_the_applications_submission(network: &Network) {
     let device = device();
     let (_instance, own, queue) = own_device(device.info());
-    let network = network();
-    let session = Session::new(&Device::from_wgpu(own.clone(), queue.clone()), &network).unwrap();
+    let session = Session::new(&Device::from_wgpu(own.clone(), queue.clone()), network).unwrap();
     let pool = StreamPool::new(session, 3).unwrap();
     let [a, b, c] = [(); 3].map(|()| pool.open().unwrap());
     let mut run = pool.prepare(&[c, a], 2).unwrap();
     assert_eq!(run.streams(), [c, a]);
     let app = App::new(&own, &queue, run.bytes());
     let untouched = pool.snapshot(b).unwrap();
-    let input = RandomInput::new(&network, 12, 2, 5).unwrap();
+    let input = RandomInput::new(network, 12, 2, 5).unwrap();
     let values = features(&input);
-    let exact = Reference::<f64>::new(&network).forward(input.as_input(), None).unwrap();
+    let exact = Reference::<f64>::new(network).forward(input.as_input(), None).unwrap();
     let (step_in, step_out) = (2 * WIDTH, 2 * 10);
     for turn in 0..6 {
         let chunk = &values[turn * 2 * step_in..][..2 * step_in];

@@ -70,7 +70,7 @@ fn of_the_version_before(state: &State, network: &Network) -> Vec<u8> {
     let parts =
         recurrent.flat_map(|layer| layer.parts.iter().map(|part| (format!("{}.{}", layer.name, part.name), part)));
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = parts
-        .map(|(name, part)| (name, part.shape.clone(), part.data.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .map(|(name, part)| (name, part.shape.to_vec(), part.data.iter().flat_map(|x| x.to_le_bytes()).collect()))
         .collect();
     let tensors =
         bytes.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));

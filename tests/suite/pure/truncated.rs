@@ -159,6 +159,33 @@ fn streams_carry_the_state() {
     assert!(error.contains("state"), "{error}");
 }
 
+/// A window over time keeps inputs that no gradient goes through: it is trained from its padding alone.
+#[test]
+fn past_inputs_are_not_carried() {
+    let conv = r#"{"type": "conv1d", "name": "conv", "in_channels": 3, "out_channels": 3, "kernel_size": 3,
+        "padding": {"zeros": {"left": 2, "right": 0}}}"#;
+    let mut layers = network(Cell::Gru).spec().layers.clone();
+    layers.insert(0, serde_json::from_str(conv).unwrap());
+    let network = Network::initialized(spec(layers), Init::PyTorch, 5).unwrap();
+    let (examples, mut state) = (Examples::new(1), State::initial(&network, BATCH).unwrap());
+    let mut trainer = Trainer::new(&Device::cpu(), &network, options(0.3)).unwrap();
+    let batch = examples.window(0, 6);
+    let expected =
+        "layer `conv`: training that carries the past inputs of a window from batch to batch is not supported";
+    let refused = [
+        trainer.step_from(&batch, &mut state).unwrap_err().to_string(),
+        trainer.evaluate_from(&batch, &mut state).unwrap_err().to_string(),
+    ];
+    assert_eq!(refused, [expected; 2]);
+    let reference = Reference::<f64>::new(&network);
+    let forward = reference.forward(batch.input, Some(&state)).unwrap();
+    let d_output = vec![1.0; forward.stages.last().unwrap().len()];
+    let last = forward.stages.len() - 1;
+    let error = reference.gradients(batch.input, Some(&state), &forward, (last, &d_output)).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+    trainer.step(&batch).unwrap();
+}
+
 /// A run that stops between two windows goes on to the same bits, if the state is kept.
 #[test]
 fn windows_go_on_behind_a_checkpoint() {
