@@ -225,6 +225,7 @@ impl Network {
     }
 
     /// Whether any stage keeps some of its input.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU asks stage by stage"))]
     pub(crate) fn keeps_inputs(&self) -> bool {
         self.cuts.as_ref().is_some_and(Cuts::keeps_inputs)
     }
