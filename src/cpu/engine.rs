@@ -88,8 +88,8 @@ impl CpuEngine {
                 (PackedStage::Matrix(matrix), _) => {
                     on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));
                 }
-                (PackedStage::Plain(StageWeights::Attention(weight)), StageKind::Attention(_)) => {
-                    let (run, inputs) = attention_run(stage, weight, flow);
+                (PackedStage::Plain(StageWeights::Attention(weight)), StageKind::Attention(how)) => {
+                    let (run, inputs) = attention_run((stage, *how), weight, flow);
                     on!(token, simd => attention(simd, threads, &run, &inputs, output));
                 }
                 (PackedStage::Plain(weights), _) => stateless(stage, weights, flow, output)?,

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::base::bits;
 use crate::base::error::{Error, Result};
+use crate::base::room::room;
 use crate::network::{
-    Attention, AttentionScore, Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging,
+    Attention, Columns, Combine, Join, Padding, SelectStep, Stage, StageKind, Window, joining, merging,
 };
 
 /// What a stage reads.
@@ -100,8 +101,9 @@ pub(crate) fn stateless<F: Real>(
         (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
             channelwise(x, channels, *activation)
         }
-        (StageKind::Attention(_), StageWeights::Attention(weight)) => {
-            let (run, inputs) = attention_run(stage, weight, flow);
+        (StageKind::Attention(how), StageWeights::Attention(weight)) => {
+            let (run, inputs) = attention_run((stage, *how), weight, flow);
+            room_for_shares(stage, &run, &inputs)?;
             attention(&run, &attention_shares(&run, &inputs), inputs.values)
         }
         (StageKind::Reverse, _) => x.chunks_exact(row_len).rev().flatten().copied().collect(),
@@ -133,20 +135,27 @@ pub(super) fn selected<F>(which: SelectStep, flow: &StageInput<'_, F>) -> impl I
     })
 }
 
-/// What a stage of attention reads. The stage is one of attention.
+/// What a stage of attention reads.
 pub(crate) fn attention_run<'a, F>(
-    stage: &Stage,
+    (stage, attention): (&Stage, Attention),
     weight: &'a [F],
     flow: &StageInput<'a, F>,
 ) -> (AttentionRun<'a>, AttentionInputs<'a, F>) {
-    let attention = match stage.kind {
-        StageKind::Attention(attention) => attention,
-        _ => Attention { score: AttentionScore::Dot, num_heads: 1, scale: 1.0 },
-    };
     let (embed_dim, value_dim) = (stage.in_features, stage.out_features);
     let run = AttentionRun { attention, batch: flow.batch, embed_dim, value_dim, mask: flow.mask };
     let [keys, queries, values] = [0, 1, 2].map(|at| flow.inputs[at]);
     (run, AttentionInputs { queries, keys, values, weight })
+}
+
+/// An error if there is no memory for the shares of a stage of attention.
+pub(super) fn room_for_shares<F: Real>(
+    stage: &Stage,
+    run: &AttentionRun<'_>,
+    inputs: &AttentionInputs<'_, F>,
+) -> Result<()> {
+    let rows = (inputs.queries.len() / run.embed_dim).saturating_mul(run.attention.num_heads);
+    let shares = rows.saturating_mul(inputs.keys.len() / run.batch / run.embed_dim);
+    room(|| format!("{} shares [T, B, heads, S]", stage.label), shares, size_of::<F>())
 }
 
 /// The sizes of a rearrangement.

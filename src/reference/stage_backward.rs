@@ -1,6 +1,6 @@
 //! The backward pass of [`stateless`](super::stateless): gradients of a stage's inputs and of its parameters.
 
-use super::stage::{attention_run, rearrange_sizes, selected};
+use super::stage::{attention_run, rearrange_sizes, room_for_shares, selected};
 use super::{
     Columns, Combine, LinearGradients, Real, StageInput, StageWeights, attention_backward, channelwise_backward,
     combine, combine_backward, embedding_backward, layer_norm_backward, linear_backward, pool_backward,
@@ -89,8 +89,9 @@ pub(crate) fn stateless_backward<F: Real>(
             }
             x
         }
-        (StageKind::Attention(_), StageWeights::Attention(weight)) => {
-            let (run, inputs) = attention_run(stage, weight, flow);
+        (StageKind::Attention(how), StageWeights::Attention(weight)) => {
+            let (run, inputs) = attention_run((stage, *how), weight, flow);
+            room_for_shares(stage, &run, &inputs)?;
             let gradients = attention_backward(&run, &inputs, d_output);
             params.push((Role::Weight, gradients.weight));
             params.retain(|&(role, _)| stage.param(0, role).is_some());

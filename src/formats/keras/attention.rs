@@ -21,7 +21,7 @@ pub(super) fn is_known(class: &str) -> bool {
 /// What a layer of attention reads: the names of the query, one vector for each row or a sequence, and of the others.
 struct Given {
     query: String,
-    /// Timesteps of the query and whether they are open, where there may be several.
+    /// Of several queries their timesteps, where they are fixed; none of one query.
     several: Option<Option<usize>>,
     /// Width of the query.
     width: usize,

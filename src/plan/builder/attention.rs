@@ -172,26 +172,21 @@ impl Builder {
         let products = (width / sizes.attention.num_heads) as u64;
         let per_row = products.saturating_mul(sizes.steps as u64);
         let at_once = usize::try_from(MAX_SUBMISSION_WORK / per_row.max(1)).unwrap_or(usize::MAX).max(1);
-        let number = |number: usize| self.number(number, "rows of attention");
-        let (batch, steps) = (number(self.batch)?, number(sizes.steps)?);
+        let number = |builder: &Self, number: usize| builder.number(number, "rows of attention");
+        let (batch, steps) = (number(self, self.batch)?, number(self, sizes.steps)?);
         let of_invocation = (sizes.steps as u64).div_ceil(ROW_WORKGROUP.into());
         for first in (0..rows).step_by(at_once) {
             let end = first.saturating_add(at_once).min(rows);
             let [_, x, y] = grid(&self.limits, 1, (end - first) as u64, &work.stage.label)?;
-            let first = self.number(first, "rows of attention")?;
+            let (first_row, end_row) = (number(self, first)?, number(self, end)?);
             self.add(Dispatch {
                 stage: work.index,
-                sizes: vec![
-                    ("rows", self.number(end, "rows of attention")?),
-                    ("first", first),
-                    ("batch", batch),
-                    ("steps", steps),
-                ],
+                sizes: vec![("rows", end_row), ("first", first_row), ("batch", batch), ("steps", steps)],
                 constants: constants.clone().with("WORKGROUP", ROW_WORKGROUP),
                 bindings: bindings.to_vec(),
                 workgroups: [x, y, 1],
                 iterations: of_invocation * (products + 2) + 2 * u64::from(ROW_WORKGROUP),
-                work: per_row.saturating_mul(u64::from(self.number(end, "rows of attention")? - first)),
+                work: per_row.saturating_mul((end - first) as u64),
                 ..Dispatch::empty(kernel)
             })?;
         }

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 use gatefold::network::{AttentionScore, LayerSpec};
+use gatefold::unstable::reference::Reference;
 use gatefold::{Input, NamedInput, Network, PlanOptions, Session, StreamPool, verify};
 
 use crate::common::{assert_right, changed, device, selected, spec};
@@ -165,4 +166,19 @@ fn what_does_not_fit_is_refused() {
     let network = layers(r#""embed_dim": 6, "keys": "input""#).unwrap();
     let error = StreamPool::new(Session::new(device(), &network).unwrap(), 1).unwrap_err().to_string();
     assert!(error.contains("layer `a`: a stream through attention to all timesteps"), "{error}");
+}
+
+/// Shares for which no machine has memory are an error of the reference, not an abort.
+#[test]
+fn shares_beyond_memory_are_refused() {
+    let layers: Vec<LayerSpec> = serde_json::from_str(
+        r#"[{"type": "input", "input_size": 1},
+        {"type": "attention", "name": "a", "embed_dim": 1, "keys": "input"}]"#,
+    )
+    .unwrap();
+    let network = Network::random(spec(layers), 1).unwrap();
+    let steps = 4_000_000;
+    let x = vec![0.0; steps];
+    let error = Reference::<f32>::new(&network).forward(Input::features(&x, [steps, 1, 1]), None).unwrap_err();
+    assert!(error.to_string().contains("a shares [T, B, heads, S]"), "{error}");
 }
