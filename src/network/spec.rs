@@ -232,7 +232,8 @@ pub struct EmbeddingSpec {
 pub struct MaskingSpec {
     /// Name of the layer.
     pub name: String,
-    /// A step is masked if all its features equal this.
+    /// A step is masked if all its features equal this; an infinity is the text `inf` or `-inf`.
+    #[serde(with = "infinite")]
     pub mask_value: f32,
 }
 
@@ -558,6 +559,35 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// A number that may be infinite, for which JSON has no number: then it is a text.
+mod infinite {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(f32),
+        Text(String),
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde gives it")]
+    pub fn serialize<S: Serializer>(x: &f32, to: S) -> Result<S::Ok, S::Error> {
+        if x.is_infinite() { to.serialize_str(&x.to_string()) } else { to.serialize_f32(*x) }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f32, D::Error> {
+        match NumberOrText::deserialize(from)? {
+            NumberOrText::Number(x) => Ok(x),
+            NumberOrText::Text(text) if text == "inf" => Ok(f32::INFINITY),
+            NumberOrText::Text(text) if text == "-inf" => Ok(f32::NEG_INFINITY),
+            NumberOrText::Text(text) => {
+                Err(D::Error::custom(format!("expected a number, `inf` or `-inf`, got {text:?}")))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,6 +599,17 @@ mod tests {
         let LayerSpec::Lstm(lstm) = serde_json::from_str(text).expect("valid") else { panic!("not an LSTM") };
         assert_eq!((lstm.num_layers, lstm.bidirectional, lstm.bias, lstm.batch_first), (1, false, true, false));
         assert_eq!(lstm.output, RecurrentOutput::Sequence);
+    }
+
+    #[test]
+    fn an_infinite_mask_is_written_and_read() {
+        for mask_value in [-1.5, f32::INFINITY, f32::NEG_INFINITY] {
+            let layer = LayerSpec::Masking(MaskingSpec { name: "m".into(), mask_value });
+            let text = serde_json::to_string(&layer).expect("JSON");
+            assert_eq!(serde_json::from_str::<LayerSpec>(&text).expect("the layer"), layer, "{text}");
+        }
+        let text = r#"{"type":"masking","name":"m","mask_value":"none"}"#;
+        assert!(serde_json::from_str::<LayerSpec>(text).expect_err("no number").to_string().contains("none"));
     }
 
     #[test]
