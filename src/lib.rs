@@ -125,6 +125,7 @@ pub use base::room::asking_for_memory;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
+pub use data::file_state::FileStateTensor;
 pub use data::input::Input;
 pub use data::named_input::NamedInput;
 pub use data::state::{LayerState, State, StatePart, StateShape};

@@ -46,6 +46,8 @@ pub struct Check {
     pub reference: Comparison,
     /// Largest number of the f64 reference.
     pub largest: f64,
+    /// Whether the f64 reference has NaN there: the network has no number for this input.
+    pub undefined: bool,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -85,7 +87,9 @@ impl Check {
         let compare = if judged.with_nan { compare_with_nan } else { compare };
         let (comparison, reference) = (compare(got, exact, tolerance), compare(single, exact, tolerance));
         let largest = exact.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-        let mut check = Self { label, shape, comparison, tolerance, reference, largest, verdict: Verdict::Failed };
+        let undefined = exact.iter().any(|x| x.is_nan());
+        let verdict = Verdict::Failed;
+        let mut check = Self { label, shape, comparison, tolerance, reference, largest, undefined, verdict };
         // NaN and infinity fail every one of these.
         let as_f32 = judged.by_reference
             && got.len() == exact.len()
@@ -240,6 +244,20 @@ impl RandomInput {
     /// # Errors
     /// [`Error::TooLarge`] for more than [`RandomInput::MOST`] numbers, or more than this machine has memory for.
     pub fn new(network: &Network, steps: usize, batch: usize, seed: u64) -> Result<Self> {
+        Self::drawn(network, [steps, batch], seed, |x| x * 2.0 - 1.0)
+    }
+
+    /// As [`RandomInput::new`], uniform in 0 to 1: for networks that have no number for negative inputs, as a square
+    /// root does not.
+    ///
+    /// # Errors
+    /// As [`RandomInput::new`].
+    pub fn non_negative(network: &Network, steps: usize, batch: usize, seed: u64) -> Result<Self> {
+        Self::drawn(network, [steps, batch], seed, |x| x)
+    }
+
+    /// With numbers that `number` makes of those from 0 to 1.
+    fn drawn(network: &Network, [steps, batch]: [usize; 2], seed: u64, number: impl Fn(f32) -> f32) -> Result<Self> {
         let widths = network.inputs().iter().map(|input| input.width).sum();
         let numbers = [steps, batch, widths].into_iter().fold(1, usize::saturating_mul);
         let what = || format!("random input of T = {steps}, B = {batch}");
@@ -262,10 +280,10 @@ impl RandomInput {
                     Self::Tokens((0..steps * batch).map(|_| generator.u32(0..most)).collect(), [outer, inner])
                 }
                 InputKind::Row => {
-                    Self::Rows((0..batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect(), [batch, width])
+                    Self::Rows((0..batch * width).map(|_| number(generator.f32())).collect(), [batch, width])
                 }
                 _ => {
-                    let values = (0..steps * batch * width).map(|_| generator.f32() * 2.0 - 1.0).collect();
+                    let values = (0..steps * batch * width).map(|_| number(generator.f32())).collect();
                     Self::Features(values, [outer, inner, width])
                 }
             }
@@ -345,6 +363,15 @@ mod tests {
         assert_eq!(check([1.0009, -0.5]), Verdict::AsF32);
         assert_eq!(check([1.1, -0.5]), Verdict::Failed);
         assert_eq!(check([f32::NAN, -0.5]), Verdict::Failed);
+    }
+
+    /// NaN where the network has none is a failure, but one that another input avoids.
+    #[test]
+    fn nan_of_the_reference_is_told_apart() {
+        let check =
+            |exact: [f64; 2]| Check::new("x".into(), vec![2], [&[f32::NAN, 1.0]; 2], &exact, Tolerance::f32(1), F32);
+        assert!(check([f64::NAN, 1.0]).undefined && !check([0.5, 1.0]).undefined);
+        assert_eq!(check([f64::NAN, 1.0]).verdict, Verdict::Failed);
     }
 
     /// Of two numbers within the error of each other, the place of either is the place of the largest.

@@ -304,15 +304,18 @@ pub struct VerifyArgs {
     /// Compare the output with the array of a file, as another framework gave it for --input; NAME=FILE for a named output, and for the final state (LAYER.h_n, LAYER.c_n, LAYER.past_n)
     #[arg(long, value_name = "FILE", requires = "input")]
     pub expected: Vec<PathBuf>,
+    /// Largest difference from --expected that passes, as a framework's f16 or 8-bit arithmetic needs [default: that of f32, 2e-6 + 1e-5 |x|, more over many timesteps]
+    #[arg(long, value_name = "X", requires = "expected")]
+    pub tolerance: Option<f64>,
     /// Write the first output as a .npy file
     #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["all", "gradients"])]
     pub output: Option<PathBuf>,
     /// Order of the axes of --input, --expected and --output: the model file's own, where it is known, or a run's
     #[arg(long, value_enum, value_name = "ORDER", default_value_t)]
     pub axes: AxesOrder,
-    /// Timesteps of the random input
-    #[arg(long, value_name = "T", default_value_t = 20)]
-    pub steps: usize,
+    /// Timesteps of the random input [default: 20, or as many as the model is made for]
+    #[arg(long, value_name = "T")]
+    pub steps: Option<usize>,
     /// Rows of the random input
     #[arg(long, value_name = "B", default_value_t = 3)]
     pub batch: usize,
@@ -337,9 +340,9 @@ pub struct VerifyArgs {
 pub struct PlanArgs {
     /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
     pub model: Option<PathBuf>,
-    /// Timesteps
-    #[arg(long, value_name = "T", default_value_t = 20)]
-    pub steps: usize,
+    /// Timesteps [default: 20, or as many as the model is made for]
+    #[arg(long, value_name = "T")]
+    pub steps: Option<usize>,
     /// Rows
     #[arg(long, value_name = "B", default_value_t = 1)]
     pub batch: usize,
@@ -398,9 +401,9 @@ pub enum BenchCommand {
 pub struct TuneArgs {
     /// A .safetensors, .keras, .h5 or .onnx model [default: the built-in sentiment model]
     pub model: Option<PathBuf>,
-    /// Timesteps
-    #[arg(long, value_name = "T", default_value_t = 100)]
-    pub steps: usize,
+    /// Timesteps [default: 100, or as many as the model is made for]
+    #[arg(long, value_name = "T")]
+    pub steps: Option<usize>,
     /// Rows; repeatable
     #[arg(long, value_name = "B", default_values_t = [1])]
     pub batch: Vec<usize>,

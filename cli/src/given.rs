@@ -28,8 +28,9 @@ const LENGTHS: &str = "lengths";
 /// What follows the names of the parts of the state after the last step.
 const FINAL: &str = "_n";
 
-/// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file.
-fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
+/// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file. The first is called
+/// `first` here and may be called `own`, as in the model's file.
+fn named(files: &[PathBuf], option: &str, first: &str, own: Option<&str>) -> Result<Vec<Named>> {
     let mut all = Vec::new();
     for file in files {
         let text = file.to_string_lossy();
@@ -47,7 +48,13 @@ fn named(files: &[PathBuf], option: &str, first: &str) -> Result<Vec<Named>> {
             return Err(format!("{option} {text}: expected a file of one array, got {}", arrays.len()).into());
         }
         let (path, explicit) = (path.to_owned(), name.is_some());
-        all.extend(arrays.into_iter().map(|(name, array)| Named { name, array, path: path.clone(), explicit }));
+        let here = |name: String| if Some(name.as_str()) == own { first.to_owned() } else { name };
+        all.extend(arrays.into_iter().map(|(name, array)| Named {
+            name: here(name),
+            array,
+            path: path.clone(),
+            explicit,
+        }));
     }
     Ok(all)
 }
@@ -65,13 +72,15 @@ pub struct Given {
 /// `LAYER.PART`, where there are arrays of these names.
 pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<Given> {
     let inputs = network.inputs();
-    let arrays = named(files, "--input", &inputs[0].name)?;
+    let of_file = network.file_axes().map(|axes| axes.input.name.as_str());
+    let arrays = named(files, "--input", &inputs[0].name, of_file)?;
     // Of one row, to know its parts.
     let parts: Vec<String> = state_parts(&State::zeros(network, 1)?, "").map(|(name, _)| name).collect();
     let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
-    let known = |name: &str| known(name) || parts.iter().any(|part| part == name);
+    let own = file_states(network);
+    let known = |name: &str| known(name) || parts.iter().chain(&own).any(|part| part == name);
     if let Some(unknown) = arrays.iter().find(|named| named.explicit && !known(&named.name)) {
-        let names = inputs.iter().map(|input| &input.name).chain(&parts);
+        let names = inputs.iter().map(|input| &input.name).chain(&parts).chain(&own);
         let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
         let got = &unknown.name;
         return Err(format!("--input: expected one of {} or `{LENGTHS}`, got `{got}`", names.join(", ")).into());
@@ -132,6 +141,11 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<G
     Ok(Given { input, lengths, state })
 }
 
+/// The file's own names of the tensors of a state.
+fn file_states(network: &Network) -> Vec<String> {
+    network.file_axes().into_iter().flat_map(|axes| &axes.states).map(|state| state.name.clone()).collect()
+}
+
 /// The parts of a state by name, `LAYER.PART`, which `suffix` follows.
 fn state_parts<'a>(state: &'a State, suffix: &str) -> impl Iterator<Item = (String, &'a StatePart)> {
     state.layers.iter().flat_map(move |layer| {
@@ -139,10 +153,17 @@ fn state_parts<'a>(state: &'a State, suffix: &str) -> impl Iterator<Item = (Stri
     })
 }
 
-/// The network's own initial state with the parts that are given, `[R, B, ..]`, or `[B, ..]` where R is 1.
+/// The network's own initial state with the parts that are given, `[R, B, ..]`, or `[B, ..]` where R is 1; parts by their
+/// names here, or the file's tensors by theirs.
 fn state(arrays: &[Named], network: &Network, batch: usize) -> Result<Option<State>> {
     let mut state = State::initial(network, batch)?;
     let mut given = false;
+    let own = file_states(network);
+    for Named { name, array, path, .. } in arrays.iter().filter(|named| own.contains(&named.name)) {
+        let set = state.set_from_file(network, name, &array.shape, &narrow(&array.numbers));
+        set.map_err(|error| format!("{}: {error}", path.display()))?;
+        given = true;
+    }
     for layer in &mut state.layers {
         for StatePart { name: part, shape, data } in &mut layer.parts {
             let name = format!("{}.{part}", layer.name);
@@ -185,6 +206,9 @@ fn both_orders<'a>(network: &Network, output: &'a Output, name: &str) -> (Option
     if let Some((_, part)) = state_parts(&output.state, FINAL).find(|(part, _)| part == name) {
         return (None, Ordered { shape: part.shape.to_vec(), values: (&part.data[..]).into() });
     }
+    if let Some(tensor) = output.state.in_file_tensors(network).into_iter().find(|tensor| tensor.name == name) {
+        return (None, Ordered { shape: tensor.shape.to_vec(), values: tensor.values.into() });
+    }
     let (of_file, shape, values) = match output.others.iter().find(|other| other.name == name) {
         Some(other) => (other.in_file_axes(network), &other.shape, &other.values),
         None => (output.in_file_axes(network), &output.shape, &output.values),
@@ -200,6 +224,15 @@ pub fn write(path: &Path, network: &Network, output: &Output, order: AxesOrder) 
     Ok(files::write(path, &to_npy(&shape, &values))?)
 }
 
+/// The largest difference, or where one of the two sides has NaN, how many.
+fn difference(largest: f64, got: &[f32], expected: &[f64]) -> String {
+    let counts = [got.iter().filter(|x| x.is_nan()).count(), expected.iter().filter(|x| x.is_nan()).count()];
+    if counts == [0; 2] || !largest.is_nan() {
+        return format!("{largest:.1e}");
+    }
+    format!("{} NaN, expected {}", counts[0], counts[1])
+}
+
 /// Adds the comparison of outputs with those that were expected.
 pub fn show(
     report: &mut Report,
@@ -207,9 +240,14 @@ pub fn show(
     network: &Network,
     (output, steps): (&Output, usize),
 ) -> Result<()> {
+    if let Some(got) = args.tolerance.filter(|x| !x.is_finite() || *x < 0.0) {
+        return Err(format!("--tolerance: expected a number of at least 0, got {got}").into());
+    }
     let files = &args.expected;
-    let all = named(files, "--expected", "output")?;
-    let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, _)| name).collect();
+    let of_file = network.file_axes().map(|axes| axes.output.name.as_str());
+    let all = named(files, "--expected", "output", of_file)?;
+    let own = output.state.in_file_tensors(network).into_iter().map(|tensor| tensor.name);
+    let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, _)| name).chain(own).collect();
     let named_outputs = || output.others.iter().map(|other| &other.name).chain(&states);
     let known = |name: &str| name == "output" || named_outputs().any(|other| other == name);
     let mut expected: Vec<&Named> = all.iter().filter(|named| named.explicit || known(&named.name)).collect();
@@ -238,13 +276,14 @@ pub fn show(
             return Err(format!("{path}: expected {got_shape:?} for `{name}`, got {:?}", array.shape).into());
         }
         // A framework's NaN is expected to be one here.
-        let comparison = compare_with_nan(&values, &array.numbers, Tolerance::f32(steps));
+        let tolerance = args.tolerance.map_or(Tolerance::f32(steps), |atol| Tolerance { atol, rtol: 0.0 });
+        let comparison = compare_with_nan(&values, &array.numbers, tolerance);
         failed |= !comparison.passed;
         let largest = array.numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         table.row([
             name.clone(),
             shape(&got_shape),
-            format!("{:.1e}", comparison.max_error),
+            difference(comparison.max_error, &values, &array.numbers),
             format!("{largest:.3}"),
             if comparison.passed { good("pass") } else { bad("FAIL") },
         ]);

@@ -14,6 +14,7 @@ use crate::report::{FAILED, Report};
 use crate::source;
 use crate::table::{Table, bad, bold, good, left, right};
 use crate::units::{count, shape};
+use crate::verify::{Drawn, random as drawn};
 
 /// Largest error as a share of a tensor's largest gradient.
 pub const TOLERANCE: f64 = 4e-6;
@@ -27,6 +28,8 @@ const LEAST: f64 = 1e-3;
 /// An input with targets.
 struct Case {
     input: RandomInput,
+    /// What the input is.
+    origin: String,
     loss: Loss,
     /// The stage that the loss reads, and its width.
     from: usize,
@@ -39,7 +42,7 @@ struct Case {
 impl Case {
     /// Random classes before a softmax, else random numbers.
     fn new(args: &VerifyArgs, network: &Network) -> Result<Self> {
-        let input = RandomInput::new(network, args.steps, args.batch, args.seed)?;
+        let Drawn { input, origin } = drawn(args, network)?;
         let stages = network.stages();
         let last = stages.len() - 1;
         let is_softmax = last > 0 && stages[last].is_softmax();
@@ -57,7 +60,7 @@ impl Case {
             values = (0..numbers).map(value).collect::<std::result::Result<_, _>>()?;
         }
         let loss = if is_softmax { Loss::CrossEntropy } else { Loss::Mse };
-        Ok(Self { input, loss, from, width, classes, values })
+        Ok(Self { input, origin, loss, from, width, classes, values })
     }
 
     /// The loss of the f64 reference, and its run.
@@ -178,7 +181,7 @@ pub fn run(args: &VerifyArgs, choice: &DeviceChoice, network: &Network, referenc
     }
     let all = count(trained.len(), "tensor");
     let kind = if case.loss == Loss::CrossEntropy { "cross-entropy" } else { "mean squared error" };
-    let origin = format!("{kind} of random targets, T = {}, B = {}, seed {}", args.steps, args.batch, args.seed);
+    let origin = format!("{kind} of random targets, {}", case.origin);
     let verdict = match failed {
         0 => good(&format!("pass: the gradients of all of {all} within {TOLERANCE:.0e} of the largest of each")),
         _ => bad(&format!("FAIL: the gradients of {failed} of {all} beyond {TOLERANCE:.0e} of the largest of each")),
@@ -216,7 +219,8 @@ mod tests {
         let network = Network::random(NetworkSpec { format: FORMAT, layers, text: None, labels: Vec::new() }, 1)?;
         let input = RandomInput::new(&network, 4, 2, 3)?;
         let values = (0..24u8).map(|at| f32::from(at) / 12.0 - 1.0).collect();
-        let case = Case { input, loss: Loss::Mse, from: 0, width: 3, classes: Vec::new(), values };
+        let case =
+            Case { input, origin: String::new(), loss: Loss::Mse, from: 0, width: 3, classes: Vec::new(), values };
         for (name, mut gradient) in case.exact(&network)? {
             assert!(case.difference(&network, &name, &gradient)? <= TOLERANCE, "{name}");
             let most = sample(&gradient)[0];

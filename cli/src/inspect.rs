@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use gatefold::Network;
-use gatefold::network::{Axis, FileTensor, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters};
+use gatefold::network::{
+    Axis, FileStateRow, FileTensor, LayerSpec, RecurrentOutput, Split, Standardize, TextSpec, letters,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -134,7 +136,20 @@ fn file_axes(network: &Network) -> String {
         lines +=
             &format!("the file's input `{name}` is {}; --integer {name}=N reads it with another number\n", input.value);
     }
+    for (what, states) in [("input", &file.states), ("output", &file.final_states)] {
+        for state in states {
+            let name = gatefold::printable(&state.name, 80);
+            let rows: Vec<String> = state.rows.iter().map(state_row).collect();
+            lines += &format!("the file's {what} `{name}` [{}, B, N] is the state {}\n", rows.len(), rows.join(", "));
+        }
+    }
     lines
+}
+
+/// `layer.h`, with the row of one that has several.
+fn state_row(row: &FileStateRow) -> String {
+    let name = gatefold::printable(&format!("{}.{}", row.layer, row.part), 80);
+    if row.row == 0 { name } else { format!("{name}[{}]", row.row) }
 }
 
 fn layers(network: &Network) -> Table {

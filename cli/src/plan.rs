@@ -13,6 +13,9 @@ use crate::source;
 use crate::table::bold;
 use crate::units::mebibytes;
 
+/// T where none is asked for.
+const STEPS: usize = 20;
+
 /// Most characters of a stage's name in a comment of WGSL.
 const NAME: usize = 100;
 
@@ -34,15 +37,16 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         return training(args, &device, &network);
     }
     let session = Session::with_options(&device, &network, options)?;
-    let (place, plan) = match session.plan(args.steps, args.batch)? {
+    let steps = source::steps(&network, args.steps, STEPS);
+    let (place, plan) = match session.plan(steps, args.batch)? {
         Some(plan) => {
-            let on_cpu = session.prefers_cpu(args.steps, args.batch);
+            let on_cpu = session.prefers_cpu(steps, args.batch);
             let on_cpu = on_cpu.map_or_else(String::new, |why| format!(", but such runs go to the CPU: {why}"));
             (format!("{}{on_cpu}", device.info()), plan)
         }
         None => {
             let place = source::place(choice, device.info());
-            let plan = Plan::new(&network, RunShape::new(args.steps, args.batch), &PlanLimits::default(), &options)?;
+            let plan = Plan::new(&network, RunShape::new(steps, args.batch), &PlanLimits::default(), &options)?;
             (format!("WebGPU's default limits, since the {place} needs no plan"), plan)
         }
     };
@@ -56,7 +60,7 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
 fn training(args: &PlanArgs, device: &Device, network: &Network) -> Result<Report> {
     let classes = network.stages().last().is_some_and(|stage| stage.is_softmax());
     let loss = if classes { Loss::CrossEntropy } else { Loss::Mse };
-    let shape = RunShape::new(args.steps, args.batch);
+    let shape = RunShape::new(source::steps(network, args.steps, STEPS), args.batch);
     let mut options = TrainOptions::new(loss);
     if let Some(mib) = args.memory {
         options = options.memory(mebibytes("--memory", mib)?);

@@ -29,6 +29,12 @@ fn of_file(path: &Path, error: gatefold::Error) -> Box<dyn std::error::Error> {
     if text.contains(&path) { error.into() } else { format!("{path}: {text}").into() }
 }
 
+/// T of a run: as asked for, else `usual`, or as few as the network can read where it cannot read so many.
+pub fn steps(network: &Network, asked: Option<usize>, usual: usize) -> usize {
+    let readable = || if network.stage_steps(usual).is_ok() { usual } else { network.least_steps() };
+    asked.unwrap_or_else(readable)
+}
+
 /// The name of the model in the output.
 pub fn name(path: Option<&Path>) -> String {
     path.map_or_else(|| "built-in sentiment model".to_owned(), |path| path.display().to_string())

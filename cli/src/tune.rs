@@ -15,6 +15,9 @@ use crate::source;
 use crate::table::{Table, bold, left, right};
 use crate::units::duration;
 
+/// T where none is asked for.
+const STEPS: usize = 100;
+
 /// Times every candidate for each batch and writes the winners.
 pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
     let network = source::network(args.model.as_deref())?;
@@ -52,9 +55,10 @@ pub fn run(args: &TuneArgs, choice: &DeviceChoice) -> Result<Report> {
         right("gain"),
         right("CPU"),
     ]);
+    let steps = source::steps(&network, args.steps, STEPS);
     for &batch in &args.batch {
         progress.advance(0, &format!("B{batch} on {}", info.name));
-        let tuned = tune(&device, &network, args.arithmetic, args.steps, batch, args.runs)?;
+        let tuned = tune(&device, &network, args.arithmetic, steps, batch, args.runs)?;
         let tuned = tuned.ok_or_else(nothing)?;
         progress.advance(1, &format!("B{batch} on {}", info.name));
         if let Some(why) = tuned.prefers_cpu() {

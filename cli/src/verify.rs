@@ -1,7 +1,8 @@
 //! `gatefold verify`: a device's numbers against the f64 reference.
 
 use gatefold::compare::{REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN};
-use gatefold::network::{Role, StageKind};
+use gatefold::network::{Activation, Role, Stage, StageKind};
+use gatefold::unstable::reference::Reference;
 use gatefold::{
     Arithmetic, DeviceChoice, DeviceKind, Error, Network, Output, PlanOptions, RandomInput, Session, Tensor,
     TextVectorizer, Verdict, Verification, verify,
@@ -18,6 +19,41 @@ use crate::{Result, given, gradients};
 
 /// Amount that the planted fault adds to one weight.
 const FAULT: f32 = 1e-2;
+
+/// T of a random input where none is asked for.
+const STEPS: usize = 20;
+
+/// A random input, and its description.
+pub struct Drawn {
+    pub input: RandomInput,
+    pub origin: String,
+}
+
+/// The random input that the options ask for. Where the network has no number for some of it, as the square root of a
+/// negative number, one without negative numbers.
+pub fn random(args: &VerifyArgs, network: &Network) -> Result<Drawn> {
+    let (batch, seed) = (args.batch, args.seed);
+    let steps = source::steps(network, args.steps, STEPS);
+    let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
+    let input = RandomInput::new(network, steps, batch, seed)?;
+    let partial = |stage: &Stage| match stage.kind {
+        StageKind::Dense { activation }
+        | StageKind::Conv1d { activation, .. }
+        | StageKind::Channelwise { activation, .. } => {
+            matches!(activation, Activation::Sqrt | Activation::Log)
+        }
+        _ => false,
+    };
+    if !network.stages().iter().any(partial) {
+        return Ok(Drawn { input, origin });
+    }
+    let forward = Reference::<f32>::new(network).forward(input.as_input(), None)?;
+    if !forward.stages.iter().flatten().any(|x| x.is_nan()) {
+        return Ok(Drawn { input, origin });
+    }
+    let input = RandomInput::non_negative(network, steps, batch, seed)?;
+    Ok(Drawn { input, origin: format!("{origin}, no negative numbers") })
+}
 
 /// Compares one device, or all of them.
 pub fn run(args: &VerifyArgs, choice: &DeviceChoice) -> Result<Report> {
@@ -89,9 +125,8 @@ fn input(args: &VerifyArgs, network: &Network) -> Result<(Given, String)> {
         return Ok((given::input(&args.input, network, args.axes)?, files.join(", ")));
     }
     let Some(text) = &args.text else {
-        let (steps, batch, seed) = (args.steps, args.batch, args.seed);
-        let origin = format!("random input, T = {steps}, B = {batch}, seed {seed}");
-        return Ok((alone(RandomInput::new(network, steps, batch, seed)?), origin));
+        let Drawn { input, origin } = random(args, network)?;
+        return Ok((alone(input), origin));
     };
     let Some(spec) = &network.spec().text else {
         return Err("--text: expected a model that reads text, got one without a vocabulary".into());
@@ -184,7 +219,11 @@ fn show(report: &mut Report, verification: &Verification) {
         (false, _) => bad(&format!("FAIL: {within} of {all} within tolerance of the f64 reference{by_f32}")),
     };
     report.text += &format!("\n{}\n{table}{verdict}\n", bold(&verification.device.to_string()));
-    if verification.checks.iter().any(|check| check.verdict == Verdict::Failed && !check.f32_can()) {
+    let failed = || verification.checks.iter().filter(|check| check.verdict == Verdict::Failed);
+    if failed().any(|check| check.undefined) {
+        report.text +=
+            "the f64 reference itself has NaN: the network has no numbers for this input; give another by --input\n";
+    } else if failed().any(|check| !check.f32_can()) {
         report.text += &format!(
             "the f32 reference itself is off by more than {REFERENCE_SHARE} of a tensor's largest number: with so many steps \
              f32 cannot tell right from wrong here; fewer --steps can\n"

@@ -81,6 +81,36 @@ pub struct FileAxes {
     /// Integer inputs that have one number in this network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<FixedInput>,
+    /// Inputs that are the state before the first timestep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<FileState>,
+    /// Outputs that are the state after the last timestep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub final_states: Vec<FileState>,
+}
+
+/// A tensor `[R, B, H]` of the file that is states of layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FileState {
+    /// Its name in the file.
+    pub name: String,
+    /// What each of its R rows is.
+    pub rows: Vec<FileStateRow>,
+}
+
+/// What a row of a [`FileState`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FileStateRow {
+    /// The layer.
+    pub layer: String,
+    /// The part of the layer's state: `h` or `c`.
+    pub part: String,
+    /// The row of the part's first axis: `level * D + direction`.
+    pub row: usize,
 }
 
 /// An integer input of a file that has one number in the network that was read from it, such as a sample rate.
@@ -92,6 +122,13 @@ pub struct FixedInput {
     pub name: String,
     /// Its number.
     pub value: i64,
+}
+
+impl FileAxes {
+    /// Of a file with one input and one output.
+    pub(crate) fn new(input: FileTensor, output: FileTensor) -> Self {
+        Self { input, output, others: Vec::new(), fixed: Vec::new(), states: Vec::new(), final_states: Vec::new() }
+    }
 }
 
 const SEQUENCE: [[Axis; 3]; 2] = [[Axis::Time, Axis::Batch, Axis::Feature], [Axis::Batch, Axis::Time, Axis::Feature]];

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionScore, AttentionSpec};
-pub use axes::{Axis, FileAxes, FileTensor, FixedInput, letters};
+pub use axes::{Axis, FileAxes, FileState, FileStateRow, FileTensor, FixedInput, letters};
 pub use cell::{Cell, Normalization, Recurrence, ScanCell};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};

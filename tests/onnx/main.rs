@@ -15,5 +15,6 @@ mod misread;
 mod models;
 mod mutations;
 mod refusals;
+mod states;
 mod voice;
 mod wire;

@@ -23,14 +23,21 @@ fn missed(device: &Device, files: &Files, kind: &str, rate: &str, network: &Netw
     let ((frames, shape), (outputs, _), (states, _)) = (of("input"), of("output"), of("state"));
     let &[count, rows, samples] = &shape[..] else { panic!("{shape:?}") };
     let session = Session::new(device, network).unwrap();
-    let (mut state, mut got, mut got_states) = (None::<State>, Vec::new(), Vec::new());
+    // A changed network has no names of the file.
+    let file = self::network(files, kind, None);
+    let named = if network.file_axes().is_some() { network } else { &file };
+    let (mut state, mut got, mut got_states) = (State::initial(network, rows).unwrap(), Vec::new(), Vec::new());
     for frame in frames.chunks_exact(rows * samples) {
         // `[B, N]` is `[B, T, 1]`.
-        let output = session.run(Input::features(frame, [rows, samples, 1]), state.as_ref()).unwrap();
+        let output = session.run(Input::features(frame, [rows, samples, 1]), Some(&state)).unwrap();
         assert_eq!(output.shape, [rows, 1], "{kind}");
         got.extend(output.values);
-        got_states.extend(output.state.layers[0].numbers().copied());
-        state = Some(output.state);
+        // By the file's own names.
+        let [last] = &output.state.in_file_tensors(named)[..] else { panic!("{kind}: {:?}", named.file_axes()) };
+        assert_eq!(last.name, "stateN", "{kind}");
+        state = State::initial(network, rows).unwrap();
+        state.set_from_file(named, "state", &last.shape, &last.values).unwrap();
+        got_states.extend(&last.values);
     }
     assert_eq!(got.len(), count * rows);
     let label = format!("{kind}{rate}");

@@ -132,8 +132,16 @@ fn numbers_of_a_framework_are_compared() {
     let same = answer(verify.iter().chain(&[npy("same.npy", &shape, &numbers).as_str()]));
     assert!(same.contains("pass: the expected output"), "{same}");
     numbers[3] += 1e-3;
-    let wrong = run(verify.iter().chain(&[npy("wrong.npy", &shape, &numbers).as_str()]));
-    assert!(wrong.code == 1 && wrong.stdout.contains("FAIL: not the expected output"), "{wrong:?}");
+    let wrong = npy("wrong.npy", &shape, &numbers);
+    let wrong = |more: &[&'static str]| run(verify.iter().copied().chain([wrong.as_str()]).chain(more.iter().copied()));
+    let failed = wrong(&[]);
+    assert!(failed.code == 1 && failed.stdout.contains("FAIL: not the expected output"), "{failed:?}");
+    // As a framework's f16 arithmetic would be off.
+    assert_eq!([wrong(&["--tolerance", "2e-3"]).code, wrong(&["--tolerance", "5e-4"]).code], [0, 1]);
+    assert_eq!([wrong(&["--tolerance=-1"]).code, wrong(&["--tolerance", "nan"]).code], [2, 2]);
+    numbers[3] = f32::NAN;
+    let nan = run(verify.iter().chain(&[npy("nan.npy", &shape, &numbers).as_str()]));
+    assert!(nan.code == 1 && nan.stdout.contains("0 NaN, expected 1"), "{nan:?}");
     let flat = npy("flat.npy", &[numbers.len()], &numbers);
     refusal(verify.iter().chain(&[flat.as_str()]), &["flat.npy", "for `output`"]);
     refusal(["verify", &model, "--input", &flat], &["flat.npy", "for `input`"]);
@@ -185,19 +193,100 @@ fn states_of_a_framework_are_compared() {
     refusal(["verify", &model, "--input", &x, "--input", &unknown], &["`rnn.h`", "got `gru.h`"]);
 }
 
+/// A copy of a golden with `axes` as those of its file.
+fn with_file_axes(folder: &Folder, golden: &str, axes: &str) -> String {
+    let bytes = std::fs::read(repository(golden)).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.insert("gatefold.file_axes".into(), axes.into());
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+    folder.file("model.safetensors", safetensors::serialize(tensors, Some(metadata)).unwrap())
+}
+
+/// States by the names of the file: both directions in one tensor, the second first.
+#[test]
+fn states_have_the_names_of_the_models_file() {
+    let golden = repository("tests/goldens/lstm_bidirectional.golden.safetensors");
+    let folder = Folder::new("verify_file_states");
+    let rows = |part: &str| {
+        let row = |row| format!(r#"{{"layer": "rnn", "part": "{part}", "row": {row}}}"#);
+        format!("[{}, {}]", row(1), row(0))
+    };
+    let axes = format!(
+        r#"{{"input": {{"name": "x", "axes": ["time", "batch", "feature"]}},
+            "output": {{"name": "y", "axes": ["time", "batch", "feature"]}},
+            "states": [{{"name": "h0", "rows": {h}}}], "final_states": [{{"name": "cn", "rows": {c}}}]}}"#,
+        h = rows("h"),
+        c = rows("c")
+    );
+    let model = with_file_axes(&folder, "tests/goldens/lstm_bidirectional.safetensors", &axes);
+    let shown = answer(["inspect", &model]);
+    assert!(shown.contains("the file's input `h0` [2, B, N] is the state rnn.h[1], rnn.h"), "{shown}");
+    let swapped = |name: &str| {
+        let (shape, numbers) = array(&golden, name);
+        let (first, second) = numbers.split_at(numbers.len() / 2);
+        (shape.clone(), [second, first].concat())
+    };
+    let file = |name: &str, (shape, numbers): (Vec<usize>, Vec<f32>)| folder.file(name, npy(&shape, &numbers));
+    let c = format!("cn={}", file("c.npy", swapped("rnn.c_n")));
+    let verify = ["verify", &model, "--device", "cpu", "--input", &golden, "--expected"];
+    let right = answer(verify.iter().chain(&[c.as_str()]));
+    assert!(right.contains("pass: the expected output") && right.contains("cn"), "{right}");
+    // The control: the rows in the other order.
+    let unswapped = format!("cn={}", file("c_unswapped.npy", array(&golden, "rnn.c_n")));
+    assert_eq!(run(verify.iter().chain(&[unswapped.as_str()])).code, 1);
+    let [own, ours] = [("h0", swapped("rnn.h_n")), ("rnn.h", array(&golden, "rnn.h_n"))].map(|(name, state)| {
+        let state = format!("{name}={}", file("h.npy", state));
+        let written = folder.path(&format!("{name}.out.npy"));
+        answer(["verify", &model, "--device", "cpu", "--input", &golden, "--input", &state, "--output", &written]);
+        std::fs::read(written).unwrap()
+    });
+    assert_eq!(own, ours, "one state by two names");
+    // The first input and the output have the file's names, too.
+    let named = |x: &str, y: &str| {
+        let (x, y) = (
+            format!("{x}={}", file("x.npy", array(&golden, "input"))),
+            format!("{y}={}", file("y.npy", array(&golden, "output"))),
+        );
+        run(["verify", &model, "--device", "cpu", "--input", &x, "--expected", &y])
+    };
+    assert_eq!([named("x", "y").code, named("input", "output").code, named("y", "y").code], [0, 0, 2]);
+    let narrow = format!("h0={}", file("narrow.npy", (vec![1, 1], vec![0.0])));
+    refusal(["verify", &model, "--input", &golden, "--input", &narrow], &["narrow.npy", "`h0`: expected [2, 3, 7]"]);
+}
+
+/// Without `--steps`, T is what the model is made for; a model without numbers for negative inputs is given none.
+#[test]
+fn random_inputs_are_such_as_the_model_can_read() {
+    let folder = Folder::new("verify_random");
+    let model = |file: &str, layers: &str| {
+        let layers =
+            format!(r#"{{"format": 1, "layers": [{{"type": "input", "name": "x", "input_size": 3}}, {layers}]}}"#);
+        let metadata = std::collections::HashMap::from([("gatefold".to_owned(), layers)]);
+        let none = std::collections::HashMap::<String, safetensors::tensor::TensorView<'_>>::new();
+        folder.file(file, safetensors::serialize(none, Some(metadata)).unwrap())
+    };
+    let flat = model("flat.safetensors", r#"{"type": "reshape", "name": "flat", "in_steps": 6, "out_steps": 1}"#);
+    let verified = answer(["verify", &flat, "--device", "cpu"]);
+    assert!(verified.contains("T = 6,") && verified.contains("pass: all"), "{verified}");
+    answer(["plan", &flat, "--device", "cpu"]);
+    refusal(["verify", &flat, "--device", "cpu", "--steps", "20"], &["expected 6 timesteps, got 20"]);
+    let root = model("root.safetensors", r#"{"type": "activation", "name": "root", "activation": "sqrt"}"#);
+    let verified = answer(["verify", &root, "--device", "cpu"]);
+    assert!(verified.contains("T = 20, B = 3, seed 0, no negative numbers"), "{verified}");
+    let negative = folder.file("negative.npy", npy(&[1, 1, 3], &[-1.0, 4.0, 9.0]));
+    let nan = run(["verify", &root, "--device", "cpu", "--input", &negative]);
+    assert!(nan.code == 1 && nan.stdout.contains("the f64 reference itself has NaN"), "{nan:?}");
+}
+
 /// A model whose file has other axes than a run: its own order is the default, and a run's is there for the asking.
 #[test]
 fn arrays_are_in_the_order_of_the_models_file() {
     let golden = repository("tests/goldens/keras_bidirectional.golden.safetensors");
-    let bytes = std::fs::read(repository("tests/goldens/keras_bidirectional.safetensors")).unwrap();
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let mut metadata = header.metadata().clone().unwrap();
     let axes = r#"{"input": {"name": "x", "axes": ["time", "batch", "feature"]},
         "output": {"name": "y", "axes": ["time", "direction", "batch", "feature"]}}"#;
-    metadata.insert("gatefold.file_axes".into(), axes.into());
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
     let folder = Folder::new("verify_axes");
-    let model = folder.file("model.safetensors", safetensors::serialize(tensors, Some(metadata)).unwrap());
+    let model = with_file_axes(&folder, "tests/goldens/keras_bidirectional.safetensors", axes);
     let shown = answer(["inspect", &model]);
     for line in [
         "the file's input `x` is [T, B, N]; a run has [B, T, N]",

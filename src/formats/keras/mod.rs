@@ -231,8 +231,7 @@ impl File {
             true => &[Axis::Batch, Axis::Time, Axis::Feature][..],
             false => &[Axis::Batch, Axis::Feature],
         };
-        let axes =
-            FileAxes { input: of("input", input), output: of("output", output), others: Vec::new(), fixed: Vec::new() };
+        let axes = FileAxes::new(of("input", input), of("output", output));
         Ok(network.with_file_axes(Some(axes)))
     }
 

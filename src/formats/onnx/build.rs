@@ -31,7 +31,9 @@ pub struct Build {
     /// Layers that compute an expression.
     made: BTreeMap<Id, String>,
     /// Expressions that are the h or c of a recurrent layer after its last step.
-    pub states: BTreeSet<Id>,
+    pub states: BTreeMap<Id, (String, HiddenOrCell)>,
+    /// States of the caller, and the layers that start from them.
+    pub given: Vec<(Id, String, HiddenOrCell)>,
     names: BTreeSet<String>,
     /// Whether the network's input has its rows first.
     pub batch_first: bool,

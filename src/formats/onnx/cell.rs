@@ -9,7 +9,7 @@ use super::unsupported;
 use super::value::Id;
 use crate::base::error::Result;
 use crate::formats::transpose::transpose;
-use crate::network::{Activation, Cell, Join, LayerSpec, RecurrentOutput, RecurrentSpec, ReshapeSpec};
+use crate::network::{Activation, Cell, HiddenOrCell, Join, LayerSpec, RecurrentOutput, RecurrentSpec, ReshapeSpec};
 
 /// `function(z[k H..])`: what a gate is.
 #[derive(Clone, Copy)]
@@ -25,6 +25,8 @@ struct Step {
     gates: [Gate; 4],
     output: Activation,
     c: Id,
+    /// c of the step before.
+    c_before: Id,
 }
 
 impl Build {
@@ -43,7 +45,7 @@ impl Build {
                 return Ok(None);
             }
         }
-        let (Some((x, w)), Some((_, r)), Some(bias)) = (input, recurrent, bias) else { return Ok(None) };
+        let (Some((x, w)), Some((h_before, r)), Some(bias)) = (input, recurrent, bias) else { return Ok(None) };
         let facts = self.expressions.facts(h).clone();
         let rows = Cell::Lstm.gates() * hidden_size;
         let fits = |matrix: &Array, k: usize| matrix.shape == [k, rows];
@@ -82,7 +84,8 @@ impl Build {
             spec.activations = activations.to_vec();
         }
         self.layer(&read, &name, LayerSpec::Lstm(spec), hidden_size, facts.sequence)?;
-        self.states.extend([h, step.c]);
+        self.states.extend([(h, (name.clone(), HiddenOrCell::H)), (step.c, (name.clone(), HiddenOrCell::C))]);
+        self.given.extend([(h_before, name.clone(), HiddenOrCell::H), (step.c_before, name.clone(), HiddenOrCell::C)]);
         Ok(Some(name))
     }
 
@@ -94,7 +97,9 @@ impl Build {
             let [a, b] = e.pair(c, Join::Add)?;
             let sum = |kept: Id, new: Id| {
                 let is_state = |id: Id| matches!(e.get(id), Expression::State(_));
-                let f = e.product_with(kept, |f, state| self.gate(f).filter(|_| is_state(state)))?;
+                let (f, c_before) = e.product_with(kept, |f, state| {
+                    self.gate(f).filter(|_| is_state(state)).map(|gate| (gate, state))
+                })?;
                 let [one, other] = e.pair(new, Join::Mul)?;
                 let (one, other) = (self.gate(one)?, self.gate(other)?);
                 // The input gate has the function of the other gates; where all are alike Keras' order decides.
@@ -110,7 +115,7 @@ impl Build {
                 let whole = starts == [0, 1, 2, 3].map(|k| k * i.width);
                 let alike = gates.iter().all(|gate| gate.z == i.z && gate.width == i.width);
                 let same_function = i.function == f.function && f.function == o.function;
-                (whole && alike && same_function).then_some(Step { gates, output, c })
+                (whole && alike && same_function).then_some(Step { gates, output, c, c_before })
             };
             sum(a, b).or_else(|| sum(b, a))
         })

@@ -5,7 +5,7 @@ use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::shapes::constant;
-use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
+use super::value::{AxisLabel, Dim, FinalRow, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
@@ -50,7 +50,7 @@ impl Walk<'_> {
         for value in values {
             match value {
                 Value::Tensor(tensor) => tensors.push(tensor),
-                Value::States(ids) => states.extend(ids),
+                Value::States(rows) => states.extend(rows),
                 _ => return Err(node.unsupported("joining tensors with constants or states that the caller gives")),
             }
         }
@@ -153,9 +153,17 @@ impl Walk<'_> {
     }
 
     #[expect(clippy::unused_self, reason = "a method among methods")]
-    fn as_states(&self, mut ids: Vec<usize>, tensors: &[LabelledTensor]) -> Vec<usize> {
-        ids.extend(tensors.iter().filter_map(|t| if let Of::Expression(id) = t.of { Some(id) } else { None }));
-        ids
+    fn as_states(&self, mut states: Vec<FinalRow>, tensors: &[LabelledTensor]) -> Vec<FinalRow> {
+        for tensor in tensors {
+            match &tensor.of {
+                &Of::Expression(id) => states.push(FinalRow::Computed(id)),
+                Of::Directions { part, rows } => {
+                    states.extend(rows.iter().map(|&row| FinalRow::Layer { part: *part, row }));
+                }
+                _ => {}
+            }
+        }
+        states
     }
 }
 

@@ -174,8 +174,8 @@ impl Walk<'_> {
                 self.with_constant(node, &tensor, &array, true)
             }
             // Exporters add nothing to the states that a graph gives.
-            (Value::States(ids), other) | (other, Value::States(ids)) if op == "Add" && is_zero(&other) => {
-                Ok(Value::States(ids))
+            (Value::States(rows), other) | (other, Value::States(rows)) if op == "Add" && is_zero(&other) => {
+                Ok(Value::States(rows))
             }
             (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => Ok(Value::LastSteps),
             (Value::Fill { value: 1.0, dims: Some(dims) }, value @ Value::Constant(_))

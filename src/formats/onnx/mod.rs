@@ -49,6 +49,7 @@ mod regroup;
 mod roles;
 mod shapes;
 mod slices;
+mod states;
 mod survey;
 mod unrolled;
 mod value;

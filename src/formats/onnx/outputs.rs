@@ -2,7 +2,8 @@
 
 use super::dropout;
 use super::graph::OnnxNode;
-use super::value::{AxisLabel, Of, RecurrentPart, Value};
+use super::states::kept;
+use super::value::{AxisLabel, FinalRow, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
 use super::{malformed, unsupported};
 use crate::base::error::Result;
@@ -11,7 +12,7 @@ use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, MaskReach, Network}
 impl Walk<'_> {
     /// The network, from what the graph's outputs turned out to be.
     pub fn finish(mut self) -> Result<Network> {
-        let (mut main, mut last, mut states) = (Vec::new(), None, Vec::new());
+        let (mut main, mut last, mut states) = (Vec::new(), None, Vec::<(&String, Vec<FinalRow>)>::new());
         for name in &self.graph.main.outputs {
             match self.values.get(name.as_str()).cloned() {
                 Some(Value::Tensor(mut tensor)) => match &tensor.of {
@@ -20,8 +21,13 @@ impl Walk<'_> {
                         main.push((name, tensor));
                     }
                     Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
-                    Of::Directions { part: RecurrentPart::H, .. } => last = last.or(Some((name, tensor))),
-                    Of::Directions { part: RecurrentPart::C, .. } => {}
+                    Of::Directions { part, rows } => {
+                        let row = |&row: &LayerDirection| FinalRow::Layer { part: *part, row };
+                        states.push((name, rows.iter().map(row).collect()));
+                        if *part == RecurrentPart::H {
+                            last = last.or(Some((name, tensor)));
+                        }
+                    }
                     Of::Tokens(_)
                     | Of::Shifted(_)
                     | Of::Compared { .. }
@@ -31,7 +37,7 @@ impl Walk<'_> {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
                 },
-                Some(Value::States(ids)) => states.push((name, ids)),
+                Some(Value::States(rows)) => states.push((name, rows)),
                 Some(_) => return Err(unsupported(format!("output `{name}`"), "a constant or a state as output")),
                 None => return Err(malformed(format!("output `{name}`"), "a value that a node makes", "none".into())),
             }
@@ -55,13 +61,14 @@ impl Walk<'_> {
             others.push((name, self.settled(&other, &format!("output `{name}`"))?));
         }
         for (name, other) in others {
-            if other != id && !self.build.states.contains(&other) {
+            if other != id && !self.build.states.contains_key(&other) {
                 self.build.other_output(name, other)?;
             }
         }
         self.build.emit(id)?;
-        for (name, ids) in states {
-            if ids.iter().any(|id| !self.build.states.contains(id)) {
+        let computed = |row: &FinalRow| if let FinalRow::Computed(id) = row { Some(*id) } else { None };
+        for (name, rows) in &states {
+            if rows.iter().filter_map(computed).any(|id| !self.build.states.contains_key(&id)) {
                 return Err(unsupported(format!("output `{name}`"), "a second output that is no state"));
             }
         }
@@ -69,6 +76,9 @@ impl Walk<'_> {
         let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
         let masked = std::mem::take(&mut self.build.masked);
         let dropped = dropout::dropouts(&self.build, &self.dropped);
+        let given = self.given_states();
+        states.retain(|(name, _)| **name != output.name);
+        let last = states.iter().filter_map(|(name, rows)| self.build.final_state_rows(name, rows)).collect();
         let network = self.build.finish(id)?;
         for stage in network.stages() {
             let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
@@ -77,7 +87,8 @@ impl Walk<'_> {
             }
         }
         let dropped = dropout::in_network(dropped, &network.spec().layers);
-        let axes = FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs };
+        let (states, final_states) = (kept(given, &network), kept(last, &network));
+        let axes = FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs, states, final_states };
         Ok(network.with_file_axes(Some(axes)).with_file_dropout(dropped))
     }
 }

@@ -2,11 +2,12 @@
 
 use super::array::Array;
 use super::graph::OnnxNode;
+use super::states::StateRows;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::{Error, Result};
-use crate::network::{Activation, Cell, LayerSpec, RecurrentOutput, RecurrentSpec};
+use crate::network::{Activation, Cell, HiddenOrCell, LayerSpec, RecurrentOutput, RecurrentSpec};
 
 /// Where each of gatefold's gates stands among ONNX's.
 fn gate_order(cell: Cell) -> &'static [usize] {
@@ -23,7 +24,8 @@ const PEEPHOLE_ORDER: [usize; 3] = [0, 2, 1];
 /// Where a recurrence starts.
 pub enum InitialState {
     Zero,
-    Caller,
+    /// The caller's, and the rows that it is of a tensor of the graph, where they are known.
+    Caller(Option<StateRows>),
     /// `[D, H]`
     Stored(Vec<f32>),
     /// An expression `[B, D*H]`.
@@ -158,7 +160,7 @@ impl Walk<'_> {
         };
         let (own_h, own_c) = (computed(&h), computed(&c));
         if own_h.is_some() || own_c.is_some() {
-            let others = [&h, &c].map(|start| matches!(start, InitialState::Stored(_) | InitialState::Caller));
+            let others = [&h, &c].map(|start| matches!(start, InitialState::Stored(_) | InitialState::Caller(_)));
             if others.contains(&true) {
                 return Err(node.unsupported("a computed state together with one that is stored or given"));
             }
@@ -168,13 +170,18 @@ impl Walk<'_> {
         }
         let stored = |start: &InitialState| matches!(start, InitialState::Stored(_));
         if !stored(&h) && !stored(&c) {
+            for (start, part) in [(h, HiddenOrCell::H), (c, HiddenOrCell::C)] {
+                if let InitialState::Caller(rows) = start {
+                    self.give_rows(rows, &spec.name, part, directions);
+                }
+            }
             return Ok(());
         }
         for (part, start) in [("initial_h", h), ("initial_c", c)] {
             let data = match start {
                 InitialState::Zero => vec![0.0; directions * hidden],
                 InitialState::Stored(data) => data,
-                InitialState::Caller | InitialState::Computed(_) => {
+                InitialState::Caller(_) | InitialState::Computed(_) => {
                     return Err(node.unsupported("a stored state together with one that the caller gives"));
                 }
             };
@@ -340,7 +347,9 @@ impl Walk<'_> {
             return Err(node.malformed(format!("initial state of shape {letters}"), words::shape(&dims)));
         }
         match value {
-            Value::State { .. } => Ok(InitialState::Caller),
+            Value::State { id, .. } => {
+                Ok(InitialState::Caller(self.rows_of(id).cloned().filter(|_| time_first || directions == 1)))
+            }
             Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
             Value::Fill { value, .. } => Ok(InitialState::Stored(vec![value; directions * hidden])),
             Value::Constant(array) | Value::Spread { array, .. } => {

@@ -50,9 +50,18 @@ impl Walk<'_> {
             Value::Lengths => return all(Value::Lengths),
             Value::LastSteps => return all(Value::LastSteps),
             Value::States(ids) => return all(Value::States(ids)),
-            Value::State { dims, .. } => {
-                let moved = self.moved_dims(node, dims)?;
-                return node.outputs.iter().zip(moved).map(|(output, dims)| self.state(output, dims)).collect();
+            Value::State { id, dims } => {
+                let rows = match &dims {
+                    Some(dims) => self.moved_rows(node, id, dims)?,
+                    None => vec![None; node.outputs.len().max(1)],
+                };
+                let moved = self.moved_dims(node, dims)?.into_iter().zip(rows);
+                return node
+                    .outputs
+                    .iter()
+                    .zip(moved)
+                    .map(|(output, (dims, rows))| self.state(output, dims, rows))
+                    .collect();
             }
             Value::Spread { array, dims } => return self.move_spread(node, &array, dims),
             Value::Fill { value, dims } => {
@@ -199,7 +208,7 @@ impl Walk<'_> {
     }
 
     /// The axes that a Squeeze takes away.
-    fn squeezed(&self, node: &OnnxNode, sizes: &[Dim]) -> Result<Vec<usize>> {
+    pub fn squeezed(&self, node: &OnnxNode, sizes: &[Dim]) -> Result<Vec<usize>> {
         node.allow(&["axes"])?;
         let rank = sizes.len();
         let gone: Vec<usize> = match self.integers(node, "axes", 1)? {
@@ -216,7 +225,7 @@ impl Walk<'_> {
     }
 
     /// Where an Unsqueeze of `rank` axes puts its new ones, in order.
-    fn unsqueezed(&self, node: &OnnxNode, rank: usize) -> Result<Vec<usize>> {
+    pub fn unsqueezed(&self, node: &OnnxNode, rank: usize) -> Result<Vec<usize>> {
         node.allow(&["axes"])?;
         let axes = self.integers(node, "axes", 1)?.ok_or_else(|| node.malformed("axes", "none"))?;
         let mut new = axes.iter().map(|&a| resolve_axis(node, a, rank + axes.len())).collect::<Result<Vec<_>>>()?;

@@ -273,7 +273,7 @@ impl Walk<'_> {
             Value::State { dims: Some(dims), .. }
             | Value::Fill { dims: Some(dims), .. }
             | Value::Spread { dims, .. } => dims.len(),
-            Value::State { dims: None, .. } => return self.state(&node.outputs[0], None),
+            Value::State { dims: None, .. } => return self.state(&node.outputs[0], None, None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
             Value::Lengths | Value::LastSteps | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
@@ -360,9 +360,14 @@ impl Walk<'_> {
             Value::Fill { value, dims: Some(dims) } => {
                 Ok(Value::Fill { value, dims: Some(gathered(node, dims, axis, &indices)?) })
             }
-            Value::State { dims: Some(dims), .. } => {
+            Value::State { id, dims: Some(dims) } => {
+                let index = match (single, dims[axis]) {
+                    (Some(index), Dim::Known(size)) => Some(resolve_axis(node, index, size)?),
+                    _ => None,
+                };
+                let rows = self.gathered_row(id, axis, index);
                 let dims = gathered(node, dims, axis, &indices)?;
-                self.state(&node.outputs[0], Some(dims))
+                self.state(&node.outputs[0], Some(dims), rows)
             }
             _ => Err(node.unsupported("a gather of this value")),
         }

@@ -37,8 +37,17 @@ pub enum Value {
     Lengths,
     /// `sequence_lens` minus 1: the last timestep of each row.
     LastSteps,
-    /// States that are returned to the caller; an expression among them must turn out to be a state.
-    States(Vec<Id>),
+    /// States that are returned to the caller, row by row.
+    States(Vec<FinalRow>),
+}
+
+/// A row of the states that are returned to the caller.
+#[derive(Clone, Copy, Debug)]
+pub enum FinalRow {
+    /// An expression, which must turn out to be a state.
+    Computed(Id),
+    /// h or c of a direction of a recurrent layer.
+    Layer { part: RecurrentPart, row: LayerDirection },
 }
 
 /// A size.

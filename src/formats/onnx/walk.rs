@@ -10,12 +10,14 @@ use super::dropout::DroppedValue;
 use super::expression::Expression;
 use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::roles::{self, Reading, Roles};
+use super::states::StateRows;
 use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::{OnnxOptions, choices, malformed, operators, unsupported, words};
 use crate::base::error::{Error, Result};
 use crate::network::{
-    FixedInput, HiddenOrCell, INPUT, InputKind, LayerSpec, Network, RecurrentOutput, SelectSpec, SelectStep,
+    FileStateRow, FixedInput, HiddenOrCell, INPUT, InputKind, LayerSpec, Network, RecurrentOutput, SelectSpec,
+    SelectStep,
 };
 
 /// Features that an input may have; a network has no wider layer.
@@ -55,6 +57,10 @@ pub struct Walk<'a> {
     pub fixed_inputs: Vec<FixedInput>,
     /// Dropout nodes.
     pub dropped: Vec<DroppedValue>,
+    /// Rows of the caller's states, by the values that hold them.
+    pub state_rows: BTreeMap<String, StateRows>,
+    /// Layers whose states are rows of an input, by the input's name and the row.
+    pub given_rows: BTreeMap<String, BTreeMap<usize, FileStateRow>>,
 }
 
 /// The network that `graph` describes.
@@ -130,6 +136,8 @@ impl<'a> Walk<'a> {
             single: BTreeSet::new(),
             outputs: BTreeSet::new(),
             fixed_inputs: Vec::new(),
+            state_rows: BTreeMap::new(),
+            given_rows: BTreeMap::new(),
             dropped: Vec::new(),
         };
         walk.give(&graph.main, graph.main.outputs.iter().map(String::as_str).collect());
@@ -161,7 +169,8 @@ impl<'a> Walk<'a> {
                 walk.other_input(input, steps)?
             } else {
                 let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
-                walk.state(name, input.shape.as_ref().map(|shape| shape.iter().map(size).collect()))?
+                let dims = input.shape.as_ref().map(|shape| shape.iter().map(size).collect());
+                walk.state(name, dims, Some(StateRows::all(name)))?
             };
             walk.values.insert(name, value);
         }
@@ -283,8 +292,9 @@ impl Walk<'_> {
         self.live.contains(name)
     }
 
-    /// A state by the name of the value that holds it.
-    pub fn state(&mut self, name: &str, dims: Option<Vec<Dim>>) -> Result<Value> {
+    /// A state by the name of the value that holds it, and the rows of the caller's that it is.
+    pub fn state(&mut self, name: &str, dims: Option<Vec<Dim>>, rows: Option<StateRows>) -> Result<Value> {
+        self.state_rows.extend(rows.map(|rows| (name.to_owned(), rows)));
         let id = self.build.expressions.add(name, Expression::State(name.to_owned()), 0, true)?;
         Ok(Value::State { id, dims })
     }

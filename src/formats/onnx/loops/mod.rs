@@ -391,7 +391,7 @@ impl<'a> Walk<'a> {
         match start {
             Value::Fill { value: 0.0, .. } => Ok(InitialState::Zero),
             Value::Fill { value, .. } => Ok(InitialState::Stored(vec![*value; hidden])),
-            Value::State { .. } => Ok(InitialState::Caller),
+            Value::State { id, .. } => Ok(InitialState::Caller(self.rows_of(*id).cloned())),
             Value::Tensor(tensor) => self.computed_start(node, tensor.clone(), true, [1, hidden]),
             Value::Constant(array) | Value::Spread { array, .. } => {
                 let Some(all) = array.as_floats() else { return Err(node.unsupported("a state of integers")) };
