@@ -8,12 +8,15 @@ mod dtln;
 mod repository;
 #[path = "../../examples/silero/mod.rs"]
 mod silero;
+#[path = "../../examples/stories/mod.rs"]
+mod stories;
 #[path = "../../examples/support/mod.rs"]
 #[allow(dead_code, reason = "of arguments and endings only the errors are tested")]
 mod support;
 
 #[cfg(all(feature = "keras", feature = "onnx"))]
 mod denoise;
+mod questions;
 mod vad;
 
 use std::path::PathBuf;
