@@ -47,6 +47,7 @@
 //! | `cpu` | the CPU device: packed weights, vector kernels chosen at run time, threads |
 //! | `reference` | the plain CPU version of every kernel in f32 and f64, which specifies it; file stems as in `shaders/` |
 //! | [`compare`] | one comparator, one table of tolerances |
+//! | `nearest` | past states, found by cosine ([`StateIndex`]) |
 //! | [`generate`] | sequence to sequence, and generation |
 //! | [`streams`] | many streams of one network, each with its state on the device |
 //! | [`tuning`] | measuring of strategies on an adapter (`tune`), and the stored results (`measured`) |
@@ -99,6 +100,7 @@ mod host;
 mod measured;
 #[cfg(feature = "sentiment")]
 pub mod models;
+mod nearest;
 pub mod network;
 mod plan;
 mod reference;
@@ -133,6 +135,7 @@ pub use device::Device;
 pub use generate::{BeamOptions, GenerateOptions, Sampling, Sequence};
 #[cfg(feature = "gpu")]
 pub use gpu::AdapterReport;
+pub use nearest::{NearState, StateIndex};
 pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{
     Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,

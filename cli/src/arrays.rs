@@ -90,13 +90,14 @@ fn npy(bytes: &[u8]) -> std::result::Result<Array, String> {
         .collect::<std::result::Result<_, _>>()?;
     let data = &bytes[end..];
     let numbers = match kind {
+        "<f2" => numbers(data, |bytes| half::f16::from_le_bytes(bytes).into()),
         "<f4" => numbers(data, |bytes| f32::from_le_bytes(bytes).into()),
         "<f8" => numbers(data, f64::from_le_bytes),
         "<i8" => numbers(data, |bytes| wide(i64::from_le_bytes(bytes))),
         "<i4" => numbers(data, |bytes| i32::from_le_bytes(bytes).into()),
         "<u4" => numbers(data, |bytes| u32::from_le_bytes(bytes).into()),
         "|u1" | "|b1" => numbers(data, |bytes| u8::from_le_bytes(bytes).into()),
-        other => return Err(format!("numbers of the kind {other}; expected f4, f8, i4, i8, u4 or u1")),
+        other => return Err(format!("numbers of the kind {other}; expected f2, f4, f8, i4, i8, u4 or u1")),
     };
     let wanted = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     if wanted != Some(numbers.len()) {
@@ -184,6 +185,8 @@ mod tests {
             let expected = Array { shape: shape.to_vec(), numbers: vec![1.5, -2.0] };
             assert_eq!(npy(&written).expect("an array"), expected);
         }
+        let halves = npy(&npy_file("{'descr': '<f2', 'fortran_order': False, 'shape': (2,), }", &[0, 0x3e, 0, 0xc0]));
+        assert_eq!(halves.expect("an array").numbers, [1.5, -2.0]);
         let scalar = npy(&npy_file("{'descr': '<i8', 'fortran_order': False, 'shape': (), }", &7i64.to_le_bytes()));
         assert_eq!(scalar.expect("an array"), Array { shape: vec![], numbers: vec![7.0] });
         assert_eq!(npy(&npy_file(header, &data[..4])).expect_err("cut"), "1 numbers for the shape [2, 1]");

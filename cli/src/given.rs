@@ -29,8 +29,8 @@ const LENGTHS: &str = "lengths";
 const FINAL: &str = "_n";
 
 /// Arrays by the names of inputs or outputs. A name goes before its file, `NAME=FILE`, or is in the file. The first is called
-/// `first` here and may be called `own`, as in the model's file.
-fn named(files: &[PathBuf], option: &str, first: &str, own: Option<&str>) -> Result<Vec<Named>> {
+/// `first` here and may have one of the names `own`, as in the model's file.
+fn named(files: &[PathBuf], option: &str, first: &str, own: &[&str]) -> Result<Vec<Named>> {
     let mut all = Vec::new();
     for file in files {
         let text = file.to_string_lossy();
@@ -48,7 +48,7 @@ fn named(files: &[PathBuf], option: &str, first: &str, own: Option<&str>) -> Res
             return Err(format!("{option} {text}: expected a file of one array, got {}", arrays.len()).into());
         }
         let (path, explicit) = (path.to_owned(), name.is_some());
-        let here = |name: String| if Some(name.as_str()) == own { first.to_owned() } else { name };
+        let here = |name: String| if own.contains(&name.as_str()) { first.to_owned() } else { name };
         all.extend(arrays.into_iter().map(|(name, array)| Named {
             name: here(name),
             array,
@@ -72,8 +72,12 @@ pub struct Given {
 /// `LAYER.PART`, where there are arrays of these names.
 pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<Given> {
     let inputs = network.inputs();
-    let of_file = network.file_axes().map(|axes| axes.input.name.as_str());
-    let arrays = named(files, "--input", &inputs[0].name, of_file)?;
+    let of_file: Vec<&str> = network.file_axes().map(|axes| axes.input.name.as_str()).into_iter().collect();
+    let mut arrays = named(files, "--input", &inputs[0].name, &of_file)?;
+    let lengths = network.file_axes().and_then(|axes| axes.lengths.as_ref());
+    for named in arrays.iter_mut().filter(|named| Some(&named.name) == lengths) {
+        LENGTHS.clone_into(&mut named.name);
+    }
     // Of one row, to know its parts.
     let parts: Vec<String> = state_parts(&State::zeros(network, 1)?, "").map(|(name, _)| name).collect();
     let known = |name: &str| name == LENGTHS || inputs.iter().any(|input| input.name == name);
@@ -244,8 +248,10 @@ pub fn show(
         return Err(format!("--tolerance: expected a number of at least 0, got {got}").into());
     }
     let files = &args.expected;
+    // Keras calls an output as the layer that gives it.
     let of_file = network.file_axes().map(|axes| axes.output.name.as_str());
-    let all = named(files, "--expected", "output", of_file)?;
+    let of_layer = network.spec().layers.last().map(|layer| layer.name()).filter(|name| !name.is_empty());
+    let all = named(files, "--expected", "output", &of_file.into_iter().chain(of_layer).collect::<Vec<_>>())?;
     let own = output.state.in_file_tensors(network).into_iter().map(|tensor| tensor.name);
     let states: Vec<String> = state_parts(&output.state, FINAL).map(|(name, _)| name).chain(own).collect();
     let named_outputs = || output.others.iter().map(|other| &other.name).chain(&states);
@@ -270,7 +276,11 @@ pub fn show(
         let (of_file, of_run) = both_orders(network, output, name);
         let fits = |ordered: &Ordered<'_>| ordered.shape == array.shape;
         let of_file = of_file.filter(|of_file| args.axes == AxesOrder::File && (fits(of_file) || !fits(&of_run)));
-        let Ordered { shape: got_shape, values } = of_file.unwrap_or(of_run);
+        let Ordered { shape: mut got_shape, values } = of_file.unwrap_or(of_run);
+        // A file's state of one row may be without the axis of rows, as it may be given.
+        if states.contains(name) && got_shape[0] == 1 && got_shape[1..] == array.shape {
+            got_shape.remove(0);
+        }
         if got_shape != array.shape {
             let path = path.display();
             return Err(format!("{path}: expected {got_shape:?} for `{name}`, got {:?}", array.shape).into());

@@ -87,6 +87,9 @@ pub struct FileAxes {
     /// Outputs that are the state after the last timestep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub final_states: Vec<FileState>,
+    /// Name of the input that is the lengths of the rows, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lengths: Option<String>,
 }
 
 /// A tensor `[R, B, H]` of the file that is states of layers.
@@ -127,7 +130,8 @@ pub struct FixedInput {
 impl FileAxes {
     /// Of a file with one input and one output.
     pub(crate) fn new(input: FileTensor, output: FileTensor) -> Self {
-        Self { input, output, others: Vec::new(), fixed: Vec::new(), states: Vec::new(), final_states: Vec::new() }
+        let (states, final_states) = (Vec::new(), Vec::new());
+        Self { input, output, others: Vec::new(), fixed: Vec::new(), states, final_states, lengths: None }
     }
 }
 

@@ -406,6 +406,16 @@ def keras2_masks(l, k):
     return k.Model(x, l.Dense(2)(l.LSTM(4)(l.Add()([masked, other]))))
 
 
+def one_step_for_all(l, k):
+    """One timestep that counts at every other: squeeze and excitation, and a forecast beside the last value."""
+    x = k.Input((STEPS, 3))
+    squeezed = l.Reshape((1, 3))(l.GlobalAveragePooling1D()(x))
+    excited = l.Multiply()([x, l.Dense(3, activation="sigmoid")(l.Dense(2, activation="relu")(squeezed))])
+    last = x[:, -1:, :]
+    h = l.LSTM(4)(l.Subtract()([l.Add()([excited, x]), last]))
+    return k.Model(x, l.Add()([l.Reshape((1, 3))(l.Dense(3)(h)), last]))
+
+
 def main() -> None:
     whole = (".keras", ".h5")
     graph("flow_autoencoder", autoencoder, {"x": sequence(3)}, suffixes=whole)
@@ -452,6 +462,8 @@ def main() -> None:
     graph("flow_keras2_separable", separable, {"x": sequence(3)}, **keras2)
     graph("flow_keras2_causal", causal, {"x": sequence(3)}, **keras2)
     graph("flow_axes_of_one", axes_of_one, {"x": sequence(3)})
+    graph("flow_one_step_for_all", one_step_for_all, {"x": sequence(3)})
+    graph("flow_keras2_one_step_for_all", one_step_for_all, {"x": sequence(3)}, **keras2)
     text("text_adapted", text_adapted)
     text("text_cut", text_cut)
     text("text_given", text_given)

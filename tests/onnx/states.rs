@@ -1,7 +1,7 @@
 //! States by the names that the file has for them: tensors of several layers and directions, cut up by the graph.
 
 use gatefold::formats::onnx;
-use gatefold::network::{FileState, Network};
+use gatefold::network::{Axis, FileState, Network};
 use gatefold::{Device, Input, Session, State};
 
 use crate::wire::Attribute::{Int, Ints, Text};
@@ -118,4 +118,45 @@ fn what_does_not_fit_is_refused() {
     // Rows 1 and 2 for the first layer, 2 and 3 for the second: no layer starts from row 0.
     let holes = network(&[slice("1", "3", "h0"), slice("2", "4", "h1")]);
     assert_eq!(holes.file_axes().unwrap().states, []);
+}
+
+/// One step of an LSTM in its parts, of rows `x` `[B, 3]` and states `[B, 4]`: the rows are no timesteps.
+#[test]
+fn rows_of_one_step_are_batch_rows() {
+    let weights = [floats("W", &[16, 3]), floats("R", &[16, 4]), floats("B", &[16]), ints("quarters", &[4, 4, 4, 4])];
+    let with = |op: &str, inputs: &[&str], output: &str| node(op, inputs, &[output], vec![]);
+    let product = |inputs: &[&str], output: &str| node("Gemm", inputs, &[output], vec![("transB", Int(1))]);
+    let nodes = [
+        product(&["x", "W", "B"], "of_x"),
+        product(&["h", "R"], "of_h"),
+        with("Add", &["of_x", "of_h"], "gates"),
+        node("Split", &["gates", "quarters"], &["zi", "zf", "zg", "zo"], vec![("axis", Int(1))]),
+        with("Sigmoid", &["zi"], "i"),
+        with("Sigmoid", &["zf"], "f"),
+        with("Tanh", &["zg"], "g"),
+        with("Sigmoid", &["zo"], "o"),
+        with("Mul", &["f", "c"], "kept"),
+        with("Mul", &["i", "g"], "new"),
+        with("Add", &["kept", "new"], "cn"),
+        with("Tanh", &["cn"], "shown"),
+        with("Mul", &["o", "shown"], "hn"),
+        with("Identity", &["hn"], "y"),
+    ];
+    let inputs =
+        [info("x", FLOAT, &[None, Some(3)]), info("h", FLOAT, &[None, Some(4)]), info("c", FLOAT, &[None, Some(4)])];
+    let network = onnx::from_bytes("made", &model(&graph(&nodes, &weights, &inputs, &["y", "cn"]))).unwrap();
+    let axes = network.file_axes().unwrap();
+    assert_eq!(
+        (&axes.input.axes[..], &axes.output.axes[..]),
+        (&[Axis::Batch, Axis::Feature][..], &[Axis::Batch, Axis::Feature][..])
+    );
+    assert_eq!(axes.states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["h", "c"]);
+    let session = Session::new(&Device::cpu(), &network).unwrap();
+    let run = |rows: &[[f32; 3]]| {
+        let mut state = State::initial(&network, rows.len()).unwrap();
+        state.set_from_file(&network, "h", &[rows.len(), HIDDEN], &vec![0.5; rows.len() * HIDDEN]).unwrap();
+        session.run(Input::features(&rows.concat(), [1, rows.len(), 3]), Some(&state)).unwrap().values
+    };
+    let rows = [[0.3, -0.2, 0.9], [0.1, 0.8, -0.5]];
+    assert_eq!(run(&rows), [run(&rows[..1]), run(&rows[1..])].concat());
 }

@@ -5,7 +5,7 @@ use super::layers::{Item, Shape};
 use super::lower::{KerasLowering, NodeOutput, unmask};
 use super::options::LayerOptions;
 use crate::base::error::Result;
-use crate::network::{GlobalPoolSpec, Join, JoinSpec, LayerSpec, Pool, ReshapeSpec};
+use crate::network::{FromSpec, GlobalPoolSpec, Join, JoinSpec, LayerSpec, Pool, ReshapeSpec};
 
 /// Whether layers of this class are read.
 pub(super) fn is_known(class: &str) -> bool {
@@ -22,6 +22,11 @@ fn join_of(class: &str) -> Option<Join> {
         "Maximum" => Join::Max,
         _ => return None,
     })
+}
+
+/// Whether it is a sequence that may have more timesteps than one.
+fn is_longer(shape: Shape) -> bool {
+    matches!(shape, Shape::Sequence { steps, .. } if steps != Some(1))
 }
 
 /// The layer `item` of several inputs; `drops_mask` says that Keras does not pass on their masks.
@@ -45,7 +50,9 @@ pub(super) fn lower(
             Shape::Tokens(_) => return Err(options.unsupported("token ids as an input")),
         }
     }
-    let longest = inputs.iter().map(|input| input.shape).find(|shape| matches!(shape, Shape::Sequence { .. }));
+    let shapes = || inputs.iter().map(|input| input.shape);
+    let longest = shapes().find(|&shape| is_longer(shape));
+    let longest = longest.or_else(|| shapes().find(|shape| matches!(shape, Shape::Sequence { .. })));
     let widest = widths.iter().copied().max().unwrap_or(0);
     if join == Join::Concat {
         if longest.is_some() && inputs.iter().any(|input| matches!(input.shape, Shape::Row(_))) {
@@ -73,7 +80,18 @@ pub(super) fn lower(
         Join::Concat => widths.iter().fold(0, |sum: usize, &width| sum.saturating_add(width)),
         _ => widest,
     };
-    let named = inputs.iter().map(|input| lowering.name(input.source)).collect();
+    let mut named: Vec<String> = inputs.iter().map(|input| lowering.name(input.source)).collect();
+    if join != Join::Concat && inputs.iter().any(|input| is_longer(input.shape)) {
+        // One timestep counts at every timestep of the others, as a row does.
+        for (number, input) in inputs.iter().enumerate() {
+            if matches!(input.shape, Shape::Sequence { steps: Some(1), .. }) && !input.masked {
+                let row = format!("{}_row{number}", item.name);
+                let reshape = ReshapeSpec { name: row.clone(), in_steps: Some(1), out_steps: None };
+                let layer = std::mem::replace(&mut named[number], row);
+                lowering.layers.extend([LayerSpec::From(FromSpec { layer }), LayerSpec::Reshape(reshape)]);
+            }
+        }
+    }
     lowering.layers.push(LayerSpec::Join(JoinSpec { name: item.name.to_owned(), inputs: named, join }));
     let shape = match longest {
         Some(Shape::Sequence { steps, .. }) => Shape::Sequence { steps, width },

@@ -338,7 +338,7 @@ impl Weights {
                 let folder = folder.trim_start_matches('/');
                 let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
                 let own = |path: &&String| {
-                    within.is_none_or(|layer| path.split('/').next() == Some(layer))
+                    within.is_none_or(|layer| is_within(path, group, layer))
                         && cell.is_none_or(|cell| path.split('/').any(|part| part == cell.name))
                         && inner.is_none_or(|inner| path.split('/').nth_back(1) == Some(inner))
                 };
@@ -361,6 +361,16 @@ impl Weights {
                 Ok(wanted.iter().map(path).collect())
             }
         }
+    }
+}
+
+/// Whether an array is that of a layer of the model `group` within the model. A Sequential one's name comes before the layer's.
+fn is_within(path: &str, group: &str, layer: &str) -> bool {
+    let mut parts = path.split('/');
+    match parts.next() {
+        Some(first) if first == layer => true,
+        Some(first) => first == group && parts.next() == Some(layer),
+        None => false,
     }
 }
 

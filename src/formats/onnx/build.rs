@@ -37,6 +37,8 @@ pub struct Build {
     names: BTreeSet<String>,
     /// Whether the network's input has its rows first.
     pub batch_first: bool,
+    /// Whether the axes of the network's input are taken to be timesteps of one row.
+    pub one_row: bool,
     /// The number that the network's input is at timesteps that masked layers skip.
     pub mask_value: Option<f32>,
     /// Recurrent layers that skip them.

@@ -47,6 +47,10 @@ impl Build {
         }
         let (Some((x, w)), Some((h_before, r)), Some(bias)) = (input, recurrent, bias) else { return Ok(None) };
         let facts = self.expressions.facts(h).clone();
+        if facts.sequence && self.one_row {
+            // The rows of an input [B, N] that one step reads are no timesteps.
+            return Err(unsupported(format!("node `{}`", facts.name), "an LSTM's step over timesteps of one row"));
+        }
         let rows = Cell::Lstm.gates() * hidden_size;
         let fits = |matrix: &Array, k: usize| matrix.shape == [k, rows];
         let input_size = self.expressions.facts(x).width;
@@ -87,6 +91,11 @@ impl Build {
         self.states.extend([(h, (name.clone(), HiddenOrCell::H)), (step.c, (name.clone(), HiddenOrCell::C))]);
         self.given.extend([(h_before, name.clone(), HiddenOrCell::H), (step.c_before, name.clone(), HiddenOrCell::C)]);
         Ok(Some(name))
+    }
+
+    /// Whether it may be the h of an LSTM's step.
+    pub fn is_step(&self, h: Id) -> bool {
+        self.step(h).is_some()
     }
 
     fn step(&self, h: Id) -> Option<Step> {

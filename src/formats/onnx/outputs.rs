@@ -60,8 +60,16 @@ impl Walk<'_> {
             other.axes.retain(|&axis| axis != AxisLabel::Direction);
             others.push((name, self.settled(&other, &format!("output `{name}`"))?));
         }
+        // The state of a step that is taken apart is known once its h is a layer.
+        for id in std::iter::once(id).chain(others.iter().map(|(_, id)| *id)) {
+            if self.build.is_step(id) {
+                self.build.emit(id)?;
+            }
+        }
         for (name, other) in others {
-            if other != id && !self.build.states.contains_key(&other) {
+            if self.build.states.contains_key(&other) {
+                states.push((name, vec![FinalRow::Computed(other)]));
+            } else if other != id {
                 self.build.other_output(name, other)?;
             }
         }
@@ -77,6 +85,8 @@ impl Walk<'_> {
         let masked = std::mem::take(&mut self.build.masked);
         let dropped = dropout::dropouts(&self.build, &self.dropped);
         let given = self.given_states();
+        let mut inputs = self.graph.inputs.iter().map(|input| &input.name);
+        let lengths = inputs.find(|name| matches!(self.values.get(name.as_str()), Some(Value::Lengths))).cloned();
         states.retain(|(name, _)| **name != output.name);
         let last = states.iter().filter_map(|(name, rows)| self.build.final_state_rows(name, rows)).collect();
         let network = self.build.finish(id)?;
@@ -88,7 +98,8 @@ impl Walk<'_> {
         }
         let dropped = dropout::in_network(dropped, &network.spec().layers);
         let (states, final_states) = (kept(given, &network), kept(last, &network));
-        let axes = FileAxes { input, output, others: other_axes, fixed: self.fixed_inputs, states, final_states };
+        let fixed = self.fixed_inputs;
+        let axes = FileAxes { input, output, others: other_axes, fixed, states, final_states, lengths };
         Ok(network.with_file_axes(Some(axes)).with_file_dropout(dropped))
     }
 }

@@ -140,7 +140,8 @@ pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
             _ if roles.tokens => vec![None],
             None => vec![Some(1)],
             Some(Some(width)) => vec![Some(width)],
-            Some(None) => widths(graph).into_iter().map(Some).collect(),
+            // An axis of one feature has a size in the file; one that is left open is time.
+            Some(None) => widths(graph).into_iter().filter(|&n| n > 1 || shape.len() > 2).map(Some).collect(),
         };
         readings.extend(widths.into_iter().map(|width| Reading { axes: axes.to_vec(), width, others: false }));
     }

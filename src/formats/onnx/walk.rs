@@ -113,7 +113,8 @@ impl<'a> Walk<'a> {
         let dim = |axis: AxisLabel, open: Dim| size(axis).map_or(Dim::Known(1), |n| n.map_or(open, Dim::Known));
         let (steps, batch) = (dim(AxisLabel::Time, Dim::Steps), dim(AxisLabel::Batch, Dim::Batch));
         let batch_first = axes[0] == AxisLabel::Batch && axes.contains(&AxisLabel::Time);
-        let build = Build::new(batch_first);
+        let mut build = Build::new(batch_first);
+        build.one_row = *axes == [AxisLabel::Time, AxisLabel::Channel];
         let values = BTreeMap::new();
         let with_lengths = BTreeSet::new();
         let token_inputs = Vec::new();
