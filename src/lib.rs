@@ -84,6 +84,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapter;
+mod alignment;
 mod base;
 mod classify;
 pub mod compare;
@@ -117,6 +118,7 @@ pub mod tuning {
 }
 
 pub use adapter::{DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
+pub use alignment::Alignment;
 pub use base::error::{Error, Result};
 pub use base::files;
 pub use base::printable::printable;
@@ -125,6 +127,7 @@ pub use base::room::asking_for_memory;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
+pub use data::banks::{Bank, BankPart};
 pub use data::input::Input;
 pub use data::named_input::NamedInput;
 pub use data::state::{LayerState, State, StatePart, StateShape};

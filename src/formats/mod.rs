@@ -1,5 +1,6 @@
 //! Files to [`Network`] and back.
 
+mod bank;
 mod foreign;
 #[cfg(feature = "keras")]
 pub mod keras;

@@ -143,6 +143,7 @@ impl<F: Real> ReferenceRun<'_, F> {
                 steps_out: steps_out[index],
                 batch,
                 mask,
+                banks: None,
             };
             let mut d_output = std::mem::take(&mut d_stages[index]);
             if let StageKind::FinalState(from) = &stage.kind {

@@ -153,7 +153,7 @@ impl<F: Real> ReferenceRun<'_, F> {
     ) -> Result<()> {
         let Memory { forward: Forward { stages, state: to }, steps } = memory;
         begin(self.network, checked.batch, state, to);
-        let start = RunStart { continues: state.is_some(), slots: None };
+        let start = RunStart { continues: state.is_some(), ..RunStart::default() };
         walk(self.network, checked, (to, start), (stages, steps), |index, stage, flow, state, output| {
             if !hooks.stages.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
                 match hooks.norms.and_then(|norms| norms.forward(index, stage, flow)) {

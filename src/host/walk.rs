@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
+use crate::data::banks::BankArena;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Past, Source, Stage, StageKind};
@@ -48,6 +49,8 @@ pub(crate) struct RunStart<'a> {
     pub continues: bool,
     /// The batch row of the state of each row, where they are others.
     pub slots: Option<&'a [u32]>,
+    /// The banks that the inputs beside the first lie in, if they do.
+    pub banks: &'a [BankArena],
 }
 
 /// Calls `run` for every stage in order, with its index, the stage, its inputs, the state that it updates, and the output,
@@ -62,7 +65,7 @@ pub(crate) fn walk<F: Real>(
     mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
     network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
-    let inputs = RealInputs::new(network, checked);
+    let inputs = RealInputs::with_banks(network, checked, start.banks);
     stages.resize_with(steps_out.len(), Vec::new);
     let numbers = |stage: usize| product([steps_out[stage], checked.batch, network.stages()[stage].out_features]);
     let mut all = 0usize;
@@ -98,7 +101,14 @@ pub(crate) fn walk<F: Real>(
             steps_out: steps_out[index],
             batch: checked.batch,
             mask: checked.mask_at(network, stage),
+            banks: None,
         };
+        if let (StageKind::Attention(_), Some(banks), Source::Input(number)) =
+            (&stage.kind, &checked.banks, stage.inputs[0])
+        {
+            flow.mask = Some(&start.banks[number - 1].mask);
+            flow.banks = Some(&banks.0[number - 1]);
+        }
         if let StageKind::FinalState(from) = &stage.kind {
             output[0].clear();
             output[0].extend_from_slice(state.layers[from.layer].parts[from.part.place()].row(from.row));
@@ -194,11 +204,20 @@ pub(super) struct RealInputs<'a, F: Clone> {
 
 impl<'a, F: Real> RealInputs<'a, F> {
     pub fn new(network: &Network, checked: &'a Checked<'_>) -> Self {
+        Self::with_banks(network, checked, &[])
+    }
+
+    /// Those of a run whose inputs beside the first lie in `banks`, if there are any.
+    fn with_banks(network: &Network, checked: &'a Checked<'_>, banks: &'a [BankArena]) -> Self {
         let of = |input: usize| match checked.values_of(input) {
             Values::Features(values) => F::of_f32(values),
             Values::Tokens(_) => Cow::Borrowed(&[][..]),
         };
-        Self { first: of(0), others: (1..network.inputs().len()).map(of).collect() }
+        let others = match banks {
+            [] => (1..network.inputs().len()).map(of).collect(),
+            banks => banks.iter().map(|bank| F::of_f32(&bank.numbers)).collect(),
+        };
+        Self { first: of(0), others }
     }
 
     /// Those of one input; none of token ids.

@@ -6,6 +6,7 @@ mod axes;
 mod cell;
 mod combine;
 mod cuts;
+mod division;
 mod dropout;
 mod fingerprint;
 pub(crate) mod fold;
@@ -35,6 +36,7 @@ pub use cell::{Cell, Normalization, Recurrence, ScanCell};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
 pub(crate) use cuts::{Cuts, Past};
+pub(crate) use division::{BankSource, Division, StartSource};
 pub use dropout::FileDropout;
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
@@ -208,10 +210,7 @@ impl Network {
     /// # Errors
     /// [`Error::Unsupported`] if that is not possible.
     pub(crate) fn cut(&self) -> Result<Cuts> {
-        match self.inputs.len() {
-            1 => Cuts::new(&self.stages, self.recurrent_layers().count()),
-            inputs => Err(Error::Unsupported { place: "network".into(), what: format!("a stream of {inputs} inputs") }),
-        }
+        Cuts::new(&self.stages, self.recurrent_layers().count())
     }
 
     /// As [`Network::cut`], if it is possible.

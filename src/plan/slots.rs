@@ -109,6 +109,25 @@ pub(crate) fn check_slots(slots: usize, row_bytes: u64, limits: &PlanLimits) -> 
     Ok(())
 }
 
+/// Most timesteps of `row_bytes` that banks can have.
+///
+/// # Errors
+/// [`Error::TooLarge`] if `steps` are more.
+#[cfg(feature = "gpu")]
+pub(crate) fn check_banks(steps: usize, row_bytes: u64, limits: &PlanLimits) -> Result<usize> {
+    let most = most_bytes(limits);
+    let needed = (steps as u64).saturating_mul(row_bytes);
+    if needed > most {
+        return Err(Error::TooLarge {
+            what: format!("banks of {steps} timesteps [R, N]"),
+            needed,
+            limit: most,
+            limit_name: "the adapter's largest storage binding, bytes".into(),
+        });
+    }
+    Ok(usize::try_from(most / row_bytes).unwrap_or(usize::MAX))
+}
+
 /// Most slots of `row_bytes` that can be bound.
 #[cfg(feature = "gpu")]
 pub(crate) fn most_slots(row_bytes: u64, limits: &PlanLimits) -> u64 {

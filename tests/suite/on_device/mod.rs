@@ -1,5 +1,6 @@
 mod api;
 mod attention;
+mod attention_streams;
 mod beams;
 pub mod cells;
 mod dates;
