@@ -9,6 +9,7 @@ pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 mod scan_packages;
+mod scores;
 mod state;
 mod survey;
 #[cfg(any(feature = "keras", feature = "onnx"))]

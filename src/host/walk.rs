@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::step_loop::LoopInputs;
 use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
@@ -81,6 +82,13 @@ pub(crate) fn walk<F: Real>(
     }
     room(|| format!("outputs of all {} stages", steps_out.len()), all, size_of::<F>())?;
     for (index, stage) in network.stages().iter().enumerate() {
+        if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.contains(&index)) {
+            if index == steps_loop.stages.start {
+                let step_loop = LoopInputs { network, steps_loop, checked, inputs: &inputs, start };
+                step_loop.run(state, (stages, steps_out[index]), &mut run, &mut |_| {})?;
+            }
+            continue;
+        }
         let (before, output) = stages.split_at_mut(index);
         let read = |source: &Source| match *source {
             Source::Input(input) => inputs.features(input),

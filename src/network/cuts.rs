@@ -59,7 +59,8 @@ impl Cuts {
             };
             let before = stage.inputs.iter().map(of).find(|added| *added != Added::default()).unwrap_or_default();
             let Cut { past, stride, added: after } = cut(stage, before).map_err(refused)?;
-            if stage.recurrent().is_some() && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
+            let keeps = stage.recurrent().is_some() || matches!(stage.kind, StageKind::Feedback { .. });
+            if keeps && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
                 cuts.unmasked.push(rate);
             }
             let past = past.filter(|&(steps, _)| steps > 0).map(|(steps, start)| Past { layer, steps, start, rate });
@@ -201,6 +202,7 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
             Some("a direction that starts at the end")
         }
         StageKind::Recurrent(level) if level.starts.iter().any(Option::is_some) => Some("a state that layers give"),
+        StageKind::Feedback { .. } if stage.inputs.len() > 1 => Some("a state that layers give"),
         StageKind::FinalState(_) => Some("the final state of a recurrent layer"),
         StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
         StageKind::GlobalPool(_) => Some("pooling over all time"),

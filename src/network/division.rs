@@ -20,7 +20,7 @@ pub(crate) struct Division {
     pub decoder: Network,
     /// Of the decoder's inputs beside the first, in their order.
     pub banks: Vec<BankSource>,
-    /// What its recurrent layers start from.
+    /// What its recurrent layers and feedbacks start from.
     pub starts: Vec<StartSource>,
 }
 
@@ -35,14 +35,15 @@ pub(crate) struct BankSource {
     pub values: Vec<usize>,
 }
 
-/// A part of a recurrent layer's state that the reader gives, `[B, D*H]`.
+/// A part of a state that the reader gives: of a recurrent layer `[B, D*H]`, of a feedback `[B, N]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StartSource {
     /// Position among the reader's outputs.
     pub output: usize,
     /// Position of the decoder's layer among those that keep something.
     pub layer: usize,
-    pub part: HiddenOrCell,
+    /// Position of the part in its layer.
+    pub part: usize,
 }
 
 /// A layer, what it reads and on which inputs of the network it depends.
@@ -89,13 +90,11 @@ impl Network {
     }
 
     fn divided_at(&self, graph: &Graph<'_>, number: usize) -> Result<Division> {
-        let decoder = graph.decoder(1 << number)?;
+        let mut decoder = graph.decoder(1 << number)?;
         let read: Vec<&str> =
             decoder.banks.iter().chain(decoder.starts.iter().map(|start| &start.2)).copied().collect();
         let reader = self.part(graph.reader(&read)?)?;
         let output = |name: &str| reader.outputs.iter().position(|output| output.name == name).unwrap_or(0);
-        let starts =
-            decoder.starts.iter().map(|&(layer, part, name)| StartSource { output: output(name), layer, part });
         let mut banks: Vec<BankSource> = decoder
             .banks
             .iter()
@@ -111,8 +110,7 @@ impl Network {
                 banks[keys].mask = reader.inputs.iter().position(|known| known.name == self.inputs[input].name);
             }
         }
-        let starts = starts.collect();
-        let mut layers = decoder.layers;
+        let mut layers = std::mem::take(&mut decoder.layers);
         for (name, bank) in decoder.banks.iter().zip(&banks) {
             let name = bank_name(name);
             let input = layers.iter_mut().skip(1).find(|layer| layer.name() == name);
@@ -120,8 +118,12 @@ impl Network {
                 input.input_size = reader.stages[reader.outputs[bank.output].stage].out_features;
             }
         }
+        let starts = std::mem::take(&mut decoder.starts);
         let decoder = self.part(layers)?;
         decoder.cut()?;
+        let kept = |layer: &str| decoder.kept.iter().position(|kept| kept.name == layer).unwrap_or(0);
+        let start = |(layer, part, name)| StartSource { output: output(name), layer: kept(layer), part };
+        let starts = starts.into_iter().map(start).collect();
         Ok(Division { reader, decoder, banks, starts })
     }
 
@@ -140,8 +142,8 @@ struct DecoderLayers<'a> {
     layers: Vec<LayerSpec>,
     /// Names of what it attends to.
     banks: Vec<&'a str>,
-    /// Position of a recurrent layer, part of its state, name of what that starts from.
-    starts: Vec<(usize, HiddenOrCell, &'a str)>,
+    /// Name of a layer, part of its state, name of what that starts from.
+    starts: Vec<(&'a str, usize, &'a str)>,
     /// Keys, values and name of each attention.
     attends: Vec<(&'a str, &'a str, &'a str)>,
 }
@@ -203,6 +205,7 @@ impl<'a> Graph<'a> {
                 LayerSpec::Attention(attention) => {
                     std::iter::once(&attention.keys).chain(&attention.values).map(String::as_str).collect()
                 }
+                LayerSpec::Feedback(feedback) => feedback.initial.iter().map(String::as_str).collect(),
                 _ => match layer.recurrent() {
                     Some((_, spec)) => spec.initial_h.iter().chain(&spec.initial_c).map(String::as_str).collect(),
                     None => Vec::new(),
@@ -233,7 +236,6 @@ impl<'a> Graph<'a> {
         let mut found =
             DecoderLayers { layers: Vec::new(), banks: Vec::new(), starts: Vec::new(), attends: Vec::new() };
         let mut emitted = Emitted { layers: Vec::new(), flow: None };
-        let mut recurrent = 0;
         for (index, node) in self.nodes.iter().enumerate() {
             if node.inputs & bit == 0 {
                 continue;
@@ -267,17 +269,19 @@ impl<'a> Graph<'a> {
             } else if let Some((_, spec)) = layer.recurrent_mut() {
                 for (part, name) in [(HiddenOrCell::H, &mut spec.initial_h), (HiddenOrCell::C, &mut spec.initial_c)] {
                     if let Some(&other) = others.iter().find(|other| Some(**other) == name.as_deref()) {
-                        found.starts.push((recurrent, part, other));
+                        found.starts.push((node.layer.name(), part.place(), other));
                         *name = None;
                     }
                 }
+            } else if let LayerSpec::Feedback(feedback) = &mut layer {
+                found.starts.extend(others.iter().map(|&other| (node.layer.name(), 0, other)));
+                feedback.initial = None;
             } else if !others.is_empty() {
                 return Err(unsupported(
                     layer.name(),
                     "a stream through a layer that reads another input of the network",
                 ));
             }
-            recurrent += usize::from(layer.recurrent().is_some());
             emitted.push(index, node, layer, self)?;
         }
         if found.attends.is_empty() && found.starts.is_empty() {

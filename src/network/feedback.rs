@@ -20,6 +20,9 @@ pub struct FeedbackSpec {
     pub layer: String,
     /// N
     pub num_features: usize,
+    /// Name of an earlier layer whose output `[B, N]` stands for it at the first timestep, whatever the caller gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
 }
 
 /// Stages that run step by step, because one of them reads what a later one was.
@@ -53,7 +56,8 @@ impl StepLoop {
             Some(FeedbackPlace { stage, from, layer })
         });
         let feedbacks: Vec<FeedbackPlace> = feedbacks.collect();
-        let (Some(first), Some(last)) = (feedbacks.first(), feedbacks.iter().map(|feedback| feedback.from).max()) else {
+        let (Some(first), Some(last)) = (feedbacks.first(), feedbacks.iter().map(|feedback| feedback.from).max())
+        else {
             return Ok(None);
         };
         let all = first.stage..last + 1;
@@ -86,6 +90,7 @@ fn refusal(stage: &Stage, all: &Range<usize>) -> Option<&'static str> {
             (within(0) || within(2)).then_some("attention to the timesteps of the loop itself")
         }
         StageKind::Conv1d { .. } | StageKind::Pool1d { .. } => Some("a window over time"),
+        StageKind::Channelwise { eps: Some(_), .. } => Some("a batch normalization"),
         StageKind::TimeSoftmax | StageKind::GlobalPool(_) | StageKind::Reverse => Some("a layer over all time"),
         StageKind::Rearrange(Rearrange::Channels { .. } | Rearrange::Widen | Rearrange::Expand) => None,
         StageKind::Rearrange(_) => Some("other timesteps than its input's"),

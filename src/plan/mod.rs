@@ -29,7 +29,7 @@ pub use kernel::{
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
-pub use past::{BeginBuffers, PastBuffer};
+pub use past::{BeginBuffers, FeedbackBuffer, PastBuffer};
 pub use slots::{PartPlace, SlotMoves, parts, slot_moves};
 #[cfg(feature = "gpu")]
 pub(crate) use slots::{check_banks, check_slots, most_slots};
@@ -485,6 +485,8 @@ pub struct Plan {
     pub(crate) states: Vec<StateBuffers>,
     /// Past inputs of each window that keeps some.
     pub(crate) pasts: Vec<PastBuffer>,
+    /// What each feedback feeds back.
+    pub(crate) feedbacks: Vec<FeedbackBuffer>,
     /// Where the rows begin, if they do so at different timesteps.
     pub(crate) begins: Option<BeginBuffers>,
     /// What workgroups hand each other, of each recurrence that is run so.

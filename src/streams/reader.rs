@@ -80,7 +80,7 @@ impl BankReader {
             for source in &self.starts {
                 // `[B, D*H]` to `[D, 1, H]`
                 let (values, width) = of(source.output);
-                let part = &mut start.layers[source.layer].parts[source.part.place()];
+                let part = &mut start.layers[source.layer].parts[source.part];
                 part.data.copy_from_slice(&values[row * width..][..width]);
             }
             Ok(Bank { parts, start: (!self.starts.is_empty()).then_some(start) })

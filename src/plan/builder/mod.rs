@@ -19,6 +19,7 @@ mod recurrent_backward;
 mod recurrent_dropout;
 mod regularize;
 mod scan_backward;
+mod step_loop;
 mod steps_backward;
 mod tape;
 mod update;
@@ -103,6 +104,7 @@ impl Builder {
             continues,
             uneven,
             banked,
+            loop_starts: None,
             plan: Plan {
                 steps,
                 batch,
@@ -117,6 +119,7 @@ impl Builder {
                 outputs: Vec::new(),
                 states: Vec::new(),
                 pasts: Vec::new(),
+                feedbacks: Vec::new(),
                 begins: None,
                 exchanges: Vec::new(),
                 dispatches: Vec::new(),
@@ -139,6 +142,8 @@ struct Builder {
     continues: bool,
     uneven: bool,
     banked: bool,
+    /// In a loop, the dispatches that put what its levels start from in place.
+    loop_starts: Option<Vec<Dispatch>>,
     plan: Plan,
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
@@ -248,6 +253,11 @@ impl Builder {
         self.drop_weights()?;
         let mut index = 0;
         while index < network.stages().len() {
+            if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.start == index) {
+                self.step_loop(network, steps_loop, &layouts, &stage_steps)?;
+                index = steps_loop.stages.end;
+                continue;
+            }
             let here: Vec<&WeightLayout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();
             match here.first() {
                 Some(first) => {

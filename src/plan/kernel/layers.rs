@@ -132,6 +132,13 @@ pub(super) static PAST: Layer = Layer {
     constants: &[u("FEATURES"), u("KEPT"), u("AFTER"), u("UNEVEN"), u("RATE"), u("WORKGROUP")],
 };
 
+pub(super) static CARRY: Layer = Layer {
+    name: "carry",
+    sources: &[PARAMS, include_str!("../../../shaders/carry.wgsl")],
+    bindings: &[uniform("params"), read("source"), read("mask"), read_write("output")],
+    constants: &[u("FEATURES"), u("MASKED"), u("WITHIN"), u("WORKGROUP")],
+};
+
 pub(super) static SLOTS: Layer = Layer {
     name: "slots",
     sources: &[PARAMS, include_str!("../../../shaders/slots.wgsl")],
