@@ -75,7 +75,6 @@ impl BankRows {
     }
 
     /// The same with rows behind that have none.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU has no padding rows"))]
     pub fn filled_up(mut self, batch: usize) -> Self {
         self.0.iter_mut().for_each(|rows| rows.resize(batch, [0; 2]));
         self
