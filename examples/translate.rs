@@ -1,7 +1,8 @@
 //! Sequence to sequence: dates as people write them to ISO 8601.
 //!
 //! `cargo run --release --example translate -- "the 3rd of march 1998" "sat 1 may 99"`; without a date those that
-//! training has not seen are translated, greedily and by beam search, and compared.
+//! training has not seen are translated, greedily and by beam search, and compared. `--alignment` shows what each letter of
+//! the best answer looked at, in tenths.
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 mod arguments;
@@ -16,7 +17,7 @@ use dates::{BATCH, Translator};
 use gatefold::{Device, DeviceChoice, Sequence};
 
 fn main() -> ExitCode {
-    finish("translate", Arguments::read(&["--device", "--models", "--beams", "--count"]).and_then(run))
+    finish("translate", Arguments::read(&["--device", "--models", "--beams", "--count", "--alignment?"]).and_then(run))
 }
 
 fn run((args, texts): (Arguments, Vec<String>)) -> Result<()> {
@@ -27,8 +28,11 @@ fn run((args, texts): (Arguments, Vec<String>)) -> Result<()> {
     if !texts.is_empty() {
         for (text, found) in texts.iter().zip(translator.search(&texts, beams)?) {
             println!("{text}");
-            for sequence in found {
-                println!("  {:5.1} %  {}", 100.0 * sequence.log_probability.exp(), translator.written(&sequence));
+            for sequence in &found {
+                println!("  {:5.1} %  {}", 100.0 * sequence.log_probability.exp(), translator.written(sequence));
+            }
+            if let Some(best) = found.first().filter(|_| args.get("--alignment", false).unwrap_or(false)) {
+                print!("{}", table(text, &translator.written(best), &translator.alignment(text, best)?));
             }
         }
         return Ok(());
@@ -51,6 +55,24 @@ fn run((args, texts): (Arguments, Vec<String>)) -> Result<()> {
     };
     report(&translator, &format!("{beams} beams"), &texts, &dates, timed(&texts, best)?);
     Ok(())
+}
+
+/// A row for each letter of an answer, a column for each of the text: tenths of its attention, none below a half.
+fn table(text: &str, answer: &str, shares: &[Vec<f32>]) -> String {
+    let mut table = format!("    {text}\n");
+    for (letter, shares) in answer.chars().zip(shares) {
+        // From a half tenth on; `#` are nine and a half or more.
+        let tenth = |&share: &f32| {
+            let marks = "123456789#".chars().zip(1u8..);
+            marks
+                .take_while(|&(_, tenths)| 10.0 * share + 0.5 >= f32::from(tenths))
+                .last()
+                .map_or(' ', |(mark, _)| mark)
+        };
+        let row: String = shares.iter().map(tenth).collect();
+        table += &format!("  {letter} {}\n", row.trim_end());
+    }
+    table
 }
 
 /// Answers, and the seconds they took.

@@ -13,22 +13,37 @@ override HEADS: u32;
 override ADDITIVE: u32 = 0u;     // 1: w·tanh(q + k), else q·k
 override SCALE: f32 = 1.0;
 override MASKED: u32 = 0u;       // 1 where only keys count that the mask has on
+override BANKED: u32 = 0u;       // 1 where the keys of a batch row lie side by side in banks
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
-@group(0) @binding(1) var<storage, read> keys: array<f32>;           // [S, B, D]
+@group(0) @binding(1) var<storage, read> keys: array<f32>;           // [S, B, D], BANKED [R, D]
 @group(0) @binding(2) var<storage, read> queries: array<f32>;        // [T, B, D]
 @group(0) @binding(3) var<storage, read> weight: array<f32>;         // [D], if ADDITIVE
-@group(0) @binding(4) var<storage, read> mask: array<u32>;           // [S, B], if MASKED
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;   // [T, B, heads, S]
+@group(0) @binding(4) var<storage, read> mask: array<u32>;           // [S, B], BANKED [R]; if MASKED
+@group(0) @binding(5) var<storage, read> banks: array<u32>;          // [B, 2], if BANKED: first key and how many
+@group(0) @binding(6) var<storage, read_write> output: array<f32>;   // [T, B, heads, S]
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 
-fn counts(at: u32) -> bool {
+// The row of a key of a batch row.
+fn key_at(s: u32, batch_row: u32) -> u32 {
+    if BANKED == 1u {
+        return banks[2u * batch_row] + s;
+    }
+    return s * params.batch + batch_row;
+}
+
+fn counts(s: u32, batch_row: u32) -> bool {
+    if BANKED == 1u {
+        if s >= banks[2u * batch_row + 1u] {
+            return false;
+        }
+    }
     if MASKED == 0u {
         return true;
     }
-    return (mask[at] & 1u) != 0u;
+    return (mask[key_at(s, batch_row)] & 1u) != 0u;
 }
 
 fn score(query: u32, key: u32, first: u32) -> f32 {
@@ -59,9 +74,8 @@ fn attention_shares(
 
     var highest = -3.4028234e38;
     for (var s = local; s < params.steps; s += WORKGROUP) {
-        let key = s * params.batch + batch_row;
-        if live && counts(key) {
-            let value = score(query, key, first);
+        if live && counts(s, batch_row) {
+            let value = score(query, key_at(s, batch_row), first);
             output[row * params.steps + s] = value;
             highest = max(highest, value);
         }
@@ -75,7 +89,7 @@ fn attention_shares(
 
     var sum = 0.0;
     for (var s = local; s < params.steps; s += WORKGROUP) {
-        if live && counts(s * params.batch + batch_row) {
+        if live && counts(s, batch_row) {
             let value = exp(output[row * params.steps + s] - highest);
             output[row * params.steps + s] = value;
             sum += value;
@@ -91,7 +105,7 @@ fn attention_shares(
     for (var s = local; s < params.steps; s += WORKGROUP) {
         if live {
             let at = row * params.steps + s;
-            if counts(s * params.batch + batch_row) {
+            if counts(s, batch_row) {
                 output[at] /= sum;
             } else {
                 output[at] = 0.0;

@@ -15,14 +15,16 @@ override HOW: u32 = 0u;          // what is summed: 0 the other rows, 1 w (1 - t
 override SCALE: f32 = 1.0;
 override TURNED: u32 = 0u;       // 0: the output has the rows of the queries, 1: those of the keys
 override ADD: u32 = 0u;          // 1 where it is added to what is there
+override BANKED: u32 = 0u;       // 1 where the rows that are summed lie side by side in banks, one for each batch row
 override WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Sizes;
 @group(0) @binding(1) var<storage, read> shares: array<f32>;         // [T, B, heads, S]
-@group(0) @binding(2) var<storage, read> x: array<f32>;              // [others, B, N]
+@group(0) @binding(2) var<storage, read> x: array<f32>;              // [others, B, N], BANKED [R, N]
 @group(0) @binding(3) var<storage, read> own: array<f32>;            // [rows, N], if HOW > 0
 @group(0) @binding(4) var<storage, read> weight: array<f32>;         // [N], if HOW = 1
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;   // [rows, N]
+@group(0) @binding(5) var<storage, read> banks: array<u32>;          // [B, 2], if BANKED: first row and how many
+@group(0) @binding(6) var<storage, read_write> output: array<f32>;   // [rows, N]
 
 @compute @workgroup_size(WORKGROUP)
 fn attention_sum(
@@ -41,8 +43,15 @@ fn attention_sum(
     let batch_row = row % params.batch;
     let at = row * FEATURES + column;
     var sum = 0.0;
-    for (var other = 0u; other < params.others; other++) {
-        let row_of_x = other * params.batch + batch_row;
+    var others = params.others;
+    if BANKED == 1u {
+        others = banks[2u * batch_row + 1u];
+    }
+    for (var other = 0u; other < others; other++) {
+        var row_of_x = other * params.batch + batch_row;
+        if BANKED == 1u {
+            row_of_x = banks[2u * batch_row] + other;
+        }
         var share = 0.0;
         if TURNED == 1u {
             share = shares[(row_of_x * HEADS + head) * params.steps + step];

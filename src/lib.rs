@@ -85,6 +85,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapter;
+mod alignment;
 mod base;
 mod classify;
 pub mod compare;
@@ -119,6 +120,7 @@ pub mod tuning {
 }
 
 pub use adapter::{DeviceChoice, DeviceInfo, DeviceKind, DeviceOptions};
+pub use alignment::Alignment;
 pub use base::error::{Error, Result};
 pub use base::files;
 pub use base::printable::printable;
@@ -127,6 +129,7 @@ pub use base::room::asking_for_memory;
 pub use classify::{Classifier, Prediction};
 pub use counters::Counters;
 pub use cpu::{CpuOptions, InstructionSet};
+pub use data::banks::{Bank, BankPart};
 pub use data::file_state::FileStateTensor;
 pub use data::input::Input;
 pub use data::named_input::NamedInput;

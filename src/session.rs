@@ -9,6 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::room::room;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
+use crate::data::banks::BankArena;
 use crate::data::input::{Checked, Input, swap_outer};
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
@@ -25,6 +26,7 @@ pub struct Session {
     arithmetic: Arithmetic,
     engine: Engine,
     meter: Arc<Meter>,
+    options: PlanOptions,
     /// Whether the weights are a trainer's.
     shares: bool,
 }
@@ -172,7 +174,19 @@ impl Session {
         };
         // The CPU has no chunk size or strategy, and only one arithmetic.
         let arithmetic = if engine.is_cpu() { Arithmetic::F32 } else { options.arithmetic };
-        Ok(Self { device: device.clone(), network, arithmetic, engine, meter, shares: false })
+        Ok(Self { device: device.clone(), network, arithmetic, engine, meter, options, shares: false })
+    }
+
+    /// A session for a part of its network, on the same device with the same options.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::Unsupported`] for a session that shares a trainer's weights.
+    pub(crate) fn of_part(&self, network: &Network) -> Result<Self> {
+        if self.shares {
+            let what = "a stream of several inputs with weights that a trainer still changes".into();
+            return Err(Error::Unsupported { place: "session".into(), what });
+        }
+        Self::with_options(&self.device, network, self.options)
     }
 
     /// Runs `network` with the weights of a trainer on the GPU `context` of `device`.
@@ -185,7 +199,8 @@ impl Session {
         let engine = gpu::GpuEngine::sharing(context, network, weights, meter.clone())?;
         let engine = Engine::Gpu((Box::new(engine), Fallback::new()));
         let (device, network) = (device.clone(), network.clone());
-        Ok(Self { device, network, arithmetic: Arithmetic::F32, engine, meter, shares: true })
+        let options = PlanOptions::default();
+        Ok(Self { device, network, arithmetic: Arithmetic::F32, engine, meter, options, shares: true })
     }
 
     /// The network. Of a session that shares the weights of a [`Trainer`](crate::train::Trainer), its tensors are those with
@@ -378,17 +393,19 @@ impl Session {
     }
 
     /// A run on the CPU device from and into slots of `state`: row r continues in its batch row `slots[r]`, and no two
-    /// rows use the same. Gives the output. An error leaves the state as it was; `None` on a GPU.
+    /// rows use the same; `banks` are what the inputs beside the first lie in. Gives the output. An error leaves the state as it
+    /// was; `None` on a GPU.
     pub(crate) fn advance_on_cpu(
         &self,
         input: &Checked<'_>,
         state: &mut State,
         slots: &[u32],
+        banks: &[BankArena],
     ) -> Option<Result<Vec<f32>>> {
         match &self.engine {
             Engine::Cpu(engine) => {
                 self.meter.run(input.steps, input.batch, 0);
-                Some(engine.advance(input, state, slots))
+                Some(engine.advance(input, state, slots, banks))
             }
             Engine::Gpu(_) => None,
         }

@@ -12,7 +12,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub struct Arguments(Vec<(String, String)>);
 
 impl Arguments {
-    /// Reads the command line, on which these options may stand, and the words without a dash in order.
+    /// Reads the command line, on which these options may stand, and the words without a dash in order. An option that is known
+    /// with a `?` behind its name takes no value; it is `true`.
     pub fn read(known: &[&str]) -> Result<(Self, Vec<String>)> {
         let (mut options, mut rest) = (Vec::new(), Vec::new());
         let utf8 = |word: OsString| word.into_string().map_err(|word| format!("expected UTF-8, got {word:?}"));
@@ -20,12 +21,14 @@ impl Arguments {
         while let Some(word) = words.next().transpose()? {
             if !word.starts_with("--") {
                 rest.push(word);
+            } else if known.iter().any(|known| known.strip_suffix('?') == Some(&word)) {
+                options.push((word, "true".to_owned()));
             } else if known.contains(&word.as_str()) {
                 let value = words.next().transpose()?;
                 let value = value.ok_or_else(|| format!("expected a value behind {word}, got none"))?;
                 options.push((word, value));
             } else {
-                return Err(format!("expected one of {}, got {word}", known.join(", ")).into());
+                return Err(format!("expected one of {}, got {word}", known.join(", ").replace('?', "")).into());
             }
         }
         Ok((Self(options), rest))

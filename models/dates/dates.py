@@ -1,6 +1,10 @@
-"""Dates as people write them, with the same in ISO 8601: the examples of the model, and its characters."""
+"""Dates as people write them, with the same in ISO 8601: the examples of the model, and its characters.
+
+`python dates.py 640000` prints so many training examples, a text and its date in every line, behind each other a tab.
+"""
 
 import random
+import sys
 from datetime import date, timedelta
 
 # Position is token id. Characters that are not here are read as a blank.
@@ -50,3 +54,14 @@ def split(seed: int = 1, held_out: int = 1000) -> tuple[list[date], list[date]]:
 
 def encode(text: str) -> list[int]:
     return [max(SOURCE.find(letter), 0) for letter in text.lower()]
+
+
+def main() -> None:
+    rng, (train, _) = random.Random(2), split()
+    for _ in range(int(sys.argv[1])):
+        day = rng.choice(train)
+        print(written(day, rng), day.isoformat(), sep="\t")
+
+
+if __name__ == "__main__":
+    main()

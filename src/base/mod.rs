@@ -9,5 +9,6 @@ pub(crate) mod printable;
 pub(crate) mod process;
 mod real;
 pub(crate) mod room;
+pub(crate) mod rounded;
 
 pub use real::Real;

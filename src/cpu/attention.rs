@@ -19,7 +19,7 @@ pub(super) fn attention<S: Wide>(
     inputs: &AttentionInputs<'_, f32>,
     output: &mut Vec<f32>,
 ) {
-    let steps = inputs.keys.len() / run.batch / run.embed_dim;
+    let steps = run.steps(inputs.keys.len() / run.embed_dim);
     let rows = inputs.queries.len() / run.embed_dim;
     output.clear();
     output.resize(rows * run.value_dim, 0.0);

@@ -9,6 +9,7 @@ use super::object_pool::ObjectPool;
 use super::options::Cpu;
 use super::simd::{Wide, on};
 use crate::base::error::{Error, Result};
+use crate::data::banks::BankArena;
 use crate::data::input::Checked;
 use crate::data::state::State;
 use crate::host::{Forward, Memory, RunStart, begin, walk};
@@ -49,18 +50,24 @@ impl CpuEngine {
         let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
         begin(&self.network, checked.batch, state, to);
-        let start = RunStart { continues: state.is_some(), slots: None };
+        let start = RunStart { continues: state.is_some(), ..RunStart::default() };
         let result = self.walk(checked, (to, start), (stages, steps)).map(|()| take(&mut memory.forward));
         self.memory.put(memory);
         result
     }
 
-    /// Runs from the batch rows `slots` of a state and into them; no two rows share one. Gives the last stage's output.
-    /// An error leaves the state as it was.
-    pub fn advance(&self, checked: &Checked<'_>, state: &mut State, slots: &[u32]) -> Result<Vec<f32>> {
+    /// Runs from the batch rows `slots` of a state and into them; no two rows share one. `banks` are what the inputs beside the
+    /// first lie in. Gives the last stage's output. An error leaves the state as it was.
+    pub fn advance(
+        &self,
+        checked: &Checked<'_>,
+        state: &mut State,
+        slots: &[u32],
+        banks: &[BankArena],
+    ) -> Result<Vec<f32>> {
         let mut memory = self.memory.take();
         let Memory { forward: Forward { stages, .. }, steps } = &mut memory;
-        let start = RunStart { continues: true, slots: Some(slots) };
+        let start = RunStart { continues: true, slots: Some(slots), banks };
         let result = self.walk(checked, (state, start), (stages, steps));
         let output = stages.last_mut().map(std::mem::take).unwrap_or_default();
         self.memory.put(memory);

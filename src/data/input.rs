@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::banks::BankRows;
 use super::named_input::NamedInput;
 use super::state::{self, State};
 use crate::base::bits;
@@ -111,6 +112,8 @@ pub(crate) struct Checked<'a> {
     pub others: Vec<CheckedInput<'a>>,
     /// Where the rows begin, if they do so at different timesteps.
     pub begins: Option<RowBegins>,
+    /// Where the other inputs lie in banks, if they do; then there are no `others`.
+    pub banks: Option<BankRows>,
 }
 
 /// Where the rows of a batch begin; all end with the last timestep.
@@ -171,7 +174,7 @@ impl<'a> Checked<'a> {
 
     pub fn new(network: &Network, input: Input<'a>, state: Option<&State>) -> Result<Self> {
         let CheckedInput { steps, batch, values, mask } = CheckedInput::new(network, 0, &input)?;
-        let mut checked = Self { steps, batch, values, mask, others: Vec::new(), begins: None };
+        let mut checked = Self { steps, batch, values, mask, others: Vec::new(), begins: None, banks: None };
         checked.add_others(network, input.others)?;
         if checked.others.is_empty() {
             network.output_steps(steps)?;
@@ -182,6 +185,19 @@ impl<'a> Checked<'a> {
             state::check(network, batch, state)?;
         }
         Ok(checked)
+    }
+
+    /// The first input of a network whose others lie in banks.
+    pub fn of_first(network: &Network, input: Input<'a>) -> Result<Self> {
+        if network.inputs().len() == 1 {
+            return Self::new(network, input, None);
+        }
+        if let Some(other) = input.others.first() {
+            return Err(Error::shape("inputs beside the first", "none, since streams attend to banks", other.name()));
+        }
+        let CheckedInput { steps, batch, values, mask } = CheckedInput::new(network, 0, &input)?;
+        network.stage_steps_into(|_| steps, &mut Vec::new())?;
+        Ok(Self { steps, batch, values, mask, others: Vec::new(), begins: None, banks: None })
     }
 
     /// Timesteps of an input of the network, by its number.

@@ -1,5 +1,6 @@
 //! Files to [`Network`] and back.
 
+mod bank;
 mod foreign;
 #[cfg(feature = "keras")]
 pub mod keras;
@@ -8,6 +9,7 @@ pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 mod scan_packages;
+mod scores;
 mod state;
 mod survey;
 #[cfg(any(feature = "keras", feature = "onnx"))]

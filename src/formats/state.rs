@@ -142,7 +142,7 @@ fn tensor_name(prefix: &str, layer: &str, part: &str) -> String {
 }
 
 /// As files and messages show it.
-fn fingerprint(network: &Network) -> String {
+pub(super) fn fingerprint(network: &Network) -> String {
     format!("{:016x}", network.fingerprint())
 }
 

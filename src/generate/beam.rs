@@ -166,7 +166,9 @@ impl CandidateSource {
             Store::Cpu(_) => None,
             Store::Gpu(slots) => {
                 let rows = super::filled_up(prompts * options.num_beams);
-                Some((scratch.pool.session().engine()?.lister(slots, rows, count)?, rows))
+                // Beams of all prompts, so that the longest bank is among them.
+                let banks = scratch.inner.table.banks_of(&scratch.slots).map(|banks| banks.filled_up(rows));
+                Some((scratch.pool.session().engine()?.lister(slots, rows, count, banks.as_ref())?, rows))
             }
         };
         Ok(Self { count, gpu })
@@ -184,7 +186,9 @@ impl CandidateSource {
             from.resize(*size, NO_SLOT);
             to.resize(*size, NO_SLOT);
             tokens.resize(*size, 0);
-            let words = scratch.pool.session().engine()?.list(lister, &from, &to, &tokens)?;
+            let banks = scratch.inner.table.banks_of(&to);
+            let rows_of_step = gpu::ListerInput { from: &from, to: &to, tokens: &tokens, banks: banks.as_ref() };
+            let words = scratch.pool.session().engine()?.list(lister, &rows_of_step)?;
             let of_rows = words.chunks_exact(2 + 2 * self.count).zip(&rows.prompts);
             return of_rows
                 .map(|(words, &prompt)| {

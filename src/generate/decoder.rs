@@ -81,7 +81,7 @@ impl StreamPool {
         Ok(())
     }
 
-    fn open_all(&self, count: usize) -> Result<Vec<StreamId>> {
+    pub(crate) fn open_all(&self, count: usize) -> Result<Vec<StreamId>> {
         let mut streams = Vec::new();
         for _ in 0..count {
             match self.open() {

@@ -77,7 +77,8 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
     tokens.resize(rows, 0);
     // Padding rows are marked as stopped from the beginning.
     let progress: Vec<u32> = (0..rows).flat_map(|row| [0, u32::from(row >= prompts.len()), 0, 0]).collect();
-    let start = gpu::ChooserInput { slots: &list, tokens: &tokens, progress: &progress };
+    let banks = scratch.inner.table.banks_of(&list);
+    let start = gpu::ChooserInput { slots: &list, tokens: &tokens, progress: &progress, banks: banks.as_ref() };
     let chooser = engine.chooser(slots, &start, &settings(options), options.eos.len(), most)?;
     let mut progress = Vec::new();
     let mut done = 0;

@@ -33,6 +33,7 @@ impl<'a> Scratch<'a> {
         check_tokens(prompts, vocabulary)?;
         let mut inner = lock(&pool.inner);
         let origins = inner.table.batch(prompts.iter().map(|prompt| prompt.0))?;
+        prompts.iter().try_for_each(|prompt| inner.table.check_bank(prompt.0))?;
         pool.room_for(&inner, prompts.len().saturating_mul(each))?;
         let mut scratch = Self { pool, inner, ids: Vec::new(), origins, slots: Vec::new(), vocabulary };
         for _ in 0..prompts.len() * each {
@@ -44,6 +45,10 @@ impl<'a> Scratch<'a> {
         let firsts = scratch.slots.iter().step_by(each).copied();
         let copies: Vec<(u32, u32)> = scratch.origins.iter().copied().zip(firsts).collect();
         pool.copy_slots(&mut scratch.inner, &copies)?;
+        // All forks of a prompt attend to the same bank.
+        for (origin, forks) in scratch.origins.iter().zip(scratch.slots.chunks_exact(each)) {
+            forks.iter().for_each(|&fork| scratch.inner.table.share_bank(*origin, fork));
+        }
         scratch.read(prompts, each)?;
         Ok(scratch)
     }
@@ -68,9 +73,6 @@ impl<'a> Scratch<'a> {
     /// Gives the logits `[B, V]`.
     pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
         let session = self.pool.session();
-        let Some(slots) = self.inner.store.cpu_mut() else {
-            return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
-        };
         let input = Checked {
             steps: 1,
             batch: tokens.len(),
@@ -78,6 +80,10 @@ impl<'a> Scratch<'a> {
             mask: None,
             others: Vec::new(),
             begins: None,
+            banks: self.inner.table.banks_of(to),
+        };
+        let Some(slots) = self.inner.store.cpu_mut() else {
+            return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
         let state = slots.gather(session.network(), from)?;
         slots.scatter(&state, to);

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::banks::{lists, write_rows};
 use super::engine::GpuEngine;
 use super::readback::{Pending, StagedPart, Target};
-use super::slots::Slots;
+use super::slots::{Moves, Slots};
 use super::workspace::{Prepared, Ready, bind, buffer};
 use crate::base::error::Result;
+use crate::data::banks::BankRows;
 use crate::data::state::State;
 use crate::plan::{Dispatch, candidates, choose, steps_at_once};
 
@@ -18,6 +20,8 @@ type PreparedDispatches = (Vec<Dispatch>, Vec<Ready>);
 struct Timestep {
     prepared: Arc<Prepared>,
     gather: PreparedDispatches,
+    /// What the plan's dispatches need, where they read banks.
+    body: Option<Vec<Ready>>,
     scatter: PreparedDispatches,
     choice: PreparedDispatches,
     tokens: wgpu::Buffer,
@@ -35,7 +39,20 @@ pub(crate) struct Lister {
     step: Timestep,
     from: wgpu::Buffer,
     to: wgpu::Buffer,
+    banks: Vec<wgpu::Buffer>,
     output: wgpu::Buffer,
+}
+
+/// A step of a beam search; all lists have B numbers.
+pub(crate) struct ListerInput<'a> {
+    /// Slots of the states before.
+    pub from: &'a [u32],
+    /// Slots of the states after.
+    pub to: &'a [u32],
+    /// What is read.
+    pub tokens: &'a [u32],
+    /// What is attended to, if anything is.
+    pub banks: Option<&'a BankRows>,
 }
 
 /// What a [`Chooser`] starts from; all lists have B numbers.
@@ -46,6 +63,8 @@ pub(crate) struct ChooserInput<'a> {
     pub tokens: &'a [u32],
     /// As `shaders/choose.wgsl` has it, `[B, 4]`.
     pub progress: &'a [u32],
+    /// What is attended to, if anything is.
+    pub banks: Option<&'a BankRows>,
 }
 
 impl GpuEngine {
@@ -61,16 +80,18 @@ impl GpuEngine {
     ) -> Result<Chooser> {
         let sample = settings.first().is_some_and(|&scale| scale != 0);
         let make = || {
-            let prepared = self.prepared_alone(1, rows.slots.len(), true)?;
+            let prepared = self.prepared_alone(1, rows.slots.len(), true, rows.banks)?;
+            let banks = self.bank_lists(rows.slots.len(), rows.banks);
             let dispatch = choose(&prepared.plan, sample, ends, most, &self.context.limits())?;
             let list = self.filled("slots [B]", rows.slots);
             let progress = self.filled("progress [B, 4]", rows.progress);
             let output = self.empty("tokens [B, N]", rows.slots.len() * most);
             let own = [list.clone(), self.filled("settings", settings), progress.clone(), output.clone()];
-            let moves = slots.moves_by(&self.context, &prepared, &list)?;
+            let moves = slots.moves_by(&self.context, &prepared, &list, Some(&banks))?;
             let choice = self.after_step(&prepared, dispatch, &own);
             let tokens = self.filled("next tokens [B]", rows.tokens);
-            let step = Timestep { prepared, gather: moves.gather, scatter: moves.scatter, choice, tokens };
+            let Moves { gather, body, scatter } = moves;
+            let step = Timestep { prepared, gather, body, scatter, choice, tokens };
             Ok(Chooser { step, progress, output })
         };
         self.context.check()?;
@@ -87,18 +108,21 @@ impl GpuEngine {
         self.advance(&chooser.step, 0, &chooser.output)
     }
 
-    /// Everything that listing the `count` most probable tokens of `rows` rows needs.
-    pub fn lister(&self, slots: &Slots, rows: usize, count: usize) -> Result<Lister> {
+    /// Everything that listing the `count` most probable tokens of `rows` rows needs; `longest` are the banks that they attend
+    /// to, or as long ones.
+    pub fn lister(&self, slots: &Slots, rows: usize, count: usize, longest: Option<&BankRows>) -> Result<Lister> {
         let make = || {
-            let prepared = self.prepared_alone(1, rows, true)?;
+            let prepared = self.prepared_alone(1, rows, true, longest)?;
+            let banks = self.bank_lists(rows, longest);
             let dispatch = candidates(&prepared.plan, count, &self.context.limits())?;
             let output = self.empty("candidates [B, 2 + 2M]", rows * (2 + 2 * count));
             let [from, to] = ["slots before [B]", "slots after [B]"].map(|label| self.empty(label, rows));
-            let gather = slots.moves_by(&self.context, &prepared, &from)?.gather;
-            let scatter = slots.moves_by(&self.context, &prepared, &to)?.scatter;
+            let gather = slots.moves_by(&self.context, &prepared, &from, Some(&banks))?.gather;
+            let Moves { body, scatter, .. } = slots.moves_by(&self.context, &prepared, &to, Some(&banks))?;
             let choice = self.after_step(&prepared, dispatch, std::slice::from_ref(&output));
-            let step = Timestep { prepared, gather, scatter, choice, tokens: self.empty("next tokens [B]", rows) };
-            Ok(Lister { step, from, to, output })
+            let step =
+                Timestep { prepared, gather, body, scatter, choice, tokens: self.empty("next tokens [B]", rows) };
+            Ok(Lister { step, from, to, banks, output })
         };
         self.context.check()?;
         pollster::block_on(self.context.scoped("preparing a beam search", make))
@@ -106,9 +130,13 @@ impl GpuEngine {
 
     /// One timestep: row r goes on from slot `from[r]` with `tokens[r]`, and its state into `to[r]`. Gives the candidates as
     /// `shaders/candidates.wgsl` has them.
-    pub fn list(&self, lister: &Lister, from: &[u32], to: &[u32], tokens: &[u32]) -> Result<Vec<u32>> {
+    pub fn list(&self, lister: &Lister, rows: &ListerInput<'_>) -> Result<Vec<u32>> {
         self.context.check()?;
-        for (buffer, words) in [(&lister.from, from), (&lister.to, to), (&lister.step.tokens, tokens)] {
+        if let Some(banks) = rows.banks {
+            write_rows(&self.context, &lister.banks, banks);
+        }
+        let words = [(&lister.from, rows.from), (&lister.to, rows.to), (&lister.step.tokens, rows.tokens)];
+        for (buffer, words) in words {
             self.context.queue.write_buffer(buffer, 0, bytemuck::cast_slice(words));
             self.meter.sent(size_of_val(words) as u64);
         }
@@ -118,7 +146,8 @@ impl GpuEngine {
     fn advance(&self, step: &Timestep, steps: usize, wanted: &wgpu::Buffer) -> Result<Vec<u32>> {
         self.context.check()?;
         let submit = || {
-            let Timestep { prepared, gather, scatter, choice, tokens } = step;
+            let Timestep { prepared, gather, body, scatter, choice, tokens } = step;
+            let body = body.as_ref().unwrap_or(&prepared.dispatches);
             let plan = &prepared.plan;
             let around = gather.0.len() + scatter.0.len() + choice.0.len();
             let most = steps_at_once(plan, around);
@@ -132,7 +161,7 @@ impl GpuEngine {
                 for _ in 0..now {
                     self.meter.run(plan.steps, plan.batch, plan.dispatch_count() + around as u64);
                     self.context.record(&mut pass, &gather.0, &gather.1);
-                    self.context.record(&mut pass, &plan.dispatches, &prepared.dispatches);
+                    self.context.record(&mut pass, &plan.dispatches, body);
                     self.context.record(&mut pass, &scatter.0, &scatter.1);
                     self.context.record(&mut pass, &choice.0, &choice.1);
                 }
@@ -156,6 +185,14 @@ impl GpuEngine {
         let words = pending.wait()?.stages.into_iter().next().unwrap_or_default();
         // They were words all along; the readback takes everything for numbers.
         Ok(bytemuck::cast_vec(words))
+    }
+
+    /// Lists of where the banks of `rows` rows lie, filled with the given ones.
+    fn bank_lists(&self, rows: usize, banks: Option<&BankRows>) -> Vec<wgpu::Buffer> {
+        let Some(banks) = banks else { return Vec::new() };
+        let lists = lists(&self.context, banks.0.len(), rows);
+        write_rows(&self.context, &lists, banks);
+        lists
     }
 
     fn after_step(&self, prepared: &Prepared, dispatch: Dispatch, own: &[wgpu::Buffer]) -> PreparedDispatches {

@@ -28,15 +28,19 @@ impl GpuEngine {
                 what: "an input that is on the device alone, since which steps it masks is decided on the host,".into(),
             });
         }
+        if self.network().inputs().len() > 1 {
+            let what = "a network of several inputs in an application's command encoder".into();
+            return Err(Error::Unsupported { place: "network".into(), what });
+        }
         if let Some(cuts) = self.network().cuts().filter(|_| keep) {
             cuts.check_steps("steps of a run", steps)?;
         }
         let prepare = || {
-            let prepared = self.prepared_alone(steps, list.len(), keep)?;
+            let prepared = self.prepared_alone(steps, list.len(), keep, None)?;
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let rows = buffer(&self.context, "slots [B]", size_of_val(list) as u64, usage);
             self.context.queue.write_buffer(&rows, 0, bytemuck::cast_slice(list));
-            let moves = slots.moves_by(&self.context, &prepared, &rows)?;
+            let moves = slots.moves_by(&self.context, &prepared, &rows, None)?;
             Ok(DeviceRun { prepared, moves, keep })
         };
         pollster::block_on(self.context.scoped(WHAT, prepare))

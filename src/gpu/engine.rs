@@ -11,7 +11,9 @@ use super::train::SharedWeights;
 use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
+use crate::base::rounded::rounded;
 use crate::counters::Meter;
+use crate::data::banks::BankRows;
 use crate::data::input::Checked;
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
@@ -194,10 +196,16 @@ impl GpuEngine {
     }
 
     /// As [`GpuEngine::prepared`], of a run of T `steps` and B `batch` rows whose result is not read; `continues` says whether it
-    /// goes on from states, not from the network's own.
-    pub(super) fn prepared_alone(&self, steps: usize, batch: usize, continues: bool) -> Result<Arc<Prepared>> {
+    /// goes on from states, not from the network's own; `banks` where the rows attend to.
+    pub(super) fn prepared_alone(
+        &self,
+        steps: usize,
+        batch: usize,
+        continues: bool,
+        banks: Option<&BankRows>,
+    ) -> Result<Arc<Prepared>> {
         let continues = continues && self.network.keeps_inputs();
-        let shape = RunShape { continues, ..RunShape::new(steps, batch) };
+        let shape = RunShape { continues, ..with_banks(RunShape::new(steps, batch), banks) };
         self.prepared(&mut lock(&self.workspace), Key { shape, waits: false, goal: None })
     }
 
@@ -231,6 +239,9 @@ impl GpuEngine {
         let plan = &prepared.plan;
         self.meter.run(plan.steps, plan.batch, plan.dispatch_count());
         for (number, buffers) in plan.inputs.iter().enumerate() {
+            if buffers.rows.is_some() {
+                continue;
+            }
             let bytes = input.values_of(number).bytes();
             queue.write_buffer(&prepared.buffers[buffers.numbers], 0, bytes);
             self.meter.sent(bytes.len() as u64);
@@ -257,7 +268,7 @@ impl GpuEngine {
                 None
             }
             Start::Slots(slots, list) => {
-                slots.write_list(&self.context, list);
+                slots.write_list(&self.context, list, input.banks.as_ref());
                 self.meter.sent(size_of_val(list) as u64);
                 Some(slots.moves(&self.context, prepared)?)
             }
@@ -280,7 +291,8 @@ impl GpuEngine {
             if let (0, Some(moves)) = (first, &moves) {
                 self.context.record(&mut pass, &moves.gather.0, &moves.gather.1);
             }
-            self.context.record(&mut pass, now, &prepared.dispatches[first..][..now.len()]);
+            let ready = moves.as_ref().and_then(|moves| moves.body.as_ref()).unwrap_or(&prepared.dispatches);
+            self.context.record(&mut pass, now, &ready[first..][..now.len()]);
             if let (true, Some(moves)) = (later.is_empty(), &moves) {
                 self.context.record(&mut pass, &moves.scatter.0, &moves.scatter.1);
             }
@@ -377,6 +389,16 @@ pub(super) fn run_shape(input: &Checked<'_>) -> RunShape {
     let mut shape = RunShape { masked, uneven, ..RunShape::new(input.steps, input.batch) };
     for (to, other) in shape.others.iter_mut().zip(&input.others) {
         *to = OtherShape { steps: other.steps, masked: other.mask.is_some() };
+    }
+    with_banks(shape, input.banks.as_ref())
+}
+
+/// A shape whose inputs beside the first lie in banks, if they do. Their timesteps are rounded up, so that plans can be reused.
+fn with_banks(mut shape: RunShape, banks: Option<&BankRows>) -> RunShape {
+    let Some(banks) = banks else { return shape };
+    shape.banked = true;
+    for (number, to) in shape.others.iter_mut().enumerate().take(banks.0.len()) {
+        *to = OtherShape { steps: rounded(banks.steps(number), 3), masked: true };
     }
     shape
 }

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bandwidth;
+mod banks;
 mod context;
 mod decode;
 mod embed;
@@ -19,7 +20,7 @@ pub use adapters::AdapterReport;
 pub(crate) use adapters::{info, open, reports};
 pub(crate) use bandwidth::bandwidth;
 pub(crate) use context::Context;
-pub(crate) use decode::{ChooserInput, Lister};
+pub(crate) use decode::{ChooserInput, Lister, ListerInput};
 pub(crate) use embed::DeviceRun;
 pub(crate) use engine::{GpuEngine, Start};
 pub(crate) use matrix::matrix_units;

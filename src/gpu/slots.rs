@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
+use super::banks::BankBuffers;
 use super::context::Context;
 use super::engine::GpuEngine;
 use super::readback::{Pending, StagedPart, Target};
 use super::workspace::{Prepared, Ready, bind, buffer};
 use crate::base::error::Result;
+use crate::data::banks::BankRows;
 use crate::data::state::{PartShape, State};
 use crate::plan::{Dispatch, check_slots, most_slots, slot_moves};
 
@@ -21,6 +23,8 @@ pub(crate) struct Slots {
     /// Slots of the rows of a batch.
     list: wgpu::Buffer,
     count: usize,
+    /// What its streams attend to, if the network does.
+    pub(super) banks: Option<BankBuffers>,
     /// The moves around each plan that the workspace keeps ready.
     ready: Vec<(Weak<Prepared>, Arc<Moves>)>,
 }
@@ -46,6 +50,8 @@ fn row_bytes(shape: PartShape) -> u64 {
 #[derive(Debug)]
 pub(super) struct Moves {
     pub gather: (Vec<Dispatch>, Vec<Ready>),
+    /// What the steps themselves need, where they read banks.
+    pub body: Option<Vec<Ready>>,
     pub scatter: (Vec<Dispatch>, Vec<Ready>),
 }
 
@@ -69,6 +75,7 @@ impl Slots {
                 spare: buffer(context, "a state", widest, usage),
                 list: buffer(context, "slots [B]", rows as u64 * F32, usage),
                 count,
+                banks: BankBuffers::new(context, engine.network(), rows),
                 ready: Vec::new(),
             })
         };
@@ -89,7 +96,8 @@ impl Slots {
     /// A larger pool with the same streams in the same slots.
     pub fn grown(&self, engine: &GpuEngine, count: usize, rows: usize) -> Result<Self> {
         const WHAT: &str = "moving streams to a larger pool";
-        let larger = Self::new(engine, count, rows)?;
+        let mut larger = Self::new(engine, count, rows)?;
+        larger.banks = self.banks.as_ref().map(|banks| banks.with_rows(&engine.context, rows));
         let copy = || {
             let mut encoder = encoder(&engine.context);
             for (from, to) in self.parts.iter().zip(&larger.parts) {
@@ -184,9 +192,12 @@ impl Slots {
         pollster::block_on(engine.context.scoped("reading a state", read))
     }
 
-    /// Says which slot each row of the next batch belongs to.
-    pub fn write_list(&self, context: &Context, list: &[u32]) {
+    /// Says which slot each row of the next batch belongs to, and where its banks lie.
+    pub fn write_list(&self, context: &Context, list: &[u32], rows: Option<&BankRows>) {
         context.queue.write_buffer(&self.list, 0, bytemuck::cast_slice(list));
+        if let (Some(banks), Some(rows)) = (&self.banks, rows) {
+            banks.write_rows(context, rows);
+        }
     }
 
     /// The moves around a prepared plan, whose rows belong to the slots that [`Slots::write_list`] wrote.
@@ -194,15 +205,26 @@ impl Slots {
         if let Some((_, moves)) = self.ready.iter().find(|(plan, _)| plan.as_ptr() == Arc::as_ptr(prepared)) {
             return Ok(moves.clone());
         }
-        let moves = Arc::new(self.moves_by(context, prepared, &self.list)?);
+        let moves = Arc::new(self.moves_by(context, prepared, &self.list, None)?);
         // Plans without an owner will not run again.
         self.ready.retain(|(plan, _)| plan.strong_count() > 0);
         self.ready.push((Arc::downgrade(prepared), moves.clone()));
         Ok(moves)
     }
 
-    /// The moves around a prepared plan by a list of one's own.
-    pub(super) fn moves_by(&self, context: &Context, prepared: &Prepared, list: &wgpu::Buffer) -> Result<Moves> {
+    /// Forgets what is bound, after buffers have changed.
+    pub(super) fn forget(&mut self) {
+        self.ready.clear();
+    }
+
+    /// The moves around a prepared plan by a list of one's own, and by lists of banks of one's own, if any.
+    pub(super) fn moves_by(
+        &self,
+        context: &Context,
+        prepared: &Prepared,
+        list: &wgpu::Buffer,
+        banks: Option<&[wgpu::Buffer]>,
+    ) -> Result<Moves> {
         let moves = slot_moves(&prepared.plan, self.count, &context.limits())?;
         let mut buffers = prepared.buffers.clone();
         buffers.push(list.clone());
@@ -211,7 +233,8 @@ impl Slots {
             let ready = bind(context, &dispatches, &buffers);
             (dispatches, ready)
         };
-        Ok(Moves { gather: ready(moves.gather), scatter: ready(moves.scatter) })
+        let body = self.banks.as_ref().map(|own| own.body(context, prepared, banks));
+        Ok(Moves { gather: ready(moves.gather), body, scatter: ready(moves.scatter) })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
 use crate::base::error::Result;
 use crate::counters::Meter;
+use crate::data::banks::{Bank, BankRows};
 use crate::data::input::Checked;
 use crate::data::run::{Raw, RunRequest, Wait};
 use crate::data::state::State;
@@ -44,6 +45,14 @@ pub(crate) struct ChooserInput<'a> {
     pub slots: &'a [u32],
     pub tokens: &'a [u32],
     pub progress: &'a [u32],
+    pub banks: Option<&'a BankRows>,
+}
+
+pub(crate) struct ListerInput<'a> {
+    pub from: &'a [u32],
+    pub to: &'a [u32],
+    pub tokens: &'a [u32],
+    pub banks: Option<&'a BankRows>,
 }
 
 #[derive(Debug)]
@@ -137,11 +146,11 @@ impl GpuEngine {
         match self.0 {}
     }
 
-    pub fn lister(&self, _: &Slots, _: usize, _: usize) -> Result<Lister> {
+    pub fn lister(&self, _: &Slots, _: usize, _: usize, _: Option<&BankRows>) -> Result<Lister> {
         match self.0 {}
     }
 
-    pub fn list(&self, _: &Lister, _: &[u32], _: &[u32], _: &[u32]) -> Result<Vec<u32>> {
+    pub fn list(&self, _: &Lister, _: &ListerInput<'_>) -> Result<Vec<u32>> {
         match self.0 {}
     }
 }
@@ -238,6 +247,18 @@ impl Slots {
     }
 
     pub fn copy_from(&self, _: &GpuEngine, _: &Self, _: &[u32], _: &[u32]) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn bank_room(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub fn put_bank(&mut self, _: &GpuEngine, _: &Bank, _: usize, _: usize) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn read_bank<'a>(&self, _: &'a GpuEngine, _: usize, _: &[usize]) -> Result<Pending<'a>> {
         match self.0 {}
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::forward::{Hooks, ParamGradients, ReferenceRun, StageBackward};
-use super::walk::{RealInputs, start_from_inputs, steps_in, tokens_of};
+use super::step_loop::LoopInputs;
+use super::walk::{RealInputs, RunStart, start_from_inputs, steps_in, tokens_of};
 use super::{Forward, Reference, begin};
 use crate::base::Real;
 use crate::base::error::{Error, Result};
@@ -122,6 +123,18 @@ impl<F: Real> ReferenceRun<'_, F> {
         }
         zeros(d_network, if *of_input { real.features(0).len() } else { 0 });
         for (index, stage) in network.stages().iter().enumerate().take(from + 1).rev() {
+            if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.contains(&index)) {
+                // A gradient of a stage of the loop goes through all of it.
+                if index + 1 == steps_loop.stages.end || index == from {
+                    let run = RunStart::default();
+                    let of_loop = LoopInputs { network, steps_loop, checked, inputs: &real, start: run };
+                    let later = d_stages.iter_mut().zip(&forward.stages).take(steps_loop.stages.end).skip(from + 1);
+                    later.for_each(|(d, output)| zeros(d, output.len()));
+                    let memory = (&mut *d_network, &mut *d_stages, &mut *d_state);
+                    self.loop_gradients(&of_loop, steps_out[index], forward, start, hooks, memory, params)?;
+                }
+                continue;
+            }
             let read = |source: &Source| match *source {
                 Source::Input(input) => real.features(input),
                 Source::Stage(index) => &forward.stages[index][..],
@@ -143,6 +156,7 @@ impl<F: Real> ReferenceRun<'_, F> {
                 steps_out: steps_out[index],
                 batch,
                 mask,
+                banks: None,
             };
             let mut d_output = std::mem::take(&mut d_stages[index]);
             if let StageKind::FinalState(from) = &stage.kind {
@@ -195,7 +209,7 @@ impl<F: Real> ReferenceRun<'_, F> {
     }
 
     /// The gradients of one stage by the reference: of its inputs and of its parameters.
-    fn stage_gradients(
+    pub(super) fn stage_gradients(
         &self,
         (index, stage): (usize, &Stage),
         flow: &StageInput<'_, F>,
@@ -246,7 +260,7 @@ impl<F: Real> ReferenceRun<'_, F> {
 }
 
 /// Moves the gradient of a level's initial state to the stages that made it.
-fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>, d_stages: &mut [Vec<F>]) {
+pub(super) fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>, d_stages: &mut [Vec<F>]) {
     let Some(level) = stage.recurrent() else { return };
     let layer = &mut d_state.layers[level.layer];
     let widths = [level.state_size(), level.hidden_size];
@@ -271,7 +285,7 @@ fn starts_backward<F: Real>(stage: &Stage, batch: usize, d_state: &mut State<F>,
 }
 
 /// Gradients of parameters, each with its direction.
-type DirectionGradients<F> = Vec<(usize, Role, Vec<F>)>;
+pub(super) type DirectionGradients<F> = Vec<(usize, Role, Vec<F>)>;
 
 /// Those of a stage without directions.
 fn of_stage<F>(params: Vec<(Role, Vec<F>)>) -> DirectionGradients<F> {

@@ -38,7 +38,7 @@ pub(crate) struct StageBackward<'a, F> {
 
 /// Runs stages instead of the reference.
 pub(crate) trait StageRunner<F> {
-    /// Whether it runs a stage; such a stage has one input.
+    /// Whether it runs a stage; such a stage has one input and is no part of a loop.
     fn runs(&self, stage: &Stage) -> bool;
 
     /// Computes the output of the stage at position `index`; its layer's state is updated. False if the reference runs it.
@@ -153,9 +153,10 @@ impl<F: Real> ReferenceRun<'_, F> {
     ) -> Result<()> {
         let Memory { forward: Forward { stages, state: to }, steps } = memory;
         begin(self.network, checked.batch, state, to);
-        let start = RunStart { continues: state.is_some(), slots: None };
+        let start = RunStart { continues: state.is_some(), ..RunStart::default() };
         walk(self.network, checked, (to, start), (stages, steps), |index, stage, flow, state, output| {
-            if !hooks.stages.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
+            let runner = hooks.stages.filter(|_| !self.network.is_stepwise(index));
+            if !runner.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
                 match hooks.norms.and_then(|norms| norms.forward(index, stage, flow)) {
                     Some(normalized) => *output = normalized,
                     None => self.stage(index, stage, flow, state, output)?,
@@ -167,7 +168,7 @@ impl<F: Real> ReferenceRun<'_, F> {
     }
 
     /// The reference implementation of one stage.
-    fn stage(
+    pub(super) fn stage(
         &self,
         index: usize,
         stage: &Stage,

@@ -4,6 +4,8 @@
 mod backward;
 mod batch_norms;
 mod forward;
+mod step_loop;
+mod step_loop_backward;
 mod walk;
 
 pub(crate) use backward::BackwardMemory;

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::step_loop::LoopInputs;
 use crate::base::Real;
 use crate::base::error::Result;
 use crate::base::room::room;
+use crate::data::banks::BankArena;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Past, Source, Stage, StageKind};
@@ -48,6 +50,8 @@ pub(crate) struct RunStart<'a> {
     pub continues: bool,
     /// The batch row of the state of each row, where they are others.
     pub slots: Option<&'a [u32]>,
+    /// The banks that the inputs beside the first lie in, if they do.
+    pub banks: &'a [BankArena],
 }
 
 /// Calls `run` for every stage in order, with its index, the stage, its inputs, the state that it updates, and the output,
@@ -62,7 +66,7 @@ pub(crate) fn walk<F: Real>(
     mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
     network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
-    let inputs = RealInputs::new(network, checked);
+    let inputs = RealInputs::with_banks(network, checked, start.banks);
     stages.resize_with(steps_out.len(), Vec::new);
     let numbers = |stage: usize| product([steps_out[stage], checked.batch, network.stages()[stage].out_features]);
     let mut all = 0usize;
@@ -78,6 +82,13 @@ pub(crate) fn walk<F: Real>(
     }
     room(|| format!("outputs of all {} stages", steps_out.len()), all, size_of::<F>())?;
     for (index, stage) in network.stages().iter().enumerate() {
+        if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.contains(&index)) {
+            if index == steps_loop.stages.start {
+                let step_loop = LoopInputs { network, steps_loop, checked, inputs: &inputs, start };
+                step_loop.run(state, (stages, steps_out[index]), &mut run, &mut |_| {})?;
+            }
+            continue;
+        }
         let (before, output) = stages.split_at_mut(index);
         let read = |source: &Source| match *source {
             Source::Input(input) => inputs.features(input),
@@ -98,7 +109,14 @@ pub(crate) fn walk<F: Real>(
             steps_out: steps_out[index],
             batch: checked.batch,
             mask: checked.mask_at(network, stage),
+            banks: None,
         };
+        if let (StageKind::Attention(_), Some(banks), Source::Input(number)) =
+            (&stage.kind, &checked.banks, stage.inputs[0])
+        {
+            flow.mask = Some(&start.banks[number - 1].mask);
+            flow.banks = Some(&banks.0[number - 1]);
+        }
         if let StageKind::FinalState(from) = &stage.kind {
             output[0].clear();
             output[0].extend_from_slice(state.layers[from.layer].parts[from.part.place()].row(from.row));
@@ -194,11 +212,20 @@ pub(super) struct RealInputs<'a, F: Clone> {
 
 impl<'a, F: Real> RealInputs<'a, F> {
     pub fn new(network: &Network, checked: &'a Checked<'_>) -> Self {
+        Self::with_banks(network, checked, &[])
+    }
+
+    /// Those of a run whose inputs beside the first lie in `banks`, if there are any.
+    fn with_banks(network: &Network, checked: &'a Checked<'_>, banks: &'a [BankArena]) -> Self {
         let of = |input: usize| match checked.values_of(input) {
             Values::Features(values) => F::of_f32(values),
             Values::Tokens(_) => Cow::Borrowed(&[][..]),
         };
-        Self { first: of(0), others: (1..network.inputs().len()).map(of).collect() }
+        let others = match banks {
+            [] => (1..network.inputs().len()).map(of).collect(),
+            banks => banks.iter().map(|bank| F::of_f32(&bank.numbers)).collect(),
+        };
+        Self { first: of(0), others }
     }
 
     /// Those of one input; none of token ids.

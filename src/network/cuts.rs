@@ -45,6 +45,9 @@ impl Cuts {
                 place: format!("layer `{}`", stage.label),
                 what: format!("a stream through {reason}"),
             };
+            if reads_beside(stage) {
+                return Err(refused("a layer that reads another input of the network".into()));
+            }
             let rate = cuts.rate_in(stage);
             let several = stage.inputs.iter().any(|&source| cuts.rate_of(source) != rate);
             if matches!(stage.kind, StageKind::Join(_)) && several {
@@ -56,7 +59,8 @@ impl Cuts {
             };
             let before = stage.inputs.iter().map(of).find(|added| *added != Added::default()).unwrap_or_default();
             let Cut { past, stride, added: after } = cut(stage, before).map_err(refused)?;
-            if stage.recurrent().is_some() && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
+            let keeps = stage.recurrent().is_some() || matches!(stage.kind, StageKind::Feedback { .. });
+            if keeps && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
                 cuts.unmasked.push(rate);
             }
             let past = past.filter(|&(steps, _)| steps > 0).map(|(steps, start)| Past { layer, steps, start, rate });
@@ -116,7 +120,9 @@ impl Cuts {
 
     /// Timesteps of the network's input for one of a stage's input.
     pub fn rate_in(&self, stage: &Stage) -> usize {
-        self.rate_of(stage.inputs[0])
+        // Attention has the timesteps of its queries.
+        let at = usize::from(matches!(stage.kind, StageKind::Attention(_)));
+        self.rate_of(stage.inputs[at])
     }
 
     fn rate_of(&self, source: Source) -> usize {
@@ -125,6 +131,21 @@ impl Cuts {
             Source::Stage(index) => self.rates.get(index).copied().unwrap_or(1),
         }
     }
+}
+
+/// Whether a stage reads an input beside the first otherwise than by attention to all of it.
+fn reads_beside(stage: &Stage) -> bool {
+    let beside = |source: &Source| matches!(source, Source::Input(number) if *number > 0);
+    match stage.kind {
+        StageKind::Attention(_) => stage.inputs.get(1).is_some_and(beside),
+        _ => stage.inputs.iter().any(beside),
+    }
+}
+
+/// Whether a stage attends to inputs that are there as a whole.
+fn attends_beside(stage: &Stage) -> bool {
+    let beside = |at: usize| matches!(stage.inputs.get(at), Some(Source::Input(number)) if *number > 0);
+    beside(0) && beside(2)
 }
 
 /// Timesteps of a stage's output that are no timesteps of its input: past ones in front, and those of padding behind.
@@ -181,6 +202,7 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
             Some("a direction that starts at the end")
         }
         StageKind::Recurrent(level) if level.starts.iter().any(Option::is_some) => Some("a state that layers give"),
+        StageKind::Feedback { .. } if stage.inputs.len() > 1 => Some("a state that layers give"),
         StageKind::FinalState(_) => Some("the final state of a recurrent layer"),
         StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
         StageKind::GlobalPool(_) => Some("pooling over all time"),
@@ -188,7 +210,7 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
         StageKind::Select(SelectStep::LastValid) => Some("the last valid timestep of a sequence"),
         StageKind::Reverse => Some("the sequence backwards"),
         StageKind::TimeSoftmax => Some("a softmax over all time"),
-        StageKind::Attention(_) => Some("attention to all timesteps"),
+        StageKind::Attention(_) if !attends_beside(stage) => Some("attention to all timesteps"),
         StageKind::Rearrange(rearrange) => match rearrange {
             Rearrange::Channels { .. } | Rearrange::Widen => None,
             Rearrange::Expand => Some("a row that earlier timesteps need"),

@@ -1,5 +1,6 @@
 //! Layers to stages: their order, their widths, and a check that consecutive layers fit together.
 
+mod feedback;
 mod joins;
 mod recurrent;
 
@@ -89,6 +90,7 @@ fn lowered_with(spec: &NetworkSpec, masks: &[Option<MaskRule>]) -> Result<Lowere
             lowering.named.insert(layer.name().to_owned(), lowering.flow);
         }
     }
+    lowering.feed_back(spec)?;
     let Lowering { stages, flow, inputs, outputs, .. } = lowering;
     if stages.is_empty() || flow.source != Source::Stage(stages.len() - 1) {
         return Err(Error::network("network", "last layer", "one that computes something", &"none"));
@@ -237,6 +239,7 @@ impl Lowering {
             }
             LayerSpec::Join(j) => self.join(j),
             LayerSpec::Attention(a) => self.attention(a),
+            LayerSpec::Feedback(f) => self.feedback(f),
             _ => match layer.recurrent() {
                 Some((cell, spec)) => self.recurrent(cell, spec),
                 None => Err(Error::network(layer.name(), "type", "a layer with stages", &"one without")),

@@ -6,7 +6,9 @@ mod axes;
 mod cell;
 mod combine;
 mod cuts;
+mod division;
 mod dropout;
+mod feedback;
 mod fingerprint;
 pub(crate) mod fold;
 pub mod gates;
@@ -35,7 +37,10 @@ pub use cell::{Cell, Normalization, Recurrence, ScanCell};
 pub use combine::{Columns, Combine};
 pub(crate) use combine::{joining, merging};
 pub(crate) use cuts::{Cuts, Past};
+pub(crate) use division::{BankSource, Division, StartSource};
 pub use dropout::FileDropout;
+pub use feedback::FeedbackSpec;
+pub(crate) use feedback::StepLoop;
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
@@ -85,6 +90,8 @@ pub struct Network {
     kept: Vec<StateSpec>,
     /// What it takes to cut it in time, where that is possible.
     cuts: Option<Cuts>,
+    /// Stages that run step by step.
+    step_loop: Option<StepLoop>,
     tensors: BTreeMap<String, Tensor>,
     file_axes: Option<FileAxes>,
     file_dropout: Vec<FileDropout>,
@@ -124,10 +131,12 @@ impl Network {
         }
         validate::variances(&spec, &tensors)?;
         let (file_axes, file_dropout) = (None, Vec::new());
-        let (kept, cuts) = (Vec::new(), None);
-        let mut network = Self { spec, stages, inputs, outputs, kept, cuts, tensors, file_axes, file_dropout };
+        let (kept, cuts, step_loop) = (Vec::new(), None, None);
+        let mut network =
+            Self { spec, stages, inputs, outputs, kept, cuts, step_loop, tensors, file_axes, file_dropout };
         network.cuts = network.cut().ok();
         network.kept = state::kept(&network.spec, &network.stages, network.cuts.as_ref());
+        network.step_loop = StepLoop::new(&network.stages, &network.kept)?;
         network.unmark_others();
         Ok(network)
     }
@@ -197,7 +206,7 @@ impl Network {
     }
 
     /// The layers that keep something from timestep to timestep, as a [`State`](crate::State) has them: the recurrent layers
-    /// in order, then, if the network can be cut anywhere in time, the layers with windows over time.
+    /// in order, then, if the network can be cut anywhere in time, the layers with windows over time, then feedbacks.
     #[must_use]
     pub fn kept(&self) -> &[StateSpec] {
         &self.kept
@@ -208,15 +217,22 @@ impl Network {
     /// # Errors
     /// [`Error::Unsupported`] if that is not possible.
     pub(crate) fn cut(&self) -> Result<Cuts> {
-        match self.inputs.len() {
-            1 => Cuts::new(&self.stages, self.recurrent_layers().count()),
-            inputs => Err(Error::Unsupported { place: "network".into(), what: format!("a stream of {inputs} inputs") }),
-        }
+        Cuts::new(&self.stages, self.recurrent_layers().count())
     }
 
     /// As [`Network::cut`], if it is possible.
     pub(crate) fn cuts(&self) -> Option<&Cuts> {
         self.cuts.as_ref()
+    }
+
+    /// The stages that run step by step, if there are any.
+    pub(crate) fn step_loop(&self) -> Option<&StepLoop> {
+        self.step_loop.as_ref()
+    }
+
+    /// Whether a stage is one of them.
+    pub(crate) fn is_stepwise(&self, stage: usize) -> bool {
+        self.step_loop.as_ref().is_some_and(|steps_loop| steps_loop.stages.contains(&stage))
     }
 
     /// What stage `index` keeps of its input.

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, AttentionSpec, Cell, ChannelsSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec, ReshapeSpec,
-    SliceSpec, TransposeSpec,
+    Activation, AttentionSpec, Cell, ChannelsSpec, FeedbackSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec,
+    ReshapeSpec, SliceSpec, TransposeSpec,
 };
 
 /// Version of the description that this crate writes, and the newest it reads.
@@ -111,6 +111,8 @@ pub enum LayerSpec {
     From(FromSpec),
     /// Attention of the input `[T, B, D]` to all timesteps of another layer, to `[T, B, V]`; of `[B, D]` to `[B, V]`.
     Attention(AttentionSpec),
+    /// What a later layer was at the timestep before, `[T, B, N]`.
+    Feedback(FeedbackSpec),
     /// Joins the outputs of several layers.
     Join(JoinSpec),
 }
@@ -170,6 +172,7 @@ impl LayerSpec {
             Self::Pad(l) => &l.name,
             Self::Channels(l) => &l.name,
             Self::Attention(l) => &l.name,
+            Self::Feedback(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }

@@ -119,6 +119,11 @@ pub enum StageKind {
     Rearrange(Rearrange),
     /// Attention of queries `[T, B, D]` or `[B, D]` to keys `[S, B, D]` with values `[S, B, V]`.
     Attention(Attention),
+    /// What a later stage was at the timestep before; its input says only which timesteps there are.
+    Feedback {
+        /// That stage.
+        from: usize,
+    },
     /// Several outputs joined.
     Join(Join),
 }

@@ -1,6 +1,6 @@
 //! What a network keeps from one timestep to the next.
 
-use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage};
+use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage, StageKind};
 
 /// What one layer keeps from timestep to timestep: the names and shapes of a [`LayerState`](crate::LayerState).
 #[derive(Clone, Debug, PartialEq)]
@@ -8,7 +8,8 @@ use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage};
 pub struct StateSpec {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a window over time its past inputs.
+    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a window over time its past inputs, of a
+    /// feedback what is fed back.
     pub parts: Vec<PartSpec>,
 }
 
@@ -43,7 +44,8 @@ impl PartSpec {
     }
 }
 
-/// The layers that keep something: the recurrent ones in their order, then those with windows in a network that can be cut.
+/// The layers that keep something: the recurrent ones in their order, then those with windows in a network that can be cut, then
+/// feedbacks.
 pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) -> Vec<StateSpec> {
     let recurrent = spec.layers.iter().filter_map(LayerSpec::recurrent).map(|(cell, layer)| {
         let part = |part: HiddenOrCell, width: usize| PartSpec {
@@ -70,5 +72,16 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
         };
         Some(StateSpec { name: stage.label.clone(), parts: vec![part] })
     });
-    recurrent.chain(windows).collect()
+    let feedbacks = stages.iter().filter(|stage| matches!(stage.kind, StageKind::Feedback { .. })).map(|stage| {
+        let part = PartSpec {
+            name: "fed",
+            letters: "[1, B, N]",
+            rows: 1,
+            dimensions: vec![stage.out_features],
+            start: 0.0,
+            stored: None,
+        };
+        StateSpec { name: stage.label.clone(), parts: vec![part] }
+    });
+    recurrent.chain(windows).chain(feedbacks).collect()
 }

@@ -125,6 +125,7 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         LayerSpec::Transpose(t) => vec![("steps", t.steps)],
         LayerSpec::Channels(c) => vec![("count", c.count)],
         LayerSpec::Attention(a) => vec![("embed_dim", a.embed_dim), ("num_heads", a.num_heads)],
+        LayerSpec::Feedback(f) => vec![("num_features", f.num_features)],
         _ => Vec::new(),
     }
 }

@@ -29,10 +29,10 @@ pub use kernel::{
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
-pub use past::{BeginBuffers, PastBuffer};
+pub use past::{BeginBuffers, FeedbackBuffer, PastBuffer};
 pub use slots::{PartPlace, SlotMoves, parts, slot_moves};
 #[cfg(feature = "gpu")]
-pub(crate) use slots::{check_slots, most_slots};
+pub(crate) use slots::{check_banks, check_slots, most_slots};
 pub use strategy::{Arithmetic, MatrixSide, MatrixUnits, Strategy};
 pub use traffic::Traffic;
 use train::{TrainLayout, TrainParts, TrainTask};
@@ -110,6 +110,8 @@ pub struct RunShape {
     pub continues: bool,
     /// Whether the rows begin at different timesteps, as those of streams do.
     pub uneven: bool,
+    /// Whether the inputs beside the first lie in banks; their T is then that of the longest bank.
+    pub banked: bool,
 }
 
 /// The sizes of an input beside the first.
@@ -126,7 +128,7 @@ impl RunShape {
     #[must_use]
     pub fn new(steps: usize, batch: usize) -> Self {
         let others = [OtherShape::default(); MAX_INPUTS - 1];
-        Self { steps, batch, masked: false, others, continues: false, uneven: false }
+        Self { steps, batch, masked: false, others, continues: false, uneven: false, banked: false }
     }
 }
 
@@ -249,7 +251,7 @@ pub struct Slice {
     pub buffer: BufferId,
     /// Where it begins, bytes.
     pub offset: u64,
-    /// Its size.
+    /// Its size; 0 for all of a buffer in banks.
     pub bytes: u64,
 }
 
@@ -261,6 +263,9 @@ pub struct InputBuffers {
     pub numbers: BufferId,
     /// Which of its steps count, if steps may be masked.
     pub mask: Option<BufferId>,
+    /// Of an input in banks, where the bank of each batch row lies: first timestep and length, `[B, 2]`. `numbers` and `mask`
+    /// stand for buffers of any size then, `[R, I]` and `[R]`.
+    pub rows: Option<BufferId>,
 }
 
 /// Where the state of one direction of one recurrent level lies, each part `[B, H]`.
@@ -480,6 +485,8 @@ pub struct Plan {
     pub(crate) states: Vec<StateBuffers>,
     /// Past inputs of each window that keeps some.
     pub(crate) pasts: Vec<PastBuffer>,
+    /// What each feedback feeds back.
+    pub(crate) feedbacks: Vec<FeedbackBuffer>,
     /// Where the rows begin, if they do so at different timesteps.
     pub(crate) begins: Option<BeginBuffers>,
     /// What workgroups hand each other, of each recurrence that is run so.

@@ -1,4 +1,4 @@
-//! Where past inputs of windows over time lie, and what says where the rows of a batch begin.
+//! Where past inputs of windows over time and what is fed back lie, and what says where the rows of a batch begin.
 
 use super::{BufferId, Slice};
 
@@ -12,6 +12,16 @@ pub struct PastBuffer {
     pub place: Slice,
     /// Whether the run reads them.
     pub is_read: bool,
+}
+
+/// Where what a feedback feeds back lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedbackBuffer {
+    /// Position of the layer among those that keep something.
+    pub layer: usize,
+    /// `[B, N]`
+    pub place: Slice,
 }
 
 /// Where the rows of a batch begin that do not begin together.

@@ -2,7 +2,9 @@
 
 use super::builder::{F32, flat_grid};
 use super::constants::size;
-use super::{BufferId, Constants, Dispatch, Kernel, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice};
+use super::{
+    BufferId, Constants, Dispatch, FeedbackBuffer, Kernel, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice,
+};
 use crate::base::error::{Error, Result};
 use crate::network::HiddenOrCell;
 
@@ -49,6 +51,13 @@ pub fn parts(plan: &Plan) -> Vec<PartPlace> {
     parts.extend(plan.pasts.iter().map(|&PastBuffer { layer, place, is_read }| {
         let start = is_read.then_some(place);
         PartPlace { layer, row: 0, part: 0, start, end: place }
+    }));
+    parts.extend(plan.feedbacks.iter().map(|&FeedbackBuffer { layer, place }| PartPlace {
+        layer,
+        row: 0,
+        part: 0,
+        start: Some(place),
+        end: place,
     }));
     parts.sort_by_key(|place| (place.layer, place.row, place.part));
     parts
@@ -107,6 +116,25 @@ pub(crate) fn check_slots(slots: usize, row_bytes: u64, limits: &PlanLimits) -> 
         });
     }
     Ok(())
+}
+
+/// Most timesteps of `row_bytes` that banks can have.
+///
+/// # Errors
+/// [`Error::TooLarge`] if `steps` are more.
+#[cfg(feature = "gpu")]
+pub(crate) fn check_banks(steps: usize, row_bytes: u64, limits: &PlanLimits) -> Result<usize> {
+    let most = most_bytes(limits);
+    let needed = (steps as u64).saturating_mul(row_bytes);
+    if needed > most {
+        return Err(Error::TooLarge {
+            what: format!("banks of {steps} timesteps [R, N]"),
+            needed,
+            limit: most,
+            limit_name: "the adapter's largest storage binding, bytes".into(),
+        });
+    }
+    Ok(usize::try_from(most / row_bytes).unwrap_or(usize::MAX))
 }
 
 /// Most slots of `row_bytes` that can be bound.

@@ -289,6 +289,7 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
         | StageKind::Select(_)
         | StageKind::FinalState(_)
         | StageKind::Reverse
+        | StageKind::Feedback { .. }
         | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }
@@ -341,6 +342,7 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
         | StageKind::Select(_)
         | StageKind::FinalState(_)
         | StageKind::Reverse
+        | StageKind::Feedback { .. }
         | StageKind::Rearrange(_)
         | StageKind::Join(_) => Vec::new(),
     }

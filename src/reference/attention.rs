@@ -17,8 +17,10 @@ pub struct AttentionRun<'a> {
     pub embed_dim: usize,
     /// V
     pub value_dim: usize,
-    /// Bits `[S, B]`; all keys count without it.
+    /// Bits `[S, B]`, of banks `[R]`; all keys count without it.
     pub mask: Option<&'a [u32]>,
+    /// Where the keys of each batch row lie in banks, if they do: their first row of `[R, D]` and how many there are.
+    pub banks: Option<&'a [[u32; 2]]>,
 }
 
 /// Queries `[T, B, D]`, keys `[S, B, D]`, values `[S, B, V]` and the weight of an additive score `[D]`, or none.
@@ -26,9 +28,9 @@ pub struct AttentionRun<'a> {
 pub struct AttentionInputs<'a, F> {
     /// `[T, B, D]`
     pub queries: &'a [F],
-    /// `[S, B, D]`
+    /// `[S, B, D]`, or banks `[R, D]`.
     pub keys: &'a [F],
-    /// `[S, B, V]`
+    /// `[S, B, V]`, or banks `[R, V]`.
     pub values: &'a [F],
     /// `[D]`, or empty.
     pub weight: &'a [F],
@@ -84,14 +86,30 @@ impl AttentionRun<'_> {
         })
     }
 
+    /// S for so many rows of keys: of banks, the most timesteps of a batch row, at least 1.
+    pub(crate) fn steps(&self, rows: usize) -> usize {
+        match self.banks {
+            Some(banks) => banks.iter().map(|bank| bank[1] as usize).max().unwrap_or(0).max(1),
+            None => rows / self.batch,
+        }
+    }
+
     /// Whether a key of a batch row counts.
     pub(crate) fn counts(&self, step: usize, batch_row: usize) -> bool {
-        self.mask.is_none_or(|mask| mask[step * self.batch + batch_row] & bits::VALID != 0)
+        let is_there = self.banks.is_none_or(|banks| step < banks[batch_row][1] as usize);
+        is_there && self.mask.is_none_or(|mask| mask[self.row(step, batch_row)] & bits::VALID != 0)
     }
 
     /// Place of a number of a key's or value's row.
     pub(crate) fn place(&self, step: usize, batch_row: usize, width: usize) -> usize {
-        (step * self.batch + batch_row) * width
+        self.row(step, batch_row) * width
+    }
+
+    fn row(&self, step: usize, batch_row: usize) -> usize {
+        match self.banks {
+            Some(banks) => banks[batch_row][0] as usize + step,
+            None => step * self.batch + batch_row,
+        }
     }
 }
 
@@ -99,7 +117,7 @@ impl AttentionRun<'_> {
 #[must_use]
 pub fn attention_shares<F: Real>(run: &AttentionRun<'_>, inputs: &AttentionInputs<'_, F>) -> Vec<F> {
     let AttentionInputs { queries, keys, weight, .. } = *inputs;
-    let steps = keys.len() / run.batch / run.embed_dim;
+    let steps = run.steps(keys.len() / run.embed_dim);
     let [width, _] = run.head_dims();
     let scale = F::from_f32(run.attention.scale);
     let rows = queries.len() / run.embed_dim;
@@ -138,7 +156,7 @@ pub fn attention_shares<F: Real>(run: &AttentionRun<'_>, inputs: &AttentionInput
 /// The sums of the values with `shares` `[T, B, heads, S]`: `[T, B, V]`.
 #[must_use]
 pub fn attention<F: Real>(run: &AttentionRun<'_>, shares: &[F], values: &[F]) -> Vec<F> {
-    let steps = values.len() / run.batch / run.value_dim;
+    let steps = run.steps(values.len() / run.value_dim);
     let [_, width] = run.head_dims();
     let rows = shares.len() / steps / run.attention.num_heads;
     let mut output = vec![F::default(); rows * run.value_dim];
@@ -163,7 +181,7 @@ pub fn attention_backward<F: Real>(
 ) -> AttentionGradients<F> {
     let AttentionInputs { queries, keys, values, weight } = *inputs;
     let shares = attention_shares(run, inputs);
-    let steps = keys.len() / run.batch / run.embed_dim;
+    let steps = run.steps(keys.len() / run.embed_dim);
     let [of_key, of_value] = run.head_dims();
     let scale = F::from_f32(run.attention.scale);
     let zeros = |numbers: &[F]| vec![F::default(); numbers.len()];

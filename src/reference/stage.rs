@@ -25,8 +25,10 @@ pub(crate) struct StageInput<'a, F> {
     /// Timesteps of the output.
     pub steps_out: usize,
     pub batch: usize,
-    /// Bits `[T, B]`, where they fit the input's timesteps.
+    /// Bits `[T, B]`, where they fit the input's timesteps; of banks `[R]`.
     pub mask: Option<&'a [u32]>,
+    /// Of attention to banks, as [`AttentionRun`] has it.
+    pub banks: Option<&'a [[u32; 2]]>,
 }
 
 impl<F> StageInput<'_, F> {
@@ -142,7 +144,7 @@ pub(crate) fn attention_run<'a, F>(
     flow: &StageInput<'a, F>,
 ) -> (AttentionRun<'a>, AttentionInputs<'a, F>) {
     let (embed_dim, value_dim) = (stage.in_features, stage.out_features);
-    let run = AttentionRun { attention, batch: flow.batch, embed_dim, value_dim, mask: flow.mask };
+    let run = AttentionRun { attention, batch: flow.batch, embed_dim, value_dim, mask: flow.mask, banks: flow.banks };
     let [keys, queries, values] = [0, 1, 2].map(|at| flow.inputs[at]);
     (run, AttentionInputs { queries, keys, values, weight })
 }
@@ -154,7 +156,7 @@ pub(super) fn room_for_shares<F: Real>(
     inputs: &AttentionInputs<'_, F>,
 ) -> Result<()> {
     let rows = (inputs.queries.len() / run.embed_dim).saturating_mul(run.attention.num_heads);
-    let shares = rows.saturating_mul(inputs.keys.len() / run.batch / run.embed_dim);
+    let shares = rows.saturating_mul(run.steps(inputs.keys.len() / run.embed_dim));
     room(|| format!("{} shares [T, B, heads, S]", stage.label), shares, size_of::<F>())
 }
 

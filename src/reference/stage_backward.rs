@@ -236,7 +236,16 @@ mod tests {
             let (mask, stage) = (self.mask.as_deref(), self.stage(&self.network));
             let steps = if stage.sequence_in { STEPS } else { 1 };
             let steps_out = stage.output_steps(steps).expect("timesteps");
-            call(&StageInput { inputs: &inputs, tokens: &self.tokens, steps, past: 0, steps_out, batch: BATCH, mask })
+            call(&StageInput {
+                inputs: &inputs,
+                tokens: &self.tokens,
+                steps,
+                past: 0,
+                steps_out,
+                batch: BATCH,
+                mask,
+                banks: None,
+            })
         }
 
         fn output(&self, network: &Network, inputs: &[Vec<f64>]) -> Vec<f64> {

@@ -90,6 +90,7 @@ impl<F: Real> StageWeights<F> {
             | StageKind::Select(_)
             | StageKind::FinalState(_)
             | StageKind::Reverse
+            | StageKind::Feedback { .. }
             | StageKind::Rearrange(_)
             | StageKind::Join(_) => Self::None,
         }

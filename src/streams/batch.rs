@@ -3,6 +3,7 @@
 use super::table::{StreamId, Table};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
+use crate::base::rounded::rounded;
 use crate::data::input::{Checked, Input, RowBegins, Values, with_history};
 use crate::network::{Cuts, Network};
 use crate::reference::NO_SLOT;
@@ -81,6 +82,7 @@ impl StreamBatch {
         memory: &mut Vec<f32>,
     ) -> Result<Self> {
         let mut list = table.batch(calls.iter().map(|call| call.0))?;
+        calls.iter().try_for_each(|call| table.check_bank(call.0))?;
         let whole = network.cuts().map_or(1, Cuts::whole);
         let rows = calls.iter().enumerate().map(|(at, (id, input))| one(network, at, *id, *input));
         let rows: Vec<Checked<'_>> = rows.collect::<Result<_>>()?;
@@ -100,7 +102,9 @@ impl StreamBatch {
         list.resize(batch, NO_SLOT);
         let begins = if even { None } else { RowBegins::new(network, first_steps(&lengths, [steps, batch]), steps) };
         let values = values(network, &rows, [steps, batch], memory);
-        Ok(Self { input: Checked { steps, batch, values, mask, others: Vec::new(), begins }, list, lengths, seen })
+        let banks = table.banks_of(&list);
+        let input = Checked { steps, batch, values, mask, others: Vec::new(), begins, banks };
+        Ok(Self { input, list, lengths, seen })
     }
 
     /// The memory of the features, when they have been read.
@@ -140,15 +144,9 @@ impl StreamBatch {
     }
 }
 
-/// The next number with no more than `digits` leading binary digits before its zeros.
-pub(crate) fn rounded(n: usize, digits: u32) -> usize {
-    let shift = (usize::BITS - n.leading_zeros()).saturating_sub(digits);
-    n.div_ceil(1 << shift) << shift
-}
-
 /// The input of one stream.
 fn one<'a>(network: &Network, at: usize, id: StreamId, input: Input<'a>) -> Result<Checked<'a>> {
-    let checked = Checked::new(network, input, None).map_err(|error| match error {
+    let checked = Checked::of_first(network, input).map_err(|error| match error {
         Error::Shape { what, expected, got } => Error::Shape { what: format!("{what} of {id}"), expected, got },
         Error::TokenOutOfRange { token, step, num_embeddings, .. } => {
             Error::TokenOutOfRange { token, row: at, step, num_embeddings }
@@ -234,7 +232,7 @@ mod tests {
         let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 1, 1))];
         let spec = NetworkSpec { format: 1, layers, text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).expect("a network");
-        let mut table = Table::new(0, 16).unwrap();
+        let mut table = Table::new(0, 16, 0).unwrap();
         let ids: Vec<StreamId> = (0..16).map(|_| table.open().expect("a slot").0).collect();
         let mut batch = |lengths: &[usize], fill: bool| {
             let values = [0.5; 20];

@@ -32,17 +32,19 @@
 //! [`Strategy::Resident`](crate::plan::Strategy::Resident) is not used: whether its workgroups timed
 //! out is known only after the slots are written.
 
+mod banks;
 mod batch;
 #[cfg(feature = "gpu")]
 mod embed;
 mod pool;
 mod queue;
+mod reader;
 mod store;
 mod streamable;
 mod table;
 
+pub(crate) use crate::base::rounded::rounded;
 pub use batch::Advanced;
-pub(crate) use batch::rounded;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
 pub(crate) use pool::Inner;

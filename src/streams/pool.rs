@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::batch::{Advanced, StreamBatch, rounded};
+use super::batch::{Advanced, StreamBatch};
+use super::reader::{BankReader, divided};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
+use crate::base::rounded::rounded;
 use crate::data::input::Input;
 use crate::data::run::{Raw, RunRequest};
 use crate::data::state::{self, PartShape, State};
@@ -28,6 +30,8 @@ const MOST_SLOTS: usize = 1 << 30;
 #[derive(Debug)]
 pub struct StreamPool {
     session: Arc<Session>,
+    /// What reads the inputs beside the one over time, for a network that has several.
+    pub(super) reader: Option<BankReader>,
     limit: usize,
     pub(crate) inner: Mutex<Inner>,
 }
@@ -92,7 +96,7 @@ impl StreamPool {
     /// As [`StreamPool::new`].
     pub fn with_limit(session: impl Into<Arc<Session>>, capacity: usize, limit: usize) -> Result<Self> {
         static POOLS: AtomicU64 = AtomicU64::new(1);
-        let session = session.into();
+        let (session, reader) = divided(session.into())?;
         streamable::check(session.network())?;
         let limit = limit.min(MOST_SLOTS);
         let capacity = capacity.max(1);
@@ -100,7 +104,8 @@ impl StreamPool {
             return Err(too_many(capacity, limit));
         }
         let store = make_store(&session, capacity)?;
-        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity)?;
+        let banks = session.network().inputs().len() - 1;
+        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity, banks)?;
         log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
         Ok(Self {
             limit,
@@ -112,10 +117,12 @@ impl StreamPool {
                 features: Vec::new(),
             }),
             session,
+            reader,
         })
     }
 
-    /// The network on its device.
+    /// The network on its device. Of a network of several inputs it is the decoder: its first input is the one over time, the
+    /// others are what it attends to.
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
         &self.session
@@ -174,14 +181,18 @@ impl StreamPool {
         lock(&self.inner).table.close(id)
     }
 
-    /// Resets a stream to the network's initial state.
+    /// Resets a stream to the network's initial state. It keeps its bank, and starts from the state that came with it.
     ///
     /// # Errors
     /// [`Error::Stream`] if it is not open; a lost device.
     pub fn reset(&self, id: StreamId) -> Result<()> {
         let mut inner = lock(&self.inner);
         let slot = inner.table.slot(id)?;
-        self.write(&mut inner, slot, &State::initial(self.session.network(), 1)?)?;
+        let initial = match inner.table.start_of(slot) {
+            Some(start) => start,
+            None => Arc::new(State::initial(self.session.network(), 1)?),
+        };
+        self.write(&mut inner, slot, &initial)?;
         inner.table.at(slot).seen = false;
         Ok(())
     }
@@ -261,6 +272,7 @@ impl StreamPool {
             return Err(error);
         }
         inner.table.at(to).seen = inner.table.at(from).seen;
+        inner.table.share_bank(from, to);
         Ok(fork)
     }
 
@@ -427,7 +439,7 @@ impl StreamPool {
         Ok(())
     }
 
-    fn write(&self, inner: &mut Inner, slot: u32, state: &State) -> Result<()> {
+    pub(super) fn write(&self, inner: &mut Inner, slot: u32, state: &State) -> Result<()> {
         match &mut inner.store {
             Store::Cpu(slots) => {
                 slots.scatter(state, &[slot]);

@@ -1,6 +1,9 @@
 //! The storage of a pool's states.
 
+use crate::base::bits;
 use crate::base::error::{Error, Result};
+use crate::base::room::room;
+use crate::data::banks::{Bank, BankArena};
 use crate::data::input::Checked;
 use crate::data::state::{PartShape, State};
 use crate::device::OnDevice;
@@ -17,13 +20,16 @@ pub(crate) type Store = OnDevice<HostSlots, gpu::Slots>;
 pub(crate) struct HostSlots {
     parts: Vec<PartShape>,
     state: State,
+    /// Of each input beside the first.
+    pub banks: Vec<BankArena>,
 }
 
 impl HostSlots {
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge) if this machine has no memory for it.
     pub fn new(network: &Network, count: usize) -> Result<Self> {
-        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0)? };
+        let banks = vec![BankArena::default(); network.inputs().len() - 1];
+        let mut slots = Self { parts: PartShape::all(network), state: State::zeros(network, 0)?, banks };
         slots.grow(network, count)?;
         Ok(slots)
     }
@@ -59,8 +65,25 @@ impl HostSlots {
     /// A run in which row r continues in slot `list[r]`; no two rows use the same slot. Gives the output; an error
     /// changes nothing.
     pub fn advance(&mut self, session: &Session, input: &Checked<'_>, list: &[u32]) -> Result<Vec<f32>> {
-        let done = session.advance_on_cpu(input, &mut self.state, list);
+        let done = session.advance_on_cpu(input, &mut self.state, list, &self.banks);
         done.unwrap_or_else(|| Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() }))
+    }
+
+    /// Puts a bank behind `first` timesteps of the arenas, which have `end` then, or more.
+    pub fn put_bank(&mut self, bank: &Bank, first: usize, end: usize) -> Result<()> {
+        for (arena, part) in self.banks.iter_mut().zip(&bank.parts) {
+            let numbers = end.saturating_mul(part.width);
+            room(|| "banks [R, N]".into(), numbers.saturating_sub(arena.numbers.capacity()), size_of::<f32>())?;
+            if arena.mask.len() < end {
+                arena.numbers.resize(numbers, 0.0);
+                arena.mask.resize(end, 0);
+            }
+            arena.numbers[first * part.width..][..part.values.len()].copy_from_slice(&part.values);
+            for (to, &counts) in arena.mask[first..].iter_mut().zip(&part.counts) {
+                *to = if counts { bits::VALID } else { 0 };
+            }
+        }
+        Ok(())
     }
 
     pub fn bytes(&self) -> u64 {

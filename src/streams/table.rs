@@ -1,9 +1,13 @@
 //! The table of slots and the streams that they belong to.
 
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
+use super::banks::BankTable;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
+use crate::data::banks::BankRows;
+use crate::data::state::State;
 
 /// A stream of one pool. Once closed it is never valid again, even when another stream has its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +41,8 @@ pub(crate) struct Slot {
     pub seen: bool,
     /// The last batch that the stream was part of.
     batch: u64,
+    /// The bank that the stream attends to.
+    bank: Option<u32>,
 }
 
 /// The slots of a pool.
@@ -46,11 +52,14 @@ pub(crate) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
     batches: u64,
+    pub banks: BankTable,
 }
 
 impl Table {
-    pub fn new(pool: u64, capacity: usize) -> Result<Self> {
-        let mut table = Self { pool, slots: Vec::new(), free: Vec::new(), batches: 0 };
+    /// `banks` is the number of inputs that a stream attends to.
+    pub fn new(pool: u64, capacity: usize, banks: usize) -> Result<Self> {
+        let banks = BankTable::new(banks);
+        let mut table = Self { pool, slots: Vec::new(), free: Vec::new(), batches: 0, banks };
         table.grow(capacity)?;
         Ok(table)
     }
@@ -93,7 +102,55 @@ impl Table {
         let slot = self.slot(id)?;
         self.slots[slot as usize].open = false;
         self.free.push(slot);
+        self.set_bank(slot, None);
         Ok(())
+    }
+
+    /// Makes a stream attend to another bank, which counts it as a holder.
+    pub fn set_bank(&mut self, slot: u32, bank: Option<u32>) {
+        if let Some(bank) = bank {
+            self.banks.hold(bank);
+        }
+        if let Some(before) = std::mem::replace(&mut self.at(slot).bank, bank) {
+            self.banks.release(before);
+        }
+    }
+
+    /// Makes a stream attend to the bank of another.
+    pub fn share_bank(&mut self, from: u32, to: u32) {
+        let bank = self.slots[from as usize].bank;
+        self.set_bank(to, bank);
+    }
+
+    /// The bank of a stream.
+    pub fn bank(&self, slot: u32) -> Option<u32> {
+        self.slots[slot as usize].bank
+    }
+
+    /// The state that the bank of a stream begins with, if it gives one.
+    pub fn start_of(&self, slot: u32) -> Option<Arc<State>> {
+        self.banks.at(self.bank(slot)?).start.clone()
+    }
+
+    /// An error if a stream attends to a bank and was given none.
+    pub fn check_bank(&self, id: StreamId) -> Result<()> {
+        let slot = self.slot(id)?;
+        if self.banks.inputs() > 0 && self.bank(slot).is_none() {
+            return Err(id.error("a stream with a bank (StreamPool::open_reading or read)", "one that was given none"));
+        }
+        Ok(())
+    }
+
+    /// Where the banks of streams lie, for a network that has any; of no slot there is none.
+    pub fn banks_of(&self, list: &[u32]) -> Option<BankRows> {
+        let of = |input: usize| {
+            let rows = list.iter().map(|&slot| {
+                let bank = self.slots.get(slot as usize).and_then(|slot| slot.bank);
+                bank.map_or([0; 2], |bank| self.banks.at(bank).row(input))
+            });
+            rows.collect()
+        };
+        (self.banks.inputs() > 0).then(|| BankRows((0..self.banks.inputs()).map(of).collect()))
     }
 
     /// The slot of an open stream.

@@ -51,8 +51,11 @@ struct StepMemory {
 /// Takes over the weights of the stages of `network` that `runner` does not run.
 fn set_weights(weights: &mut Vec<StageWeights<f32>>, network: &Network, runner: &dyn StageRunner<f32>) {
     weights.clear();
-    let of_stage = |stage| if runner.runs(stage) { StageWeights::None } else { StageWeights::new(network, stage) };
-    weights.extend(network.stages().iter().map(of_stage));
+    let of_stage = |(index, stage)| match runner.runs(stage) && !network.is_stepwise(index) {
+        true => StageWeights::None,
+        false => StageWeights::new(network, stage),
+    };
+    weights.extend(network.stages().iter().enumerate().map(of_stage));
 }
 
 /// Trains a network.

@@ -3,8 +3,10 @@
 use super::matmul::Operand;
 use super::{Builder, StageWork, flat_grid, grid};
 use crate::base::error::Result;
-use crate::network::{Attention, AttentionScore, Network, Role};
-use crate::plan::{Constants, Dispatch, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice, TrainKernel};
+use crate::network::{Attention, AttentionScore, Network, NetworkInput, Role, Source};
+use crate::plan::{
+    BufferId, Constants, Dispatch, InputBuffers, Kernel, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice, TrainKernel,
+};
 
 /// AttentionSizes of a stage of attention.
 #[derive(Clone, Copy)]
@@ -30,6 +32,8 @@ struct WeightedSum {
     /// Whether the output has the rows of the keys.
     turned: bool,
     add: bool,
+    /// Where the banks of the batch rows lie, if x is banks.
+    banks: Option<Slice>,
 }
 
 /// What is summed, as `shaders/attention_sum.wgsl` numbers it.
@@ -65,6 +69,21 @@ impl AttentionSizes {
 }
 
 impl Builder {
+    /// What stands for an input in banks.
+    pub(super) fn bank_buffers(&mut self, input: &NetworkInput) -> Result<InputBuffers> {
+        let label = |what: &str| format!("{} {what}", input.name);
+        let numbers = self.buffer(label("banks [R, I]"), 1, 1, input.width)?;
+        let mask = Some(self.buffer(label("masks of banks [R]"), 1, 1, 1)?);
+        let rows = Some(self.buffer(label("banks of rows [B, 2]"), self.batch, 2, 1)?);
+        Ok(InputBuffers { numbers, mask, rows })
+    }
+
+    /// A buffer of an input of the network, of whatever size it is where the input lies in banks.
+    pub(super) fn input_slice(&self, number: usize, buffer: BufferId) -> Slice {
+        let banked = self.banked && number > 0;
+        if banked { Slice { buffer, offset: 0, bytes: 0 } } else { self.plan.whole(buffer) }
+    }
+
     /// Shares of the keys, then the sums of the values with them.
     pub(super) fn attention(&mut self, work: &StageWork<'_>, attention: Attention) -> Result<()> {
         let sizes = AttentionSizes::of(work, attention);
@@ -74,12 +93,18 @@ impl Builder {
         let [keys, queries, values] = [0, 1, 2].map(|at| work.inputs[at]);
         let additive = attention.score == AttentionScore::Additive;
         let weight = if additive { self.weight() } else { keys };
-        let mask = work.mask.map_or(keys, |mask| self.plan.whole(mask));
+        let number = match work.stage.inputs[0] {
+            Source::Input(number) => number,
+            Source::Stage(_) => 0,
+        };
+        let mask = work.mask.map_or(keys, |mask| self.input_slice(number, mask));
+        let banks = self.plan.inputs[number].rows.map(|rows| self.plan.whole(rows));
         let constants = Constants::sizes([("FEATURES", sizes.embed_dim), ("HEADS", attention.num_heads)])?
             .with("ADDITIVE", additive)
             .with("SCALE", attention.scale)
-            .with("MASKED", work.mask.is_some());
-        let bindings = vec![keys, queries, weight, mask, shares];
+            .with("MASKED", work.mask.is_some())
+            .with("BANKED", banks.is_some());
+        let bindings = vec![keys, queries, weight, mask, banks.unwrap_or(queries), shares];
         self.by_head(work, sizes, (Kernel::AttentionShares, sizes.embed_dim), &constants, &bindings)?;
         let sum = WeightedSum {
             shares,
@@ -89,6 +114,7 @@ impl Builder {
             scale: 1.0,
             turned: false,
             add: false,
+            banks,
         };
         self.weighted_sum(work, sizes, &sum)?;
         if let Some(training) = &mut self.training {
@@ -121,6 +147,7 @@ impl Builder {
                 scale: 1.0,
                 turned: true,
                 add: true,
+                banks: None,
             };
             self.weighted_sum(work, sizes, &sum)?;
         }
@@ -139,6 +166,7 @@ impl Builder {
             scale: attention.scale,
             turned,
             add: true,
+            banks: None,
         };
         if let Some(to) = self.part_of_gradient(network, of_queries, stage_steps)? {
             let sum = of_scores((keys, sizes.steps), (to, of_query), how(queries), false);
@@ -209,6 +237,7 @@ impl Builder {
             .with("SCALE", sum.scale)
             .with("TURNED", sum.turned)
             .with("ADD", sum.add)
+            .with("BANKED", sum.banks.is_some())
             .with("WORKGROUP", ROW_WORKGROUP);
         for first in (0..rows).step_by(at_once) {
             let end = first.saturating_add(at_once).min(rows);
@@ -224,7 +253,7 @@ impl Builder {
                     ("steps", number(sizes.steps)?),
                 ],
                 constants: constants.clone(),
-                bindings: vec![sum.shares, x, own, weight, output],
+                bindings: vec![sum.shares, x, own, weight, sum.banks.unwrap_or(x), output],
                 workgroups: flat_grid(&self.limits, elements, &work.stage.label)?,
                 iterations: others as u64,
                 work: elements.saturating_mul(others as u64),

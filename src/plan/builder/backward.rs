@@ -251,6 +251,8 @@ impl Builder {
         let all = DispatchRows::all(rows);
         match &stage.kind {
             StageKind::Embedding { .. } => self.embedding_backward(work, d),
+            // The forward pass has refused it.
+            StageKind::Feedback { .. } => Ok(()),
             StageKind::Recurrent(level) => self.recurrent_backward(network, work, level, d, stage_steps),
             StageKind::Dense { activation } => self.dense_backward(network, work, *activation, d, stage_steps),
             StageKind::Merge(mode) => {

@@ -85,8 +85,8 @@ impl Builder {
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
             StageKind::Attention(attention) => self.attention(work, *attention),
-            // Has a file of its own.
-            StageKind::Recurrent(_) => Ok(()),
+            // Has a file of its own. What is fed back lies where the output of its layer is.
+            StageKind::Recurrent(_) | StageKind::Feedback { .. } => Ok(()),
         }
     }
 
@@ -333,7 +333,7 @@ impl Builder {
         level: &RecurrentStage,
         first_state: usize,
     ) -> Result<()> {
-        let directions = level.directions.len();
+        let (directions, first) = (level.directions.len(), self.plan.dispatches.len());
         for at in first_state..self.plan.states.len() {
             let state = self.plan.states[at].clone();
             let direction = state.row - level.level * directions;
@@ -347,6 +347,10 @@ impl Builder {
                 let to = StageWork { output, inputs: work.inputs.clone(), ..*work };
                 self.combine(&to, DispatchRows::all(self.batch), block)?;
             }
+        }
+        if let Some(starts) = &mut self.loop_starts {
+            // They come once, before the first step.
+            starts.extend(self.plan.dispatches.drain(first..));
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ mod recurrent_backward;
 mod recurrent_dropout;
 mod regularize;
 mod scan_backward;
+mod step_loop;
 mod steps_backward;
 mod tape;
 mod update;
@@ -91,7 +92,7 @@ pub fn plan_training(
 
 impl Builder {
     fn new(network: &Network, shape: RunShape, limits: &PlanLimits, options: &PlanOptions) -> Result<Self> {
-        let RunShape { steps, batch, masked, others, continues, uneven } = shape;
+        let RunShape { steps, batch, masked, others, continues, uneven, banked } = shape;
         if steps == 0 || batch == 0 {
             return Err(Error::shape("plan", "T and B at least 1", format!("T = {steps}, B = {batch}")));
         }
@@ -102,6 +103,8 @@ impl Builder {
             others,
             continues,
             uneven,
+            banked,
+            loop_starts: None,
             plan: Plan {
                 steps,
                 batch,
@@ -116,6 +119,7 @@ impl Builder {
                 outputs: Vec::new(),
                 states: Vec::new(),
                 pasts: Vec::new(),
+                feedbacks: Vec::new(),
                 begins: None,
                 exchanges: Vec::new(),
                 dispatches: Vec::new(),
@@ -137,6 +141,9 @@ struct Builder {
     /// As in [`RunShape`].
     continues: bool,
     uneven: bool,
+    banked: bool,
+    /// In a loop, the dispatches that put what its levels start from in place.
+    loop_starts: Option<Vec<Dispatch>>,
     plan: Plan,
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
@@ -219,6 +226,11 @@ impl Builder {
         self.plan.weights = self.plan.buffers.len();
         let batch = self.batch;
         for (number, input) in network.inputs().iter().enumerate() {
+            if self.banked && number > 0 {
+                let bank = self.bank_buffers(input)?;
+                self.plan.inputs.push(bank);
+                continue;
+            }
             let (letters, steps) = match input.kind {
                 InputKind::Tokens => ("tokens [T, B]", self.steps_of(network, number)),
                 InputKind::Row => ("input [B, I]", 1),
@@ -231,7 +243,7 @@ impl Builder {
                 _ => input.masks.is_some() || self.others[number - 1].masked,
             };
             let mask = if masked { Some(self.buffer(of("mask [T, B]"), steps, batch, 1)?) } else { None };
-            self.plan.inputs.push(InputBuffers { numbers, mask });
+            self.plan.inputs.push(InputBuffers { numbers, mask, rows: None });
         }
         let mut stage_steps = Vec::new();
         network.stage_steps_into(|number| self.steps_of(network, number), &mut stage_steps)?;
@@ -241,6 +253,11 @@ impl Builder {
         self.drop_weights()?;
         let mut index = 0;
         while index < network.stages().len() {
+            if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.start == index) {
+                self.step_loop(network, steps_loop, &layouts, &stage_steps)?;
+                index = steps_loop.stages.end;
+                continue;
+            }
             let here: Vec<&WeightLayout> = layouts.iter().filter(|layout| layout.stages.start == index).collect();
             match here.first() {
                 Some(first) => {
@@ -337,7 +354,7 @@ impl Builder {
     fn work<'a>(&self, network: &'a Network, index: usize, stage_steps: &[usize]) -> StageWork<'a> {
         let stage = &network.stages()[index];
         let inputs = stage.inputs.iter().map(|source| match *source {
-            Source::Input(number) => self.plan.whole(self.plan.inputs[number].numbers),
+            Source::Input(number) => self.input_slice(number, self.plan.inputs[number].numbers),
             Source::Stage(earlier) => self.plan.outputs[earlier],
         });
         StageWork {

@@ -132,6 +132,13 @@ pub(super) static PAST: Layer = Layer {
     constants: &[u("FEATURES"), u("KEPT"), u("AFTER"), u("UNEVEN"), u("RATE"), u("WORKGROUP")],
 };
 
+pub(super) static CARRY: Layer = Layer {
+    name: "carry",
+    sources: &[PARAMS, include_str!("../../../shaders/carry.wgsl")],
+    bindings: &[uniform("params"), read("source"), read("mask"), read_write("output")],
+    constants: &[u("FEATURES"), u("MASKED"), u("WITHIN"), u("WORKGROUP")],
+};
+
 pub(super) static SLOTS: Layer = Layer {
     name: "slots",
     sources: &[PARAMS, include_str!("../../../shaders/slots.wgsl")],
@@ -173,10 +180,11 @@ pub(super) fn attention_shares() -> KernelSpec {
             read("queries"),
             read("weight"),
             read("mask"),
+            read("banks"),
             read_write("output"),
         ],
         sizes: OF_HEADS,
-        constants: vec![u("FEATURES"), u("HEADS"), u("ADDITIVE"), f("SCALE"), u("MASKED"), u("WORKGROUP")],
+        constants: vec![u("FEATURES"), u("HEADS"), u("ADDITIVE"), f("SCALE"), u("MASKED"), u("BANKED"), u("WORKGROUP")],
     }
 }
 
@@ -186,9 +194,26 @@ pub(super) fn attention_sum() -> KernelSpec {
         name: "attention_sum".into(),
         entry_point: "attention_sum",
         sources: vec![ACTIVATIONS, include_str!("../../../shaders/attention_sum.wgsl")],
-        bindings: vec![uniform("params"), read("shares"), read("x"), read("own"), read("weight"), read_write("output")],
+        bindings: vec![
+            uniform("params"),
+            read("shares"),
+            read("x"),
+            read("own"),
+            read("weight"),
+            read("banks"),
+            read_write("output"),
+        ],
         sizes: &["rows", "first", "batch", "others", "steps"],
-        constants: vec![u("FEATURES"), u("HEADS"), u("HOW"), f("SCALE"), u("TURNED"), u("ADD"), u("WORKGROUP")],
+        constants: vec![
+            u("FEATURES"),
+            u("HEADS"),
+            u("HOW"),
+            f("SCALE"),
+            u("TURNED"),
+            u("ADD"),
+            u("BANKED"),
+            u("WORKGROUP"),
+        ],
     }
 }
 

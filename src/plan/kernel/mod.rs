@@ -60,6 +60,8 @@ pub enum Kernel {
     Combine,
     /// Past inputs of a window over time.
     Past,
+    /// Rows between the steps of a loop.
+    Carry,
     /// Pooling over time.
     Pool,
     /// States to and from the slots of a pool of streams.
@@ -260,6 +262,7 @@ impl Kernel {
             Self::Channelwise,
             Self::Combine,
             Self::Past,
+            Self::Carry,
             Self::Pool,
             Self::Slots,
             Self::Choose,
@@ -287,6 +290,7 @@ impl Kernel {
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),
             Self::Combine => layers::COMBINE.spec("combine"),
             Self::Past => layers::PAST.spec("past_inputs"),
+            Self::Carry => layers::CARRY.spec("carry"),
             Self::Pool => layers::POOL.spec("pool"),
             Self::Slots => layers::SLOTS.spec("slots_move"),
             Self::Choose => layers::CHOOSE.spec("choose"),

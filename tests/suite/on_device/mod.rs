@@ -1,9 +1,11 @@
 mod api;
 mod attention;
+mod attention_streams;
 mod beams;
 pub mod cells;
 mod dates;
 mod errors;
+mod feedback;
 pub mod generate;
 mod goldens;
 mod inputs;
