@@ -56,7 +56,7 @@ impl Cuts {
             };
             let before = stage.inputs.iter().map(of).find(|added| *added != Added::default()).unwrap_or_default();
             let Cut { past, stride, added: after } = cut(stage, before).map_err(refused)?;
-            if stage.recurrent().is_some() && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
+            if stage.steps_through_time() && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
                 cuts.unmasked.push(rate);
             }
             let past = past.filter(|&(steps, _)| steps > 0).map(|(steps, start)| Past { layer, steps, start, rate });
@@ -182,7 +182,9 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
         }
         StageKind::Recurrent(level) if level.starts.iter().any(Option::is_some) => Some("a state that layers give"),
         StageKind::FinalState(_) => Some("the final state of a recurrent layer"),
-        StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
+        StageKind::Recurrent(_) | StageKind::Ntm(_) if !stage.sequence_in => {
+            Some("a recurrence over the last step alone")
+        }
         StageKind::GlobalPool(_) => Some("pooling over all time"),
         StageKind::Select(SelectStep::First) => Some("the first timestep of a sequence"),
         StageKind::Select(SelectStep::LastValid) => Some("the last valid timestep of a sequence"),

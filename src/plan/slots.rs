@@ -2,7 +2,7 @@
 
 use super::builder::{F32, flat_grid};
 use super::constants::size;
-use super::{BufferId, Constants, Dispatch, Kernel, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice};
+use super::{BufferId, Constants, Dispatch, Kernel, MemoryPlace, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice};
 use crate::base::error::{Error, Result};
 use crate::network::HiddenOrCell;
 
@@ -49,6 +49,13 @@ pub fn parts(plan: &Plan) -> Vec<PartPlace> {
     parts.extend(plan.pasts.iter().map(|&PastBuffer { layer, place, is_read }| {
         let start = is_read.then_some(place);
         PartPlace { layer, row: 0, part: 0, start, end: place }
+    }));
+    parts.extend(plan.memories.iter().map(|&MemoryPlace { layer, part, place }| PartPlace {
+        layer,
+        row: 0,
+        part,
+        start: Some(place),
+        end: place,
     }));
     parts.sort_by_key(|place| (place.layer, place.row, place.part));
     parts

@@ -10,6 +10,7 @@ mod inputs;
 mod kernels;
 mod layers;
 mod lstm_sizes;
+pub mod ntm;
 mod rearranged;
 mod sentiment;
 mod stream_costs;
