@@ -1,13 +1,15 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::ArgPredicate;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gatefold::{Arithmetic, CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, Strategy, WeightFormat};
 
 use crate::Result;
 use crate::bench::{Set, Shape};
+use crate::tasks::{Length, MemoryTask, TaskArgs};
 
 /// Run recurrent networks (LSTM, GRU, RNN) on any GPU or on the CPU, and check the results
 #[derive(Debug, Parser)]
@@ -129,10 +131,12 @@ pub struct TrainArgs {
     pub layers: Option<String>,
     #[command(flatten)]
     pub data: DataArgs,
+    #[command(flatten)]
+    pub of_task: TaskArgs,
     /// Train a language model on a plain text (--data): it says the next character or word
     ///
     /// Streams of the text go through the network side by side, each with the state of the window before.
-    #[arg(long, value_enum, value_name = "TOKENS", conflicts_with_all = ["text", "tokens", "features", "label", "labels", "split", "checkpoint", "checkpoint_steps", "resume"])]
+    #[arg(long, value_enum, value_name = "TOKENS", conflicts_with_all = ["task", "text", "tokens", "features", "label", "labels", "split", "checkpoint", "checkpoint_steps", "resume"])]
     pub language_model: Option<TokenKind>,
     /// Timesteps of a window of a language model: gradients reach no further back
     #[arg(long, value_name = "T", default_value_t = 64, requires = "language_model")]
@@ -149,8 +153,8 @@ pub struct TrainArgs {
     /// Maximum number of epochs (passes over the training examples)
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,
-    /// Examples per batch
-    #[arg(long, value_name = "B", default_value_t = 64)]
+    /// Examples per batch [default of a task: 1]
+    #[arg(long, value_name = "B", default_value = "64", default_value_if("task", ArgPredicate::IsPresent, "1"))]
     pub batch: usize,
     /// Learning rate [default: the optimizer's]
     #[arg(long, allow_negative_numbers = true)]
@@ -213,8 +217,14 @@ pub struct TrainArgs {
 #[derive(Debug, ClapArgs)]
 pub struct DataArgs {
     /// Examples: a CSV file with a header, JSON lines (.jsonl), or arrays (.safetensors), one row for each example
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "task")]
+    pub data: Option<PathBuf>,
+    /// A task of working memory instead of examples: its sequences are made as they are needed
+    #[arg(long, value_enum, value_name = "TASK", conflicts_with_all = ["data", "text", "tokens", "features", "label", "labels", "split"])]
+    pub task: Option<MemoryTask>,
+    /// Lengths of the sequences that a network is tested on, such as 10,20 or 10x5 for 10 vectors 5 times [default: several]
+    #[arg(long, value_name = "LENGTHS", value_delimiter = ',', requires = "task")]
+    pub lengths: Vec<Length>,
     /// Column (or key) of the text
     #[arg(long, value_name = "COLUMN", default_value = "text")]
     pub text: String,
@@ -236,6 +246,13 @@ pub struct DataArgs {
     /// What is made small, or measured
     #[arg(long, value_enum, default_value_t)]
     pub loss: LossKind,
+}
+
+impl DataArgs {
+    /// The file of the examples; empty for a task.
+    pub fn path(&self) -> &Path {
+        self.data.as_deref().unwrap_or(Path::new(""))
+    }
 }
 
 /// What a language model reads one by one.

@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::source::{self, DeviceJson};
 use crate::table::{Table, bold, dim, left, right};
 use crate::units::{count, duration};
-use crate::{Result, args::DataArgs};
+use crate::{Result, tasks};
 
 /// What all examples together come to.
 struct Evaluated {
@@ -42,6 +42,9 @@ pub fn run(args: &EvaluateArgs, choice: &DeviceChoice) -> Result<Report> {
         return Err(format!("{option}: expected at least 1, got 0").into());
     }
     let network = source::network(Some(&args.model))?;
+    if let Some(task) = args.data.task {
+        return tasks::evaluate(&source::for_training(choice)?, &network, task, &args.data.lengths);
+    }
     let set = dataset(args, &network)?;
     let names = &network.spec().labels;
     let is_classes = args.data.loss == LossKind::CrossEntropy;
@@ -64,7 +67,7 @@ pub fn run(args: &EvaluateArgs, choice: &DeviceChoice) -> Result<Report> {
 }
 
 fn dataset(args: &EvaluateArgs, network: &Network) -> Result<Dataset> {
-    let DataArgs { data: path, split, .. } = &args.data;
+    let (path, split) = (args.data.path(), &args.data.split);
     let mut all = examples::read(&args.data)?;
     if split.is_some() {
         all = examples::take(&mut all, &args.part);

@@ -26,6 +26,7 @@ mod source;
 mod stats;
 mod svg;
 mod table;
+mod tasks;
 mod terminal;
 mod train;
 mod tune;

@@ -8,13 +8,14 @@ use super::matrix::Matrix;
 use super::object_pool::ObjectPool;
 use super::options::Cpu;
 use super::simd::{Wide, on};
+use super::train::{NtmMemory, NtmPanels, NtmRun, runs_ntm};
 use crate::base::error::{Error, Result};
 use crate::data::banks::BankArena;
 use crate::data::input::Checked;
-use crate::data::state::State;
+use crate::data::state::{LayerState, State, StatePart};
 use crate::host::{Forward, Memory, RunStart, begin, walk};
-use crate::network::{Network, Stage, StageKind};
-use crate::reference::{StageWeights, attention_run, stateless, windows};
+use crate::network::{Network, Stage, StageKind, StageRounding};
+use crate::reference::{StageWeights, attention_run, gather, run_ntm, scatter, stateless, windows};
 
 /// A network's weights, packed.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct CpuEngine {
 enum PackedStage {
     Level(Level),
     Matrix(Matrix),
+    Ntm(NtmPanels, ObjectPool<NtmMemory>),
     /// A stage for which the reference implementation is fast enough.
     Plain(StageWeights<f32>),
 }
@@ -99,8 +101,24 @@ impl CpuEngine {
                     let (run, inputs) = attention_run((stage, *how), weight, flow);
                     on!(token, simd => attention(simd, threads, &run, &inputs, output));
                 }
+                (PackedStage::Ntm(panels, pool), StageKind::Ntm(ntm)) => {
+                    let run = NtmRun { stage, ntm, flow, threads };
+                    let mut memory = pool.take();
+                    in_slots(&mut state.layers[ntm.layer], start.slots, |layer| {
+                        let state = layer.of_memory();
+                        on!(token, simd => run.forward(simd, (panels, &mut memory), false, state, output));
+                        Ok(())
+                    })?;
+                    pool.put(memory);
+                }
+                (PackedStage::Plain(StageWeights::Ntm(weights)), StageKind::Ntm(ntm)) => {
+                    in_slots(&mut state.layers[ntm.layer], start.slots, |layer| {
+                        *output = run_ntm((stage, ntm), weights, flow, StageRounding::default(), layer.of_memory())?;
+                        Ok(())
+                    })?;
+                }
                 (PackedStage::Plain(weights), _) => stateless(stage, weights, flow, output)?,
-                (PackedStage::Level(_), _) => {
+                (PackedStage::Level(_) | PackedStage::Ntm(..), _) => {
                     return Err(Error::network(&stage.label, "stage", "a recurrent level", &"another kind"));
                 }
             }
@@ -109,9 +127,37 @@ impl CpuEngine {
     }
 }
 
+/// Runs a layer on its state; where there are slots, on those of the rows of a batch, in the rows' order.
+fn in_slots(
+    layer: &mut LayerState,
+    slots: Option<&[u32]>,
+    run: impl FnOnce(&mut LayerState) -> Result<()>,
+) -> Result<()> {
+    let Some(slots) = slots else { return run(layer) };
+    let of_rows = |all: &StatePart| {
+        let mut shape = all.shape.clone();
+        shape[1] = slots.len();
+        let mut data = vec![0.0; slots.len() * all.width()];
+        gather(&all.data, slots, all.width(), &mut data);
+        StatePart { name: all.name.clone(), shape, data }
+    };
+    let mut rows = LayerState { name: String::new(), parts: layer.parts.iter().map(of_rows).collect() };
+    run(&mut rows)?;
+    for (part, all) in rows.parts.iter().zip(&mut layer.parts) {
+        let width = all.width();
+        scatter(&part.data, slots, width, &mut all.data);
+    }
+    Ok(())
+}
+
 fn pack<S: Wide>(_: S, network: &Network, stage: &Stage) -> PackedStage {
     match &stage.kind {
         StageKind::Recurrent(recurrent) => PackedStage::Level(Level::new::<S>(network, stage, recurrent)),
+        StageKind::Ntm(ntm) if runs_ntm(ntm) => {
+            let mut panels = NtmPanels::default();
+            panels.pack::<S>(network, stage, ntm, 1);
+            PackedStage::Ntm(panels, ObjectPool::new())
+        }
         StageKind::Dense { activation } | StageKind::Conv1d { activation, .. } => {
             PackedStage::Matrix(Matrix::new::<S>(network, stage, *activation))
         }

@@ -375,7 +375,7 @@ fn mask_must_fit(network: &Network) -> Result<()> {
             stage.kind,
             StageKind::TimeSoftmax | StageKind::Attention(_) | StageKind::Select(SelectStep::LastValid)
         );
-        stage.recurrent().is_some() || by_mask
+        stage.steps_through_time() || by_mask
     };
     match network.stages().iter().find(|stage| reads(stage) && stage.mask_reach == MaskReach::Resized) {
         Some(stage) => Err(Error::Unsupported {

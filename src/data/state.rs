@@ -21,7 +21,8 @@ pub struct State<F = f32> {
 pub struct LayerState<F = f32> {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it; of a window over time `past`.
+    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it; of a layer with a memory these, `read`, `weights`
+    /// and `memory`; of a window over time `past`.
     pub parts: Vec<StatePart<F>>,
 }
 
@@ -176,6 +177,18 @@ impl<F> LayerState<F> {
         [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
     }
 
+    /// h, c, what was read, the weights and the memory of a layer with a memory, to be changed; empty where there is none.
+    pub(crate) fn of_memory(&mut self) -> [&mut [F]; 5] {
+        let mut parts = [const { None }; 5];
+        for part in &mut self.parts {
+            let place = ["h", "c", "read", "weights", "memory"].iter().position(|&name| name == part.name);
+            if let Some(place) = place {
+                parts[place] = Some(&mut part.data[..]);
+            }
+        }
+        parts.map(Option::unwrap_or_default)
+    }
+
     /// One of the rows of h and of c, `[B, H]`, as [`LayerState::h_and_c`].
     pub(crate) fn row_of_h_and_c(&mut self, row: usize) -> [&mut [F]; 2] {
         let mut parts = self.parts.iter_mut().map(|part| part.row_mut(row));
@@ -264,6 +277,9 @@ impl<F: Real> State<F> {
                     for (number, &stored) in row.iter_mut().zip(stored) {
                         *number = F::from_f32(stored);
                     }
+                    if let (true, Some(&last)) = (spec.softmax, spec.dimensions.last()) {
+                        row.chunks_exact_mut(last).for_each(softmax);
+                    }
                 }
             }
         }
@@ -331,6 +347,17 @@ impl PartShape {
     pub fn of_mut(self, state: &mut State) -> &mut [f32] {
         state.layers[self.layer].parts[self.part].row_mut(self.row)
     }
+}
+
+/// A softmax in place.
+fn softmax<F: Real>(numbers: &mut [F]) {
+    let highest = numbers.iter().copied().fold(numbers[0], |highest, x| if x > highest { x } else { highest });
+    let mut sum = F::default();
+    for x in &mut *numbers {
+        *x = (*x - highest).exp();
+        sum += *x;
+    }
+    numbers.iter_mut().for_each(|x| *x = *x / sum);
 }
 
 /// The parts of all layers of a network's state.

@@ -44,7 +44,7 @@ impl State {
         }
         let batch = self.batch().unwrap_or(1);
         // The decoder's windows begin with their padding.
-        let windows = Self::initial(network, batch)?.layers.into_iter().skip(network.recurrent_layers().count());
+        let windows = Self::initial(network, batch)?.layers.into_iter().skip(network.stepping_layers());
         layers.extend(windows);
         let state = Self { layers };
         state::check(network, batch, &state)?;

@@ -148,7 +148,7 @@ impl Slots {
 
     /// Copies the states of recurrent layers from slots of another pool, whose parts have the same sizes.
     pub fn copy_from(&self, engine: &GpuEngine, other: &Self, from: &[u32], to: &[u32]) -> Result<()> {
-        let recurrent = engine.network().recurrent_layers().count();
+        let recurrent = engine.network().stepping_layers();
         let ours = self.parts.iter().take_while(|part| part.shape.layer < recurrent);
         const WHAT: &str = "handing states over";
         engine.context.check()?;

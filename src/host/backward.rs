@@ -11,7 +11,10 @@ use crate::base::error::{Error, Result};
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
 use crate::network::{Role, Source, Stage, StageKind};
-use crate::reference::{LevelShape, StageGradients, StageInput, ZoneoutMode, level_backward, stateless_backward};
+use crate::reference::{
+    LevelShape, StageGradients, StageInput, StageWeights, ZoneoutMode, level_backward, ntm_backward, shape_of, softmax,
+    softmax_backward, stateless_backward,
+};
 
 /// The gradients of a number that depends on a network's output.
 #[derive(Clone, Debug)]
@@ -218,6 +221,13 @@ impl<F: Real> ReferenceRun<'_, F> {
         (start, d_state): (&State<F>, &mut State<F>),
     ) -> Result<(Vec<Vec<F>>, DirectionGradients<F>)> {
         let weights = &self.weights[index];
+        if let (StageKind::Ntm(ntm), StageWeights::Ntm(weights)) = (&stage.kind, weights) {
+            let shape = shape_of(stage, flow, self.rounding(index));
+            let mut start = start.layers[ntm.layer].clone();
+            let (start, d_state) = (start.of_memory().into(), d_state.layers[ntm.layer].of_memory().into());
+            let gradients = ntm_backward(shape, ntm, weights, flow.inputs[0], start, d_output, d_state)?;
+            return Ok((vec![gradients.input], gradients.params));
+        }
         let StageKind::Recurrent(level) = &stage.kind else {
             let StageGradients { inputs, params } =
                 stateless_backward(self.network, stage, weights, flow, output, d_output)?;
@@ -242,17 +252,24 @@ impl<F: Real> ReferenceRun<'_, F> {
         d_state: &State<F>,
         params: &mut dyn ParamGradients<F>,
     ) {
-        for stage in self.network.stages() {
-            let Some(level) = stage.recurrent() else { continue };
-            let layer = &d_state.layers[level.layer];
-            for (role, part) in [Role::InitialH, Role::InitialC].into_iter().zip(&layer.parts) {
+        let all = self.network.stages().iter().flat_map(|stage| &stage.params);
+        for (layer, spec) in d_state.layers.iter().zip(self.network.kept()) {
+            for (part, spec) in layer.parts.iter().zip(&spec.parts) {
+                let Some(name) = &spec.stored else { continue };
+                let param = all.clone().find(|param| param.name == *name && !param.role.is_statistic());
+                let Some(sums) = param.and_then(|param| params.place(param)) else { continue };
                 let (numbers, width) = (&part.data, part.width());
-                let Some(sums) = stage.param(0, role).and_then(|param| params.place(param)) else { continue };
                 sums.fill(F::default());
                 for (sums, rows) in sums.chunks_exact_mut(width).zip(numbers.chunks_exact(batch * width)) {
                     for row in rows.chunks_exact(width).filter(|_| used) {
                         sums.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
                     }
+                }
+                if let (true, Some(&last)) = (spec.softmax, spec.dimensions.last()) {
+                    let stored = F::of_f32(self.network.weight(name));
+                    let mut shares = Vec::new();
+                    softmax(&stored, last, false, &mut shares);
+                    sums.copy_from_slice(&softmax_backward(&shares, last, false, sums));
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::base::room::room;
 use crate::data::input::{Checked, Input};
 use crate::data::state::State;
 use crate::network::{Network, Param, Stage, StageKind, StageRounding};
-use crate::reference::{LevelShape, StageInput, StageWeights, ZoneoutMode, factors, level, stateless};
+use crate::reference::{LevelShape, StageInput, StageWeights, ZoneoutMode, factors, level, run_ntm, stateless};
 
 /// Where the gradients of parameters go.
 pub(crate) trait ParamGradients<F> {
@@ -195,6 +195,11 @@ impl<F: Real> ReferenceRun<'_, F> {
                 let [h, c] = state.layers[recurrent.layer].h_and_c();
                 let directions = weights.recurrent().unwrap_or_default();
                 *output = level(shape, recurrent, directions, flow.inputs[0], (h, c))?;
+                Ok(())
+            }
+            (StageKind::Ntm(ntm), StageWeights::Ntm(weights)) => {
+                let state = state.layers[ntm.layer].of_memory();
+                *output = run_ntm((stage, ntm), weights, flow, rounding, state)?;
                 Ok(())
             }
             (_, weights @ StageWeights::Matrix { .. }) => {

@@ -59,7 +59,7 @@ impl Cuts {
             };
             let before = stage.inputs.iter().map(of).find(|added| *added != Added::default()).unwrap_or_default();
             let Cut { past, stride, added: after } = cut(stage, before).map_err(refused)?;
-            let keeps = stage.recurrent().is_some() || matches!(stage.kind, StageKind::Feedback { .. });
+            let keeps = stage.steps_through_time() || matches!(stage.kind, StageKind::Feedback { .. });
             if keeps && !stage.mask_reaches() && !cuts.unmasked.contains(&rate) {
                 cuts.unmasked.push(rate);
             }
@@ -204,7 +204,9 @@ fn reason(stage: &Stage, kind: &StageKind) -> Option<&'static str> {
         StageKind::Recurrent(level) if level.starts.iter().any(Option::is_some) => Some("a state that layers give"),
         StageKind::Feedback { .. } if stage.inputs.len() > 1 => Some("a state that layers give"),
         StageKind::FinalState(_) => Some("the final state of a recurrent layer"),
-        StageKind::Recurrent(_) if !stage.sequence_in => Some("a recurrence over the last step alone"),
+        StageKind::Recurrent(_) | StageKind::Ntm(_) if !stage.sequence_in => {
+            Some("a recurrence over the last step alone")
+        }
         StageKind::GlobalPool(_) => Some("pooling over all time"),
         StageKind::Select(SelectStep::First) => Some("the first timestep of a sequence"),
         StageKind::Select(SelectStep::LastValid) => Some("the last valid timestep of a sequence"),

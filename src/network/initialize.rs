@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::params::{self, Param};
-use super::{LayerSpec, Network, NetworkSpec, Role, Tensor, gates};
+use super::{LayerSpec, Network, NetworkSpec, NtmSpec, Role, Tensor, gates};
 use crate::base::error::Result;
 
 /// Whose initial weights.
@@ -57,10 +57,42 @@ impl Random {
         (0..count).map(|_| one()).collect()
     }
 
+    /// What makes a memory learn to be used: a controller that cannot do without it, heads that differ, rows that differ.
+    fn ntm(&mut self, layer: &NtmSpec, param: &Param) -> Vec<f32> {
+        let count = param.shape.iter().product();
+        let (rows, columns) = (layer.memory.rows, layer.memory.columns);
+        match param.role {
+            Role::WeightIh | Role::WeightHh => {
+                let inputs = layer.input_size + layer.read_size() + layer.hidden_size;
+                self.uniform(count, 5.0 / (inputs as f32).sqrt())
+            }
+            Role::HeadsWeight => {
+                let stage = layer.stage(0);
+                let address = stage.address_size();
+                let of_row = |row: usize| {
+                    let writes = row / address >= layer.read_heads;
+                    let outputs = if writes { address + 2 * columns } else { address };
+                    1.4 * (6.0 / (layer.hidden_size + outputs) as f32).sqrt()
+                };
+                (0..param.shape[0]).flat_map(|row| self.uniform(layer.hidden_size, of_row(row))).collect()
+            }
+            Role::HeadsBias | Role::InitialRead => self.scaled_normal(count, 0.01),
+            Role::InitialH | Role::InitialC => self.scaled_normal(count, 0.05),
+            Role::FixedMemory | Role::InitialMemory => self.uniform(count, ((rows + columns) as f32).sqrt().recip()),
+            Role::InitialWeights => self.normal(count),
+            role => constant(role, count),
+        }
+    }
+
+    fn scaled_normal(&mut self, count: usize, deviation: f32) -> Vec<f32> {
+        self.normal(count).into_iter().map(|x| x * deviation).collect()
+    }
+
     fn pytorch(&mut self, layer: &LayerSpec, param: &Param) -> Vec<f32> {
         let count = param.shape.iter().product();
         let inputs = |of: &[usize]| of[1..].iter().product::<usize>().max(1) as f32;
         match (layer, param.role) {
+            (LayerSpec::Ntm(n), _) => self.ntm(n, param),
             (LayerSpec::Embedding(_), _) => self.normal(count),
             (LayerSpec::Dense(d), _) => self.uniform(count, (d.in_features as f32).sqrt().recip()),
             (LayerSpec::Attention(a), _) => self.uniform(count, (a.embed_dim as f32).sqrt().recip()),
@@ -81,6 +113,7 @@ impl Random {
         let count = param.shape.iter().product();
         let glorot = |outputs: usize, inputs: usize| (6.0 / (outputs + inputs) as f32).sqrt();
         match (layer, param.role, &param.shape[..]) {
+            (LayerSpec::Ntm(n), ..) => self.ntm(n, param),
             (LayerSpec::Embedding(_), ..) => self.uniform(count, 0.05),
             (LayerSpec::Dense(_), Role::Weight, &[outputs, inputs]) => self.uniform(count, glorot(outputs, inputs)),
             (LayerSpec::Conv1d(_), Role::Weight, &[outputs, inputs, kernel]) => {

@@ -2,6 +2,7 @@
 
 mod feedback;
 mod joins;
+mod ntm;
 mod recurrent;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ struct Lowering {
     flow: LayerOutput,
     inputs: Vec<NetworkInput>,
     outputs: Vec<NetworkOutput>,
-    /// The recurrent layers in order, each with the first of its stages.
+    /// The recurrent layers and those with a memory in order, each with the first of its stages.
     recurrent: Vec<(usize, Cell, RecurrentSpec)>,
     /// Which steps each input masks, once it is known.
     masks: Vec<Option<MaskRule>>,
@@ -240,6 +241,7 @@ impl Lowering {
             LayerSpec::Join(j) => self.join(j),
             LayerSpec::Attention(a) => self.attention(a),
             LayerSpec::Feedback(f) => self.feedback(f),
+            LayerSpec::Ntm(n) => self.ntm(n),
             _ => match layer.recurrent() {
                 Some((cell, spec)) => self.recurrent(cell, spec),
                 None => Err(Error::network(layer.name(), "type", "a layer with stages", &"one without")),

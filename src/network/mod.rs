@@ -15,6 +15,7 @@ pub mod gates;
 mod initialize;
 mod input;
 mod lower;
+mod ntm;
 mod params;
 mod random;
 mod rearrange;
@@ -44,6 +45,7 @@ pub(crate) use feedback::StepLoop;
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
+pub use ntm::{HeadOrder, MemorySpec, MemoryStart, NtmSpec, NtmStage, StartWeights};
 pub use params::{Param, Role, expected_tensors};
 pub use rearrange::{
     ChannelsSpec, PadMode, PadSpec, Rearrange, RepeatSpec, ReshapeSpec, RowMap, SliceSpec, TransposeSpec,
@@ -206,7 +208,7 @@ impl Network {
     }
 
     /// The layers that keep something from timestep to timestep, as a [`State`](crate::State) has them: the recurrent layers
-    /// in order, then, if the network can be cut anywhere in time, the layers with windows over time, then feedbacks.
+    /// and those with a memory in order, then, if the network can be cut anywhere in time, the layers with windows over time, then feedbacks.
     #[must_use]
     pub fn kept(&self) -> &[StateSpec] {
         &self.kept
@@ -217,7 +219,7 @@ impl Network {
     /// # Errors
     /// [`Error::Unsupported`] if that is not possible.
     pub(crate) fn cut(&self) -> Result<Cuts> {
-        Cuts::new(&self.stages, self.recurrent_layers().count())
+        Cuts::new(&self.stages, self.stepping_layers())
     }
 
     /// As [`Network::cut`], if it is possible.
@@ -261,6 +263,13 @@ impl Network {
     pub(crate) fn starts_at_zero(&self) -> bool {
         let mut parts = self.kept.iter().flat_map(|layer| &layer.parts);
         parts.all(|part| part.stored.is_none() && part.start.to_bits() == 0)
+    }
+
+    /// Layers that keep something beside windows: the recurrent ones and those with a memory. They come first in
+    /// [`Network::kept`].
+    pub(crate) fn stepping_layers(&self) -> usize {
+        let steps = |layer: &&LayerSpec| layer.recurrent().is_some() || matches!(layer, LayerSpec::Ntm(_));
+        self.spec.layers.iter().filter(steps).count()
     }
 
     /// The recurrent layers in order.

@@ -48,6 +48,18 @@ pub enum Role {
     InitialH,
     /// The c that a layer starts from, `[L*D, H]`.
     InitialC,
+    /// What the controller gives the heads of a memory, `[P, H]`.
+    HeadsWeight,
+    /// `[P]`
+    HeadsBias,
+    /// The memory that a layer starts from, `[N, M]`, which is not trained.
+    FixedMemory,
+    /// The same, which is trained.
+    InitialMemory,
+    /// What was read before the first timestep, `[1, R*M]`.
+    InitialRead,
+    /// The weights of the heads before the first timestep, `[K, N]`, before a softmax.
+    InitialWeights,
 }
 
 impl Role {
@@ -59,13 +71,13 @@ impl Role {
         )
     }
 
-    /// Whether it is a statistic of a batch normalization, which is no weight to train.
+    /// Whether it is no weight to train: a statistic of a batch normalization, or a memory that stays.
     pub(crate) fn is_statistic(self) -> bool {
-        matches!(self, Self::RunningMean | Self::RunningVar)
+        matches!(self, Self::RunningMean | Self::RunningVar | Self::FixedMemory)
     }
 
     /// PyTorch's name, without a level's suffix.
-    fn tensor(self) -> &'static str {
+    pub(super) fn tensor(self) -> &'static str {
         match self {
             Self::Weight => "weight",
             Self::Bias => "bias",
@@ -87,6 +99,11 @@ impl Role {
             Self::NormCBias => "norm_c_bias",
             Self::InitialH => "initial_h",
             Self::InitialC => "initial_c",
+            Self::HeadsWeight => "heads.weight",
+            Self::HeadsBias => "heads.bias",
+            Self::FixedMemory | Self::InitialMemory => "memory",
+            Self::InitialRead => "initial_read",
+            Self::InitialWeights => "initial_weights",
         }
     }
 }
@@ -130,6 +147,7 @@ pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
         LayerSpec::Embedding(e) => vec![vec![own(Role::Weight, &[e.num_embeddings, e.embedding_dim], false)]],
         LayerSpec::Dense(d) => matrix(&[d.out_features, d.in_features], d.bias),
         LayerSpec::Conv1d(c) => matrix(&[c.out_channels, c.in_channels / c.groups.max(1), c.kernel_size], c.bias),
+        LayerSpec::Ntm(n) => vec![n.params()],
         LayerSpec::Attention(a) if a.score == AttentionScore::Additive => {
             vec![vec![own(Role::Weight, &[a.embed_dim], false)]]
         }
@@ -149,7 +167,7 @@ pub(super) fn of_layer(layer: &LayerSpec) -> Vec<Vec<Param>> {
 }
 
 /// The parameters of one level, and with the last those of the whole layer.
-fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
+pub(super) fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Param> {
     let (hidden, width) = (spec.hidden_size, spec.state_size());
     let rows = cell.gates() * hidden;
     let inputs = if level == 0 { spec.input_size } else { spec.level_size() };

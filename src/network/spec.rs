@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, AttentionSpec, Cell, ChannelsSpec, FeedbackSpec, InputSpec, PadSpec, Param, RecurrentSpec, RepeatSpec,
-    ReshapeSpec, SliceSpec, TransposeSpec,
+    Activation, AttentionSpec, Cell, ChannelsSpec, FeedbackSpec, InputSpec, NtmSpec, PadSpec, Param, RecurrentSpec,
+    RepeatSpec, ReshapeSpec, SliceSpec, TransposeSpec,
 };
 
 /// Version of the description that this crate writes, and the newest it reads.
@@ -65,6 +65,8 @@ pub enum LayerSpec {
     Qrnn(RecurrentSpec),
     /// IndRNN layer.
     IndRnn(RecurrentSpec),
+    /// A cell with a memory that it reads and writes, `[T, B, I]` to `[T, B, H + R*M]` or, with `output: last`, `[B, H + R*M]`.
+    Ntm(NtmSpec),
     /// `activation(x W^T + b)` over the last dimension.
     Dense(DenseSpec),
     /// Convolution over time, `[T, B, I]` to `[T', B, N]`.
@@ -173,6 +175,7 @@ impl LayerSpec {
             Self::Channels(l) => &l.name,
             Self::Attention(l) => &l.name,
             Self::Feedback(l) => &l.name,
+            Self::Ntm(l) => &l.name,
             Self::Join(l) => &l.name,
             _ => "",
         }

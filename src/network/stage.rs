@@ -1,8 +1,8 @@
 //! The stages that a network is lowered to, which a device runs one after the other.
 
 use super::{
-    Activation, Attention, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, Padding, Param, Pool, Rearrange,
-    Recurrence, Role, SelectStep, Zoneout,
+    Activation, Attention, Cell, HiddenOrCell, Join, MaskedOutput, MergeMode, NtmStage, Padding, Param, Pool,
+    Rearrange, Recurrence, Role, SelectStep, Zoneout,
 };
 use crate::base::error::{Error, Result};
 
@@ -124,6 +124,8 @@ pub enum StageKind {
         /// That stage.
         from: usize,
     },
+    /// A cell with a memory, `[T, B, I]` to `[T, B, H + R*M]` or `[B, H + R*M]`.
+    Ntm(Box<NtmStage>),
     /// Several outputs joined.
     Join(Join),
 }
@@ -288,10 +290,22 @@ impl Stage {
         Error::Unsupported { place: format!("layer `{}`", self.label), what }
     }
 
+    /// The error for a layer that no GPU trains.
+    pub(crate) fn without_gpu_training(&self) -> Error {
+        let what = "training a memory on a GPU (train on the CPU device),".into();
+        Error::Unsupported { place: format!("layer `{}`", self.label), what }
+    }
+
     /// Whether a mask of one of the network's inputs fits the timesteps of the stage's input.
     #[must_use]
     pub fn mask_reaches(&self) -> bool {
         matches!(self.mask_reach, MaskReach::Fits(_))
+    }
+
+    /// Whether it goes from timestep to timestep with a state: a recurrent level, or a layer with a memory.
+    #[must_use]
+    pub fn steps_through_time(&self) -> bool {
+        matches!(self.kind, StageKind::Recurrent(_) | StageKind::Ntm(_))
     }
 
     /// The recurrent level, if it is one.

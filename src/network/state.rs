@@ -1,6 +1,9 @@
 //! What a network keeps from one timestep to the next.
 
-use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage, StageKind};
+use super::{
+    Cell, Cuts, HiddenOrCell, LayerSpec, MemoryStart, NetworkSpec, NtmSpec, RecurrentSpec, Stage, StageKind,
+    StartWeights,
+};
 
 /// What one layer keeps from timestep to timestep: the names and shapes of a [`LayerState`](crate::LayerState).
 #[derive(Clone, Debug, PartialEq)]
@@ -8,7 +11,8 @@ use super::{Cuts, HiddenOrCell, LayerSpec, NetworkSpec, Stage, StageKind};
 pub struct StateSpec {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a window over time its past inputs, of a
+    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a layer with a memory these, then what was read, the
+    /// weights of the heads and the memory; of a window over time its past inputs; of a
     /// feedback what is fed back.
     pub parts: Vec<PartSpec>,
 }
@@ -29,6 +33,8 @@ pub struct PartSpec {
     pub start: f32,
     /// The tensor of the network that every batch row starts from, `[R, ..]`, if there is one.
     pub stored: Option<String>,
+    /// Whether the start is the softmax of that tensor over the last dimension.
+    pub softmax: bool,
 }
 
 impl PartSpec {
@@ -44,21 +50,13 @@ impl PartSpec {
     }
 }
 
-/// The layers that keep something: the recurrent ones in their order, then those with windows in a network that can be cut, then
-/// feedbacks.
+/// The layers that keep something: the recurrent ones and those with a memory in their order, then those with windows in a network that
+/// can be cut, then feedbacks.
 pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) -> Vec<StateSpec> {
-    let recurrent = spec.layers.iter().filter_map(LayerSpec::recurrent).map(|(cell, layer)| {
-        let part = |part: HiddenOrCell, width: usize| PartSpec {
-            name: part.name(),
-            letters: if layer.proj_size > 0 && part == HiddenOrCell::H { "[L*D, B, P]" } else { "[L*D, B, H]" },
-            rows: layer.num_layers * layer.directions(),
-            dimensions: vec![width],
-            start: 0.0,
-            stored: layer.initial_state.then(|| format!("{}.initial_{}", layer.name, part.name())),
-        };
-        let c = cell.keeps_c().then(|| part(HiddenOrCell::C, layer.hidden_size));
-        let parts = std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(c).collect();
-        StateSpec { name: layer.name.clone(), parts }
+    let stepping = spec.layers.iter().filter_map(|layer| match (layer, layer.recurrent()) {
+        (_, Some((cell, layer))) => Some(StateSpec { name: layer.name.clone(), parts: of_cell(cell, layer) }),
+        (LayerSpec::Ntm(layer), _) => Some(StateSpec { name: layer.name.clone(), parts: of_memory(layer) }),
+        _ => None,
     });
     let windows = stages.iter().enumerate().filter_map(|(index, stage)| {
         let past = cuts?.past(index)?;
@@ -69,6 +67,7 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
             dimensions: vec![past.steps, stage.in_features],
             start: past.start,
             stored: None,
+            softmax: false,
         };
         Some(StateSpec { name: stage.label.clone(), parts: vec![part] })
     });
@@ -80,8 +79,63 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
             dimensions: vec![stage.out_features],
             start: 0.0,
             stored: None,
+            softmax: false,
         };
         StateSpec { name: stage.label.clone(), parts: vec![part] }
     });
-    recurrent.chain(windows).chain(feedbacks).collect()
+    stepping.chain(windows).chain(feedbacks).collect()
+}
+
+/// h and c of a recurrent layer.
+fn of_cell(cell: Cell, layer: &RecurrentSpec) -> Vec<PartSpec> {
+    let part = |part: HiddenOrCell, width: usize| PartSpec {
+        name: part.name(),
+        letters: if layer.proj_size > 0 && part == HiddenOrCell::H { "[L*D, B, P]" } else { "[L*D, B, H]" },
+        rows: layer.num_layers * layer.directions(),
+        dimensions: vec![width],
+        start: 0.0,
+        stored: layer.initial_state.then(|| format!("{}.initial_{}", layer.name, part.name())),
+        softmax: false,
+    };
+    let c = cell.keeps_c().then(|| part(HiddenOrCell::C, layer.hidden_size));
+    std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(c).collect()
+}
+
+/// h and c of a controller, and its memory with what its heads did last.
+fn of_memory(layer: &NtmSpec) -> Vec<PartSpec> {
+    let mut parts = of_cell(layer.cell, &layer.controller());
+    let [memory, weights] = layer.starts();
+    let tensor = |wanted: bool, name: &str| wanted.then(|| format!("{}.{name}", layer.name));
+    let (rows, columns) = (layer.memory.rows, layer.memory.columns);
+    let learned = layer.start_weights == StartWeights::Learned;
+    parts.extend([
+        PartSpec {
+            name: "read",
+            letters: "[1, B, R, M]",
+            rows: 1,
+            dimensions: vec![layer.read_heads, columns],
+            start: 0.0,
+            stored: tensor(layer.initial_state, "initial_read"),
+            softmax: false,
+        },
+        PartSpec {
+            name: "weights",
+            letters: "[1, B, K, N]",
+            rows: 1,
+            dimensions: vec![layer.heads(), rows],
+            start: weights,
+            stored: tensor(learned, "initial_weights"),
+            softmax: learned,
+        },
+        PartSpec {
+            name: "memory",
+            letters: "[1, B, N, M]",
+            rows: 1,
+            dimensions: vec![rows, columns],
+            start: memory,
+            stored: tensor(layer.memory.start != MemoryStart::Constant, "memory"),
+            softmax: false,
+        },
+    ]);
+    parts
 }

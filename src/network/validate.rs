@@ -80,6 +80,7 @@ pub(super) fn options(spec: &NetworkSpec) -> Result<()> {
             LayerSpec::Attention(a) if !a.scale.is_finite() => {
                 return Err(Error::network(name, "scale", "a finite number", &a.scale));
             }
+            LayerSpec::Ntm(n) => n.check()?,
             LayerSpec::Join(j) if j.inputs.len() < 2 => {
                 return Err(Error::network(name, "inputs", "at least 2", &j.inputs.len()));
             }
@@ -124,6 +125,7 @@ fn sizes(layer: &LayerSpec) -> Vec<(&'static str, usize)> {
         LayerSpec::Slice(s) => vec![("step", s.step)],
         LayerSpec::Transpose(t) => vec![("steps", t.steps)],
         LayerSpec::Channels(c) => vec![("count", c.count)],
+        LayerSpec::Ntm(n) => n.sizes(),
         LayerSpec::Attention(a) => vec![("embed_dim", a.embed_dim), ("num_heads", a.num_heads)],
         LayerSpec::Feedback(f) => vec![("num_features", f.num_features)],
         _ => Vec::new(),

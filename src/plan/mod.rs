@@ -7,6 +7,7 @@ mod decide;
 mod decide_backward;
 mod decode;
 mod kernel;
+mod ntm;
 mod past;
 mod print;
 mod program;
@@ -29,6 +30,8 @@ pub use kernel::{
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
     RecurrentKernel, Repetition, Rung, Tiling, TrainKernel,
 };
+pub use ntm::MemoryPlace;
+use ntm::{ntm_sums, ntm_weights, ntm_words};
 pub use past::{BeginBuffers, FeedbackBuffer, PastBuffer};
 pub use slots::{PartPlace, SlotMoves, parts, slot_moves};
 #[cfg(feature = "gpu")]
@@ -487,6 +490,8 @@ pub struct Plan {
     pub(crate) pasts: Vec<PastBuffer>,
     /// What each feedback feeds back.
     pub(crate) feedbacks: Vec<FeedbackBuffer>,
+    /// The state of each layer with a memory.
+    pub(crate) memories: Vec<MemoryPlace>,
     /// Where the rows begin, if they do so at different timesteps.
     pub(crate) begins: Option<BeginBuffers>,
     /// What workgroups hand each other, of each recurrence that is run so.

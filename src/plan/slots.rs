@@ -3,7 +3,8 @@
 use super::builder::{F32, flat_grid};
 use super::constants::size;
 use super::{
-    BufferId, Constants, Dispatch, FeedbackBuffer, Kernel, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP, Slice,
+    BufferId, Constants, Dispatch, FeedbackBuffer, Kernel, MemoryPlace, PastBuffer, Plan, PlanLimits, ROW_WORKGROUP,
+    Slice,
 };
 use crate::base::error::{Error, Result};
 use crate::network::HiddenOrCell;
@@ -56,6 +57,13 @@ pub fn parts(plan: &Plan) -> Vec<PartPlace> {
         layer,
         row: 0,
         part: 0,
+        start: Some(place),
+        end: place,
+    }));
+    parts.extend(plan.memories.iter().map(|&MemoryPlace { layer, part, place }| PartPlace {
+        layer,
+        row: 0,
+        part,
         start: Some(place),
         end: place,
     }));

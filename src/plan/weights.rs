@@ -9,7 +9,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::program::Program;
-use super::{PlanLimits, Slice};
+use super::{PlanLimits, Slice, ntm_weights, ntm_words};
 use crate::network::fold::{self, Biases};
 use crate::network::{
     AttentionScore, Network, Param, RecurrentStage, Role, Source, Stage, StageKind, WeightFormat, quantize_row,
@@ -280,6 +280,7 @@ fn stage_sizes(network: &Network, layouts: &[WeightLayout], index: usize, stage:
             AttentionScore::Dot => Vec::new(),
             AttentionScore::Additive => vec![(format!("{label} weight [D]"), inputs)],
         },
+        StageKind::Ntm(ntm) => vec![(format!("{label} W, U, heads [K, N]"), ntm_words(stage, ntm))],
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)
@@ -333,6 +334,7 @@ fn stage_data(network: &Network, layouts: &[WeightLayout], index: usize, stage: 
             AttentionScore::Dot => Vec::new(),
             AttentionScore::Additive => vec![bits(network.param(stage, 0, Role::Weight))],
         },
+        StageKind::Ntm(ntm) => vec![bits(&ntm_weights(network, stage, ntm))],
         StageKind::Merge(_)
         | StageKind::Pool1d { .. }
         | StageKind::GlobalPool(_)

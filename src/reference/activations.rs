@@ -18,7 +18,7 @@ pub fn sigmoid<F: Real>(x: F) -> F {
 }
 
 /// `log(1 + exp(x))`, written so that no intermediate overflows.
-pub(super) fn softplus<F: Real>(x: F) -> F {
+pub(crate) fn softplus<F: Real>(x: F) -> F {
     let above = if x < F::default() { F::default() } else { x };
     above + (-x.abs()).exp().ln_1p()
 }

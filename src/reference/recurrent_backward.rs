@@ -70,11 +70,23 @@ struct History<F> {
 }
 
 /// The sums over all steps and rows of a direction's gradients, as the reference holds its weights.
-struct WeightSums<F> {
-    recurrent: Vec<F>,
-    extra: Vec<F>,
-    projection: Vec<F>,
-    norms: Option<NormGradients<F>>,
+pub(super) struct WeightSums<F> {
+    pub recurrent: Vec<F>,
+    pub extra: Vec<F>,
+    pub projection: Vec<F>,
+    pub norms: Option<NormGradients<F>>,
+}
+
+impl<F: Real> WeightSums<F> {
+    pub fn zeros(weights: &DirectionWeights<F>) -> Self {
+        let zeros = |of: &Vec<F>| vec![F::default(); of.len()];
+        Self {
+            recurrent: zeros(&weights.recurrent),
+            extra: zeros(&weights.biases.extra),
+            projection: zeros(&weights.projection),
+            norms: weights.norms.as_ref().map(NormGradients::zeros),
+        }
+    }
 }
 
 impl<F: Real> LevelDirection<'_, F> {
@@ -97,13 +109,7 @@ impl<F: Real> LevelDirection<'_, F> {
         let (hidden, width, rows) = (stage.hidden_size, stage.state_size(), stage.gate_rows());
         let projected = linear(self.input, &weights.input, &weights.biases.bias, Activation::Linear);
         let mut d_projected = vec![F::default(); projected.len()];
-        let zeros = |of: &Vec<F>| vec![F::default(); of.len()];
-        let mut sums = WeightSums {
-            recurrent: zeros(&weights.recurrent),
-            extra: zeros(&weights.biases.extra),
-            projection: zeros(&weights.projection),
-            norms: weights.norms.as_ref().map(NormGradients::zeros),
-        };
+        let mut sums = WeightSums::zeros(weights);
         for row in 0..shape.batch {
             let c = c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
             let history = self.history(row, &h[row * width..][..width], c, &projected)?;
@@ -218,35 +224,7 @@ impl<F: Real> LevelDirection<'_, F> {
             h: d_h,
             c: d_c,
         };
-        match (stage.recurrence, &mut sums.norms) {
-            (Recurrence::Lstm { coupled, cell_clip, .. }, _) => {
-                let options = LstmOptions { step: StepOptions::new(shape, stage, direction)?, coupled, cell_clip };
-                lstm_step_backward(&options, inputs, &d_raw, gradients);
-            }
-            (Recurrence::Gru { reset_after }, _) => {
-                let options = StepOptions::new(shape, stage, direction)?;
-                gru_step_backward(&options, reset_after, inputs, &d_raw, gradients);
-            }
-            (Recurrence::LayerNormLstm(_), Some(of_norms)) => {
-                let (options, norms) = (StepOptions::new(shape, stage, direction)?, weights.norms(shape)?);
-                layer_norm_lstm_step_backward(&options, norms, inputs, &d_raw, gradients, of_norms);
-            }
-            (Recurrence::LayerNormGru(_), Some(of_norms)) => {
-                let (options, norms) = (StepOptions::new(shape, stage, direction)?, weights.norms(shape)?);
-                layer_norm_gru_step_backward(&options, norms, inputs, &d_raw, gradients, of_norms);
-            }
-            (Recurrence::Rnn, _) => {
-                let options = StepOptions::new(shape, stage, direction)?;
-                rnn_step_backward(&options, inputs, &d_raw, gradients);
-            }
-            (Recurrence::Scan(cell), _) => {
-                scan_step_backward((cell, &direction.activations), inputs, &d_raw, gradients);
-            }
-            (Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_), None) => {
-                weights.norms(shape)?;
-            }
-        }
-        Ok(())
+        step_backward((shape, stage, direction, weights), inputs, &d_raw, gradients, &mut sums.norms)
     }
 
     /// The gradients of the input and of the tensors.
@@ -261,36 +239,88 @@ impl<F: Real> LevelDirection<'_, F> {
             super::step_backward::product_backward(&weights.input, x, d, &mut d_weights, d_x);
             bias.iter_mut().zip(d).for_each(|(bias, &d)| *bias += d);
         }
-        let WeightSums { recurrent, extra, projection, norms } = sums;
-        let [bias_ih, bias_hh, weight_p] = unfold_biases(stage, &Biases { bias, extra });
-        let mut add = |role, numbers: Vec<F>| gradients.params.push((index, role, numbers));
-        add(Role::WeightIh, transposed(&d_weights, rows));
-        add(Role::BiasIh, bias_ih);
-        add(Role::BiasHh, bias_hh);
-        if stage.cell() == Cell::IndRnn {
-            add(Role::WeightHh, weight_p);
-        } else {
-            add(Role::WeightHh, transposed(&recurrent, rows));
-            add(Role::WeightP, weight_p);
-        }
-        add(Role::WeightHr, transposed(&projection, stage.state_size()));
-        if let Some(NormGradients { input: [weight, bias], state: [state_weight, state_bias], c: [c_weight, c_bias] }) =
-            norms
-        {
-            // A level has the tensors of the sum or of the parts.
-            add(Role::NormWeight, weight.clone());
-            add(Role::NormBias, bias.clone());
-            add(Role::NormIhWeight, weight);
-            add(Role::NormIhBias, bias);
-            add(Role::NormHhWeight, state_weight);
-            add(Role::NormHhBias, state_bias);
-            add(Role::NormCWeight, c_weight);
-            add(Role::NormCBias, c_bias);
-        }
+        gradients.params.extend(param_gradients(stage, index, (&d_weights, bias), sums));
     }
 }
 
+/// The gradients of one step of a cell from that of h after it, `d_raw`, before a projection.
+pub(super) fn step_backward<F: Real>(
+    (shape, stage, direction, weights): (LevelShape<'_>, &RecurrentStage, &Direction, &DirectionWeights<F>),
+    inputs: StepInputs<'_, F>,
+    d_raw: &[F],
+    gradients: &mut StepGradients<'_, F>,
+    norms: &mut Option<NormGradients<F>>,
+) -> Result<()> {
+    match (stage.recurrence, norms) {
+        (Recurrence::Lstm { coupled, cell_clip, .. }, _) => {
+            let options = LstmOptions { step: StepOptions::new(shape, stage, direction)?, coupled, cell_clip };
+            lstm_step_backward(&options, inputs, d_raw, gradients);
+        }
+        (Recurrence::Gru { reset_after }, _) => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            gru_step_backward(&options, reset_after, inputs, d_raw, gradients);
+        }
+        (Recurrence::LayerNormLstm(_), Some(of_norms)) => {
+            let (options, norms) = (StepOptions::new(shape, stage, direction)?, weights.norms(shape)?);
+            layer_norm_lstm_step_backward(&options, norms, inputs, d_raw, gradients, of_norms);
+        }
+        (Recurrence::LayerNormGru(_), Some(of_norms)) => {
+            let (options, norms) = (StepOptions::new(shape, stage, direction)?, weights.norms(shape)?);
+            layer_norm_gru_step_backward(&options, norms, inputs, d_raw, gradients, of_norms);
+        }
+        (Recurrence::Rnn, _) => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            rnn_step_backward(&options, inputs, d_raw, gradients);
+        }
+        (Recurrence::Scan(cell), _) => {
+            scan_step_backward((cell, &direction.activations), inputs, d_raw, gradients);
+        }
+        (Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_), None) => {
+            weights.norms(shape)?;
+        }
+    }
+    Ok(())
+}
+
+/// The gradients of the tensors of a direction, from those of W transposed, of what is added to the sums, and of the rest.
+pub(super) fn param_gradients<F: Real>(
+    stage: &RecurrentStage,
+    index: usize,
+    (d_weights, bias): (&[F], Vec<F>),
+    sums: WeightSums<F>,
+) -> Vec<ParamGradient<F>> {
+    let rows = stage.gate_rows();
+    let mut params = Vec::new();
+    let WeightSums { recurrent, extra, projection, norms } = sums;
+    let [bias_ih, bias_hh, weight_p] = unfold_biases(stage, &Biases { bias, extra });
+    let mut add = |role, numbers: Vec<F>| params.push((index, role, numbers));
+    add(Role::WeightIh, transposed(d_weights, rows));
+    add(Role::BiasIh, bias_ih);
+    add(Role::BiasHh, bias_hh);
+    if stage.cell() == Cell::IndRnn {
+        add(Role::WeightHh, weight_p);
+    } else {
+        add(Role::WeightHh, transposed(&recurrent, rows));
+        add(Role::WeightP, weight_p);
+    }
+    add(Role::WeightHr, transposed(&projection, stage.state_size()));
+    if let Some(NormGradients { input: [weight, bias], state: [state_weight, state_bias], c: [c_weight, c_bias] }) =
+        norms
+    {
+        // A level has the tensors of the sum or of the parts.
+        add(Role::NormWeight, weight.clone());
+        add(Role::NormBias, bias.clone());
+        add(Role::NormIhWeight, weight);
+        add(Role::NormIhBias, bias);
+        add(Role::NormHhWeight, state_weight);
+        add(Role::NormHhBias, state_bias);
+        add(Role::NormCWeight, c_weight);
+        add(Role::NormCBias, c_bias);
+    }
+    params
+}
+
 /// `[K, N]` as `[N, K]`.
-fn transposed<F: Real>(matrix: &[F], columns: usize) -> Vec<F> {
+pub(super) fn transposed<F: Real>(matrix: &[F], columns: usize) -> Vec<F> {
     (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns)).copied().collect()
 }

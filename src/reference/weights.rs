@@ -22,6 +22,7 @@ pub(crate) enum StageWeights<F> {
     Channels(Vec<F>),
     /// Of an additive score, `[D]`; else empty.
     Attention(Vec<F>),
+    Ntm(Box<NtmWeights<F>>),
 }
 
 /// The weights of one direction.
@@ -36,6 +37,16 @@ pub(crate) struct DirectionWeights<F> {
     pub norms: Option<Norms<F>>,
     /// `[H, P]`, or empty
     pub projection: Vec<F>,
+}
+
+/// The weights of a cell with a memory.
+#[derive(Clone, Debug)]
+pub(crate) struct NtmWeights<F> {
+    pub controller: DirectionWeights<F>,
+    /// `[H, P]`
+    pub heads: Vec<F>,
+    /// `[P]`
+    pub bias: Vec<F>,
 }
 
 impl<F: Real> StageWeights<F> {
@@ -71,7 +82,8 @@ impl<F: Real> StageWeights<F> {
             }
             StageKind::Recurrent(level) => {
                 let directions = 0..level.directions.len();
-                Self::Recurrent(directions.map(|index| direction(network, stage, level, index)).collect())
+                let inputs = stage.in_features;
+                Self::Recurrent(directions.map(|index| direction(network, stage, (level, inputs), index)).collect())
             }
             StageKind::Dense { .. } | StageKind::Conv1d { .. } => {
                 let matrix = fold::matrix(network, stage);
@@ -81,6 +93,14 @@ impl<F: Real> StageWeights<F> {
             StageKind::LayerNorm { .. } => Self::LayerNorm(fold::scale_and_offset(network, stage)),
             StageKind::Channelwise { eps, .. } => Self::Channels(fold::channels(network, stage, *eps)),
             StageKind::Attention(_) => Self::Attention(F::of_f32(network.param(stage, 0, Role::Weight)).into_owned()),
+            StageKind::Ntm(ntm) => {
+                let inputs = stage.in_features + ntm.read_size();
+                Self::Ntm(Box::new(NtmWeights {
+                    controller: direction(network, stage, (&ntm.controller, inputs), 0),
+                    heads: transposed(network.param(stage, 0, Role::HeadsWeight), ntm.hidden_size()),
+                    bias: F::of_f32(network.param(stage, 0, Role::HeadsBias)).into_owned(),
+                }))
+            }
             StageKind::Merge(_)
             | StageKind::Pool1d { .. }
             | StageKind::GlobalPool(_)
@@ -97,10 +117,15 @@ impl<F: Real> StageWeights<F> {
     }
 }
 
-fn direction<F: Real>(network: &Network, stage: &Stage, level: &RecurrentStage, index: usize) -> DirectionWeights<F> {
+fn direction<F: Real>(
+    network: &Network,
+    stage: &Stage,
+    (level, inputs): (&RecurrentStage, usize),
+    index: usize,
+) -> DirectionWeights<F> {
     let matrix = |role, inputs| transposed(network.param(stage, index, role), inputs);
     DirectionWeights {
-        input: matrix(Role::WeightIh, stage.in_features),
+        input: matrix(Role::WeightIh, inputs),
         recurrent: matrix(Role::WeightHh, level.state_size()),
         norms: fold::norms(network, stage, level, index),
         biases: fold::biases(network, stage, level, index),

@@ -28,7 +28,7 @@ use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
-use crate::network::{LayerSpec, Network, Role, Tensor, WeightFormat};
+use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
 use crate::plan::train::TrainGoal;
 use crate::reference::{BatchMoments, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into};
 use crate::session::Session;
@@ -105,6 +105,8 @@ impl Trainer {
             }
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
+                let memory = network.stages().iter().find(|stage| matches!(stage.kind, StageKind::Ntm(_)));
+                memory.map_or(Ok(()), |stage| Err(stage.without_gpu_training()))?;
                 let task = trainer.task();
                 let (options, weights) = (trainer.options.plan_options(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);

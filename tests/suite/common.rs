@@ -115,14 +115,15 @@ pub fn changed(network: &Network, name: &str, change: impl FnOnce(&mut Vec<f32>)
     Network::new(network.spec().clone(), tensors).unwrap()
 }
 
-/// A state of random numbers in ±1.
+/// A state of random numbers in ±1; the weights of heads are shares.
 pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
     let mut generator = fastrand::Rng::with_seed(seed);
     let mut state = State::zeros(network, batch).unwrap();
-    for layer in &mut state.layers {
-        for number in layer.numbers_mut() {
-            *number = generator.f32() * 2.0 - 1.0;
-        }
+    for part in state.layers.iter_mut().flat_map(|layer| &mut layer.parts) {
+        let rows = part.shape.last().copied().unwrap_or(1) as f32;
+        let shares = part.name == "weights";
+        let number = |x: f32| if shares { x / rows } else { x * 2.0 - 1.0 };
+        part.data.iter_mut().for_each(|x| *x = number(generator.f32()));
     }
     state
 }

@@ -74,7 +74,7 @@ fn narrow(numbers: &[f64]) -> Vec<f32> {
 
 /// Reads the examples of `args` from the bytes of its file.
 pub fn read(args: &DataArgs, bytes: &[u8]) -> Result<Vec<Example>> {
-    let path = args.data.as_path();
+    let path = args.path();
     let failed = |error| format!("{}: expected a safetensors file, got {error}", path.display());
     let arrays = Arrays { path, file: SafeTensors::deserialize(bytes).map_err(failed)? };
     let (name, dimensions) = match (&args.tokens, &args.features) {

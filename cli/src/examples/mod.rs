@@ -65,7 +65,7 @@ fn has_ending(path: &Path, ending: &str) -> bool {
 
 /// Reads the examples of `args`: JSON lines if the file's name ends in `.jsonl`, arrays if in `.safetensors`, else CSV.
 pub fn read(args: &DataArgs) -> Result<Vec<Example>> {
-    let path = &args.data;
+    let path = args.path();
     let name = path.display();
     let failed = |error: std::io::Error| format!("{name}: {error}");
     if args.labels.is_some() && args.loss != LossKind::CrossEntropy {
@@ -88,7 +88,7 @@ pub fn read(args: &DataArgs) -> Result<Vec<Example>> {
 type Row = (u64, Map<String, Value>);
 
 fn csv(args: &DataArgs, file: File) -> Result<Vec<Row>> {
-    let name = args.data.display();
+    let name = args.path().display();
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     let header = reader.headers().map_err(|error| format!("{name}: {error}"))?.clone();
     let titles: Vec<&str> = header.iter().map(|title| title.trim_start_matches('\u{feff}')).collect();
@@ -131,7 +131,7 @@ fn example(args: &DataArgs, line: u64, row: &Map<String, Value>) -> Result<Examp
         row.get(key).and_then(read).ok_or_else(|| key.to_owned())
     }
     let wrong = |kind: &'static str| {
-        move |key: String| place(&args.data, line, &format!("{kind} under `{key}`"), &shown(row.get(&key)))
+        move |key: String| place(args.path(), line, &format!("{kind} under `{key}`"), &shown(row.get(&key)))
     };
     let sequence = match (&args.tokens, &args.features) {
         (Some(key), _) => Sequence::Tokens(field(row, key, integers).map_err(wrong("an array of token ids"))?),

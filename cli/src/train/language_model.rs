@@ -52,7 +52,7 @@ struct Corpus {
 
 impl Corpus {
     fn read(args: &TrainArgs, kind: TokenKind) -> Result<Self> {
-        let path = &args.data.data;
+        let path = args.data.path();
         let split = match kind {
             TokenKind::Characters => Split::Character,
             TokenKind::Words => Split::Whitespace,
@@ -166,7 +166,7 @@ impl Sums {
 /// Trains a language model and writes it.
 pub fn run(args: &TrainArgs, kind: TokenKind, choice: &DeviceChoice) -> Result<Report> {
     check(args)?;
-    let path = args.data.data.display();
+    let path = args.data.path().display();
     let corpus = Corpus::read(args, kind)?;
     let (train, valid) = corpus.ids.split_at(corpus.train);
     let train = Streams::new(train, args.batch, args.window)

@@ -22,7 +22,7 @@ use crate::examples::{self, Answer, Encoding, Example, Sequence};
 use crate::report::Report;
 use crate::table::{Table, bold, dim, left, right};
 use crate::units::{bytes, count, duration, grouped};
-use crate::{Result, signals, source};
+use crate::{Result, signals, source, tasks};
 
 /// Name of the checkpoint in its folder.
 const LAST: &str = "last.safetensors";
@@ -47,6 +47,9 @@ struct Plan {
 /// Trains a network and writes it.
 pub fn run(args: &TrainArgs, choice: &DeviceChoice) -> Result<Report> {
     check_places(args)?;
+    if let Some(task) = args.data.task {
+        return tasks::run(args, task, choice);
+    }
     if let Some(kind) = args.language_model {
         return language_model::run(args, kind, choice);
     }
@@ -120,7 +123,7 @@ impl Plan {
         if args.vocabulary < 3 {
             return Err(format!("--vocabulary: expected at least 3, got {}", args.vocabulary).into());
         }
-        let path = &args.data.data;
+        let path = args.data.path();
         let mut all = examples::read(&args.data)?;
         let largest_token = all.iter().filter_map(|example| match &example.sequence {
             Sequence::Tokens(ids) => ids.iter().copied().max(),

@@ -1,5 +1,5 @@
-//! Stages while they are trained: recurrent levels, dense layers and embeddings, each with a forward pass that keeps what
-//! the gradients need, and the gradients. The reference runs the other stages.
+//! Stages while they are trained: recurrent levels, cells with a memory, dense layers and embeddings, each with a forward pass
+//! that keeps what the gradients need, and the gradients. The reference runs the other stages.
 //!
 //! All products are of packed matrices, as in inference. Gates lie in blocks of H units, filled up to whole vectors. Threads
 //! share the rows of the batch, and the lines of the gradients of matrices; every sum has one order, so that results do not
@@ -9,6 +9,7 @@ mod cells;
 mod dense;
 mod embedding;
 mod level;
+mod ntm;
 mod product;
 mod rows;
 mod share_memory;
@@ -18,13 +19,14 @@ use std::cell::RefCell;
 
 use self::dense::{DenseMemory, TrainDense};
 use self::level::{LaneMemory, TrainLane};
+pub(super) use self::ntm::{NtmMemory, NtmPanels, NtmRun, runs_ntm};
 use self::product::movers;
 use super::options::Cpu;
-use super::simd::on;
+use super::simd::{Wide, on};
 use super::threads::share;
 use crate::data::state::{LayerState, State};
 use crate::host::{StageBackward, StageRunner};
-use crate::network::{Network, Recurrence, RecurrentStage, Role, Stage, StageKind};
+use crate::network::{Network, NtmStage, Recurrence, RecurrentStage, Role, Stage, StageKind};
 use crate::reference::StageInput;
 
 /// What each stage keeps between its passes and, as memory, between steps of training.
@@ -39,6 +41,7 @@ enum StageMemory {
     /// By direction.
     Level(Vec<LaneMemory>),
     Dense(Box<DenseMemory>),
+    Ntm(Box<(NtmPanels, NtmMemory)>),
 }
 
 impl StageMemory {
@@ -111,6 +114,7 @@ impl StageRunner<f32> for TrainStages<'_> {
     fn runs(&self, stage: &Stage) -> bool {
         match &stage.kind {
             StageKind::Recurrent(level) => runs(level),
+            StageKind::Ntm(ntm) => runs_ntm(ntm),
             StageKind::Embedding { .. } | StageKind::Dense { .. } => true,
             _ => false,
         }
@@ -133,6 +137,18 @@ impl StageRunner<f32> for TrainStages<'_> {
             StageKind::Recurrent(level) => {
                 let lanes = memory.level(level.directions.len());
                 self.level_forward((stage, level), lanes, flow, &mut state.layers[level.layer], output);
+            }
+            StageKind::Ntm(ntm) => {
+                if !matches!(memory, StageMemory::Ntm(_)) {
+                    *memory = StageMemory::Ntm(Box::default());
+                }
+                let StageMemory::Ntm(memory) = memory else { return false };
+                let (panels, memory) = &mut **memory;
+                let state = state.layers[ntm.layer].of_memory();
+                on!(token, simd => {
+                    pack_ntm(simd, panels, (self.network, stage, ntm), threads);
+                    NtmRun { stage, ntm, flow, threads }.forward(simd, (panels, memory), true, state, output);
+                });
             }
             StageKind::Dense { activation } => {
                 if !matches!(memory, StageMemory::Dense(_)) {
@@ -171,6 +187,13 @@ impl StageRunner<f32> for TrainStages<'_> {
                 }
                 pass.d_state.layers = d_state;
             }
+            (StageKind::Ntm(ntm), StageMemory::Ntm(memory)) => {
+                let mut d_state = std::mem::take(&mut pass.d_state.layers);
+                let run = NtmRun { stage, ntm, flow, threads };
+                let of_layer = d_state[ntm.layer].of_memory();
+                on!(token, simd => run.backward(simd, network, &mut memory.1, pass, of_layer));
+                pass.d_state.layers = d_state;
+            }
             (StageKind::Dense { activation }, StageMemory::Dense(memory)) => {
                 let dense = TrainDense { network, stage, activation: *activation, threads };
                 on!(token, simd => dense.backward(simd, memory, flow.inputs[0], pass));
@@ -184,6 +207,10 @@ impl StageRunner<f32> for TrainStages<'_> {
         }
         true
     }
+}
+
+fn pack_ntm<S: Wide>(_: S, panels: &mut NtmPanels, of: (&Network, &Stage, &NtmStage), threads: usize) {
+    panels.pack::<S>(of.0, of.1, of.2, threads);
 }
 
 /// Whether the fast passes run a level: an LSTM, a GRU that resets the product, or a plain RNN, each with its usual

@@ -21,6 +21,12 @@ pub(super) struct ShareMemory {
     /// Gradients of h and c `[rows, H]`.
     pub d_h: Vec<f32>,
     pub d_c: Vec<f32>,
+    /// Of a cell with a memory: `[T, rows, I + R*M in whole vectors]`, its input beside what was read before.
+    pub z: Vec<f32>,
+    /// `[T, rows, P in whole vectors]`: what it gives its heads; then the gradients of these.
+    pub controls: Vec<f32>,
+    /// T + 1, where the steps of `h` are to be counted.
+    pub steps_and_one: usize,
     /// Gradient of the input `[T, rows, I in whole vectors]`.
     pub d_input: Vec<f32>,
 }

@@ -54,7 +54,8 @@ impl Lowering {
     }
 
     pub(super) fn final_state(&mut self, spec: &FinalStateSpec) -> Result<()> {
-        let found = self.recurrent.iter().position(|(.., layer)| layer.name == spec.layer);
+        let is_level = |first: usize| self.stages[first].recurrent().is_some();
+        let found = self.recurrent.iter().position(|(first, _, layer)| layer.name == spec.layer && is_level(*first));
         let Some(layer) = found else {
             return Err(Error::network(&spec.name, "layer", "an earlier recurrent layer", &spec.layer));
         };

@@ -294,6 +294,7 @@ impl Builder {
             }
             StageKind::Softmax { log } => self.softmax_backward(network, work, *log, d, stage_steps),
             StageKind::ArgMax => Err(stage.without_gradient()),
+            StageKind::Ntm(_) => Err(stage.without_gpu_training()),
             StageKind::TimeSoftmax => self.time_softmax_backward(network, work, d, stage_steps),
             StageKind::Rearrange(rearrange) => self.rearrange_backward(network, work, *rearrange, d, stage_steps),
             StageKind::LayerNorm { eps } => self.layer_norm_backward(network, work, *eps, d, stage_steps),

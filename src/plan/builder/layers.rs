@@ -85,6 +85,7 @@ impl Builder {
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
             StageKind::Attention(attention) => self.attention(work, *attention),
+            StageKind::Ntm(ntm) => self.ntm(work, ntm),
             // Has a file of its own. What is fed back lies where the output of its layer is.
             StageKind::Recurrent(_) | StageKind::Feedback { .. } => Ok(()),
         }

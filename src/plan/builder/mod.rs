@@ -13,6 +13,7 @@ mod layers_backward;
 mod level_gradients;
 mod matmul;
 mod normalized_backward;
+mod ntm;
 mod past;
 mod recurrent;
 mod recurrent_backward;
@@ -120,6 +121,7 @@ impl Builder {
                 states: Vec::new(),
                 pasts: Vec::new(),
                 feedbacks: Vec::new(),
+                memories: Vec::new(),
                 begins: None,
                 exchanges: Vec::new(),
                 dispatches: Vec::new(),

@@ -48,6 +48,8 @@ pub enum Kernel {
     AttentionShares,
     /// Sums of rows with such shares.
     AttentionSum,
+    /// A cell with a memory.
+    Ntm,
     /// Place of the largest number of rows.
     ArgMax,
     /// Numbers in another place.
@@ -256,6 +258,7 @@ impl Kernel {
             Self::TimeSoftmax,
             Self::AttentionShares,
             Self::AttentionSum,
+            Self::Ntm,
             Self::ArgMax,
             Self::Rearrange,
             Self::LayerNorm,
@@ -285,6 +288,7 @@ impl Kernel {
             Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
             Self::AttentionShares => layers::attention_shares(),
             Self::AttentionSum => layers::attention_sum(),
+            Self::Ntm => layers::ntm(),
             Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),

@@ -13,6 +13,7 @@ mod kernels;
 mod layers;
 mod lstm_sizes;
 mod nearest;
+pub mod ntm;
 mod rearranged;
 mod sentiment;
 mod stream_costs;

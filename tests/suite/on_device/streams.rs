@@ -6,8 +6,8 @@ use std::sync::Arc;
 use gatefold::Strategy as RunStrategy;
 use gatefold::compare::{Tolerance, compare};
 use gatefold::network::{
-    DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NamedSpec, Pool, RecurrentOutput, RecurrentSpec, SelectSpec,
-    SelectStep,
+    DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, NamedSpec, NtmSpec, Pool, RecurrentOutput, RecurrentSpec,
+    SelectSpec, SelectStep,
 };
 use gatefold::unstable::reference::Reference;
 use gatefold::{
@@ -64,6 +64,7 @@ pub fn networks() -> Vec<(&'static str, Network)> {
         ("normalized", vec![LayerSpec::LayerNormLstm(normalized)]),
         ("normalized gru", vec![LayerSpec::LayerNormGru(normalized_gru)]),
         ("scans", scans),
+        ("memory", vec![LayerSpec::Ntm(NtmSpec::new("memory", 5, 9, [11, 4])), dense(13, 3)]),
     ];
     all.into_iter().map(|(name, layers)| (name, Network::random(spec(layers), 3).unwrap())).collect()
 }

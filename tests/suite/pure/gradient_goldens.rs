@@ -1,4 +1,4 @@
-//! Gradients against PyTorch's and Keras', from `tests/goldens/generate_gradients.py`.
+//! Gradients against PyTorch's and Keras', from `tests/goldens/generate_gradients.py` and `tests/goldens/generate_ntm.py`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::common::spec;
 use crate::exact::{ExactGolden, error};
 
-const GOLDEN: &[u8] = include_bytes!("../../goldens/gradients.st");
+const GOLDENS: [&[u8]; 2] = [include_bytes!("../../goldens/gradients.st"), include_bytes!("../../goldens/ntm.st")];
 /// Largest error of a gradient as a share of the tensor's largest.
 const EXACT: f64 = 1e-9;
 const SINGLE: f64 = 4e-6;
@@ -166,8 +166,12 @@ impl GradientCase {
 }
 
 fn cases() -> Vec<GradientCase> {
-    let golden = ExactGolden::new(GOLDEN);
-    golden.cases().into_iter().map(|(name, about)| GradientCase::new(&golden, &name, about)).collect()
+    let of = |bytes| {
+        let golden = ExactGolden::new(bytes);
+        let cases = golden.cases().into_iter();
+        cases.map(|(name, about)| GradientCase::new(&golden, &name, about)).collect::<Vec<_>>()
+    };
+    GOLDENS.into_iter().flat_map(of).collect()
 }
 
 fn case(name: &str) -> GradientCase {
@@ -177,7 +181,7 @@ fn case(name: &str) -> GradientCase {
 #[test]
 fn the_f64_reference_has_them() {
     let cases = cases();
-    assert_eq!(cases.len(), 69);
+    assert_eq!(cases.len(), 69 + 11);
     let mut faults = Vec::new();
     for case in &cases {
         let (value, gradients) = case.of_reference::<f64>();

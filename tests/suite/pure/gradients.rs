@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use gatefold::network::{
-    Activation, Cell, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, SelectSpec, SelectStep,
+    Activation, Cell, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, Role, SelectSpec, SelectStep,
 };
 use gatefold::unstable::reference::{Gradients, Reference};
 use gatefold::{Input, Network, RandomInput, State};
@@ -20,32 +20,32 @@ const SMOOTH: [Activation; 6] = [
     Activation::ScaledTanh { alpha: 0.9, beta: 1.2 },
 ];
 /// Largest error of a gradient as a share of the tensor's largest.
-const TOLERANCE: f64 = 1e-6;
+pub const TOLERANCE: f64 = 1e-6;
 /// Distances of the differences: the second is for the rare case that the first crosses a kink.
 const DISTANCES: [f32; 2] = [1.0 / 65_536.0, 1.0 / 524_288.0];
 
 /// A run whose output is weighed by random numbers, which gives one number.
-struct Case<'a> {
-    network: Network,
+pub struct Case<'a> {
+    pub network: Network,
     input: Input<'a>,
-    state: Option<State>,
+    pub state: Option<State>,
     weights: Vec<f64>,
 }
 
 impl<'a> Case<'a> {
-    fn new(network: &Network, input: Input<'a>, state: Option<State>, seed: u64) -> Self {
+    pub fn new(network: &Network, input: Input<'a>, state: Option<State>, seed: u64) -> Self {
         let forward = Reference::<f64>::new(network).forward(input, state.as_ref()).unwrap();
         let mut rng = Rng::with_seed(seed);
         let weights = forward.stages.last().unwrap().iter().map(|_| rng.f64() - 0.5).collect();
         Self { network: network.clone(), input, state, weights }
     }
 
-    fn value(&self, network: &Network, input: Input<'_>, state: Option<&State>) -> f64 {
+    pub fn value(&self, network: &Network, input: Input<'_>, state: Option<&State>) -> f64 {
         let forward = Reference::<f64>::new(network).forward(input, state).unwrap();
         forward.stages.last().unwrap().iter().zip(&self.weights).map(|(x, weight)| x * weight).sum()
     }
 
-    fn gradients(&self) -> Gradients<f64> {
+    pub fn gradients(&self) -> Gradients<f64> {
         let reference = Reference::<f64>::new(&self.network);
         let forward = reference.forward(self.input, self.state.as_ref()).unwrap();
         let last = (forward.stages.len() - 1, &self.weights[..]);
@@ -54,7 +54,7 @@ impl<'a> Case<'a> {
 
     /// The largest error of some of `gradient`'s numbers as a share of its largest, where `at` gives the number after
     /// a change of numbers `numbers`.
-    fn error(&self, gradient: &[f64], numbers: &[f32], at: impl Fn(&[f32]) -> f64, rng: &mut Rng) -> f64 {
+    pub fn error(&self, gradient: &[f64], numbers: &[f32], at: impl Fn(&[f32]) -> f64, rng: &mut Rng) -> f64 {
         assert_eq!(gradient.len(), numbers.len());
         let largest = gradient.iter().fold(1e-3f64, |most, g| most.max(g.abs()));
         let some = (0..6).map(|_| rng.usize(..numbers.len()));
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
     }
 
     /// Names of the tensors, the input and the states whose gradients differ from differences by more than the tolerance.
-    fn faults(&self, gradients: &Gradients<f64>, seed: u64) -> Vec<String> {
+    pub fn faults(&self, gradients: &Gradients<f64>, seed: u64) -> Vec<String> {
         let mut rng = Rng::with_seed(seed);
         let mut faults = Vec::new();
         let mut check = |what: &str, error: f64| {
@@ -82,7 +82,11 @@ impl<'a> Case<'a> {
                 faults.push(format!("{what}: {error:.1e}"));
             }
         };
-        for (name, tensor) in self.network.tensors() {
+        let stays = |name: &str| {
+            let params = self.network.stages().iter().flat_map(|stage| &stage.params);
+            params.into_iter().any(|param| param.name == name && param.role == Role::FixedMemory)
+        };
+        for (name, tensor) in self.network.tensors().iter().filter(|(name, _)| !stays(name)) {
             let gradient = gradients.params.get(name).unwrap_or_else(|| panic!("{name} has no gradient"));
             let at = |numbers: &[f32]| {
                 let network = changed(&self.network, name, |data| data.copy_from_slice(numbers));
@@ -118,7 +122,12 @@ fn smooth_layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
 }
 
 /// An input with lengths, with a mask or with neither.
-fn given<'a>(values: &'a [f32], shape: [usize; 3], kind: u8, (lengths, mask): (&'a [usize], &'a [bool])) -> Input<'a> {
+pub fn given<'a>(
+    values: &'a [f32],
+    shape: [usize; 3],
+    kind: u8,
+    (lengths, mask): (&'a [usize], &'a [bool]),
+) -> Input<'a> {
     let input = Input::features(values, shape);
     match kind {
         0 => input.with_lengths(lengths),

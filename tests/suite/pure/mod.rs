@@ -11,6 +11,7 @@ mod gradient_goldens;
 pub mod gradients;
 mod hostile;
 mod learning;
+mod ntm;
 mod plan;
 mod regularization;
 mod scan_packages;

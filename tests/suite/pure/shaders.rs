@@ -87,6 +87,15 @@ fn sizes(name: &str) -> Vec<u32> {
         "PAST" => vec![0, 4],
         "AFTER" | "UNEVEN" => vec![0, 1],
         "RATE" => vec![1, 4],
+        "INPUTS" | "HIDDEN" | "Z" => vec![9, 1],
+        "CELL" | "ORDER" => vec![0, 1, 2],
+        "CONTROLS" => vec![70],
+        "MEMORY_ROWS" => vec![128, 3],
+        "MEMORY_COLUMNS" => vec![20, 1],
+        "READS" | "WRITES" => vec![1, 2],
+        "SHIFTS" => vec![1, 0],
+        "TANH_KEY" | "TANH_ADD" | "STORED" => vec![0, 1],
+        "KEPT_MEMORY" | "KEPT_WEIGHTS" | "KEPT_ROWS" => vec![1, 300],
         other => panic!("{other}: no values here"),
     }
 }
