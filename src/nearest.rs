@@ -213,6 +213,6 @@ impl StateIndex {
     }
 }
 
-fn option(option: &str, expected: &str, got: impl ToString) -> Error {
-    Error::Option { option: option.into(), expected: expected.into(), got: got.to_string() }
+fn option(option: &str, expected: &str, got: impl std::fmt::Display) -> Error {
+    Error::Option { option: option.into(), expected: expected.into(), got: format!("{got}") }
 }

@@ -9,6 +9,7 @@ mod cuts;
 mod division;
 mod dropout;
 mod feedback;
+mod final_state;
 mod fingerprint;
 pub(crate) mod fold;
 pub mod gates;
@@ -42,6 +43,7 @@ pub(crate) use division::{BankSource, Division, StartSource};
 pub use dropout::FileDropout;
 pub use feedback::FeedbackSpec;
 pub(crate) use feedback::StepLoop;
+pub use final_state::{FinalStateSpec, HiddenOrCell, SelectSpec, SelectStep};
 pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
@@ -54,9 +56,8 @@ pub use recurrent::{CellNorm, GateNorm, MaskedOutput, MergeMode, RecurrentOutput
 pub(crate) use reorder::reorder;
 pub use rounding::{Rounding, StageRounding};
 pub use spec::{
-    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FinalStateSpec, FromSpec, GlobalPoolSpec,
-    HiddenOrCell, INPUT, Join, JoinSpec, LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool,
-    Pool1dSpec, SelectSpec, SelectStep, Split, Standardize, TextSpec,
+    ActivationSpec, Conv1dSpec, DenseSpec, EmbeddingSpec, FORMAT, FromSpec, GlobalPoolSpec, INPUT, Join, JoinSpec,
+    LayerSpec, MaskingSpec, NamedSpec, NetworkSpec, NormSpec, Padding, Pool, Pool1dSpec, Split, Standardize, TextSpec,
 };
 pub use stage::{Direction, FinalState, MaskReach, RecurrentStage, Source, Stage, StageKind, Window};
 pub use state::{PartSpec, StateSpec};
