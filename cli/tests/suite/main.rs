@@ -15,6 +15,7 @@ mod pipelines;
 mod pipes;
 mod plan;
 mod support;
+mod tasks;
 mod train;
 mod train_data;
 mod train_runs;
