@@ -127,14 +127,6 @@ pub struct FixedInput {
     pub value: i64,
 }
 
-impl FileAxes {
-    /// Of a file with one input and one output.
-    pub(crate) fn new(input: FileTensor, output: FileTensor) -> Self {
-        let (states, final_states) = (Vec::new(), Vec::new());
-        Self { input, output, others: Vec::new(), fixed: Vec::new(), states, final_states, lengths: None }
-    }
-}
-
 const SEQUENCE: [[Axis; 3]; 2] = [[Axis::Time, Axis::Batch, Axis::Feature], [Axis::Batch, Axis::Time, Axis::Feature]];
 
 impl Network {

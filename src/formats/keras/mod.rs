@@ -231,7 +231,15 @@ impl File {
             true => &[Axis::Batch, Axis::Time, Axis::Feature][..],
             false => &[Axis::Batch, Axis::Feature],
         };
-        let axes = FileAxes::new(of("input", input), of("output", output));
+        let axes = FileAxes {
+            input: of("input", input),
+            output: of("output", output),
+            others: Vec::new(),
+            fixed: Vec::new(),
+            states: Vec::new(),
+            final_states: Vec::new(),
+            lengths: None,
+        };
         Ok(network.with_file_axes(Some(axes)))
     }
 
