@@ -1,8 +1,8 @@
 //! Questions on stories: a person walks to a room, takes a thing, walks on; where is the thing? An LSTM that reads story and
-//! question, with and without attention to everything that it read.
+//! question, with and without attention to everything that it read, or with a memory that it writes (NTM).
 //!
 //! `cargo run --release --example question_answering -- --facts 2 --model attention`: facts that an answer needs, 1 to 3;
-//! `--model lstm` answers from the last state alone.
+//! `--model lstm` answers from the last state alone, `--model ntm` from the last state and what was read from the memory.
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 mod arguments;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use arguments::{Arguments, Result, finish};
 use gatefold::network::{
     Activation, AttentionScore, AttentionSpec, DenseSpec, EmbeddingSpec, FinalStateSpec, FromSpec, HiddenOrCell, Init,
-    Join, JoinSpec, LayerSpec, RecurrentSpec,
+    Join, JoinSpec, LayerSpec, NtmSpec, RecurrentOutput, RecurrentSpec,
 };
 use gatefold::train::{
     Adam, Answers, Clip, Convention, Dataset, Event, Fit, Loss, Next, Optimizer, TrainOptions, Trainer,
@@ -40,12 +40,7 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
         3 => Facts::Three,
         other => return Err(format!("--facts: expected 1, 2 or 3, got {other}").into()),
     };
-    // A fact leads to the next: each is a look back.
-    let looks = match args.get("--model", "attention".to_owned())?.as_str() {
-        "lstm" => 0,
-        "attention" => facts as usize + 1,
-        other => return Err(format!("--model: expected lstm or attention, got {other}").into()),
-    };
+    let model = args.get("--model", "attention".to_owned())?;
     let (count, epochs) = (args.get("--stories", 10_000usize)?, args.get("--epochs", 20usize)?);
     let (hidden, seed) = (args.get("--hidden", 64usize)?, args.get("--seed", 1u64)?);
     if count == 0 || hidden == 0 {
@@ -58,12 +53,19 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     let (sum, most) = (words.iter().sum::<usize>(), words.iter().max().copied().unwrap_or(0));
     println!("{count} stories of {} words on average, {most} at most; on {}", sum / count, device.info());
 
-    let network = Network::initialized(spec(looks, hidden), Init::PyTorch, seed)?;
+    let spec = match model.as_str() {
+        "lstm" => looking_back(0, hidden),
+        // A fact leads to the next: each is a look back.
+        "attention" => looking_back(facts as usize + 1, hidden),
+        "ntm" => with_memory(hidden),
+        other => return Err(format!("--model: expected lstm, attention or ntm, got {other}").into()),
+    };
+    let network = Network::initialized(spec, Init::PyTorch, seed)?;
     let mut optimizer = Optimizer::from(Adam { learning_rate: args.get("--rate", 2e-3f64)?, ..Adam::default() });
     optimizer.clip = Some(Clip::GlobalNorm { max: 1.0, convention: Convention::PyTorch });
     let options = TrainOptions::new(Loss::CrossEntropy).optimizer(optimizer).seed(seed);
     let mut trainer = Trainer::new(&device, &network, options)?;
-    println!("{} weights, {looks} looks back", network.parameters());
+    println!("{model}: {} weights", network.parameters());
     let start = Instant::now();
     let fit = Fit::new(BATCH).epochs(epochs).patience(5);
     trainer.fit(&dataset(&train)?, Some(&dataset(&valid)?), &fit, |event| {
@@ -91,19 +93,37 @@ fn dataset(stories: &[Story]) -> Result<Dataset> {
     Ok(Dataset::tokens(stories.iter().map(Story::ids).collect(), Answers::Classes(answers))?)
 }
 
+fn embedding() -> LayerSpec {
+    let num_embeddings = vocabulary().len() + 1;
+    LayerSpec::Embedding(EmbeddingSpec {
+        name: "embedding".into(),
+        num_embeddings,
+        embedding_dim: EMBEDDING,
+        mask_zero: true,
+    })
+}
+
+fn dense(name: &str, in_features: usize, out_features: usize, activation: Activation) -> LayerSpec {
+    LayerSpec::Dense(DenseSpec { name: name.into(), in_features, out_features, bias: true, activation })
+}
+
+fn network(layers: Vec<LayerSpec>) -> NetworkSpec {
+    NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }
+}
+
+/// A memory of 32 rows that is written while the story is read.
+fn with_memory(hidden: usize) -> NetworkSpec {
+    const MEMORY: [usize; 2] = [32, 20];
+    let memory = NtmSpec { output: RecurrentOutput::Last, ..NtmSpec::new("ntm", EMBEDDING, hidden, MEMORY) };
+    let answer = dense("answer", hidden + MEMORY[1], ROOMS.len(), Activation::Linear);
+    network(vec![embedding(), LayerSpec::Ntm(memory), answer])
+}
+
 /// An LSTM over story and question. Its last h, or after each look back a layer of that and of what was seen, is the query
 /// of the next look at all of its outputs.
-fn spec(looks: usize, hidden: usize) -> NetworkSpec {
-    let dense = |name: &str, in_features: usize, out_features: usize, activation: Activation| {
-        LayerSpec::Dense(DenseSpec { name: name.into(), in_features, out_features, bias: true, activation })
-    };
+fn looking_back(looks: usize, hidden: usize) -> NetworkSpec {
     let mut layers = vec![
-        LayerSpec::Embedding(EmbeddingSpec {
-            name: "embedding".into(),
-            num_embeddings: vocabulary().len() + 1,
-            embedding_dim: EMBEDDING,
-            mask_zero: true,
-        }),
+        embedding(),
         LayerSpec::Lstm(RecurrentSpec { bidirectional: looks > 0, ..RecurrentSpec::new("lstm", EMBEDDING, hidden) }),
         LayerSpec::FinalState(FinalStateSpec {
             name: "end".into(),
@@ -135,5 +155,5 @@ fn spec(looks: usize, hidden: usize) -> NetworkSpec {
     }
     layers.push(LayerSpec::From(FromSpec { layer: end }));
     layers.push(dense("answer", width, ROOMS.len(), Activation::Linear));
-    NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }
+    network(layers)
 }

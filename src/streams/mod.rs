@@ -36,6 +36,7 @@ mod banks;
 mod batch;
 #[cfg(feature = "gpu")]
 mod embed;
+mod look;
 mod pool;
 mod queue;
 mod reader;

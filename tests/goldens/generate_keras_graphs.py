@@ -393,7 +393,7 @@ def axes_of_one(l, k):
     return k.Model(x, l.Dense(2)(l.Add()([y, k.ops.squeeze(l.Attention()([pooled, h]), axis=-2)])))
 
 
-def keras2_nested(l, k):
+def nested_sequential(l, k):
     x = l.Input((None, 3))
     inner = k.Sequential([l.Input((None, 3)), l.LSTM(4, return_sequences=True), l.Dense(3)], name="inner")
     return k.Model(x, l.Dense(2)(l.GRU(3)(inner(x))))
@@ -433,7 +433,7 @@ def main() -> None:
     graph("flow_operations", operations, {"x": sequence(3)})
     graph("flow_without_recurrence", without_recurrence, {"x": tokens(9)})
     graph("flow_keras2_states", encoder_decoder, {"source": tokens(9), "target": tokens(7, 4)}, states, whole, tf_keras)
-    graph("flow_keras2_nested", keras2_nested, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
+    graph("flow_keras2_nested", nested_sequential, {"x": sequence(3)}, suffixes=whole, library=tf_keras)
     graph("flow_keras2_slices", slices, {"x": sequence(4)}, suffixes=whole, library=tf_keras)
     graph("flow_keras2_masks", keras2_masks, {"x": tokens(9)}, suffixes=whole, library=tf_keras)
     graph("flow_cells", cells, {"x": sequence(3)}, suffixes=whole)
@@ -462,6 +462,7 @@ def main() -> None:
     graph("flow_keras2_separable", separable, {"x": sequence(3)}, **keras2)
     graph("flow_keras2_causal", causal, {"x": sequence(3)}, **keras2)
     graph("flow_axes_of_one", axes_of_one, {"x": sequence(3)})
+    graph("flow_nested_sequential", nested_sequential, {"x": sequence(3)}, suffixes=whole)
     graph("flow_one_step_for_all", one_step_for_all, {"x": sequence(3)})
     graph("flow_keras2_one_step_for_all", one_step_for_all, {"x": sequence(3)}, **keras2)
     text("text_adapted", text_adapted)

@@ -160,3 +160,21 @@ fn axes_that_are_none_are_refused() {
         assert!(error.contains("axes of the input") && error.contains("each once"), "{error}");
     }
 }
+
+/// A series `[B, T]` of one feature, both axes left open: the second is time, not features.
+#[test]
+fn an_open_axis_beside_the_rows_is_time() {
+    let weights = [floats("W", &[1, 16, 1]), floats("R", &[1, 16, 4]), ints("last", &[-1]), ints("one", &[1])];
+    let nodes = [
+        node("Unsqueeze", &["x", "last"], &["series"], vec![]),
+        node("Transpose", &["series"], &["steps"], vec![("perm", Ints(vec![1, 0, 2]))]),
+        node("LSTM", &["steps", "W", "R"], &["Y"], vec![("hidden_size", Int(4))]),
+        node("Squeeze", &["Y", "one"], &["y"], vec![]),
+    ];
+    let read = |sizes: [Option<u64>; 2]| {
+        let bytes = model(&graph(&nodes, &weights, &[info("x", FLOAT, &sizes)], &["y"]));
+        onnx::from_bytes("made", &bytes).unwrap().file_axes().unwrap().input.axes.clone()
+    };
+    assert_eq!(read([None, None]), [Batch, Time]);
+    assert_eq!(read([Some(2), Some(7)]), [Batch, Time]);
+}

@@ -18,6 +18,7 @@ mod rearranged;
 mod sentiment;
 mod stream_costs;
 mod stream_files;
+mod stream_parts;
 mod stream_queue;
 mod stream_windows;
 pub mod streams;

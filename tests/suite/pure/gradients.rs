@@ -20,7 +20,7 @@ const SMOOTH: [Activation; 6] = [
     Activation::ScaledTanh { alpha: 0.9, beta: 1.2 },
 ];
 /// Largest error of a gradient as a share of the tensor's largest.
-pub const TOLERANCE: f64 = 1e-6;
+const TOLERANCE: f64 = 1e-6;
 /// Distances of the differences: the second is for the rare case that the first crosses a kink.
 const DISTANCES: [f32; 2] = [1.0 / 65_536.0, 1.0 / 524_288.0];
 
@@ -122,12 +122,7 @@ fn smooth_layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
 }
 
 /// An input with lengths, with a mask or with neither.
-pub fn given<'a>(
-    values: &'a [f32],
-    shape: [usize; 3],
-    kind: u8,
-    (lengths, mask): (&'a [usize], &'a [bool]),
-) -> Input<'a> {
+fn given<'a>(values: &'a [f32], shape: [usize; 3], kind: u8, (lengths, mask): (&'a [usize], &'a [bool])) -> Input<'a> {
     let input = Input::features(values, shape);
     match kind {
         0 => input.with_lengths(lengths),
@@ -136,30 +131,35 @@ pub fn given<'a>(
     }
 }
 
+/// What is wrong with the gradients of a random run of up to `most` timesteps, and what the run was.
+pub fn faults_of_a_run(network: &Network, most: usize, rng: &mut Rng, seed: u64) -> (Vec<String>, String) {
+    let (batch, steps) = (rng.usize(1..=3), rng.usize(1..=most));
+    let input = RandomInput::new(network, steps, batch, seed ^ 1).unwrap();
+    let RandomInput::Features(values, shape) = &input else { panic!("features") };
+    let state = rng.bool().then(|| random_state(network, batch, seed ^ 2));
+    let lengths: Vec<usize> = (0..batch).map(|row| [steps, 1, rng.usize(0..=steps)][row % 3]).collect();
+    let mask: Vec<bool> = (0..steps * batch).map(|_| rng.u8(0..4) > 0).collect();
+    let kind = rng.u8(0..3);
+    let case = Case::new(network, given(values, *shape, kind, (&lengths, &mask)), state, seed ^ 3);
+    let gradients = case.gradients();
+    let mut faults = case.faults(&gradients, seed);
+    let at = |numbers: &[f32]| {
+        let input = given(numbers, *shape, kind, (&lengths, &mask));
+        case.value(&case.network, input, case.state.as_ref())
+    };
+    let error = case.error(&gradients.input, values, at, rng);
+    if error.is_nan() || error > TOLERANCE {
+        faults.push(format!("input: {error:.1e}"));
+    }
+    (faults, format!("case {seed}, T = {steps}, B = {batch}, {kind}"))
+}
+
 fn random_networks(cell: Cell, cases: u64) {
     for seed in 0..cases {
         let mut rng = Rng::with_seed(seed);
         let layer = smooth_layer(cell, &mut rng);
-        let network = network(cell, &layer, seed);
-        let (batch, steps) = (rng.usize(1..=3), rng.usize(1..=6));
-        let input = RandomInput::new(&network, steps, batch, seed ^ 1).unwrap();
-        let RandomInput::Features(values, shape) = &input else { panic!("features") };
-        let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
-        let lengths: Vec<usize> = (0..batch).map(|row| [steps, 1, rng.usize(0..=steps)][row % 3]).collect();
-        let mask: Vec<bool> = (0..steps * batch).map(|_| rng.u8(0..4) > 0).collect();
-        let kind = rng.u8(0..3);
-        let case = Case::new(&network, given(values, *shape, kind, (&lengths, &mask)), state, seed ^ 3);
-        let gradients = case.gradients();
-        let mut faults = case.faults(&gradients, seed);
-        let at = |numbers: &[f32]| {
-            let input = given(numbers, *shape, kind, (&lengths, &mask));
-            case.value(&case.network, input, case.state.as_ref())
-        };
-        let error = case.error(&gradients.input, values, at, &mut rng);
-        if error.is_nan() || error > TOLERANCE {
-            faults.push(format!("input: {error:.1e}"));
-        }
-        assert!(faults.is_empty(), "case {seed}, T = {steps}, B = {batch}, {kind}: {faults:?}\n{layer:#?}");
+        let (faults, run) = faults_of_a_run(&network(cell, &layer, seed), 6, &mut rng, seed);
+        assert!(faults.is_empty(), "{run}: {faults:?}\n{layer:#?}");
     }
 }
 

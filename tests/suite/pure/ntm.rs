@@ -7,8 +7,8 @@ use gatefold::network::{
 use gatefold::unstable::reference::Reference;
 use gatefold::{Network, Plan, PlanLimits, PlanOptions, RandomInput, RunShape, State};
 
-use super::gradients::{Case, TOLERANCE, given};
-use crate::common::{random_state, spec};
+use super::gradients::{Case, faults_of_a_run};
+use crate::common::spec;
 use crate::on_device::ntm::{memory_network, random_memory};
 
 #[test]
@@ -20,26 +20,8 @@ fn gradients_are_differences() {
         if layer.cell == Cell::IndRnn || layer.clip.is_some() {
             continue;
         }
-        let network = memory_network(&layer, seed);
-        let (batch, steps) = (rng.usize(1..=3), rng.usize(1..=5));
-        let input = RandomInput::new(&network, steps, batch, seed ^ 1).unwrap();
-        let RandomInput::Features(values, shape) = &input else { panic!("features") };
-        let state = rng.bool().then(|| random_state(&network, batch, seed ^ 2));
-        let lengths: Vec<usize> = (0..batch).map(|row| [steps, 1, rng.usize(0..=steps)][row % 3]).collect();
-        let mask: Vec<bool> = (0..steps * batch).map(|_| rng.u8(0..4) > 0).collect();
-        let kind = rng.u8(0..3);
-        let case = Case::new(&network, given(values, *shape, kind, (&lengths, &mask)), state, seed ^ 3);
-        let gradients = case.gradients();
-        let mut faults = case.faults(&gradients, seed);
-        let at = |numbers: &[f32]| {
-            let input = given(numbers, *shape, kind, (&lengths, &mask));
-            case.value(&case.network, input, case.state.as_ref())
-        };
-        let error = case.error(&gradients.input, values, at, &mut rng);
-        if error.is_nan() || error > TOLERANCE {
-            faults.push(format!("input: {error:.1e}"));
-        }
-        assert!(faults.is_empty(), "case {seed}, T = {steps}, B = {batch}, {kind}: {faults:?}\n{layer:#?}");
+        let (faults, run) = faults_of_a_run(&memory_network(&layer, seed), 5, &mut rng, seed);
+        assert!(faults.is_empty(), "{run}: {faults:?}\n{layer:#?}");
     }
 }
 
