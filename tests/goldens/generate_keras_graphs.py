@@ -406,6 +406,28 @@ def keras2_masks(l, k):
     return k.Model(x, l.Dense(2)(l.LSTM(4)(l.Add()([masked, other]))))
 
 
+def functions(l, k):
+    """Functions of keras.ops between layers, with attention pooling written by hand."""
+    o = k.ops
+    x = k.Input((STEPS, 3))
+    h = l.LSTM(4, return_sequences=True)(o.clip(x, -0.5, 0.7))
+    shares = o.softmax(l.Dense(1)(o.tanh(h)), axis=1)
+    pooled = o.sum(h * shares, axis=1)
+    parts = [1 - pooled, pooled - 0.5, -pooled, pooled**2, o.abs(pooled), o.maximum(pooled, 0.0), o.relu(pooled)]
+    parts += [o.sigmoid(pooled), o.exp(pooled), o.log(o.softplus(pooled)), o.sqrt(o.square(pooled)), o.silu(pooled)]
+    parts += [o.leaky_relu(pooled, 0.1), o.softsign(pooled), o.hard_sigmoid(pooled), o.hard_tanh(pooled), 2.0 - 3 * pooled]
+    parts += [o.softmax(pooled), o.log_softmax(pooled), o.hard_silu(pooled), o.selu(pooled), o.relu6(pooled)]
+    return k.Model(x, l.Dense(3)(l.Concatenate()(parts)))
+
+
+def functions_masked(l, k):
+    """Keras drops the mask at an operation."""
+    x = k.Input((STEPS,), dtype="int32")
+    h = l.LSTM(4, return_sequences=True)(l.Embedding(5, 3, mask_zero=True)(x))
+    shares = k.ops.softmax(l.Dense(1)(k.ops.tanh(h)), axis=1)
+    return k.Model(x, l.Dense(2)(l.Concatenate()([k.ops.sum(h * shares, axis=1), l.GRU(3)(1 - h)])))
+
+
 def one_step_for_all(l, k):
     """One timestep that counts at every other: squeeze and excitation, and a forecast beside the last value."""
     x = k.Input((STEPS, 3))
@@ -462,6 +484,8 @@ def main() -> None:
     graph("flow_keras2_separable", separable, {"x": sequence(3)}, **keras2)
     graph("flow_keras2_causal", causal, {"x": sequence(3)}, **keras2)
     graph("flow_axes_of_one", axes_of_one, {"x": sequence(3)})
+    graph("flow_functions", functions, {"x": sequence(3)})
+    graph("flow_functions_masked", functions_masked, {"x": tokens(5)})
     graph("flow_nested_sequential", nested_sequential, {"x": sequence(3)}, suffixes=whole)
     graph("flow_one_step_for_all", one_step_for_all, {"x": sequence(3)})
     graph("flow_keras2_one_step_for_all", one_step_for_all, {"x": sequence(3)}, **keras2)

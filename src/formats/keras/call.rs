@@ -29,6 +29,8 @@ pub(super) struct Call<'a> {
     pub slices: Option<&'a Vec<Value>>,
     /// The numbers among the arguments of an operation.
     pub numbers: Vec<f64>,
+    /// Whether a number is the first argument.
+    pub number_first: bool,
     /// Whether a layer of attention gives the shares of the timesteps too.
     pub scores: bool,
     /// What about the call is not supported.
@@ -74,6 +76,7 @@ impl<'a> Call<'a> {
                         operands(item, arguments)?
                     }
                     _ if item.is_operation() => {
+                        made.number_first = arguments.first().is_some_and(Value::is_number);
                         made.numbers = arguments.iter().filter_map(Value::as_f64).collect();
                         operands(item, arguments)?
                     }

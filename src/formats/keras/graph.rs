@@ -56,6 +56,8 @@ pub(super) struct KerasNode<'a> {
     pub slices: Option<&'a Vec<Value>>,
     /// The numbers among the arguments of an operation.
     pub numbers: Vec<f64>,
+    /// Whether a number is the first argument.
+    pub number_first: bool,
     /// Whether a layer of attention gives the shares of the timesteps too.
     pub scores: bool,
     /// What about the call is not supported.
@@ -227,6 +229,7 @@ impl<'a> KerasGraph<'a> {
                 let node = &mut nodes[ends.inputs[0]];
                 (node.inputs, node.states, node.mask, node.slices) = (inputs, states, mask, call.slices);
                 (node.numbers, node.scores, node.refused) = (call.numbers, call.scores, call.refused);
+                node.number_first = call.number_first;
                 continue;
             }
             if let Some(what) = call.refused {
@@ -321,6 +324,7 @@ impl<'a> Expanded<'a> {
                 mask: None,
                 slices: None,
                 numbers: Vec::new(),
+                number_first: false,
                 scores: false,
                 refused: None,
             });

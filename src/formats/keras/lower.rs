@@ -290,7 +290,7 @@ impl KerasLowering {
             return Ok(vec![self.append(index, item, first, layers, (shape, false))]);
         }
         if item.is_operation() {
-            return Ok(vec![operations::lower(self, index, item, (inputs, &node.numbers))?]);
+            return Ok(vec![operations::lower(self, index, item, (inputs, &node.numbers, node.number_first))?]);
         }
         if recurrent::is_recurrent(item) {
             // Keras 2 writes the initial state as further inputs.
