@@ -15,7 +15,7 @@ const END: &str = "?";
 pub enum Facts {
     /// `where is ada ?`
     One,
-    /// `where is the lamp ?`, which somebody may have carried on.
+    /// `where is the lamp ?`: who took it, and where that person went.
     Two,
     /// `where was the lamp before the hall ?`
     Three,

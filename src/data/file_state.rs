@@ -56,7 +56,7 @@ impl State {
         states.iter().filter_map(tensor).collect()
     }
 
-    /// `[R, B, H]`; `None` if a row is missing, or as wide as none before.
+    /// `[R, B, H]`; `None` if a row is missing, or if rows differ in width.
     fn shape_of(&self, tensor: &FileState) -> Option<[usize; 3]> {
         let mut rows = tensor.rows.iter().map(|row| self.file_row(row).map(|(_, shape)| shape));
         let first = rows.next()??;

@@ -6,6 +6,7 @@ mod constants;
 mod decide;
 mod decide_backward;
 mod decode;
+mod exchange;
 mod kernel;
 mod ntm;
 mod past;
@@ -25,6 +26,7 @@ use crate::base::error::Result;
 use crate::network::{MAX_INPUTS, Network};
 pub use constants::{ConstantValue, Constants};
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
+pub use exchange::Exchange;
 pub use kernel::{
     Access, BackwardCell, BackwardKernel, BackwardRung, Binding, Blocks, Cells, Constant, Held, Kernel, KernelSpec,
     LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ProductKernel, ROW_WORKGROUP,
@@ -293,27 +295,6 @@ impl StateBuffers {
     pub fn final_h(&self) -> Slice {
         self.h[self.steps % 2]
     }
-}
-
-/// What workgroups of a `resident` dispatch hand each other. Cleared before a run; its first words are read after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Exchange {
-    /// Its buffer.
-    pub buffer: BufferId,
-    /// Workgroups that finish a run without a time-out, of all dispatches together.
-    pub workgroups: u32,
-}
-
-impl Exchange {
-    /// Words before the first h (`shaders/rungs/resident.wgsl`).
-    pub const HEAD: u32 = 64;
-    /// Word that is 0 unless an invocation timed out.
-    pub const TIMED_OUT: usize = 0;
-    /// Word that counts the workgroups that did all their steps.
-    pub const FINISHED: usize = 1;
-    /// Bytes that the host reads after a run.
-    pub const READ: u64 = 8;
 }
 
 /// How the recurrence of some stages is run.

@@ -98,6 +98,20 @@ fn a_number_divided_by_a_tensor_is_refused() {
 }
 
 #[test]
+fn a_clip_without_a_bound_and_a_power_of_a_number_are_refused() {
+    let clipped = |config: Value| [operation("Clip", "bounded", config, &[of("x")]), gru("bounded")];
+    is_read(&clipped(json!({"x_min": -1.0, "x_max": 1.0})));
+    for config in [json!({"x_min": null, "x_max": 1.0}), json!({"x_min": -1.0, "x_max": null})] {
+        assert!(error(&clipped(config)).contains("`bounded`"));
+    }
+    let power = |args: &[Value]| [operation("Power", "power", json!({}), args), gru("power")];
+    is_read(&power(&[of("x"), json!(2)]));
+    for args in [[json!(2), of("x")], [of("x"), json!(3)]] {
+        assert!(error(&power(&args)).contains("`power`"));
+    }
+}
+
+#[test]
 fn a_largest_number_with_a_start_is_refused() {
     let largest = |config: Value| {
         [operation("Max", "top", config, &[of("x")]), layer("Dense", "out", json!({"units": 2}), &[of("top")])]

@@ -115,6 +115,8 @@ fn of_one(
         (class, None) if FUNCTIONS.iter().any(|(name, _)| *name == class) => {
             FUNCTIONS.iter().find(|(name, _)| *name == class).map(|(_, activation)| *activation)
         }
+        // A bound of None is no bound.
+        ("Clip", None) if ["x_min", "x_max"].iter().any(|&bound| options.get(bound).is_none()) => None,
         ("Clip", None) => {
             Some(Activation::Clip { alpha: options.number("x_min", 0.0)?, beta: options.number("x_max", 0.0)? })
         }

@@ -235,7 +235,7 @@ fn loops_agree_with_the_reference() {
     }
 }
 
-/// However a stream is cut and whoever else is in its batch, its answers are those of the whole.
+/// The answers of a stream are those of the whole run, wherever it is cut and whatever other streams are in its batch.
 #[test]
 fn loops_stream() {
     for device in devices(device()) {

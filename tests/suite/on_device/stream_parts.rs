@@ -72,7 +72,7 @@ fn what_is_not_there_is_refused() {
         assert!(error.contains(&format!("numbers 0 to {}", count - 1)), "{error}");
     }
     for error in
-        [poke("nobody", part, 0, &[1.0]), poke(name, "nothing", 0, &[1.0]), pool.look(id, name, "nothing").unwrap_err()]
+        [poke("absent", part, 0, &[1.0]), poke(name, "absent", 0, &[1.0]), pool.look(id, name, "absent").unwrap_err()]
     {
         assert!(error.to_string().contains(&format!("one of `{name}.{part}`")), "{error}");
     }
