@@ -271,9 +271,10 @@ impl RandomInput {
         }
         room(what, numbers, size_of::<f32>())?;
         let mut generator = fastrand::Rng::with_seed(seed);
-        let [outer, inner] = if network.batch_first() { [batch, steps] } else { [steps, batch] };
-        let mut one = |input: &NetworkInput| {
+        let mut one = |(index, input): (usize, &NetworkInput)| {
             let NetworkInput { kind, width, num_embeddings, .. } = *input;
+            let steps = network.steps_of_input(index, steps);
+            let [outer, inner] = if network.batch_first() { [batch, steps] } else { [steps, batch] };
             match kind {
                 InputKind::Tokens => {
                     let most = num_embeddings.map_or(1, |most| u32::try_from(most).unwrap_or(u32::MAX));
@@ -288,10 +289,10 @@ impl RandomInput {
                 }
             }
         };
-        let mut inputs = network.inputs().iter();
+        let mut inputs = network.inputs().iter().enumerate();
         let first = inputs.next().map_or(Self::Rows(Vec::new(), [batch, 0]), &mut one);
         let others: Vec<NamedInput<'static>> = inputs
-            .filter_map(|input| match one(input) {
+            .filter_map(|(index, input)| match one((index, input)) {
                 Self::Tokens(ids, shape) => Some(NamedInput::tokens(input.name.clone(), ids, shape)),
                 Self::Features(values, shape) => Some(NamedInput::features(input.name.clone(), values, shape)),
                 Self::Rows(values, shape) => Some(NamedInput::rows(input.name.clone(), values, shape)),

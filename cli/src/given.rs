@@ -113,6 +113,10 @@ pub fn input(files: &[PathBuf], network: &Network, order: AxesOrder) -> Result<G
             (InputKind::Sequence, &[outer, inner, width]) => {
                 RandomInput::Features(narrow(&array.numbers), [outer, inner, width])
             }
+            // Of one feature, whose axis may be left out.
+            (InputKind::Sequence, &[outer, inner]) if input.width == 1 => {
+                RandomInput::Features(narrow(&array.numbers), [outer, inner, 1])
+            }
             (InputKind::Row, &[batch, width]) => RandomInput::Rows(narrow(&array.numbers), [batch, width]),
             _ => return Err(wrong().into()),
         });
@@ -280,6 +284,12 @@ pub fn show(
         // A file's state of one row may be without the axis of rows, as it may be given.
         if states.contains(name) && got_shape[0] == 1 && got_shape[1..] == array.shape {
             got_shape.remove(0);
+        }
+        // An output of one feature may be without its axis.
+        if let [outer @ .., 1] = &got_shape[..]
+            && outer == array.shape
+        {
+            got_shape.pop();
         }
         if got_shape != array.shape {
             let path = path.display();

@@ -48,6 +48,7 @@ fn activate(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case HARD_SWISH: { return x * clamp(x / 6.0 + 0.5, 0.0, 1.0); }
         case LOG: { return log(x); }
         case LINEAR_SIGMOID: { return select(x + 0.5, sigmoid(x), x < 0.0); }
+        case RECIPROCAL: { return 1.0 / x; }
         default: { return x; }
     }
 }

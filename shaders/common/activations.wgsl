@@ -26,6 +26,7 @@ const ABS: u32 = 21u;
 const HARD_SWISH: u32 = 22u;
 const LOG: u32 = 23u;
 const LINEAR_SIGMOID: u32 = 24u;
+const RECIPROCAL: u32 = 25u;
 
 // 1 / (1 + exp(-x)); the exponent is never positive, so nothing overflows.
 fn sigmoid(x: f32) -> f32 {

@@ -51,6 +51,7 @@ fn derivative(activation: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         }
         case LOG: { return 1.0 / x; }
         case LINEAR_SIGMOID: { return select(1.0, sigmoid(x) * sigmoid(-x), x < 0.0); }
+        case RECIPROCAL: { return -1.0 / (x * x); }
         default: { return 1.0; }
     }
 }

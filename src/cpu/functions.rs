@@ -134,6 +134,8 @@ pub(super) fn apply<S: Wide>(simd: S, activation: Activation, x: S::f32s) -> S::
         Activation::HardSigmoid { alpha, beta } => clamp(simd, x * alpha + beta, 0.0, 1.0),
         Activation::Clip { alpha, beta } => clamp(simd, x, alpha, beta),
         Activation::LinearSigmoid => x.simd_lt(zero).select(sigmoid(simd, x), x + 0.5),
+        Activation::Reciprocal => S::f32s::splat(simd, 1.0) / x,
+        Activation::Square => x * x,
         _ => one_by_one(simd, activation, x),
     }
 }

@@ -1,5 +1,7 @@
 //! Files that are given as models but are of another kind: the error names the kind and what to do about it.
 
+use std::path::Path;
+
 use crate::base::error::{Error, Result};
 
 /// An error if `bytes` begin as a file of a known other kind.
@@ -33,7 +35,14 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
         _ if text_starts(b"<?xml") => "an XML document, which a server may have sent in the place of the model",
         // The first entry of PyTorch's archives.
         _ if start.starts_with(b"PK\x03\x04") && has(b"data.pkl") => PICKLE,
-        [0x80, 2..=5, ..] => PICKLE,
+        // The number with which older versions of torch.save begin.
+        [0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, ..] => PICKLE,
+        [0x80, 2..=5, ..] => {
+            "a Python pickle, which can run code when it is read; save the weights with safetensors, or export the model to \
+             ONNX"
+        }
+        // Version 1 of the format, and its first graph.
+        [0x08, 1, 0x12, ..] => SAVED_MODEL,
         _ if start.starts_with(b"\x93NUMPY") => "a NumPy array",
         [0x1f, 0x8b, ..] => "a gzip archive; unpack it first",
         _ if start.starts_with(b"GGUF") => "a GGUF file",
@@ -44,6 +53,17 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// What is said of a folder.
+pub(super) fn folder(path: &Path) -> Error {
+    let got = if path.join("saved_model.pb").is_file() { SAVED_MODEL } else { "a folder" };
+    let expected = "a file in safetensors, Keras or ONNX format".into();
+    Error::Malformed { what: path.display().to_string(), expected, got: got.into() }
+}
+
+/// A model of TensorFlow.
+const SAVED_MODEL: &str = "a TensorFlow SavedModel; save the model as `.keras`, or convert its folder to ONNX with \
+                           `python -m tf2onnx.convert --saved-model`";
 
 /// A PyTorch file.
 pub(super) const PICKLE: &str = "a PyTorch file (torch.save, pickle), which can run code when it is read; in Python, save its \
@@ -62,6 +82,8 @@ mod tests {
             (b"<?xml version=\"1.0\"?><Error>", "XML"),
             (b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\x12\0weights/data.pklFB", "state_dict"),
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "state_dict"),
+            (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0}\x94", "Python pickle"),
+            (b"\x08\x01\x12\x87\xcf\xef\x01\x0a\xba#", "SavedModel"),
             (b"\x93NUMPY\x01\0", "NumPy"),
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"Entry not found", "a text file"),

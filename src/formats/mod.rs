@@ -84,6 +84,9 @@ impl Network {
 
 /// A file's first bytes.
 fn start_of(path: &Path) -> Result<Vec<u8>> {
+    if path.is_dir() {
+        return Err(foreign::folder(path));
+    }
     let mut start = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(START).read_to_end(&mut start))

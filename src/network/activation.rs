@@ -92,11 +92,13 @@ pub enum Activation {
     Log,
     /// `x + 1/2` if `x >= 0`, else `sigmoid(x)`: positive everywhere, the g of minGRU and minLSTM (Feng et al. 2024)
     LinearSigmoid,
+    /// `1 / x`
+    Reciprocal,
 }
 
 impl Activation {
     /// All of them with typical parameters, for tests.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Linear,
         Self::Relu,
         Self::Tanh,
@@ -122,6 +124,7 @@ impl Activation {
         Self::HardSwish,
         Self::Log,
         Self::LinearSigmoid,
+        Self::Reciprocal,
     ];
 
     /// alpha and beta; 0 where the function has none.

@@ -353,7 +353,11 @@ impl Network {
 
     /// Timesteps of an input, where it has a time dimension `steps`, else 1.
     pub(crate) fn steps_of_input(&self, input: usize, steps: usize) -> usize {
-        if self.inputs.get(input).is_some_and(|input| input.kind == InputKind::Row) { 1 } else { steps }
+        if self.inputs.get(input).is_some_and(|input| input.kind == InputKind::Row) {
+            return 1;
+        }
+        // Of several inputs each may have a fixed number of its own.
+        (self.inputs.len() > 1).then(|| stage::fixed_steps(&self.stages, input)).flatten().unwrap_or(steps)
     }
 
     /// Timesteps of the output for an input of `steps`; 1 where it has no time dimension.

@@ -338,6 +338,30 @@ pub(super) fn is_short(stages: &[Stage], steps: &dyn Fn(usize) -> usize) -> bool
     input < fixed
 }
 
+/// The number of timesteps that an input must have, where a layer that reads them as they are has a fixed number.
+pub(super) fn fixed_steps(stages: &[Stage], input: usize) -> Option<usize> {
+    // Of every stage, whether its timesteps are those of the input.
+    let mut same: Vec<bool> = Vec::with_capacity(stages.len());
+    for stage in stages {
+        let of_input = |source: &Source| match *source {
+            Source::Input(number) => number == input,
+            Source::Stage(index) => same[index],
+        };
+        let reads = stage.inputs.first().is_some_and(of_input);
+        let keeps = match stage.kind {
+            StageKind::Rearrange(Rearrange::Reshape { in_steps, .. }) if reads && stage.sequence_in => {
+                return Some(in_steps);
+            }
+            StageKind::Rearrange(Rearrange::Transpose { steps, .. }) if reads => return Some(steps),
+            StageKind::Rearrange(Rearrange::Widen | Rearrange::Channels { .. }) => reads,
+            StageKind::Rearrange(_) | StageKind::Conv1d { .. } | StageKind::Pool1d { .. } => false,
+            _ => reads,
+        };
+        same.push(keeps && stage.sequence_in && stage.sequence_out);
+    }
+    None
+}
+
 /// Timesteps of every stage's output for a network's inputs of `steps`, up to the stage that refuses its input.
 pub(super) fn stage_steps(stages: &[Stage], steps: &dyn Fn(usize) -> usize, outputs: &mut Vec<usize>) -> Result<()> {
     outputs.clear();

@@ -139,6 +139,7 @@ pub(super) fn activation_number(activation: Activation) -> u32 {
         Activation::HardSwish => 22,
         Activation::Log => 23,
         Activation::LinearSigmoid => 24,
+        Activation::Reciprocal => 25,
     }
 }
 

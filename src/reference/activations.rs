@@ -69,6 +69,7 @@ pub fn activate<F: Real>(activation: Activation, x: F) -> F {
         Activation::Log => x.ln(),
         Activation::LinearSigmoid if x < zero => sigmoid(x),
         Activation::LinearSigmoid => x + half,
+        Activation::Reciprocal => F::ONE / x,
     }
 }
 

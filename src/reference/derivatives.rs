@@ -71,6 +71,7 @@ pub fn derivative<F: Real>(activation: Activation, x: F) -> F {
         Activation::Log => one / x,
         Activation::LinearSigmoid if x < zero => sigmoid(x) * sigmoid(-x),
         Activation::LinearSigmoid => one,
+        Activation::Reciprocal => -one / (x * x),
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
             let x = f64::from(at) / 100.0 + 0.0013;
             let h = 1e-6 * x.abs().max(1.0);
             if kinks.iter().any(|(kink, _)| (x - kink).abs() < 2.0 * h)
-                || (matches!(activation, Activation::Sqrt | Activation::Log) && x < 0.1)
+                || (matches!(activation, Activation::Sqrt | Activation::Log | Activation::Reciprocal) && x < 0.1)
             {
                 continue;
             }

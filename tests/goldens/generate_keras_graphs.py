@@ -55,6 +55,7 @@ def graph(name, build, inputs, outputs=("output",), suffixes=(".keras",), librar
     exact.set_weights([w.astype(np.float64) if w.dtype == np.float32 else w for w in weights])
     wide = [x if x.dtype == np.int32 else x.astype(np.float64) for x in given.values()]
     made = exact(wide[0] if len(wide) == 1 else wide, training=False)
+    made = list(made.values()) if isinstance(made, dict) else made
     made = made if isinstance(made, (list, tuple)) else [made]
     assert len(made) == len(outputs), (name, len(made))
     arrays = {"input" if at == 0 else f"input.{key}": x for at, (key, x) in enumerate(given.items())}
@@ -438,6 +439,76 @@ def one_step_for_all(l, k):
     return k.Model(x, l.Add()([l.Reshape((1, 3))(l.Dense(3)(h)), last]))
 
 
+def products(l, k):
+    """Attention of every timestep to every other by `Dot`, of one row to a sequence, and products of rows."""
+    source, target = k.Input((STEPS, 3), name="source"), k.Input((4, 2), name="target")
+    keys, h, c = l.LSTM(4, return_sequences=True, return_state=True)(source)
+    y = l.LSTM(4, return_sequences=True)(target, initial_state=[h, c])
+    shares = l.Activation("softmax")(l.Dot(axes=[2, 2])([y, keys]))
+    attended = l.LSTM(3)(l.Concatenate()([l.Dot(axes=[2, 1])([shares, keys]), y]))
+    one = l.Softmax()(l.Dot(axes=[1, 2])([l.Dense(4)(h), keys]))
+    pooled = l.Dot(axes=[1, 1])([one, keys])
+    rows = [l.Dot(axes=1)([h, c]), l.Dot(axes=1, normalize=True)([h, pooled])]
+    return k.Model([source, target], l.Dense(2)(l.Concatenate()([attended, pooled, *rows])))
+
+
+def products_of_operations(l, k):
+    """The same by `matmul` of a sequence of which time may be open."""
+    o = k.ops
+    x = k.Input((None, 3))
+    y = l.LSTM(4, return_sequences=True)(x)
+    scores = o.matmul(l.Dense(4)(y), o.transpose(y, (0, 2, 1))) / 2.0
+    attended = o.matmul(o.softmax(scores, axis=-1), l.Dense(3)(y))
+    shares = o.softmax(o.squeeze(l.Dense(1)(o.tanh(y)), axis=-1), axis=-1)
+    pooled = o.sum(y * o.expand_dims(shares, -1), axis=1)
+    weighted = o.matmul(o.transpose(l.Dense(1, activation="sigmoid")(y), (0, 2, 1)), y)
+    return k.Model(x, l.Dense(2)(l.Concatenate()([o.mean(attended, axis=1), pooled, o.squeeze(weighted, 1)])))
+
+
+def reductions(l, k):
+    """Sums, means, deviations and norms over time and over features, and what is divided by them."""
+    o = k.ops
+    x = k.Input((STEPS, 3))
+    mean, deviation = o.mean(x, axis=1, keepdims=True), o.sqrt(o.var(x, axis=1, keepdims=True) + 1e-3)
+    y = l.LSTM(4, return_sequences=True)((x - mean) / deviation)
+    y = l.RMSNormalization()(y - o.mean(y, axis=-1, keepdims=True))
+    rows = [o.min(y, axis=1), o.std(y, axis=1), o.norm(y, axis=1)]
+    rows += [l.UnitNormalization()(rows[0]), o.normalize(rows[1]), o.rsqrt(rows[2] + 1.0), 1.0 / (rows[2] + 2.0)]
+    rows += [l.Minimum()([rows[0], rows[1]]), o.minimum(rows[0], 0.1), o.sum(rows[0], axis=-1, keepdims=True)]
+    return k.Model(x, l.Dense(2)(l.Concatenate()(rows)))
+
+
+def rearranged(l, k):
+    """Parts of tensors, and tensors put together, by operations."""
+    o = k.ops
+    x = k.Input((STEPS, 4))
+    left, right = o.split(x, 2, axis=-1)
+    first, second = o.split(x, [2], axis=1)
+    whole = l.Concatenate(axis=1)([second, o.flip(first, axis=1), o.pad(second, [[0, 0], [1, 0], [0, 0]])])
+    y = l.GRU(4, return_sequences=True)(o.concatenate([whole, o.stack([x[:, 0], x[:, -1]], axis=1)], axis=1))
+    column = o.expand_dims(x[:, :, 1], -1) * x[..., 2:3]
+    rows = [l.GRU(3)(l.Concatenate()([left, right, column])), l.GRU(2)(x[:, -1][:, None, :]), y[:, 2]]
+    return k.Model(x, l.Dense(2)(l.Concatenate()([*rows, l.Flatten()(o.reshape(x, (-1, 3, 8)))])))
+
+
+def tensorflow_functions(l, k):
+    """Functions of TensorFlow that tf.keras records as layers."""
+    x = k.Input((STEPS, 3))
+    y = l.LSTM(4, return_sequences=True)(tf.nn.relu(x) + x * 0.5)
+    shares = tf.nn.softmax(l.Dense(1)(tf.math.tanh(y)), axis=1)
+    pooled = tf.reduce_sum(y * shares, axis=1)
+    rows = [pooled, tf.reduce_mean(y, axis=1), tf.math.reduce_max(y, 1), 1.0 - pooled, pooled / 2.0, tf.math.l2_normalize(pooled, axis=-1)]
+    rows += [tf.squeeze(tf.expand_dims(pooled, 1), axis=1) - tf.abs(pooled), tf.clip_by_value(pooled, -0.1, 0.2), pooled**2.0]
+    rows += [tf.concat([pooled, rows[1]], axis=-1), tf.maximum(pooled, rows[1]), tf.sqrt(tf.square(pooled) + 1.0)]
+    return k.Model(x, l.Dense(2)(l.Concatenate()(rows)))
+
+
+def named_outputs(l, k):
+    """Outputs by keys, one of which is an input of the model."""
+    x = k.Input((STEPS, 3))
+    return k.Model(x, {"classes": l.Dense(2, activation="log_softmax")(l.GRU(4)(x)), "series": x})
+
+
 def main() -> None:
     whole = (".keras", ".h5")
     graph("flow_autoencoder", autoencoder, {"x": sequence(3)}, suffixes=whole)
@@ -489,6 +560,13 @@ def main() -> None:
     graph("flow_nested_sequential", nested_sequential, {"x": sequence(3)}, suffixes=whole)
     graph("flow_one_step_for_all", one_step_for_all, {"x": sequence(3)})
     graph("flow_keras2_one_step_for_all", one_step_for_all, {"x": sequence(3)}, **keras2)
+    graph("flow_products", products, both, suffixes=whole)
+    graph("flow_keras2_products", products, both, **keras2)
+    graph("flow_products_of_operations", products_of_operations, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_reductions", reductions, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_rearranged", rearranged, {"x": sequence(4)}, suffixes=whole)
+    graph("flow_named_outputs", named_outputs, {"x": sequence(3)}, ("classes", "series"))
+    graph("flow_keras2_functions", tensorflow_functions, {"x": sequence(3)}, **keras2)
     text("text_adapted", text_adapted)
     text("text_cut", text_cut)
     text("text_given", text_given)

@@ -2,6 +2,7 @@
 //! control.
 
 use gatefold::formats::keras;
+use gatefold::network::{Activation, LayerSpec};
 use gatefold::{Error, Network, Result};
 use serde_json::{Value, json};
 
@@ -79,8 +80,10 @@ fn slices_other_than_by_ranges_are_refused() {
     let all = slice(&Value::Null, &Value::Null);
     let ellipsis = json!({"class_name": "__ellipsis__", "config": {}});
     is_read(&sliced(json!([all, slice(&json!(1), &Value::Null)])));
+    is_read(&sliced(json!([ellipsis, slice(&Value::Null, &json!(2))])));
     for (index, words) in [
-        (json!([ellipsis, slice(&Value::Null, &json!(2))]), "slice by"),
+        (json!([{"class_name": "Mine", "config": {}}, slice(&Value::Null, &json!(2))]), "slice by"),
+        (json!([ellipsis, all, all, all, all]), "slice ["),
         (json!(0), "a slice by a single index"),
         (json!([{"config": {"start": 1}}]), "slice by"),
     ] {
@@ -90,11 +93,17 @@ fn slices_other_than_by_ranges_are_refused() {
 }
 
 #[test]
-fn a_number_divided_by_a_tensor_is_refused() {
-    let divided = |args: &[Value]| [operation("TrueDivide", "ratio", json!({}), args), gru("ratio")];
-    is_read(&divided(&[of("x"), json!(2.0)]));
-    let error = error(&divided(&[json!(2.0), of("x")]));
-    assert!(error.contains("`ratio`") && error.contains("a number divided by a tensor"), "{error}");
+fn a_number_and_a_tensor_are_told_apart() {
+    let made = |class: &str, args: &[Value]| [operation(class, "made", json!({}), args), gru("made")];
+    let function = |class: &str, args: &[Value]| match &model(&made(class, args)).unwrap().spec().layers[1] {
+        LayerSpec::Activation(layer) => layer.activation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(function("TrueDivide", &[of("x"), json!(2.0)]), Activation::Affine { alpha: 0.5, beta: 0.0 });
+    assert_eq!(function("TrueDivide", &[json!(2.0), of("x")]), Activation::Reciprocal);
+    assert_eq!(function("Power", &[of("x"), json!(2.0)]), Activation::Square);
+    let error = error(&made("Power", &[json!(2.0), of("x")]));
+    assert!(error.contains("`made`") && error.contains("operation Power"), "{error}");
 }
 
 #[test]

@@ -9,9 +9,14 @@ use safetensors::SafeTensors;
 use crate::axes::in_order_of_the_file;
 use crate::support::{Files, Golden, bundle, cpu, miss};
 
+/// Token ids that a file takes as floats.
+fn as_ids(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| format!("{x}").parse().unwrap()).collect()
+}
+
 /// Models in the bundle, and how many of each origin.
-const ORIGINS: [(&str, usize); 5] =
-    [("torch_script", 33), ("torch_dynamo", 32), ("tf2onnx", 24), ("keras", 24), ("hand", 17)];
+const ORIGINS: [(&str, usize); 6] =
+    [("torch_script", 33), ("torch_dynamo", 32), ("tf2onnx", 24), ("keras", 24), ("hand", 17), ("pattern", 42)];
 
 /// Tensors that have no part in the answer: both sides of a softmax get them, or a softmax over one weight.
 const UNSEEN: [&str; 0] = [];
@@ -40,12 +45,18 @@ fn missed(device: &Device, files: &Files, name: &str, network: &Network, file: &
     let has = |key: &str| golden.numbers(key).is_some() || golden.ids(key).is_some();
     let main = if has(&first) { &first } else { "input" };
     let (numbers, ids) = (golden.numbers(main), golden.ids(main));
-    let tokens: Vec<u32>;
+    let (tokens, vectors): (Vec<u32>, Vec<f32>);
     let mut input = match (&numbers, &ids) {
         // Token ids that the file takes as floats.
         (Some((values, s)), _) if network.num_embeddings().is_some() => {
-            tokens = values.iter().map(|x| format!("{x}").parse().unwrap()).collect();
+            tokens = as_ids(values);
             Input::tokens(&tokens, [s[0], s[1]])
+        }
+        // Vectors of one row each, as a run has them.
+        (Some((values, s)), _) if s.len() == 2 && network.input_size() == s[1] && s[1] > 1 => {
+            let (shape, values) = file.input_from_file(values, s).unwrap();
+            vectors = values;
+            Input::features(&vectors, [shape[0], shape[1], shape[2]])
         }
         (Some((values, s)), _) if s.len() == 2 => Input::features(values, [s[0], s[1], 1]),
         (Some((values, s)), _) => Input::features(values, [s[0], s[1], s[2]]).with_axes(&axes),
@@ -64,7 +75,10 @@ fn missed(device: &Device, files: &Files, name: &str, network: &Network, file: &
             let key = if has(&key) { key } else { "input".to_owned() };
             match input.kind {
                 InputKind::Tokens => {
-                    let (ids, s) = golden.ids(&key).unwrap();
+                    let (ids, s) = golden.ids(&key).unwrap_or_else(|| {
+                        let (values, shape) = golden.numbers(&key).unwrap();
+                        (as_ids(&values), shape)
+                    });
                     NamedInput::tokens(input.name.clone(), ids, [s[0], s[1]])
                 }
                 InputKind::Row => {
@@ -73,7 +87,8 @@ fn missed(device: &Device, files: &Files, name: &str, network: &Network, file: &
                 }
                 _ => {
                     let (values, s) = golden.numbers(&key).unwrap();
-                    NamedInput::features(input.name.clone(), values, [s[0], s[1], s[2]])
+                    // Of one feature, whose axis the file may leave out.
+                    NamedInput::features(input.name.clone(), values, [s[0], s[1], s.get(2).copied().unwrap_or(1)])
                 }
             }
         })

@@ -11,6 +11,7 @@ use crate::network::Activation;
 pub(super) enum Function {
     Elementwise(Activation),
     Softmax,
+    LogSoftmax,
 }
 
 /// Which Keras wrote a file.
@@ -38,7 +39,13 @@ pub(super) fn function(options: &LayerOptions<'_>, key: &'static str, version: V
     let unsupported = || options.unsupported(&format!("{key} {}", brief(value)));
     let Some(name) = value.as_str() else {
         // A layer instead of a function.
-        let class = value.get("class_name").and_then(Value::as_str).ok_or_else(unsupported)?;
+        let class = value.get("class_name").and_then(Value::as_str);
+        if class == Some("__lambda__") || value.get("value").is_some() {
+            return Err(
+                options.unsupported(&format!("{key}: a Python function (use one of Keras' own, or export to ONNX)"))
+            );
+        }
+        let class = class.ok_or_else(unsupported)?;
         let config = value.get("config").and_then(Value::as_object).ok_or_else(unsupported)?;
         let own = LayerOptions::new(options.layer, class, config);
         let activation = layer(&own)?.ok_or_else(unsupported)?;
@@ -47,6 +54,7 @@ pub(super) fn function(options: &LayerOptions<'_>, key: &'static str, version: V
     };
     Ok(Function::Elementwise(match (name, version) {
         ("softmax", _) => return Ok(Function::Softmax),
+        ("log_softmax", _) => return Ok(Function::LogSoftmax),
         ("linear", _) => Activation::Linear,
         ("relu", _) => Activation::Relu,
         ("relu6", _) => Activation::Clip { alpha: 0.0, beta: 6.0 },
@@ -66,6 +74,7 @@ pub(super) fn function(options: &LayerOptions<'_>, key: &'static str, version: V
         ("gelu", _) => Activation::Gelu,
         ("silu" | "swish", _) => Activation::Silu,
         ("mish", _) => Activation::Mish,
+        ("hard_silu" | "hard_swish", _) => Activation::HardSwish,
         ("leaky_relu", _) => Activation::LeakyRelu { alpha: 0.2 },
         _ => return Err(unsupported()),
     }))
@@ -76,6 +85,7 @@ pub(super) fn elementwise(options: &LayerOptions<'_>, key: &'static str, version
     match function(options, key, version)? {
         Function::Elementwise(activation) => Ok(activation),
         Function::Softmax => Err(options.unsupported(&format!("{key} softmax"))),
+        Function::LogSoftmax => Err(options.unsupported(&format!("{key} log_softmax"))),
     }
 }
 

@@ -4,8 +4,11 @@ use serde_json::Value;
 
 use super::layers::Item;
 use super::options::brief;
-use super::{attention, malformed};
+use super::{attention, malformed, tensorflow};
 use crate::base::error::Result;
+
+/// What Keras 2 writes instead of a layer's name where a number is the first argument.
+const CONSTANT: &str = "_CONSTANT_VALUE";
 
 /// An output of a call of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,11 @@ impl<'a> Call<'a> {
                 let one = matches!(tensors.first(), Some(Value::String(_)));
                 for tensor in if one { std::slice::from_ref(call) } else { tensors } {
                     let parts = tensor.as_array().map_or(&[][..], Vec::as_slice);
+                    if tensorflow::is_function(item.value) {
+                        made.operand(item, parts.get(..3).unwrap_or_default(), tensor)?;
+                        made.operands(item, parts.get(3))?;
+                        continue;
+                    }
                     made.arguments(item, parts.get(3), &mut named)?;
                     made.inputs.push(call_tensor(item, parts.get(..3).unwrap_or_default(), tensor)?);
                 }
@@ -70,10 +78,6 @@ impl<'a> Call<'a> {
                     [tensor, Value::Array(slices)] if item.class == "GetItem" => {
                         made.slices = Some(slices);
                         vec![history(item, tensor)?]
-                    }
-                    [first, ..] if matches!(item.class, "Divide" | "TrueDivide") && !first.is_object() => {
-                        made.refuse("a number divided by a tensor".into());
-                        operands(item, arguments)?
                     }
                     _ if item.is_operation() => {
                         made.number_first = arguments.first().is_some_and(Value::is_number);
@@ -96,6 +100,31 @@ impl<'a> Call<'a> {
         }
         made.inputs.extend(named.into_iter().flatten());
         Ok(made)
+    }
+
+    /// A tensor that a function of TensorFlow is called with, or a number in the place of one.
+    fn operand(&mut self, item: &Item<'_>, parts: &'a [Value], tensor: &Value) -> Result<()> {
+        match (parts, self.inputs.is_empty()) {
+            ([Value::String(name), _, number], first) if name == CONSTANT && number.is_number() => {
+                self.number_first = first;
+                self.numbers.extend(number.as_f64());
+            }
+            _ => self.inputs.push(call_tensor(item, parts, tensor)?),
+        }
+        Ok(())
+    }
+
+    /// The named arguments of a function of TensorFlow that are tensors or numbers.
+    fn operands(&mut self, item: &Item<'_>, arguments: Option<&'a Value>) -> Result<()> {
+        let Some(arguments) = arguments.and_then(Value::as_object) else { return Ok(()) };
+        for value in tensorflow::OPERANDS.iter().filter_map(|key| arguments.get(*key)) {
+            match value {
+                Value::Number(number) => self.numbers.extend(number.as_f64()),
+                Value::Array(parts) => self.operand(item, parts, value)?,
+                other => self.refuse(format!("operation {} of {}", item.class, brief(other))),
+            }
+        }
+        Ok(())
     }
 
     /// Notes what is not supported; the first of it counts.

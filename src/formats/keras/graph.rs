@@ -25,6 +25,8 @@ pub(super) struct KerasGraph<'a> {
     pub inputs: Vec<usize>,
     /// The model's outputs.
     pub outputs: Vec<NodeTensor>,
+    /// What Keras calls them: their keys, or the layers that compute them.
+    pub output_names: Vec<String>,
     /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model; the groups of a model
     /// within the model lie in that model's.
     pub groups: BTreeMap<String, String>,
@@ -172,7 +174,8 @@ impl<'a> KerasGraph<'a> {
         }
         let Expanded { nodes, places, groups, owners, input_shape, .. } = expanded;
         let (inputs, outputs) = (places[0].inputs.clone(), places[places.len() - 1].outputs.clone());
-        Ok(Self { nodes, inputs, outputs, groups, owners, input_shape: stated.or(input_shape) })
+        let output_names = output_names(&nodes, &outputs, &Value::Null);
+        Ok(Self { nodes, inputs, outputs, output_names, groups, owners, input_shape: stated.or(input_shape) })
     }
 
     fn functional(options: &'a Map<String, Value>, (version, depth): (Version, usize)) -> Result<Self> {
@@ -184,7 +187,7 @@ impl<'a> KerasGraph<'a> {
         let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut calls = Vec::new();
         for &item in &items {
-            if item.value.get("name").is_none() || !item.config.contains_key("name") {
+            if item.value.get("name").is_none() || item.value.pointer("/config/name").is_none() {
                 return Err(malformed(
                     &format!("layer `{}`", item.name),
                     "a name, in its config and beside it",
@@ -260,7 +263,8 @@ impl<'a> KerasGraph<'a> {
             return Err(malformed("Keras configuration: output_layers", "at least one", &"none"));
         }
         let input_shape = nodes[first].item.input_shape();
-        let graph = Self { nodes, inputs, outputs, groups, owners, input_shape };
+        let output_names = output_names(&nodes, &outputs, options.get("output_layers").unwrap_or(&Value::Null));
+        let graph = Self { nodes, inputs, outputs, output_names, groups, owners, input_shape };
         for index in graph.order()? {
             let node = &graph.nodes[index];
             if node.inputs.is_empty() && !graph.inputs.contains(&index) {
@@ -269,6 +273,19 @@ impl<'a> KerasGraph<'a> {
         }
         Ok(graph)
     }
+}
+
+/// The names of a model's outputs, which `stated` may give keys.
+fn output_names(nodes: &[KerasNode<'_>], outputs: &[NodeTensor], stated: &Value) -> Vec<String> {
+    if let Some(keys) = stated.as_object().filter(|keys| keys.len() == outputs.len()) {
+        return keys.keys().cloned().collect();
+    }
+    let name = |tensor: &NodeTensor| nodes.get(tensor.node).map_or("", |node| node.item.name);
+    let numbered = |(number, tensor): (usize, &NodeTensor)| {
+        let used = outputs[..number].iter().filter(|other| name(other) == name(tensor)).count();
+        if used == 0 { name(tensor).to_owned() } else { format!("{}_{used}", name(tensor)) }
+    };
+    outputs.iter().enumerate().map(numbered).collect()
 }
 
 /// Where the inputs of a call of a layer go, and where its outputs are: one node, or those of a model.

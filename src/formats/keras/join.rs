@@ -4,12 +4,15 @@ use super::activation::Version;
 use super::layers::{Item, Shape};
 use super::lower::{KerasLowering, NodeOutput, unmask};
 use super::options::LayerOptions;
+use super::{products, rearrange};
 use crate::base::error::Result;
-use crate::network::{FromSpec, GlobalPoolSpec, Join, JoinSpec, LayerSpec, Pool, ReshapeSpec};
+use crate::network::{Activation, ActivationSpec, FromSpec, Join, JoinSpec, LayerSpec, ReshapeSpec};
+
+const NEGATIVE: Activation = Activation::Affine { alpha: -1.0, beta: 0.0 };
 
 /// Whether layers of this class are read.
 pub(super) fn is_known(class: &str) -> bool {
-    class == "Dot" || join_of(class).is_some()
+    matches!(class, "Dot" | "Minimum") || join_of(class).is_some()
 }
 
 fn join_of(class: &str) -> Option<Join> {
@@ -38,7 +41,17 @@ pub(super) fn lower(
 ) -> Result<NodeOutput> {
     let options = LayerOptions::new(item.name, item.class, item.config);
     if item.class == "Dot" {
-        return dot(lowering, index, item, (&options, inputs));
+        return products::dot(lowering, index, item, inputs);
+    }
+    if item.class == "Minimum" {
+        options.finish()?;
+        return smallest(lowering, index, item, (inputs, drops_mask));
+    }
+    let over_time = options.get("axis").is_some_and(|axis| matches!(axis.as_i64(), Some(1 | -2)));
+    let sequences = inputs.iter().all(|input| matches!(input.shape, Shape::Sequence { .. }));
+    if item.class == "Concatenate" && over_time && sequences {
+        options.finish()?;
+        return rearrange::concat_time(lowering, index, item, inputs);
     }
     let Some(join) = join_of(item.class) else {
         return Err(item.unsupported(&format!("layer class {} with {} inputs", item.class, inputs.len())));
@@ -47,7 +60,7 @@ pub(super) fn lower(
     for input in inputs {
         match input.shape {
             Shape::Sequence { width, .. } | Shape::Row(width) => widths.push(width),
-            Shape::Tokens(_) => return Err(options.unsupported("token ids as an input")),
+            other => return Err(options.unsupported(&format!("{other} as an input"))),
         }
     }
     let shapes = || inputs.iter().map(|input| input.shape);
@@ -60,7 +73,7 @@ pub(super) fn lower(
         }
         options.last_axis("axis", if longest.is_none() { 2 } else { 3 })?;
     } else if widths.iter().any(|&width| width != widest && width != 1) {
-        return Err(options.unsupported(&format!("inputs of different widths {widths:?}")));
+        return Err(options.unsupported(&different_widths(&widths)));
     }
     options.finish()?;
     let masked = inputs.iter().any(|input| input.masked);
@@ -103,31 +116,28 @@ pub(super) fn lower(
     Ok(lowering.value(index, 0, item, (shape, masked && !unmasks)))
 }
 
-/// `Dot(axes=1)` of shares `[B, T, 1]` and a sequence `[B, T, N]`: their weighted sum, `[B, 1, N]`.
-fn dot(
+/// What is said of inputs whose widths do not fit.
+pub(super) fn different_widths(widths: &[usize]) -> String {
+    format!("inputs of different widths {widths:?}")
+}
+
+/// The smaller one of each pair: the largest of the negatives, negative.
+fn smallest(
     lowering: &mut KerasLowering,
     index: usize,
     item: &Item<'_>,
-    (options, inputs): (&LayerOptions<'_>, &[NodeOutput]),
+    (inputs, drops_mask): (&[NodeOutput], bool),
 ) -> Result<NodeOutput> {
-    options.none_of(&["normalize"])?;
-    let over_time = options.get("axes").is_some_and(|axes| {
-        axes.as_i64() == Some(1)
-            || axes.as_array().is_some_and(|axes| axes.len() == 2 && axes.iter().all(|axis| axis.as_i64() == Some(1)))
-    });
-    options.finish()?;
-    let [Shape::Sequence { width: 1, .. }, Shape::Sequence { width, .. }] = [inputs[0].shape, inputs[1].shape] else {
-        return Err(options.unsupported("a product of other inputs than [B, T, 1] and [B, T, N]"));
-    };
-    if !over_time || inputs.len() != 2 || inputs.iter().any(|input| input.masked) {
-        return Err(options.unsupported("a product over another axis than time, or of masked steps"));
+    let negative = |name| LayerSpec::Activation(ActivationSpec { name, activation: NEGATIVE });
+    let mut turned = Vec::with_capacity(inputs.len());
+    for (number, input) in inputs.iter().enumerate() {
+        lowering.read(input.source);
+        lowering.layers.push(negative(format!("{}_negative{number}", item.name)));
+        // Outputs that the graph does not know.
+        let value = lowering.value(index, usize::MAX - number, item, (input.shape, input.masked));
+        turned.push(NodeOutput { origin: input.origin, ..value });
     }
-    let named = inputs.iter().map(|input| lowering.name(input.source)).collect();
-    let of = |part: &str| format!("{}_{part}", item.name);
-    lowering.layers.extend([
-        LayerSpec::Join(JoinSpec { name: of("products"), inputs: named, join: Join::Mul }),
-        LayerSpec::GlobalPool(GlobalPoolSpec { name: of("sum"), pool: Pool::Sum }),
-        LayerSpec::Reshape(ReshapeSpec { name: item.name.to_owned(), in_steps: None, out_steps: Some(1) }),
-    ]);
-    Ok(lowering.value(index, 0, item, (Shape::Sequence { steps: Some(1), width }, false)))
+    let name = format!("{}_max", item.name);
+    let largest = lower(lowering, index, &Item { class: "Maximum", name: &name, ..*item }, (&turned, drops_mask))?;
+    Ok(lowering.append(index, item, largest, vec![negative(item.name.to_owned())], (largest.shape, largest.masked)))
 }

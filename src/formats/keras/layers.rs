@@ -1,17 +1,20 @@
 //! One Keras layer to gatefold's layers.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
 use super::activation::{Function, Version, function, layer as activation_layer};
 use super::options::{LayerOptions, brief};
-use super::{convolution, malformed, recurrent, shapes};
+use super::{convolution, malformed, operations, recurrent, shapes, tensorflow};
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, DenseSpec, EmbeddingSpec, GlobalPoolSpec, LayerSpec, MaskingSpec, NamedSpec, NormSpec,
     Padding, Pool, Pool1dSpec, ReshapeSpec, Window,
 };
+
+static NO_OPTIONS: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
 /// A layer as a model's configuration describes it.
 #[derive(Clone, Copy)]
@@ -38,6 +41,17 @@ pub(super) enum Shape {
     },
     /// `[N]`
     Row(usize),
+    /// `[T]`: a sequence of one feature, without the axis of features.
+    Steps(Option<usize>),
+    /// `[N, T]`: a sequence whose axes are exchanged, before anything is moved.
+    Turned {
+        /// T, if it is fixed.
+        steps: Option<usize>,
+        /// N
+        width: usize,
+    },
+    /// `[T, S]`: the products of every timestep with every one of another sequence ([`Scores`](super::products::Scores)).
+    Scores,
 }
 
 /// The gatefold layers that a Keras layer becomes. If there are none, the output is the input.
@@ -52,7 +66,7 @@ impl<'a> Item<'a> {
         let class = value.get("class_name").and_then(Value::as_str).ok_or_else(wrong)?;
         let config = value.get("config").and_then(Value::as_object).ok_or_else(wrong)?;
         let name = config.get("name").or_else(|| value.get("name")).and_then(Value::as_str).ok_or_else(wrong)?;
-        let item = Self { name, class, config, value, version };
+        let mut item = Self { name, class, config, value, version };
         match value.get("name") {
             Some(other) if other.as_str() != Some(name) => {
                 return Err(malformed(&format!("layer `{name}`: name beside its config"), &format!("`{name}`"), other));
@@ -61,10 +75,13 @@ impl<'a> Item<'a> {
         }
         // A custom class may have the name of one of Keras' own.
         let theirs = value.get("registered_name").and_then(Value::as_str).filter(|registered| *registered != class);
-        match theirs {
-            Some(registered) => Err(item.unsupported(&format!("class {registered}"))),
-            None => Ok(item),
+        if let Some(registered) = theirs {
+            return Err(item.unsupported(&format!("class {registered}")));
         }
+        if let Some((class, options)) = tensorflow::operation(value).filter(|_| tensorflow::is_function(value)) {
+            (item.class, item.config) = (class, options.unwrap_or(&NO_OPTIONS));
+        }
+        Ok(item)
     }
 
     /// The layer inside a wrapper; its weights are stored under the wrapper's name.
@@ -81,6 +98,7 @@ impl<'a> Item<'a> {
     pub(super) fn unknown_class(&self) -> Error {
         let instead = match self.class {
             "Lambda" => " (Python code; use slices, keras.ops or layers instead)",
+            "TFOpLambda" => " of this function (export the model to ONNX)",
             _ => "",
         };
         self.unsupported(&format!("layer class {}{instead}", self.class))
@@ -95,6 +113,9 @@ impl<'a> Item<'a> {
     /// Whether it is one of Keras' numeric operations, which share names with layers. Legacy files
     /// state no module; there, an operation called as a layer is not trainable.
     pub(super) fn is_operation(&self) -> bool {
+        if tensorflow::is_function(self.value) {
+            return true;
+        }
         match self.value.get("module").and_then(Value::as_str) {
             Some(module) => {
                 module.starts_with("keras.src.ops")
@@ -103,8 +124,7 @@ impl<'a> Item<'a> {
             }
             None => match self.class {
                 "NotEqual" | "Any" | "ExpandDims" | "ZerosLike" | "LogicalOr" | "SlicingOpLambda" => true,
-                "Concatenate" => !self.config.contains_key("trainable"),
-                _ => false,
+                class => operations::is_known(class) && !self.config.contains_key("trainable"),
             },
         }
     }
@@ -123,6 +143,9 @@ impl fmt::Display for Shape {
             Self::Tokens(_) => write!(f, "token ids [B, T]"),
             Self::Sequence { width, .. } => write!(f, "a sequence [B, T, {width}]"),
             Self::Row(width) => write!(f, "one vector per row [B, {width}]"),
+            Self::Steps(_) => write!(f, "one number per timestep [B, T]"),
+            Self::Turned { width, .. } => write!(f, "a sequence of exchanged axes [B, {width}, T]"),
+            Self::Scores => write!(f, "scores of an attention [B, T, S]"),
         }
     }
 }
@@ -266,7 +289,7 @@ pub(super) fn is_known(item: &Item<'_>) -> bool {
 }
 
 fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
-    const EACH_STEP: [&str; 13] = [
+    const EACH_STEP: [&str; 14] = [
         "Dense",
         "Activation",
         "ReLU",
@@ -275,6 +298,7 @@ fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -
         "ThresholdedReLU",
         "Softmax",
         "Dropout",
+        "Flatten",
         "GaussianNoise",
         "GaussianDropout",
         "AlphaDropout",
@@ -372,16 +396,18 @@ pub(super) fn statistics(item: &Item<'_>) -> Result<Option<[Vec<f32>; 2]>> {
 pub(super) fn fused(function: Function) -> Activation {
     match function {
         Function::Elementwise(activation) => activation,
-        Function::Softmax => Activation::Linear,
+        Function::Softmax | Function::LogSoftmax => Activation::Linear,
     }
 }
 
 pub(super) fn with_softmax(layer: LayerSpec, function: Function, shape: Shape) -> Result<Lowered> {
-    let mut layers = vec![layer];
-    if matches!(function, Function::Softmax) {
-        layers.push(LayerSpec::Softmax);
-    }
-    Ok(Lowered { layers, shape })
+    let name = format!("{}_log_softmax", layer.name());
+    let more = match function {
+        Function::Softmax => Some(LayerSpec::Softmax),
+        Function::LogSoftmax => Some(LayerSpec::LogSoftmax(NamedSpec { name })),
+        Function::Elementwise(_) => None,
+    };
+    Ok(Lowered { layers: std::iter::once(layer).chain(more).collect(), shape })
 }
 
 fn with_function(mut layers: Vec<LayerSpec>, name: String, function: Function, shape: Shape) -> Result<Lowered> {
@@ -389,6 +415,7 @@ fn with_function(mut layers: Vec<LayerSpec>, name: String, function: Function, s
         Function::Elementwise(Activation::Linear) => {}
         Function::Elementwise(activation) => layers.push(LayerSpec::Activation(ActivationSpec { name, activation })),
         Function::Softmax => layers.push(LayerSpec::Softmax),
+        Function::LogSoftmax => layers.push(LayerSpec::LogSoftmax(NamedSpec { name })),
     }
     Ok(Lowered { layers, shape })
 }
@@ -405,7 +432,7 @@ pub(super) fn sequence(options: &LayerOptions<'_>, shape: Shape) -> Result<usize
 pub(super) fn steps(shape: Shape) -> Option<usize> {
     match shape {
         Shape::Sequence { steps, .. } | Shape::Tokens(steps) => steps,
-        Shape::Row(_) => None,
+        _ => None,
     }
 }
 
@@ -426,7 +453,7 @@ pub(super) fn seen(shape: Shape, window: &Window) -> Option<usize> {
 pub(super) fn width(options: &LayerOptions<'_>, shape: Shape) -> Result<usize> {
     match shape {
         Shape::Sequence { width, .. } | Shape::Row(width) => Ok(width),
-        Shape::Tokens(_) => Err(options.unsupported("token ids as an input")),
+        other => Err(options.unsupported(&format!("{other} as an input"))),
     }
 }
 

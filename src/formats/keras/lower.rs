@@ -1,7 +1,10 @@
 //! A graph of Keras layers as gatefold's list of layers.
 
+mod realize;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::realize::softmax_of_steps;
 use super::activation::Version;
 use super::dropout::dropouts;
 use super::graph::{KerasGraph, KerasNode, NodeTensor};
@@ -9,8 +12,9 @@ use super::layers::{Item, Lowered, Shape, lower};
 use super::masks::Masks;
 use super::options::LayerOptions;
 use super::parts::{PartWeights, Parts};
+use super::products::Scores;
 use super::recurrent::StackedCell;
-use super::{attention, branched, convolution, join, operations, recurrent, slices, text};
+use super::{attention, branched, convolution, join, operations, products, recurrent, reductions, slices, text};
 use crate::base::error::{Error, Result};
 use crate::network::{
     Activation, ActivationSpec, FORMAT, FileDropout, FromSpec, INPUT, InputKind, InputSpec, LayerSpec, MAX_INPUTS,
@@ -41,6 +45,8 @@ pub(super) struct KerasLowering {
     name_bearers: BTreeMap<usize, String>,
     stacked: BTreeMap<String, StackedCell>,
     parts: BTreeMap<String, PartWeights>,
+    /// Products of two sequences that no layer computes yet.
+    scores: BTreeMap<NodeTensor, Scores>,
 }
 
 /// What a graph becomes.
@@ -234,6 +240,7 @@ impl KerasLowering {
             name_bearers: BTreeMap::new(),
             stacked: BTreeMap::new(),
             parts: BTreeMap::new(),
+            scores: BTreeMap::new(),
         };
         let several = graph.inputs.len() > 1;
         if graph.inputs.len() > MAX_INPUTS {
@@ -245,6 +252,7 @@ impl KerasLowering {
                 Shape::Tokens(_) => (InputKind::Tokens, 0),
                 Shape::Sequence { width, .. } => (InputKind::Sequence, width),
                 Shape::Row(width) => (InputKind::Row, width),
+                other => return Err(graph.nodes[node].item.unsupported(&format!("an input that is {other}"))),
             };
             let name = if several { graph.nodes[node].item.name } else { "" };
             if several || kind == InputKind::Row {
@@ -278,7 +286,15 @@ impl KerasLowering {
         read: &BTreeSet<NodeTensor>,
     ) -> Result<Vec<NodeOutput>> {
         let node = &graph.nodes[index];
+        let inputs = &self.realized(index, item, inputs)?[..];
         let first = inputs[0];
+        if first.shape == Shape::Scores && !item.is_operation() && item.class != "Dot" {
+            return Ok(vec![products::of_scores(self, index, item, (first, None))?]);
+        }
+        if matches!(first.shape, Shape::Steps(_)) && softmax_of_steps(item) {
+            let layer = LayerSpec::TimeSoftmax(NamedSpec { name: item.name.to_owned() });
+            return Ok(vec![self.append(index, item, first, vec![layer], (first.shape, false))]);
+        }
         if item.class == "InputLayer" {
             input_layer(item)?;
             return Ok(vec![first]);
@@ -290,7 +306,7 @@ impl KerasLowering {
             return Ok(vec![self.append(index, item, first, layers, (shape, false))]);
         }
         if item.is_operation() {
-            return Ok(vec![operations::lower(self, index, item, (inputs, &node.numbers, node.number_first))?]);
+            return operations::lower(self, index, item, (inputs, &node.numbers, node.number_first));
         }
         if recurrent::is_recurrent(item) {
             // Keras 2 writes the initial state as further inputs.
@@ -308,6 +324,9 @@ impl KerasLowering {
             return attention::lower(self, index, item, (inputs, scores));
         }
         match inputs {
+            [input] if reductions::is_normalization(item.class) => {
+                Ok(vec![reductions::normalization(self, index, item, *input)?])
+            }
             [input] if branched::is_known(item.class) => Ok(vec![branched::lower(self, index, item, *input)?]),
             [_] => {
                 let Lowered { mut layers, shape } = lower(item, first.shape)?;
@@ -408,7 +427,7 @@ impl KerasLowering {
     }
 
     /// Makes the next layer read a value.
-    fn read(&mut self, source: NodeTensor) {
+    pub(super) fn read(&mut self, source: NodeTensor) {
         self.read_again(source, false);
     }
 
@@ -462,13 +481,12 @@ impl KerasLowering {
         for (number, tensor) in graph.outputs.iter().enumerate().skip(1) {
             let output = output_of(graph, values, *tensor)?;
             let layer = self.name(output.source);
-            let own = name_of(graph, *tensor);
-            let used = graph.outputs[..number].iter().filter(|other| name_of(graph, **other) == own).count();
-            let name = if used == 0 { own.to_owned() } else { format!("{own}_{used}") };
-            if graph.is_input(output.source) {
-                return Err(graph.nodes[tensor.node].item.unsupported("an input that is an output of the model"));
-            }
+            let name = graph.output_names[number].clone();
             self.layers.push(LayerSpec::From(FromSpec { layer }));
+            if graph.is_input(output.source) {
+                let same = ActivationSpec { name: format!("{name}_same"), activation: Activation::Linear };
+                self.layers.push(LayerSpec::Activation(same));
+            }
             self.layers.push(LayerSpec::Output(NamedSpec { name }));
         }
         // The last layer's output is the network's.
@@ -507,7 +525,11 @@ fn output_of(
 ) -> Result<NodeOutput> {
     let item = &graph.nodes[tensor.node].item;
     let missing = || item.unsupported(&format!("{}: output {}, which it does not have", item.class, tensor.output));
-    values.get(&tensor).copied().ok_or_else(missing)
+    let output = values.get(&tensor).copied().ok_or_else(missing)?;
+    match output.shape {
+        Shape::Turned { .. } | Shape::Scores => Err(item.unsupported(&format!("an output that is {}", output.shape))),
+        _ => Ok(output),
+    }
 }
 
 /// The layer after which all timesteps of what `item` gives count.
@@ -516,7 +538,7 @@ pub(super) fn unmask(item: &Item<'_>) -> LayerSpec {
 }
 
 fn is_sequence(shape: Shape) -> bool {
-    matches!(shape, Shape::Sequence { .. })
+    matches!(shape, Shape::Sequence { .. } | Shape::Steps(_))
 }
 
 fn states_width(layer: &LayerSpec) -> bool {

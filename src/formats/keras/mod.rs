@@ -46,10 +46,14 @@ mod masks;
 mod operations;
 mod options;
 mod parts;
+mod products;
+mod rearrange;
 mod recurrent;
+mod reductions;
 mod shapes;
 mod slices;
 mod survey;
+mod tensorflow;
 mod text;
 mod weights;
 
@@ -67,7 +71,7 @@ use self::weights::{WeightNames, Weights};
 use super::{Survey, foreign};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::network::{Axis, FileAxes, FileTensor, InputKind, Network, NetworkSpec};
+use crate::network::{Axis, FileAxes, FileTensor, InputKind, Network, NetworkOutput, NetworkSpec};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
@@ -213,28 +217,32 @@ impl File {
         let normalizations =
             normalizations.map(|node| Ok((node.item.name.to_owned(), layers::statistics(&node.item)?)));
         let normalizations = normalizations.collect::<Result<_>>()?;
+        let output_names = graph.output_names;
         let names =
             WeightNames { groups: graph.groups, owners: graph.owners, copies, stacked, parts, cudnn, normalizations };
         let tensors = self.weights.tensors(&spec, &names)?;
         let network = Network::new(spec, tensors)?.with_file_dropout(dropout);
-        if network.recurrent_layers().next().is_some() {
+        if network.recurrent_layers().next().is_some() && output_names.len() < 2 {
             return Ok(network);
         }
-        // No layer says that Keras' arrays are `[B, T, ..]`.
+        // The first output has no name in the network, and without a recurrent layer none says that Keras' arrays are
+        // `[B, T, ..]`.
         let of = |name: &str, axes: &[Axis]| FileTensor { name: name.into(), axes: axes.to_vec() };
         let input = match network.inputs()[0].kind {
             InputKind::Row => &[Axis::Batch, Axis::Feature][..],
             InputKind::Tokens => &[Axis::Batch, Axis::Time],
             _ => &[Axis::Batch, Axis::Time, Axis::Feature],
         };
-        let output = match network.output_is_sequence() {
+        let output = |is_sequence: bool| match is_sequence {
             true => &[Axis::Batch, Axis::Time, Axis::Feature][..],
             false => &[Axis::Batch, Axis::Feature],
         };
+        let other = |other: &NetworkOutput| of(&other.name, output(network.output_of(other).0.contains(&Axis::Time)));
+        let first = if output_names.len() > 1 { output_names[0].as_str() } else { "output" };
         let axes = FileAxes {
-            input: of("input", input),
-            output: of("output", output),
-            others: Vec::new(),
+            input: of(&network.inputs()[0].name, input),
+            output: of(first, output(network.output_is_sequence())),
+            others: network.outputs().iter().map(other).collect(),
             fixed: Vec::new(),
             states: Vec::new(),
             final_states: Vec::new(),

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::malformed;
+use super::tensorflow::OPERANDS;
 use crate::base::error::{Error, Result};
 
 /// Options that only matter for training, naming or speed.
@@ -164,6 +165,7 @@ impl<'a> LayerOptions<'a> {
         let asked = self.asked.borrow();
         let known = |key: &str| {
             asked.contains(key)
+                || OPERANDS.contains(&key)
                 || NO_MATTER.contains(&key)
                 || NO_MATTER_ENDINGS.iter().any(|ending| key.ends_with(ending))
         };

@@ -36,7 +36,7 @@ fn row(options: &LayerOptions<'_>, shape: Shape) -> Result<(usize, Option<usize>
         Shape::Row(width) => Ok((width, None)),
         Shape::Sequence { steps: Some(steps), width } => Ok((steps.saturating_mul(width), Some(steps))),
         Shape::Sequence { .. } => Err(options.unsupported(OPEN_STEPS)),
-        Shape::Tokens(_) => Err(options.unsupported("token ids as an input")),
+        other => Err(options.unsupported(&format!("{other} as an input"))),
     }
 }
 
@@ -49,8 +49,23 @@ fn flatten(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<
 }
 
 fn reshape(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
-    let target = options.get("target_shape").unwrap_or(&Value::Null);
+    reshape_to(item, options, (shape, "target_shape"), false)
+}
+
+/// The shape that option `key` says, with the rows first if `has_rows`.
+pub(super) fn reshape_to(
+    item: &Item<'_>,
+    options: &LayerOptions<'_>,
+    (shape, key): (Shape, &'static str),
+    has_rows: bool,
+) -> Result<Lowered> {
+    let target = options.get(key).unwrap_or(&Value::Null);
     let sizes: Vec<i64> = target.as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_i64).collect();
+    let sizes = match sizes.split_first() {
+        Some((-1, sizes)) if has_rows => sizes.to_vec(),
+        _ if has_rows => return Err(options.unsupported(&format!("option `{key}` = {}", brief(target)))),
+        _ => sizes,
+    };
     // The number of timesteps may stay open where nothing changes.
     if let (Shape::Sequence { width, .. }, [-1, features]) = (shape, &sizes[..])
         && usize::try_from(*features) == Ok(width)
@@ -62,7 +77,7 @@ fn reshape(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<
         usize::try_from(size).ok().and_then(|size| product.checked_mul(size)).filter(|&product| product > 0)
     });
     let open = sizes.iter().filter(|&&size| size == -1).count();
-    let wrong = || options.wrong("target_shape", &format!("a shape of the {numbers} numbers of a row"), target);
+    let wrong = || options.wrong(key, &format!("a shape of the {numbers} numbers of a row"), target);
     let known = known.filter(|known| if open == 1 { numbers.is_multiple_of(*known) } else { *known == numbers });
     let known = known.ok_or_else(wrong)?;
     let size = |size: i64| usize::try_from(size).unwrap_or(numbers / known);
@@ -74,7 +89,7 @@ fn reshape(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<
             let steps = size(steps);
             (Shape::Sequence { steps: Some(steps), width: size(width) }, Some(steps))
         }
-        _ => return Err(options.unsupported(&format!("option `target_shape` = {}", brief(target)))),
+        _ => return Err(options.unsupported(&format!("option `{key}` = {}", brief(target)))),
     };
     let layers = if shape_out == shape { Vec::new() } else { vec![LayerSpec::Reshape(spec(name, out_steps))] };
     Ok(Lowered { layers, shape: shape_out })

@@ -15,8 +15,16 @@ pub(super) fn is_slice(class: &str) -> bool {
 /// The place that is kept of one axis.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
+    /// A new axis of size 1.
+    New,
+    /// `...`
+    Rest,
     One(i64),
-    Range { start: Option<i64>, stop: Option<i64>, step: Option<i64> },
+    Range {
+        start: Option<i64>,
+        stop: Option<i64>,
+        step: Option<i64>,
+    },
 }
 
 const ALL: Place = Place::Range { start: None, stop: None, step: None };
@@ -26,13 +34,22 @@ pub(super) fn lower(item: &Item<'_>, slices: Option<&Vec<Value>>, shape: Shape) 
     let Some(slices) = slices else {
         return Err(item.unsupported("a slice by a single index"));
     };
-    let places: Vec<Place> = slices.iter().map(|slice| place(item, slice)).collect::<Result<_>>()?;
+    let mut places: Vec<Place> = slices.iter().map(|slice| place(item, slice)).collect::<Result<_>>()?;
     let unsupported = || item.unsupported(&format!("slice {}", brief(&Value::from(slices.clone()))));
-    let (rank, width) = match shape {
+    let (rank, width): (usize, usize) = match shape {
         Shape::Sequence { width, .. } => (3, width),
         Shape::Row(width) => (2, width),
-        Shape::Tokens(_) => return Err(item.unsupported("a slice of token ids")),
+        other => return Err(item.unsupported(&format!("a slice of {other}"))),
     };
+    // What is left out stands for whole axes.
+    if let Some(at) = places.iter().position(|place| *place == Place::Rest) {
+        let named = places.iter().filter(|place| !matches!(place, Place::Rest | Place::New)).count();
+        let whole = rank.checked_sub(named).ok_or_else(unsupported)?;
+        places.splice(at..=at, std::iter::repeat_n(ALL, whole));
+    }
+    if places.contains(&Place::New) {
+        return new_axis(item, &places, shape).ok_or_else(unsupported);
+    }
     if places.len() > rank || places.first().is_some_and(|batch| *batch != ALL) {
         return Err(unsupported());
     }
@@ -70,11 +87,19 @@ pub(super) fn lower(item: &Item<'_>, slices: Option<&Vec<Value>>, shape: Shape) 
                 });
                 Shape::Sequence { steps: kept, width }
             }
+            Place::New | Place::Rest => return Err(unsupported()),
         };
     }
     if let Some(features) = places.get(rank - 1).filter(|_| rank == places.len()) {
-        let Place::Range { start, stop, step: None | Some(1) } = *features else { return Err(unsupported()) };
         let len = i64::try_from(width).unwrap_or(i64::MAX);
+        let (start, stop, one) = match *features {
+            Place::One(at) if (-len..len).contains(&at) => {
+                let at = if at < 0 { at + len } else { at };
+                (Some(at), Some(at + 1), true)
+            }
+            Place::Range { start, stop, step: None | Some(1) } => (start, stop, false),
+            _ => return Err(unsupported()),
+        };
         let at = |place: i64| if place < 0 { (place + len).max(0) } else { place.min(len) };
         let [start, stop] = [at(start.unwrap_or(0)), at(stop.unwrap_or(len))];
         let (Ok(start), Ok(count)) = (usize::try_from(start), usize::try_from(stop - start)) else {
@@ -88,14 +113,35 @@ pub(super) fn lower(item: &Item<'_>, slices: Option<&Vec<Value>>, shape: Shape) 
                 _ => Shape::Row(count),
             };
         }
+        if let (true, Shape::Sequence { steps, .. }) = (one, shape) {
+            shape = Shape::Steps(steps);
+        }
     }
     Ok(Lowered { layers, shape })
+}
+
+/// Rows with a new axis: `x[:, None, :]`, one timestep; `x[:, :, None]`, as many timesteps of one feature.
+fn new_axis(item: &Item<'_>, places: &[Place], shape: Shape) -> Option<Lowered> {
+    let Shape::Row(width) = shape else { return None };
+    let (steps, width) = match places {
+        [ALL, Place::New] | [ALL, Place::New, ALL] => (1, width),
+        [ALL, ALL, Place::New] => (width, 1),
+        _ => return None,
+    };
+    let spec = ReshapeSpec { name: format!("{}_row", item.name), in_steps: None, out_steps: Some(steps) };
+    Some(Lowered { layers: vec![LayerSpec::Reshape(spec)], shape: Shape::Sequence { steps: Some(steps), width } })
 }
 
 /// A number, or a slice as Keras 3 (`{"class_name": "__slice__", "config": {..}}`) or Keras 2 (`{"start": .., ..}`) writes it.
 fn place(item: &Item<'_>, value: &Value) -> Result<Place> {
     if let Some(at) = value.as_i64() {
         return Ok(Place::One(at));
+    }
+    if value.is_null() {
+        return Ok(Place::New);
+    }
+    if value.get("class_name").is_some_and(|class| class == "__ellipsis__") {
+        return Ok(Place::Rest);
     }
     if value.get("class_name").is_some_and(|class| class != "__slice__") {
         return Err(item.unsupported(&format!("slice by {}", brief(value))));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::activation::Version;
 use super::graph::{self, KerasGraph};
 use super::lower::KerasWalk;
-use super::{attention, branched, join, layers, operations, recurrent, slices, text};
+use super::{attention, branched, join, layers, operations, recurrent, reductions, slices, text};
 use crate::base::error::Result;
 use crate::formats::Survey;
 
@@ -65,5 +65,6 @@ fn is_known(item: &layers::Item<'_>) -> bool {
         || join::is_known(item.class)
         || attention::is_known(item.class)
         || branched::is_known(item.class)
+        || reductions::is_normalization(item.class)
         || layers::is_known(item)
 }

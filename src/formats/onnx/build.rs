@@ -39,10 +39,11 @@ pub struct Build {
     pub batch_first: bool,
     /// Whether the axes of the network's input are taken to be timesteps of one row.
     pub one_row: bool,
-    /// The number that the network's input is at timesteps that masked layers skip.
-    pub mask_value: Option<f32>,
-    /// Recurrent layers that skip them.
-    pub masked: BTreeSet<String>,
+    /// The number that an input is at timesteps that masked layers skip: the network's first input, 0, and others of token
+    /// ids by their numbers.
+    pub masks: BTreeMap<usize, f32>,
+    /// Layers that skip them, and the input whose mask they read.
+    pub masked: BTreeMap<String, usize>,
     /// Channels of the network's input, where it is no token ids.
     pub input_size: Option<usize>,
 }
@@ -120,6 +121,31 @@ impl Build {
         Ok(())
     }
 
+    /// Makes all timesteps count of what the layer with this index reads at `place`.
+    pub fn unmask(&mut self, index: usize, place: usize) {
+        let read = self.layers[index].reads[place].clone();
+        let name = self.unique(&format!("{}.unmask", self.layers[index].name));
+        let spec = LayerSpec::Unmask(NamedSpec { name: name.clone() });
+        if let LayerSpec::Attention(attention) = &mut self.layers[index].spec {
+            attention.keys.clone_from(&name);
+        }
+        self.layers[index].reads[place].clone_from(&name);
+        self.layers.insert(index, BuiltLayer { spec, name, reads: vec![read] });
+    }
+
+    /// Has the embedding of an input of token ids mask those that are 0.
+    pub fn mask_tokens(&mut self, tokens: &str, mask_value: f32) -> Result<()> {
+        if mask_value != 0.0 {
+            return Err(unsupported("ONNX model", format!("a mask of the token id {mask_value}")));
+        }
+        for layer in self.layers.iter_mut().filter(|layer| layer.reads.iter().any(|read| read == tokens)) {
+            if let LayerSpec::Embedding(spec) = &mut layer.spec {
+                spec.mask_zero = true;
+            }
+        }
+        Ok(())
+    }
+
     /// h or c of a direction of a recurrent layer after its last step.
     pub fn final_state(&mut self, layer: &str, part: HiddenOrCell, direction: usize, width: usize) -> Result<Id> {
         let letter = if part == HiddenOrCell::C { "c" } else { "h" };
@@ -177,9 +203,24 @@ impl Build {
                 self.layer(&read, &name, layer, facts.width, facts.sequence)?;
                 Ok(name)
             }
-            Expression::Div(..) => refuse("a quotient of two tensors that is no normalization"),
+            Expression::Div(a, b) => {
+                let of_b = self.expressions.facts(b).clone();
+                let inverse =
+                    self.expressions.add(&facts.name, Expression::Reciprocal(b), of_b.width, of_b.sequence)?;
+                self.join(id, Join::Mul, &[a, inverse])
+            }
+            Expression::Min(a, b) => {
+                let mut turned = [a, b];
+                for side in &mut turned {
+                    *side = self.expressions.affine(&facts.name, *side, &[-1.0], &[0.0])?;
+                }
+                let largest = Expression::Join(Join::Max, turned.to_vec());
+                let largest = self.expressions.add(&facts.name, largest, facts.width, facts.sequence)?;
+                self.affine(id, largest, &[-1.0], &[0.0])
+            }
             Expression::Masked(..) | Expression::MaskedSum(..) => refuse("a mask outside of a mean over time"),
-            Expression::Reciprocal(_) => refuse("1/x"),
+            Expression::Hidden(..) => refuse("hidden timesteps outside of a softmax over time"),
+            Expression::Reciprocal(x) => self.function(id, Activation::Reciprocal, x),
             Expression::Above(..) => refuse("a comparison outside of a softplus"),
             Expression::Erf(_) => refuse("erf outside of a GELU"),
             Expression::RowMean(x) => {
@@ -228,6 +269,13 @@ impl Build {
         }
         // An activation takes its width from the layer before it; the network's input has none yet.
         let first = matches!(self.expressions.get(x), Expression::Layer(name) if name == INPUT);
+        // One number becomes several.
+        if facts.width > 1 && self.expressions.facts(x).width == 1 {
+            let matrix = Rc::new(Array::floats(vec![1, facts.width], spread(scale, facts.width)));
+            let product =
+                self.expressions.add(&facts.name, Expression::Product(x, matrix), facts.width, facts.sequence)?;
+            return self.dense(id, x, product, Some(offset));
+        }
         if let ([scale], [offset], false) = (scale, offset, first) {
             let activation = match (*scale, *offset) {
                 (1.0, 0.0) => return self.emit(x),
@@ -293,20 +341,9 @@ impl Build {
             self.layer(&name, &end, layer, facts.width, facts.sequence)?;
         }
         let mut layers = fused(in_order(std::mem::take(&mut self.layers)));
-        if let Some(mask_value) = self.mask_value {
-            match layers.first_mut() {
-                Some(LayerSpec::Embedding(spec)) if mask_value == 0.0 => spec.mask_zero = true,
-                Some(LayerSpec::Embedding(_)) => {
-                    return Err(unsupported("ONNX model", format!("a mask of the token id {mask_value}")));
-                }
-                _ if self.input_size.is_none() => {
-                    return Err(unsupported("ONNX model", "a mask of token ids beside other inputs"));
-                }
-                _ => {
-                    let name = self.unique("masking");
-                    layers.insert(0, LayerSpec::Masking(MaskingSpec { name, mask_value }));
-                }
-            }
+        if let Some(&mask_value) = self.masks.get(&0).filter(|_| self.input_size.is_some()) {
+            let name = self.unique("masking");
+            layers.insert(0, LayerSpec::Masking(MaskingSpec { name, mask_value }));
         }
         // These take their width from the layer before them.
         let has_width = |layer: &LayerSpec| {
@@ -369,6 +406,9 @@ fn fused(layers: Vec<LayerSpec>) -> Vec<LayerSpec> {
             LayerSpec::From(from) => drop(read.insert(from.layer.clone())),
             LayerSpec::Join(join) => read.extend(join.inputs.iter().cloned()),
             LayerSpec::FinalState(state) => drop(read.insert(state.layer.clone())),
+            LayerSpec::Attention(attention) => {
+                read.extend([&attention.keys].into_iter().chain(&attention.values).cloned())
+            }
             other => {
                 if let Some((_, spec)) = other.recurrent() {
                     read.extend([&spec.initial_h, &spec.initial_c].into_iter().flatten().cloned());

@@ -9,7 +9,7 @@ use super::value::{AxisLabel, Dim, FinalRow, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
-use crate::network::Join;
+use crate::network::{Join, LayerSpec, PadMode, PadSpec};
 
 impl Walk<'_> {
     pub fn concat(&mut self, node: &OnnxNode) -> Result<Value> {
@@ -71,7 +71,11 @@ impl Walk<'_> {
             return Err(node.unsupported("joining tensors of different axes"));
         }
         let direction = |t: &LabelledTensor| matches!(t.of, Of::Directions { .. });
+        // Rows beside a sequence are timesteps.
+        let in_time = tensors.iter().any(|t| t.axes[axis] == AxisLabel::Time)
+            && tensors.iter().all(|t| matches!(t.axes[axis], AxisLabel::Time | AxisLabel::Unit));
         match label {
+            _ if in_time => self.joined_in_time(node, tensors, axis),
             AxisLabel::Channel | AxisLabel::Unit | AxisLabel::Direction
                 if tensors.iter().all(direction) && one_part(tensors) =>
             {
@@ -109,6 +113,40 @@ impl Walk<'_> {
         let sequence = self.build.expressions.facts(ids[0]).sequence;
         let id = self.build.expressions.add(&node.name, Expression::Join(Join::Concat, ids), width, sequence)?;
         Ok(self.like(&tensors[0], id))
+    }
+
+    /// Sequences one after the other in time: each padded with zeros to the whole length, and their sum.
+    fn joined_in_time(&mut self, node: &OnnxNode, tensors: &[LabelledTensor], axis: usize) -> Result<Value> {
+        let steps = |t: &LabelledTensor| match (t.axes[axis], t.steps) {
+            (AxisLabel::Unit, _) => Ok(1),
+            (_, Dim::Known(steps)) => Ok(steps),
+            _ => Err(node.unsupported("sequences of an open length one after the other")),
+        };
+        let all = tensors.iter().map(steps).collect::<Result<Vec<_>>>()?;
+        let whole = all.iter().fold(0, |sum: usize, &steps| sum.saturating_add(steps));
+        let width = tensors[0].width;
+        if tensors.iter().any(|t| t.width != width) {
+            return Err(node.unsupported("sequences of different widths one after the other"));
+        }
+        let place = |steps: usize| i64::try_from(steps).unwrap_or(i64::MAX);
+        let mut parts = Vec::with_capacity(tensors.len());
+        let mut before = 0;
+        for (tensor, steps) in tensors.iter().zip(all) {
+            let mut id = self.settle(node, tensor)?;
+            id = if self.build.expressions.facts(id).sequence {
+                self.of_fixed_length(node, id, steps)?
+            } else {
+                self.row_as_steps(node, id, width, 1)?
+            };
+            let (left, right, mode) = (place(before), place(whole - before - steps), PadMode::Zeros);
+            let pad = |name| LayerSpec::Pad(PadSpec { name, left, right, mode });
+            parts.push(self.rearranged(node, id, width, true, pad)?);
+            before += steps;
+        }
+        let id = self.build.expressions.add(&node.name, Expression::Join(Join::Add, parts), width, true)?;
+        let (of, mut axes) = (Of::Expression(id), tensors[0].axes.clone());
+        axes[axis] = AxisLabel::Time;
+        Ok(Value::Tensor(LabelledTensor { of, axes, width, steps: Dim::Known(whole) }))
     }
 
     /// Whether joined rows are timesteps, instead of states that the graph gives to its caller.

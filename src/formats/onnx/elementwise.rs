@@ -8,7 +8,8 @@ use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
-use crate::network::{Activation, Join};
+use crate::formats::transpose::transpose;
+use crate::network::{Activation, Join, SelectStep};
 
 /// The function that an operator is, and the attributes that it reads; `None` if it is none. Negations, reciprocals,
 /// logarithms and erf count as one without a name.
@@ -27,6 +28,7 @@ pub fn function_of(node: &OnnxNode) -> Result<Option<(Activation, &'static [&'st
         "Swish" if node.float("alpha", 1.0)? == 1.0 => (Activation::Silu, &["alpha"]),
         "LeakyRelu" => (Activation::LeakyRelu { alpha: alpha(0.01)? }, &["alpha"]),
         "Elu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
+        "Celu" => (Activation::Elu { alpha: alpha(1.0)? }, &["alpha"]),
         "ThresholdedRelu" => (Activation::ThresholdedRelu { alpha: alpha(1.0)? }, &["alpha"]),
         "HardSigmoid" => {
             let (alpha, beta) = (alpha(0.2)?, node.float("beta", 0.5)?);
@@ -73,6 +75,12 @@ impl Walk<'_> {
             "Neg" => self.build.expressions.affine(&node.name, x, &[-1.0], &[0.0])?,
             "Reciprocal" => self.add(node, Expression::Reciprocal(x), x)?,
             "Erf" => self.add(node, Expression::Erf(x), x)?,
+            "Celu" => {
+                let alpha = f64::from(node.float("alpha", 1.0)?);
+                let inner = self.build.expressions.affine(&node.name, x, &[1.0 / alpha], &[0.0])?;
+                let elu = self.add(node, Expression::Function(Activation::Elu { alpha: 1.0 }, inner), x)?;
+                self.build.expressions.affine(&node.name, elu, &[alpha], &[0.0])?
+            }
             _ => self.add(node, Expression::Function(function, x), x)?,
         };
         Ok(Some(self.like(&tensor, id)))
@@ -299,6 +307,7 @@ impl Walk<'_> {
             "Max" => Expression::Join(Join::Max, vec![x, y]),
             "Sub" => Expression::Sub(x, y),
             "Div" => Expression::Div(x, y),
+            "Min" => Expression::Min(x, y),
             _ => return Err(node.unsupported("this arithmetic on two tensors")),
         };
         let id = self.build.expressions.add(&node.name, expression, width, fx.sequence)?;
@@ -339,6 +348,8 @@ impl Walk<'_> {
             "Mul" => Expression::Join(Join::Mul, vec![x, y]),
             "Max" => Expression::Join(Join::Max, vec![x, y]),
             "Sub" => Expression::Join(Join::Sub, vec![x, y]),
+            "Div" => Expression::Div(x, y),
+            "Min" => Expression::Min(x, y),
             _ => return Ok(None),
         };
         if [fx.width, fy.width].iter().any(|&w| w != width && w != 1) {
@@ -409,6 +420,10 @@ impl Walk<'_> {
         }
         let tensor = &tensor;
         let x = self.settle(node, tensor)?;
+        if let Some(sequence) = self.constant_sequence(node, tensor, x, constant)? {
+            let (first, second) = if constant_first { (sequence, x) } else { (x, sequence) };
+            return self.tensors(node, (tensor, first), (tensor, second));
+        }
         let width = self.build.expressions.facts(x).width;
         // A mean over the channels counts for all of them.
         let widens = width == 1 && self.over_channels(x);
@@ -436,6 +451,11 @@ impl Walk<'_> {
             ("Greater", false) if scalar.is_some() => self.add(node, Expression::Above(x, scalar.unwrap_or(0.0)), x)?,
             ("Pow", false) if scalar == Some(1.0) => x,
             ("Pow", false) if scalar == Some(2.0) => self.add(node, Expression::Function(Activation::Square, x), x)?,
+            ("Pow", false) if scalar == Some(-1.0) => self.add(node, Expression::Reciprocal(x), x)?,
+            ("Pow", false) if scalar == Some(-0.5) => {
+                let root = self.add(node, Expression::Function(Activation::Sqrt, x), x)?;
+                self.add(node, Expression::Reciprocal(root), x)?
+            }
             ("Pow", false) if scalar == Some(0.5) => self.add(node, Expression::Function(Activation::Sqrt, x), x)?,
             ("Pow", false) if scalar == Some(3.0) => {
                 let square = self.add(node, Expression::Function(Activation::Square, x), x)?;
@@ -450,6 +470,45 @@ impl Walk<'_> {
             _ => return Err(node.unsupported("this arithmetic with a constant")),
         };
         Ok(self.like(tensor, id))
+    }
+
+    /// A constant that has numbers for each of a fixed number of timesteps, as a sequence beside `x`; `None` for others.
+    ///
+    /// They are the weights of a dense layer whose input is 1: a number of `x` within the bounds 1 and 1.
+    fn constant_sequence(
+        &mut self,
+        node: &OnnxNode,
+        tensor: &LabelledTensor,
+        x: Id,
+        constant: &Array,
+    ) -> Result<Option<Id>> {
+        let (Dim::Known(steps), Some(time)) = (tensor.steps, tensor.position(AxisLabel::Time)) else { return Ok(None) };
+        let rank = tensor.axes.len();
+        let own = |axis: usize| (axis + constant.shape.len()).checked_sub(rank).map_or(1, |at| constant.shape[at]);
+        let facts = self.build.expressions.facts(x).clone();
+        let channel = tensor.position(AxisLabel::Channel);
+        let others = (0..rank).filter(|&at| at != time && Some(at) != channel).all(|at| own(at) == 1);
+        let Some(numbers) = constant.as_floats().filter(|_| own(time) == steps && steps > 1 && others) else {
+            return Ok(None);
+        };
+        let width = channel.map_or(1, own);
+        if !facts.sequence || constant.shape.len() > rank || (width != 1 && width != facts.width) {
+            return Ok(None);
+        }
+        // Rows of timesteps, whatever the order of the axes.
+        let time_last = channel.is_some_and(|channel| channel < time);
+        let numbers = if time_last { transpose(numbers, width, steps) } else { numbers.to_vec() };
+        let read = self.build.emit(x)?;
+        let row = self.select(&read, facts.width, SelectStep::First)?;
+        let name = format!("{}.constant", node.name);
+        let one = Expression::Channels { x: row, start: 0, count: 1 };
+        let one = self.build.expressions.add(&name, one, 1, false)?;
+        let one = Expression::Function(Activation::Clip { alpha: 1.0, beta: 1.0 }, one);
+        let one = self.build.expressions.add(&name, one, 1, false)?;
+        let count = numbers.len();
+        let product = Expression::Product(one, std::rc::Rc::new(Array::floats(vec![1, count], numbers)));
+        let all = self.build.expressions.add(&name, product, count, false)?;
+        self.row_as_steps(node, all, width, steps).map(Some)
     }
 
     /// A constant as one number or as one for each channel.

@@ -28,6 +28,8 @@ pub enum Expression {
     },
     Sub(Id, Id),
     Div(Id, Id),
+    /// The smaller one of each pair.
+    Min(Id, Id),
     Join(Join, Vec<Id>),
     /// `x W` with W `[K, N]`.
     Product(Id, Rc<Array>),
@@ -41,6 +43,8 @@ pub enum Expression {
     Masked(Id, f32),
     /// The sum over the timesteps that count.
     MaskedSum(Id, f32),
+    /// The timesteps that count, of a mask of this number; the others are far below all numbers.
+    Hidden(Id, f32),
     /// Mean over the channels.
     RowMean(Id),
     Erf(Id),
@@ -95,10 +99,13 @@ impl Expressions {
             | Expression::RowMean(x)
             | Expression::Masked(x, _)
             | Expression::MaskedSum(x, _)
+            | Expression::Hidden(x, _)
             | Expression::Erf(x)
             | Expression::Above(x, _)
             | Expression::Reciprocal(x) => self.facts(*x).depth + 1,
-            Expression::Sub(a, b) | Expression::Div(a, b) => self.facts(*a).depth.max(self.facts(*b).depth) + 1,
+            Expression::Sub(a, b) | Expression::Div(a, b) | Expression::Min(a, b) => {
+                self.facts(*a).depth.max(self.facts(*b).depth) + 1
+            }
             Expression::Join(_, inputs) => inputs.iter().map(|&i| self.facts(i).depth + 1).max().unwrap_or(0),
         };
         if depth > MAX_DEPTH {
@@ -249,16 +256,29 @@ impl Expressions {
         (scale - (2.0 / std::f64::consts::PI).sqrt()).abs() < 1e-5 && ((a == x && cube(b)) || (b == x && cube(a)))
     }
 
+    /// `x` and the offset, if `id` is the mean of the channels of `x`, or their sum over their number, plus a number.
+    fn mean_and_offset(&self, id: Id) -> Option<(Id, f64)> {
+        let (mean, scale, offset) = self.scaled(id);
+        match self.get(mean) {
+            Expression::RowMean(x) if scale == 1.0 => Some((*x, offset)),
+            Expression::Product(x, ones) if ones.shape == [self.facts(*x).width, 1] => {
+                #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
+                let share = 1.0 / self.facts(*x).width as f64;
+                let all = ones.as_floats().is_some_and(|ones| ones.iter().all(|&x| x == 1.0));
+                (all && (scale - share).abs() < 1e-9 * share).then_some((*x, offset))
+            }
+            _ => None,
+        }
+    }
+
     /// `x` and eps, if `id` is `(x - mean(x)) / sqrt(var(x) + eps)`.
     pub fn normalized(&self, id: Id) -> Option<(Id, f64)> {
         let parts = |centred: Id, root: Id| {
             let (Activation::Sqrt, variance) = self.function(root)? else { return None };
-            let (mean, 1.0, eps) = self.scaled(variance) else { return None };
-            let (Expression::Sub(x, m), Expression::RowMean(square)) = (self.get(centred), self.get(mean)) else {
-                return None;
-            };
+            let (square, eps) = self.mean_and_offset(variance)?;
+            let Expression::Sub(x, m) = self.get(centred) else { return None };
             let of_x = matches!(self.get(*m), Expression::RowMean(y) if y == x);
-            (of_x && self.function(*square) == Some((Activation::Square, centred))).then_some((*x, eps))
+            (of_x && self.function(square) == Some((Activation::Square, centred))).then_some((*x, eps))
         };
         match self.get(id) {
             Expression::Div(centred, root) => parts(*centred, *root),

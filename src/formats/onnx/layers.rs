@@ -11,12 +11,15 @@ use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
 use crate::formats::transpose::transpose;
-use crate::network::{EmbeddingSpec, GlobalPoolSpec, LayerSpec, NormSpec, Pool};
+use crate::network::{Activation, EmbeddingSpec, LayerSpec, NormSpec, Pool};
 
 impl<'a> Walk<'a> {
     /// The outputs of `node`.
     pub fn node(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
         if let Some(value) = self.mask_operator(node)? {
+            return Ok(vec![value]);
+        }
+        if let Some(value) = self.scores_operator(node)? {
             return Ok(vec![value]);
         }
         if let Some(outputs) = self.shape_operator(node)? {
@@ -57,6 +60,9 @@ impl<'a> Walk<'a> {
             "GlobalAveragePool" => self.reduce(node, Pool::Average)?,
             "ReduceMax" => self.reduce(node, Pool::Max)?,
             "ReduceMean" => self.reduce(node, Pool::Average)?,
+            "ReduceMin" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => self.reduce_numbers(node)?,
+            "InstanceNormalization" => self.instance_norm(node)?,
+            "RMSNormalization" => self.rms_norm(node)?,
             "LayerNormalization" => self.layer_norm(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
             "ReverseSequence" => self.reverse_sequence(node)?,
@@ -88,6 +94,12 @@ impl Walk<'_> {
             Value::Dims { dims, scalar } if truths && !dims.contains(&Dim::Any) => {
                 let ints = dims.iter().map(|&dim| i64::from(dim != Dim::Known(0))).collect::<Vec<_>>();
                 Ok(Value::Constant(Array::ints(if scalar { vec![] } else { vec![ints.len()] }, ints).into()))
+            }
+            Value::Dims { dims, scalar } if floats && dims.iter().all(|dim| matches!(dim, Dim::Known(_))) => {
+                #[expect(clippy::cast_precision_loss, reason = "what a cast does")]
+                let size = |dim: &Dim| if let Dim::Known(n) = *dim { n as f32 } else { 0.0 };
+                let sizes: Vec<f32> = dims.iter().map(size).collect();
+                Ok(Value::Constant(Array::floats(if scalar { vec![] } else { vec![sizes.len()] }, sizes).into()))
             }
             Value::Constant(array) => {
                 let data = match (&array.data, floats) {
@@ -144,7 +156,10 @@ impl Walk<'_> {
             }
             Value::State { id: state, .. } => (state, None),
             _ => {
-                let tensor = self.tensor(node, 0)?.with_channels_last();
+                let mut tensor = self.tensor(node, 0)?.with_channels_last();
+                if tensor.axes.last() == Some(&AxisLabel::Time) {
+                    tensor = self.turned(node, &tensor)?.unwrap_or(tensor);
+                }
                 (self.settle(node, &tensor)?, Some(tensor))
             }
         };
@@ -152,6 +167,7 @@ impl Walk<'_> {
         if let Some(tensor) = &like
             && (tensor.axes.last() != Some(&AxisLabel::Channel) || facts.width != k)
         {
+            self.misfit = true;
             let got = format!("{} with the axes {}", facts.width, words::shape(&tensor.axes));
             return Err(node.malformed(
                 format!("an input whose last axis is {k} channels, as the matrix {:?}", matrix.shape),
@@ -216,101 +232,6 @@ impl Walk<'_> {
         }
     }
 
-    /// A mean or maximum over time, or over the channels (part of a normalization).
-    fn reduce(&mut self, node: &OnnxNode, pool: Pool) -> Result<Value> {
-        node.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
-        node.int("noop_with_empty_axes", 0)?;
-        let mut tensor = self.tensor(node, 0)?;
-        let rank = tensor.axes.len();
-        let axes = if node.op.starts_with("Global") {
-            (2..rank).collect()
-        } else {
-            let axes = self.integers(node, "axes", 1)?.unwrap_or_default();
-            axes.iter().map(|&a| resolve_axis(node, a, rank)).collect::<Result<Vec<_>>>()?
-        };
-        let keep = node.flag("keepdims", true)? || node.op.starts_with("Global");
-        let labels: Vec<AxisLabel> = axes.iter().map(|&a| tensor.axes[a]).collect();
-        if let (&[axis], [AxisLabel::Direction]) = (&axes[..], &labels[..]) {
-            return self.reduce_directions(node, tensor, axis, keep);
-        }
-        let id = self.settle(node, &tensor)?;
-        match labels.iter().copied().filter(|&a| a != AxisLabel::Unit).collect::<Vec<_>>()[..] {
-            [AxisLabel::Channel] if pool == Pool::Average && keep => {
-                let sequence = self.build.expressions.facts(id).sequence;
-                let mean = self.build.expressions.add(&node.name, Expression::RowMean(id), 1, sequence)?;
-                return Ok(self.like(&tensor, mean));
-            }
-            [AxisLabel::Channel] if pool != Pool::Max => {
-                let width = self.build.expressions.facts(id).width;
-                let mut sum = self.channel_sum(node, id)?;
-                if pool == Pool::Average {
-                    #[expect(clippy::cast_precision_loss, reason = "a number of channels")]
-                    let share = 1.0 / width as f64;
-                    sum = self.build.expressions.affine(&node.name, sum, &[share], &[0.0])?;
-                }
-                let at = axes.iter().copied().find(|&at| tensor.axes[at] == AxisLabel::Channel).unwrap_or(0);
-                tensor.width = 1;
-                tensor.of = Of::Expression(sum);
-                if !keep {
-                    tensor.axes.remove(at);
-                }
-                return Ok(Value::Tensor(tensor));
-            }
-            [AxisLabel::Time] => {}
-            // Of one number.
-            [] if !axes.is_empty() => {
-                let kept = (0..rank).filter(|at| keep || !axes.contains(at)).map(|at| tensor.axes[at]).collect();
-                return Ok(Value::Tensor(LabelledTensor { axes: kept, ..tensor }));
-            }
-            _ => return Err(node.unsupported(format!("a reduction over the axes {}", words::shape(&labels)))),
-        }
-        let read = self.build.emit(id)?;
-        let name = self.build.unique(&node.name);
-        let spec = GlobalPoolSpec { name: name.clone(), pool };
-        let width = self.build.expressions.facts(id).width;
-        tensor.of = Of::Expression(self.build.layer(&read, &name, LayerSpec::GlobalPool(spec), width, false)?);
-        for &axis in &axes {
-            tensor.axes[axis] = AxisLabel::Unit;
-        }
-        if !keep {
-            let kept = (0..rank).filter(|at| !axes.contains(at)).map(|at| tensor.axes[at]).collect();
-            tensor.axes = kept;
-        }
-        Ok(Value::Tensor(tensor))
-    }
-
-    /// The mean, the sum or the largest of all directions.
-    fn reduce_directions(
-        &mut self,
-        node: &OnnxNode,
-        mut tensor: LabelledTensor,
-        axis: usize,
-        keep: bool,
-    ) -> Result<Value> {
-        let Of::Directions { part, rows } = &tensor.of else { return Err(node.unsupported("a reduction over D")) };
-        let (part, rows) = (*part, rows.clone());
-        let parts = rows
-            .into_iter()
-            .map(|row| {
-                let of = Of::Directions { part, rows: vec![row] };
-                self.settle(node, &LabelledTensor { of, ..tensor.clone() })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let join = match node.op.as_str() {
-            "ReduceSum" => crate::network::Join::Add,
-            "ReduceMean" => crate::network::Join::Average,
-            _ => crate::network::Join::Max,
-        };
-        let facts = self.build.expressions.facts(parts[0]).clone();
-        let joined = Expression::Join(join, parts);
-        tensor.of = Of::Expression(self.build.expressions.add(&node.name, joined, facts.width, facts.sequence)?);
-        tensor.axes[axis] = AxisLabel::Unit;
-        if !keep {
-            tensor.axes.remove(axis);
-        }
-        Ok(Value::Tensor(tensor))
-    }
-
     /// Stores the weight or the bias of a normalization.
     fn channel_tensor(&mut self, node: &OnnxNode, index: usize, layer: &str, tensor: &str, width: usize) -> Result<()> {
         let array = self.constant(node, index)?;
@@ -350,9 +271,15 @@ impl Walk<'_> {
     fn batch_norm(&mut self, node: &OnnxNode) -> Result<Value> {
         node.allow(&["epsilon", "momentum", "spatial", "training_mode"])?;
         node.float("momentum", 0.9)?;
+        let eps = node.float("epsilon", 1e-5)?;
+        let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
+        if let (false, Value::Tensor(mean), Value::Tensor(variance)) =
+            (trains, self.value(node, 3)?, self.value(node, 4)?)
+        {
+            return self.norm_of_computed(node, &mean, &variance, eps);
+        }
         let tensor = self.tensor(node, 0)?.with_channels_at(1);
         let id = self.settle(node, &tensor)?;
-        let trains = node.int("training_mode", 0)? != 0 || node.int("spatial", 1)? != 1 || node.outputs.len() > 1;
         if trains || tensor.axes.get(1) != Some(&AxisLabel::Channel) {
             return Err(node.unsupported(format!("training, or an input with the axes {}", words::shape(&tensor.axes))));
         }
@@ -362,10 +289,40 @@ impl Walk<'_> {
         for (index, part) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
             self.channel_tensor(node, index, &name, part, width)?;
         }
-        let eps = node.float("epsilon", 1e-5)?;
         let spec = NormSpec { name: name.clone(), num_features: width, eps, weight: true, bias: true };
         let sequence = self.build.expressions.facts(id).sequence;
         let id = self.build.layer(&read, &name, LayerSpec::BatchNorm(spec), width, sequence)?;
+        Ok(self.like(&tensor, id))
+    }
+
+    /// A batch norm whose statistics the graph computes from the features of each row, as TensorFlow writes a layer norm.
+    fn norm_of_computed(
+        &mut self,
+        node: &OnnxNode,
+        mean: &LabelledTensor,
+        variance: &LabelledTensor,
+        eps: f32,
+    ) -> Result<Value> {
+        let number = |index: usize| match self.value(node, index) {
+            Ok(Value::Constant(array)) => array.scalar(),
+            Ok(Value::Fill { value, .. }) => Some(value),
+            _ => None,
+        };
+        let tensor = self.tensor(node, 0)?;
+        if number(1) != Some(1.0) || number(2) != Some(0.0) || tensor.axes.len() < 3 {
+            return Err(node.unsupported("statistics that the graph computes, with a scale or an offset"));
+        }
+        let (x, mean, variance) = (self.settle(node, &tensor)?, self.settle(node, mean)?, self.settle(node, variance)?);
+        let facts = self.build.expressions.facts(x).clone();
+        let e = &mut self.build.expressions;
+        let sum = e.affine(&node.name, variance, &[1.0], &[f64::from(eps)])?;
+        let sequence = facts.sequence;
+        let root = e.add(&node.name, Expression::Function(Activation::Sqrt, sum), 1, sequence)?;
+        let centred = e.add(&node.name, Expression::Sub(x, mean), facts.width, sequence)?;
+        let id = e.add(&node.name, Expression::Div(centred, root), facts.width, sequence)?;
+        if e.normalized(id).is_none() {
+            return Err(node.unsupported("statistics that are not the mean and the variance of each row"));
+        }
         Ok(self.like(&tensor, id))
     }
 

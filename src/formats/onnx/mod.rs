@@ -25,6 +25,7 @@
 //! <https://onnx.ai/onnx/operators/>.
 
 mod array;
+mod attention;
 mod build;
 mod cell;
 mod choices;
@@ -45,6 +46,7 @@ mod proto;
 mod quantized;
 mod rearrange;
 mod recurrent;
+mod reductions;
 mod regroup;
 mod roles;
 mod shapes;

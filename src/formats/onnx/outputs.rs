@@ -33,7 +33,8 @@ impl Walk<'_> {
                     | Of::Compared { .. }
                     | Of::Mask { .. }
                     | Of::AnyCount(_)
-                    | Of::MaskCount(_) => {
+                    | Of::MaskCount(_)
+                    | Of::Scores { .. } => {
                         return Err(unsupported(format!("output `{name}`"), "the network's input as output"));
                     }
                 },
@@ -81,8 +82,16 @@ impl Walk<'_> {
             }
         }
         self.check_masks()?;
+        self.unmask_others();
         let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
-        let masked = std::mem::take(&mut self.build.masked);
+        let (masked, tokens) = (std::mem::take(&mut self.build.masked), std::mem::take(&mut self.token_inputs));
+        for (input, value) in self.build.masks.clone() {
+            match input.checked_sub(1) {
+                Some(other) => self.build.mask_tokens(&tokens[other], value)?,
+                None if self.build.input_size.is_none() => self.build.mask_tokens(INPUT, value)?,
+                None => {}
+            }
+        }
         let dropped = dropout::dropouts(&self.build, &self.dropped);
         let given = self.given_states();
         let mut inputs = self.graph.inputs.iter().map(|input| &input.name);
@@ -92,7 +101,11 @@ impl Walk<'_> {
         let network = self.build.finish(id)?;
         for stage in network.stages() {
             let layer = stage.label.strip_suffix(".l0").unwrap_or(&stage.label);
-            if masked.contains(layer) && stage.mask_reach != MaskReach::Fits(0) {
+            let reads = masked.get(layer).map(|&input| match input.checked_sub(1) {
+                Some(other) => network.inputs().iter().position(|input| input.name == tokens[other]),
+                None => Some(0),
+            });
+            if reads.is_some_and(|input| input.map(MaskReach::Fits) != Some(stage.mask_reach)) {
                 return Err(unsupported(format!("node `{layer}`"), "a mask behind layers that change the timesteps"));
             }
         }
@@ -110,8 +123,7 @@ impl Walk<'_> {
         for layer in self.build.layers.iter().filter(|_| self.last_valid) {
             // Given lengths, these would not read as far as the graph does.
             let backwards = layer.spec.recurrent().is_some_and(|(_, spec)| spec.reverse || spec.bidirectional);
-            let over_time = matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_));
-            if over_time || (backwards && !self.with_lengths.contains(layer.spec.name())) {
+            if backwards && !self.with_lengths.contains(layer.spec.name()) {
                 return Err(unsupported(
                     "ONNX model",
                     "the last timestep by lengths beside layers that read the padding behind it",
@@ -119,21 +131,18 @@ impl Walk<'_> {
             }
         }
         let refuse = |what: &str| Err(unsupported("ONNX model", what));
-        let same = |value: f32| self.build.mask_value.is_some_and(|mask| mask.to_bits() == value.to_bits());
+        let same = |value: f32| self.build.masks.get(&0).is_some_and(|mask| mask.to_bits() == value.to_bits());
         // Steps that are 0 throughout are 0 after a mask of 0, too.
         if self.selected.is_some_and(|value| value != 0.0 && !same(value)) {
             return refuse("an input that is 0 where a mask is off, which no layer reads");
         }
-        if self.build.mask_value.is_none() {
+        if self.build.masks.is_empty() {
             return Ok(());
         }
         for layer in &self.build.layers {
-            let masked = self.build.masked.contains(layer.spec.name());
-            if layer.spec.recurrent().is_some() && !masked {
+            let masked = self.build.masked.contains_key(layer.spec.name());
+            if layer.spec.recurrent().is_some() && !masked && self.last_valid {
                 return refuse("a mask that some of the recurrent layers do not read");
-            }
-            if matches!(layer.spec, LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_)) && !masked {
-                return refuse("a mask beside pooling over time that does not read it");
             }
             // Masked steps of the input are 0 for every other layer.
             if layer.reads.iter().any(|read| read == INPUT) && !masked && self.build.input_size.is_some() {
@@ -148,12 +157,35 @@ impl Walk<'_> {
     }
 }
 
+impl Walk<'_> {
+    /// Makes all timesteps count for the layers over time that read no mask and no lengths in the graph.
+    fn unmask_others(&mut self) {
+        let masked = !self.build.masks.is_empty();
+        if !masked && self.with_lengths.is_empty() && !self.last_valid {
+            return;
+        }
+        for index in (0..self.build.layers.len()).rev() {
+            let layer = &self.build.layers[index].spec;
+            let reads_mask = self.build.masked.contains_key(layer.name());
+            let place = match layer {
+                LayerSpec::GlobalPool(_) | LayerSpec::TimeSoftmax(_) => 0,
+                LayerSpec::Attention(_) => 1,
+                layer if layer.recurrent().is_some() && masked => 0,
+                _ => continue,
+            };
+            if !reads_mask {
+                self.build.unmask(index, place);
+            }
+        }
+    }
+}
+
 /// Axes as [`Network::file_axes`] names them.
 fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
     use crate::network::Axis as Public;
     let name = |axis: &AxisLabel| match axis {
         AxisLabel::Unit => Public::One,
-        AxisLabel::Time => Public::Time,
+        AxisLabel::Time | AxisLabel::Other => Public::Time,
         AxisLabel::Batch => Public::Batch,
         AxisLabel::Direction | AxisLabel::Stack => Public::Direction,
         AxisLabel::Channel => Public::Feature,

@@ -1,21 +1,22 @@
 //! Operators that become layers which move numbers: rows over time, other shapes, parts of the timesteps, padding.
 
+use super::array::Array;
 use super::constants::resolve_axis;
 use super::expression::Expression;
 use super::graph::OnnxNode;
 use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, Of, Value, product};
-use super::walk::Walk;
+use super::walk::{MAX_WIDTH, Walk};
 use super::words;
 use crate::base::error::Result;
 use crate::network::{
-    GlobalPoolSpec, INPUT, Join, JoinSpec, LayerSpec, NamedSpec, PadMode, PadSpec, Pool, RepeatSpec, ReshapeSpec,
-    SelectStep, SliceSpec,
+    INPUT, Join, JoinSpec, LayerSpec, NamedSpec, PadMode, PadSpec, RepeatSpec, ReshapeSpec, SelectStep, SliceSpec,
+    TransposeSpec,
 };
 
 impl Walk<'_> {
     /// Appends a layer that reads `id`.
-    fn rearranged(
+    pub fn rearranged(
         &mut self,
         node: &OnnxNode,
         id: Id,
@@ -40,8 +41,39 @@ impl Walk<'_> {
                 false => Err(node.unsupported("a tensor repeated along two axes")),
             };
         };
-        let id = self.settle(node, &tensor)?;
-        let facts = self.build.expressions.facts(id).clone();
+        let mut id = self.settle(node, &tensor)?;
+        let mut facts = self.build.expressions.facts(id).clone();
+        if let (AxisLabel::Unit, true, Dim::Known(1)) = (tensor.axes[at], facts.sequence, tensor.steps) {
+            // One timestep is a row.
+            id = self.only_step(node, id)?;
+            facts = self.build.expressions.facts(id).clone();
+            if let Some(time) = tensor.position(AxisLabel::Time) {
+                tensor.axes[time] = AxisLabel::Unit;
+            }
+        }
+        let last = at + 1 == tensor.axes.len();
+        let one_channel = match tensor.axes[at] {
+            AxisLabel::Channel => true,
+            // An axis of one channel may have lost that label.
+            AxisLabel::Unit => last && tensor.position(AxisLabel::Channel).is_none(),
+            _ => false,
+        };
+        if let (true, 1, Dim::Known(width)) = (one_channel, facts.width, repeats[at]) {
+            if width > MAX_WIDTH {
+                return Err(node.unsupported(format!("{width} features")));
+            }
+            let ones = Array::floats(vec![1, width], vec![1.0; width]);
+            let product = Expression::Product(id, std::rc::Rc::new(ones));
+            let id = self.build.expressions.add(&node.name, product, width, facts.sequence)?;
+            tensor.axes[at] = AxisLabel::Channel;
+            return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), width, ..tensor }));
+        }
+        // Of two axes of size 1 either may be time.
+        if let (false, AxisLabel::Unit, Some(time)) =
+            (facts.sequence, tensor.axes[at], tensor.position(AxisLabel::Time))
+        {
+            tensor.axes[time] = AxisLabel::Unit;
+        }
         if tensor.axes[at] != AxisLabel::Unit || facts.sequence {
             return Err(node.unsupported(format!(
                 "a repetition along {} of {}",
@@ -55,23 +87,53 @@ impl Walk<'_> {
                 self.rearranged(node, id, facts.width, true, layer)?
             }
             // As often as the input has timesteps: beside it, and then without it.
-            Dim::Steps => {
-                let read = self.build.emit(id)?;
-                let (sequence, more) = self.input_sequence(node)?;
-                let beside = self.build.unique(&format!("{}.beside", node.name));
-                let inputs = vec![read, sequence];
-                let join =
-                    LayerSpec::Join(JoinSpec { name: beside.clone(), inputs: inputs.clone(), join: Join::Concat });
-                let joined = self.build.layer_of(inputs, &beside, join, facts.width + more, true)?;
-                let part = Expression::Channels { x: joined, start: 0, count: facts.width };
-                self.build.expressions.add(&node.name, part, facts.width, true)?
-            }
+            Dim::Steps => self.beside_input(node, id)?,
             other => return Err(node.unsupported(format!("a row repeated {other} times"))),
         };
         tensor.axes[at] = AxisLabel::Time;
         tensor.of = Of::Expression(repeated);
         tensor.steps = repeats[at];
         Ok(Value::Tensor(tensor))
+    }
+
+    /// A tensor whose features are its timesteps and whose timesteps are its features, where their number is fixed and
+    /// the graph is taken to mean that; `None` for others.
+    pub fn turned(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Option<LabelledTensor>> {
+        let (true, Dim::Known(steps), Some(time)) = (self.turns, tensor.steps, tensor.position(AxisLabel::Time)) else {
+            return Ok(None);
+        };
+        let id = self.settle(node, tensor)?;
+        let facts = self.build.expressions.facts(id).clone();
+        if !facts.sequence || steps == 1 {
+            return Ok(None);
+        }
+        let mut axes = tensor.axes.clone();
+        axes[time] = AxisLabel::Channel;
+        let Some(channel) = tensor.position(AxisLabel::Channel) else {
+            if facts.width != 1 {
+                return Ok(None);
+            }
+            let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps: Some(steps), out_steps: None });
+            let of = Of::Expression(self.rearranged(node, id, steps, false, layer)?);
+            return Ok(Some(LabelledTensor { of, axes, width: steps, steps: Dim::Known(1) }));
+        };
+        axes[channel] = AxisLabel::Time;
+        let layer = |name| LayerSpec::Transpose(TransposeSpec { name, steps });
+        let of = Of::Expression(self.rearranged(node, id, steps, true, layer)?);
+        Ok(Some(LabelledTensor { of, axes, width: steps, steps: Dim::Known(facts.width) }))
+    }
+
+    /// A row or a sequence with the timesteps and the mask of the network's input: beside it, and then without it.
+    pub fn beside_input(&mut self, node: &OnnxNode, id: Id) -> Result<Id> {
+        let read = self.build.emit(id)?;
+        let width = self.build.expressions.facts(id).width;
+        let (sequence, more) = self.input_sequence(node)?;
+        let beside = self.build.unique(&format!("{}.beside", node.name));
+        let inputs = vec![read, sequence];
+        let join = LayerSpec::Join(JoinSpec { name: beside.clone(), inputs: inputs.clone(), join: Join::Concat });
+        let joined = self.build.layer_of(inputs, &beside, join, width + more, true)?;
+        let part = Expression::Channels { x: joined, start: 0, count: width };
+        self.build.expressions.add(&node.name, part, width, true)
     }
 
     /// A layer whose output has the timesteps of the network's input, and its width.
@@ -160,20 +222,23 @@ impl Walk<'_> {
         self.rearranged(node, id, width, true, layer)
     }
 
+    /// `id` with the number of timesteps that the file fixes; sequences of another length are an error when they come.
+    pub fn of_fixed_length(&mut self, node: &OnnxNode, id: Id, steps: usize) -> Result<Id> {
+        if let Some(&fixed) = self.fixed.get(&id) {
+            return Ok(fixed);
+        }
+        let width = self.build.expressions.facts(id).width;
+        let (in_steps, out_steps) = (Some(steps), Some(steps));
+        let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps });
+        let fixed = self.rearranged(node, id, width, true, layer)?;
+        self.fixed.insert(id, fixed);
+        Ok(fixed)
+    }
+
     /// The timestep `at` of `id`, whose number of timesteps the file fixes.
     pub fn single_step(&mut self, node: &OnnxNode, id: Id, at: usize, steps: usize) -> Result<Id> {
         let width = self.build.expressions.facts(id).width;
-        let fixed = match self.fixed.get(&id) {
-            Some(&fixed) => fixed,
-            None => {
-                // Sequences of another length are an error when they come.
-                let (in_steps, out_steps) = (Some(steps), Some(steps));
-                let layer = |name| LayerSpec::Reshape(ReshapeSpec { name, in_steps, out_steps });
-                let fixed = self.rearranged(node, id, width, true, layer)?;
-                self.fixed.insert(id, fixed);
-                fixed
-            }
-        };
+        let fixed = self.of_fixed_length(node, id, steps)?;
         let start = i64::try_from(at).unwrap_or(i64::MAX);
         let layer = |name| LayerSpec::Slice(SliceSpec { name, start, end: Some(start + 1), step: 1 });
         let part = self.rearranged(node, fixed, width, true, layer)?;
@@ -285,72 +350,20 @@ impl Walk<'_> {
 
     /// A softmax over time.
     pub fn time_softmax(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
-        let id = self.settle(node, tensor)?;
+        let mut id = self.settle(node, tensor)?;
+        let mut mask = None;
+        if let Expression::Hidden(x, value) = *self.build.expressions.get(id) {
+            let of = Of::Mask { kept: true, value, reversed: false, input: 0 };
+            mask = Some(LabelledTensor { of, ..tensor.clone() });
+            id = self.masked_again(node, x)?;
+        }
         let width = self.build.expressions.facts(id).width;
         let id = self.rearranged(node, id, width, true, |name| LayerSpec::TimeSoftmax(NamedSpec { name }))?;
+        if mask.is_some() {
+            let name = self.build.expressions.facts(id).name.clone();
+            self.mask(node, &mask, &name)?;
+        }
         Ok(self.like(tensor, id))
-    }
-
-    /// A matrix product of two tensors: one row's weights for all timesteps (attention).
-    pub fn attention(&mut self, node: &OnnxNode, a: &LabelledTensor, b: &LabelledTensor) -> Result<Value> {
-        use AxisLabel::{Batch, Channel, Time, Unit};
-        let refuse = || {
-            node.unsupported(format!("a product of tensors {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
-        };
-        let ([.., rows, k], [.., l, columns]) = (&a.axes[..], &b.axes[..]) else { return Err(refuse()) };
-        let (rows, k, l, columns) = (*rows, *k, *l, *columns);
-        // Axes of one channel may have lost that label.
-        let channel = |axis: AxisLabel, of: &LabelledTensor| axis == Channel || (axis == Unit && of.width == 1);
-        let leading = |t: &LabelledTensor| matches!(t.axes[..t.axes.len() - 2], [Batch] | [Unit] | []);
-        if !leading(a) || !leading(b) {
-            return Err(refuse());
-        }
-        let (x, y) = (self.settle(node, a)?, self.settle(node, b)?);
-        let (wide, narrow) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
-        let first: Vec<AxisLabel> = a.axes[..a.axes.len() - 2].to_vec();
-        let width = wide.width.max(narrow.width);
-        if k == Time && l == Time && a.steps == b.steps {
-            // A weight for each timestep: the sum of the timesteps times their weights.
-            let (left, right) = (channel(rows, a), channel(columns, b));
-            if !left || !right || wide.width.min(narrow.width) != 1 {
-                return Err(refuse());
-            }
-            let product = self.join_mul(node, x, y, width, true)?;
-            let layer = |name| LayerSpec::GlobalPool(GlobalPoolSpec { name, pool: Pool::Sum });
-            let id = self.rearranged(node, product, width, false, layer)?;
-            let axes = if wide.width == 1 { [Unit, Channel] } else { [Channel, Unit] };
-            let axes = [&first[..], &axes].concat();
-            return Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width, steps: a.steps }));
-        }
-        if k == Channel && l == Channel && wide.width == narrow.width && wide.sequence != narrow.sequence {
-            // The product of every timestep with one row.
-            let fits = if wide.sequence { rows == Time && columns == Unit } else { rows == Unit && columns == Time };
-            if !fits {
-                return Err(refuse());
-            }
-            let product = self.join_mul(node, x, y, width, true)?;
-            let id = self.channel_sum(node, product)?;
-            let axes = [&first[..], &[rows, columns]].concat();
-            let steps = if wide.sequence { a.steps } else { b.steps };
-            let tensor = LabelledTensor { of: Of::Expression(id), axes, width: 1, steps };
-            return Ok(Value::Tensor(tensor.with_channels_last()));
-        }
-        if k == Channel && l == Channel && wide.sequence && narrow.sequence {
-            return Err(node.unsupported("attention of every timestep to every other"));
-        }
-        Err(refuse())
-    }
-
-    fn join_mul(&mut self, node: &OnnxNode, x: Id, y: Id, width: usize, sequence: bool) -> Result<Id> {
-        self.build.expressions.add(&node.name, Expression::Join(Join::Mul, vec![x, y]), width, sequence)
-    }
-
-    /// The sum of the channels, as a product with ones.
-    pub fn channel_sum(&mut self, node: &OnnxNode, id: Id) -> Result<Id> {
-        let facts = self.build.expressions.facts(id).clone();
-        let ones = super::array::Array::floats(vec![facts.width, 1], vec![1.0; facts.width]);
-        let product = Expression::Product(id, std::rc::Rc::new(ones));
-        self.build.expressions.add(&node.name, product, 1, facts.sequence)
     }
 
     /// The last timestep that each row's length says.

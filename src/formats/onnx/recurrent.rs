@@ -56,6 +56,9 @@ impl Walk<'_> {
         let directions = if bidirectional { 2 } else { 1 };
 
         let mut x = self.tensor(node, 0)?;
+        if x.axes.last() == Some(&AxisLabel::Time) {
+            x = self.turned(node, &x)?.unwrap_or(x);
+        }
         let mut input = self.settle(node, &x)?;
         let input_size = x.width;
         let weight = |index: usize, name: &str, scale: usize| match node.op.as_str() {
@@ -69,6 +72,7 @@ impl Walk<'_> {
             [("W", &w, vec![directions, rows, input_size]), ("R", &r, vec![directions, rows, hidden_size])]
         {
             if array.shape != shape {
+                self.misfit = true;
                 return Err(shape_error(node, name, &format!("{shape:?}"), array));
             }
         }

@@ -26,6 +26,8 @@ pub struct Reading {
     pub width: Option<usize>,
     /// Whether inputs that are no states of recurrent nodes are inputs of the network, instead of states of a single step.
     pub others: bool,
+    /// Whether those of two axes have a number for each timestep, as a mask, instead of being vectors.
+    pub per_step: bool,
 }
 
 /// Values that an output depends on, those of loops and branches among them.
@@ -103,7 +105,7 @@ pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>, options: &OnnxOpti
 }
 
 /// Whether an input of floats is cast to integers, as exporters write token ids that Keras takes as floats.
-fn looked_up(graph: &OnnxGraph, main: &GraphInput, live: &BTreeSet<&str>) -> bool {
+pub fn looked_up(graph: &OnnxGraph, main: &GraphInput, live: &BTreeSet<&str>) -> bool {
     let is_live = |node: &&OnnxNode| node.outputs.iter().any(|o| live.contains(o.as_str()));
     let mut passed = BTreeSet::from([main.name.as_str()]);
     for node in graph.main.nodes.iter().filter(is_live) {
@@ -143,7 +145,12 @@ pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
             // An axis of one feature has a size in the file; one that is left open is time.
             Some(None) => widths(graph).into_iter().filter(|&n| n > 1 || shape.len() > 2).map(Some).collect(),
         };
-        readings.extend(widths.into_iter().map(|width| Reading { axes: axes.to_vec(), width, others: false }));
+        readings.extend(widths.into_iter().map(|width| Reading {
+            axes: axes.to_vec(),
+            width,
+            others: false,
+            per_step: false,
+        }));
     }
     let is_other = |input: &GraphInput| {
         let name = input.name.as_str();
@@ -153,8 +160,11 @@ pub fn readings(graph: &OnnxGraph, roles: &Roles) -> Result<Vec<Reading>> {
             && !roles.fixed.contains_key(name)
     };
     if graph.inputs.iter().any(is_other) {
-        let more: Vec<Reading> = readings.iter().map(|reading| Reading { others: true, ..reading.clone() }).collect();
-        readings.extend(more);
+        let alone = readings.clone();
+        let with = |per_step: bool| {
+            alone.iter().map(move |reading| Reading { others: true, per_step, ..reading.clone() }).collect::<Vec<_>>()
+        };
+        readings.extend([with(false), with(true)].concat());
     }
     if readings.is_empty() {
         let what = format!("a number of features left open ({}), which no weight says", words::open_shape(shape));

@@ -74,6 +74,8 @@ pub enum AxisLabel {
     /// Size 1 and no meaning, or that of an axis of size 1 squeezed before.
     Unit,
     Time,
+    /// Timesteps of another sequence.
+    Other,
     Batch,
     /// Directions or states of several layers.
     Direction,
@@ -118,11 +120,21 @@ pub enum Of {
         value: f32,
         /// Whether the last timestep comes first.
         reversed: bool,
+        /// The number of the input of token ids whose mask it is; 0 for the network's first input.
+        input: usize,
     },
     /// For each timestep, how many numbers of the network's input differ from this one.
     AnyCount(f32),
     /// How many timesteps count, of a mask of this number.
     MaskCount(f32),
+    /// The products of every timestep of one sequence (axis T) with every one of another (axis S), times a number.
+    Scores {
+        rows: Id,
+        columns: Id,
+        scale: f32,
+        /// Whether they are the softmax over S.
+        shares: bool,
+    },
     /// Some directions of the outputs of recurrent layers.
     Directions {
         part: RecurrentPart,
@@ -202,6 +214,7 @@ impl LabelledTensor {
         let size = |axis: &AxisLabel| match axis {
             AxisLabel::Unit => Dim::Known(1),
             AxisLabel::Time => self.steps,
+            AxisLabel::Other => Dim::Any,
             AxisLabel::Batch => batch,
             AxisLabel::Direction if self.axes.contains(&AxisLabel::Stack) => {
                 Dim::Known(self.directions() / self.stacked().max(1))

@@ -21,7 +21,7 @@ use crate::network::{
 };
 
 /// Features that an input may have; a network has no wider layer.
-const MAX_WIDTH: usize = 1 << 24;
+pub const MAX_WIDTH: usize = 1 << 24;
 
 pub struct Walk<'a> {
     pub graph: &'a OnnxGraph,
@@ -35,6 +35,10 @@ pub struct Walk<'a> {
     pub main: &'a GraphInput,
     /// Recurrent nodes whose input had the axes that they read.
     pub fitted: usize,
+    /// Whether the axes of a node's input were not those that the node reads.
+    pub misfit: bool,
+    /// Whether features and timesteps may be exchanged, instead of another reading of the input's axes.
+    pub turns: bool,
     /// Rows that are timesteps of a sequence.
     pub taken: BTreeMap<Id, TakenStep>,
     /// Sequences that are checked to have the file's number of timesteps.
@@ -63,19 +67,32 @@ pub struct Walk<'a> {
     pub given_rows: BTreeMap<String, BTreeMap<usize, FileStateRow>>,
 }
 
+/// How far a reading of a graph came.
+#[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
+struct Progress {
+    /// Whether it did not end at axes that do not fit.
+    fits: bool,
+    /// Nodes, and what fitted in them.
+    steps: usize,
+}
+
 /// The network that `graph` describes.
 pub fn network(graph: &OnnxGraph, options: &OnnxOptions) -> Result<Network> {
     let live = roles::live(graph);
     operators::check(&graph.main, &graph.types, &live)?;
-    let mut failure: Option<(usize, Error)> = None;
-    for roles in roles::roles(graph, &live, options)? {
-        for reading in roles::readings(graph, &roles)? {
-            let mut done = 0;
-            match read(graph, &roles, &live, &reading, &mut done) {
+    let mut failure: Option<(Progress, Error)> = None;
+    let all = roles::roles(graph, &live, options)?;
+    for (turns, roles) in [false, true].into_iter().flat_map(|turns| all.iter().map(move |roles| (turns, roles))) {
+        for reading in roles::readings(graph, roles)? {
+            let mut done = Progress::default();
+            match read(graph, roles, &live, (&reading, turns), &mut done) {
                 Ok(network) => return Ok(network),
-                // The error of the reading that got furthest is returned.
-                Err(error) if failure.as_ref().is_none_or(|(most, _)| done > *most) => failure = Some((done, error)),
-                Err(_) => {}
+                // The error of the reading that got furthest is returned; axes that do not fit tell of a wrong reading.
+                Err(error) => {
+                    if failure.as_ref().is_none_or(|(best, _)| done > *best) {
+                        failure = Some((done, error));
+                    }
+                }
             }
         }
     }
@@ -86,16 +103,17 @@ fn read<'a>(
     graph: &'a OnnxGraph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    reading: &'a Reading,
-    done: &mut usize,
+    (reading, turns): (&'a Reading, bool),
+    done: &mut Progress,
 ) -> Result<Network> {
     let mut walk = Walk::begin(graph, roles, live, reading)?;
+    walk.turns = turns;
     for (index, node) in graph.main.nodes.iter().enumerate() {
         let outcome = walk.evaluate(node);
-        *done = 2 * index + walk.fitted;
+        *done = Progress { fits: !walk.misfit, steps: 2 * index + walk.fitted };
         outcome?;
     }
-    *done = 2 * graph.main.nodes.len() + walk.fitted;
+    *done = Progress { fits: true, steps: 2 * graph.main.nodes.len() + walk.fitted };
     walk.finish()
 }
 
@@ -127,8 +145,10 @@ impl<'a> Walk<'a> {
             live,
             main: roles.main,
             fitted: 0,
+            misfit: false,
             token_inputs,
             fixed: BTreeMap::new(),
+            turns: false,
             taken: BTreeMap::new(),
             last_valid: false,
             selected: None,
@@ -167,7 +187,7 @@ impl<'a> Walk<'a> {
                 walk.fixed_inputs.extend(known.map(|value| FixedInput { name: name.to_owned(), value }));
                 choices::value(input, number)
             } else if reading.others && !roles.states.contains(name) {
-                walk.other_input(input, steps)?
+                walk.other_input(input, steps, reading.per_step)?
             } else {
                 let size = |n: &Option<usize>| n.map_or(Dim::Any, Dim::Known);
                 let dims = input.shape.as_ref().map(|shape| shape.iter().map(size).collect());
@@ -179,20 +199,24 @@ impl<'a> Walk<'a> {
     }
 
     /// An input of the network beside the first.
-    fn other_input(&mut self, input: &GraphInput, steps: Dim) -> Result<Value> {
+    fn other_input(&mut self, input: &GraphInput, steps: Dim, per_step: bool) -> Result<Value> {
         use AxisLabel::{Batch, Channel, Time};
         let place = || format!("input `{}`", input.name);
         let Some(shape) = &input.shape else { return Err(unsupported(place(), "an input without a shape")) };
         let time_first = !self.build.batch_first;
         let outer = if time_first { [Time, Batch] } else { [Batch, Time] };
-        let (axes, kind) = match (input.integers, shape.len()) {
+        let tokens = input.integers || roles::looked_up(self.graph, input, self.live);
+        let (axes, kind) = match (tokens, shape.len()) {
             (true, 2) => (outer.to_vec(), InputKind::Tokens),
             (false, 3) => ([&outer[..], &[Channel]].concat(), InputKind::Sequence),
+            // One number for each timestep, as a mask.
+            (false, 2) if per_step => (outer.to_vec(), InputKind::Sequence),
             (false, 2) => (vec![Batch, Channel], InputKind::Row),
             (_, rank) => return Err(unsupported(place(), format!("a further input of {rank} axes"))),
         };
         let width = match (kind, shape.last()) {
             (InputKind::Tokens, _) => 1,
+            (InputKind::Sequence, _) if axes.len() == 2 => 1,
             (_, Some(Some(width))) => *width,
             _ => return Err(unsupported(place(), "a number of features left open")),
         };
@@ -397,6 +421,7 @@ impl Walk<'_> {
             Of::Compared { .. } | Of::Mask { .. } | Of::AnyCount(_) | Of::MaskCount(_) => {
                 return refuse("arithmetic on a mask");
             }
+            Of::Scores { .. } => return refuse("the scores of an attention outside of it"),
             Of::Directions { part, rows } => (*part, rows),
         };
         let joined =
@@ -456,7 +481,7 @@ impl Walk<'_> {
             }
             (RecurrentPart::C, _) => self.final_states(&name, HiddenOrCell::C, wanted, hidden),
             (RecurrentPart::H, RecurrentOutput::Sequence)
-                if self.with_lengths.contains(&name) || self.build.masked.contains(&name) =>
+                if self.with_lengths.contains(&name) || self.build.masked.contains_key(&name) =>
             {
                 self.final_states(&name, HiddenOrCell::H, wanted, hidden)
             }
@@ -515,12 +540,15 @@ impl Walk<'_> {
                 self.fitted += 1;
                 Ok(())
             }
-            _ => Err(node.unsupported(format!(
-                "an input of the axes {} where [{}, {}, N] are read",
-                words::shape(&x.axes),
-                wanted[0],
-                wanted[1]
-            ))),
+            _ => {
+                self.misfit = true;
+                Err(node.unsupported(format!(
+                    "an input of the axes {} where [{}, {}, N] are read",
+                    words::shape(&x.axes),
+                    wanted[0],
+                    wanted[1]
+                )))
+            }
         }
     }
 

@@ -22,6 +22,7 @@ impl fmt::Display for AxisLabel {
         f.write_str(match self {
             Self::Unit => "1",
             Self::Time => "T",
+            Self::Other => "S",
             Self::Batch => "B",
             Self::Direction => "D",
             Self::Stack => "L",

@@ -48,7 +48,7 @@ fn every_activation_agrees() {
         let (low, high): (f32, f32) = match activation {
             Activation::Exp => (-20.0, 20.0),
             Activation::Sqrt => (0.0, 200.0),
-            Activation::Log => (0.01, 200.0),
+            Activation::Log | Activation::Reciprocal => (0.01, 200.0),
             _ => (-120.0, 120.0),
         };
         let steps = 4000u16;

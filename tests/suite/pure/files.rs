@@ -173,7 +173,8 @@ fn descriptions_that_are_not_understood_are_refused() {
 fn files_that_are_not_there_are_named() {
     let error = Network::load("no/such/file.safetensors").unwrap_err();
     assert!(matches!(error, Error::Io { .. }) && error.to_string().starts_with("no/such/file.safetensors: "));
-    assert!(matches!(Network::load(in_repository("models")).unwrap_err(), Error::Io { .. }));
+    let error = Network::load(in_repository("models")).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }) && error.to_string().ends_with("got a folder"), "{error}");
     let error = network().save("no/such/folder/file.safetensors").unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
 }
