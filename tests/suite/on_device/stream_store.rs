@@ -1,9 +1,10 @@
 //! States that streams share by reference: forks, earlier states, prefixes.
 
+use gatefold::network::LayerSpec;
 use gatefold::{Device, Error, Input, Network, PoolOptions, Session, State, StreamId, StreamPool};
 
 use super::streams::{Source, networks};
-use crate::common::{device, devices, pool, random_state};
+use crate::common::{device, devices, pool, random_state, spec};
 
 fn pool_with(device: &Device, network: &Network, options: PoolOptions) -> StreamPool {
     StreamPool::with_options(Session::new(device, network).unwrap(), options).unwrap()
@@ -199,5 +200,42 @@ fn old_prefixes_are_given_up() {
         assert!(pool.is_empty());
         let features = self::pool(&device, &networks()[0].1, 1);
         assert!(matches!(features.open_with_prefix(&[1]), Err(Error::Unsupported { .. })));
+    }
+}
+
+/// What a stream attended to comes back with its states, and is given back when nobody can go back to it.
+#[test]
+fn banks_come_back_with_their_states() {
+    let layers: Vec<LayerSpec> = serde_json::from_str(
+        r#"[{"type": "embedding", "name": "written", "num_embeddings": 5, "embedding_dim": 4},
+        {"type": "lstm", "name": "decoder", "input_size": 4, "hidden_size": 6},
+        {"type": "input", "name": "source", "input_size": 6}, {"type": "from", "layer": "decoder"},
+        {"type": "attention", "name": "attention", "embed_dim": 6, "keys": "source"},
+        {"type": "dense", "name": "next", "in_features": 6, "out_features": 5}]"#,
+    )
+    .unwrap();
+    let network = Network::random(spec(layers), 1).unwrap();
+    for device in devices(device()) {
+        let pool = pool_with(&device, &network, PoolOptions { keep_last: 2, ..PoolOptions::default() });
+        let sources = [3, 4, 5].map(|steps| vec![0.1 * steps as f32; steps * 6]);
+        let source = |at: usize| Input::features(&sources[at], [3 + at, 1, 6]);
+        let id = pool.open_reading(source(0)).unwrap()[0];
+        let advance = |id| pool.advance(&[(id, Input::tokens(&[2], [1, 1]))]).unwrap().values(0).to_vec();
+        let mut answers = vec![advance(id)];
+        for other in [1, 2] {
+            pool.read(&[id], source(other)).unwrap();
+            answers.push(advance(id));
+        }
+        let steps = |id| pool.bank(id).unwrap().parts[0].counts.len();
+        assert_eq!((steps(id), pool.bank_steps()[0]), (5, 12));
+        let fork = pool.fork(id).unwrap();
+        // Before the last answer it attended to the last bank, before the one before to the second.
+        pool.rewind(id, 1).unwrap();
+        assert_eq!((steps(id), advance(id)), (5, answers[2].clone()));
+        pool.rewind(id, 2).unwrap();
+        assert_eq!((steps(id), advance(id)), (4, answers[1].clone()));
+        assert_eq!(steps(fork), 5);
+        [id, fork].into_iter().for_each(|id| pool.close(id).unwrap());
+        assert_eq!((pool.bank_steps()[0], pool.states_by_place()), (0, [0; 3]));
     }
 }
