@@ -143,15 +143,22 @@ printf '%s\n' "$labels"
 memory=$(mktemp -d)
 for device in software cpu; do
     cargo run --quiet --example streams -- --streams 200 --seconds 0.5 --device $device
-    rm -f "$memory/talk"
-    cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "I hated the first half."
-    # Another process reads the stored state.
-    cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talk" "A wonderful surprise!" |
-        tee -a "$memory/answers"
+    cargo run --quiet --example store_of_states -- --streams 20000 --device-megabytes 8 --host-megabytes 16 \
+        --file "$memory/pages" --returns 300 --device $device
+    # Its model is trained once. A service that stops after two turns says the same words as one that does not stop.
+    chat() {
+        cargo run --quiet --example chat_memory -- --device $device --memory "$memory/talks" --talks 50 --epochs 2 "$@"
+    }
+    rm -f "$memory"/talks/{progress.txt,talks.state}
+    chat | tee "$memory/whole"
+    rm "$memory"/talks/{progress.txt,talks.state}
+    chat --turns 2
+    chat | tee "$memory/resumed"
+    grep -q '^50 talks go on after turn 2' "$memory/resumed" || fail "expected talks that continued"
+    [ "$(tail -1 "$memory/whole")" = "$(tail -1 "$memory/resumed")" ] || fail "expected the same words"
     cargo run --quiet --example translate -- --device $device --count 300 | tee -a "$memory/dates"
 done
 [ "$(grep -c 'beams: 300 of 300 dates exact' "$memory/dates")" = 2 ] || fail "expected two translations"
-[ "$(grep -c '^continuing from' "$memory/answers")" = 2 ] || fail "expected two conversations that continued"
 # This example uses the first adapter that wgpu offers.
 cargo run --quiet --example own_device
 rm -r "$memory"

@@ -144,7 +144,7 @@ pub use plan::{
     Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,
 };
 pub use session::{NamedOutput, Output, Session, Timing, Trace};
-pub use streams::{Advanced, StreamId, StreamPool};
+pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};
 

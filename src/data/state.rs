@@ -338,6 +338,25 @@ impl PartShape {
         all
     }
 
+    /// Numbers that a batch row has in all of these.
+    pub fn row_width(parts: &[Self]) -> usize {
+        parts.iter().map(|part| part.width).sum()
+    }
+
+    /// Puts the numbers of a batch row, part after part, behind those that are there.
+    pub fn take_row(parts: &[Self], state: &State, row: usize, numbers: &mut Vec<f32>) {
+        parts.iter().for_each(|part| numbers.extend_from_slice(&part.of(state)[row * part.width..][..part.width]));
+    }
+
+    /// Sets a batch row to such numbers.
+    pub fn put_row(parts: &[Self], state: &mut State, row: usize, mut numbers: &[f32]) {
+        for part in parts {
+            let (own, rest) = numbers.split_at(part.width);
+            part.of_mut(state)[row * part.width..][..part.width].copy_from_slice(own);
+            numbers = rest;
+        }
+    }
+
     /// Its numbers in a state, `[B, ..]`.
     pub fn of(self, state: &State) -> &[f32] {
         state.layers[self.layer].parts[self.part].row(self.row)

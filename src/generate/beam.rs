@@ -167,7 +167,7 @@ impl CandidateSource {
             Store::Gpu(slots) => {
                 let rows = super::filled_up(prompts * options.num_beams);
                 // Beams of all prompts, so that the longest bank is among them.
-                let banks = scratch.inner.table.banks_of(&scratch.slots).map(|banks| banks.filled_up(rows));
+                let banks = scratch.banks_of(0..prompts).map(|banks| banks.filled_up(rows));
                 Some((scratch.pool.session().engine()?.lister(slots, rows, count, banks.as_ref())?, rows))
             }
         };
@@ -186,7 +186,7 @@ impl CandidateSource {
             from.resize(*size, NO_SLOT);
             to.resize(*size, NO_SLOT);
             tokens.resize(*size, 0);
-            let banks = scratch.inner.table.banks_of(&to);
+            let banks = scratch.banks_of(rows.prompts.iter().copied()).map(|banks| banks.filled_up(*size));
             let rows_of_step = gpu::ListerInput { from: &from, to: &to, tokens: &tokens, banks: banks.as_ref() };
             let words = scratch.pool.session().engine()?.list(lister, &rows_of_step)?;
             let of_rows = words.chunks_exact(2 + 2 * self.count).zip(&rows.prompts);
@@ -201,7 +201,7 @@ impl CandidateSource {
                 })
                 .collect();
         }
-        let logits = scratch.step_on_host(rows.tokens.clone(), &rows.from, &rows.to)?;
+        let logits = scratch.step_on_host(&rows.prompts, rows.tokens.clone(), &rows.from, &rows.to)?;
         let of_rows = logits.chunks_exact(scratch.vocabulary).zip(&rows.prompts);
         of_rows
             .map(|(logits, &prompt)| match first_bad(logits) {

@@ -32,7 +32,7 @@ impl StreamPool {
             Store::Cpu(_) => on_host(&mut scratch, prompts, options)?,
             Store::Gpu(_) => on_gpu(&scratch, prompts, options)?,
         };
-        scratch.keep()?;
+        scratch.keep();
         scratch.inner.count(prompts.len(), sequences.iter().map(|sequence| sequence.tokens.len()).sum());
         Ok(sequences)
     }
@@ -48,7 +48,7 @@ fn on_host(scratch: &mut Scratch<'_>, prompts: &[Prompt<'_>], options: &Generate
         }
         let list: Vec<u32> = going.iter().map(|&row| scratch.slots[row]).collect();
         let last = |&row: &usize| sequences[row].tokens.last().or(prompts[row].1.last()).copied().unwrap_or(0);
-        let logits = scratch.step_on_host(going.iter().map(last).collect(), &list, &list)?;
+        let logits = scratch.step_on_host(&going, going.iter().map(last).collect(), &list, &list)?;
         for (row, logits) in going.into_iter().zip(logits.chunks_exact(scratch.vocabulary)) {
             if let Some(index) = first_bad(logits) {
                 return Err(scratch.not_finite(prompts, row, index, logits[index]));
@@ -77,7 +77,7 @@ fn on_gpu(scratch: &Scratch<'_>, prompts: &[Prompt<'_>], options: &GenerateOptio
     tokens.resize(rows, 0);
     // Padding rows are marked as stopped from the beginning.
     let progress: Vec<u32> = (0..rows).flat_map(|row| [0, u32::from(row >= prompts.len()), 0, 0]).collect();
-    let banks = scratch.inner.table.banks_of(&list);
+    let banks = scratch.banks_of(0..prompts.len()).map(|banks| banks.filled_up(rows));
     let start = gpu::ChooserInput { slots: &list, tokens: &tokens, progress: &progress, banks: banks.as_ref() };
     let chooser = engine.chooser(slots, &start, &settings(options), options.eos.len(), most)?;
     let mut progress = Vec::new();

@@ -5,6 +5,7 @@ use std::sync::MutexGuard;
 use super::decoder;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
+use crate::data::banks::BankRows;
 use crate::data::input::{Checked, Input, Values};
 use crate::streams::{Inner, StreamId, StreamPool};
 
@@ -18,7 +19,9 @@ pub(super) struct Scratch<'a> {
     ids: Vec<StreamId>,
     /// The prompts' own streams.
     origins: Vec<u32>,
-    /// Slots of the forks, those of one prompt side by side.
+    /// The forks, those of one prompt side by side.
+    forks: Vec<u32>,
+    /// Their slots.
     pub slots: Vec<u32>,
     /// V
     pub vocabulary: usize,
@@ -35,21 +38,17 @@ impl<'a> Scratch<'a> {
         let origins = inner.table.batch(prompts.iter().map(|prompt| prompt.0))?;
         prompts.iter().try_for_each(|prompt| inner.table.check_bank(prompt.0))?;
         pool.room_for(&inner, prompts.len().saturating_mul(each))?;
-        let mut scratch = Self { pool, inner, ids: Vec::new(), origins, slots: Vec::new(), vocabulary };
-        for _ in 0..prompts.len() * each {
-            let (id, _) = pool.take_slot(&mut scratch.inner)?;
-            scratch.ids.push(id);
-            let slot = scratch.inner.table.slot(id)?;
-            scratch.slots.push(slot);
-        }
-        let firsts = scratch.slots.iter().step_by(each).copied();
-        let copies: Vec<(u32, u32)> = scratch.origins.iter().copied().zip(firsts).collect();
-        pool.copy_slots(&mut scratch.inner, &copies)?;
+        let mut scratch =
+            Self { pool, inner, ids: Vec::new(), origins, forks: Vec::new(), slots: Vec::new(), vocabulary };
         // All forks of a prompt attend to the same bank.
-        for (origin, forks) in scratch.origins.iter().zip(scratch.slots.chunks_exact(each)) {
-            forks.iter().for_each(|&fork| scratch.inner.table.share_bank(*origin, fork));
+        for at in 0..prompts.len() * each {
+            let id = scratch.inner.table.fork(scratch.origins[at / each], false)?;
+            scratch.ids.push(id);
+            let fork = scratch.inner.table.number(id)?;
+            scratch.forks.push(fork);
         }
         scratch.read(prompts, each)?;
+        scratch.slots = pool.own(&mut scratch.inner, &scratch.forks, |row| row % each == 0)?;
         Ok(scratch)
     }
 
@@ -69,9 +68,15 @@ impl<'a> Scratch<'a> {
         if calls.is_empty() { Ok(()) } else { self.pool.advance_unread(&mut self.inner, &calls) }
     }
 
-    /// One timestep on the CPU device: row r continues from slot `from[r]` with `tokens[r]`, and its state goes to `to[r]`.
-    /// Gives the logits `[B, V]`.
-    pub fn step_on_host(&mut self, tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
+    /// Where the banks of rows lie that belong to these prompts.
+    pub fn banks_of(&self, prompts: impl IntoIterator<Item = usize>) -> Option<BankRows> {
+        let origins: Vec<u32> = prompts.into_iter().map(|prompt| self.origins[prompt]).collect();
+        self.inner.table.banks_of(&origins)
+    }
+
+    /// One timestep on the CPU device: row r, of prompt `prompts[r]`, continues from slot `from[r]` with `tokens[r]`, and its state
+    /// goes to `to[r]`. Gives the logits `[B, V]`.
+    pub fn step_on_host(&mut self, prompts: &[usize], tokens: Vec<u32>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
         let session = self.pool.session();
         let input = Checked {
             steps: 1,
@@ -80,24 +85,22 @@ impl<'a> Scratch<'a> {
             mask: None,
             others: Vec::new(),
             begins: None,
-            banks: self.inner.table.banks_of(to),
+            banks: self.banks_of(prompts.iter().copied()),
         };
         let Some(slots) = self.inner.store.cpu_mut() else {
             return Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() });
         };
-        let state = slots.gather(session.network(), from)?;
-        slots.scatter(&state, to);
-        slots.advance(session, &input, to)
+        slots.advance(session, &input, from, to)
     }
 
-    /// Puts the states of the forks, one for each prompt, in place of the streams' own.
-    pub fn keep(&mut self) -> Result<()> {
-        let copies: Vec<(u32, u32)> = self.slots.iter().copied().zip(self.origins.iter().copied()).collect();
-        self.pool.copy_slots(&mut self.inner, &copies)?;
-        for &slot in &self.origins {
-            self.inner.table.at(slot).seen = true;
+    /// Makes the states of the forks, one for each prompt, those of the streams.
+    pub fn keep(&mut self) {
+        let table = &mut self.inner.table;
+        for (&fork, &origin) in self.forks.iter().zip(&self.origins) {
+            let state = table.now(fork).state;
+            table.states.set_seen(state, true);
+            table.set_state(origin, state, self.pool.keep_last());
         }
-        Ok(())
     }
 
     /// An error about the logits that prompt `row` led to.

@@ -87,7 +87,7 @@ impl GpuEngine {
             let progress = self.filled("progress [B, 4]", rows.progress);
             let output = self.empty("tokens [B, N]", rows.slots.len() * most);
             let own = [list.clone(), self.filled("settings", settings), progress.clone(), output.clone()];
-            let moves = slots.moves_by(&self.context, &prepared, &list, Some(&banks))?;
+            let moves = slots.moves_by(&self.context, &prepared, [&list, &list], Some(&banks))?;
             let choice = self.after_step(&prepared, dispatch, &own);
             let tokens = self.filled("next tokens [B]", rows.tokens);
             let Moves { gather, body, scatter } = moves;
@@ -117,8 +117,8 @@ impl GpuEngine {
             let dispatch = candidates(&prepared.plan, count, &self.context.limits())?;
             let output = self.empty("candidates [B, 2 + 2M]", rows * (2 + 2 * count));
             let [from, to] = ["slots before [B]", "slots after [B]"].map(|label| self.empty(label, rows));
-            let gather = slots.moves_by(&self.context, &prepared, &from, Some(&banks))?.gather;
-            let Moves { body, scatter, .. } = slots.moves_by(&self.context, &prepared, &to, Some(&banks))?;
+            let Moves { gather, body, scatter } =
+                slots.moves_by(&self.context, &prepared, [&from, &to], Some(&banks))?;
             let choice = self.after_step(&prepared, dispatch, std::slice::from_ref(&output));
             let step =
                 Timestep { prepared, gather, body, scatter, choice, tokens: self.empty("next tokens [B]", rows) };

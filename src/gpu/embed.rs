@@ -40,7 +40,7 @@ impl GpuEngine {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let rows = buffer(&self.context, "slots [B]", size_of_val(list) as u64, usage);
             self.context.queue.write_buffer(&rows, 0, bytemuck::cast_slice(list));
-            let moves = slots.moves_by(&self.context, &prepared, &rows, None)?;
+            let moves = slots.moves_by(&self.context, &prepared, [&rows, &rows], None)?;
             Ok(DeviceRun { prepared, moves, keep })
         };
         pollster::block_on(self.context.scoped(WHAT, prepare))

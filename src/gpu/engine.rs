@@ -32,8 +32,8 @@ const TIMESTAMP_SIZE: u64 = 8;
 pub(crate) enum Start<'a> {
     /// From the caller's memory, or from the network's own initial state; read back after the run.
     Host(Option<&'a State>),
-    /// From the slots of a pool, one for each row, and back there.
-    Slots(&'a mut Slots, &'a [u32]),
+    /// From the slots of a pool, one for each row, and into others or the same.
+    Slots(&'a mut Slots, [&'a [u32]; 2]),
 }
 
 /// A network whose weights lie on a GPU.
@@ -267,9 +267,9 @@ impl GpuEngine {
                 self.start_state(prepared, state, &mut encoder)?;
                 None
             }
-            Start::Slots(slots, list) => {
-                slots.write_list(&self.context, list, input.banks.as_ref());
-                self.meter.sent(size_of_val(list) as u64);
+            Start::Slots(slots, lists) => {
+                slots.write_lists(&self.context, lists, input.banks.as_ref());
+                lists.into_iter().for_each(|list| self.meter.sent(size_of_val(list) as u64));
                 Some(slots.moves(&self.context, prepared)?)
             }
         };

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::engine::GpuEngine;
 use super::readback::{Pending, StagedPart, Target};
 use super::workspace::{Prepared, Ready, bind, buffer};
+use crate::base::bits::NO_SLOT;
 use crate::base::error::Result;
 use crate::data::banks::BankRows;
 use crate::data::state::{PartShape, State};
@@ -18,10 +19,10 @@ const F32: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Slots {
     parts: Vec<PartBuffer>,
-    /// A row on its way from one slot to another of the same buffer.
+    /// Rows on their way from slots to others of the same buffer.
     spare: wgpu::Buffer,
-    /// Slots of the rows of a batch.
-    list: wgpu::Buffer,
+    /// Slots of the rows of a batch: where they are read, and where they are written.
+    lists: [wgpu::Buffer; 2],
     count: usize,
     /// What its streams attend to, if the network does.
     pub(super) banks: Option<BankBuffers>,
@@ -73,7 +74,7 @@ impl Slots {
             Ok(Self {
                 parts: shapes.iter().map(part).collect(),
                 spare: buffer(context, "a state", widest, usage),
-                list: buffer(context, "slots [B]", rows as u64 * F32, usage),
+                lists: [(); 2].map(|()| buffer(context, "slots [B]", rows as u64 * F32, usage)),
                 count,
                 banks: BankBuffers::new(context, engine.network(), rows),
                 ready: Vec::new(),
@@ -109,37 +110,48 @@ impl Slots {
         Ok(larger)
     }
 
-    /// Puts a state of one row into a slot.
-    pub fn write(&self, engine: &GpuEngine, slot: u32, state: &State) -> Result<()> {
-        const WHAT: &str = "writing a state";
+    /// Puts rows of all parts, slot after slot, into slots.
+    pub fn write(&self, engine: &GpuEngine, slots: &[u32], rows: &[f32]) -> Result<()> {
+        const WHAT: &str = "writing states";
         let Context { queue, .. } = &*engine.context;
         engine.context.check()?;
         let write = || {
-            for part in &self.parts {
-                let row: &[u8] = bytemuck::cast_slice(part.shape.of(state));
-                let Some(bytes) = wgpu::BufferSize::new(part.row_bytes()) else { continue };
-                // The only way to write that returns an error when the device is lost.
-                let mut view = queue
-                    .write_buffer_with(&part.buffer, u64::from(slot) * bytes.get(), bytes)
-                    .ok_or_else(|| engine.context.failed(WHAT, &"the device takes no writes"))?;
-                view.copy_from_slice(row);
-                engine.meter.sent(part.row_bytes());
+            let mut rest = rows;
+            for &slot in slots {
+                for part in &self.parts {
+                    let (row, behind) = rest.split_at(part.shape.width);
+                    rest = behind;
+                    let Some(bytes) = wgpu::BufferSize::new(part.row_bytes()) else { continue };
+                    // The only way to write that returns an error when the device is lost.
+                    let mut view = queue
+                        .write_buffer_with(&part.buffer, u64::from(slot) * bytes.get(), bytes)
+                        .ok_or_else(|| engine.context.failed(WHAT, &"the device takes no writes"))?;
+                    view.copy_from_slice(bytemuck::cast_slice(row));
+                    engine.meter.sent(part.row_bytes());
+                }
             }
             Ok(())
         };
         pollster::block_on(engine.context.scoped(WHAT, write))
     }
 
-    /// Copies states from slot to slot, one after the other.
-    pub fn copy(&self, engine: &GpuEngine, copies: &[(u32, u32)]) -> Result<()> {
+    /// Copies states from slots to slots, none of which is both; from [`NO_SLOT`] zeros.
+    pub fn copy(&self, engine: &GpuEngine, from: &[u32], to: &[u32]) -> Result<()> {
         const WHAT: &str = "copying states";
         engine.context.check()?;
         let copy = || {
             let mut encoder = encoder(&engine.context);
-            for (part, &(from, to)) in self.parts.iter().flat_map(|part| copies.iter().map(move |copy| (part, copy))) {
-                let [from, to] = [from, to].map(|slot| u64::from(slot) * part.row_bytes());
-                encoder.copy_buffer_to_buffer(&part.buffer, from, &self.spare, 0, part.row_bytes());
-                encoder.copy_buffer_to_buffer(&self.spare, 0, &part.buffer, to, part.row_bytes());
+            for part in &self.parts {
+                for (&from, &to) in from.iter().zip(to).filter(|(from, to)| from != to) {
+                    let bytes = part.row_bytes();
+                    let to = u64::from(to) * bytes;
+                    if from == NO_SLOT {
+                        encoder.clear_buffer(&part.buffer, to, Some(bytes));
+                    } else {
+                        encoder.copy_buffer_to_buffer(&part.buffer, u64::from(from) * bytes, &self.spare, 0, bytes);
+                        encoder.copy_buffer_to_buffer(&self.spare, 0, &part.buffer, to, bytes);
+                    }
+                }
             }
             engine.context.submit_unread(WHAT, encoder)
         };
@@ -166,46 +178,46 @@ impl Slots {
         pollster::block_on(engine.context.scoped(WHAT, copy))
     }
 
-    /// Starts reading the state of a slot.
-    pub fn read<'a>(&self, engine: &'a GpuEngine, slot: u32) -> Result<Pending<'a>> {
+    /// Starts reading the states of slots, slot after slot, as one stage.
+    pub fn read<'a>(&self, engine: &'a GpuEngine, slots: &[u32]) -> Result<Pending<'a>> {
         engine.context.check()?;
         let read = || {
-            let mut parts = Vec::with_capacity(self.parts.len());
-            let mut bytes = 0;
-            for part in &self.parts {
-                let PartShape { layer, part: of_layer, row, .. } = part.shape;
-                let target = Target::State { layer, part: of_layer, row };
-                parts.push(StagedPart { target, offset: bytes, bytes: part.row_bytes() });
-                bytes += part.row_bytes();
-            }
+            let bytes = slots.len() as u64 * self.parts.iter().map(PartBuffer::row_bytes).sum::<u64>();
             let staging = engine.staging(bytes);
             engine.meter.fetched(bytes);
             let mut encoder = encoder(&engine.context);
-            for (part, from) in parts.iter().zip(&self.parts) {
-                let at = u64::from(slot) * from.row_bytes();
-                encoder.copy_buffer_to_buffer(&from.buffer, at, &staging, part.offset, part.bytes);
+            let mut offset = 0;
+            for &slot in slots {
+                for part in &self.parts {
+                    let (at, bytes) = (u64::from(slot) * part.row_bytes(), part.row_bytes());
+                    encoder.copy_buffer_to_buffer(&part.buffer, at, &staging, offset, bytes);
+                    offset += bytes;
+                }
             }
             let submission = engine.context.queue.submit([encoder.finish()]);
-            let state = State::zeros(engine.network(), 1)?;
-            Ok(Pending { engine, staging, parts, submission, state, encoding: std::time::Duration::ZERO })
+            let parts = vec![StagedPart { target: Target::Stage, offset: 0, bytes }];
+            let (state, encoding) = (State::default(), std::time::Duration::ZERO);
+            Ok(Pending { engine, staging, parts, submission, state, encoding })
         };
-        pollster::block_on(engine.context.scoped("reading a state", read))
+        pollster::block_on(engine.context.scoped("reading states", read))
     }
 
-    /// Says which slot each row of the next batch belongs to, and where its banks lie.
-    pub fn write_list(&self, context: &Context, list: &[u32], rows: Option<&BankRows>) {
-        context.queue.write_buffer(&self.list, 0, bytemuck::cast_slice(list));
+    /// Says from and into which slot each row of the next batch goes, and where its banks lie.
+    pub fn write_lists(&self, context: &Context, lists: [&[u32]; 2], rows: Option<&BankRows>) {
+        for (buffer, list) in self.lists.iter().zip(lists) {
+            context.queue.write_buffer(buffer, 0, bytemuck::cast_slice(list));
+        }
         if let (Some(banks), Some(rows)) = (&self.banks, rows) {
             banks.write_rows(context, rows);
         }
     }
 
-    /// The moves around a prepared plan, whose rows belong to the slots that [`Slots::write_list`] wrote.
+    /// The moves around a prepared plan, whose rows belong to the slots that [`Slots::write_lists`] wrote.
     pub(super) fn moves(&mut self, context: &Context, prepared: &Arc<Prepared>) -> Result<Arc<Moves>> {
         if let Some((_, moves)) = self.ready.iter().find(|(plan, _)| plan.as_ptr() == Arc::as_ptr(prepared)) {
             return Ok(moves.clone());
         }
-        let moves = Arc::new(self.moves_by(context, prepared, &self.list, None)?);
+        let moves = Arc::new(self.moves_by(context, prepared, self.lists.each_ref(), None)?);
         // Plans without an owner will not run again.
         self.ready.retain(|(plan, _)| plan.strong_count() > 0);
         self.ready.push((Arc::downgrade(prepared), moves.clone()));
@@ -217,17 +229,17 @@ impl Slots {
         self.ready.clear();
     }
 
-    /// The moves around a prepared plan by a list of one's own, and by lists of banks of one's own, if any.
+    /// The moves around a prepared plan by lists of one's own (slots before and after), and by lists of banks of one's own, if any.
     pub(super) fn moves_by(
         &self,
         context: &Context,
         prepared: &Prepared,
-        list: &wgpu::Buffer,
+        lists: [&wgpu::Buffer; 2],
         banks: Option<&[wgpu::Buffer]>,
     ) -> Result<Moves> {
         let moves = slot_moves(&prepared.plan, self.count, &context.limits())?;
         let mut buffers = prepared.buffers.clone();
-        buffers.push(list.clone());
+        buffers.extend(lists.map(Clone::clone));
         buffers.extend(self.parts.iter().map(|part| part.buffer.clone()));
         let ready = |dispatches: Vec<Dispatch>| {
             let ready = bind(context, &dispatches, &buffers);

@@ -38,7 +38,7 @@ pub(crate) struct Lister(Never);
 pub(crate) struct Pending<'a>(&'a GpuEngine);
 
 pub(crate) enum Start<'a> {
-    Slots(&'a mut Slots, &'a [u32]),
+    Slots(&'a mut Slots, [&'a [u32]; 2]),
 }
 
 pub(crate) struct ChooserInput<'a> {
@@ -238,11 +238,11 @@ impl Slots {
         match self.0 {}
     }
 
-    pub fn write(&self, _: &GpuEngine, _: u32, _: &State) -> Result<()> {
+    pub fn write(&self, _: &GpuEngine, _: &[u32], _: &[f32]) -> Result<()> {
         match self.0 {}
     }
 
-    pub fn copy(&self, _: &GpuEngine, _: &[(u32, u32)]) -> Result<()> {
+    pub fn copy(&self, _: &GpuEngine, _: &[u32], _: &[u32]) -> Result<()> {
         match self.0 {}
     }
 
@@ -262,7 +262,7 @@ impl Slots {
         match self.0 {}
     }
 
-    pub fn read<'a>(&self, _: &'a GpuEngine, _: u32) -> Result<Pending<'a>> {
+    pub fn read<'a>(&self, _: &'a GpuEngine, _: &[u32]) -> Result<Pending<'a>> {
         match self.0 {}
     }
 }

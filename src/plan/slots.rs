@@ -11,8 +11,8 @@ use crate::network::HiddenOrCell;
 
 /// The dispatches around a run that starts from slots and ends in them.
 ///
-/// Their bindings continue after [`PlanParts::buffers`](super::PlanParts::buffers): first the list of slots `[B]`, then a buffer
-/// `[S, ..]` for each row of each part of the state, in the order of [`parts`].
+/// Their bindings continue after [`PlanParts::buffers`](super::PlanParts::buffers): first two lists of slots `[B]`, those
+/// that are read and those that are written, then a buffer `[S, ..]` for each row of each part of the state, in the order of [`parts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlotMoves {
@@ -76,13 +76,14 @@ pub fn parts(plan: &Plan) -> Vec<PartPlace> {
 /// # Errors
 /// [`Error::TooLarge`] if the slots or a dispatch exceed `limits`.
 pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<SlotMoves> {
-    let list = Slice { buffer: plan.buffers.len(), offset: 0, bytes: plan.batch as u64 * F32 };
+    let [before, after] =
+        [0, 1].map(|list| Slice { buffer: plan.buffers.len() + list, offset: 0, bytes: plan.batch as u64 * F32 });
     let mut moves = SlotMoves { gather: Vec::new(), scatter: Vec::new() };
     for (index, part) in parts(plan).into_iter().enumerate() {
         let Some(start) = part.start else { continue };
         let row_bytes = part.end.bytes / plan.batch as u64;
         let pool = Slice {
-            buffer: plan.buffers.len() + 1 + index,
+            buffer: plan.buffers.len() + 2 + index,
             offset: 0,
             bytes: (slots as u64).saturating_mul(row_bytes),
         };
@@ -105,8 +106,8 @@ pub fn slot_moves(plan: &Plan, slots: usize, limits: &PlanLimits) -> Result<Slot
                 ..Dispatch::empty(Kernel::Slots)
             })
         };
-        moves.gather.push(dispatch(false, [list, pool, whole(start.buffer)])?);
-        moves.scatter.push(dispatch(true, [list, whole(part.end.buffer), pool])?);
+        moves.gather.push(dispatch(false, [before, pool, whole(start.buffer)])?);
+        moves.scatter.push(dispatch(true, [after, whole(part.end.buffer), pool])?);
     }
     Ok(moves)
 }

@@ -1,9 +1,5 @@
 //! The table of banks: where each lies, and how many streams hold it.
 
-use std::sync::Arc;
-
-use crate::data::state::State;
-
 /// Banks by number. One that no stream holds is gone.
 #[derive(Debug)]
 pub(crate) struct BankTable {
@@ -17,7 +13,7 @@ pub(crate) struct BankTable {
 /// Where a bank lies.
 #[derive(Debug, Default)]
 pub(crate) struct BankPlace {
-    /// Streams that attend to it.
+    /// Streams that attend to it, now or in a past that they keep.
     holders: usize,
     /// First of its timesteps in every arena.
     pub first: usize,
@@ -26,7 +22,7 @@ pub(crate) struct BankPlace {
     /// Bits of the timesteps that it has, of each input.
     pub masks: Vec<Vec<u32>>,
     /// The state that its streams begin with, if it gives one.
-    pub start: Option<Arc<State>>,
+    pub start: Option<u32>,
 }
 
 impl BankPlace {
@@ -57,7 +53,7 @@ impl BankTable {
     }
 
     /// A place for a bank that no stream holds yet.
-    pub fn add(&mut self, masks: Vec<Vec<u32>>, start: Option<Arc<State>>) -> u32 {
+    pub fn add(&mut self, masks: Vec<Vec<u32>>, start: Option<u32>) -> u32 {
         let taken = masks.iter().map(Vec::len).max().unwrap_or(0);
         let place = BankPlace { holders: 0, first: self.gaps.take(taken), taken, masks, start };
         if let Some(bank) = self.free.pop() {
@@ -72,20 +68,20 @@ impl BankTable {
         self.banks[bank as usize].holders += 1;
     }
 
-    /// One stream less holds a bank; without any it is gone.
-    pub fn release(&mut self, bank: u32) {
+    /// One stream less holds a bank. Without any it is gone, and the state that its streams began with, which it held, is
+    /// returned.
+    pub fn release(&mut self, bank: u32) -> Option<u32> {
         let place = &mut self.banks[bank as usize];
         place.holders = place.holders.saturating_sub(1);
-        if place.holders == 0 {
-            self.remove(bank);
-        }
+        if place.holders == 0 { self.remove(bank) } else { None }
     }
 
-    /// Removes a bank that no stream holds.
-    pub fn remove(&mut self, bank: u32) {
-        let BankPlace { first, taken, .. } = std::mem::take(&mut self.banks[bank as usize]);
+    /// Removes a bank that no stream holds; returns the state that it held.
+    pub fn remove(&mut self, bank: u32) -> Option<u32> {
+        let BankPlace { first, taken, start, .. } = std::mem::take(&mut self.banks[bank as usize]);
         self.gaps.give_back(first, taken);
         self.free.push(bank);
+        start
     }
 }
 

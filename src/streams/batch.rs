@@ -6,7 +6,6 @@ use crate::base::error::{Error, Result};
 use crate::base::rounded::rounded;
 use crate::data::input::{Checked, Input, RowBegins, Values, with_history};
 use crate::network::{Cuts, Network};
-use crate::reference::NO_SLOT;
 use crate::session::Timing;
 
 /// The answers to one call, in its order.
@@ -63,8 +62,8 @@ impl Advanced {
 /// A batch ready to run.
 pub(super) struct StreamBatch {
     pub input: Checked<'static>,
-    /// The slot of each row; [`NO_SLOT`] for padding rows.
-    pub list: Vec<u32>,
+    /// The number of each row's stream.
+    pub streams: Vec<u32>,
     /// Timesteps of each stream.
     pub lengths: Vec<usize>,
     /// For each stream, whether a step has counted once this batch has run.
@@ -81,7 +80,7 @@ impl StreamBatch {
         fill: bool,
         memory: &mut Vec<f32>,
     ) -> Result<Self> {
-        let mut list = table.batch(calls.iter().map(|call| call.0))?;
+        let streams = table.batch(calls.iter().map(|call| call.0))?;
         calls.iter().try_for_each(|call| table.check_bank(call.0))?;
         let whole = network.cuts().map_or(1, Cuts::whole);
         let rows = calls.iter().enumerate().map(|(at, (id, input))| one(network, at, *id, *input));
@@ -92,19 +91,18 @@ impl StreamBatch {
         if fill {
             (steps, batch) = (rounded(steps / whole, 4) * whole, rounded(batch, 3));
         }
-        let started: Vec<bool> = list.iter().map(|&slot| table.at(slot).seen).collect();
+        let started: Vec<bool> = streams.iter().map(|&stream| table.seen(stream)).collect();
         let even = batch == rows.len() && lengths.iter().all(|&length| length == steps);
         let masked = !even || rows.iter().any(|row| row.mask.is_some());
         let mask = masked.then(|| mask(&rows, &started, steps, batch));
         let counts =
             |row: &Checked<'_>| row.mask.as_ref().is_none_or(|mask| mask.iter().any(|mask| mask & bits::VALID != 0));
         let seen = rows.iter().zip(&started).map(|(row, &started)| started || counts(row)).collect();
-        list.resize(batch, NO_SLOT);
         let begins = if even { None } else { RowBegins::new(network, first_steps(&lengths, [steps, batch]), steps) };
         let values = values(network, &rows, [steps, batch], memory);
-        let banks = table.banks_of(&list);
+        let banks = table.banks_of(&streams).map(|banks| banks.filled_up(batch));
         let input = Checked { steps, batch, values, mask, others: Vec::new(), begins, banks };
-        Ok(Self { input, list, lengths, seen })
+        Ok(Self { input, streams, lengths, seen })
     }
 
     /// The memory of the features, when they have been read.
@@ -223,6 +221,7 @@ fn interleaved<'a, T: Copy + Default + 'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::states::StatePlace;
     use super::*;
     use crate::network::{LayerSpec, NetworkSpec, RecurrentSpec};
 
@@ -232,8 +231,9 @@ mod tests {
         let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 1, 1))];
         let spec = NetworkSpec { format: 1, layers, text: None, labels: Vec::new() };
         let network = Network::random(spec, 1).expect("a network");
-        let mut table = Table::new(0, 16, 0).unwrap();
-        let ids: Vec<StreamId> = (0..16).map(|_| table.open().expect("a slot").0).collect();
+        let mut table = Table::new(0, 0);
+        let state = table.states.add(StatePlace::Zero, false);
+        let ids: Vec<StreamId> = (0..16).map(|_| table.open(state).expect("a stream")).collect();
         let mut batch = |lengths: &[usize], fill: bool| {
             let values = [0.5; 20];
             let calls = ids.iter().zip(lengths).map(|(&id, &len)| (id, Input::features(&values[..len], [len, 1, 1])));
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(sizes(&batch(&[17], true)), (18, 1, true));
         assert_eq!(sizes(&batch(&[17], false)), (17, 1, false));
         let filled = batch(&[2; 9], true);
-        assert_eq!((sizes(&filled), filled.list[9]), ((2, 10, true), NO_SLOT));
+        assert_eq!((sizes(&filled), filled.streams.len()), ((2, 10, true), 9));
         let ragged = batch(&[1, 3], true);
         assert_eq!(sizes(&ragged), (3, 2, true));
         let valid: Vec<u32> = ragged.input.mask.iter().flatten().map(|mask| mask & bits::VALID).collect();

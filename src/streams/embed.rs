@@ -1,11 +1,14 @@
 //! Records networks into an application's command encoder: they read and write buffers of the application.
 
-use super::pool::StreamPool;
-use super::table::StreamId;
+#[cfg(doc)]
+use super::options::PoolOptions;
+use super::pool::{Inner, StreamPool};
+use super::states::{StatePlace, Tier};
+use super::table::{StreamId, StreamVersion};
 use crate::base::error::Result;
 use crate::base::lock::lock;
-use crate::data::state::State;
-use crate::gpu::{DeviceRun, Slots};
+use crate::data::state::{PartShape, State};
+use crate::gpu::{DeviceRun, GpuEngine, Slots};
 use crate::session::Session;
 use crate::streams::store::Store;
 
@@ -18,6 +21,8 @@ pub struct PreparedRun(DeviceRun);
 pub struct StreamRun {
     streams: Vec<StreamId>,
     steps: usize,
+    /// Slots of the streams.
+    list: Vec<u32>,
     /// How often the pool had grown.
     growth: u64,
     run: DeviceRun,
@@ -56,7 +61,10 @@ impl Session {
         let engine = self.engine()?;
         // Every row starts from the one slot, and none goes back to it.
         let slots = Slots::new(engine, 1, 1)?;
-        slots.write(engine, 0, &State::initial(self.network(), 1)?)?;
+        let mut row = Vec::new();
+        let parts = PartShape::all(self.network());
+        PartShape::take_row(&parts, &State::initial(self.network(), 1)?, 0, &mut row);
+        slots.write(engine, &[0], &row)?;
         engine.device_run(&slots, &vec![0; batch], steps, false).map(PreparedRun)
     }
 
@@ -88,18 +96,30 @@ impl StreamPool {
     /// As [`Session::prepare`]; [`Error::Stream`](crate::Error::Stream) for a stream that is not open or that comes twice.
     pub fn prepare(&self, streams: &[StreamId], steps: usize) -> Result<StreamRun> {
         let mut inner = lock(&self.inner);
-        let list = inner.table.batch(streams.iter().copied())?;
+        let numbers = inner.table.batch(streams.iter().copied())?;
         let engine = self.session().engine()?;
-        let run = match &inner.store {
-            Store::Gpu(slots) => engine.device_run(slots, &list, steps, true)?,
-            Store::Cpu(_) => return Err(self.session().no_gpu()),
-        };
-        Ok(StreamRun { streams: streams.to_vec(), steps, growth: inner.growth, run })
+        let list = self.own(&mut inner, &numbers, |_| true)?;
+        self.run_of(engine, &inner, streams, steps, list)
+    }
+
+    fn run_of(
+        &self,
+        engine: &GpuEngine,
+        inner: &Inner,
+        streams: &[StreamId],
+        steps: usize,
+        list: Vec<u32>,
+    ) -> Result<StreamRun> {
+        let Store::Gpu(slots) = &inner.store else { return Err(self.session().no_gpu()) };
+        let run = engine.device_run(slots, &list, steps, true)?;
+        Ok(StreamRun { streams: streams.to_vec(), steps, list, growth: inner.growth, run })
     }
 
     /// Records a batch into the application's encoder: its streams advance by T steps once that is
     /// submitted, and their states stay in the pool. Buffers as for [`Session::encode`], row r being stream r
-    /// of the run. The call creates no GPU object, unless the pool has grown since.
+    /// of the run. The call creates no GPU object, unless the pool has grown since or one of the streams is in another slot:
+    /// after a fork, a reset or a rewind, or because it was away from the device. With [`PoolOptions::keep_last`] it copies the states
+    /// before, in a submission of its own.
     ///
     /// What is recorded must be submitted before the next call on this pool, because a slot may then belong to another stream.
     ///
@@ -112,14 +132,42 @@ impl StreamPool {
         input: &wgpu::Buffer,
         output: &wgpu::Buffer,
     ) -> Result<()> {
-        let growth = lock(&self.inner).growth;
-        if run.growth != growth {
-            *run = self.prepare(&run.streams, run.steps)?;
-        }
+        let engine = self.session().engine()?;
         let mut inner = lock(&self.inner);
-        let list = inner.table.batch(run.streams.iter().copied())?;
-        self.session().engine()?.record_run(&run.run, encoder, input, output)?;
-        list.into_iter().for_each(|slot| inner.table.at(slot).seen = true);
+        let numbers = inner.table.batch(run.streams.iter().copied())?;
+        let list = self.own(&mut inner, &numbers, |_| true)?;
+        self.keep_copies(&mut inner, &numbers)?;
+        if run.growth != inner.growth || run.list != list {
+            *run = self.run_of(engine, &inner, &run.streams, run.steps, list)?;
+        }
+        engine.record_run(&run.run, encoder, input, output)?;
+        for stream in numbers {
+            let state = inner.table.now(stream).state;
+            inner.table.states.set_seen(state, true);
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of what each of these streams is in its past; they stay in their slots, which they own.
+    fn keep_copies(&self, inner: &mut Inner, streams: &[u32]) -> Result<()> {
+        let keep = self.options.keep_last;
+        if keep == 0 {
+            return Ok(());
+        }
+        self.make_room(inner, streams.len(), [0; 3])?;
+        let states = &mut inner.table.states;
+        let to: Vec<u32> = streams.iter().filter_map(|_| states.take_row(Tier::Device)).collect();
+        let from = inner.slots_of(streams).unwrap_or_default();
+        if let Err(error) = inner.store.copy(self.session(), &from, &to) {
+            to.into_iter().for_each(|slot| inner.table.states.give_row_back(Tier::Device, slot));
+            return Err(error);
+        }
+        for (&stream, slot) in streams.iter().zip(to) {
+            let (StreamVersion { bank, .. }, seen) = (inner.table.now(stream), inner.table.seen(stream));
+            let state = inner.table.states.add(StatePlace::At(Tier::Device, slot), seen);
+            bank.into_iter().for_each(|bank| inner.table.banks.hold(bank));
+            inner.table.keep(stream, StreamVersion { state, bank }, keep);
+        }
         Ok(())
     }
 }

@@ -1,11 +1,10 @@
 //! Single parts of a stream's state: seen, and changed.
 
 use super::pool::StreamPool;
-use super::store::Store;
 use super::table::StreamId;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
-use crate::data::state::{State, StatePart};
+use crate::data::state::{PartShape, State, StatePart};
 
 impl StreamPool {
     /// A part of a layer's state of a stream, of batch 1, by the names of [`Network::kept`](crate::Network::kept): h of an
@@ -29,11 +28,9 @@ impl StreamPool {
             return Err(Error::NonFinite { name: format!("{layer}.{part}"), index, value: values[index] });
         }
         let mut inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
-        let mut state = match &inner.store {
-            Store::Cpu(slots) => slots.gather(self.session().network(), &[slot])?,
-            Store::Gpu(slots) => slots.read(self.session().engine()?, slot)?.wait()?.state,
-        };
+        let stream = inner.table.number(id)?;
+        let number = inner.table.now(stream).state;
+        let mut state = self.state_of(&self.rows(&mut inner, &[number])?, 1)?;
         let data = &mut part_of(&mut state, layer, part)?.data;
         let count = data.len();
         let range = first.checked_add(values.len()).and_then(|end| data.get_mut(first..end));
@@ -45,9 +42,9 @@ impl StreamPool {
             });
         };
         numbers.copy_from_slice(values);
-        self.write(&mut inner, slot, &state)?;
-        inner.table.at(slot).seen = true;
-        Ok(())
+        let mut row = Vec::with_capacity(inner.width);
+        PartShape::take_row(&PartShape::all(self.session().network()), &state, 0, &mut row);
+        self.set_row(&mut inner, stream, &row)
     }
 }
 

@@ -23,7 +23,8 @@
 //!
 //! The states lie in one buffer `[S, ..]` for each part of every layer's state: h and c of every level, the past
 //! inputs of every window over time. A call gathers the rows of its streams by slot, runs the steps and scatters the
-//! rows back, all on the device; no state crosses to the host. A window reads its past inputs and the new ones as one
+//! rows back, all on the device; no state crosses to the host. A state that several streams hold (forks, their pasts, prefixes)
+//! lies in one slot: it is gathered from there and scattered into a free one, so that its copy takes no dispatch of its own. A window reads its past inputs and the new ones as one
 //! sequence. On a GPU the batch is padded to one of a few sizes, so that the plan and everything it needs is ready
 //! from an earlier call: B and T up to the next number of 3 and 4 leading binary digits (1…8, 10, 12, 14, 16, 20…
 //! and 1…16, 18, 20…), at most a fourth and an eighth more. Padding rows belong to no slot and change none; the
@@ -32,14 +33,22 @@
 //! [`Strategy::Resident`](crate::plan::Strategy::Resident) is not used: whether its workgroups timed
 //! out is known only after the slots are written.
 
+mod advance;
 mod banks;
 mod batch;
 #[cfg(feature = "gpu")]
 mod embed;
 mod look;
+mod options;
+mod pages;
+mod placing;
 mod pool;
+mod prefix;
+mod prefix_trie;
 mod queue;
 mod reader;
+mod recency;
+mod states;
 mod store;
 mod streamable;
 mod table;
@@ -48,8 +57,10 @@ pub(crate) use crate::base::rounded::rounded;
 pub use batch::Advanced;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
+pub use options::{PagingOptions, PoolOptions};
 pub(crate) use pool::Inner;
 pub use pool::{PoolCounters, StreamPool};
+pub use prefix::PrefixCounters;
 pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
 pub(crate) use store::Store;
 pub use table::StreamId;

@@ -1,50 +1,60 @@
-//! The pool, which opens, advances, stores, forks and closes streams.
+//! The pool, which opens, stores, forks, rewinds and closes streams.
 
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use super::batch::{Advanced, StreamBatch};
+use super::options::{MOST_STREAMS, PoolOptions};
+use super::pages::Pages;
+use super::placing::too_many;
+use super::prefix::PrefixMemory;
 use super::reader::{BankReader, divided};
+use super::states::{StatePlace, Tier};
 use super::store::{HostSlots, Store};
 use super::streamable;
 use super::table::{StreamId, Table};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::base::rounded::rounded;
-use crate::data::input::Input;
-use crate::data::run::{Raw, RunRequest};
 use crate::data::state::{self, PartShape, State};
 use crate::gpu;
-use crate::session::{Session, Timing};
-
-/// Most slots that a pool can number.
-const MOST_SLOTS: usize = 1 << 30;
+use crate::session::Session;
 
 /// Many streams of one network, each with a state that stays on the device.
 ///
 /// It is `Send + Sync`: calls of several threads run one after the other, and each call is one batch. A call that
-/// fails leaves every stream unchanged. If the device is lost, the states are lost with it, every
-/// call returns that error, and a new pool can continue from [snapshots](StreamPool::snapshot).
+/// fails leaves every stream unchanged. If the device is lost, the states on it are lost with it, every
+/// call that needs the device returns that error, and a new pool can continue from [snapshots](StreamPool::snapshot).
 #[derive(Debug)]
 pub struct StreamPool {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     /// What reads the inputs beside the one over time, for a network that has several.
     pub(super) reader: Option<BankReader>,
-    limit: usize,
+    pub(super) options: PoolOptions,
+    /// Most states on the device, in the host's memory and in the page file.
+    pub(super) most: [usize; 3],
     pub(crate) inner: Mutex<Inner>,
 }
+
+/// Names of limits.
+const LIMIT: &str = "the pool's limit";
+pub(super) const DEVICE: &str = "the device's limit";
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub table: Table,
     pub store: Store,
+    /// States that are not on the device.
+    pub pages: Pages,
+    /// Numbers of a state.
+    pub width: usize,
+    /// The network's initial state.
+    pub initial: u32,
+    pub prefixes: PrefixMemory,
     /// How often the pool has grown: bindings made before that refer to its old buffers.
     pub growth: u64,
-    counters: PoolCounters,
+    pub counters: PoolCounters,
     /// Memory for a batch's features.
-    features: Vec<f32>,
+    pub features: Vec<f32>,
 }
 
 /// What a pool has done since it was made.
@@ -63,12 +73,12 @@ pub struct PoolCounters {
     pub opened: u64,
     /// How often the pool grew.
     pub growth: u64,
-}
-
-/// A batch whose answer is complete or pending.
-enum Begun<'a> {
-    Done(Raw, PhantomData<&'a Session>),
-    Sent(gpu::Pending<'a>),
+    /// States that moved away from the device.
+    pub paged_out: u64,
+    /// States that came back.
+    pub paged_in: u64,
+    /// Of these, those that came from the page file.
+    pub read_from_file: u64,
 }
 
 impl Inner {
@@ -84,10 +94,10 @@ impl StreamPool {
     /// A pool for `capacity` streams before it grows, as far as the device allows.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a layer that cannot be cut in time;
-    /// [`Error::TooLarge`] for more streams than the device can hold.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) with the name of a layer that cannot be cut in time;
+    /// [`Error::TooLarge`](crate::Error::TooLarge) for more streams than the device can hold.
     pub fn new(session: impl Into<Arc<Session>>, capacity: usize) -> Result<Self> {
-        Self::with_limit(session, capacity, MOST_SLOTS)
+        Self::with_options(session, PoolOptions { capacity, ..PoolOptions::default() })
     }
 
     /// As [`StreamPool::new`], never with more than `limit` streams.
@@ -95,30 +105,49 @@ impl StreamPool {
     /// # Errors
     /// As [`StreamPool::new`].
     pub fn with_limit(session: impl Into<Arc<Session>>, capacity: usize, limit: usize) -> Result<Self> {
+        Self::with_options(session, PoolOptions { capacity, limit, ..PoolOptions::default() })
+    }
+
+    /// A pool as `options` say.
+    ///
+    /// # Errors
+    /// As [`StreamPool::new`]; [`Error::Option`](crate::Error::Option) for options that contradict each other,
+    /// [`Error::Io`](crate::Error::Io) if the page file cannot be made.
+    pub fn with_options(session: impl Into<Arc<Session>>, options: PoolOptions) -> Result<Self> {
         static POOLS: AtomicU64 = AtomicU64::new(1);
         let (session, reader) = divided(session.into())?;
-        streamable::check(session.network())?;
-        let limit = limit.min(MOST_SLOTS);
-        let capacity = capacity.max(1);
-        if capacity > limit {
-            return Err(too_many(capacity, limit));
+        let network = session.network();
+        streamable::check(network)?;
+        let limit = options.limit.min(MOST_STREAMS);
+        if options.capacity.max(1) > limit {
+            return Err(too_many("open streams", options.capacity.max(1), limit, LIMIT));
         }
-        let store = make_store(&session, capacity)?;
-        let banks = session.network().inputs().len() - 1;
-        let table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), capacity, banks)?;
-        log::debug!("a pool of {capacity} streams, {} bytes of state", store.bytes());
-        Ok(Self {
-            limit,
-            inner: Mutex::new(Inner {
-                table,
-                store,
-                growth: 0,
-                counters: PoolCounters::default(),
-                features: Vec::new(),
-            }),
-            session,
-            reader,
-        })
+        let options = PoolOptions { limit, ..options };
+        let width = PartShape::row_width(&PartShape::all(network));
+        let on_device = session.gpu().map_or(MOST_STREAMS, gpu::Slots::most);
+        let most = options.most_rows((width * size_of::<f32>()) as u64, on_device)?;
+        let capacity = match options.paging {
+            Some(_) => options.capacity.clamp(1, most[0].max(1)),
+            None => options.capacity.max(1),
+        };
+        let file = options.paging.as_ref().and_then(|paging| paging.file.as_deref());
+        let pages = Pages::new(width, file)?;
+        let store = match session.gpu() {
+            Some(engine) => gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu),
+            None => HostSlots::new(network, capacity).map(Store::Cpu),
+        }?;
+        log::debug!("a pool of {capacity} states, {} bytes", store.bytes());
+        let mut table = Table::new(POOLS.fetch_add(1, Ordering::Relaxed), network.inputs().len() - 1);
+        table.states.grow(Tier::Device, capacity)?;
+        let (prefixes, counters) = (PrefixMemory::default(), PoolCounters::default());
+        let mut inner =
+            Inner { table, store, pages, width, initial: 0, prefixes, growth: 0, counters, features: Vec::new() };
+        inner.initial = if network.starts_at_zero() {
+            inner.table.states.add_fixed(StatePlace::Zero)
+        } else {
+            inner.add_fixed(network, &State::initial(network, 1)?)?
+        };
+        Ok(Self { session, reader, options, most, inner: Mutex::new(inner) })
     }
 
     /// The network on its device. Of a network of several inputs it is the decoder: its first input is the one over time, the
@@ -140,10 +169,10 @@ impl StreamPool {
         self.len() == 0
     }
 
-    /// Number of streams that the pool can hold before it grows.
+    /// Number of states that the device has memory for before the pool grows.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        lock(&self.inner).table.capacity()
+        lock(&self.inner).table.states.rows(Tier::Device)
     }
 
     /// What the pool has done so far; the session's part is in [`Session::counters`].
@@ -153,30 +182,45 @@ impl StreamPool {
         PoolCounters { growth: inner.growth, ..inner.counters }
     }
 
-    /// Bytes of all states: capacity × (the numbers of a stream's [`State`]) × 4.
+    /// Bytes of all states on the device: capacity × (the numbers of a stream's [`State`]) × 4.
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         lock(&self.inner).store.bytes()
     }
 
-    /// A new stream in the network's initial state. Where no slot is free, the pool grows to twice its size.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] if the pool's limit is reached or the device allows no more; a lost device.
-    pub fn open(&self) -> Result<StreamId> {
-        let mut inner = lock(&self.inner);
-        let (id, used) = self.take_slot(&mut inner)?;
-        // A slot that no stream has used is 0, which is most networks' initial state.
-        if used || !self.session.network().starts_at_zero() {
-            self.put(&mut inner, id, &State::initial(self.session.network(), 1)?)?;
-        }
-        Ok(id)
+    /// Number of states on the device, in the host's memory and in the page file. Forks share states until they differ, and streams in
+    /// the network's initial state have none.
+    #[must_use]
+    pub fn states_by_place(&self) -> [usize; 3] {
+        let inner = lock(&self.inner);
+        [Tier::Device, Tier::Host, Tier::File].map(|tier| inner.table.states.movable(tier))
     }
 
-    /// Closes a stream; its slot can then be used by another stream.
+    /// A new stream in the network's initial state. Where the device has no memory left for it, the pool grows to twice its size, or
+    /// another state moves away ([`PoolOptions::paging`]) once the stream is advanced.
     ///
     /// # Errors
-    /// [`Error::Stream`] if it is not open.
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the pool's limit is reached or the device allows no more; a lost device.
+    pub fn open(&self) -> Result<StreamId> {
+        let mut inner = lock(&self.inner);
+        self.check_device()?;
+        self.room_for(&inner, 1)?;
+        let needed = inner.table.originals() + 1;
+        if needed > inner.table.states.rows(Tier::Device) && self.options.paging.is_none() {
+            if needed > self.most[0] {
+                return Err(too_many("open streams", needed, self.most[0], DEVICE));
+            }
+            self.grow(&mut inner, needed)?;
+        }
+        inner.counters.opened += 1;
+        let initial = inner.initial;
+        inner.table.open(initial)
+    }
+
+    /// Closes a stream. What it alone held is free for other streams.
+    ///
+    /// # Errors
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open.
     pub fn close(&self, id: StreamId) -> Result<()> {
         lock(&self.inner).table.close(id)
     }
@@ -184,289 +228,145 @@ impl StreamPool {
     /// Resets a stream to the network's initial state. It keeps its bank, and starts from the state that came with it.
     ///
     /// # Errors
-    /// [`Error::Stream`] if it is not open; a lost device.
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open; a device that is known to be lost.
     pub fn reset(&self, id: StreamId) -> Result<()> {
         let mut inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
-        let initial = match inner.table.start_of(slot) {
-            Some(start) => start,
-            None => Arc::new(State::initial(self.session.network(), 1)?),
-        };
-        self.write(&mut inner, slot, &initial)?;
-        inner.table.at(slot).seen = false;
+        let stream = inner.table.number(id)?;
+        self.check_device()?;
+        let bank = inner.table.now(stream).bank;
+        let state = bank.and_then(|bank| inner.table.banks.at(bank).start).unwrap_or(inner.initial);
+        inner.table.set_state(stream, state, self.options.keep_last);
         Ok(())
     }
 
     /// A stream's state, of batch 1, in the host's memory.
     ///
     /// # Errors
-    /// [`Error::Stream`] if it is not open; a lost device.
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open; [`Error::Io`](crate::Error::Io) and
+    /// [`Error::Malformed`](crate::Error::Malformed) of a page file; a lost device.
     pub fn snapshot(&self, id: StreamId) -> Result<State> {
-        let inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
-        match &inner.store {
-            Store::Cpu(slots) => slots.gather(self.session.network(), &[slot]),
-            Store::Gpu(slots) => {
-                let pending = slots.read(self.session.engine()?, slot)?;
+        let mut inner = lock(&self.inner);
+        let stream = inner.table.number(id)?;
+        let row = match (&inner.store, inner.slots_of(&[stream])) {
+            (Store::Gpu(slots), Some(list)) => {
+                let pending = slots.read(self.session.engine()?, &list)?;
                 drop(inner);
-                Ok(pending.wait()?.state)
+                pending.wait()?.stages.pop().unwrap_or_default()
             }
-        }
+            _ => {
+                let state = inner.table.now(stream).state;
+                self.rows(&mut inner, &[state])?
+            }
+        };
+        self.state_of(&row, 1)
     }
 
     /// Replaces a stream's state with a state of batch 1.
     ///
     /// # Errors
-    /// [`Error::Stream`] if it is not open, [`Error::Shape`] for a state that does not fit; a lost device.
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open, [`Error::Shape`](crate::Error::Shape) for a state that does not
+    /// fit; as [`StreamPool::advance`] where there is no memory for it; a lost device.
     pub fn restore(&self, id: StreamId, state: &State) -> Result<()> {
         state::check(self.session.network(), 1, state)?;
         let mut inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
-        self.write(&mut inner, slot, state)?;
-        inner.table.at(slot).seen = true;
-        Ok(())
+        let stream = inner.table.number(id)?;
+        let mut row = Vec::with_capacity(inner.width);
+        PartShape::take_row(&PartShape::all(self.session.network()), state, 0, &mut row);
+        self.set_row(&mut inner, stream, &row)
     }
 
     /// The states of streams, each once, as the rows of one state.
     ///
     /// # Errors
-    /// [`Error::Stream`] for a stream that is not open or that comes twice; the driver's own.
+    /// As [`StreamPool::snapshot`]; [`Error::Stream`](crate::Error::Stream) for a stream that comes twice.
     pub fn states(&self, ids: &[StreamId]) -> Result<State> {
-        let slots = lock(&self.inner).table.batch(ids.iter().copied())?;
-        let network = self.session.network();
-        if let Store::Cpu(store) = &lock(&self.inner).store {
-            return store.gather(network, &slots);
-        }
-        let mut state = State::zeros(network, ids.len())?;
-        let parts = PartShape::all(network);
-        for (row, &id) in ids.iter().enumerate() {
-            let of_stream = self.snapshot(id)?;
-            for part in &parts {
-                let to = &mut part.of_mut(&mut state)[row * part.width..][..part.width];
-                to.copy_from_slice(part.of(&of_stream));
-            }
-        }
-        Ok(state)
+        let mut inner = lock(&self.inner);
+        let streams = inner.table.batch(ids.iter().copied())?;
+        let states: Vec<u32> = streams.into_iter().map(|stream| inner.table.now(stream).state).collect();
+        let rows = self.rows(&mut inner, &states)?;
+        self.state_of(&rows, ids.len())
     }
 
     /// Replaces the states of streams with the rows of one state.
     ///
     /// # Errors
-    /// As [`StreamPool::states`]; [`Error::Shape`] for a state that does not fit.
+    /// As [`StreamPool::states`] and [`StreamPool::restore`].
     pub fn set_states(&self, ids: &[StreamId], state: &State) -> Result<()> {
         state::check(self.session.network(), ids.len(), state)?;
         ids.iter().enumerate().try_for_each(|(row, &id)| self.restore(id, &state.row(row)))
     }
 
-    /// A new stream with a copy of a stream's state, made on the device.
+    /// A new stream that is what a stream is: its state, its bank and its past are shared by reference, and nothing is done on the
+    /// device. A state is copied there by the first call that makes the two differ.
     ///
     /// # Errors
-    /// As [`StreamPool::open`]; [`Error::Stream`] if `id` is not open.
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the pool's limit is reached, [`Error::Stream`](crate::Error::Stream) if `id` is
+    /// not open; a device that is known to be lost.
     pub fn fork(&self, id: StreamId) -> Result<StreamId> {
         let mut inner = lock(&self.inner);
-        let from = inner.table.slot(id)?;
-        let (fork, _) = self.take_slot(&mut inner)?;
-        let to = inner.table.slot(fork)?;
-        if let Err(error) = self.copy_slots(&mut inner, &[(from, to)]) {
-            inner.table.close(fork)?;
-            return Err(error);
-        }
-        inner.table.at(to).seen = inner.table.at(from).seen;
-        inner.table.share_bank(from, to);
-        Ok(fork)
+        let from = inner.table.number(id)?;
+        self.check_device()?;
+        self.room_for(&inner, 1)?;
+        inner.counters.opened += 1;
+        inner.table.fork(from, true)
     }
 
-    /// Advances streams, each by its own number of timesteps, in one batch; any of them, in any order.
-    ///
-    /// Each input has B = 1: `[T, 1]` or `[T, 1, I]` (`[1, T, ..]` with `batch_first`) with T at least 1.
+    /// How many states a stream can go back by: as many as have been replaced since it was opened or forked from one that was, at most
+    /// [`PoolOptions::keep_last`].
     ///
     /// # Errors
-    /// [`Error::Stream`] for a stream that is not open or that comes twice, [`Error::Shape`],
-    /// [`Error::TokenOutOfRange`] (its row counts the streams of the call), [`Error::TooLarge`] for
-    /// a batch beyond the adapter's limits. After these errors every stream is unchanged. [`Error::DeviceLost`]:
-    /// the states are lost with the device.
-    pub fn advance(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
-        let start = Instant::now();
-        let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
-        let raw = match begun {
-            Begun::Done(raw, _) => raw,
-            Begun::Sent(pending) => pending.wait()?,
-        };
-        Ok(self.answer(&batch, raw, start))
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open.
+    pub fn kept(&self, id: StreamId) -> Result<usize> {
+        let inner = lock(&self.inner);
+        Ok(inner.table.past(inner.table.number(id)?))
     }
 
-    /// As [`StreamPool::advance`], without blocking the thread while the GPU works. The streams advance
-    /// when the future is first polled; dropping it later drops only the answer.
+    /// Makes a stream what it was before the last `count` calls that changed its state, the bank included. Nothing runs and
+    /// nothing is copied; what the stream was until now is gone, unless a fork holds it. Forks do not change.
     ///
     /// # Errors
-    /// As [`StreamPool::advance`].
-    pub async fn advance_async(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
-        let start = Instant::now();
-        let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
-        let raw = match begun {
-            Begun::Done(raw, _) => raw,
-            Begun::Sent(pending) => pending.resolve().await?,
-        };
-        Ok(self.answer(&batch, raw, start))
-    }
-
-    /// Checks and submits a batch. Nothing that can fail comes after the first change of a slot.
-    fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(StreamBatch, Begun<'_>)> {
-        let network = self.session.network();
-        let Inner { table, store, counters, features, .. } = inner;
-        let mut batch = StreamBatch::new(network, table, streams, !store.is_cpu(), features)?;
-        if streams.is_empty() {
-            return Ok((batch, Begun::Done(Raw::default(), PhantomData)));
+    /// [`Error::Stream`](crate::Error::Stream) if it is not open, or if it does not keep so many states
+    /// ([`PoolOptions::keep_last`]); a device that is known to be lost.
+    pub fn rewind(&self, id: StreamId, count: usize) -> Result<()> {
+        let mut inner = lock(&self.inner);
+        let stream = inner.table.number(id)?;
+        self.check_device()?;
+        let kept = inner.table.past(stream);
+        if count > kept {
+            let expected = format!("one with {count} earlier states (PoolOptions::keep_last)");
+            return Err(id.error(&expected, &format!("{kept} of them")));
         }
-        let begun = match store {
-            Store::Cpu(slots) => {
-                let output = slots.advance(&self.session, &batch.input, &batch.list)?;
-                Begun::Done(Raw { stages: vec![output], ..Raw::default() }, PhantomData)
-            }
-            Store::Gpu(slots) => {
-                let start = gpu::Start::Slots(slots, &batch.list);
-                Begun::Sent(pollster::block_on(self.session.engine()?.submit(
-                    &batch.input,
-                    start,
-                    RunRequest::default(),
-                ))?)
-            }
-        };
-        *features = batch.take_memory();
-        for (&slot, &seen) in batch.list.iter().zip(&batch.seen) {
-            table.at(slot).seen = seen;
-        }
-        let steps: usize = batch.lengths.iter().sum();
-        counters.filled += (batch.input.steps * batch.input.batch - steps) as u64;
-        inner.count(batch.lengths.len(), steps);
-        Ok((batch, begun))
-    }
-
-    /// As [`StreamPool::advance`] of a pool that is locked, without reading the answer back.
-    pub(crate) fn advance_unread(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<()> {
-        match self.begin(inner, streams)?.1 {
-            Begun::Done(..) => {}
-            Begun::Sent(pending) => pending.forget(),
-        }
+        inner.table.rewind(stream, count);
         Ok(())
-    }
-
-    /// Copies states from slot to slot; none is written twice or read after it was written.
-    pub(crate) fn copy_slots(&self, inner: &mut Inner, copies: &[(u32, u32)]) -> Result<()> {
-        match &mut inner.store {
-            Store::Cpu(slots) => {
-                let (from, to): (Vec<u32>, Vec<u32>) = copies.iter().copied().unzip();
-                let state = slots.gather(self.session.network(), &from)?;
-                slots.scatter(&state, &to);
-                Ok(())
-            }
-            Store::Gpu(slots) => slots.copy(self.session.engine()?, copies),
-        }
-    }
-
-    /// Copies states of another pool's streams to streams of this one, part by part in order, which have the same sizes;
-    /// says whether both are on one GPU, where that is possible.
-    pub(crate) fn copy_between(&self, other: &Self, from: &[StreamId], to: &[StreamId]) -> Result<bool> {
-        let (Ok(engine), Ok(others)) = (self.session().engine(), other.session().engine()) else { return Ok(false) };
-        if !engine.same_device(others) || std::ptr::eq(self, other) {
-            return Ok(false);
-        }
-        // Every call locks in the same order, so that no two calls wait for each other.
-        let (mut ours, theirs) = if std::ptr::from_ref(self) < std::ptr::from_ref(other) {
-            let ours = lock(&self.inner);
-            (ours, lock(&other.inner))
-        } else {
-            let theirs = lock(&other.inner);
-            (lock(&self.inner), theirs)
-        };
-        let slots = |inner: &Inner, ids: &[StreamId]| ids.iter().map(|&id| inner.table.slot(id)).collect::<Result<_>>();
-        let (from, to): (Vec<u32>, Vec<u32>) = (slots(&theirs, from)?, slots(&ours, to)?);
-        let (Store::Gpu(source), Store::Gpu(target)) = (&theirs.store, &ours.store) else { return Ok(false) };
-        target.copy_from(engine, source, &from, &to)?;
-        to.into_iter().for_each(|slot| ours.table.at(slot).seen = true);
-        Ok(true)
     }
 
     /// An error if so many more streams are beyond what the pool may hold.
     pub(crate) fn room_for(&self, inner: &Inner, more: usize) -> Result<()> {
-        let (needed, most) = (inner.table.open_streams().saturating_add(more), most_slots(&self.session));
-        if needed > self.limit.min(most) {
-            return Err(too_many(needed, self.limit.min(most)));
+        let needed = inner.table.open_streams().saturating_add(more);
+        if needed > self.options.limit {
+            return Err(too_many("open streams", needed, self.options.limit, LIMIT));
         }
         Ok(())
     }
 
-    fn answer(&self, batch: &StreamBatch, raw: Raw, start: Instant) -> Advanced {
-        let output = raw.stages.into_iter().next_back().unwrap_or_default();
-        let timing = Timing { wall: start.elapsed(), gpu: raw.gpu_time, encoding: raw.encoding };
-        batch.split(self.session.network(), output, timing)
+    /// How many earlier states a stream keeps.
+    pub(crate) fn keep_last(&self) -> usize {
+        self.options.keep_last
     }
 
-    /// A slot for one more stream, and whether it holds the state of an earlier one.
-    pub(crate) fn take_slot(&self, inner: &mut Inner) -> Result<(StreamId, bool)> {
-        self.session.gpu().map_or(Ok(()), gpu::GpuEngine::check)?;
-        if inner.table.is_full() {
-            self.grow(inner)?;
+    /// An error if the device is known to be lost.
+    pub(super) fn check_device(&self) -> Result<()> {
+        self.session.gpu().map_or(Ok(()), gpu::GpuEngine::check)
+    }
+
+    /// A state of `batch` rows from the numbers of each.
+    pub(super) fn state_of(&self, rows: &[f32], batch: usize) -> Result<State> {
+        let network = self.session.network();
+        let (parts, mut state) = (PartShape::all(network), State::zeros(network, batch)?);
+        let width = PartShape::row_width(&parts);
+        for (row, numbers) in rows.chunks_exact(width).enumerate() {
+            PartShape::put_row(&parts, &mut state, row, numbers);
         }
-        inner.counters.opened += 1;
-        inner.table.open().ok_or_else(|| too_many(inner.table.capacity().saturating_add(1), self.limit))
-    }
-
-    fn grow(&self, inner: &mut Inner) -> Result<()> {
-        let now = inner.table.capacity();
-        if now >= self.limit {
-            return Err(too_many(now.saturating_add(1), self.limit));
-        }
-        let most = most_slots(&self.session).max(now + 1);
-        let capacity = now.saturating_mul(2).min(self.limit).min(most);
-        match &mut inner.store {
-            Store::Cpu(slots) => slots.grow(self.session.network(), capacity)?,
-            Store::Gpu(slots) => *slots = slots.grown(self.session.engine()?, capacity, rounded(capacity, 3))?,
-        }
-        inner.table.grow(capacity)?;
-        inner.growth += 1;
-        log::debug!("a pool grew from {now} to {capacity} streams, {} bytes of state", inner.store.bytes());
-        Ok(())
-    }
-
-    /// Gives a stream just opened its state, or its slot back.
-    fn put(&self, inner: &mut Inner, id: StreamId, state: &State) -> Result<()> {
-        let slot = inner.table.slot(id)?;
-        if let Err(error) = self.write(inner, slot, state) {
-            inner.table.close(id)?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    pub(super) fn write(&self, inner: &mut Inner, slot: u32, state: &State) -> Result<()> {
-        match &mut inner.store {
-            Store::Cpu(slots) => {
-                slots.scatter(state, &[slot]);
-                Ok(())
-            }
-            Store::Gpu(slots) => slots.write(self.session.engine()?, slot, state),
-        }
-    }
-}
-
-fn make_store(session: &Session, capacity: usize) -> Result<Store> {
-    match session.gpu() {
-        Some(engine) => gpu::Slots::new(engine, capacity, rounded(capacity, 3)).map(Store::Gpu),
-        None => HostSlots::new(session.network(), capacity).map(Store::Cpu),
-    }
-}
-
-/// Most slots that the device can bind.
-fn most_slots(session: &Session) -> usize {
-    session.gpu().map_or(MOST_SLOTS, gpu::Slots::most)
-}
-
-fn too_many(needed: usize, limit: usize) -> Error {
-    Error::TooLarge {
-        what: "open streams".into(),
-        needed: needed as u64,
-        limit: limit as u64,
-        limit_name: "the pool's limit".into(),
+        Ok(state)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pool::{Inner, StreamPool};
 use super::store::Store;
-use super::table::StreamId;
+use super::table::{StreamId, StreamVersion};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
@@ -123,13 +123,17 @@ impl StreamPool {
     /// # Errors
     /// [`Error::Stream`] if it is not open or has no bank; a lost device.
     pub fn bank(&self, id: StreamId) -> Result<Bank> {
-        let inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
+        let mut inner = lock(&self.inner);
+        let stream = inner.table.number(id)?;
         inner.table.check_bank(id)?;
-        let Some(place) = inner.table.bank(slot).map(|bank| inner.table.banks.at(bank)) else {
+        let Some(place) = inner.table.now(stream).bank.map(|bank| inner.table.banks.at(bank)) else {
             return Err(id.error("a stream of a decoder that attends", "one of another network"));
         };
-        let (first, masks, start) = (place.first, place.masks.clone(), place.start.as_deref().cloned());
+        let (first, masks, start) = (place.first, place.masks.clone(), place.start);
+        let start = match start {
+            Some(start) => Some(self.state_of(&self.rows(&mut inner, &[start])?, 1)?),
+            None => None,
+        };
         let inputs = || self.session().network().inputs().iter().skip(1);
         let values: Vec<Vec<f32>> = match &inner.store {
             Store::Cpu(slots) => {
@@ -165,9 +169,9 @@ impl StreamPool {
     pub fn set_bank(&self, id: StreamId, bank: &Bank) -> Result<()> {
         bank.check(self.session().network())?;
         let mut inner = lock(&self.inner);
-        let slot = inner.table.slot(id)?;
+        let stream = inner.table.number(id)?;
         let added = self.add_bank(&mut inner, bank)?;
-        inner.table.set_bank(slot, Some(added));
+        inner.table.set_bank(stream, added);
         Ok(())
     }
 
@@ -200,22 +204,24 @@ impl StreamPool {
             ));
         }
         let mut inner = lock(&self.inner);
-        let slots = inner.table.batch(streams.iter().copied())?;
+        let numbers = inner.table.batch(streams.iter().copied())?;
         let mut added = Vec::with_capacity(banks.len());
         for bank in banks {
             match self.add_bank(&mut inner, bank) {
                 Ok(bank) => added.push(bank),
                 Err(error) => {
-                    added.into_iter().for_each(|bank| inner.table.banks.remove(bank));
+                    added.into_iter().for_each(|bank| inner.table.remove_bank(bank));
                     return Err(error);
                 }
             }
         }
-        for ((slot, bank), added) in slots.into_iter().zip(banks).zip(added) {
-            inner.table.set_bank(slot, Some(added));
-            if let Some(start) = &bank.start {
-                self.write(&mut inner, slot, start)?;
-                inner.table.at(slot).seen = false;
+        for (stream, bank) in numbers.into_iter().zip(added) {
+            match inner.table.banks.at(bank).start {
+                None => inner.table.set_bank(stream, bank),
+                Some(state) => {
+                    let version = StreamVersion { state, bank: Some(bank) };
+                    inner.table.set_version(stream, version, self.options.keep_last);
+                }
             }
         }
         Ok(())
@@ -225,15 +231,19 @@ impl StreamPool {
     fn add_bank(&self, inner: &mut Inner, bank: &Bank) -> Result<u32> {
         let mask = |part: &BankPart| part.counts.iter().map(|&counts| if counts { bits::VALID } else { 0 }).collect();
         let masks: Vec<Vec<u32>> = bank.parts.iter().map(mask).collect();
+        let start = match &bank.start {
+            Some(start) => Some(inner.add_fixed(self.session().network(), start)?),
+            None => None,
+        };
         let Inner { table, store, .. } = inner;
-        let added = table.banks.add(masks, bank.start.clone().map(Arc::new));
+        let added = table.banks.add(masks, start);
         let (first, end) = (table.banks.at(added).first, table.banks.end());
         let written = match store {
             Store::Cpu(slots) => slots.put_bank(bank, first, end),
             Store::Gpu(slots) => slots.put_bank(self.session().engine()?, bank, first, end),
         };
         if let Err(error) = written {
-            table.banks.remove(added);
+            table.remove_bank(added);
             return Err(error);
         }
         Ok(added)

@@ -1,4 +1,4 @@
-//! The storage of a pool's states.
+//! The storage of a pool's states: slots on its device.
 
 use crate::base::bits;
 use crate::base::error::{Error, Result};
@@ -46,26 +46,38 @@ impl HostSlots {
         Ok(())
     }
 
-    /// The states of these slots as one of as many rows.
-    pub fn gather(&self, network: &Network, list: &[u32]) -> Result<State> {
-        let mut state = State::zeros(network, list.len())?;
-        for part in &self.parts {
-            gather(part.of(&self.state), list, part.width, part.of_mut(&mut state));
-        }
-        Ok(state)
+    /// The numbers of the states of these slots, slot after slot.
+    fn rows(&self, slots: &[u32]) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(slots.len() * PartShape::row_width(&self.parts));
+        slots.iter().for_each(|&slot| PartShape::take_row(&self.parts, &self.state, slot as usize, &mut rows));
+        rows
     }
 
-    /// Puts the rows of a state into these slots.
-    pub fn scatter(&mut self, state: &State, list: &[u32]) {
-        for part in &self.parts {
-            scatter(part.of(state), list, part.width, part.of_mut(&mut self.state));
+    /// Puts such numbers into these slots.
+    fn put_rows(&mut self, slots: &[u32], rows: &[f32]) {
+        let width = PartShape::row_width(&self.parts);
+        for (&slot, row) in slots.iter().zip(rows.chunks_exact(width)) {
+            PartShape::put_row(&self.parts, &mut self.state, slot as usize, row);
         }
     }
 
-    /// A run in which row r continues in slot `list[r]`; no two rows use the same slot. Gives the output; an error
-    /// changes nothing.
-    pub fn advance(&mut self, session: &Session, input: &Checked<'_>, list: &[u32]) -> Result<Vec<f32>> {
-        let done = session.advance_on_cpu(input, &mut self.state, list, &self.banks);
+    /// Copies states from slots to slots, all of them before any is written; from no slot zeros.
+    pub fn copy(&mut self, from: &[u32], to: &[u32]) {
+        let apart = from.iter().zip(to).filter(|(from, to)| from != to);
+        let (from, to): (Vec<u32>, Vec<u32>) = apart.map(|(&from, &to)| (from, to)).unzip();
+        let mut rows = Vec::new();
+        for part in self.parts.iter().filter(|_| !from.is_empty()) {
+            rows.resize(from.len() * part.width, 0.0);
+            gather(part.of(&self.state), &from, part.width, &mut rows);
+            scatter(&rows, &to, part.width, part.of_mut(&mut self.state));
+        }
+    }
+
+    /// A run in which row r continues from slot `from[r]` and ends in slot `to[r]`; no two rows end in the same slot. Gives the output; an
+    /// error changes no slot that is in `from` alone, and none that is both of one row.
+    pub fn advance(&mut self, session: &Session, input: &Checked<'_>, from: &[u32], to: &[u32]) -> Result<Vec<f32>> {
+        self.copy(from, to);
+        let done = session.advance_on_cpu(input, &mut self.state, to, &self.banks);
         done.unwrap_or_else(|| Err(Error::Unsupported { place: "pool".into(), what: "a step on the host".into() }))
     }
 
@@ -98,5 +110,33 @@ impl Store {
             Self::Cpu(slots) => slots.bytes(),
             Self::Gpu(slots) => slots.bytes(),
         }
+    }
+
+    /// The numbers of the states of these slots, slot after slot, part after part.
+    pub fn rows(&self, session: &Session, slots: &[u32]) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu(own) => Ok(own.rows(slots)),
+            Self::Gpu(_) if slots.is_empty() => Ok(Vec::new()),
+            Self::Gpu(own) => Ok(own.read(session.engine()?, slots)?.wait()?.stages.pop().unwrap_or_default()),
+        }
+    }
+
+    /// Puts such numbers into these slots.
+    pub fn put_rows(&mut self, session: &Session, slots: &[u32], rows: &[f32]) -> Result<()> {
+        match self {
+            Self::Cpu(own) => own.put_rows(slots, rows),
+            Self::Gpu(_) if slots.is_empty() => {}
+            Self::Gpu(own) => own.write(session.engine()?, slots, rows)?,
+        }
+        Ok(())
+    }
+
+    /// Copies states from slots to slots, none of which is both; from no slot zeros.
+    pub fn copy(&mut self, session: &Session, from: &[u32], to: &[u32]) -> Result<()> {
+        match self {
+            Self::Cpu(own) => own.copy(from, to),
+            Self::Gpu(own) => own.copy(session.engine()?, from, to)?,
+        }
+        Ok(())
     }
 }

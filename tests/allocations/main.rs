@@ -9,6 +9,7 @@ mod bundle;
 mod loading;
 #[cfg(feature = "gpu")]
 mod on_gpu;
+mod sharing;
 #[cfg(any(feature = "gpu", feature = "keras"))]
 #[path = "../support/mod.rs"]
 mod support;

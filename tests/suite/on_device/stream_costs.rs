@@ -28,9 +28,9 @@ fn counters_count() {
         if device.info().backend == "cpu" {
             assert_eq!((of_pool.filled, after.steps, after.dispatches, moved), (0, 54, 0, [0, 0]));
         } else {
-            // Nine rows are filled up to ten: input and mask of three steps, slots; the output.
+            // Nine rows are filled up to ten: input and mask of three steps, slots before and after; the output.
             assert_eq!((of_pool.filled, after.steps), (6, 60));
-            assert_eq!(moved, [4 * 10 * (3 * 2 + 3 + 1), 4 * 10 * 3 * 64]);
+            assert_eq!(moved, [4 * 10 * (3 * 2 + 3 + 2), 4 * 10 * 3 * 64]);
             assert!(after.dispatches > before.dispatches);
         }
         assert!(!after.device_lost);

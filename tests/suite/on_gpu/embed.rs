@@ -312,19 +312,23 @@ fn batches_in_flight_follow_each_other() {
     assert_near(&answers.concat(), exact.stages.last().unwrap(), 12);
 }
 
-/// Whatever is called first after an application's device was lost returns that error.
+/// Whatever needs the device first after an application's was lost returns that error. A fork, a reset and a new stream need it when
+/// they are advanced.
 #[test]
 fn every_call_on_a_lost_device_returns_that_error() {
     type Call = fn(&StreamPool, StreamId, &State) -> Result<(), Error>;
     let device = device();
+    fn advance(pool: &StreamPool, id: StreamId) -> Result<(), Error> {
+        pool.advance(&[(id, Input::features(&[0.5; WIDTH], [1, 1, WIDTH]))]).map(drop)
+    }
     let network = network();
     let calls: [(&str, Call); 9] = [
-        ("reset", |pool, id, _| pool.reset(id)),
+        ("reset", |pool, id, _| pool.reset(id).and_then(|()| advance(pool, id))),
         ("restore", |pool, id, state| pool.restore(id, state)),
-        ("fork", |pool, id, _| pool.fork(id).map(drop)),
+        ("fork", |pool, id, _| pool.fork(id).and_then(|fork| advance(pool, fork))),
         ("snapshot", |pool, id, _| pool.snapshot(id).map(drop)),
-        ("open", |pool, _, _| pool.open().map(drop)),
-        ("advance", |pool, id, _| pool.advance(&[(id, Input::features(&[0.5; WIDTH], [1, 1, WIDTH]))]).map(drop)),
+        ("open", |pool, _, _| pool.open().and_then(|id| advance(pool, id))),
+        ("advance", |pool, id, _| advance(pool, id)),
         ("prepare", |pool, id, _| pool.prepare(&[id], 1).map(drop)),
         ("run", |pool, _, _| pool.session().run(Input::features(&[0.5; WIDTH], [1, 1, WIDTH]), None).map(drop)),
         ("run_async", |pool, _, _| {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock};
 
 use gatefold::network::{LayerSpec, RecurrentSpec};
-use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, StreamPool};
+use gatefold::{Device, Error, Network, PlanOptions, RandomInput, Session, State, Strategy, StreamPool};
 use log::{Level, Log, Metadata, Record};
 
 use crate::common::{device, lstm, own_device, spec};
@@ -72,10 +72,11 @@ fn plans_fallbacks_and_losses_are_logged() {
     let events = during(|| {
         pool.open().unwrap();
     });
-    assert!(said(&events, Level::Debug, "a pool grew from 1 to 2 streams"), "{events:?}");
+    assert!(said(&events, Level::Debug, "a pool grew from 1 to 2 states"), "{events:?}");
+    let state = State::initial(&small, 1).unwrap();
     own.destroy();
-    let events = during(|| assert!(matches!(pool.reset(id), Err(Error::DeviceLost { .. }))));
-    assert!(said(&events, Level::Error, "lost while writing a state"), "{events:?}");
-    let events = during(|| assert!(matches!(pool.reset(id), Err(Error::DeviceLost { .. }))));
+    let events = during(|| assert!(matches!(pool.restore(id, &state), Err(Error::DeviceLost { .. }))));
+    assert!(said(&events, Level::Error, "lost while writing states"), "{events:?}");
+    let events = during(|| assert!(matches!(pool.restore(id, &state), Err(Error::DeviceLost { .. }))));
     assert!(events.is_empty(), "it is said once: {events:?}");
 }

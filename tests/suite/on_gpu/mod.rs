@@ -7,6 +7,7 @@ mod objects;
 mod own_device;
 mod pipeline_cache;
 mod strategies;
+mod stream_store;
 mod training;
 mod training_attention;
 mod training_ctc;

@@ -26,7 +26,7 @@ fn moves_stay_within_their_buffers() {
         assert_eq!((moves.gather.len(), moves.scatter.len()), (all.len(), all.len()));
         for (index, part) in all.iter().enumerate() {
             let (gather, scatter) = (&moves.gather[index], &moves.scatter[index]);
-            let pool = inside.buffers.len() + 1 + index;
+            let pool = inside.buffers.len() + 2 + index;
             for (dispatch, dense, first, slice) in
                 [(gather, 2, gather.output_row, part.start.unwrap()), (scatter, 1, scatter.input_row, part.end)]
             {
