@@ -5,7 +5,7 @@ use super::store::Store;
 use super::table::StreamId;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
-use crate::data::state::{State, StatePart};
+use crate::data::state::{self, State, StatePart};
 
 impl StreamPool {
     /// A part of a layer's state of a stream, of batch 1, by the names of [`Network::kept`](crate::Network::kept): h of an
@@ -23,7 +23,7 @@ impl StreamPool {
     ///
     /// # Errors
     /// As [`StreamPool::look`]; [`Error::NonFinite`] for a value that is NaN or infinite, [`Error::Option`] for numbers behind the
-    /// last of the part. Then nothing has changed.
+    /// last of the part, and for weights of heads that are not from 0 to 1. Then nothing has changed.
     pub fn poke(&self, id: StreamId, layer: &str, part: &str, first: usize, values: &[f32]) -> Result<()> {
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(Error::NonFinite { name: format!("{layer}.{part}"), index, value: values[index] });
@@ -45,6 +45,7 @@ impl StreamPool {
             });
         };
         numbers.copy_from_slice(values);
+        state::check(self.session().network(), 1, &state)?;
         self.write(&mut inner, slot, &state)?;
         inner.table.at(slot).seen = true;
         Ok(())

@@ -217,7 +217,8 @@ impl StreamPool {
     /// Replaces a stream's state with a state of batch 1.
     ///
     /// # Errors
-    /// [`Error::Stream`] if it is not open, [`Error::Shape`] for a state that does not fit; a lost device.
+    /// [`Error::Stream`] if it is not open, [`Error::Shape`] for a state that does not fit, [`Error::Option`] for weights of heads
+    /// that are not from 0 to 1; a lost device.
     pub fn restore(&self, id: StreamId, state: &State) -> Result<()> {
         state::check(self.session.network(), 1, state)?;
         let mut inner = lock(&self.inner);
