@@ -162,20 +162,20 @@ fn address(local: u32, head: u32) {
     for (var place = 0u; place < count; place++) {
         shares += exp(controls[scalars + 2u + place] - most);
     }
-    highest = -3.4028234e38;
+    highest = 0.0;
     for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
-        var shifted = 0.0;
+        var shifted = 1e-16;
         for (var place = 0u; place < count; place++) {
             shifted += exp(controls[scalars + 2u + place] - most) / shares * weight_at(own + shifted_from(n, place));
         }
-        let score = gamma * log(shifted + 1e-16);
-        put_scratch(n, score);
-        highest = max(highest, score);
+        put_scratch(n, shifted);
+        highest = max(highest, shifted);
     }
     highest = reduced(local, highest, true);
     sum = 0.0;
     for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
-        let share = exp(scratch_at(n) - highest);
+        // As a share of the highest: logarithms near 0 are the most exact.
+        let share = exp(gamma * log(scratch_at(n) / highest));
         put_scratch(n, share);
         sum += share;
     }

@@ -217,16 +217,24 @@ fn address_backward(local: u32, head: u32, writes: u32) {
     mean = reduced(local, mean, false);
 
     // Sharpening.
-    var d_gamma = 0.0;
+    highest = 0.0;
     for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
-        var shifted = 0.0;
+        var shifted = 1e-16;
         for (var place = 0u; place < count; place++) {
             let share = exp(controls[scalars + 2u + place] - most) / shares;
             shifted += share * scratch_at(GATED, shifted_from(n, place));
         }
+        put_scratch(SHIFTED, n, shifted);
+        highest = max(highest, shifted);
+    }
+    highest = reduced(local, highest, true);
+    var d_gamma = 0.0;
+    for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
+        let shifted = scratch_at(SHIFTED, n);
         let d = weight_in(after, own + n) * (d_weight_at(own + n) - mean);
-        d_gamma += d * log(shifted + 1e-16);
-        put_scratch(SHIFTED, n, d * gamma / (shifted + 1e-16));
+        // The gradients of the logits add up to 0: what is common to all logarithms gives nothing.
+        d_gamma += d * log(shifted / highest);
+        put_scratch(SHIFTED, n, d * gamma / shifted);
     }
     d_gamma = reduced(local, d_gamma, false);
 
