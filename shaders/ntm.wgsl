@@ -1,42 +1,7 @@
 // A cell with a memory, all timesteps of a row: one workgroup a row. Reference: src/reference/ntm.rs.
 
-struct Sizes {
-    rows: u32,         // B
-    first: u32,        // the first timestep here
-    end: u32,          // behind the last
-    steps: u32,        // T
-    // Where in the state, in numbers, the parts of all rows begin:
-    c: u32,
-    read: u32,
-    weights: u32,
-    memory: u32,
-    scratch: u32,
-}
+override KEPT_ROWS: u32;           // N, or 1 if STORED
 
-override INPUTS: u32;              // I
-override HIDDEN: u32;              // H
-override CELL: u32;                // 0: LSTM, 1: GRU, 2: RNN
-override Z: u32;                   // I + R*M
-override SUMS: u32;                // G*H; of a GRU 4*H
-override CONTROLS: u32;            // P
-override MEMORY_ROWS: u32;         // N
-override MEMORY_COLUMNS: u32;      // M
-override READS: u32;               // R
-override WRITES: u32;              // W
-override SHIFTS: u32;
-override ORDER: u32;               // 0: read first, 1: head by head, 2: write first
-override TANH_KEY: u32;            // 1 where keys are hyperbolic tangents
-override TANH_ADD: u32;
-override CLIP_CONTROLS: f32;       // 0 for no bound
-override STORED: u32;              // 1 where the memory and the weights of heads stay in storage
-override KEPT_MEMORY: u32;         // N*M, or 1 if STORED
-override KEPT_WEIGHTS: u32;        // K*N, or 1
-override KEPT_ROWS: u32;           // N, or 1
-override MASKED: u32;              // 1 where only steps count that the mask has on
-override LAST: u32;                // 1 where the output is that after the last step
-override WORKGROUP: u32 = 64u;
-
-@group(0) @binding(0) var<uniform> params: Sizes;
 @group(0) @binding(1) var<storage, read> x: array<f32>;              // [T, B, I]
 @group(0) @binding(2) var<storage, read> w: array<f32>;              // W, U, bias, extra, heads, their bias
 @group(0) @binding(3) var<storage, read> mask: array<u32>;           // [T, B], if MASKED
@@ -47,29 +12,7 @@ var<workgroup> z: array<f32, Z>;
 var<workgroup> h: array<f32, HIDDEN>;
 var<workgroup> c: array<f32, HIDDEN>;
 var<workgroup> sums: array<f32, SUMS>;
-var<workgroup> controls: array<f32, CONTROLS>;
-var<workgroup> memory: array<f32, KEPT_MEMORY>;
-var<workgroup> weights: array<f32, KEPT_WEIGHTS>;
 var<workgroup> scratch: array<f32, KEPT_ROWS>;
-var<workgroup> partial: array<f32, WORKGROUP>;
-
-var<private> row: u32;
-
-fn gate_rows() -> u32 {
-    return select(SUMS, 3u * HIDDEN, CELL == 1u);
-}
-
-fn of_head() -> u32 {
-    return MEMORY_COLUMNS + 4u + 2u * SHIFTS;
-}
-
-fn memory_place() -> u32 {
-    return params.memory + row * MEMORY_ROWS * MEMORY_COLUMNS;
-}
-
-fn weights_place() -> u32 {
-    return params.weights + row * (READS + WRITES) * MEMORY_ROWS;
-}
 
 fn memory_at(at: u32) -> f32 {
     if STORED == 1u {
@@ -116,30 +59,6 @@ fn put_scratch(n: u32, number: f32) {
     }
 }
 
-fn together() {
-    storageBarrier();
-    workgroupBarrier();
-}
-
-// The sum of a number of every invocation, or the largest, in an order that depends on nothing.
-fn reduced(local: u32, number: f32, largest: bool) -> f32 {
-    together();
-    partial[local] = number;
-    together();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if local < half {
-            let other = partial[local + half];
-            partial[local] = select(partial[local] + other, max(partial[local], other), largest);
-        }
-        together();
-    }
-    return partial[0];
-}
-
-fn positive(number: f32) -> f32 {
-    return max(number, 0.0) + log(1.0 + exp(-abs(number)));
-}
-
 // The sums of the controller, whose candidate's part that a GRU's reset gate multiplies lies apart.
 fn add_up(local: u32) {
     let width = gate_rows();
@@ -182,27 +101,16 @@ fn advance(unit: u32) {
     }
 }
 
-// What the controller gives the heads; keys, erase and add as the heads use them.
-fn control(local: u32) {
-    let width = gate_rows();
-    let first = (Z + HIDDEN) * width + SUMS;
-    let addressing = (READS + WRITES) * of_head();
+// What the controller gives the heads.
+fn control(local: u32, step: u32) {
+    let first = (Z + HIDDEN) * gate_rows() + SUMS;
     for (var p = local; p < CONTROLS; p += WORKGROUP) {
         var sum = w[first + HIDDEN * CONTROLS + p];
         for (var k = 0u; k < HIDDEN; k++) {
             sum += h[k] * w[first + k * CONTROLS + p];
         }
-        sum = bounded(CLIP_CONTROLS, sum);
-        if p < addressing {
-            if TANH_KEY == 1u && p % of_head() < MEMORY_COLUMNS {
-                sum = guarded_tanh(sum);
-            }
-        } else if (p - addressing) % (2u * MEMORY_COLUMNS) < MEMORY_COLUMNS {
-            sum = sigmoid(sum);
-        } else if TANH_ADD == 1u {
-            sum = guarded_tanh(sum);
-        }
-        controls[p] = sum;
+        keep_control(step, p, sum);
+        controls[p] = control_of(p, sum);
     }
 }
 
@@ -254,21 +162,20 @@ fn address(local: u32, head: u32) {
     for (var place = 0u; place < count; place++) {
         shares += exp(controls[scalars + 2u + place] - most);
     }
-    highest = -3.4028234e38;
+    highest = 0.0;
     for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
-        var shifted = 0.0;
+        var shifted = 1e-16;
         for (var place = 0u; place < count; place++) {
-            let source = (n + MEMORY_ROWS + SHIFTS - place) % MEMORY_ROWS;
-            shifted += exp(controls[scalars + 2u + place] - most) / shares * weight_at(own + source);
+            shifted += exp(controls[scalars + 2u + place] - most) / shares * weight_at(own + shifted_from(n, place));
         }
-        let score = gamma * log(shifted + 1e-16);
-        put_scratch(n, score);
-        highest = max(highest, score);
+        put_scratch(n, shifted);
+        highest = max(highest, shifted);
     }
     highest = reduced(local, highest, true);
     sum = 0.0;
     for (var n = local; n < MEMORY_ROWS; n += WORKGROUP) {
-        let share = exp(scratch_at(n) - highest);
+        // As a share of the highest: logarithms near 0 are the most exact.
+        let share = exp(gamma * log(scratch_at(n) / highest));
         put_scratch(n, share);
         sum += share;
     }
@@ -279,49 +186,34 @@ fn address(local: u32, head: u32) {
     together();
 }
 
-// Columns side by side, groups of rows among the invocations.
 fn read_memory(local: u32, head: u32) {
-    let span = min(MEMORY_COLUMNS, WORKGROUP);
-    let groups = WORKGROUP / span;
-    let group = local / span;
-    for (var first = 0u; first < MEMORY_COLUMNS; first += span) {
-        let column = first + local % span;
+    let groups = WORKGROUP / span();
+    let group = local / span();
+    for (var first = 0u; first < MEMORY_COLUMNS; first += span()) {
+        let column = first + local % span();
         var sum = 0.0;
         if group < groups && column < MEMORY_COLUMNS {
             for (var n = group; n < MEMORY_ROWS; n += groups) {
                 sum += weight_at(head * MEMORY_ROWS + n) * memory_at(n * MEMORY_COLUMNS + column);
             }
         }
-        partial[local] = sum;
-        together();
+        sum = over_groups(local, sum);
         if group == 0u && column < MEMORY_COLUMNS {
-            for (var other = 1u; other < groups; other++) {
-                sum += partial[other * span + local];
-            }
             z[INPUTS + head * MEMORY_COLUMNS + column] = sum;
         }
-        together();
-    }
-}
-
-fn write_memory(local: u32, write: u32) {
-    let erase = (READS + WRITES) * of_head() + 2u * write * MEMORY_COLUMNS;
-    let own = (READS + write) * MEMORY_ROWS;
-    for (var at = local; at < MEMORY_ROWS * MEMORY_COLUMNS; at += WORKGROUP) {
-        let column = at % MEMORY_COLUMNS;
-        let weight = weight_at(own + at / MEMORY_COLUMNS);
-        let kept = memory_at(at) * (1.0 - weight * controls[erase + column]);
-        put_memory(at, kept + weight * controls[erase + MEMORY_COLUMNS + column]);
     }
     together();
 }
 
-// Writes of the timestep before a head addresses the memory.
-fn writes_before(head: u32) -> u32 {
-    if ORDER == 1u {
-        return select(head - READS, min(head, WRITES), head < READS);
+fn write_memory(local: u32, write: u32) {
+    let erase = erase_place(write);
+    let own = (READS + write) * MEMORY_ROWS;
+    for (var at = local; at < MEMORY_ROWS * MEMORY_COLUMNS; at += WORKGROUP) {
+        let column = erase + at % MEMORY_COLUMNS;
+        let weight = weight_at(own + at / MEMORY_COLUMNS);
+        put_memory(at, written(memory_at(at), weight, controls[column], controls[column + MEMORY_COLUMNS]));
     }
-    return select(0u, WRITES, ORDER == 2u && head < READS);
+    together();
 }
 
 fn put_output(local: u32, at: u32) {
@@ -366,6 +258,7 @@ fn ntm(
     together();
 
     for (var step = params.first; step < params.end; step++) {
+        keep_state(local, step);
         let at = step * params.rows + own;
         var counts = true;
         if MASKED == 1u {
@@ -377,12 +270,13 @@ fn ntm(
             }
             together();
             add_up(local);
+            keep_sums(local, step);
             together();
             for (var unit = local; unit < HIDDEN; unit += WORKGROUP) {
                 advance(unit);
             }
             together();
-            control(local);
+            control(local, step);
             together();
             for (var writes = 0u; writes <= WRITES; writes++) {
                 for (var head = 0u; head < READS + WRITES; head++) {
@@ -400,14 +294,18 @@ fn ntm(
             if LAST == 0u {
                 put_output(local, at);
             }
-        } else if LAST == 0u {
-            let width = HIDDEN + read_size;
-            for (var i = local; i < width; i += WORKGROUP) {
-                output[at * width + i] = 0.0;
+        } else {
+            keep_nothing(local, step);
+            if LAST == 0u {
+                let width = HIDDEN + read_size;
+                for (var i = local; i < width; i += WORKGROUP) {
+                    output[at * width + i] = 0.0;
+                }
             }
         }
     }
 
+    keep_state(local, params.end);
     for (var i = local; i < HIDDEN; i += WORKGROUP) {
         state[own * HIDDEN + i] = h[i];
         if CELL == 0u {

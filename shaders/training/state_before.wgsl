@@ -34,7 +34,8 @@ fn state_before(
     // A masked step before the first that counts leaves the initial state.
     var seen = !is_first;
     if MASKED != 0u {
-        seen = (mask[params.input_row + row] & select(2u, 4u, reverse)) != 0u;
+        // A step of a loop is alone, whatever counted before it.
+        seen = seen && (mask[params.input_row + row] & select(2u, 4u, reverse)) != 0u;
     }
     let before = select(select(time - 1u, time + 1u, reverse), 0u, is_first);
     let source_at = (before * params.batch + of_batch) * OUTPUT_STRIDE + OUTPUT_FIRST + lane * STATE + unit;

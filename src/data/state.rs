@@ -384,6 +384,9 @@ fn parts(network: &Network) -> impl Iterator<Item = &PartSpec> {
     network.kept().iter().flat_map(|layer| &layer.parts)
 }
 
+/// A share may be this large: a quotient of equal numbers is rounded on a GPU.
+const MOST_SHARE: f32 = 1.0 + 1e-5;
+
 /// An error if `state` does not fit `network`.
 pub(crate) fn check(network: &Network, batch: usize, state: &State) -> Result<()> {
     let names = |names: &mut dyn Iterator<Item = &str>| names.map(|name| format!("`{name}`")).collect::<Vec<_>>();
@@ -411,6 +414,11 @@ pub(crate) fn check(network: &Network, batch: usize, state: &State) -> Result<()
                     format!("{} = {shape:?}", spec.letters),
                     format!("{} {:?} of `{}` with {} elements", part.name, part.shape, got.name, part.data.len()),
                 ));
+            }
+            let wrong = part.data.iter().position(|share| !(0.0..=MOST_SHARE).contains(share));
+            if let Some(at) = wrong.filter(|_| spec.shares) {
+                let option = format!("number {at} of `{}.{}`", layer.name, spec.name);
+                return Err(Error::option(&option, "a share from 0 to 1", &part.data[at]));
             }
         }
     }

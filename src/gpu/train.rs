@@ -12,7 +12,7 @@ use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Source, StageKind};
 use crate::plan::train::{
-    RESULT_WORDS, TrainContents, TrainGoal, TrainLayout, TrainMetrics, TrainTask, lookup, setting,
+    RESULT_WORDS, StartState, TrainContents, TrainGoal, TrainLayout, TrainMetrics, TrainTask, lookup, setting,
 };
 use crate::plan::{BufferId, Plan, PlanOptions, RunShape, Slice, pack, parts};
 
@@ -41,7 +41,7 @@ pub(crate) struct SharedWeights(pub(super) Vec<wgpu::Buffer>);
 /// What a step of training reads.
 pub(crate) struct TrainBatch<'a> {
     pub input: &'a Checked<'a>,
-    /// The state that recurrences start from; zeros without one.
+    /// The state that layers start from; the network's own without one.
     pub state: Option<&'a State>,
     /// Classes, or the bits of numbers.
     pub targets: &'a [u32],
@@ -162,7 +162,7 @@ impl GpuTrainer {
             for (staging, to, offset, bytes) in &copies {
                 encoder.copy_buffer_to_buffer(staging, 0, to, *offset, *bytes);
             }
-            Self::begin(prepared, batch, encoder);
+            self.begin(prepared, batch, encoder);
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.context.record(&mut pass, &prepared.plan.dispatches, &prepared.dispatches);
             Ok(())
@@ -179,7 +179,7 @@ impl GpuTrainer {
         self.context.check()?;
         let done = self.context.scoped(WHAT, || {
             let mut workspace = lock(&self.workspace);
-            let shape = run_shape(batch.input);
+            let shape = RunShape { continues: batch.state.is_some(), ..run_shape(batch.input) };
             let TrainBatch { values, labels, metrics, .. } = *batch;
             let asked = StepKey { goal, values, labels, metrics };
             let key = Key { shape, waits: false, goal: Some(asked) };
@@ -229,20 +229,33 @@ impl GpuTrainer {
         settings[setting::SEED..][..2].copy_from_slice(&seed);
         write(self.layout.buffers.settings, bytemuck::cast_slice(&settings));
         for start in &parts.starts {
-            if let Some(layer) = batch.state.map(|state| &state.layers[start.layer]) {
-                let bytes = bytemuck::cast_slice(layer.parts[usize::from(start.is_c)].row(start.row));
-                put(&prepared.buffers[start.from.buffer], start.from.offset, bytes);
-            }
+            let numbers = match batch.state {
+                Some(state) => state.layers[start.layer].parts[start.part].row(start.row),
+                None if self.starts_at_zero(start) => continue,
+                None => {
+                    let value = self.network.kept()[start.layer].parts[start.part].start;
+                    &vec![value; usize::try_from(start.from.bytes / 4).unwrap_or(0)]
+                }
+            };
+            put(&prepared.buffers[start.from.buffer], start.from.offset, bytemuck::cast_slice(numbers));
         }
     }
 
+    /// Whether a part of the state is 0 where nothing says what it is.
+    fn starts_at_zero(&self, start: &StartState) -> bool {
+        self.network.kept()[start.layer].parts[start.part].start.to_bits() == 0
+    }
+
     /// Records what is copied and cleared before the first dispatch.
-    fn begin(prepared: &Prepared, batch: &TrainBatch<'_>, encoder: &mut wgpu::CommandEncoder) {
+    fn begin(&self, prepared: &Prepared, batch: &TrainBatch<'_>, encoder: &mut wgpu::CommandEncoder) {
         let Some(parts) = &prepared.plan.train else { return };
         for start in &parts.starts {
             let [from, to] = [start.from, start.to].map(|slice| &prepared.buffers[slice.buffer]);
-            if batch.state.is_none() {
+            if batch.state.is_none() && self.starts_at_zero(start) {
                 encoder.clear_buffer(from, start.from.offset, Some(start.from.bytes));
+            }
+            if start.from == start.to {
+                continue;
             }
             encoder.copy_buffer_to_buffer(from, start.from.offset, to, start.to.offset, start.to.bytes);
         }
@@ -255,7 +268,7 @@ impl GpuTrainer {
         let (context, plan) = (&self.context, &prepared.plan);
         self.uploads(prepared, batch, |to, offset, bytes| context.queue.write_buffer(to, offset, bytes));
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        Self::begin(prepared, batch, &mut encoder);
+        self.begin(prepared, batch, &mut encoder);
         let mut first = 0;
         for dispatches in plan.dispatches.chunk_by(|a, b| a.submission == b.submission) {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

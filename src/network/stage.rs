@@ -290,12 +290,6 @@ impl Stage {
         Error::Unsupported { place: format!("layer `{}`", self.label), what }
     }
 
-    /// The error for a layer that no GPU trains.
-    pub(crate) fn without_gpu_training(&self) -> Error {
-        let what = "training a memory on a GPU (train on the CPU device),".into();
-        Error::Unsupported { place: format!("layer `{}`", self.label), what }
-    }
-
     /// Whether a mask of one of the network's inputs fits the timesteps of the stage's input.
     #[must_use]
     pub fn mask_reaches(&self) -> bool {

@@ -35,6 +35,8 @@ pub struct PartSpec {
     pub stored: Option<String>,
     /// Whether the start is the softmax of that tensor over the last dimension.
     pub softmax: bool,
+    /// Whether its numbers are shares, from 0 to 1.
+    pub shares: bool,
 }
 
 impl PartSpec {
@@ -68,6 +70,7 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
             start: past.start,
             stored: None,
             softmax: false,
+            shares: false,
         };
         Some(StateSpec { name: stage.label.clone(), parts: vec![part] })
     });
@@ -80,6 +83,7 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
             start: 0.0,
             stored: None,
             softmax: false,
+            shares: false,
         };
         StateSpec { name: stage.label.clone(), parts: vec![part] }
     });
@@ -96,6 +100,7 @@ fn of_cell(cell: Cell, layer: &RecurrentSpec) -> Vec<PartSpec> {
         start: 0.0,
         stored: layer.initial_state.then(|| format!("{}.initial_{}", layer.name, part.name())),
         softmax: false,
+        shares: false,
     };
     let c = cell.keeps_c().then(|| part(HiddenOrCell::C, layer.hidden_size));
     std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(c).collect()
@@ -117,6 +122,7 @@ fn of_memory(layer: &NtmSpec) -> Vec<PartSpec> {
             start: 0.0,
             stored: tensor(layer.initial_state, "initial_read"),
             softmax: false,
+            shares: false,
         },
         PartSpec {
             name: "weights",
@@ -126,6 +132,7 @@ fn of_memory(layer: &NtmSpec) -> Vec<PartSpec> {
             start: weights,
             stored: tensor(learned, "initial_weights"),
             softmax: learned,
+            shares: true,
         },
         PartSpec {
             name: "memory",
@@ -135,6 +142,7 @@ fn of_memory(layer: &NtmSpec) -> Vec<PartSpec> {
             start: memory,
             stored: tensor(layer.memory.start != MemoryStart::Constant, "memory"),
             softmax: false,
+            shares: false,
         },
     ]);
     parts

@@ -111,7 +111,8 @@ pub struct RunShape {
     pub masked: bool,
     /// Of the inputs beside the first, in the network's order.
     pub others: [OtherShape; MAX_INPUTS - 1],
-    /// Whether windows over time continue from the inputs that the state has, not from their padding.
+    /// Whether the run goes on from a state: windows over time continue from its inputs, not from their padding, and training
+    /// starts from no stored tensor.
     pub continues: bool,
     /// Whether the rows begin at different timesteps, as those of streams do.
     pub uneven: bool,

@@ -4,7 +4,7 @@ use super::pool::StreamPool;
 use super::table::StreamId;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
-use crate::data::state::{PartShape, State, StatePart};
+use crate::data::state::{self, PartShape, State, StatePart};
 
 impl StreamPool {
     /// A part of a layer's state of a stream, of batch 1, by the names of [`Network::kept`](crate::Network::kept): h of an
@@ -22,7 +22,7 @@ impl StreamPool {
     ///
     /// # Errors
     /// As [`StreamPool::look`]; [`Error::NonFinite`] for a value that is NaN or infinite, [`Error::Option`] for numbers behind the
-    /// last of the part. Then nothing has changed.
+    /// last of the part, and for weights of heads that are not from 0 to 1. Then nothing has changed.
     pub fn poke(&self, id: StreamId, layer: &str, part: &str, first: usize, values: &[f32]) -> Result<()> {
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(Error::NonFinite { name: format!("{layer}.{part}"), index, value: values[index] });
@@ -42,6 +42,7 @@ impl StreamPool {
             });
         };
         numbers.copy_from_slice(values);
+        state::check(self.session().network(), 1, &state)?;
         let mut row = Vec::with_capacity(inner.width);
         PartShape::take_row(&PartShape::all(self.session().network()), &state, 0, &mut row);
         self.set_row(&mut inner, stream, &row)

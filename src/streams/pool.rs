@@ -265,7 +265,8 @@ impl StreamPool {
     ///
     /// # Errors
     /// [`Error::Stream`](crate::Error::Stream) if it is not open, [`Error::Shape`](crate::Error::Shape) for a state that does not
-    /// fit; as [`StreamPool::advance`] where there is no memory for it; a lost device.
+    /// fit, [`Error::Option`](crate::Error::Option) for weights of heads that are not from 0 to 1; as [`StreamPool::advance`]
+    /// where there is no memory for it; a lost device.
     pub fn restore(&self, id: StreamId, state: &State) -> Result<()> {
         state::check(self.session.network(), 1, state)?;
         let mut inner = lock(&self.inner);

@@ -41,9 +41,10 @@ pub struct TrainOptions {
     pub average: Option<Average>,
     /// How the statistics of a batch normalization that is not frozen follow those of the batches.
     pub statistics: RunningStatistics,
-    /// Names of layers whose weights do not change. A frozen batch normalization normalizes by its stored statistics.
+    /// Names of layers, or of single tensors, that do not change. A frozen batch normalization normalizes by its stored statistics.
     pub frozen: Vec<String>,
-    /// Whether an LSTM and an RNN train one bias, as Keras does, instead of PyTorch's two, which move the sum twice as far.
+    /// Whether an LSTM and an RNN, also as the controller of a memory, train one bias, as Keras does, instead of PyTorch's two,
+    /// which move the sum twice as far.
     pub one_bias: bool,
     /// Seed of dropout and of the order of the examples.
     pub seed: u64,
@@ -163,10 +164,10 @@ impl TrainOptions {
         self
     }
 
-    /// A layer whose weights do not change.
+    /// A layer, or a tensor, that does not change.
     #[must_use]
-    pub fn freeze(mut self, layer: impl Into<String>) -> Self {
-        self.frozen.push(layer.into());
+    pub fn freeze(mut self, name: impl Into<String>) -> Self {
+        self.frozen.push(name.into());
         self
     }
 

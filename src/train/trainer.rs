@@ -28,7 +28,7 @@ use crate::data::state::State;
 use crate::device::{Device, DeviceHandle};
 use crate::gpu::GpuTrainer;
 use crate::host::{BackwardMemory, BatchNorms, Forward, Hooks, Memory, ReferenceRun, StageRunner};
-use crate::network::{LayerSpec, Network, Role, StageKind, Tensor, WeightFormat};
+use crate::network::{Cell, LayerSpec, Network, Role, Tensor, WeightFormat};
 use crate::plan::train::TrainGoal;
 use crate::reference::{BatchMoments, Loss, LossOptions, OptimizerState, Part, StageWeights, Targets, loss_into};
 use crate::session::Session;
@@ -90,6 +90,31 @@ pub struct Trainer {
     pub(super) carried: Option<State>,
 }
 
+/// An error for what a loop of a feedback draws at every step.
+fn check_loop(network: &Network, drops: &Drops) -> Result<()> {
+    let Some(steps_loop) = network.step_loop() else { return Ok(()) };
+    for stage in &network.stages()[steps_loop.stages.clone()] {
+        let Some(level) = stage.recurrent() else { continue };
+        let what = match drops.recurrent.iter().any(|(layer, _)| *layer == level.layer) {
+            true => "recurrent dropout",
+            false if !level.zoneout.is_none() => "zoneout",
+            false => continue,
+        };
+        let what = format!("training with {what} in a loop of a feedback");
+        return Err(Error::Unsupported { place: format!("layer `{}`", stage.label), what });
+    }
+    Ok(())
+}
+
+/// Whether a layer's two biases always have the same gradient.
+fn has_equal_biases(layer: &LayerSpec) -> bool {
+    match layer {
+        LayerSpec::Lstm(_) | LayerSpec::Rnn(_) => true,
+        LayerSpec::Ntm(memory) => matches!(memory.cell, Cell::Lstm | Cell::Rnn),
+        _ => false,
+    }
+}
+
 impl Trainer {
     /// Trains a copy of `network` on `device`.
     ///
@@ -105,8 +130,6 @@ impl Trainer {
             }
             DeviceHandle::Cpu(cpu) => trainer.cpu = *cpu,
             DeviceHandle::Gpu(context) => {
-                let memory = network.stages().iter().find(|stage| matches!(stage.kind, StageKind::Ntm(_)));
-                memory.map_or(Ok(()), |stage| Err(stage.without_gpu_training()))?;
                 let task = trainer.task();
                 let (options, weights) = (trainer.options.plan_options(), &trainer.options.class_weights);
                 trainer.gpu = Some(GpuTrainer::new(context, network, options, task, weights)?);
@@ -126,18 +149,25 @@ impl Trainer {
         }
         let layers = &network.spec().layers;
         for name in &options.frozen {
-            if name.is_empty() || !layers.iter().any(|layer| layer.name() == name) {
+            let of_layer = layers.iter().any(|layer| layer.name() == name);
+            if name.is_empty() || !of_layer && !network.tensors().contains_key(name) {
                 let names: Vec<&str> = layers.iter().map(LayerSpec::name).filter(|name| !name.is_empty()).collect();
-                return Err(Error::network(name, "frozen", format!("a layer ({})", names.join(", ")), name));
+                return Err(Error::network(
+                    name,
+                    "frozen",
+                    format!("a layer ({}) or a tensor", names.join(", ")),
+                    name,
+                ));
             }
         }
         let is_frozen = |layer: &LayerSpec| options.frozen.iter().any(|name| name == layer.name());
         let norms = trained_norms(network, is_frozen);
         let drops = Drops::new(network, &options)?;
+        check_loop(network, &drops)?;
         let (mut places, mut parts, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
         for layer in layers {
             let frozen = is_frozen(layer);
-            let one_bias = options.one_bias && matches!(layer, LayerSpec::Lstm(_) | LayerSpec::Rnn(_));
+            let one_bias = options.one_bias && has_equal_biases(layer);
             for param in layer.params() {
                 if param.role.is_statistic() {
                     continue;
@@ -146,7 +176,8 @@ impl Trainer {
                 parameters.extend_from_slice(network.weight(&param.name));
                 let range = start..parameters.len();
                 let second_bias = one_bias && param.role == Role::BiasHh;
-                parts.push(Part { frozen: frozen || second_bias, ..Part::new(range.clone()) });
+                let is_named = options.frozen.contains(&param.name);
+                parts.push(Part { frozen: frozen || second_bias || is_named, ..Part::new(range.clone()) });
                 places.push((param.name, range));
             }
         }
@@ -267,7 +298,7 @@ impl Trainer {
     /// # Errors
     /// The driver's own.
     pub fn session(&self) -> Result<Session> {
-        let stored = self.network.recurrent_layers().any(|(_, layer)| layer.initial_state);
+        let stored = self.network.kept().iter().flat_map(|layer| &layer.parts).any(|part| part.stored.is_some());
         match &self.gpu {
             Some(gpu) if self.norms.is_empty() && !stored => {
                 Session::sharing(&self.device, &self.network, gpu.shared_weights())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gatefold::network::Init;
+use gatefold::network::{Init, NetworkSpec, Tensor};
 use gatefold::train::{Loss, Measured, Optimizer, TrainOptions, Trainer};
 use gatefold::{Device, DeviceChoice, Network, files};
 
@@ -26,6 +26,9 @@ const MOST_SKIPPED: usize = 100;
 /// Intervals over which the gradient norm's usual size is taken, and how many times it a spike is.
 const USUAL: usize = 64;
 const SPIKE: f64 = 30.0;
+
+/// What is read before the first timestep stays as it was drawn.
+const FIXED: &str = "memory.initial_read";
 
 /// What a sequence costs, on average.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +51,11 @@ impl Cost {
 }
 
 pub fn trainer(device: &Device, network: &Network, optimizer: &Optimizer, seed: u64) -> Result<Trainer> {
-    let options = TrainOptions::new(Loss::BinaryCrossEntropy).optimizer(*optimizer).seed(seed);
+    let options = TrainOptions::new(Loss::BinaryCrossEntropy).optimizer(*optimizer).one_bias(true).seed(seed);
+    let options = match network.tensors().contains_key(FIXED) {
+        true => options.freeze(FIXED),
+        false => options,
+    };
     Ok(Trainer::new(device, network, options)?)
 }
 
@@ -64,7 +71,7 @@ struct Interval {
 
 /// Trains a network on a task and writes it.
 pub fn run(args: &TrainArgs, task: MemoryTask, choice: &DeviceChoice) -> Result<Report> {
-    let network = Network::initialized(spec(task, &args.of_task)?, Init::Keras, args.seed)?;
+    let network = initialized(spec(task, &args.of_task)?, args.seed)?;
     let rate = args.lr.unwrap_or_else(|| task.learning_rate());
     let rules = optimizer(args.of_task.optimizer, rate, args.clip_norm.unwrap_or(1.0));
     let device = source::for_training(choice)?;
@@ -173,6 +180,19 @@ pub fn run(args: &TrainArgs, task: MemoryTask, choice: &DeviceChoice) -> Result<
         duration(time)
     );
     Ok(Report::new(format!("{}\n{solved}\n{tests}\n{}\n", log.table(), dim(&footer))))
+}
+
+/// A network with random weights, whose outputs begin with small biases.
+fn initialized(spec: NetworkSpec, seed: u64) -> Result<Network> {
+    let network = Network::initialized(spec, Init::Keras, seed)?;
+    let mut tensors = network.tensors().clone();
+    if let Some(bias) = tensors.get_mut("bits.bias") {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0xb1a5);
+        let mut normal = || (-2.0 * (1.0 - rng.f32()).ln()).sqrt() * (std::f32::consts::TAU * rng.f32()).cos();
+        let numbers = (0..bias.data().len()).map(|_| 0.01 * normal()).collect();
+        *bias = Tensor::new(bias.shape().to_vec(), numbers)?;
+    }
+    Ok(Network::new(network.spec().clone(), tensors)?)
 }
 
 /// Whether a gradient is far above the usual.

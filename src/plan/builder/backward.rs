@@ -69,7 +69,15 @@ impl Builder {
             }
         }
         if task.goal != TrainGoal::Evaluate {
-            for index in (0..=from).rev() {
+            let mut next = from + 1;
+            while next > 0 {
+                let index = next - 1;
+                next = index;
+                if let Some(steps_loop) = network.step_loop().filter(|steps_loop| steps_loop.stages.contains(&index)) {
+                    self.step_loop_backward(network, steps_loop, stage_steps)?;
+                    next = steps_loop.stages.start;
+                    continue;
+                }
                 let Some((d, _)) = self.training.as_ref().and_then(|training| training.gradients[index]) else {
                     continue;
                 };
@@ -239,7 +247,7 @@ impl Builder {
         })
     }
 
-    fn stage_backward(
+    pub(super) fn stage_backward(
         &mut self,
         network: &Network,
         work: &StageWork<'_>,
@@ -251,7 +259,7 @@ impl Builder {
         let all = DispatchRows::all(rows);
         match &stage.kind {
             StageKind::Embedding { .. } => self.embedding_backward(work, d),
-            // The forward pass has refused it.
+            // Has a file of its own.
             StageKind::Feedback { .. } => Ok(()),
             StageKind::Recurrent(level) => self.recurrent_backward(network, work, level, d, stage_steps),
             StageKind::Dense { activation } => self.dense_backward(network, work, *activation, d, stage_steps),
@@ -294,7 +302,7 @@ impl Builder {
             }
             StageKind::Softmax { log } => self.softmax_backward(network, work, *log, d, stage_steps),
             StageKind::ArgMax => Err(stage.without_gradient()),
-            StageKind::Ntm(_) => Err(stage.without_gpu_training()),
+            StageKind::Ntm(ntm) => self.ntm_backward(network, (work, ntm), d, stage_steps),
             StageKind::TimeSoftmax => self.time_softmax_backward(network, work, d, stage_steps),
             StageKind::Rearrange(rearrange) => self.rearrange_backward(network, work, *rearrange, d, stage_steps),
             StageKind::LayerNorm { eps } => self.layer_norm_backward(network, work, *eps, d, stage_steps),
@@ -453,9 +461,11 @@ impl Builder {
         self.in_flat(stage, direction, role, self.training.as_ref()?.layout.buffers.parameters)
     }
 
-    /// Its gradient.
+    /// Its gradient; in a loop that of one step.
     pub(super) fn param_gradient(&self, stage: &Stage, direction: usize, role: Role) -> Option<Slice> {
-        self.in_flat(stage, direction, role, self.training.as_ref()?.layout.buffers.gradients)
+        let training = self.training.as_ref()?;
+        let buffer = training.step_gradients.unwrap_or(training.layout.buffers.gradients);
+        self.in_flat(stage, direction, role, buffer)
     }
 
     fn in_flat(&self, stage: &Stage, direction: usize, role: Role, buffer: BufferId) -> Option<Slice> {

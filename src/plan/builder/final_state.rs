@@ -23,7 +23,9 @@ impl Builder {
         let reads = |kind: &StageKind, source: Source| {
             matches!(kind, StageKind::FinalState(_)) && source == Source::Stage(stage)
         };
-        let is_read = network.stages().iter().any(|other| reads(&other.kind, other.inputs[0]));
+        // In a loop every step begins with what the step behind it hands on.
+        let is_read =
+            self.loop_starts.is_some() || network.stages().iter().any(|other| reads(&other.kind, other.inputs[0]));
         let Some(training) = self.training.as_ref().filter(|_| is_read) else { return Ok(None) };
         if training.task.goal == TrainGoal::Evaluate {
             return Ok(None);

@@ -85,7 +85,7 @@ impl Builder {
             StageKind::Merge(mode) => self.merge(work, *mode),
             StageKind::Join(join) => self.join(work, *join),
             StageKind::Attention(attention) => self.attention(work, *attention),
-            StageKind::Ntm(ntm) => self.ntm(work, ntm),
+            StageKind::Ntm(ntm) => self.ntm(network, work, ntm),
             // Has a file of its own. What is fed back lies where the output of its layer is.
             StageKind::Recurrent(_) | StageKind::Feedback { .. } => Ok(()),
         }
@@ -224,11 +224,22 @@ impl Builder {
     }
 
     fn softmax(&mut self, work: &StageWork<'_>, log: bool) -> Result<()> {
-        let (rows, width) = (work.steps_out * self.batch, work.stage.in_features);
+        let size = [work.steps_out * self.batch, work.stage.in_features];
+        self.softmax_rows(work, log, [work.inputs[0], work.output], size)
+    }
+
+    /// The softmax of every row of one matrix into another.
+    pub(super) fn softmax_rows(
+        &mut self,
+        work: &StageWork<'_>,
+        log: bool,
+        bindings: [Slice; 2],
+        [rows, width]: [usize; 2],
+    ) -> Result<()> {
         let [_, x, y] = grid(&self.limits, 1, rows as u64, &work.stage.label)?;
         let constants = Constants::sizes([("FEATURES", width)])?.with("LOG", log).with("WORKGROUP", ROW_WORKGROUP);
         self.push(work, DispatchRows::all(rows), Kernel::Softmax, constants, |dispatch| {
-            dispatch.bindings = vec![work.inputs[0], work.output];
+            dispatch.bindings = bindings.to_vec();
             dispatch.workgroups = [x, y, 1];
             dispatch.iterations = 3 * (width as u64).div_ceil(ROW_WORKGROUP.into()) + 2 * u64::from(ROW_WORKGROUP);
             dispatch.work = rows as u64 * width as u64;

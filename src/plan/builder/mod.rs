@@ -14,6 +14,7 @@ mod level_gradients;
 mod matmul;
 mod normalized_backward;
 mod ntm;
+mod ntm_backward;
 mod past;
 mod recurrent;
 mod recurrent_backward;
@@ -21,6 +22,7 @@ mod recurrent_dropout;
 mod regularize;
 mod scan_backward;
 mod step_loop;
+mod step_loop_backward;
 mod steps_backward;
 mod tape;
 mod update;
@@ -45,9 +47,11 @@ use super::{
     SOFTWARE_LOOP_LIMIT, Slice, WeightSize, weight_sizes,
 };
 use crate::base::error::{Error, Result};
-use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, Source, Stage, Zoneout};
+use crate::network::{InputKind, MAX_INPUTS, MaskReach, Network, Source, Stage, StageKind, Zoneout};
 use batch_norm::NormStatistics;
 use intervals::KeptSums;
+use ntm_backward::NtmTape;
+use step_loop_backward::LoopTape;
 use tape::StageTape;
 
 pub(super) const F32: u64 = 4;
@@ -106,6 +110,7 @@ impl Builder {
             uneven,
             banked,
             loop_starts: None,
+            loop_ends: None,
             plan: Plan {
                 steps,
                 batch,
@@ -146,6 +151,8 @@ struct Builder {
     banked: bool,
     /// In a loop, the dispatches that put what its levels start from in place.
     loop_starts: Option<Vec<Dispatch>>,
+    /// In the backward pass of a loop, the dispatches for the gradients of what its levels start from.
+    loop_ends: Option<Vec<Dispatch>>,
     plan: Plan,
     next_weight: BufferId,
     /// The projected inputs of one chunk of time, which all recurrences share.
@@ -162,6 +169,12 @@ struct TrainBuild {
     widths: Vec<usize>,
     /// What every recurrence left.
     tapes: Vec<StageTape>,
+    /// What a loop left.
+    loop_tape: Option<LoopTape>,
+    /// Where gradients of parameters go that are of one step of a loop.
+    step_gradients: Option<BufferId>,
+    /// What every layer with a memory left.
+    memories: BTreeMap<usize, NtmTape>,
     /// Bindings of the product of every convolution.
     products: BTreeMap<usize, [Slice; 5]>,
     /// The shares of every stage of attention.
@@ -364,7 +377,12 @@ impl Builder {
             index,
             inputs: inputs.collect(),
             output: self.plan.outputs[index],
-            steps_in: self.steps_in(network, stage.inputs[0], stage_steps),
+            steps_in: match stage.kind {
+                // All keys are read at every step.
+                StageKind::Attention(_) => self.steps_in(network, stage.inputs[0], stage_steps),
+                _ if self.loop_starts.is_some() || self.loop_ends.is_some() => 1,
+                _ => self.steps_in(network, stage.inputs[0], stage_steps),
+            },
             past: 0,
             steps_out: stage_steps[index],
             mask: match stage.mask_reach {

@@ -1,31 +1,33 @@
-//! Stages that run step by step: the dispatches of one step, and what is carried from step to step.
+//! Stages that run step by step: the dispatches of one step, and what is carried from step to step. `step_loop_backward.rs` goes
+//! back through them.
 
+use super::step_loop_backward::LoopTape;
 use super::{Builder, DispatchRows, F32, flat_grid};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::network::{MaskReach, Network, Source, StageKind, StepLoop};
 use crate::plan::weights::WeightLayout;
 use crate::plan::{BufferId, Constants, Dispatch, FeedbackBuffer, Kernel, ROW_WORKGROUP, Slice};
 
 /// Rows of one step that go into a buffer of one step, or out of it.
-#[derive(Clone, Copy)]
-struct CarriedRows {
-    stage: usize,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CarriedRows {
+    pub stage: usize,
     /// All timesteps.
-    all: Slice,
+    pub all: Slice,
     /// One of them.
-    one: Slice,
+    pub one: Slice,
     /// Words of a row.
-    width: usize,
+    pub width: usize,
 }
 
-/// What stood where buffers of one step stand while the dispatches of a step are planned.
-#[derive(Default)]
-struct Replaced {
+/// What stood where buffers of one step stand while the dispatches of a step are planned, and the other way round after that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Replaced {
     outputs: Vec<(usize, Slice)>,
     inputs: Vec<(usize, BufferId)>,
     masks: Vec<(usize, BufferId)>,
     begins: Vec<(usize, BufferId)>,
-    into: Vec<CarriedRows>,
+    pub into: Vec<CarriedRows>,
 }
 
 impl Builder {
@@ -38,17 +40,13 @@ impl Builder {
         stage_steps: &[usize],
     ) -> Result<()> {
         let all = steps_loop.stages.clone();
-        if self.training.is_some() {
-            let place = format!("layer `{}`", network.stages()[all.start].label);
-            let what = "training of a loop of a feedback on a GPU (supported on the CPU)".into();
-            return Err(Error::Unsupported { place, what });
-        }
         let steps = stage_steps[all.start];
         let mut one_step = stage_steps.to_vec();
         one_step[all.clone()].fill(1);
         // Workgroups that wait for each other meet once in a run.
         let waiting = std::mem::take(&mut self.limits.resident_workgroups);
-        let replaced = if steps > 1 { self.replace(network, steps_loop)? } else { Replaced::default() };
+        let by_step = steps > 1 || self.training.is_some();
+        let mut replaced = if by_step { self.replace(network, steps_loop)? } else { Replaced::default() };
         let (first, first_state) = (self.plan.dispatches.len(), self.plan.states.len());
         self.loop_starts = Some(Vec::new());
         let mut index = all.start;
@@ -69,17 +67,18 @@ impl Builder {
                 work.mask = masks.map_or(work.mask, |mask| Some(mask.1));
             }
             self.layer(network, &work)?;
+            self.drop_out(index, output)?;
             index += 1;
         }
         let body = self.plan.dispatches.split_off(first);
         self.limits.resident_workgroups = waiting;
         let starts = self.loop_starts.take().unwrap_or_default();
-        self.restore(&replaced);
+        self.exchange(&mut replaced);
         let mut out = Vec::new();
         for index in all.clone() {
             // What is fed back takes the place of what was.
             let is_feedback = steps_loop.feedbacks.iter().any(|feedback| feedback.stage == index);
-            if steps > 1 || is_feedback {
+            if by_step || is_feedback {
                 let (one, width) = (self.plan.outputs[index], network.stages()[index].out_features);
                 let output = self.output(network, index, stage_steps)?;
                 self.plan.outputs[index] = output;
@@ -93,6 +92,7 @@ impl Builder {
             let place = one_of(feedback.stage, self);
             self.plan.feedbacks.push(FeedbackBuffer { layer: feedback.layer, place });
         }
+        let saved = self.saved_state((network, steps_loop), first_state, steps)?;
         self.plan.dispatches.extend(starts);
         for feedback in &steps_loop.feedbacks {
             let work = self.work(network, feedback.stage, stage_steps);
@@ -105,6 +105,7 @@ impl Builder {
             for carried in &replaced.into {
                 self.carry(carried, (step, false), None)?;
             }
+            self.save(&saved, step)?;
             self.plan.dispatches.extend(body.iter().cloned());
             for at in first_state..self.plan.states.len() {
                 let state = &self.plan.states[at];
@@ -134,6 +135,10 @@ impl Builder {
                     self.carry(carried, (step, true), None)?;
                 }
             }
+        }
+        self.save_end(&saved, steps)?;
+        if let Some(training) = &mut self.training {
+            training.loop_tape = Some(LoopTape { replaced, out, body, saved });
         }
         Ok(())
     }
@@ -208,25 +213,28 @@ impl Builder {
         Ok(replaced)
     }
 
-    fn restore(&mut self, replaced: &Replaced) {
-        for &(index, all) in &replaced.outputs {
-            self.plan.outputs[index] = all;
+    /// Exchanges buffers of one step and those of all timesteps.
+    pub(super) fn exchange(&mut self, replaced: &mut Replaced) {
+        for (index, other) in &mut replaced.outputs {
+            std::mem::swap(&mut self.plan.outputs[*index], other);
         }
-        for &(number, numbers) in &replaced.inputs {
-            self.plan.inputs[number].numbers = numbers;
+        for (number, other) in &mut replaced.inputs {
+            std::mem::swap(&mut self.plan.inputs[*number].numbers, other);
         }
-        for &(number, mask) in &replaced.masks {
-            self.plan.inputs[number].mask = Some(mask);
+        for (number, other) in &mut replaced.masks {
+            if let Some(mask) = &mut self.plan.inputs[*number].mask {
+                std::mem::swap(mask, other);
+            }
         }
         if let Some(begins) = &mut self.plan.begins {
-            for &(at, mask) in &replaced.begins {
-                begins.masks[at] = mask;
+            for (at, other) in &mut replaced.begins {
+                std::mem::swap(&mut begins.masks[*at], other);
             }
         }
     }
 
     /// The rows of a step from or to a buffer of all timesteps.
-    fn carry(
+    pub(super) fn carry(
         &mut self,
         carried: &CarriedRows,
         (step, out): (usize, bool),
@@ -241,7 +249,7 @@ impl Builder {
     }
 
     /// Rows from one buffer of a step to another; `mask` with the step that it is of.
-    fn carry_rows(
+    pub(super) fn carry_rows(
         &mut self,
         stage: usize,
         width: usize,
@@ -251,7 +259,7 @@ impl Builder {
         self.carry_block(stage, width, moved, DispatchRows::all(self.batch), mask)
     }
 
-    fn carry_block(
+    pub(super) fn carry_block(
         &mut self,
         stage: usize,
         width: usize,

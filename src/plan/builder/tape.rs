@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::intervals::KeptSums;
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::Result;
-use crate::network::{MaskedOutput, Network, RecurrentStage, Stage, StageKind, Zoneout};
+use crate::network::{HiddenOrCell, MaskedOutput, Network, RecurrentStage, Stage, StageKind, Zoneout};
 use crate::plan::constants::masked_number;
 use crate::plan::train::{DropoutSite, StartState};
 use crate::plan::weights::WeightLayout;
@@ -107,7 +107,9 @@ impl Builder {
             });
             for (vectors, directions) in sets.collect::<Vec<_>>() {
                 let mut lanes = self.start(&work, level, (directions, vectors), states)?;
-                self.start_of_tape(&work, level, &lanes)?;
+                if self.loop_starts.is_none() {
+                    self.start_of_tape(&work, level, &lanes)?;
+                }
                 lanes.final_gradient = self.final_gradient(network, index, level, lanes.directions.len())?;
                 if !is_history {
                     self.emit(&work, stage, level, &lanes, output)?;
@@ -149,13 +151,14 @@ impl Builder {
             if !directions.contains(&direction) {
                 continue;
             }
-            let mut add = |buffer: BufferId, to: Slice, is_c: bool| {
+            let mut add = |buffer: BufferId, to: Slice, part: HiddenOrCell| {
+                let part = part.place();
                 let from = Slice { buffer, offset: (direction - directions.start) as u64 * to.bytes, bytes: to.bytes };
-                starts.push(StartState { layer: state.layer, row: state.row, is_c, from, to });
+                starts.push(StartState { layer: state.layer, row: state.row, part, from, to });
             };
-            add(h, state.h[0], false);
+            add(h, state.h[0], HiddenOrCell::H);
             if let (Some(c), Some(to)) = (c, state.c) {
-                add(c, to, true);
+                add(c, to, HiddenOrCell::C);
             }
         }
         if let Some(training) = &mut self.training {

@@ -217,48 +217,6 @@ pub(super) fn attention_sum() -> KernelSpec {
     }
 }
 
-/// All timesteps of a cell with a memory.
-pub(super) fn ntm() -> KernelSpec {
-    KernelSpec {
-        name: "ntm".into(),
-        entry_point: "ntm",
-        sources: vec![ACTIVATIONS, include_str!("../../../shaders/ntm.wgsl")],
-        bindings: vec![
-            uniform("params"),
-            read("x"),
-            read("w"),
-            read("mask"),
-            read_write("state"),
-            read_write("output"),
-        ],
-        sizes: &["rows", "first", "end", "steps", "c", "read", "weights", "memory", "scratch"],
-        constants: vec![
-            u("INPUTS"),
-            u("HIDDEN"),
-            u("CELL"),
-            u("Z"),
-            u("SUMS"),
-            u("CONTROLS"),
-            u("MEMORY_ROWS"),
-            u("MEMORY_COLUMNS"),
-            u("READS"),
-            u("WRITES"),
-            u("SHIFTS"),
-            u("ORDER"),
-            u("TANH_KEY"),
-            u("TANH_ADD"),
-            f("CLIP_CONTROLS"),
-            u("STORED"),
-            u("KEPT_MEMORY"),
-            u("KEPT_WEIGHTS"),
-            u("KEPT_ROWS"),
-            u("MASKED"),
-            u("LAST"),
-            u("WORKGROUP"),
-        ],
-    }
-}
-
 /// Sizes of a kernel of one workgroup for each head of a query.
 pub(super) const OF_HEADS: &[&str] = &["rows", "first", "batch", "steps"];
 

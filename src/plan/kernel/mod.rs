@@ -5,6 +5,7 @@ mod cells;
 mod layers;
 #[cfg(test)]
 mod mirrored;
+mod ntm;
 mod recurrent;
 mod sizes;
 mod training;
@@ -288,7 +289,7 @@ impl Kernel {
             Self::TimeSoftmax => layers::TIME_SOFTMAX.spec("time_softmax"),
             Self::AttentionShares => layers::attention_shares(),
             Self::AttentionSum => layers::attention_sum(),
-            Self::Ntm => layers::ntm(),
+            Self::Ntm => ntm::forward(),
             Self::Rearrange => KernelSpec { sizes: layers::REARRANGE_SIZES, ..layers::REARRANGE.spec("rearrange") },
             Self::LayerNorm => layers::LAYER_NORM.spec("layer_norm"),
             Self::Channelwise => layers::CHANNELWISE.spec("channelwise"),

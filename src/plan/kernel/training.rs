@@ -1,7 +1,7 @@
 //! Kernels that only training needs.
 
 use super::training_recurrent::{BackwardCell, BackwardKernel, scan_backward};
-use super::{Binding, Cells, Constant, KernelSpec, f, read, read_write, u, uniform};
+use super::{Binding, Cells, Constant, KernelSpec, f, ntm, read, read_write, u, uniform};
 
 pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 pub(super) const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
@@ -108,6 +108,10 @@ pub enum TrainKernel {
     ClassMetrics,
     /// Absolute errors of every row.
     AbsoluteErrors,
+    /// Timesteps of a cell with a memory, kept for a backward pass.
+    NtmKept,
+    /// The timesteps of its backward pass.
+    NtmBackward,
     /// Sums of squares of pieces of the gradients.
     SquareSums,
     /// Norms of the gradients.
@@ -222,6 +226,8 @@ impl TrainKernel {
             Self::LossSum,
             Self::ClassMetrics,
             Self::AbsoluteErrors,
+            Self::NtmKept,
+            Self::NtmBackward,
             Self::SquareSums,
             Self::Norms,
             Self::Optimizer,
@@ -250,6 +256,7 @@ impl TrainKernel {
             Self::RecurrentBackward(kernel) => kernel.name(),
             Self::ScanBackward(cell) => format!("{} backward scan", cell.name()),
             Self::MatmulRows => "matmul rows".into(),
+            Self::NtmKept => "ntm kept".into(),
             Self::LayerNormLstmBackward => "layer_norm_lstm backward".into(),
             Self::LayerNormGruBackward => "layer_norm_gru backward".into(),
             _ => entry_point.into(),
@@ -467,6 +474,8 @@ impl TrainKernel {
             | Self::LossSum
             | Self::ClassMetrics
             | Self::AbsoluteErrors => self.row_of_loss(),
+            Self::NtmKept => ntm::kept(),
+            Self::NtmBackward => ntm::backward(),
             _ => self.row_of_layer(),
         }
     }

@@ -196,16 +196,16 @@ pub struct TrainParts {
     pub memory: Vec<(&'static str, u64)>,
 }
 
-/// The state that a direction of a level starts from, and where a run wants it.
+/// A part of the state that a direction of a level, or a layer with a memory, starts from, and where a run wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StartState {
-    /// Position of the layer among the network's recurrent layers.
+    /// Position of the layer among those that keep something.
     pub layer: usize,
     /// Row of the state `[L*D, B, H]`.
     pub row: usize,
-    /// Whether it is c instead of h.
-    pub is_c: bool,
+    /// Position of the part in its layer.
+    pub part: usize,
     /// Where the caller's lies.
     pub from: Slice,
     /// Where the first step reads it.

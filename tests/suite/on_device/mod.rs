@@ -5,7 +5,7 @@ mod beams;
 pub mod cells;
 mod dates;
 mod errors;
-mod feedback;
+pub mod feedback;
 pub mod generate;
 mod goldens;
 mod inputs;

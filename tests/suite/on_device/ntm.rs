@@ -6,7 +6,7 @@ use fastrand::Rng;
 use gatefold::network::{
     Activation, Cell, HeadOrder, Init, LayerSpec, MemorySpec, MemoryStart, NtmSpec, RecurrentOutput, StartWeights,
 };
-use gatefold::train::{Loss, TrainOptions, Trainer};
+use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
 use gatefold::{DeviceKind, Input, Network, PlanOptions, RandomInput, Session, State, StreamPool, verify};
 
 use crate::common::{assert_right, assert_right_as_f32, changed, device, in_repository, random_state, selected, spec};
@@ -189,8 +189,47 @@ fn other_controllers_are_refused() {
     let network = memory_network(&layer, 1);
     let error = Session::new(device(), &network).unwrap_err().to_string();
     assert!(error.contains("layer `memory`: min_gru as the controller of a memory on a GPU"), "{error}");
-    let error = Trainer::new(device(), &paper(), TrainOptions::new(Loss::Mse)).unwrap_err().to_string();
-    assert!(error.contains("layer `memory`: training a memory on a GPU"), "{error}");
+    let error = Trainer::new(device(), &network, TrainOptions::new(Loss::Mse)).unwrap_err().to_string();
+    assert!(error.contains("layer `memory`: min_gru as the controller of a memory on a GPU"), "{error}");
+}
+
+/// Weights of heads that are no shares would make numbers that are none: a state with such is refused, and nothing has changed.
+#[test]
+fn wrong_weights_in_a_state_are_refused() {
+    let network = paper();
+    let session = Arc::new(Session::new(device(), &network).unwrap());
+    let pool = StreamPool::new(session.clone(), 2).unwrap();
+    let stream = pool.open().unwrap();
+    let x = numbers(&mut Rng::with_seed(7), 9);
+    let input = || Input::features(&x, [1, 1, 9]);
+    pool.advance(&[(stream, input())]).unwrap();
+    let before = pool.snapshot(stream).unwrap();
+    for wrong in [-0.25, 1.5, f32::NAN, f32::INFINITY] {
+        let mut state = before.clone();
+        state.layers[0].part_mut("weights").unwrap().data[5] = wrong;
+        let expected = format!("number 5 of `memory.weights`: expected a share from 0 to 1, got {wrong}");
+        let errors = [
+            pool.restore(stream, &state).unwrap_err(),
+            pool.set_states(&[stream], &state).unwrap_err(),
+            session.run(input(), Some(&state)).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        let error = pool.poke(stream, "memory", "weights", 5, &[wrong]).unwrap_err().to_string();
+        assert!(error.contains("memory.weights"), "{error}");
+        let mut trainer = Trainer::new(device(), &network, TrainOptions::new(Loss::Mse)).unwrap();
+        let values = [0.0; 50];
+        let batch = Batch { input: input(), targets: Targets::Values(&values), weights: None };
+        assert!(trainer.step_from(&batch, &mut state).unwrap_err().to_string().contains(&expected));
+        assert_eq!(pool.snapshot(stream).unwrap(), before);
+    }
+    // Negative control: a share is taken, and changes the answer.
+    let unchanged = pool.fork(stream).unwrap();
+    pool.poke(stream, "memory", "weights", 5, &[0.75]).unwrap();
+    let answers = pool.advance(&[(stream, input()), (unchanged, input())]).unwrap();
+    assert_ne!(answers.values(0), answers.values(1));
+    assert!(answers.values(0).iter().all(|x| x.is_finite()));
 }
 
 /// A network that has learned to copy up to 20 vectors of 8 bits, of `gatefold train --task copy --seed 5`.

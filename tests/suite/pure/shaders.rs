@@ -95,7 +95,8 @@ fn sizes(name: &str) -> Vec<u32> {
         "READS" | "WRITES" => vec![1, 2],
         "SHIFTS" => vec![1, 0],
         "TANH_KEY" | "TANH_ADD" | "STORED" => vec![0, 1],
-        "KEPT_MEMORY" | "KEPT_WEIGHTS" | "KEPT_ROWS" => vec![1, 300],
+        "KEPT_MEMORY" | "KEPT_WEIGHTS" | "KEPT_ROWS" | "SCRATCH" => vec![1, 300],
+        "INPUT_FIRST" | "STATE_FIRST" | "HEADS_FIRST" => vec![64],
         other => panic!("{other}: no values here"),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use gatefold::network::{Cell, DenseSpec, Init, LayerSpec, RecurrentOutput, RecurrentSpec};
+use gatefold::network::{Cell, DenseSpec, Init, LayerSpec, NtmSpec, RecurrentOutput, RecurrentSpec};
 use gatefold::train::{
     Adam, Answers, Batch, Clip, Convention, Dataset, Dropout, Event, Fit, Loss, Next, Optimizer, Sgd, Targets,
     TrainOptions, Trainer,
@@ -171,6 +171,23 @@ fn frozen_weights_stay() {
     for (name, tensor) in network.tensors() {
         let stays = name.starts_with("dense.") || name == "cell.bias_hh_l0";
         assert_eq!(trainer.network().unwrap().tensors()[name] == *tensor, stays, "{name}");
+    }
+}
+
+/// A single tensor stays; of a memory's controller one bias is trained, and moves the sum once.
+#[test]
+fn single_tensors_stay() {
+    let layer = NtmSpec { initial_state: true, ..NtmSpec::new("memory", 2, 3, [4, 2]) };
+    let network = Network::initialized(spec(vec![LayerSpec::Ntm(layer)]), Init::PyTorch, 1).unwrap();
+    let (x, y) = ([0.5, -0.2, 0.1, 0.9], [0.1; 10]);
+    let batch = Batch { input: Input::features(&x, [2, 1, 2]), targets: Targets::Values(&y), weights: None };
+    let options = TrainOptions::new(Loss::Mse).freeze("memory.initial_read").one_bias(true);
+    let mut trainer = Trainer::new(&Device::cpu(), &network, options).unwrap();
+    trainer.step(&batch).unwrap();
+    let trained = trainer.network().unwrap();
+    for (name, tensor) in network.tensors() {
+        let stays = ["memory.initial_read", "memory.bias_hh_l0", "memory.memory"].contains(&&name[..]);
+        assert_eq!(trained.tensors()[name] == *tensor, stays, "{name}");
     }
 }
 
