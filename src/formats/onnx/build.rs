@@ -407,7 +407,7 @@ fn fused(layers: Vec<LayerSpec>) -> Vec<LayerSpec> {
             LayerSpec::Join(join) => read.extend(join.inputs.iter().cloned()),
             LayerSpec::FinalState(state) => drop(read.insert(state.layer.clone())),
             LayerSpec::Attention(attention) => {
-                read.extend([&attention.keys].into_iter().chain(&attention.values).cloned())
+                read.extend([&attention.keys].into_iter().chain(&attention.values).cloned());
             }
             other => {
                 if let Some((_, spec)) = other.recurrent() {
