@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn dense() {
         for activation in Activation::ALL {
-            // Near its pole differences are not exact enough; its derivative has tests of its own.
+            // Near its pole differences are not exact enough: of positive numbers, below.
             if activation == Activation::Reciprocal {
                 continue;
             }
@@ -369,6 +369,11 @@ mod tests {
                 );
             }
         }
+        check(
+            r#"[{"type": "dense", "name": "d", "in_features": 3, "out_features": 4, "activation": "exp"},
+                {"type": "activation", "name": "a", "activation": "reciprocal"}]"#,
+            None,
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) enum StatePlace {
     At(Tier, u32),
 }
 
-/// A state that somebody holds: a stream, a stream's past, the prefix memory, a bank, or the pool.
+/// A state that has holders: streams, their past states, the prefix memory, banks or the pool.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     holders: u32,

@@ -37,10 +37,10 @@ def save(path, feeds, expected, tolerance=2e-5):
     print(path.name, path.stat().st_size)
 
 
-def export_torch(out):
+def torch_model():
+    """A module of named parts and a function of them."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
     class Model(nn.Module):
         """Named parts and a function of them."""
@@ -54,6 +54,15 @@ def export_torch(out):
         def forward(self, *x):
             return self.run(self, *x)
 
+    return Model
+
+
+def export_torch(out):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    Model = torch_model()
     two = lambda **options: nn.LSTM(3, 4, batch_first=True, bidirectional=True, **options)
     head = lambda width, out=2: nn.Linear(width, out)
 

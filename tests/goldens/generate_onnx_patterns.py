@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from generate_onnx_files import SEED, save
+from generate_onnx_files import SEED, save, torch_model
 
 
 def export_torch(out):
@@ -22,18 +22,7 @@ def export_torch(out):
     from torch import nn
     from torch.nn import functional as F
 
-    class Model(nn.Module):
-        """Named parts and a function of them."""
-
-        def __init__(self, forward, **parts):
-            super().__init__()
-            for name, part in parts.items():
-                setattr(self, name, nn.Parameter(part) if isinstance(part, torch.Tensor) else part)
-            self.run = forward
-
-        def forward(self, *x):
-            return self.run(self, *x)
-
+    Model = torch_model()
     batch = {"batch_first": True}
     lstm = lambda width=3, hidden=4, **options: nn.LSTM(width, hidden, **batch, **options)
     f, head = torch.randn, nn.Linear

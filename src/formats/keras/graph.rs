@@ -13,7 +13,7 @@ use super::options::brief;
 use crate::base::error::{Error, Result};
 
 /// The most layers a model may have; gatefold's networks have no more.
-const MAX_LAYERS: usize = 1024;
+pub(super) const MAX_LAYERS: usize = 1024;
 
 /// How deep models may be layers of each other.
 const MAX_DEPTH: usize = 16;

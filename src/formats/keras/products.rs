@@ -236,16 +236,16 @@ fn row_products(
     cosine: bool,
 ) -> Result<NodeOutput> {
     let Shape::Row(width) = first.shape else { return Err(item.unsupported(item.class)) };
+    let options = LayerOptions::new(item.name, item.class, item.config);
     let mut names = Vec::with_capacity(2);
     let mut parts = Parts::default();
     for (number, input) in [first, second].into_iter().enumerate() {
-        let read = lowering.name(input.source);
         if !cosine {
-            names.push(read);
+            names.push(lowering.name(input.source));
             continue;
         }
         let prefix = format!("{}_side{number}", item.name);
-        let (mut side, name) = reductions::over_norm(item, &prefix, &read, width);
+        let (mut side, name) = reductions::over_norm(lowering, item, &options, (input, prefix))?;
         parts.layers.append(&mut side.layers);
         parts.weights.append(&mut side.weights);
         names.push(name);

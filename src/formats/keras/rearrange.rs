@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::graph::MAX_LAYERS;
 use super::join;
 use super::layers::{Item, Lowered, Shape, steps};
 use super::lower::{KerasLowering, NodeOutput};
@@ -202,6 +203,9 @@ fn split(
         count => {
             let count = count.as_u64().and_then(|count| usize::try_from(count).ok());
             let count = count.filter(|&count| count > 0 && size.is_multiple_of(count)).ok_or_else(wrong)?;
+            if count > MAX_LAYERS {
+                return Err(options.unsupported(&format!("{count} parts (supported: up to {MAX_LAYERS})")));
+            }
             (1..=count).map(|part| part * (size / count)).collect()
         }
     };

@@ -62,6 +62,8 @@ fn axes(options: &LayerOptions<'_>, key: &'static str, shape: Shape) -> Result<A
 /// Layers of one operation, and the name of what they computed last.
 struct Chain<'a> {
     item: &'a Item<'a>,
+    /// What the names of the layers begin with.
+    prefix: String,
     parts: Parts,
     last: String,
     width: usize,
@@ -79,11 +81,11 @@ impl<'a> Chain<'a> {
             layer.name().clone_into(&mut last);
             parts.layers.push(layer);
         }
-        Self { item, parts, last, width, arrays: Vec::new() }
+        Self { item, prefix: item.name.to_owned(), parts, last, width, arrays: Vec::new() }
     }
 
     fn name(&mut self, part: &str) -> String {
-        self.last = format!("{}_{part}", self.item.name);
+        self.last = format!("{}_{part}", self.prefix);
         self.last.clone()
     }
 
@@ -114,6 +116,22 @@ impl<'a> Chain<'a> {
             self.parts.layers.push(LayerSpec::GlobalPool(GlobalPoolSpec { name, pool }));
         }
         Ok(())
+    }
+
+    /// `read` over its norm along `axes`; smaller sums of squares count as `least`.
+    fn over_norm(&mut self, options: &LayerOptions<'_>, (read, axes): (&str, Axes), least: f32) -> Result<()> {
+        self.function("squares", Activation::Square);
+        self.reduce(options, "sum", axes, Pool::Sum)?;
+        self.function("sum_bounded", Activation::Clip { alpha: least, beta: f32::MAX });
+        self.times_inverse_root(read);
+        Ok(())
+    }
+
+    /// `read` over the root of what was computed last.
+    fn times_inverse_root(&mut self, read: &str) {
+        self.inverse_root("sum");
+        let inverse = self.last.clone();
+        self.join("normalized", [read, &inverse], Join::Mul);
     }
 
     /// `1 / sqrt(x)`
@@ -205,9 +223,9 @@ pub(super) fn normalization(
     }
     let mut chain = Chain::new(lowering, item, NodeOutput { masked: drops, ..input }, width);
     let read = chain.last.clone();
-    chain.function("squares", Activation::Square);
     match item.class {
         "RMSNormalization" => {
+            chain.function("squares", Activation::Square);
             chain.arrays.push(("scale", vec![width]));
             chain.reduce(options, "mean", features, Pool::Average)?;
             let beta = options.number("epsilon", 1e-6)?;
@@ -215,27 +233,22 @@ pub(super) fn normalization(
             if features != (Axes { time: false, features: true }) {
                 return Err(options.unsupported("another axis than the last"));
             }
+            chain.times_inverse_root(&read);
         }
         _ => {
             if options.get("order").is_some_and(|order| order.as_f64() != Some(2.0)) {
                 return Err(options.unsupported("option `order` other than 2"));
             }
-            chain.reduce(options, "sum", features, Pool::Sum)?;
-            // Smaller sums are this.
             let epsilon = options.get("epsilon").is_some().then(|| options.number("epsilon", 0.0)).transpose()?;
-            let alpha = match (epsilon, item.version) {
+            let least = match (epsilon, item.version) {
                 // TensorFlow's is that of the sum, Keras 3's that of its root.
                 (Some(epsilon), Version::Two) => epsilon,
                 (Some(epsilon), _) => epsilon * epsilon,
                 (None, _) => LEAST_SQUARES,
             };
-            let alpha = alpha.max(f32::MIN_POSITIVE);
-            chain.function("sum_bounded", Activation::Clip { alpha, beta: f32::MAX });
+            chain.over_norm(options, (&read, features), least.max(f32::MIN_POSITIVE))?;
         }
     }
-    chain.inverse_root("sum");
-    let inverse = chain.last.clone();
-    chain.join("normalized", [&read, &inverse], Join::Mul);
     if item.class == "RMSNormalization" {
         let Chain { parts, arrays, .. } = &mut chain;
         parts.scale(item, (item.name, width), arrays, PartNumbers::Cycled(0));
@@ -249,17 +262,17 @@ pub(super) fn normalization(
     Ok(lowering.append_parts(index, item, parts, (input, input.shape, input.masked && !drops)))
 }
 
-/// `read` `[B, N]` over its norm, and the name of that; sums below 1e-12 count as this.
-pub(super) fn over_norm(item: &Item<'_>, prefix: &str, read: &str, width: usize) -> (Parts, String) {
-    let of = |part: &str| format!("{prefix}_{part}");
-    let mut parts = Parts::default();
-    parts.layers.push(LayerSpec::From(FromSpec { layer: read.to_owned() }));
-    parts.function(of("squares"), Activation::Square);
-    parts.product(item, (&of("sum"), [1, width]), (None, &[]), PartNumbers::same(1.0));
-    parts.function(of("bounded"), Activation::Clip { alpha: LEAST_SQUARES, beta: f32::MAX });
-    parts.function(of("root"), Activation::Sqrt);
-    parts.function(of("inverse"), Activation::Reciprocal);
-    let inputs = vec![read.to_owned(), of("inverse")];
-    parts.layers.push(LayerSpec::Join(JoinSpec { name: of("normalized"), inputs, join: Join::Mul }));
-    (parts, of("normalized"))
+/// A row over its norm, and the name of that; smaller sums of squares count as 1e-12.
+pub(super) fn over_norm(
+    lowering: &mut KerasLowering,
+    item: &Item<'_>,
+    options: &LayerOptions<'_>,
+    (input, prefix): (NodeOutput, String),
+) -> Result<(Parts, String)> {
+    let mut chain = Chain::new(lowering, item, input, super::layers::width(options, input.shape)?);
+    chain.prefix = prefix;
+    let read = chain.last.clone();
+    chain.parts.layers.push(LayerSpec::From(FromSpec { layer: read.clone() }));
+    chain.over_norm(options, (&read, Axes { time: false, features: true }), LEAST_SQUARES)?;
+    Ok((chain.parts, chain.last))
 }

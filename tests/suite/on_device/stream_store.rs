@@ -63,7 +63,7 @@ fn forks_cost_nothing_until_they_differ() {
             assert_eq!(pool.snapshot(forks[4]).unwrap(), state, "{name}");
             assert_ne!(pool.snapshot(forks[5]).unwrap(), state, "{name}");
             forks.into_iter().chain([id]).for_each(|id| pool.close(id).unwrap());
-            assert_eq!(pool.states_by_place(), [0; 3], "{name}: nobody holds a state");
+            assert_eq!(pool.states_by_place(), [0; 3], "{name}: no state has a holder");
         }
     }
 }
@@ -109,7 +109,7 @@ fn a_stream_goes_back() {
             assert_eq!(pool.snapshot(id).unwrap(), states[5], "{name}");
             [id, fork].into_iter().for_each(|id| pool.close(id).unwrap());
             assert!(matches!(pool.rewind(id, 0), Err(Error::Stream { .. })));
-            assert_eq!(pool.states_by_place(), [0; 3], "{name}: nobody holds a state");
+            assert_eq!(pool.states_by_place(), [0; 3], "{name}: no state has a holder");
         }
         // Without the option there is nothing to go back to.
         let network = network_of_tokens();
@@ -203,7 +203,7 @@ fn old_prefixes_are_given_up() {
     }
 }
 
-/// What a stream attended to comes back with its states, and is given back when nobody can go back to it.
+/// The bank of a stream comes back with its past states, and is freed when no stream can rewind to it.
 #[test]
 fn banks_come_back_with_their_states() {
     let layers: Vec<LayerSpec> = serde_json::from_str(

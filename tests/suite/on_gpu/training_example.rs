@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fastrand::Rng;
 use gatefold::Input;
 use gatefold::network::{Activation, DenseSpec, LayerSpec, Network};
 use gatefold::train::{Batch, Loss, Targets, TrainOptions, Trainer};
@@ -43,6 +44,18 @@ pub struct Example {
 }
 
 impl Example {
+    /// A batch of random sequences `[T, B, I]`, of which some rows may be short, with random values of all outputs.
+    pub fn of_values(network: Network, [steps, batch, inputs]: [usize; 3], rng: &mut Rng) -> Self {
+        let features = (0..steps * batch * inputs).map(|_| rng.f32() * 2.0 - 1.0).collect();
+        let lengths = rng.bool().then(|| (0..batch).map(|row| [steps, 0, 1, rng.usize(0..=steps)][row % 4]).collect());
+        let width = network.stages().last().unwrap().out_features;
+        let (loss, shape) = (Loss::Mse, [steps, batch, inputs]);
+        let (tokens, classes, values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut example = Self { network, loss, tokens, features, shape, lengths, classes, values, weights: None };
+        example.values = (0..example.rows()[2] * width).map(|_| rng.f32()).collect();
+        example
+    }
+
     pub fn batch(&self) -> Batch<'_> {
         let [outer, inner, _] = self.shape;
         let input = match self.tokens.is_empty() {

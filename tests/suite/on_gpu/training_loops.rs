@@ -16,23 +16,7 @@ use crate::on_device::feedback::{Decoder, SIZES, loops};
 fn example(network: Network, seed: u64) -> Example {
     let mut rng = Rng::with_seed(seed);
     let (steps, batch) = (rng.usize(1..8), rng.usize(1..6));
-    let width = network.stages().last().unwrap().out_features;
-    let mut example = Example {
-        network,
-        loss: Loss::Mse,
-        tokens: Vec::new(),
-        features: (0..steps * batch * 3).map(|_| rng.f32() * 2.0 - 1.0).collect(),
-        shape: [steps, batch, 3],
-        lengths: None,
-        classes: Vec::new(),
-        values: Vec::new(),
-        weights: None,
-    };
-    if rng.bool() {
-        example.lengths = Some((0..batch).map(|row| [steps, 0, 1, rng.usize(0..=steps)][row % 4]).collect());
-    }
-    example.values = (0..steps * batch * width).map(|_| rng.f32()).collect();
-    example
+    Example::of_values(network, [steps, batch, 3], &mut rng)
 }
 
 #[test]

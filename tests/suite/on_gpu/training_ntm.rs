@@ -22,22 +22,7 @@ fn example(layer: NtmSpec, [steps, batch]: [usize; 2], seed: u64) -> Example {
         dense("head", width, 3, true, Activation::Linear),
     ];
     let network = Network::initialized(spec(layers), Init::PyTorch, seed).unwrap();
-    let mut example = Example {
-        network,
-        loss: Loss::Mse,
-        tokens: Vec::new(),
-        features: (0..steps * batch * 4).map(|_| rng.f32() * 2.0 - 1.0).collect(),
-        shape: [steps, batch, 4],
-        lengths: None,
-        classes: Vec::new(),
-        values: Vec::new(),
-        weights: None,
-    };
-    if rng.bool() {
-        example.lengths = Some((0..batch).map(|row| [steps, 0, 1, rng.usize(0..=steps)][row % 4]).collect());
-    }
-    example.values = (0..example.rows()[2] * 3).map(|_| rng.f32()).collect();
-    example
+    Example::of_values(network, [steps, batch, 4], &mut rng)
 }
 
 fn random(seed: u64) -> Example {
