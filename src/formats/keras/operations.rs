@@ -123,6 +123,10 @@ fn one_output(
             let joined = join::lower(lowering, index, item, (&whole, true))?;
             Ok(NodeOutput { shape: inputs[0].shape, ..joined })
         }
+        _ if item.class == "TFOpLambda" => {
+            let function = options.text("function", "")?;
+            Err(item.unsupported(&format!("function tf.{function} (export the model to ONNX)")))
+        }
         _ => Err(item.unsupported(&format!("operation {}", item.class))),
     }
 }
