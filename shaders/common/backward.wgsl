@@ -14,6 +14,7 @@ override OUTPUT_STRIDE: u32;      // width of a row of the output
 override OUTPUT_FIRST: u32 = 0u;  // first column of lane 0
 override WEIGHTS_FIRST: u32 = 0u; // where lane 0's matrix [DEPTH, WIDTH] begins in the parameters
 override WEIGHTS_LANE: u32 = 0u;  // from lane 0's to lane 1's
+override WHOLE: u32 = 0u;          // 1 where arrays hold all timesteps
 override STARTED: u32 = 0u;       // 1 where `carry` holds gradients of the final state before the first dispatch
 override FROM: u32 = 0u;          // first number of a row of gradients that the product reads
 override UNITS: u32 = 64u;        // units of one workgroup
@@ -70,7 +71,7 @@ fn carried(at: u32, step: u32) -> f32 {
 
 // Whether a timestep lies behind the interval; its gradients are those that `carry` keeps.
 fn is_behind(lane: u32, time: u32) -> bool {
-    return time - origin(lane) >= params.count;
+    return WHOLE == 0u && time - origin(lane) >= params.count;
 }
 
 fn behind_index(lane: u32, row: u32) -> u32 {

@@ -2,9 +2,11 @@
 
 // The gradients of number k of four rows from `row` on; past the last row those of the last.
 fn gradients_at(lane: u32, time: u32, row: u32, k: u32) -> vec4<f32> {
-    var gradients = vec4<f32>();
-    for (var i = 0u; i < 4u; i++) {
-        gradients[i] = gradient_at(lane, time, min(row + i, params.rows - 1u), FROM + k);
-    }
-    return gradients;
+    let rows = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(params.rows - 1u));
+    return vec4<f32>(
+        gradient_at(lane, time, rows.x, FROM + k),
+        gradient_at(lane, time, rows.y, FROM + k),
+        gradient_at(lane, time, rows.z, FROM + k),
+        gradient_at(lane, time, rows.w, FROM + k),
+    );
 }

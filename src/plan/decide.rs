@@ -17,6 +17,8 @@ const MAX_SPLIT: u32 = 16;
 const STEP_WORKGROUP: u32 = 256;
 /// Rows from which a tiled product is faster than a row at a time.
 pub(super) const TILE_ROWS: usize = 16;
+/// The same on a software adapter (`shaders/rungs/direct.wgsl`), measured on lavapipe.
+const TILE_ROWS_SOFTWARE: usize = 2;
 /// Bytes of U that a workgroup reads in about the time that launching a dispatch takes.
 pub(super) const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, measured on lavapipe.
@@ -183,7 +185,11 @@ impl Decider<'_> {
 
     /// Rows from which a step is a tiled product.
     fn tile_rows(&self) -> usize {
-        matrix_units(self.limits, self.options).map_or(TILE_ROWS, |units| units.side.length() as usize)
+        match matrix_units(self.limits, self.options) {
+            Some(units) => units.side.length() as usize,
+            None if self.limits.software => TILE_ROWS_SOFTWARE,
+            None => TILE_ROWS,
+        }
     }
 
     fn streamed(&self) -> u64 {
@@ -268,6 +274,9 @@ impl Decider<'_> {
     fn tile(&self) -> std::result::Result<Tactic, Refusal> {
         if let Some(matrix) = matrix_units(self.limits, self.options) {
             return self.tile_on_matrix_units(matrix);
+        }
+        if self.limits.software && self.options.split.is_none() && self.options.units.is_none() {
+            return Ok(Tactic::Direct);
         }
         let quads = self.split()?.unwrap_or(4);
         let most = self.limits.max_invocations.min(STEP_WORKGROUP);

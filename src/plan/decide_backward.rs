@@ -1,6 +1,7 @@
 //! Decides how the backward pass of a recurrence is run: a pure function of the problem, the adapter's limits and the options.
 
 use super::decide::{STREAMED, TILE_ROWS};
+use super::kernel::{BLOCK_SIDE, BLOCK_WORKGROUP};
 use super::tactic::narrow;
 use super::{BackwardRung, MAX_SUBMISSION_WORK, PlanLimits, PlanOptions, SOFTWARE_LOOP_LIMIT, Strategy, print};
 
@@ -47,6 +48,8 @@ pub(super) enum BackwardTactic {
     Step,
     /// A dispatch per step; an invocation takes four units of four rows.
     Tile,
+    /// The same on a software adapter, where an invocation takes [`BLOCK_SIDE`] units of as many rows.
+    Direct,
     /// `steps` steps in a dispatch.
     Sequence { group: BackwardGroup, steps: u32 },
 }
@@ -92,7 +95,7 @@ pub(super) fn decide_backward(
     let fallback = |why: String| found(Strategy::Step, BackwardTactic::Step, why);
     match options.strategy {
         Some(Strategy::Step) => fallback("asked for".into()),
-        Some(Strategy::Tile) => found(Strategy::Tile, BackwardTactic::Tile, "asked for".into()),
+        Some(Strategy::Tile) => found(Strategy::Tile, tile(limits, options), "asked for".into()),
         Some(Strategy::Sequence) => match sequence(problem, limits, options) {
             Ok(tactic) => found(Strategy::Sequence, tactic, format!("asked for ({})", tactic.describe())),
             Err(why) => fallback(format!("not sequence: {why}")),
@@ -100,28 +103,31 @@ pub(super) fn decide_backward(
         Some(other) => fallback(format!("not {other}: no backward pass runs so")),
         None => {
             let many = problem.batch >= TILE_ROWS;
-            if limits.software && many {
-                let why = format!("{} rows share the weights that are read", problem.batch);
-                return found(Strategy::Tile, BackwardTactic::Tile, why);
+            if limits.software {
+                let why = "the strategy with the fewest reads, of which a software adapter's time goes by";
+                return found(Strategy::Tile, tile(limits, options), why.into());
             }
             let bytes = (problem.hidden as u64 * problem.gate_rows as u64).saturating_mul(super::builder::F32);
-            let streams = limits.software || bytes <= STREAMED;
-            if let Some(tactic) = sequence(problem, limits, options).ok().filter(|_| streams) {
+            if let Some(tactic) = sequence(problem, limits, options).ok().filter(|_| bytes <= STREAMED) {
                 let most = print::bytes(STREAMED);
-                let few = format!(", and U has at most {most} to be read at each");
-                let few = if limits.software { "" } else { &few };
-                let why = format!("no launch per step{few} ({})", tactic.describe());
+                let few = format!("U has at most {most} to be read at each");
+                let why = format!("no launch per step, and {few} ({})", tactic.describe());
                 return found(Strategy::Sequence, tactic, why);
             }
             let tiles = |size: usize, each: u32| size.div_ceil(4 * each as usize);
             let workgroups = tiles(problem.hidden, TILE[0]) * tiles(problem.batch, TILE[1]) * problem.directions;
-            if !limits.software && many && workgroups >= ENOUGH {
+            if many && workgroups >= ENOUGH {
                 let why = format!("{} rows share the weights that are read, in {workgroups} workgroups", problem.batch);
                 return found(Strategy::Tile, BackwardTactic::Tile, why);
             }
             fallback("the strategy that works for every size".into())
         }
     }
+}
+
+/// Where invocations are to share sums, software adapters too run the kernel of GPUs.
+fn tile(limits: &PlanLimits, options: &PlanOptions) -> BackwardTactic {
+    if limits.software && options.split.is_none() { BackwardTactic::Direct } else { BackwardTactic::Tile }
 }
 
 /// Refused where a step is more than one product, where a workgroup's memory is too small, or a step too long for the adapter.
@@ -176,6 +182,7 @@ impl BackwardTactic {
         match self {
             Self::Step => BackwardRung::Step,
             Self::Tile => BackwardRung::Tile,
+            Self::Direct => BackwardRung::Direct,
             Self::Sequence { .. } => BackwardRung::Sequence,
         }
     }
@@ -207,22 +214,22 @@ impl BackwardTactic {
             Self::Tile => {
                 let [units, quads, split] = TILE;
                 let needed = narrow(problem.batch.div_ceil(4).next_power_of_two() as u64);
-                // There the compiler is to know that all read the same rows.
-                let (quads, split) = match options.split {
-                    None if limits.software => (1, 1),
-                    None => (quads.min(needed), split),
-                    Some(asked) => (quads.min(needed), split.min(asked)),
-                };
-                BackwardGroup { units, quads, split }
+                let split = options.split.map_or(split, |asked| split.min(asked));
+                BackwardGroup { units, quads: quads.min(needed), split }
             }
+            Self::Direct => BackwardGroup { units: BLOCK_WORKGROUP, quads: BLOCK_SIDE / 4, split: 1 },
             Self::Sequence { group, .. } => group,
         }
     }
 
     /// Units and rows of a workgroup.
     pub fn size(self, group: BackwardGroup) -> [usize; 2] {
-        let units = if self == Self::Tile { 4 * group.units } else { group.units };
-        [units, 4 * group.quads].map(|size| size as usize)
+        let each = match self {
+            Self::Tile => 4,
+            Self::Direct => BLOCK_SIDE,
+            _ => 1,
+        };
+        [each * group.units, 4 * group.quads].map(|size| size as usize)
     }
 
     /// Loop iterations of one invocation of one repetition, as the shaders are written.
@@ -231,25 +238,29 @@ impl BackwardTactic {
         let [units, quads, split] = [units, quads, split].map(u64::from);
         let [width, depth, parts] = [product.units, product.depth, product.parts].map(|size| size as u64);
         let invocations = units * split;
-        // A row takes five where its four gradients are read, a cell as many as it has gates at most.
+        // A cell takes as many as it has gates at most.
         let finished = 4 * quads * (1 + MOST_GATES);
         let shared = if split > 1 { quads + quads * split } else { 0 };
         match self {
             Self::Step => {
-                let slice = 1 + 5 * (STEP_SLICE * quads).div_ceil(invocations) + STEP_SLICE.div_ceil(4 * split);
+                let slice = 1 + (STEP_SLICE * quads).div_ceil(invocations) + STEP_SLICE.div_ceil(4 * split);
                 let part = 1 + (depth / parts).div_ceil(STEP_SLICE) * slice + 4 * quads;
                 parts * part + shared + finished
             }
             Self::Tile => {
-                let slice = 1 + 5 * (TILE_SLICE * quads).div_ceil(invocations * quads) + TILE_SLICE.div_ceil(split);
+                let slice = 1 + (TILE_SLICE * quads).div_ceil(invocations * quads) + TILE_SLICE.div_ceil(split);
                 let part = 1 + (depth / parts).div_ceil(TILE_SLICE) * slice + 16;
                 parts * part + 4 * (1 + split) + 16 * (1 + MOST_GATES)
             }
+            Self::Direct => {
+                let each = u64::from(BLOCK_SIDE * BLOCK_SIDE);
+                parts * (1 + depth / parts + each) + each * (1 + MOST_GATES)
+            }
             Self::Sequence { steps, .. } => {
                 let blocks = width.div_ceil(units);
-                let handed_on = 1 + depth.div_ceil(width) * (1 + 5 * quads);
+                let handed_on = 1 + depth.div_ceil(width) * (1 + quads);
                 let step = 1 + blocks * (1 + depth.div_ceil(4 * split) + shared + finished + handed_on);
-                5 * (depth * quads).div_ceil(invocations) + u64::from(steps) * step
+                (depth * quads).div_ceil(invocations) + u64::from(steps) * step
             }
         }
     }

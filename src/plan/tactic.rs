@@ -1,6 +1,6 @@
 //! How one recurrence is run, with what each way of running it needs, and the size of its workgroups and loops.
 
-use super::kernel::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
+use super::kernel::{BLOCK_WORKGROUP, DIRECT_ROWS, DIRECT_UNITS, HELD_WORDS, STEP_SLICE, TILE_SLICE};
 use super::{Blocks, Constants, Held, MATRIX_SLICE, MATRIX_STRIPS, MatrixUnits, Rung};
 use crate::base::error::Result;
 
@@ -11,6 +11,8 @@ pub(super) enum Tactic {
     Step { units: u32, split: u32 },
     /// A dispatch per step; a workgroup takes `quads` quads of rows.
     Tile { units: u32, quads: u32 },
+    /// The same on a software adapter, where an invocation takes [`DIRECT_UNITS`] of [`DIRECT_ROWS`] rows.
+    Direct,
     /// A dispatch per step on matrix units; a workgroup takes `blocks` blocks of rows.
     TileMatrix { units: u32, blocks: u32, matrix: MatrixUnits },
     /// `steps` steps per dispatch; a workgroup takes one row, or four.
@@ -60,6 +62,7 @@ impl Tactic {
         match self {
             Self::Step { .. } => Rung::Step,
             Self::Tile { .. } => Rung::Tile,
+            Self::Direct => Rung::Direct,
             Self::TileMatrix { matrix, .. } => Rung::TileMatrix(matrix.side),
             Self::Sequence { four_rows: false, .. } => Rung::Sequence,
             Self::Sequence { four_rows: true, .. } => Rung::SequenceRows,
@@ -96,6 +99,7 @@ impl Tactic {
                 let units = units.min(narrow(width as u64)).next_multiple_of(side).min(most);
                 return Workgroup { units, second: blocks };
             }
+            Self::Direct => return Workgroup { units: DIRECT_UNITS * BLOCK_WORKGROUP, second: 1 },
             Self::Tile { units, quads } => (units, quads),
             Self::Normalize { units } => (units, 1),
             Self::Step { units, split }
@@ -114,6 +118,7 @@ impl Tactic {
         let constants = Constants::default().with("UNITS", units);
         Ok(match self {
             Self::Scan { split: 1, .. } => constants,
+            Self::Direct => Constants::default().with("UNITS", BLOCK_WORKGROUP),
             Self::Step { .. } | Self::Sequence { .. } | Self::Normalize { .. } | Self::Scan { .. } => {
                 constants.with("SPLIT", second)
             }
@@ -155,6 +160,8 @@ impl Tactic {
                 let slices = |k: u64| k.div_ceil(TILE_SLICE) * (1 + 5 * TILE_SLICE.div_ceil(units) + TILE_SLICE / 4);
                 slices(depth) + slices(below) + 4
             }
+            // Of each sum, and of all units of all rows at the end.
+            Self::Direct => quads + below.div_ceil(4) + u64::from(DIRECT_UNITS * DIRECT_ROWS),
             Self::TileMatrix { matrix, .. } => {
                 let strips = strips(matrix, group.units, size.gates);
                 let [side, slice] = [matrix.side.length(), MATRIX_SLICE].map(u64::from);
@@ -194,6 +201,11 @@ impl Tactic {
     /// Its workgroup in words: units, and what its second dimension is.
     pub fn describe(self, group: Workgroup) -> String {
         let Workgroup { units, second } = group;
+        if self == Self::Direct {
+            return format!(
+                "{units} units of {DIRECT_ROWS} rows in a workgroup, {DIRECT_UNITS} of them in an invocation"
+            );
+        }
         let shared = match (self, second) {
             (Self::TileMatrix { .. }, 1) => "block of rows",
             (Self::TileMatrix { .. }, _) => "blocks of rows",

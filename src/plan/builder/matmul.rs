@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Builder, flat_grid};
+use super::{Builder, flat_grid, grid};
 use crate::base::error::{Error, Result};
-use crate::plan::kernel::{ROWS_DEPTH, ROWS_TILE};
+use crate::plan::kernel::{BLOCK_SIDE, BLOCK_WORKGROUP};
 use crate::plan::tactic::narrow;
 use crate::plan::{
     Constants, Dispatch, Kernel, LINEAR_DEPTH, LINEAR_TILE, MAX_SUBMISSION_WORK, ROW_WORKGROUP, Slice, TrainKernel,
@@ -104,13 +104,23 @@ impl SumOrder {
 /// How a product is cut up.
 struct ProductTile {
     kernel: TrainKernel,
-    constants: Constants,
-    /// Rows and columns of a workgroup.
-    size: [usize; 2],
+    /// Rows, and columns, of a tile: of a workgroup, in software of an invocation.
+    side: usize,
     /// K of a slice in workgroup memory.
     depth: u64,
     /// Loop iterations of an invocation in such a slice.
     per_slice: u64,
+    /// Loop iterations in which it writes its results.
+    results: u64,
+}
+
+impl ProductTile {
+    /// Workgroups of a product `[m, n]` that is not cut along K.
+    fn workgroups(&self, m: usize, n: usize) -> usize {
+        let tiles = m.div_ceil(self.side).saturating_mul(n.div_ceil(self.side));
+        let of_workgroup = if self.kernel == TrainKernel::MatmulBlock { BLOCK_WORKGROUP as usize } else { 1 };
+        tiles.div_ceil(of_workgroup)
+    }
 }
 
 impl Builder {
@@ -136,7 +146,7 @@ impl Builder {
         slice: usize,
     ) -> Result<()> {
         let slices = k.div_ceil(slice).max(1);
-        let [tile_rows, _] = self.tile(n).size;
+        let tile_rows = self.tile().side;
         let fitting = |work: usize| usize::try_from(MAX_SUBMISSION_WORK / (work as u64).max(1)).unwrap_or(usize::MAX);
         let (rows_at_once, slices_at_once) = match slices {
             1 => ((fitting(n.saturating_mul(k)) / tile_rows).max(1).saturating_mul(tile_rows), 1),
@@ -186,48 +196,38 @@ impl Builder {
                     | flag(b.turned, B_TURNED),
             ),
         ];
-        let shape = self.tile(n);
-        let [rows, columns] = shape.size;
-        let workgroups = [
-            self.groups(n.div_ceil(columns), "tiles of a product")?,
-            self.groups(m.div_ceil(rows), "tiles of a product")?,
-            self.groups(k.div_ceil(slice).max(1), "slices of a product")?,
-        ];
+        let shape = self.tile();
+        let tiles = "tiles of a product";
+        let [across, down] = if shape.kernel == TrainKernel::MatmulBlock {
+            let [_, x, y] = grid(&self.limits, 1, shape.workgroups(m, n) as u64, tiles)?;
+            [x, y]
+        } else {
+            [self.groups(n.div_ceil(shape.side), tiles)?, self.groups(m.div_ceil(shape.side), tiles)?]
+        };
+        let workgroups = [across, down, self.groups(k.div_ceil(slice).max(1), "slices of a product")?];
         self.add(Dispatch {
             stage,
             sizes,
-            constants: shape.constants,
             bindings: vec![a.slice, b.slice, bias, c.slice],
             workgroups,
-            iterations: (slice as u64).div_ceil(shape.depth) * shape.per_slice + (rows * columns) as u64,
+            iterations: (slice as u64).div_ceil(shape.depth) * shape.per_slice + shape.results,
             work: m as u64 * n as u64 * k as u64,
             ..Dispatch::empty(Kernel::Train(shape.kernel))
         })
     }
 
-    /// How a product of `n` columns is cut up.
-    fn tile(&self, n: usize) -> ProductTile {
-        if !self.limits.software {
-            let (size, depth) = ([LINEAR_TILE as usize; 2], u64::from(LINEAR_DEPTH));
-            // Two loads of four numbers, and the depth.
-            let per_slice = 1 + 2 * (1 + 4) + depth;
-            return ProductTile {
-                kernel: TrainKernel::Matmul,
-                constants: Constants::default(),
-                size,
-                depth,
-                per_slice,
-            };
+    /// How a product is cut up.
+    fn tile(&self) -> ProductTile {
+        if self.limits.software {
+            let side = BLOCK_SIDE as usize;
+            let results = (side * side) as u64;
+            return ProductTile { kernel: TrainKernel::MatmulBlock, side, depth: 1, per_slice: 1, results };
         }
-        let group = n.div_ceil(4).next_power_of_two().clamp(8, ROW_WORKGROUP as usize);
-        let depth = u64::from(ROWS_DEPTH);
-        ProductTile {
-            kernel: TrainKernel::MatmulRows,
-            constants: Constants::default().with("GROUP", narrow(group as u64)),
-            size: [ROWS_TILE as usize, 4 * group],
-            depth,
-            per_slice: 1 + (depth * u64::from(ROWS_TILE) / 4).div_ceil(group as u64) * (1 + 4) + depth,
-        }
+        let depth = u64::from(LINEAR_DEPTH);
+        // Two loads of four numbers, and the depth.
+        let per_slice = 1 + 2 * (1 + 4) + depth;
+        let side = LINEAR_TILE as usize;
+        ProductTile { kernel: TrainKernel::Matmul, side, depth, per_slice, results: 16 }
     }
 
     /// The gradient of a matrix `[m, n]`, `c = a b`, with K cut into slices.
@@ -249,8 +249,7 @@ impl Builder {
         [a, b, c]: [Operand; 3],
         order: SumOrder,
     ) -> Result<()> {
-        let [rows, columns] = self.tile(n).size;
-        let tiles = m.div_ceil(rows) * n.div_ceil(columns);
+        let tiles = self.tile().workgroups(m, n).max(1);
         let enough = if self.limits.software { ENOUGH_IN_SOFTWARE } else { ENOUGH };
         // Where there are few tiles, several slices at once keep an adapter busy.
         let at_once = enough.div_ceil(tiles).clamp(1, order.total.div_ceil(LEAST_SLICE).max(1));

@@ -183,6 +183,11 @@ impl Builder {
         let rung = tactic.rung();
         let group = tactic.group(product, &problem, (&self.limits, &self.options));
         let BackwardGroup { units: of_group, quads, split } = group;
+        let rows = match rung {
+            BackwardRung::Tile => Some("TILE_QUADS"),
+            BackwardRung::Step | BackwardRung::Sequence => Some("ROW_QUADS"),
+            BackwardRung::Direct => None,
+        };
         let mut constants = Constants::sizes([
             ("WIDTH", units),
             ("DEPTH", depth),
@@ -197,7 +202,8 @@ impl Builder {
         ])?
         .with("UNITS", of_group)
         .with("SPLIT", split)
-        .with(if rung == BackwardRung::Tile { "TILE_QUADS" } else { "ROW_QUADS" }, quads)
+        .and(rows.map(|name| Constants::default().with(name, quads)).unwrap_or_default().iter())
+        .with("WHOLE", lanes.interval.count == work.steps_in)
         .with("REVERSE", reverse_bits(level, &tape.directions))
         .with("LAST", !work.stage.sequence_out)
         .with("STARTED", tape.final_gradient.is_some())

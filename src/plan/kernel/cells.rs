@@ -83,7 +83,7 @@ impl Cells {
             Rung::StepDropped => self != Self::Projection,
             Rung::Sequence => !self.is_half(),
             Rung::SequenceRows | Rung::Resident => !self.is_half() && !self.normalizes(),
-            Rung::Step | Rung::Tile | Rung::TileMatrix(_) => true,
+            Rung::Step | Rung::Tile | Rung::Direct | Rung::TileMatrix(_) => true,
         }
     }
 

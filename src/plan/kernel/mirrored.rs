@@ -3,7 +3,8 @@
 use naga::{Expression, Literal, Module, TypeInner};
 
 use super::sizes::{
-    HELD_WORDS, LINEAR_DEPTH, LINEAR_TILE, MATRIX_SLICE, ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE, STEP_SLICE, TILE_SLICE,
+    BLOCK_SIDE, BLOCK_WORKGROUP, DIRECT_ROWS, DIRECT_UNITS, HELD_WORDS, LINEAR_DEPTH, LINEAR_TILE, MATRIX_SLICE,
+    ROWS_COLUMNS, ROWS_DEPTH, ROWS_TILE, STEP_SLICE, TILE_SLICE,
 };
 use super::{
     BackwardCell, BackwardKernel, BackwardRung, Blocks, Cells, Held, Kernel, ProductKernel, RecurrentKernel,
@@ -109,7 +110,7 @@ fn parts_of_vectors_and_bits_of_masks() {
 #[test]
 fn numbers_of_training() {
     let of = |kernel| module(Kernel::Train(kernel));
-    let products = [of(TrainKernel::Matmul), of(TrainKernel::MatmulRows)];
+    let products = [of(TrainKernel::Matmul), of(TrainKernel::MatmulBlock)];
     for product in &products {
         let [accumulate, biased, a_turned, b_turned] = matmul_flags();
         same(
@@ -123,9 +124,9 @@ fn numbers_of_training() {
         );
     }
     same(&products[0], &[("TILE", LINEAR_TILE.into()), ("DEPTH", LINEAR_DEPTH.into())]);
-    same(&products[1], &[("ROWS", ROWS_TILE.into()), ("DEPTH", ROWS_DEPTH.into())]);
     let backward = |rung| of(TrainKernel::RecurrentBackward(BackwardKernel { cell: BackwardCell::Lstm, rung }));
     same(&backward(BackwardRung::Tile), &[("SLICE", decide_backward::TILE_SLICE)]);
+    same(&backward(BackwardRung::Direct), &[("SIDE", BLOCK_SIDE.into())]);
     same(
         &backward(BackwardRung::Step),
         &[
@@ -193,6 +194,8 @@ fn sizes_of_tiles() {
     same(&linear(Tiling::Square), &[("TILE", LINEAR_TILE.into()), ("DEPTH", LINEAR_DEPTH.into())]);
     let rows = [("ROWS", ROWS_TILE.into()), ("DEPTH", ROWS_DEPTH.into()), ("GROUP", u64::from(ROWS_COLUMNS) / 4)];
     same(&linear(Tiling::Rows), &rows);
+    let block = [("SIDE", BLOCK_SIDE.into()), ("GROUP", BLOCK_WORKGROUP.into())];
+    same(&module(Kernel::Train(TrainKernel::MatmulBlock)), &block);
     for side in MatrixSide::ALL {
         let sizes = [("SIDE", side.length().into()), ("SLICE", MATRIX_SLICE.into())];
         same(&linear(Tiling::Matrix(side)), &sizes);
@@ -200,6 +203,8 @@ fn sizes_of_tiles() {
     }
     same(&lstm(Rung::Step, Held::Not), &[("SLICE", STEP_SLICE)]);
     same(&lstm(Rung::Tile, Held::Not), &[("SLICE", TILE_SLICE)]);
+    let direct = [("OF_UNITS", DIRECT_UNITS.into()), ("OF_ROWS", DIRECT_ROWS.into())];
+    same(&lstm(Rung::Direct, Held::Not), &direct);
 }
 
 #[test]

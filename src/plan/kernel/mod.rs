@@ -19,6 +19,7 @@ pub use cells::Cells;
 use recurrent::matrix_sources;
 pub use recurrent::{Blocks, Held, RecurrentKernel, Rung};
 use sizes::ROWS_COLUMNS;
+pub(super) use sizes::{BLOCK_SIDE, BLOCK_WORKGROUP, DIRECT_ROWS, DIRECT_UNITS};
 pub(super) use sizes::{HELD_WORDS, STEP_SLICE, TILE_SLICE};
 pub use sizes::{LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, ROW_WORKGROUP};
 pub(super) use sizes::{ROWS_DEPTH, ROWS_TILE};

@@ -2,7 +2,7 @@
 
 use super::cells::Cells;
 use super::training::{OF_STATE_DROPOUT, RANDOM, SEED, STATE_DROPOUT};
-use super::{Binding, Constant, KernelSpec, read, read_write, u, uniform};
+use super::{Binding, Constant, DIRECT_ROWS, KernelSpec, read, read_write, u, uniform};
 use crate::network::WeightFormat;
 use crate::plan::{Arithmetic, MatrixSide};
 
@@ -62,6 +62,8 @@ pub enum Rung {
     StepDropped,
     /// The same, four rows in an invocation.
     Tile,
+    /// The same for software adapters, four units of eight rows in an invocation, which shares nothing with others.
+    Direct,
     /// The same on matrix units.
     TileMatrix(MatrixSide),
     /// Many steps in one dispatch, a row in a workgroup.
@@ -184,6 +186,7 @@ impl Rung {
         match self {
             Self::Step | Self::StepDropped | Self::Sequence | Self::Normalize | Self::Scan | Self::ScanShared => 1,
             Self::Tile => 4 * split,
+            Self::Direct => DIRECT_ROWS,
             Self::TileMatrix(side) => side.length() * split,
             Self::SequenceRows => 4,
             // All of them.
@@ -214,6 +217,7 @@ impl Rung {
             Self::Step => "step",
             Self::StepDropped => "step with dropout",
             Self::Tile => "tile",
+            Self::Direct => "direct",
             Self::TileMatrix(MatrixSide::Eight) => "tile matrix 8",
             Self::TileMatrix(MatrixSide::Sixteen) => "tile matrix 16",
             Self::Sequence => "sequence",
@@ -230,6 +234,7 @@ impl Rung {
             Self::Step => "recurrent_step",
             Self::StepDropped => "recurrent_step_dropped",
             Self::Tile => "recurrent_tile",
+            Self::Direct => "recurrent_direct",
             Self::TileMatrix(_) => "recurrent_tile_matrix",
             Self::Sequence => "recurrent_sequence",
             Self::SequenceRows => "recurrent_sequence_rows",
@@ -254,6 +259,7 @@ impl Rung {
                 vec![SPLIT, FINISH, RANDOM, SEED, STATE_DROPOUT, rung]
             }
             Self::Tile => vec![FINISH, include_str!("../../../shaders/rungs/tile.wgsl")],
+            Self::Direct => vec![FINISH, include_str!("../../../shaders/rungs/direct.wgsl")],
             Self::TileMatrix(side) => {
                 let [squares, matrix] = matrix_sources(side);
                 vec![FINISH, squares, matrix, include_str!("../../../shaders/rungs/tile_matrix.wgsl")]
@@ -282,7 +288,7 @@ impl Rung {
             Self::Tile => &QUADS,
             Self::TileMatrix(_) => &MATRIX,
             Self::Resident => &SPLIT,
-            Self::Scan => &[],
+            Self::Direct | Self::Scan => &[],
             _ => &SPLIT[..1],
         }
     }
@@ -324,10 +330,11 @@ const BINDINGS: [Binding; 8] = [
 impl RecurrentKernel {
     /// All that a plan may ask for.
     pub fn all() -> impl Iterator<Item = Self> {
-        const RUNGS: [Rung; 11] = [
+        const RUNGS: [Rung; 12] = [
             Rung::Step,
             Rung::StepDropped,
             Rung::Tile,
+            Rung::Direct,
             Rung::TileMatrix(MatrixSide::Eight),
             Rung::TileMatrix(MatrixSide::Sixteen),
             Rung::Sequence,

@@ -10,6 +10,14 @@ pub const ROWS_TILE: u32 = 16;
 pub const ROWS_COLUMNS: u32 = 256;
 /// Slice of K that [`Tiling::Rows`](super::Tiling::Rows) keeps in workgroup memory.
 pub const ROWS_DEPTH: u32 = 64;
+/// Rows, and columns, of which an invocation takes products in `shaders/common/block.wgsl`.
+pub const BLOCK_SIDE: u32 = 8;
+/// Invocations of a workgroup of the kernels that do so: as many as a vector of a software adapter has numbers.
+pub const BLOCK_WORKGROUP: u32 = 8;
+/// Units that an invocation of `shaders/rungs/direct.wgsl` computes.
+pub const DIRECT_UNITS: u32 = 2;
+/// Rows that it computes.
+pub const DIRECT_ROWS: u32 = 8;
 /// Slice of K that kernels on matrix units keep in workgroup memory.
 pub const MATRIX_SLICE: u32 = 32;
 /// Blocks of rows in a workgroup on matrix units.

@@ -3,6 +3,7 @@
 use super::training_recurrent::{BackwardCell, BackwardKernel, scan_backward};
 use super::{Binding, Cells, Constant, KernelSpec, f, ntm, read, read_write, u, uniform};
 
+pub(super) const BLOCK: &str = include_str!("../../../shaders/common/block.wgsl");
 pub(super) const PARAMS: &str = include_str!("../../../shaders/common/params.wgsl");
 pub(super) const RANDOM: &str = include_str!("../../../shaders/common/random.wgsl");
 pub(super) const LSTM_OPTIONS: &str = include_str!("../../../shaders/common/lstm_options.wgsl");
@@ -17,7 +18,7 @@ pub enum TrainKernel {
     /// A product of two matrices, either of which may lie transposed.
     Matmul,
     /// The same, 16 rows in an invocation.
-    MatmulRows,
+    MatmulBlock,
     /// The sum of slices of a sum.
     AddSlices,
     /// Sums of columns.
@@ -182,7 +183,7 @@ impl TrainKernel {
     pub fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::Matmul,
-            Self::MatmulRows,
+            Self::MatmulBlock,
             Self::AddSlices,
             Self::ColumnSums,
             Self::EmbeddingPieces,
@@ -255,7 +256,7 @@ impl TrainKernel {
         let name = match self {
             Self::RecurrentBackward(kernel) => kernel.name(),
             Self::ScanBackward(cell) => format!("{} backward scan", cell.name()),
-            Self::MatmulRows => "matmul rows".into(),
+            Self::MatmulBlock => "matmul block".into(),
             Self::NtmKept => "ntm kept".into(),
             Self::LayerNormLstmBackward => "layer_norm_lstm backward".into(),
             Self::LayerNormGruBackward => "layer_norm_gru backward".into(),
@@ -276,12 +277,12 @@ impl TrainKernel {
             Self::Matmul => {
                 ("matmul", vec![part!("matmul_sizes"), part!("matmul")], OF_MATMUL.to_vec(), MATMUL, Vec::new())
             }
-            Self::MatmulRows => (
+            Self::MatmulBlock => (
                 "matmul",
-                vec![part!("matmul_sizes"), part!("matmul_rows")],
+                vec![part!("matmul_sizes"), BLOCK, part!("matmul_block")],
                 OF_MATMUL.to_vec(),
                 MATMUL,
-                vec![u("GROUP")],
+                Vec::new(),
             ),
             Self::AddSlices => (
                 "add_slices",

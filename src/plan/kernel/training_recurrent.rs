@@ -1,7 +1,7 @@
 //! Kernels of the backward pass of recurrences: a cell, and how its timesteps are run.
 
+use super::training::{BLOCK, PARAMS, RANDOM, SEED, STATE_DROPOUT};
 use super::training::{CANDIDATE, CLIP, GATE, KernelRow, LSTM, LSTM_OPTIONS, OF_STATE_DROPOUT, OF_ZONEOUT, ZONEOUT};
-use super::training::{PARAMS, RANDOM, SEED, STATE_DROPOUT};
 use super::{Binding, Cells, Constant, f, read, read_write, u, uniform};
 
 const BACKWARD: &str = include_str!("../../../shaders/common/backward.wgsl");
@@ -28,6 +28,7 @@ const SHARED: &[Constant] = &[
     u("FROM"),
     u("UNITS"),
     u("SPLIT"),
+    u("WHOLE"),
 ];
 
 /// The backward pass of a cell whose units do not depend on each other.
@@ -73,6 +74,8 @@ pub enum BackwardRung {
     Step,
     /// The same, four units of four rows in an invocation.
     Tile,
+    /// The same for software adapters, eight units of eight rows in an invocation, which shares nothing with others.
+    Direct,
     /// Many steps in one dispatch, the gradients of a workgroup's rows in its memory.
     Sequence,
 }
@@ -147,11 +150,11 @@ impl BackwardCell {
 }
 
 impl BackwardRung {
-    const ALL: [Self; 3] = [Self::Step, Self::Tile, Self::Sequence];
+    const ALL: [Self; 4] = [Self::Step, Self::Tile, Self::Direct, Self::Sequence];
 
     fn runs(self, cell: BackwardCell) -> bool {
         match self {
-            Self::Step | Self::Tile => true,
+            Self::Step | Self::Tile | Self::Direct => true,
             Self::Sequence => !cell.is_half(),
         }
     }
@@ -160,6 +163,7 @@ impl BackwardRung {
         match self {
             Self::Step => "backward",
             Self::Tile => "backward tile",
+            Self::Direct => "backward direct",
             Self::Sequence => "backward sequence",
         }
     }
@@ -168,6 +172,7 @@ impl BackwardRung {
         match self {
             Self::Step => "recurrent_step_backward",
             Self::Tile => "recurrent_tile_backward",
+            Self::Direct => "recurrent_direct_backward",
             Self::Sequence => "recurrent_sequence_backward",
         }
     }
@@ -176,6 +181,7 @@ impl BackwardRung {
         match self {
             Self::Step => vec![STATE_DROPOUT, PRODUCTS, include_str!("../../../shaders/rungs/step_backward.wgsl")],
             Self::Tile => vec![STATE_DROPOUT, include_str!("../../../shaders/rungs/tile_backward.wgsl")],
+            Self::Direct => vec![STATE_DROPOUT, BLOCK, include_str!("../../../shaders/rungs/direct_backward.wgsl")],
             Self::Sequence => vec![PRODUCTS, include_str!("../../../shaders/rungs/sequence_backward.wgsl")],
         }
     }
@@ -185,6 +191,7 @@ impl BackwardRung {
         match self {
             Self::Step => [&[u("ROW_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
             Self::Tile => [&[u("TILE_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
+            Self::Direct => [&[u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
             Self::Sequence => vec![u("ROW_QUADS")],
         }
     }

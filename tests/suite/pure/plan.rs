@@ -153,7 +153,12 @@ fn assert_recurrence(plan: &Plan, parts: &PlanParts<'_>, network: &Network, choi
             let [x, y, z] = dispatch.workgroups.map(u64::from);
             let second = ["SPLIT", "QUADS", "BLOCKS"].iter().find_map(|name| dispatch.constant(name)).unwrap_or(1);
             let (width, units) = (dispatch.constant("WIDTH").unwrap(), dispatch.constant("UNITS").unwrap());
-            let units = if matches!(kernel.rung, Rung::Sequence | Rung::SequenceRows) { width } else { units };
+            let units = match kernel.rung {
+                Rung::Sequence | Rung::SequenceRows => width,
+                // Of each of its invocations.
+                Rung::Direct => 2 * units,
+                _ => units,
+            };
             assert!(x * u64::from(units) >= width.into(), "{dispatch:?}");
             assert!(y * z * u64::from(kernel.rung.rows(second)) >= u64::from(batch) * u64::from(lanes), "{dispatch:?}");
         }
@@ -308,6 +313,12 @@ fn the_iterations_counted_are_the_loops_written() {
     assert_eq!(step(Strategy::Step), 1 + 5 * 2 + 18 + 1);
     // 70 in slices of 64: 4 rounds of loading 4 rows for 16 invocations, 16 quads; then 4 rows.
     assert_eq!(step(Strategy::Tile), 2 * (1 + 5 + 16) + 4);
+    // 18 quads, then 2 units of 8 rows.
+    let plan = Plan::new(&network, RunShape::new(3, 2), &limits, &PlanOptions::default().strategy(Strategy::Tile));
+    let direct = PlanParts::of(&plan.unwrap()).dispatches.iter().find_map(|dispatch| {
+        dispatch.kernel.recurrent().is_some_and(|kernel| kernel.rung == Rung::Direct).then_some(dispatch.iterations)
+    });
+    assert_eq!(direct, Some(18 + 16));
     // Bringing h in, 3 steps of two blocks of 18 quads and a turn, taking h out.
     assert_eq!(step(Strategy::Sequence), 2 + 1 + 3 * (1 + 2 * (1 + 18) + 1) + 2);
     // The same unrolled: 18 quads of weights are brought, and three quads of h at each step; nothing else is a loop.
