@@ -40,7 +40,7 @@ class NotByName(Exception):
 def from_torch(
     module: nn.Module, example: Any = None, *, device: str = "auto", threads: int | None = None
 ) -> Network:
-    """The network of a PyTorch module, as it runs in `eval()`.
+    """The network of a PyTorch module, as it runs in `eval()`: a `Trainer` of it has no dropout but what it is given.
 
     An `nn.LSTM`, `nn.GRU` or `nn.RNN`, and an `nn.Sequential` of these, `Embedding`, `Linear`, `LayerNorm`, activations, softmax,
     dropout and `gatefold_rnn.torch.LastStep`, are read from their weights; of a recurrent layer the output goes on. Any other module
@@ -64,13 +64,12 @@ def _read(module: nn.Module) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     for key, part in _parts(module, ""):
         if isinstance(part, NOTHING):
             continue
-        layer = _layer(part, layers)
+        layer = _layer(part)
         if "name" in layer:
             layer["name"] = _free_name(key, layer["name"], names)
         for name, tensor in part.state_dict().items():
             tensors[f"{layer['name']}.{name}"] = tensor.detach().to("cpu", torch.float32).numpy()
-        if layer["type"] != "select" or layers:
-            layers.append(layer)
+        layers.append(layer)
     return layers, tensors
 
 
@@ -78,7 +77,8 @@ def _parts(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     """The layers of a module in order, each with the names that lead to it."""
     if type(module) is not nn.Sequential:
         return [(prefix, module)]
-    return [found for key, part in module.named_children() for found in _parts(part, f"{prefix}_{key}" if prefix else key)]
+    children = ((f"{prefix}_{key}" if prefix else key, part) for key, part in module.named_children())
+    return [found for key, part in children for found in _parts(part, key)]
 
 
 def _free_name(key: str, kind: str, names: set[str]) -> str:
@@ -89,7 +89,7 @@ def _free_name(key: str, kind: str, names: set[str]) -> str:
     return name
 
 
-def _layer(part: nn.Module, before: list[dict[str, Any]]) -> dict[str, Any]:
+def _layer(part: nn.Module) -> dict[str, Any]:
     kind = type(part)
     if kind in CELLS:
         assert isinstance(part, nn.RNNBase)
@@ -144,7 +144,8 @@ def _layer(part: nn.Module, before: list[dict[str, Any]]) -> dict[str, Any]:
         return {"type": "log_softmax", "name": "log_softmax"}
     if kind in FUNCTIONS:
         return {"type": "activation", "name": "activation", "activation": FUNCTIONS[kind](part)}
-    raise NotByName(f"{part!r} is not read by its weights" if len(repr(part)) < 80 else f"a {kind.__name__} is not read by its weights")
+    name = repr(part) if len(repr(part)) < 80 else f"a {kind.__name__}"
+    raise NotByName(f"{name} is not read by its weights")
 
 
 def _exported(module: nn.Module, example: Any) -> bytes:

@@ -114,7 +114,14 @@ class Dataset:
     def __len__(self) -> int: ...
 
 class Trainer:
-    def __new__(cls, network: Network, options: str, device: str = "cpu", threads: int | None = None) -> Trainer: ...
+    def __new__(
+        cls,
+        network: Network,
+        options: str,
+        device: str = "cpu",
+        threads: int | None = None,
+        file_dropout: bool = False,
+    ) -> Trainer: ...
     @staticmethod
     def resume(path: str | PathLike[str], device: str = "cpu", threads: int | None = None) -> Trainer: ...
     def fit(

@@ -23,7 +23,7 @@ class Trainer:
     `loss` is `cross_entropy`, `binary_cross_entropy`, `mse`, `mae`, `huber` or `ctc`, or a dict with its numbers such as
     `{"huber": {"delta": 1.0}}`. `optimizer` is `adam`, `adamw`, `sgd`, `rmsprop` or `adagrad` with the numbers and formulas of `numbers`
     (`"pytorch"` or `"keras"`), of which `learning_rate` and, in `optimizer_options`, any other may be replaced. `dropout` has rates by
-    the names of layers, `clip_norm` bounds the norm of all gradients. `options` are further options of the engine by its names:
+    the names of layers, `file_dropout` takes what the network's Keras or ONNX file states, `clip_norm` bounds the norm of all gradients. `options` are further options of the engine by its names:
     `class_weights`, `label_smoothing`, `recurrent_dropout`, `frozen`, `schedule`, `one_bias`, …
     """
 
@@ -38,6 +38,7 @@ class Trainer:
         optimizer_options: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
         dropout: Mapping[str, float] | None = None,
+        file_dropout: bool = False,
         seed: int = 0,
         device: str = "cpu",
         threads: int | None = None,
@@ -64,7 +65,7 @@ class Trainer:
         if dropout:
             rates = [{"layer": layer, "rate": rate, "unit": "element"} for layer, rate in dropout.items()]
             all_options["dropout"] = [*all_options["dropout"], *rates]
-        self._native = _native.Trainer(network, json.dumps(all_options), device, threads)
+        self._native = _native.Trainer(network, json.dumps(all_options), device, threads, file_dropout)
         self._structure = network
 
     @classmethod
@@ -94,8 +95,9 @@ class Trainer:
         """Trains on sequences `x` with answers `y` and gives the numbers of each epoch.
 
         `x` is an array whose first axis is the examples, a list of arrays `[T]` or `[T, I]`, or of texts; `y` has a class, a label's
-        name, classes of each timestep, or numbers, for each example. With `validation_data` the weights of the best epoch are kept, and `patience`
-        epochs without a smaller validation loss end the fit. `checkpoint` is a folder for `last.safetensors` and `best.safetensors`.
+        name, classes of each timestep, or numbers, for each example. With `validation_data` the weights of the best epoch are kept,
+        and `patience` epochs without a smaller validation loss end the fit. `checkpoint` is a folder for `last.safetensors` and
+        `best.safetensors`.
 
         Each of `callbacks` is called with a dict after every step (`kind` is `"step"`) and every epoch (`"epoch"`); one that returns
         `False` ends the fit. Ctrl-C ends it behind the step, with a `KeyboardInterrupt`; the checkpoint is written before.
@@ -130,8 +132,8 @@ class Trainer:
     def evaluate(
         self, x: Any, y: Any, *, batch_size: int = 256, top_k: int | None = None, confusion: bool = False
     ) -> dict[str, Any]:
-        """Loss and accuracy over examples, without dropout; `top_k` adds the share of answers among the K most probable, `confusion` how often each class
-        (rows) got each answer."""
+        """Loss and accuracy over examples, without dropout. `top_k` adds the share of answers among the K most probable, `confusion`
+        how often each class (rows) got each answer."""
         return self._native.evaluate(dataset(self._structure, self.loss, x, y), batch_size, top_k, confusion)
 
     def predict(self, x: Any, *, batch_size: int = 256) -> Any:

@@ -37,7 +37,7 @@ impl Network {
     }
 
     /// `x` with the axes of the file in the order of [`Engine::input_axes`].
-    fn from_file<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn in_network_axes<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let engine = self.engine();
         let (given, numbers) = tensor("x", x)?;
         let Some((shape, numbers)) = engine.input_from_file(&numbers, &given) else {
@@ -55,7 +55,7 @@ impl Network {
     }
 
     /// The output with the axes of the file.
-    fn to_file(&self, mut output: Output) -> PyResult<Output> {
+    fn in_file_axes(&self, mut output: Output) -> PyResult<Output> {
         let engine = self.engine();
         let unknown = || value_error("file_order", "a network of a file that states its axes", "another");
         for other in &mut output.others {
@@ -74,8 +74,8 @@ impl Network {
         file_order: bool,
     ) -> PyResult<Output> {
         if file_order {
-            let x = self.from_file(x)?;
-            return self.to_file(self.forward(&x, state, lengths, mask, false)?);
+            let x = self.in_network_axes(x)?;
+            return self.in_file_axes(self.forward(&x, state, lengths, mask, false)?);
         }
         let state = state.map(|state| GivenState::new(&self.loaded, state)).transpose()?;
         let given = Given::new(self.engine(), x, lengths, mask)?;

@@ -14,7 +14,7 @@ use pyo3::types::PyDict;
 
 use crate::dataset::Dataset;
 use crate::device::open;
-use crate::errors::{unlocked, value_error};
+use crate::errors::{locked, unlocked, value_error};
 use crate::network::{Network, json};
 use crate::state::Loaded;
 
@@ -97,12 +97,22 @@ fn next(on_event: &Py<PyAny>, event: Event) -> PyResult<Next> {
 
 #[pymethods]
 impl Trainer {
-    /// Trains a copy of `network` as the options in JSON say.
+    /// Trains a copy of `network` as the options in JSON say, with `file_dropout` also with the dropout that its file states.
     #[new]
-    #[pyo3(signature = (network, options, device="cpu", threads=None))]
-    fn new(py: Python<'_>, network: &Network, options: &str, device: &str, threads: Option<usize>) -> PyResult<Self> {
-        let options: TrainOptions =
+    #[pyo3(signature = (network, options, device="cpu", threads=None, file_dropout=false))]
+    fn new(
+        py: Python<'_>,
+        network: &Network,
+        options: &str,
+        device: &str,
+        threads: Option<usize>,
+        file_dropout: bool,
+    ) -> PyResult<Self> {
+        let mut options: TrainOptions =
             serde_json::from_str(options).map_err(|error| PyValueError::new_err(format!("options: {error}")))?;
+        if file_dropout {
+            options = locked(|| options.file_dropout(network.engine()))?;
+        }
         let opened = open(py, device, threads)?;
         let inner = unlocked(py, || Engine::new(&opened, network.engine(), options))?;
         Ok(Self { inner: Mutex::new(inner), device: device.to_owned(), threads })

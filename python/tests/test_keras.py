@@ -57,6 +57,14 @@ def test_files_that_keras_writes(tmp_path):
     assert not close(half, expected, 6) and np.abs(half - expected).max() < 1e-3
 
 
+def test_the_dropout_of_a_model_is_trained_on_request():
+    model = keras.Sequential([layers.Input((None, 4)), layers.LSTM(7, dropout=0.2), layers.Dropout(0.5), layers.Dense(2)])
+    net = gf.from_keras(model)
+    none, own = gf.Trainer(net), gf.Trainer(net, file_dropout=True)
+    assert none.options["dropout"] == none.options["recurrent_dropout"] == []
+    assert own.options["dropout"][0]["rate"] == 0.5 and own.options["recurrent_dropout"][0]["input"] == pytest.approx(0.2)
+
+
 def test_errors():
     with pytest.raises(TypeError, match="model: expected a Keras model, got int"):
         gf.from_keras(3)
