@@ -12,10 +12,11 @@ set -euo pipefail
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'python/test.sh: %s\n' "$*" >&2; exit 1; }
 
-features=--no-default-features most_megabytes=3.4 other= library=
+# Most bytes of a wheel; without GPU the goal of 3 MB is not reached (benches/record, python-calls).
+features=--no-default-features most=3500000 other= library=
 while [ $# != 0 ]; do
     case $1 in
-        --gpu) features='' most_megabytes=10 ;;
+        --gpu) features='' most=10000000 ;;
         --with) other=$(command -v "${2:?expected a Python behind --with}") || fail "$2 is no command"; shift ;;
         --library) library=$(realpath "${2:?expected a file behind --library}"); shift ;;
         *) fail "expected --gpu, --with PYTHON, --library FILE, got $1" ;;
@@ -45,20 +46,24 @@ pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$target/pyt
 wheel=$(ls "$target"/python/wheels/gatefold_rnn-*.whl)
 bytes=$(wc -c <"$wheel")
 echo "$(basename "$wheel"): $bytes bytes"
-[ "$bytes" -le $((most_megabytes * 1000000)) ] || fail "expected a wheel of at most $most_megabytes MB, got $bytes bytes"
+[ "$bytes" -le $most ] || fail "expected a wheel of at most $most bytes, got $bytes"
 say "the environment"
 pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-pip install --quiet --disable-pip-version-check "numpy>=1.24" "pytest>=8" "keras>=3" onnxruntime
+pip install --quiet --disable-pip-version-check "numpy>=1.24" "pytest>=8" "keras>=3" jax onnxruntime # JAX is what Keras runs on
 
+say "tests"
+export GATEFOLD_PYTHON_REQUIRE=keras,onnxruntime
+# Processes that fork have no threads of a framework.
+tests tests --ignore tests/test_keras.py --ignore tests/test_onnxruntime.py
 say "tests, with Keras and ONNX Runtime"
-GATEFOLD_PYTHON_REQUIRE=keras,onnxruntime tests tests
+tests tests/test_keras.py tests/test_onnxruntime.py
 if [ -n "$features" ]; then adapter=; else adapter=installed; fi
 if [ -n "$library" ]; then
     # The package as it is in the repository, with that module.
     folder=$target/python/library
     rm -rf "$folder"
     mkdir -p "$folder"
-    cp -r gatefold_rnn "$folder"
+    cp -r package/gatefold_rnn "$folder"
     rm -f "$folder"/gatefold_rnn/_native*.so
     cp "$library" "$folder/gatefold_rnn/_native.abi3.so"
     export PYTHONPATH=$folder
@@ -74,6 +79,7 @@ fi
 if [ -n "$other" ]; then
     deactivate
     say "tests, with the frameworks of $other"
+    export GATEFOLD_PYTHON_REQUIRE=torch
     both=$target/python/with
     rm -rf "$both"
     "$other" -m venv "$both"

@@ -1,6 +1,6 @@
 //! The extension module of the Python package `gatefold_rnn`: gatefold's types for Python and NumPy.
 //!
-//! `../gatefold_rnn/` has the rest of the package in Python, and the types of this module in `_native.pyi`.
+//! `../package/gatefold_rnn/` has the rest of the package in Python, and the types of this module in `_native.pyi`.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 gives functions their arguments by value")]
 
 mod arrays;

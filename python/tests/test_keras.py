@@ -8,8 +8,8 @@ from support import close, device, framework, numbers
 
 import gatefold_rnn as gf
 
-# The backend without a further framework, unless the caller chose one.
-os.environ.setdefault("KERAS_BACKEND", "numpy")
+# The smallest backend, unless the caller chose one.
+os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = framework("keras")
 layers = keras.layers
 

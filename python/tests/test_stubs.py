@@ -7,7 +7,7 @@ from support import REPOSITORY
 
 from gatefold_rnn import _native
 
-STUBS = REPOSITORY / "python" / "gatefold_rnn" / "_native.pyi"
+STUBS = REPOSITORY / "python" / "package" / "gatefold_rnn" / "_native.pyi"
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
