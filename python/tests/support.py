@@ -24,6 +24,8 @@ REQUIRED = [name for name in os.environ.get("GATEFOLD_PYTHON_REQUIRE", "").split
 
 def framework(name: str):
     """A framework to compare with. One that is required and missing is an error; `test.sh` says which are not there."""
+    # What Keras runs on: the smallest, unless the caller chose.
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     try:
         return importlib.import_module(name)
     except ImportError as error:

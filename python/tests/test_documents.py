@@ -1,6 +1,5 @@
 """The README's code and the examples run as written."""
 
-import os
 import re
 import subprocess
 import sys
@@ -20,9 +19,8 @@ README = snippets((PACKAGE / "README.md").read_text(encoding="utf-8"))
 
 
 def run(code: str, **options) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "jax")}
     command = [sys.executable, "-c", code] if "\n" in code else [sys.executable, code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.mark.parametrize("number", range(len(README)))

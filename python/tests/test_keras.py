@@ -1,15 +1,11 @@
 """Keras' models, against Keras."""
 
-import os
-
 import numpy as np
 import pytest
 from support import close, device, framework, numbers
 
 import gatefold_rnn as gf
 
-# The smallest backend, unless the caller chose one.
-os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = framework("keras")
 layers = keras.layers
 
