@@ -162,13 +162,24 @@ done
 # This example uses the first adapter that wgpu offers.
 cargo run --quiet --example own_device
 rm -r "$memory"
+say "the Python package"
+has_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+if ! has_python && in_ci; then install python3 python3-venv; fi
+if has_python; then
+    # The extension module with GPU is built with the features of the tests, so that nothing but it is compiled.
+    cargo build --workspace --all-features --lib --tests
+    python/test.sh --library "${CARGO_TARGET_DIR:-target}/debug/lib_native.so" 2>&1 | tee -a "$log"
+else
+    not_run "the Python package, with Python 3.10 or later and venv (Debian: python3-venv)"
+fi
 say "benchmarks, once each"
 GATEFOLD_BENCH_DEVICE=software cargo test --workspace --all-features --bench kernels --bench recurrent 2>&1 | tee -a "$log"
 say "without a GPU at all"
 cargo test --package gatefold --no-default-features --lib 2>&1 | tee -a "$log"
 
 passed=$(sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
-    sed -nE 's/.* tests? run: ([0-9]+) passed.*/\1/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p' |
+    sed -nE 's/.* tests? run: ([0-9]+) passed.*/\1/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p
+        s/^== ([0-9]+) tests of the Python package passed$/\1/p' |
     awk '{ sum += $1 } END { print sum + 0 }')
 say "adapters: $(printf '%s; ' "${tested[@]}")"
 printf '%s passed, 0 failed\n' "$passed"

@@ -82,6 +82,32 @@ impl TextVectorizer {
         }
     }
 
+    /// A vocabulary of the words of `texts`: the commonest, at most `size` with the two reserved ones; of equally common ones the
+    /// first in order.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if there is no word, or no room for one.
+    pub fn vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>, size: usize) -> Result<TextSpec> {
+        let mut counts = HashMap::<String, u64>::new();
+        for text in texts {
+            for word in Self::words(text) {
+                *counts.entry(word).or_default() += 1;
+            }
+        }
+        let mut words: Vec<(String, u64)> = counts.into_iter().collect();
+        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let reserved = [String::new(), "[UNK]".to_owned()];
+        let vocabulary: Vec<String> =
+            reserved.into_iter().chain(words.into_iter().map(|(word, _)| word)).take(size).collect();
+        if vocabulary.len() < 3 {
+            let expected = "texts with words, and a size of at least 3".into();
+            let got = format!("{} tokens", vocabulary.len());
+            return Err(Error::Malformed { what: "vocabulary".into(), expected, got });
+        }
+        let (standardize, split) = (Standardize::LowerAndStripPunctuation, Split::Whitespace);
+        Ok(TextSpec { standardize, split, vocabulary, output_sequence_length: None })
+    }
+
     /// The words of `text`, as a vocabulary holds them.
     pub fn words(text: &str) -> impl Iterator<Item = String> {
         let mut words = Vec::new();
@@ -94,4 +120,20 @@ impl TextVectorizer {
 /// White space in the C locale, which is what TensorFlow splits at.
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commonest_words_come_first() {
+        let spec = TextVectorizer::vocabulary(["b a, B", "c a b"], 4).unwrap();
+        assert_eq!(spec.vocabulary, ["", "[UNK]", "b", "a"]);
+        assert_eq!(TextVectorizer::new(&spec).unwrap().encode("A b c"), [3, 2, 1]);
+        for (texts, size) in [(["", "?!"], 10), (["a", "b"], 2)] {
+            let error = TextVectorizer::vocabulary(texts, size).expect_err("no words").to_string();
+            assert_eq!(error, "vocabulary: expected texts with words, and a size of at least 3, got 2 tokens");
+        }
+    }
 }

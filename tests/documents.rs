@@ -18,7 +18,9 @@ const KINDS: [&str; 6] = ["fn", "alias", "struct", "const", "override", "var"];
 /// The documents that are checked, as paths in the repository.
 fn documents() -> Vec<String> {
     let mut documents: Vec<String> =
-        ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "shaders/README.md"].map(Into::into).into();
+        ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "python/README.md", "shaders/README.md"]
+            .map(Into::into)
+            .into();
     for entry in fs::read_dir(in_repository("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".md") {

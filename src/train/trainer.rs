@@ -335,6 +335,12 @@ impl Trainer {
         self.step
     }
 
+    /// Where it trains.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The options.
     #[must_use]
     pub fn options(&self) -> &TrainOptions {

@@ -3,13 +3,13 @@
 
 mod arrays;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use gatefold::TextVectorizer;
-use gatefold::network::{Split, Standardize, TextSpec};
+use gatefold::network::TextSpec;
 use gatefold::train::{Answers, Dataset};
 use serde_json::{Map, Value};
 
@@ -207,26 +207,14 @@ fn vectors(value: &Value) -> Option<(Vec<f32>, usize)> {
     }
 }
 
-/// The commonest words of the texts, at most `size` with the two reserved ones; of equally common ones the first in order.
+/// The vocabulary of the texts among the examples.
 pub fn vocabulary<'a>(examples: impl IntoIterator<Item = &'a Example>, size: usize) -> Result<TextSpec> {
-    let mut counts = HashMap::<String, u64>::new();
-    for example in examples {
-        if let Sequence::Text(text) = &example.sequence {
-            for word in TextVectorizer::words(text) {
-                *counts.entry(word).or_default() += 1;
-            }
-        }
-    }
-    let mut words: Vec<(String, u64)> = counts.into_iter().collect();
-    words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let reserved = [String::new(), "[UNK]".to_owned()];
-    let vocabulary: Vec<String> =
-        reserved.into_iter().chain(words.into_iter().map(|(word, _)| word)).take(size).collect();
-    if vocabulary.len() < 3 {
-        return Err("expected words in the texts of the train split, got none".into());
-    }
-    let (standardize, split) = (Standardize::LowerAndStripPunctuation, Split::Whitespace);
-    Ok(TextSpec { standardize, split, vocabulary, output_sequence_length: None })
+    let texts = examples.into_iter().filter_map(|example| match &example.sequence {
+        Sequence::Text(text) => Some(&text[..]),
+        _ => None,
+    });
+    TextVectorizer::vocabulary(texts, size)
+        .map_err(|_| "expected words in the texts of the train split, got none".into())
 }
 
 /// Takes the examples of the split `name` out of `all`.
