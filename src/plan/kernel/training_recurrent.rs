@@ -1,5 +1,6 @@
 //! Kernels of the backward pass of recurrences: a cell, and how its timesteps are run.
 
+use super::cells::SLSTM_UNIT;
 use super::training::{CANDIDATE, CLIP, GATE, KernelRow, LSTM, LSTM_OPTIONS, OF_STATE_DROPOUT, OF_ZONEOUT, ZONEOUT};
 use super::training::{PARAMS, RANDOM, SEED, STATE_DROPOUT};
 use super::{Binding, Cells, Constant, f, read, read_write, u, uniform};
@@ -93,11 +94,13 @@ pub enum BackwardCell {
     GruReset,
     /// A plain RNN.
     Rnn,
+    /// An sLSTM.
+    Slstm,
 }
 
 impl BackwardCell {
     /// Every one.
-    const ALL: [Self; 6] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn];
+    const ALL: [Self; 7] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn, Self::Slstm];
 
     fn name(self) -> &'static str {
         match self {
@@ -107,6 +110,7 @@ impl BackwardCell {
             Self::GruGates => "gru_gates",
             Self::GruReset => "gru_reset",
             Self::Rnn => "rnn",
+            Self::Slstm => "slstm",
         }
     }
 
@@ -123,6 +127,7 @@ impl BackwardCell {
             Self::GruGates => include_str!("../../../shaders/cells/gru_gates_backward.wgsl"),
             Self::GruReset => include_str!("../../../shaders/cells/gru_reset_backward.wgsl"),
             Self::Rnn => include_str!("../../../shaders/cells/rnn_backward.wgsl"),
+            Self::Slstm => include_str!("../../../shaders/cells/slstm_backward.wgsl"),
         }
     }
 
@@ -141,6 +146,7 @@ impl BackwardCell {
             Self::Lstm => [LSTM, &[u("PROJECTED")]].concat(),
             Self::Gru | Self::GruGates => [CLIP, GATE, CANDIDATE].concat(),
             Self::GruReset | Self::Rnn => [CLIP, GATE].concat(),
+            Self::Slstm => [&[u("EXPONENTIAL")], CANDIDATE].concat(),
             Self::State => Vec::new(),
         }
     }
@@ -218,12 +224,13 @@ impl BackwardKernel {
         bindings.extend(cell.binding());
         let mut sources = vec![PARAMS, BACKWARD, GRADIENTS, RANDOM, SEED, ZONEOUT, cell.source()];
         sources.extend(rung.sources());
-        if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
+        if !matches!(cell, BackwardCell::State | BackwardCell::Rnn | BackwardCell::Slstm) {
             sources.push(SLOPE);
         }
         match cell {
             BackwardCell::Lstm => sources.push(LSTM_OPTIONS),
             BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
+            BackwardCell::Slstm => sources.extend([STEP_BEHIND, SLSTM_UNIT]),
             BackwardCell::Gru | BackwardCell::GruReset => {}
         }
         let constants = [SHARED, OF_ZONEOUT, &rung.constants(), &cell.constants()].concat();
