@@ -11,7 +11,8 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     // n and m lie behind c, each as c.
     let at = cell_index(lane, row, unit);
     let part = LANES * params.batch * WIDTH;
-    let after = slstm_unit(gates, vec3<f32>(cell[at], cell[at + part], cell[at + 2u * part])).after;
+    let before = vec3<f32>(cell[at], cell[at + part], cell[at + 2u * part]);
+    let after = slstm_state(slstm_gates(gates, before), before);
     cell[at] = after.x;
     cell[at + part] = after.y;
     cell[at + 2u * part] = after.z;

@@ -30,24 +30,28 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let from_kept = 3u * WIDTH * row_index(lane, time, row) + unit;
     let before = vec3<f32>(kept[from_kept], kept[from_kept + WIDTH], kept[from_kept + 2u * WIDTH]);
     let gates = vec4<f32>(sums[at], sums[at + WIDTH], sums[at + 2u * WIDTH], sums[at + 3u * WIDTH]);
-    let found = slstm_unit(gates, before);
+    let found = slstm_gates(gates, before);
+    let after = slstm_state(found, before);
+    // Where m is that of the input gate, and where f would be above 1.
+    let opens = found.w == gates.x;
+    let bounded = before.y == 0.0 && found.y == 1.0;
     let o = sigmoid(gates.w);
-    let n = found.after.y;
-    let shown = found.after.x / n;
+    let n = after.y;
+    let shown = after.x / n;
     dc += d * o / n;
     dn -= d * o * shown / n;
-    let dz = dc * found.i * derivative(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, gates.z);
-    var di = (dc * found.z + dn) * found.i;
-    var da = select((dc * before.x + dn * before.y) * found.f, 0.0, found.bounded);
+    let dz = dc * found.x * slope(CANDIDATE, CANDIDATE_ALPHA, CANDIDATE_BETA, gates.z, found.z);
+    var di = (dc * found.z + dn) * found.x;
+    var da = select((dc * before.x + dn * before.y) * found.y, 0.0, bounded);
     dm -= di + da;
-    di += select(0.0, dm, found.opens);
-    da += select(dm, 0.0, found.opens);
+    di += select(0.0, dm, opens);
+    da += select(dm, 0.0, opens);
     sums[at] = di;
     sums[at + WIDTH] = da * select(sigmoid(-gates.y), 1.0, EXPONENTIAL == 1u);
     sums[at + 2u * WIDTH] = dz;
     sums[at + 3u * WIDTH] = d * shown * o * (1.0 - o);
     carry[of_h] = 0.0;
-    carry[of_c] = dc * found.f;
-    carry[of_n] = dn * found.f;
+    carry[of_c] = dc * found.y;
+    carry[of_n] = dn * found.y;
     carry[of_m] = da;
 }

@@ -40,7 +40,7 @@ fn slstm_states(
         let gates =
             vec4<f32>(sums[from_sums], sums[from_sums + WIDTH], sums[from_sums + 2u * WIDTH], sums[from_sums + 3u * WIDTH]);
         if MASKED == 0u || (mask[time * params.rows + row] & 1u) != 0u {
-            state = slstm_unit(gates, state).after;
+            state = slstm_state(slstm_gates(gates, state), state);
         }
     }
 }

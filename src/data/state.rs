@@ -21,7 +21,7 @@ pub struct State<F = f32> {
 pub struct LayerState<F = f32> {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it; of a layer with a memory these, `read`, `weights`
+    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it, of an sLSTM also `n` and `m`; of a layer with a memory these, `read`, `weights`
     /// and `memory`; of a window over time `past`.
     pub parts: Vec<StatePart<F>>,
 }

@@ -224,7 +224,7 @@ impl BackwardKernel {
         bindings.extend(cell.binding());
         let mut sources = vec![PARAMS, BACKWARD, GRADIENTS, RANDOM, SEED, ZONEOUT, cell.source()];
         sources.extend(rung.sources());
-        if !matches!(cell, BackwardCell::State | BackwardCell::Rnn | BackwardCell::Slstm) {
+        if !matches!(cell, BackwardCell::State | BackwardCell::Rnn) {
             sources.push(SLOPE);
         }
         match cell {

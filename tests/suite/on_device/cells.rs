@@ -33,7 +33,7 @@ pub fn zone_out(cell: Cell, layer: &mut RecurrentSpec, rng: &Rng) {
 pub fn functions(cell: Cell, sets: usize, all: &[Activation], rng: &mut Rng) -> Vec<Activation> {
     let count = cell.default_activations().len();
     let function = |at: usize| match cell {
-        Cell::Slstm if at % count == 0 => [Activation::Sigmoid, Activation::Exp][rng.usize(0..2)],
+        Cell::Slstm if at.is_multiple_of(count) => [Activation::Sigmoid, Activation::Exp][rng.usize(0..2)],
         _ => all[rng.usize(..all.len())],
     };
     (0..sets * count).map(function).collect()

@@ -175,7 +175,7 @@ fn gradients_of_a_layer_normalized_gru_agree() {
 
 #[test]
 fn gradients_of_an_slstm_agree() {
-    battery(Cell::Slstm, 40);
+    battery(Cell::Slstm, 15);
 }
 
 #[test]
