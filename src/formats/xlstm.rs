@@ -18,13 +18,19 @@ use crate::network::{Cell, LayerSpec, NetworkSpec, RecurrentSpec, Tensor};
 /// The projections of the gates i, f, z, o.
 const PROJECTIONS: [&str; 4] = ["fgate", "igate", "zgate", "ogate"];
 
+/// Most numbers of W that are made from fewer.
+const MOST: usize = 1 << 31;
+
 /// Replaces tensors of the package, of the layers of `spec`, by the layers' own.
 pub(super) fn convert(spec: &NetworkSpec, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
     for layer in spec.layers.iter().filter_map(LayerSpec::recurrent) {
         let (Cell::Slstm, layer) = layer else { continue };
         let heads = layer.num_heads;
         let kernel = format!("{}.slstm_cell._recurrent_kernel_", layer.name);
-        if heads == 0 || !layer.hidden_size.is_multiple_of(heads) || !tensors.contains_key(&kernel) {
+        // What is too large a network refuses.
+        let spread = 8usize.saturating_mul(layer.hidden_size).saturating_mul(layer.hidden_size);
+        let fits = heads > 0 && layer.hidden_size.is_multiple_of(heads) && spread <= MOST;
+        if !fits || !tensors.contains_key(&kernel) {
             continue;
         }
         SlstmModule { spec: layer, heads, of_head: layer.hidden_size / heads }.convert(&kernel, tensors)?;

@@ -190,6 +190,16 @@ fn slstm(spec: &RecurrentSpec) -> Result<()> {
         let expected = "sigmoid or exp as the function of an sLSTM's forget gate";
         return Err(Error::network(&spec.name, "activations", expected, &format!("{function:?}")));
     }
+    // Devices multiply by all of h, with 0 for that of other heads: few weights can stand for many numbers.
+    let spread = [4, spec.hidden_size, spec.hidden_size].into_iter().fold(1, usize::saturating_mul);
+    if spec.num_heads > 1 && spread > MAX_FILTERS {
+        return Err(Error::TooLarge {
+            what: format!("layer `{}`: 4 * hidden_size * hidden_size of an sLSTM with heads", spec.name),
+            needed: spread as u64,
+            limit: MAX_FILTERS as u64,
+            limit_name: "gatefold's own".into(),
+        });
+    }
     // A c means nothing without its n and m.
     let stored = [(spec.initial_state, "initial_state"), (spec.initial_c.is_some(), "initial_c")];
     match stored.into_iter().find(|(given, _)| *given) {
