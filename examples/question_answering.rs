@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release --example question_answering -- --facts 2 --model attention`: facts that an answer needs, 1 to 3;
 //! `--model lstm` answers from the last state alone, `--model ntm` from the last state and what was read from the memory.
+//! `--write FILE.jsonl` writes the stories, for `peers/python/questions.py` and for `gatefold train --data`, and trains nothing.
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 mod arguments;
@@ -26,7 +27,8 @@ const EMBEDDING: usize = 32;
 const BATCH: usize = 32;
 
 fn main() -> ExitCode {
-    let options = ["--device", "--facts", "--model", "--stories", "--hidden", "--epochs", "--rate", "--seed"];
+    let options =
+        ["--device", "--facts", "--model", "--stories", "--hidden", "--epochs", "--rate", "--seed", "--write"];
     finish("question_answering", Arguments::read(&options).and_then(run))
 }
 
@@ -46,8 +48,15 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
     if count == 0 || hidden == 0 {
         return Err("--stories, --hidden: expected at least 1, got 0".into());
     }
-    let device = Device::open(&args.get("--device", DeviceChoice::Auto)?)?;
     let [train, valid, test] = Story::sets(facts, [count, 1000, 1000], seed);
+    let file = args.get("--write", String::new())?;
+    if !file.is_empty() {
+        let sets = [("train", &train), ("validation", &valid), ("test", &test)];
+        std::fs::write(&file, sets.map(|(split, stories)| lines(split, stories)).concat())?;
+        println!("{file}: {} stories", train.len() + valid.len() + test.len());
+        return Ok(());
+    }
+    let device = Device::open(&args.get("--device", DeviceChoice::Auto)?)?;
     println!("{}\n  {}", train[0].words.join(" "), ROOMS[train[0].answer]);
     let words: Vec<usize> = train.iter().map(|story| story.words.len()).collect();
     let (sum, most) = (words.iter().sum::<usize>(), words.iter().max().copied().unwrap_or(0));
@@ -86,6 +95,15 @@ fn run((args, rest): (Arguments, Vec<String>)) -> Result<()> {
         println!("{}\n  {}, expected {}", story.words.join(" "), ROOMS[best], ROOMS[story.answer]);
     }
     Ok(())
+}
+
+/// Stories as JSON lines, with the split and the answer of each.
+fn lines(split: &str, stories: &[Story]) -> String {
+    let line = |story: &Story| {
+        let (text, label) = (story.words.join(" "), ROOMS[story.answer]);
+        format!("{{\"split\": \"{split}\", \"text\": \"{text}\", \"label\": \"{label}\"}}\n")
+    };
+    stories.iter().map(line).collect()
 }
 
 fn dataset(stories: &[Story]) -> Result<Dataset> {

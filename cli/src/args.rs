@@ -8,7 +8,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use gatefold::{Arithmetic, CpuOptions, DeviceChoice, DeviceOptions, InstructionSet, Strategy, WeightFormat};
 
 use crate::Result;
-use crate::bench::{Set, Shape};
+use crate::bench::{MemoryArgs, Set, Shape};
 use crate::tasks::{Length, MemoryTask, TaskArgs};
 
 /// Run recurrent networks (LSTM, GRU, RNN) on any GPU or on the CPU, and check the results
@@ -461,6 +461,8 @@ pub struct BenchArgs {
     /// A named set of shapes; repeatable, and together with --shape
     #[arg(long = "set", value_enum, value_name = "SET")]
     pub sets: Vec<Set>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Strategy for recurrences on a GPU, with --train forward and backward; repeatable [default: the plan chooses]
     #[arg(long = "strategy", value_name = "STRATEGY")]
     pub strategies: Vec<Strategy>,
@@ -485,7 +487,8 @@ pub struct BenchArgs {
     /// Fewer runs and shapes, shorter sequences: a check that everything works, not a measurement
     #[arg(long)]
     pub quick: bool,
-    /// Seconds per shape after which no further run is started [default: 60, or 5 with --quick]
+    /// Seconds per shape after which no further run is started, of --set memory seconds of training of each network
+    /// [default: 60, or 5 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub budget: Option<u32>,
     /// Seed of weights and inputs

@@ -72,7 +72,7 @@ pub(super) struct ThreadScratch {
     /// `[rows, h_stride]`, before and after a step.
     pub h: Vec<f32>,
     pub next: Vec<f32>,
-    /// `[rows, blocks, units]`, an LSTM's c or a GRU's update gate.
+    /// `[rows, blocks, units]`, an LSTM's c or a GRU's update gate; `[rows, 3, blocks, units]` c, n and m of an sLSTM.
     pub c: Vec<f32>,
     /// `[rows, blocks, units]`, what is not projected or not multiplied yet.
     pub raw: Vec<f32>,
@@ -103,8 +103,8 @@ impl To {
 pub(super) struct DirectionState<'a> {
     /// `[B, H]` or `[B, P]`, of slots as many as there are
     pub h: &'a mut [f32],
-    /// `[B, H]`, or empty
-    pub c: &'a mut [f32],
+    /// c, and n and m of an sLSTM, `[B, H]` each, or empty
+    pub cells: [&'a mut [f32]; 3],
 }
 
 /// One run of one direction.
@@ -139,6 +139,11 @@ impl Run<'_, '_> {
 }
 
 impl Level {
+    /// Numbers from a row of `c` to the next.
+    pub fn c_stride(&self) -> usize {
+        self.blocks * self.units * self.stage.cell().cells().len().max(1)
+    }
+
     pub fn new<S: Wide>(network: &Network, stage: &Stage, recurrent: &RecurrentStage) -> Self {
         let lanes = lanes::<S>();
         let hidden = recurrent.hidden_size;
@@ -188,7 +193,7 @@ impl Level {
         let ThreadSync { mut exchange, mut ahead } = self.syncs.take();
         for (index, direction) in self.directions.iter().enumerate() {
             let row = self.stage.level * count + index;
-            let [h, c] = state.row_of_h_and_c(row);
+            let [h, c, n, m] = state.row_of_cells(row);
             let of_input = self.stage.gate_rows() * direction.input.inputs;
             let of_state = if self.stage.cell().scans() { 0 } else { self.stage.gate_rows() * width };
             let of_row = of_state + of_input;
@@ -212,7 +217,7 @@ impl Level {
                 steps,
                 batch,
                 mask,
-                state: &Mutex::new(DirectionState { h, c }),
+                state: &Mutex::new(DirectionState { h, cells: [c, n, m] }),
                 slots,
                 exchange: None,
                 ahead: None,
@@ -337,7 +342,11 @@ fn direction<S: Wide>(
         bias: layout.spread(|row| bias[row]),
         recurrent: match level.cell().scans() {
             true => Panels::default(),
-            false => matrix(Role::WeightHh, width, if resets_first { gates_alone } else { layout }),
+            false => {
+                let format = network.param_format(stage, index, Role::WeightHh);
+                let weights = fold::recurrent(network, stage, level, index);
+                Panels::new(&weights, format, width, if resets_first { gates_alone } else { layout }, S::DOTS)
+            }
         },
         candidate: resets_first.then(|| matrix(Role::WeightHh, width, candidate)),
         extra: extra_gates.spread(|row| extra[row]),

@@ -24,6 +24,7 @@ mod pool;
 mod product;
 mod scan;
 mod simd;
+mod slstm;
 mod threads;
 mod train;
 mod worker;

@@ -11,6 +11,7 @@ use super::packed::Panels;
 use super::product::{InputRows, Kept};
 use super::scan::scan;
 use super::simd::{Wide, lanes};
+use super::slstm::slstm;
 use super::threads::{Ahead, Share, ThreadExchange};
 use crate::base::bits;
 use crate::base::lock::lock;
@@ -123,13 +124,13 @@ impl Projection<'_, '_> {
 impl<'a, 's> Worker<'a, 's> {
     pub fn new(run: &'a Run<'a, 's>, share: Share, mut scratch: ThreadScratch) -> Self {
         let level = run.level;
-        let c_stride = level.blocks * level.units;
+        let (c_stride, raw_stride) = (level.c_stride(), level.blocks * level.units);
         let rows = share.rows.len();
         for (numbers, stride) in [
             (&mut scratch.h, level.h_stride),
             (&mut scratch.next, level.h_stride),
             (&mut scratch.c, c_stride),
-            (&mut scratch.raw, c_stride),
+            (&mut scratch.raw, raw_stride),
         ] {
             numbers.clear();
             numbers.resize(rows * stride, 0.0);
@@ -139,8 +140,9 @@ impl<'a, 's> Worker<'a, 's> {
         for (local, row) in share.rows.clone().enumerate() {
             let row = run.slot(row);
             scratch.h[local * level.h_stride..][..width].copy_from_slice(&state.h[row * width..][..width]);
-            if !state.c.is_empty() {
-                scratch.c[local * c_stride..][..hidden].copy_from_slice(&state.c[row * hidden..][..hidden]);
+            for (part, cells) in state.cells.iter().enumerate().filter(|(_, cells)| !cells.is_empty()) {
+                let to = &mut scratch.c[local * c_stride + part * raw_stride..][..hidden];
+                to.copy_from_slice(&cells[row * hidden..][..hidden]);
             }
         }
         Self { run, share, scratch, turn: 0 }
@@ -185,7 +187,7 @@ impl<'a, 's> Worker<'a, 's> {
         let (level, scratch) = (self.run.level, &self.scratch);
         let (hidden, width) = (level.stage.hidden_size, level.stage.state_size());
         let mut state = lock(self.run.state);
-        let DirectionState { h, c } = &mut *state;
+        let DirectionState { h, cells } = &mut *state;
         for (local, row) in self.share.rows.clone().enumerate() {
             let row = self.run.slot(row);
             let blocks = &self.share.blocks;
@@ -194,9 +196,9 @@ impl<'a, 's> Worker<'a, 's> {
             let columns = if level.stage.cell().scans() { units.clone() } else { 0..width };
             let from = &scratch.h[local * level.h_stride..];
             h[row * width..][columns.clone()].copy_from_slice(&from[columns]);
-            if !c.is_empty() {
-                let from = &scratch.c[local * level.blocks * level.units..];
-                c[row * hidden..][units.clone()].copy_from_slice(&from[units]);
+            for (part, cells) in cells.iter_mut().enumerate().filter(|(_, cells)| !cells.is_empty()) {
+                let from = &scratch.c[local * level.c_stride() + part * level.blocks * level.units..];
+                cells[row * hidden..][units.clone()].copy_from_slice(&from[units.clone()]);
             }
         }
     }
@@ -222,6 +224,7 @@ impl<'a, 's> Worker<'a, 's> {
                 }
                 gru_candidate(simd, run, &own, &mut self.scratch, &place);
             }
+            (Cell::Slstm, _) => slstm(simd, run, &own, &mut self.scratch, &place),
             (Cell::Rnn, 1) => rnn::<S, 1>(simd, run, &own, &mut self.scratch, &place),
             (Cell::Rnn, 2) => rnn::<S, 2>(simd, run, &own, &mut self.scratch, &place),
             (Cell::Rnn, _) => rnn::<S, 4>(simd, run, &own, &mut self.scratch, &place),

@@ -21,7 +21,7 @@ pub struct State<F = f32> {
 pub struct LayerState<F = f32> {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it; of a layer with a memory these, `read`, `weights`
+    /// Its parts: of a recurrent layer `h`, and `c` where the cell has it, of an sLSTM also `n` and `m`; of a layer with a memory these, `read`, `weights`
     /// and `memory`; of a window over time `past`.
     pub parts: Vec<StatePart<F>>,
 }
@@ -177,6 +177,31 @@ impl<F> LayerState<F> {
         [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
     }
 
+    /// What a recurrent layer keeps in addition to h, its parts side by side: `[R, B, S*H]`.
+    pub(crate) fn cells(&self) -> Vec<F>
+    where
+        F: Copy,
+    {
+        let parts = self.parts.get(1..).unwrap_or_default();
+        let Some(first) = parts.first() else { return Vec::new() };
+        let width = first.width();
+        let rows = 0..first.rows() * first.batch();
+        rows.flat_map(|row| parts.iter().flat_map(move |part| &part.data[row * width..][..width])).copied().collect()
+    }
+
+    /// Puts what [`LayerState::cells`] gives back.
+    pub(crate) fn set_cells(&mut self, cells: &[F])
+    where
+        F: Copy,
+    {
+        let parts = self.parts.get_mut(1..).unwrap_or_default();
+        let (count, width) = (parts.len(), parts.first().map_or(0, StatePart::width));
+        for (place, part) in parts.iter_mut().enumerate() {
+            let rows = part.data.chunks_exact_mut(width).zip(cells.chunks_exact(count * width));
+            rows.for_each(|(to, cells)| to.copy_from_slice(&cells[place * width..][..width]));
+        }
+    }
+
     /// h, c, what was read, the weights and the memory of a layer with a memory, to be changed; empty where there is none.
     pub(crate) fn of_memory(&mut self) -> [&mut [F]; 5] {
         let mut parts = [const { None }; 5];
@@ -191,8 +216,14 @@ impl<F> LayerState<F> {
 
     /// One of the rows of h and of c, `[B, H]`, as [`LayerState::h_and_c`].
     pub(crate) fn row_of_h_and_c(&mut self, row: usize) -> [&mut [F]; 2] {
+        let [h, c, ..] = self.row_of_cells(row);
+        [h, c]
+    }
+
+    /// The same, and of n and m of an sLSTM.
+    pub(crate) fn row_of_cells(&mut self, row: usize) -> [&mut [F]; 4] {
         let mut parts = self.parts.iter_mut().map(|part| part.row_mut(row));
-        [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
+        [(); 4].map(|()| parts.next().unwrap_or_default())
     }
 }
 

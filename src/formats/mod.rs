@@ -15,6 +15,7 @@ mod survey;
 #[cfg(any(feature = "keras", feature = "onnx"))]
 mod transpose;
 mod weight_norm;
+mod xlstm;
 
 pub use self::survey::Survey;
 

@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, View};
 
 use super::pytorch::{self, Shapes};
-use super::{foreign, scan_packages, scores, weight_norm};
+use super::{foreign, scan_packages, scores, weight_norm, xlstm};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::room::room;
@@ -232,6 +232,7 @@ impl<'a> Contents<'a> {
         }
         scan_packages::convert(&spec, &mut tensors)?;
         scores::convert(&spec, &mut tensors)?;
+        xlstm::convert(&spec, &mut tensors)?;
         let axes = self.metadata(AXES_KEY).map(serde_json::from_str).transpose().map_err(|error| Error::Malformed {
             what: format!("{name}: metadata `{AXES_KEY}`"),
             expected: "the axes of an input and an output as JSON".into(),

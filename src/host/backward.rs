@@ -237,10 +237,13 @@ impl<F: Real> ReferenceRun<'_, F> {
         let (rounding, sequence_out) = (self.rounding(index), stage.sequence_out);
         let shape =
             LevelShape { label: &stage.label, steps, batch, sequence_out, mask, rounding, zoneout: ZoneoutMode::Mean };
-        let (start, [d_h, d_c]) = (&start.layers[level.layer], d_state.layers[level.layer].h_and_c());
-        let (start, d_state) = ((start.h(), start.c()), (d_h, d_c));
+        let (start, d_layer) = (&start.layers[level.layer], &mut d_state.layers[level.layer]);
+        let (cells, mut d_cells) = (start.cells(), d_layer.cells());
+        let [d_h, _] = d_layer.h_and_c();
+        let (start, d_state) = ((start.h(), &cells[..]), (d_h, &mut d_cells[..]));
         let directions = weights.recurrent().unwrap_or_default();
         let gradients = level_backward(shape, level, directions, flow.inputs[0], start, d_output, d_state)?;
+        d_layer.set_cells(&d_cells);
         Ok((vec![gradients.input], gradients.params))
     }
 

@@ -192,9 +192,12 @@ impl<F: Real> ReferenceRun<'_, F> {
                     rounding,
                     zoneout: ZoneoutMode::Mean,
                 };
-                let [h, c] = state.layers[recurrent.layer].h_and_c();
+                let layer = &mut state.layers[recurrent.layer];
+                let mut cells = layer.cells();
                 let directions = weights.recurrent().unwrap_or_default();
-                *output = level(shape, recurrent, directions, flow.inputs[0], (h, c))?;
+                let [h, _] = layer.h_and_c();
+                *output = level(shape, recurrent, directions, flow.inputs[0], (h, &mut cells))?;
+                layer.set_cells(&cells);
                 Ok(())
             }
             (StageKind::Ntm(ntm), StageWeights::Ntm(weights)) => {

@@ -16,6 +16,8 @@ pub enum Cell {
     LayerNormLstm,
     /// A GRU whose sums are normalized over each row (Ba, Kiros & Hinton 2016).
     LayerNormGru,
+    /// An LSTM with exponential gates and a normalizer (Beck et al. 2024, xLSTM).
+    Slstm,
     /// [`ScanCell::MinGru`]
     MinGru,
     /// [`ScanCell::MinLstm`]
@@ -38,20 +40,21 @@ struct CellFacts {
     gates: usize,
     /// Functions of one direction where none are given.
     activations: &'static [Activation],
-    /// Whether it has a cell state c in addition to h.
-    keeps_c: bool,
+    /// What it keeps in addition to h, `[H]` each; the first is the cell state c.
+    cells: &'static [&'static str],
     /// The options of [`RecurrentSpec`] that not all cells have and this one has.
     options: &'static [&'static str],
 }
 
 impl Cell {
     /// Every cell.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lstm,
         Self::Gru,
         Self::Rnn,
         Self::LayerNormLstm,
         Self::LayerNormGru,
+        Self::Slstm,
         Self::MinGru,
         Self::MinLstm,
         Self::Sru,
@@ -66,7 +69,7 @@ impl Cell {
                 title: "an LSTM",
                 gates: 4,
                 activations: &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
-                keeps_c: true,
+                cells: &["c"],
                 options: &["proj_size", "peephole", "coupled", "cell_clip", "clip", "zoneout_h", "zoneout_c"],
             },
             Self::Gru => CellFacts {
@@ -74,7 +77,7 @@ impl Cell {
                 title: "a GRU",
                 gates: 3,
                 activations: &[Activation::Sigmoid, Activation::Tanh],
-                keeps_c: false,
+                cells: &[],
                 options: &["reset_after", "clip", "zoneout_h"],
             },
             Self::Rnn => CellFacts {
@@ -82,7 +85,7 @@ impl Cell {
                 title: "an RNN",
                 gates: 1,
                 activations: &[Activation::Tanh],
-                keeps_c: false,
+                cells: &[],
                 options: &["clip", "zoneout_h"],
             },
             Self::LayerNormLstm => CellFacts {
@@ -97,12 +100,20 @@ impl Cell {
                 options: &["gate_norm", "layer_norm_eps"],
                 ..Self::Gru.row()
             },
+            Self::Slstm => CellFacts {
+                name: "slstm",
+                title: "an sLSTM",
+                gates: 4,
+                activations: &[Activation::Sigmoid, Activation::Tanh],
+                cells: &["c", "n", "m"],
+                options: &["num_heads"],
+            },
             Self::MinGru => CellFacts {
                 name: "min_gru",
                 title: "a minGRU",
                 gates: 2,
                 activations: &[Activation::Sigmoid, Activation::LinearSigmoid],
-                keeps_c: false,
+                cells: &[],
                 options: &[],
             },
             Self::MinLstm => CellFacts {
@@ -110,7 +121,7 @@ impl Cell {
                 title: "a minLSTM",
                 gates: 3,
                 activations: &[Activation::LinearSigmoid],
-                keeps_c: false,
+                cells: &[],
                 options: &[],
             },
             Self::Sru => CellFacts {
@@ -118,7 +129,7 @@ impl Cell {
                 title: "an SRU",
                 gates: 4,
                 activations: &[Activation::Sigmoid, Activation::Linear],
-                keeps_c: true,
+                cells: &["c"],
                 options: &["peephole"],
             },
             Self::Qrnn => CellFacts {
@@ -126,7 +137,7 @@ impl Cell {
                 title: "a QRNN",
                 gates: 3,
                 activations: &[Activation::Sigmoid, Activation::Tanh],
-                keeps_c: true,
+                cells: &["c"],
                 options: &[],
             },
             Self::IndRnn => CellFacts {
@@ -134,7 +145,7 @@ impl Cell {
                 title: "an IndRNN",
                 gates: 1,
                 activations: &[Activation::Relu],
-                keeps_c: false,
+                cells: &[],
                 options: &[],
             },
         }
@@ -161,7 +172,13 @@ impl Cell {
     /// Whether its state has a cell state c `[H]` in addition to h.
     #[must_use]
     pub fn keeps_c(self) -> bool {
-        self.row().keeps_c
+        !self.row().cells.is_empty()
+    }
+
+    /// The parts of its state in addition to h, `[H]` each: c, and of an sLSTM its normalizer n and its stabilizer m.
+    #[must_use]
+    pub fn cells(self) -> &'static [&'static str] {
+        self.row().cells
     }
 
     /// Whether its units do not depend on each other, so that a step has no product with h.
@@ -208,6 +225,11 @@ pub enum Recurrence {
     LayerNormLstm(Normalization),
     /// [`Cell::LayerNormGru`]
     LayerNormGru(Normalization),
+    /// [`Cell::Slstm`]
+    Slstm {
+        /// Heads, whose units see h of their own head alone.
+        num_heads: usize,
+    },
     /// A cell with [`Cell::scans`].
     Scan(ScanCell),
 }
@@ -280,6 +302,7 @@ impl Recurrence {
             Cell::Rnn => Self::Rnn,
             Cell::LayerNormLstm => Self::LayerNormLstm(Normalization { gate_norm, cell_norm: spec.cell_norm, eps }),
             Cell::LayerNormGru => Self::LayerNormGru(Normalization { gate_norm, cell_norm: CellNorm::None, eps }),
+            Cell::Slstm => Self::Slstm { num_heads: spec.num_heads },
             Cell::MinGru => Self::Scan(ScanCell::MinGru),
             Cell::MinLstm => Self::Scan(ScanCell::MinLstm),
             Cell::Sru => Self::Scan(ScanCell::Sru { peephole: spec.peephole }),
@@ -297,6 +320,7 @@ impl Recurrence {
             Self::Rnn => Cell::Rnn,
             Self::LayerNormLstm(_) => Cell::LayerNormLstm,
             Self::LayerNormGru(_) => Cell::LayerNormGru,
+            Self::Slstm { .. } => Cell::Slstm,
             Self::Scan(cell) => cell.cell(),
         }
     }
@@ -316,6 +340,15 @@ impl Recurrence {
         match self {
             Self::Scan(cell) => Some(cell),
             _ => None,
+        }
+    }
+
+    /// Heads between which U is 0.
+    #[must_use]
+    pub fn num_heads(self) -> usize {
+        match self {
+            Self::Slstm { num_heads } => num_heads,
+            _ => 1,
         }
     }
 

@@ -84,6 +84,44 @@ pub(crate) fn norms<F: Real>(
     Some(Norms { how, input, state, c: affine(Role::NormCWeight, Role::NormCBias) })
 }
 
+/// U `[G*H, K]` of one direction of `stage`, which is the recurrent level `level`: 0 between the heads of an sLSTM.
+pub(crate) fn recurrent<'a>(
+    network: &'a Network,
+    stage: &Stage,
+    level: &RecurrentStage,
+    direction: usize,
+) -> Cow<'a, [f32]> {
+    let weight = network.param(stage, direction, Role::WeightHh);
+    let (hidden, heads) = (level.hidden_size, level.recurrence.num_heads());
+    if heads == 1 {
+        return Cow::Borrowed(weight);
+    }
+    let mut matrix = vec![0.0; heads * weight.len()];
+    for (&number, at) in weight.iter().zip(head_places(weight.len(), hidden, heads)) {
+        matrix[at] = number;
+    }
+    Cow::Owned(matrix)
+}
+
+/// The inverse of `recurrent` for gradients.
+#[must_use]
+pub fn unfold_recurrent<F: Real>(level: &RecurrentStage, matrix: Vec<F>) -> Vec<F> {
+    let (hidden, heads) = (level.hidden_size, level.recurrence.num_heads());
+    match heads {
+        1 => matrix,
+        _ => head_places(matrix.len() / heads, hidden, heads).map(|at| matrix[at]).collect(),
+    }
+}
+
+/// Where each of the `count` numbers of `[G*H, H / heads]` lies in `[G*H, H]`.
+fn head_places(count: usize, hidden: usize, heads: usize) -> impl Iterator<Item = usize> {
+    let of_head = hidden / heads;
+    (0..count).map(move |at| {
+        let (row, column) = (at / of_head, at % of_head);
+        row * hidden + row % hidden / of_head * of_head + column
+    })
+}
+
 /// The matrix `[N, K]` of a dense layer or a convolution, whose inputs are `[K, I]` there.
 pub(crate) fn matrix<'a>(network: &'a Network, stage: &Stage) -> Cow<'a, [f32]> {
     let weight = network.param(stage, 0, Role::Weight);
@@ -198,6 +236,19 @@ mod tests {
         let matrix = filters(&[1.0, 2.0, 3.0, 4.0], [2, 2, 2], 2);
         // output x [tap, input]
         assert_eq!(matrix, [1.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0, 4.0]);
+    }
+
+    #[test]
+    fn a_head_sees_its_own_units_only() {
+        let network = network(r#"{"type": "slstm", "name": "r", "input_size": 2, "hidden_size": 4, "num_heads": 2}"#);
+        let stage = &network.stages()[0];
+        let level = stage.recurrent().expect("a level");
+        let weight = network.param(stage, 0, Role::WeightHh);
+        let matrix = recurrent(&network, stage, level, 0);
+        assert_eq!((weight.len(), matrix.len()), (16 * 2, 16 * 4));
+        assert_eq!(matrix[..8], [weight[0], weight[1], 0.0, 0.0, weight[2], weight[3], 0.0, 0.0]);
+        assert_eq!(matrix[8..12], [0.0, 0.0, weight[4], weight[5]]);
+        assert_eq!(unfold_recurrent(level, matrix.into_owned()), weight);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use dropout::FileDropout;
 pub use feedback::FeedbackSpec;
 pub(crate) use feedback::StepLoop;
 pub use final_state::{FinalStateSpec, HiddenOrCell, SelectSpec, SelectStep};
-pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters};
+pub use fold::{Affine, Biases, Norms, unfold_biases, unfold_channels, unfold_filters, unfold_recurrent};
 pub use initialize::Init;
 pub use input::{InputKind, InputSpec, NetworkInput, NetworkOutput};
 pub use ntm::{HeadOrder, MemorySpec, MemoryStart, NtmSpec, NtmStage, StartWeights};

@@ -192,6 +192,10 @@ impl NtmSpec {
                 return Err(Error::network(name, option, format!("at most {MAX_HEADS}"), &count));
             }
         }
+        if self.cell.cells().len() > 1 {
+            let expected = "a controller that keeps h, or h and c";
+            return Err(Error::network(name, "cell", expected, &self.cell.name()));
+        }
         let MemorySpec { rows, columns, .. } = self.memory;
         if 2 * self.shifts + 1 > rows {
             let expected = format!("2 * shifts + 1 up to the {rows} rows of the memory");

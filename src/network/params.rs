@@ -18,7 +18,7 @@ pub enum Role {
     RunningVar,
     /// W of a recurrence, `[G*H, I]`.
     WeightIh,
-    /// U of a recurrence, `[G*H, H]`, `[G*H, P]` with a projection; of an IndRNN `[H]`.
+    /// U of a recurrence, `[G*H, H]`, `[G*H, P]` with a projection; of an IndRNN `[H]`, of an sLSTM `[4H, H / heads]`.
     WeightHh,
     /// `[G*H]`, added to W x.
     BiasIh,
@@ -183,7 +183,7 @@ pub(super) fn of_level(cell: Cell, spec: &RecurrentSpec, level: usize) -> Vec<Pa
         add(true, Role::WeightIh, &[rows, inputs]);
         let recurrence = Recurrence::new(cell, spec);
         match recurrence.scan() {
-            None => add(true, Role::WeightHh, &[rows, width]),
+            None => add(true, Role::WeightHh, &[rows, width / recurrence.num_heads()]),
             Some(scan) => add(scan == ScanCell::IndRnn, Role::WeightHh, &[hidden]),
         }
         match recurrence.normalization() {

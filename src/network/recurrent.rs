@@ -92,6 +92,9 @@ pub struct RecurrentSpec {
     /// What becomes of the normalized c of a layer-normalized LSTM.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cell_norm: CellNorm,
+    /// Heads of an sLSTM: H / `num_heads` units each, which see h of their own head alone. U is `[4H, H / num_heads]`.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub num_heads: usize,
     /// Added to the variances of a layer-normalized cell.
     #[serde(default = "layer_norm_eps", skip_serializing_if = "is_layer_norm_eps")]
     pub layer_norm_eps: f32,
@@ -127,6 +130,7 @@ impl RecurrentSpec {
             zoneout_c: 0.0,
             gate_norm: GateNorm::Sum,
             cell_norm: CellNorm::State,
+            num_heads: 1,
             layer_norm_eps: LAYER_NORM_EPS,
         }
     }
@@ -138,7 +142,7 @@ impl RecurrentSpec {
     }
 
     /// The options that not all cells have, and whether each is set.
-    pub(super) fn cell_options(&self) -> [(&'static str, bool); 11] {
+    pub(super) fn cell_options(&self) -> [(&'static str, bool); 12] {
         [
             ("proj_size", self.proj_size > 0),
             ("peephole", self.peephole),
@@ -150,6 +154,7 @@ impl RecurrentSpec {
             ("zoneout_c", self.zoneout_c != 0.0),
             ("gate_norm", self.gate_norm != GateNorm::default()),
             ("cell_norm", self.cell_norm != CellNorm::default()),
+            ("num_heads", self.num_heads != 1),
             ("layer_norm_eps", !is_layer_norm_eps(&self.layer_norm_eps)),
         ]
     }
@@ -265,6 +270,11 @@ fn layer_norm_eps() -> f32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_layer_norm_eps(value: &f32) -> bool {
     value.to_bits() == LAYER_NORM_EPS.to_bits()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -55,6 +55,8 @@ pub enum LayerSpec {
     LayerNormLstm(RecurrentSpec),
     /// A stack of GRU layers that normalize their sums; shapes as of an LSTM.
     LayerNormGru(RecurrentSpec),
+    /// A stack of sLSTM layers; shapes as of an LSTM.
+    Slstm(RecurrentSpec),
     /// minGRU layer.
     MinGru(RecurrentSpec),
     /// minLSTM layer.
@@ -129,6 +131,7 @@ impl LayerSpec {
             Cell::Rnn => Self::Rnn(spec),
             Cell::LayerNormLstm => Self::LayerNormLstm(spec),
             Cell::LayerNormGru => Self::LayerNormGru(spec),
+            Cell::Slstm => Self::Slstm(spec),
             Cell::MinGru => Self::MinGru(spec),
             Cell::MinLstm => Self::MinLstm(spec),
             Cell::Sru => Self::Sru(spec),
@@ -190,6 +193,7 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::Slstm(l) => Some((Cell::Slstm, l)),
             Self::MinGru(l) => Some((Cell::MinGru, l)),
             Self::MinLstm(l) => Some((Cell::MinLstm, l)),
             Self::Sru(l) => Some((Cell::Sru, l)),
@@ -207,6 +211,7 @@ impl LayerSpec {
             Self::Rnn(l) => Some((Cell::Rnn, l)),
             Self::LayerNormLstm(l) => Some((Cell::LayerNormLstm, l)),
             Self::LayerNormGru(l) => Some((Cell::LayerNormGru, l)),
+            Self::Slstm(l) => Some((Cell::Slstm, l)),
             Self::MinGru(l) => Some((Cell::MinGru, l)),
             Self::MinLstm(l) => Some((Cell::MinLstm, l)),
             Self::Sru(l) => Some((Cell::Sru, l)),

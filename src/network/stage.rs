@@ -180,6 +180,12 @@ impl RecurrentStage {
         self.recurrence.cell()
     }
 
+    /// Numbers that a row keeps in addition to h: H of each of [`Cell::cells`].
+    #[must_use]
+    pub fn cell_size(&self) -> usize {
+        self.cell().cells().len() * self.hidden_size
+    }
+
     /// G*H, rows of the weights.
     #[must_use]
     pub fn gate_rows(&self) -> usize {

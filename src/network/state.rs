@@ -11,7 +11,7 @@ use super::{
 pub struct StateSpec {
     /// The layer's name.
     pub name: String,
-    /// Its parts: of a recurrent layer h and, where the cell has it, c; of a layer with a memory these, then what was read, the
+    /// Its parts: of a recurrent layer h and, where the cell has it, c, of an sLSTM also n and m; of a layer with a memory these, then what was read, the
     /// weights of the heads and the memory; of a window over time its past inputs; of a
     /// feedback what is fed back.
     pub parts: Vec<PartSpec>,
@@ -90,7 +90,7 @@ pub(super) fn kept(spec: &NetworkSpec, stages: &[Stage], cuts: Option<&Cuts>) ->
     stepping.chain(windows).chain(feedbacks).collect()
 }
 
-/// h and c of a recurrent layer.
+/// h of a recurrent layer, and what its cell keeps beside it.
 fn of_cell(cell: Cell, layer: &RecurrentSpec) -> Vec<PartSpec> {
     let part = |part: HiddenOrCell, width: usize| PartSpec {
         name: part.name(),
@@ -102,8 +102,8 @@ fn of_cell(cell: Cell, layer: &RecurrentSpec) -> Vec<PartSpec> {
         softmax: false,
         shares: false,
     };
-    let c = cell.keeps_c().then(|| part(HiddenOrCell::C, layer.hidden_size));
-    std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(c).collect()
+    let cells = cell.cells().iter().map(|&name| PartSpec { name, ..part(HiddenOrCell::C, layer.hidden_size) });
+    std::iter::once(part(HiddenOrCell::H, layer.state_size())).chain(cells).collect()
 }
 
 /// h and c of a controller, and its memory with what its heads did last.

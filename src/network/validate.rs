@@ -160,6 +160,12 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
     for &function in &spec.activations {
         activation(name, function)?;
     }
+    if spec.num_heads == 0 || !spec.hidden_size.is_multiple_of(spec.num_heads) {
+        return fail("num_heads", format!("a divisor of hidden_size, {}", spec.hidden_size), &spec.num_heads);
+    }
+    if cell == Cell::Slstm {
+        slstm(spec)?;
+    }
     if !(spec.layer_norm_eps >= 0.0 && spec.layer_norm_eps.is_finite()) {
         return fail("layer_norm_eps", "a number from 0".into(), &spec.layer_norm_eps);
     }
@@ -174,6 +180,34 @@ fn recurrent(cell: Cell, spec: &RecurrentSpec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What an sLSTM cannot do.
+fn slstm(spec: &RecurrentSpec) -> Result<()> {
+    let functions = Cell::Slstm.default_activations().len();
+    let of_forget = spec.activations.iter().step_by(functions);
+    if let Some(function) = of_forget.clone().find(|&&one| !matches!(one, Activation::Sigmoid | Activation::Exp)) {
+        let expected = "sigmoid or exp as the function of an sLSTM's forget gate";
+        return Err(Error::network(&spec.name, "activations", expected, &format!("{function:?}")));
+    }
+    // Devices multiply by all of h, with 0 for that of other heads: few weights can stand for many numbers.
+    let spread = [4, spec.hidden_size, spec.hidden_size].into_iter().fold(1, usize::saturating_mul);
+    if spec.num_heads > 1 && spread > MAX_FILTERS {
+        return Err(Error::TooLarge {
+            what: format!("layer `{}`: 4 * hidden_size * hidden_size of an sLSTM with heads", spec.name),
+            needed: spread as u64,
+            limit: MAX_FILTERS as u64,
+            limit_name: "gatefold's own".into(),
+        });
+    }
+    // A c means nothing without its n and m.
+    let stored = [(spec.initial_state, "initial_state"), (spec.initial_c.is_some(), "initial_c")];
+    match stored.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) => {
+            Err(Error::network(&spec.name, option, "none of an sLSTM, whose c has an n and an m", &"one"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Numbers of a matrix of filters.

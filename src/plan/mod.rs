@@ -286,6 +286,8 @@ pub struct StateBuffers {
     pub h: [Slice; 2],
     /// An LSTM's cell state.
     pub c: Option<Slice>,
+    /// What the cell keeps behind c: n and m of an sLSTM.
+    pub more: Vec<Slice>,
     /// How many steps the direction takes.
     pub steps: usize,
 }

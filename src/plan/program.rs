@@ -28,6 +28,7 @@ impl Program {
             Recurrence::Rnn => (&[Cells::Rnn], 0, "no c"),
             Recurrence::LayerNormLstm(_) => (&[Cells::LayerNormLstm], 5, "c, sums [5, lanes, B, H]"),
             Recurrence::LayerNormGru(_) => (&[Cells::LayerNormGru], 3, "sums [3, lanes, B, H]"),
+            Recurrence::Slstm { .. } => (&[Cells::Slstm], 3, "c, n, m [3, lanes, B, H]"),
             Recurrence::Scan(ScanCell::MinGru) => (&[Cells::MinGru], 0, "no c"),
             Recurrence::Scan(ScanCell::MinLstm) => (&[Cells::MinLstm], 0, "no c"),
             Recurrence::Scan(ScanCell::Sru { .. }) => (&[Cells::Sru], 1, "c [lanes, B, H]"),
@@ -72,6 +73,9 @@ pub(super) fn constants(kernel: Cells, level: &RecurrentStage, functions: &[Acti
         (Cells::LayerNormGru, Recurrence::LayerNormGru(how)) => {
             normalization(how).and(function(GATE, functions[0])).and(function(CANDIDATE, functions[1]))
         }
+        (Cells::Slstm, _) => Constants::default()
+            .with("EXPONENTIAL", functions[0] == Activation::Exp)
+            .and(function(CANDIDATE, functions[1])),
         (Cells::Sru, Recurrence::Scan(ScanCell::Sru { peephole })) => Constants::default()
             .with("PEEPHOLE", peephole)
             .and(function(GATE, functions[0]))

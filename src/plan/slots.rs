@@ -47,7 +47,14 @@ pub fn parts(plan: &Plan) -> Vec<PartPlace> {
         let (layer, row) = (state.layer, state.row);
         let [h, c] = [HiddenOrCell::H, HiddenOrCell::C].map(HiddenOrCell::place);
         parts.push(PartPlace { layer, row, part: h, start: Some(state.h[0]), end: state.final_h() });
-        parts.extend(state.c.map(|place| PartPlace { layer, row, part: c, start: Some(place), end: place }));
+        let cells = state.c.iter().chain(&state.more);
+        parts.extend(cells.enumerate().map(|(at, &place)| PartPlace {
+            layer,
+            row,
+            part: c + at,
+            start: Some(place),
+            end: place,
+        }));
     }
     parts.extend(plan.pasts.iter().map(|&PastBuffer { layer, place, is_read }| {
         let start = is_read.then_some(place);

@@ -402,8 +402,11 @@ fn recurrent_data(network: &Network, layout: &WeightLayout) -> [Vec<u32>; 2] {
                 _ => continue,
             };
             let column = |row| if *role == Role::WeightHr { row } else { unit_first(row) };
-            let matrix = network.param(stage, direction, *role);
-            pack_matrix(matrix, k, layout.format, column, &mut words[at.clone()], parts[scale]);
+            let matrix = match role {
+                Role::WeightHh => fold::recurrent(network, stage, level, direction),
+                _ => network.param(stage, direction, *role).into(),
+            };
+            pack_matrix(&matrix, k, layout.format, column, &mut words[at.clone()], parts[scale]);
         }
     }
     [words, vectors]

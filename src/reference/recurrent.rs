@@ -6,7 +6,7 @@ use super::activations::clamp;
 use super::normalized::{layer_norm_gru_step, layer_norm_lstm_step};
 use super::weights::DirectionWeights;
 use super::zoneout::{ZoneoutMode, ZoneoutPlace};
-use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step, scan_step};
+use super::{LstmOptions, Real, gru_step, linear, lstm_step, rnn_step, scan_step, slstm_step};
 use crate::base::bits;
 use crate::base::error::{Error, Result};
 use crate::network::{Activation, Direction, MaskedOutput, Norms, Recurrence, RecurrentStage, Rounding, StageRounding};
@@ -60,8 +60,8 @@ pub(crate) struct LevelShape<'a> {
     pub zoneout: ZoneoutMode,
 }
 
-/// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`, with its layer's h and c
-/// `[L*D, B, H]`, c empty where the cell has none.
+/// One level in all its directions: `[T, B, I]` to `[T, B, D*H]` or `[B, D*H]`, with its layer's h `[L*D, B, H]` and what its cell
+/// keeps beside it, `[L*D, B, S*H]` ([`RecurrentStage::cell_size`]).
 pub(crate) fn level<F: Real>(
     shape: LevelShape<'_>,
     stage: &RecurrentStage,
@@ -70,7 +70,7 @@ pub(crate) fn level<F: Real>(
     (state_h, state_c): (&mut [F], &mut [F]),
 ) -> Result<Vec<F>> {
     let LevelShape { steps, batch, sequence_out, .. } = shape;
-    let (hidden, width) = (stage.hidden_size, stage.state_size());
+    let (hidden, width, of_cells) = (stage.hidden_size, stage.state_size(), stage.cell_size());
     let stride = stage.directions.len() * width;
     let mut output = vec![F::default(); if sequence_out { steps } else { 1 } * batch * stride];
     let mut raw = vec![F::default(); hidden];
@@ -80,11 +80,7 @@ pub(crate) fn level<F: Real>(
             linear(&factors(input, shape.rounding.input), &weights.input, &weights.biases.bias, Activation::Linear);
         let row_of_state = stage.level * stage.directions.len() + index;
         let h = &mut state_h[row_of_state * batch * width..][..batch * width];
-        let c: &mut [F] = if stage.cell().keeps_c() {
-            &mut state_c[row_of_state * batch * hidden..][..batch * hidden]
-        } else {
-            &mut []
-        };
+        let c = &mut state_c[row_of_state * batch * of_cells..][..batch * of_cells];
         for step in 0..steps {
             let t = if direction.reverse { steps - 1 - step } else { step };
             for row in 0..batch {
@@ -101,7 +97,7 @@ pub(crate) fn level<F: Real>(
                     continue;
                 }
                 let projected = &projected[at * stage.gate_rows()..][..stage.gate_rows()];
-                let c = if c.is_empty() { &mut [] } else { &mut c[row * hidden..][..hidden] };
+                let c = &mut c[row * of_cells..][..of_cells];
                 before_h.copy_from_slice(h);
                 before_c.clear();
                 before_c.extend_from_slice(c);
@@ -154,6 +150,10 @@ pub(super) fn step_of<F: Real>(
         Recurrence::Rnn => {
             let options = StepOptions::new(shape, stage, direction)?;
             rnn_step(&options, projected, recurrent, h, raw);
+        }
+        Recurrence::Slstm { .. } => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            slstm_step(&options, projected, recurrent, h, c, raw);
         }
         Recurrence::Scan(cell) => scan_step((cell, &direction.activations), projected, extra, h, c, raw),
     }

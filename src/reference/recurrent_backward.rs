@@ -7,11 +7,13 @@ use super::weights::DirectionWeights;
 use super::zoneout::ZoneoutPlace;
 use super::{
     LstmOptions, Real, StepOptions, gru_step_backward, linear, lstm_step_backward, rnn_step_backward,
-    scan_step_backward, stands_still,
+    scan_step_backward, slstm_step_backward, stands_still,
 };
 use crate::base::bits;
 use crate::base::error::Result;
-use crate::network::{Activation, Biases, Cell, Direction, Recurrence, RecurrentStage, Role, unfold_biases};
+use crate::network::{
+    Activation, Biases, Cell, Direction, Recurrence, RecurrentStage, Role, unfold_biases, unfold_recurrent,
+};
 
 /// The gradient of a parameter: the direction that it belongs to, its role, its numbers in the tensor's order.
 pub(crate) type ParamGradient<F> = (usize, Role, Vec<F>);
@@ -24,9 +26,9 @@ pub(crate) struct LevelGradients<F> {
     pub params: Vec<ParamGradient<F>>,
 }
 
-/// The gradients of a level that ran from its layer's state `(h, c)` `[L*D, B, H]`, from that of its output.
+/// The gradients of a level that ran from its layer's state `(h, c)`, `[L*D, B, H]` and `[L*D, B, S*H]` as in [`level`](super::level), from that of its output.
 ///
-/// `d_state_h` and `d_state_c` are the gradient of its layer's state after the run, `[L*D, B, H]` each; the level's rows become the
+/// `d_state_h` and `d_state_c` are the gradient of its layer's state after the run; the level's rows become the
 /// gradient of the state before it.
 pub(crate) fn level_backward<F: Real>(
     shape: LevelShape<'_>,
@@ -38,12 +40,12 @@ pub(crate) fn level_backward<F: Real>(
     (d_state_h, d_state_c): (&mut [F], &mut [F]),
 ) -> Result<LevelGradients<F>> {
     let LevelShape { batch, .. } = shape;
-    let (hidden, width) = (stage.hidden_size, stage.state_size());
+    let (width, of_cells) = (stage.state_size(), stage.cell_size());
     let mut gradients = LevelGradients { input: vec![F::default(); input.len()], params: Vec::new() };
     for (index, (direction, weights)) in stage.directions.iter().zip(weights).enumerate() {
         let at = (stage.level * stage.directions.len() + index) * batch;
         let of_h = at * width..(at + batch) * width;
-        let of_c = if stage.cell().keeps_c() { at * hidden..(at + batch) * hidden } else { 0..0 };
+        let of_c = at * of_cells..(at + batch) * of_cells;
         let lane = LevelDirection { shape, stage, direction, index, weights, input };
         let state = (&state.0[of_h.clone()], &state.1[of_c.clone()]);
         lane.backward(state, d_output, (&mut d_state_h[of_h], &mut d_state_c[of_c]), &mut gradients)?;
@@ -106,15 +108,15 @@ impl<F: Real> LevelDirection<'_, F> {
         gradients: &mut LevelGradients<F>,
     ) -> Result<()> {
         let Self { shape, stage, weights, .. } = *self;
-        let (hidden, width, rows) = (stage.hidden_size, stage.state_size(), stage.gate_rows());
+        let (of_cells, width, rows) = (stage.cell_size(), stage.state_size(), stage.gate_rows());
         let projected = linear(self.input, &weights.input, &weights.biases.bias, Activation::Linear);
         let mut d_projected = vec![F::default(); projected.len()];
         let mut sums = WeightSums::zeros(weights);
         for row in 0..shape.batch {
-            let c = c.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
+            let c = &c[row * of_cells..][..of_cells];
             let history = self.history(row, &h[row * width..][..width], c, &projected)?;
             let d_h = &mut d_h[row * width..][..width];
-            let d_c = d_c.get_mut(row * hidden..(row + 1) * hidden).unwrap_or(&mut []);
+            let d_c = &mut d_c[row * of_cells..][..of_cells];
             for step in (0..shape.steps).rev() {
                 let at = self.time(step) * shape.batch + row;
                 self.add_output(d_output, at, row, step, d_h);
@@ -215,7 +217,7 @@ impl<F: Real> LevelDirection<'_, F> {
             recurrent: &weights.recurrent,
             extra: &weights.biases.extra,
             h: &history.h[step * width..][..width],
-            c: history.c.get(step * hidden..(step + 1) * hidden).unwrap_or(&[]),
+            c: &history.c[step * stage.cell_size()..][..stage.cell_size()],
         };
         let gradients = &mut StepGradients {
             projected: d_projected,
@@ -272,6 +274,10 @@ pub(super) fn step_backward<F: Real>(
             let options = StepOptions::new(shape, stage, direction)?;
             rnn_step_backward(&options, inputs, d_raw, gradients);
         }
+        (Recurrence::Slstm { .. }, _) => {
+            let options = StepOptions::new(shape, stage, direction)?;
+            slstm_step_backward(&options, inputs, d_raw, gradients);
+        }
         (Recurrence::Scan(cell), _) => {
             scan_step_backward((cell, &direction.activations), inputs, d_raw, gradients);
         }
@@ -300,7 +306,7 @@ pub(super) fn param_gradients<F: Real>(
     if stage.cell() == Cell::IndRnn {
         add(Role::WeightHh, weight_p);
     } else {
-        add(Role::WeightHh, transposed(&recurrent, rows));
+        add(Role::WeightHh, unfold_recurrent(stage, transposed(&recurrent, rows)));
         add(Role::WeightP, weight_p);
     }
     add(Role::WeightHr, transposed(&projection, stage.state_size()));

@@ -13,7 +13,7 @@ pub struct StepInputs<'a, F> {
     pub extra: &'a [F],
     /// `[K]`: h before the step
     pub h: &'a [F],
-    /// `[H]`: c before the step, or empty
+    /// `[S*H]`: c before the step, of an sLSTM c, n and m, or empty
     pub c: &'a [F],
 }
 
@@ -27,7 +27,7 @@ pub struct StepGradients<'a, F> {
     pub extra: &'a mut [F],
     /// `[K]`, written: of h before the step
     pub h: &'a mut [F],
-    /// `[H]`: of c after the step, then of c before it; or empty
+    /// As [`StepInputs::c`]: of c after the step, then of c before it
     pub c: &'a mut [F],
 }
 

@@ -126,7 +126,7 @@ fn direction<F: Real>(
     let matrix = |role, inputs| transposed(network.param(stage, index, role), inputs);
     DirectionWeights {
         input: matrix(Role::WeightIh, inputs),
-        recurrent: matrix(Role::WeightHh, level.state_size()),
+        recurrent: transposed(&fold::recurrent(network, stage, level, index), level.state_size()),
         norms: fold::norms(network, stage, level, index),
         biases: fold::biases(network, stage, level, index),
         projection: matrix(Role::WeightHr, level.hidden_size),

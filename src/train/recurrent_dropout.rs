@@ -15,7 +15,7 @@ use crate::base::Real;
 use crate::base::error::{Error, Result};
 use crate::data::state::{LayerState, State};
 use crate::host::{StageBackward, StageRunner};
-use crate::network::{LayerSpec, Network, RecurrentStage, Role, Stage, StageRounding};
+use crate::network::{Cell, LayerSpec, Network, RecurrentStage, Role, Stage, StageRounding};
 use crate::plan::train::RecurrentSite;
 use crate::reference::{
     DirectionWeights, LevelGradients, LevelShape, StageInput, StageWeights, ZoneoutMode, level, level_backward,
@@ -46,6 +46,11 @@ impl RecurrentDropout {
             return Err(Error::network(&self.layer, "recurrent dropout", "a rate from 0 to below 1", &rate));
         }
         let position = recurrent_layer(network, &self.layer, "recurrent dropout")?;
+        let cell = network.recurrent_layers().nth(position).map(|(cell, _)| cell);
+        if cell == Some(Cell::Slstm) {
+            let expected = "none in an sLSTM";
+            return Err(Error::network(&self.layer, "recurrent dropout", expected, &self.input.max(self.state)));
+        }
         if self.state > 0.0 && network.recurrent_layers().nth(position).is_some_and(|(cell, _)| cell.scans()) {
             let expected = "0, since the cell takes no product with h";
             return Err(Error::network(&self.layer, "recurrent dropout of the state", expected, &self.state));

@@ -121,8 +121,13 @@ pub fn random_state(network: &Network, batch: usize, seed: u64) -> State {
     let mut state = State::zeros(network, batch).unwrap();
     for part in state.layers.iter_mut().flat_map(|layer| &mut layer.parts) {
         let rows = part.shape.last().copied().unwrap_or(1) as f32;
-        let shares = part.name == "weights";
-        let number = |x: f32| if shares { x / rows } else { x * 2.0 - 1.0 };
+        let number = |x: f32| match &*part.name {
+            // Shares of the rows of a memory.
+            "weights" => x / rows,
+            // The normalizer of an sLSTM that has taken a step.
+            "n" => 1.0 + x,
+            _ => x * 2.0 - 1.0,
+        };
         part.data.iter_mut().for_each(|x| *x = number(generator.f32()));
     }
     state

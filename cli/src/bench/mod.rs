@@ -6,6 +6,7 @@ mod figures;
 mod json;
 mod machine;
 mod measure;
+mod memory;
 mod plot;
 mod record;
 mod sets;
@@ -23,6 +24,7 @@ use crate::report::{ERROR, FAILED, Report};
 use crate::terminal::one_line;
 use crate::{Result, source};
 use measure::{Counts, Measurement, Place, Variant};
+pub use memory::MemoryArgs;
 use record::Target;
 pub use sets::Set;
 pub use shape::Shape;
@@ -50,6 +52,10 @@ pub fn run(args: &BenchArgs, choices: &[DeviceChoice]) -> Result<Report> {
         runs: args.runs.unwrap_or(if args.quick { 5 } else { 20 }),
         budget: Duration::from_secs(args.budget.unwrap_or(if args.quick { 5 } else { 60 }).into()),
     };
+    if args.sets.contains(&Set::Memory) {
+        return memory::run(args, choices, counts);
+    }
+    memory::refuse(args)?;
     let (devices, unopened) = devices(args.all, choices)?;
     let mut notes = Vec::new();
     let places: Vec<Place> = devices.into_iter().map(|info| place(info, &mut notes)).collect::<Result<_>>()?;

@@ -17,6 +17,8 @@ pub enum Set {
     Audio,
     /// LSTM 5 x 384, B 64, T 1600
     Basecall,
+    /// LSTM, GRU, NTM, attention and minGRU that learn to remember, at equal bytes of state and at equal time of a step
+    Memory,
 }
 
 /// H and T.
@@ -38,6 +40,8 @@ impl Set {
             Self::Stacked => vec![stack(4, 512, 100, 64)],
             Self::Audio => (0..=8).map(|power| lstm(128, 100, 1 << power)).collect(),
             Self::Basecall => vec![stack(5, 384, 1600, 64)],
+            // Its networks are those of `memory`.
+            Self::Memory => Vec::new(),
         }
     }
 }

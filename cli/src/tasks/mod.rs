@@ -12,8 +12,7 @@ use gatefold::network::{Activation, Cell, DenseSpec, LayerSpec, MemorySpec, Memo
 use gatefold::train::{Clip, Convention, Optimizer, RmsProp};
 use gatefold::{Device, Network, NetworkSpec};
 
-pub use self::generate::Length;
-use self::generate::{Made, Rules};
+pub use self::generate::{Length, Made, Rules};
 pub use self::run::run;
 use crate::Result;
 use crate::report::Report;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 mod bench;
+mod bench_memory;
 mod classify;
 mod convert;
 mod devices;

@@ -201,6 +201,7 @@ impl Builder {
                 row: level.level * level.directions.len() + direction,
                 h: [part(h, lane, width), part(h, lanes + lane, width)],
                 c: level.cell().keeps_c().then(|| part(cell, lane, hidden)),
+                more: (1..level.cell().cells().len()).map(|at| part(cell, at * lanes + lane, hidden)).collect(),
                 steps: work.steps_in,
             });
         }

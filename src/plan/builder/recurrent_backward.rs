@@ -10,7 +10,7 @@ use super::normalized_backward::IntervalStart;
 use super::tape::{LanesTape, reverse_bits};
 use super::{Builder, DispatchRows, StageWork, flat_grid};
 use crate::base::error::Result;
-use crate::network::{Network, Recurrence, RecurrentStage, Role, Stage, gates};
+use crate::network::{Activation, Cell, Network, Recurrence, RecurrentStage, Role, Stage, gates};
 use crate::plan::constants::{CANDIDATE, GATE, OUTPUT, function};
 use crate::plan::tactic::narrow;
 use crate::plan::{Constants, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
@@ -24,7 +24,8 @@ pub(super) struct Arrays {
     pub sums: Slice,
     /// U h + d of such a GRU, then its gradient; that of a U h that is normalized apart.
     pub of_state: Option<Slice>,
-    /// c between the timesteps `[lanes, T' + 1, B, H]`; twice where [`Lanes::keeps_new_c`].
+    /// c between the timesteps `[lanes, T' + 1, B, H]`; twice where [`Lanes::keeps_new_c`]. Of an sLSTM c, n and m before every
+    /// timestep `[lanes, T', B, 3, H]`.
     pub c: Option<Slice>,
     /// h before a projection `[lanes, T', B, H]`, or the state times the reset gate.
     pub inner: Option<Slice>,
@@ -83,8 +84,14 @@ impl Lanes<'_> {
         self.level.clip.unwrap_or(0.0)
     }
 
-    pub fn functions(&self) -> &[crate::network::Activation] {
+    pub fn functions(&self) -> &[Activation] {
         &self.level.directions[self.tape.directions.start].activations
+    }
+
+    /// Functions of an sLSTM.
+    pub fn slstm(&self) -> Constants {
+        let functions = self.functions();
+        Constants::default().with("EXPONENTIAL", functions[0] == Activation::Exp).and(function(CANDIDATE, functions[1]))
     }
 
     /// Functions, bounds and peepholes of an LSTM.
@@ -119,7 +126,9 @@ impl Builder {
         }
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.tapes.iter().find(|tape| tape.stage == work.index).cloned() else { return Ok(()) };
-        let length = self.interval(work.steps_in);
+        // c, n and m of an sLSTM are kept for all timesteps.
+        let whole = level.cell() == Cell::Slstm;
+        let length = if whole { work.steps_in } else { self.interval(work.steps_in) };
         let tactic = self.decide_backward(work.index, level, work.steps_in);
         for tape_of_lanes in &tape.lanes {
             let reverse = level.directions[tape_of_lanes.directions.start].reverse;
@@ -179,8 +188,11 @@ impl Builder {
         self.state_before(lanes, before)?;
         let sums = self.scratch("sums [lanes, T', B, G, H]", count * rows, width, 1)?;
         let mut arrays = Arrays { before, sums, of_state: None, c: None, inner: None, d_state: None };
-        if !level.cell().keeps_c() {
+        if !level.cell().keeps_c() || level.cell() == Cell::Slstm {
             self.sums_again(lanes, &mut arrays)?;
+            if level.cell() == Cell::Slstm {
+                arrays.c = Some(self.slstm_states(lanes, sums)?);
+            }
             return Ok(arrays);
         }
         let steps = (lanes.interval.count + 1) * if lanes.keeps_new_c() { 2 } else { 1 };
@@ -305,6 +317,33 @@ impl Builder {
             dispatch.workgroups = workgroups;
             dispatch.work = elements;
         })
+    }
+
+    /// c, n and m before every timestep.
+    fn slstm_states(&mut self, lanes: &Lanes<'_>, sums: Slice) -> Result<Slice> {
+        let &Lanes { work, level, tape, rows, .. } = lanes;
+        let (count, hidden) = (lanes.count(), level.hidden_size);
+        let label = "c, n, m before every step [lanes, T, B, 3, H]";
+        let kept = self.scratch(label, count * rows, level.cell_size(), 1)?;
+        let initial = self.plan.whole(tape.c.unwrap_or(tape.h));
+        let mask = work.mask.map_or(initial, |mask| self.plan.whole(mask));
+        let constants = Constants::sizes([("WIDTH", hidden), ("LANES", count)])?
+            .with("REVERSE", reverse_bits(level, &tape.directions))
+            .with("MASKED", work.mask.is_some())
+            .with("WORKGROUP", ROW_WORKGROUP)
+            .and(lanes.slstm().iter());
+        let elements = (self.batch * hidden) as u64;
+        let [x, y, _] = flat_grid(&self.limits, elements, &work.stage.label)?;
+        let steps = work.steps_in as u64;
+        let kernel = Kernel::Train(TrainKernel::SlstmStates);
+        self.push(work, DispatchRows::all(self.batch), kernel, constants, |dispatch| {
+            dispatch.bindings = vec![sums, initial, mask, kept];
+            dispatch.steps = narrow(steps);
+            dispatch.workgroups = [x, y, narrow(count as u64)];
+            dispatch.iterations = steps;
+            dispatch.work = elements * count as u64 * steps;
+        })?;
+        Ok(kept)
     }
 
     fn lstm_states(&mut self, lanes: &Lanes<'_>, arrays: &Arrays, index: usize) -> Result<()> {

@@ -104,9 +104,13 @@ impl Builder {
                 ]
             }
             Recurrence::Rnn => vec![part(BackwardCell::Rnn, [hidden, width, 0], (h, 0), gate())],
+            Recurrence::Slstm { .. } => {
+                vec![part(BackwardCell::Slstm, [hidden, width, 0], (h, 0), lanes.slstm())]
+            }
             Recurrence::LayerNormLstm(_) | Recurrence::LayerNormGru(_) | Recurrence::Scan(_) => return Err(missing()),
         };
         let (room, count) = (hidden.max(state), lanes.count());
+        // Those of n and m of an sLSTM, which takes all timesteps at once, are where others keep what lies behind an interval.
         let carry = self.scratch("gradients of the state [lanes, B, H, 2 + G]", count, self.batch, 2 * room + width)?;
         self.begin_with_final(lanes, carry)?;
         let dispatches: Vec<Dispatch> =
@@ -217,7 +221,7 @@ impl Builder {
         }
         let mask = work.mask.map_or(parameters, |mask| self.plan.whole(mask));
         let kept = match cell {
-            BackwardCell::Lstm => arrays.c.unwrap_or(parameters),
+            BackwardCell::Lstm | BackwardCell::Slstm => arrays.c.unwrap_or(parameters),
             BackwardCell::Gru | BackwardCell::GruGates | BackwardCell::GruReset => arrays.before,
             BackwardCell::State | BackwardCell::Rnn => parameters,
         };

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::intervals::KeptSums;
 use super::{Builder, DispatchRows, StageWork, flat_grid};
-use crate::base::error::Result;
-use crate::network::{HiddenOrCell, MaskedOutput, Network, RecurrentStage, Stage, StageKind, Zoneout};
+use crate::base::error::{Error, Result};
+use crate::network::{Cell, HiddenOrCell, MaskedOutput, Network, RecurrentStage, Stage, StageKind, Zoneout};
 use crate::plan::constants::masked_number;
 use crate::plan::train::{DropoutSite, StartState};
 use crate::plan::weights::WeightLayout;
@@ -27,7 +27,7 @@ pub(super) struct LanesTape {
     pub directions: Range<usize>,
     /// The h that they start from, `[lanes, B, H]`.
     pub h: BufferId,
-    /// The c that they start from.
+    /// The c that they start from, `[lanes, B, H]`; of an sLSTM c, n and m, `[3, lanes, B, H]`.
     pub c: Option<BufferId>,
     /// The sums of an LSTM's gates, which the forward pass keeps.
     pub sums: Option<KeptSums>,
@@ -76,6 +76,9 @@ impl Builder {
         for index in stages {
             let stage = &network.stages()[index];
             let Some(level) = stage.recurrent() else { continue };
+            if level.cell() == Cell::Slstm {
+                self.trains_slstm(stage, level)?;
+            }
             let output = self.output(network, index, stage_steps)?;
             self.plan.outputs.push(output);
             let of_stage = self.work(network, index, stage_steps);
@@ -127,6 +130,16 @@ impl Builder {
         Ok(())
     }
 
+    /// An error for an sLSTM that is trained on the CPU alone.
+    fn trains_slstm(&self, stage: &Stage, level: &RecurrentStage) -> Result<()> {
+        let what = match (level.recurrence.num_heads(), &self.loop_starts) {
+            (1, None) => return Ok(()),
+            (1, Some(_)) => "training of an sLSTM in a loop of a feedback on a GPU (supported on the CPU)",
+            _ => "training of an sLSTM with several heads on a GPU (supported on the CPU)",
+        };
+        Err(Error::Unsupported { place: format!("layer `{}`", stage.label), what: what.into() })
+    }
+
     /// Buffers for the state that directions start from.
     fn start(
         &mut self,
@@ -138,12 +151,13 @@ impl Builder {
         let label = &work.stage.label;
         let h =
             self.buffer(format!("{label} start h [lanes, B, H]"), directions.len(), self.batch, level.state_size())?;
-        let c = match level.cell().keeps_c() {
-            true => {
-                let label = format!("{label} start c [lanes, B, H]");
-                Some(self.buffer(label, directions.len(), self.batch, level.hidden_size)?)
+        let cells = level.cell().cells().len();
+        let c = match cells {
+            0 => None,
+            _ => {
+                let label = format!("{label} start {} [.., lanes, B, H]", level.cell().cells().join(", "));
+                Some(self.buffer(label, cells * directions.len(), self.batch, level.hidden_size)?)
             }
-            false => None,
         };
         let mut starts = Vec::new();
         for state in &self.plan.states[first_state..] {
@@ -151,14 +165,16 @@ impl Builder {
             if !directions.contains(&direction) {
                 continue;
             }
-            let mut add = |buffer: BufferId, to: Slice, part: HiddenOrCell| {
-                let part = part.place();
-                let from = Slice { buffer, offset: (direction - directions.start) as u64 * to.bytes, bytes: to.bytes };
+            let lane = direction - directions.start;
+            let mut add = |buffer: BufferId, to: Slice, part: usize, at: usize| {
+                let from = Slice { buffer, offset: at as u64 * to.bytes, bytes: to.bytes };
                 starts.push(StartState { layer: state.layer, row: state.row, part, from, to });
             };
-            add(h, state.h[0], HiddenOrCell::H);
-            if let (Some(c), Some(to)) = (c, state.c) {
-                add(c, to, HiddenOrCell::C);
+            add(h, state.h[0], HiddenOrCell::H.place(), lane);
+            for (at, &to) in state.c.iter().chain(&state.more).enumerate() {
+                if let Some(c) = c {
+                    add(c, to, HiddenOrCell::C.place() + at, at * directions.len() + lane);
+                }
             }
         }
         if let Some(training) = &mut self.training {

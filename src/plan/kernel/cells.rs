@@ -5,6 +5,9 @@ use super::{Constant, f, u};
 use crate::network::WeightFormat;
 use crate::plan::Arithmetic;
 
+/// A unit of an sLSTM.
+pub(super) const SLSTM_UNIT: &str = include_str!("../../../shaders/common/slstm_unit.wgsl");
+
 /// What a step computes; a file under `shaders/cells/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -25,6 +28,8 @@ pub enum Cells {
     LayerNormLstm,
     /// A layer-normalized GRU.
     LayerNormGru,
+    /// An sLSTM.
+    Slstm,
     /// A minGRU.
     MinGru,
     /// A minLSTM.
@@ -39,7 +44,7 @@ pub enum Cells {
 
 impl Cells {
     /// Every one.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Lstm,
         Self::Gru,
         Self::Rnn,
@@ -48,6 +53,7 @@ impl Cells {
         Self::Projection,
         Self::LayerNormLstm,
         Self::LayerNormGru,
+        Self::Slstm,
         Self::MinGru,
         Self::MinLstm,
         Self::Sru,
@@ -91,7 +97,7 @@ impl Cells {
     #[must_use]
     pub fn gates(self) -> u64 {
         match self {
-            Self::Lstm | Self::LayerNormLstm | Self::Sru => 4,
+            Self::Lstm | Self::LayerNormLstm | Self::Slstm | Self::Sru => 4,
             Self::Gru | Self::LayerNormGru | Self::MinLstm | Self::Qrnn => 3,
             Self::GruGates | Self::MinGru => 2,
             Self::Rnn | Self::GruCandidate | Self::Projection | Self::IndRnn => 1,
@@ -108,6 +114,7 @@ impl Cells {
             Self::Projection => "projection",
             Self::LayerNormLstm => "layer_norm_lstm",
             Self::LayerNormGru => "layer_norm_gru",
+            Self::Slstm => "slstm",
             Self::MinGru => "min_gru",
             Self::MinLstm => "min_lstm",
             Self::Sru => "sru",
@@ -126,6 +133,7 @@ impl Cells {
             Self::Lstm | Self::LayerNormLstm | Self::Sru => {
                 vec![include_str!("../../../shaders/common/gates_4.wgsl"), projected]
             }
+            Self::Slstm => vec![include_str!("../../../shaders/common/gates_4.wgsl"), projected, SLSTM_UNIT],
             Self::Gru | Self::LayerNormGru | Self::MinLstm | Self::Qrnn => {
                 vec![include_str!("../../../shaders/common/gates_3.wgsl")]
             }
@@ -153,6 +161,7 @@ impl Cells {
             Self::Projection => include_str!("../../../shaders/cells/projection.wgsl"),
             Self::LayerNormLstm => include_str!("../../../shaders/cells/layer_norm_lstm.wgsl"),
             Self::LayerNormGru => include_str!("../../../shaders/cells/layer_norm_gru.wgsl"),
+            Self::Slstm => include_str!("../../../shaders/cells/slstm.wgsl"),
             Self::MinGru => include_str!("../../../shaders/cells/min_gru.wgsl"),
             Self::MinLstm => include_str!("../../../shaders/cells/min_lstm.wgsl"),
             Self::Sru => include_str!("../../../shaders/cells/sru.wgsl"),
@@ -185,6 +194,7 @@ impl Cells {
         const RNN: [Constant; 5] = [ALL[2], ALL[4], ALL[5], ALL[6], ALL[13]];
         const CANDIDATE: [Constant; 5] = [ALL[2], ALL[7], ALL[8], ALL[9], ALL[13]];
         const TWO: [Constant; 6] = [ALL[4], ALL[5], ALL[6], ALL[7], ALL[8], ALL[9]];
+        const SLSTM: [Constant; 4] = [u("EXPONENTIAL"), ALL[7], ALL[8], ALL[9]];
         const SRU: [Constant; 7] = [ALL[0], ALL[4], ALL[5], ALL[6], ALL[10], ALL[11], ALL[12]];
         const NORMALIZED: [Constant; 12] = [
             u("NORM_PARTS"),
@@ -209,6 +219,7 @@ impl Cells {
             Self::Projection => &ALL[13..14],
             Self::LayerNormLstm => &NORMALIZED,
             Self::LayerNormGru => &NORMALIZED[..9],
+            Self::Slstm => &SLSTM,
             Self::MinGru | Self::Qrnn => &TWO,
             Self::MinLstm | Self::IndRnn => &TWO[..3],
             Self::Sru => &SRU,

@@ -1,5 +1,6 @@
 //! Kernels that only training needs.
 
+use super::cells::SLSTM_UNIT;
 use super::training_recurrent::{BackwardCell, BackwardKernel, scan_backward};
 use super::{Binding, Cells, Constant, KernelSpec, f, ntm, read, read_write, u, uniform};
 
@@ -33,6 +34,8 @@ pub enum TrainKernel {
     Emit,
     /// c between the timesteps of an LSTM.
     LstmStates,
+    /// c, n and m of an sLSTM before every timestep.
+    SlstmStates,
     /// The end of a timestep with zoneout.
     Zoneout,
     /// A GRU's state times its reset gate.
@@ -191,6 +194,7 @@ impl TrainKernel {
             Self::StateBefore,
             Self::Emit,
             Self::LstmStates,
+            Self::SlstmStates,
             Self::Zoneout,
             Self::ResetState,
             Self::Dropout,
@@ -351,6 +355,14 @@ impl TrainKernel {
                 ],
                 &[],
                 [LANES_OF_STATES, LSTM, OF_ZONEOUT, &[u("WORKGROUP")]].concat(),
+            ),
+            Self::SlstmStates => (
+                "slstm_states",
+                vec![PARAMS, SLSTM_UNIT, part!("slstm_states")],
+                vec![uniform("params"), read("sums"), read("initial"), read("mask"), read_write("kept")],
+                &[],
+                [&[u("WIDTH"), u("LANES"), u("REVERSE"), u("MASKED"), u("WORKGROUP"), u("EXPONENTIAL")][..], CANDIDATE]
+                    .concat(),
             ),
             Self::Zoneout => (
                 "zoneout",

@@ -1,5 +1,6 @@
 //! Kernels of the backward pass of recurrences: a cell, and how its timesteps are run.
 
+use super::cells::SLSTM_UNIT;
 use super::training::{BLOCK, PARAMS, RANDOM, SEED, STATE_DROPOUT};
 use super::training::{CANDIDATE, CLIP, GATE, KernelRow, LSTM, LSTM_OPTIONS, OF_STATE_DROPOUT, OF_ZONEOUT, ZONEOUT};
 use super::{Binding, Cells, Constant, f, read, read_write, u, uniform};
@@ -96,11 +97,13 @@ pub enum BackwardCell {
     GruReset,
     /// A plain RNN.
     Rnn,
+    /// An sLSTM.
+    Slstm,
 }
 
 impl BackwardCell {
     /// Every one.
-    const ALL: [Self; 6] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn];
+    const ALL: [Self; 7] = [Self::Lstm, Self::State, Self::Gru, Self::GruGates, Self::GruReset, Self::Rnn, Self::Slstm];
 
     fn name(self) -> &'static str {
         match self {
@@ -110,6 +113,7 @@ impl BackwardCell {
             Self::GruGates => "gru_gates",
             Self::GruReset => "gru_reset",
             Self::Rnn => "rnn",
+            Self::Slstm => "slstm",
         }
     }
 
@@ -126,6 +130,7 @@ impl BackwardCell {
             Self::GruGates => include_str!("../../../shaders/cells/gru_gates_backward.wgsl"),
             Self::GruReset => include_str!("../../../shaders/cells/gru_reset_backward.wgsl"),
             Self::Rnn => include_str!("../../../shaders/cells/rnn_backward.wgsl"),
+            Self::Slstm => include_str!("../../../shaders/cells/slstm_backward.wgsl"),
         }
     }
 
@@ -144,6 +149,7 @@ impl BackwardCell {
             Self::Lstm => [LSTM, &[u("PROJECTED")]].concat(),
             Self::Gru | Self::GruGates => [CLIP, GATE, CANDIDATE].concat(),
             Self::GruReset | Self::Rnn => [CLIP, GATE].concat(),
+            Self::Slstm => [&[u("EXPONENTIAL")], CANDIDATE].concat(),
             Self::State => Vec::new(),
         }
     }
@@ -231,6 +237,7 @@ impl BackwardKernel {
         match cell {
             BackwardCell::Lstm => sources.push(LSTM_OPTIONS),
             BackwardCell::State | BackwardCell::GruGates | BackwardCell::Rnn => sources.push(STEP_BEHIND),
+            BackwardCell::Slstm => sources.extend([STEP_BEHIND, SLSTM_UNIT]),
             BackwardCell::Gru | BackwardCell::GruReset => {}
         }
         let constants = [SHARED, OF_ZONEOUT, &rung.constants(), &cell.constants()].concat();

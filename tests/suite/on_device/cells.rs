@@ -21,12 +21,31 @@ pub fn normalizes(cell: Cell) -> bool {
 pub fn zone_out(cell: Cell, layer: &mut RecurrentSpec, rng: &Rng) {
     let mut rng = rng.clone();
     let mut rate = || if rng.u8(0..3) == 0 { rng.f32() } else { 0.0 };
-    if !normalizes(cell) && !cell.scans() {
+    if !normalizes(cell) && !cell.scans() && cell != Cell::Slstm {
         layer.zoneout_h = rate();
     }
     if cell == Cell::Lstm {
         layer.zoneout_c = rate();
     }
+}
+
+/// `sets` times the functions of `cell`, each drawn from `all` where the cell takes any.
+pub fn functions(cell: Cell, sets: usize, all: &[Activation], rng: &mut Rng) -> Vec<Activation> {
+    let count = cell.default_activations().len();
+    let function = |at: usize| match cell {
+        Cell::Slstm if at.is_multiple_of(count) => [Activation::Sigmoid, Activation::Exp][rng.usize(0..2)],
+        _ => all[rng.usize(..all.len())],
+    };
+    (0..sets * count).map(function).collect()
+}
+
+/// Options of an sLSTM.
+pub fn of_slstm(layer: &mut RecurrentSpec, rng: &mut Rng) {
+    layer.clip = None;
+    layer.initial_state = false;
+    let divisors: Vec<usize> =
+        (1..=layer.hidden_size).filter(|&heads| layer.hidden_size.is_multiple_of(heads)).collect();
+    layer.num_heads = divisors[rng.usize(..divisors.len())];
 }
 
 /// A layer of `cell` in which every option that it has may be set.
@@ -66,13 +85,13 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
             layer.clip = None;
             layer.peephole = cell == Cell::Sru && rng.bool();
         }
+        Cell::Slstm => of_slstm(&mut layer, rng),
         other => panic!("no options for {other:?}"),
     }
     zone_out(cell, &mut layer, rng);
     if rng.bool() {
         let sets = if rng.bool() { layer.directions() } else { 1 };
-        let count = sets * cell.default_activations().len();
-        layer.activations = (0..count).map(|_| Activation::ALL[rng.usize(FUNCTIONS)]).collect();
+        layer.activations = functions(cell, sets, &Activation::ALL[FUNCTIONS], rng);
     }
     layer
 }
@@ -147,6 +166,11 @@ fn every_layer_normalized_lstm_agrees() {
 #[test]
 fn every_layer_normalized_gru_agrees() {
     random_networks(Cell::LayerNormGru, 40);
+}
+
+#[test]
+fn every_slstm_agrees() {
+    random_networks(Cell::Slstm, 60);
 }
 
 #[test]

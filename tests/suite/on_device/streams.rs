@@ -63,6 +63,10 @@ pub fn networks() -> Vec<(&'static str, Network)> {
         ("select last", vec![LayerSpec::Lstm(lstm(5, 7)), dense(7, 4), select]),
         ("normalized", vec![LayerSpec::LayerNormLstm(normalized)]),
         ("normalized gru", vec![LayerSpec::LayerNormGru(normalized_gru)]),
+        (
+            "slstm",
+            vec![LayerSpec::Slstm(RecurrentSpec { num_layers: 2, num_heads: 2, ..RecurrentSpec::new("slstm", 5, 10) })],
+        ),
         ("scans", scans),
         ("memory", vec![LayerSpec::Ntm(NtmSpec::new("memory", 5, 9, [11, 4])), dense(13, 3)]),
     ];

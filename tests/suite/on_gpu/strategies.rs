@@ -11,7 +11,7 @@ use gatefold::unstable::plan::{Blocks, Held, PlanParts, RecurrentKernel, Rung};
 use gatefold::{Arithmetic, Check, Device, Error, Network, PlanOptions, RandomInput, Session, Strategy, verify};
 
 use crate::common::{changed, device, lstm, random_state, selected, spec};
-use crate::on_device::cells::{normalizes, zone_out};
+use crate::on_device::cells::{functions, normalizes, of_slstm, zone_out};
 
 fn network(cell: Cell, layer: RecurrentSpec, seed: u64) -> Network {
     let layer = LayerSpec::of_cell(cell, layer);
@@ -57,13 +57,15 @@ fn layer(cell: Cell, strategy: Strategy, rng: &mut Rng) -> RecurrentSpec {
     if cell == Cell::Gru && matches!(strategy, Strategy::Step | Strategy::Tile) {
         layer.reset_after = rng.bool();
     }
+    if cell == Cell::Slstm {
+        of_slstm(&mut layer, rng);
+    }
     zone_out(cell, &mut layer, rng);
     if rng.u8(0..3) == 0 {
         // Directions with functions of their own do not go together.
         let together = strategy == Strategy::Wavefront && normalizes(cell);
         let sets = if rng.bool() && !together { layer.directions() } else { 1 };
-        let count = sets * cell.default_activations().len();
-        layer.activations = (0..count).map(|_| Activation::ALL[rng.usize(1..12)]).collect();
+        layer.activations = functions(cell, sets, &Activation::ALL[1..12], rng);
     }
     layer
 }

@@ -13,7 +13,7 @@ use gatefold::{Device, Input, Session};
 
 use super::training_example::{Example, FUNCTIONS, TOLERANCE, dense, errors, run};
 use crate::common::{all_are_run, changed, device, own_device, selected, spec};
-use crate::on_device::cells::zone_out;
+use crate::on_device::cells::{functions, zone_out};
 
 /// A layer with random options.
 pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
@@ -47,6 +47,10 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
         layer.clip = None;
         layer.peephole = cell == Cell::Sru && rng.bool();
     }
+    if cell == Cell::Slstm {
+        layer.clip = None;
+        layer.initial_state = false;
+    }
     if cell == Cell::LayerNormLstm {
         layer.cell_norm = [CellNorm::None, CellNorm::State, CellNorm::Output][rng.usize(0..3)];
     }
@@ -55,8 +59,7 @@ pub fn layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     }
     if rng.u8(0..3) == 0 {
         let sets = if rng.bool() { layer.directions() } else { 1 };
-        let count = sets * cell.default_activations().len();
-        layer.activations = (0..count).map(|_| FUNCTIONS[rng.usize(0..FUNCTIONS.len())]).collect();
+        layer.activations = functions(cell, sets, &FUNCTIONS, rng);
     }
     layer
 }
@@ -168,6 +171,32 @@ fn gradients_of_a_layer_normalized_lstm_agree() {
 #[test]
 fn gradients_of_a_layer_normalized_gru_agree() {
     battery(Cell::LayerNormGru, 30);
+}
+
+#[test]
+fn gradients_of_an_slstm_agree() {
+    battery(Cell::Slstm, 15);
+}
+
+#[test]
+fn heads_are_trained_on_the_cpu_alone() {
+    let of = |num_heads: usize| {
+        let layer = RecurrentSpec { num_heads, ..RecurrentSpec::new("cell", 3, 6) };
+        let layers = vec![LayerSpec::Slstm(layer), dense("dense", 6, 2, true, Activation::Linear)];
+        Network::initialized(spec(layers), Init::PyTorch, 3).unwrap()
+    };
+    let batch = Batch {
+        input: Input::features(&[0.5; 4 * 3], [4, 1, 3]),
+        targets: Targets::Classes(&[0, 1, 0, 1]),
+        weights: None,
+    };
+    let step = |device: &Device, network: &Network| {
+        Trainer::new(device, network, TrainOptions::new(Loss::CrossEntropy))
+            .and_then(|mut trainer| trainer.step(&batch))
+    };
+    let error = step(device(), &of(2)).unwrap_err().to_string();
+    assert!(error.contains("layer `cell.l0`: training of an sLSTM with several heads on a GPU"), "{error}");
+    assert!(step(device(), &of(1)).is_ok() && step(&Device::cpu(), &of(2)).is_ok());
 }
 
 #[test]

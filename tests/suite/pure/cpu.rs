@@ -9,7 +9,7 @@ use gatefold::{CpuOptions, Device, Input, InstructionSet, Network, Output, PlanO
 use crate::common::{assert_right, assert_right_as_f32, changed, random_state, spec};
 use crate::on_device::cells::{layer, network, normalizes};
 
-const CELLS: [Cell; 10] = Cell::ALL;
+const CELLS: [Cell; 11] = Cell::ALL;
 
 fn with(set: InstructionSet, threads: usize) -> Device {
     let options = CpuOptions { threads: NonZeroUsize::new(threads), instruction_set: Some(set) };
@@ -21,7 +21,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 }
 
 fn all_bits(output: &Output) -> Vec<Vec<u32>> {
-    let states = output.state.layers.iter().flat_map(|layer| [bits(layer.h()), bits(layer.c())]);
+    let states = output.state.layers.iter().flat_map(|layer| &layer.parts).map(|part| bits(&part.data));
     std::iter::once(bits(&output.values)).chain(states).collect()
 }
 

@@ -8,7 +8,7 @@ use gatefold::unstable::reference::{Gradients, Reference};
 use gatefold::{Input, Network, RandomInput, State};
 
 use crate::common::{changed, lstm, random_state, spec};
-use crate::on_device::cells::{layer, network};
+use crate::on_device::cells::{functions, layer, network};
 
 /// Functions without kinks.
 const SMOOTH: [Activation; 6] = [
@@ -116,8 +116,8 @@ impl<'a> Case<'a> {
 fn smooth_layer(cell: Cell, rng: &mut Rng) -> RecurrentSpec {
     let mut layer = layer(cell, rng);
     layer.batch_first = false;
-    let functions = layer.activations.len();
-    layer.activations = (0..functions).map(|_| SMOOTH[rng.usize(..SMOOTH.len())]).collect();
+    let sets = layer.activations.len() / cell.default_activations().len();
+    layer.activations = functions(cell, sets, &SMOOTH, rng);
     layer
 }
 
@@ -186,6 +186,11 @@ fn of_every_layer_normalized_lstm() {
 #[test]
 fn of_every_layer_normalized_gru() {
     random_networks(Cell::LayerNormGru, 30);
+}
+
+#[test]
+fn of_every_slstm() {
+    random_networks(Cell::Slstm, 40);
 }
 
 #[test]

@@ -24,3 +24,4 @@ pub mod truncated;
 mod validation;
 mod waiting;
 mod whole_files;
+mod xlstm_package;

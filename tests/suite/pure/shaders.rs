@@ -47,7 +47,8 @@ fn sizes(name: &str) -> Vec<u32> {
         "WORKGROUP" => vec![64],
         "MASKED" | "NORM_CELL" => vec![0, 1, 2],
         "HOW" => vec![0, 1, 2, 3, 4],
-        "PEEPHOLE" | "COUPLED" | "NORM_PARTS" | "LOG" | "COUNT_PAD" | "ADDITIVE" | "TURNED" | "BANKED" | "WITHIN" => {
+        "PEEPHOLE" | "COUPLED" | "EXPONENTIAL" | "NORM_PARTS" | "LOG" | "COUNT_PAD" | "ADDITIVE" | "TURNED"
+        | "BANKED" | "WITHIN" => {
             vec![0, 1]
         }
         "HEADS" => vec![1, 5],

@@ -110,6 +110,22 @@ fn options_of_recurrent_layers_must_fit() {
             "zoneout_h: expected a rate from 0 to below 1, got 1",
         ),
         (
+            LayerSpec::Slstm(RecurrentSpec { num_heads: 3, hidden_size: 4, ..layer() }),
+            "num_heads: expected a divisor of hidden_size, 4, got 3",
+        ),
+        (
+            LayerSpec::Lstm(RecurrentSpec { num_heads: 2, ..layer() }),
+            "num_heads: expected it only on an sLSTM, got lstm",
+        ),
+        (
+            LayerSpec::Slstm(RecurrentSpec { activations: vec![Activation::Tanh; 2], ..layer() }),
+            "activations: expected sigmoid or exp as the function of an sLSTM's forget gate, got Tanh",
+        ),
+        (
+            LayerSpec::Slstm(RecurrentSpec { initial_state: true, ..layer() }),
+            "initial_state: expected none of an sLSTM, whose c has an n and an m, got one",
+        ),
+        (
             LayerSpec::LayerNormGru(RecurrentSpec { cell_norm: CellNorm::Output, ..layer() }),
             "cell_norm: expected it only on a layer-normalized LSTM, got layer_norm_gru",
         ),
