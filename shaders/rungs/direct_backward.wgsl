@@ -1,9 +1,7 @@
 // One dispatch per timestep of a backward pass, as tile_backward.wgsl, for software adapters: an invocation takes 8 units of 8
-// rows and reads what it needs itself.
+// rows and reads what it needs itself. It drops no numbers of the state.
 
 @group(0) @binding(7) var<storage, read> settings: array<u32>;
-
-override PRODUCTS: u32 = 1u;   // gates whose products are dropped apart, 1 where nothing is dropped
 
 @compute @workgroup_size(UNITS)
 fn recurrent_direct_backward(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
@@ -19,28 +17,16 @@ fn recurrent_direct_backward(@builtin(local_invocation_index) index: u32, @built
     let base = WEIGHTS_FIRST + lane * WEIGHTS_LANE;
     let source = source_step(step);
     // Nothing comes from behind the last step.
-    let depth = select(DEPTH, 0u, source >= params.steps) / PRODUCTS;
+    let depth = select(DEPTH, 0u, source >= params.steps);
     let at = time_of(lane, min(source, params.steps - 1u));
-    var all = array<vec4<f32>, 16>();
-    for (var product = 0u; product < PRODUCTS; product++) {
-        var sums = Block();
-        for (var k = product * depth; k < (product + 1u) * depth; k++) {
-            let weights = base + k * WIDTH;
-            let of_units = array<vec4<f32>, 2>(weights_at(weights + units_0), weights_at(weights + units_1));
-            let of_rows = array<vec4<f32>, 2>(
-                gradients_at(lane, at, row0, k), gradients_at(lane, at, row0 + 4u, k),
-            );
-            add_products(&sums, of_units, of_rows);
-        }
-        var found = numbers(sums);
-        for (var i = 0u; i < SIDE * SIDE; i++) {
-            if DROP_GATES > 0u {
-                let unit = min(unit0 + i / SIDE, WIDTH - 1u);
-                found[i / 4u][i % 4u] *= state_factor(lane, row0 + i % SIDE, product, unit);
-            }
-            all[i / 4u][i % 4u] += found[i / 4u][i % 4u];
-        }
+    var sums = Block();
+    for (var k = 0u; k < depth; k++) {
+        let weights = base + k * WIDTH;
+        let of_units = array<vec4<f32>, 2>(weights_at(weights + units_0), weights_at(weights + units_1));
+        let of_rows = array<vec4<f32>, 2>(gradients_at(lane, at, row0, k), gradients_at(lane, at, row0 + 4u, k));
+        add_products(&sums, of_units, of_rows);
     }
+    var all = numbers(sums);
     for (var i = 0u; i < SIDE * SIDE; i++) {
         let unit = unit0 + i / SIDE;
         let row = row0 + i % SIDE;

@@ -95,7 +95,7 @@ pub(super) fn decide_backward(
     let fallback = |why: String| found(Strategy::Step, BackwardTactic::Step, why);
     match options.strategy {
         Some(Strategy::Step) => fallback("asked for".into()),
-        Some(Strategy::Tile) => found(Strategy::Tile, tile(limits, options), "asked for".into()),
+        Some(Strategy::Tile) => found(Strategy::Tile, tile(problem, limits, options), "asked for".into()),
         Some(Strategy::Sequence) => match sequence(problem, limits, options) {
             Ok(tactic) => found(Strategy::Sequence, tactic, format!("asked for ({})", tactic.describe())),
             Err(why) => fallback(format!("not sequence: {why}")),
@@ -105,7 +105,7 @@ pub(super) fn decide_backward(
             let many = problem.batch >= TILE_ROWS;
             if limits.software {
                 let why = "the strategy with the fewest reads, of which a software adapter's time goes by";
-                return found(Strategy::Tile, tile(limits, options), why.into());
+                return found(Strategy::Tile, tile(problem, limits, options), why.into());
             }
             let bytes = (problem.hidden as u64 * problem.gate_rows as u64).saturating_mul(super::builder::F32);
             if let Some(tactic) = sequence(problem, limits, options).ok().filter(|_| bytes <= STREAMED) {
@@ -125,9 +125,10 @@ pub(super) fn decide_backward(
     }
 }
 
-/// Where invocations are to share sums, software adapters too run the kernel of GPUs.
-fn tile(limits: &PlanLimits, options: &PlanOptions) -> BackwardTactic {
-    if limits.software && options.split.is_none() { BackwardTactic::Direct } else { BackwardTactic::Tile }
+/// Where invocations are to share sums, and where numbers of the state are dropped, software adapters too run the kernel of GPUs.
+fn tile(problem: &BackwardProblem, limits: &PlanLimits, options: &PlanOptions) -> BackwardTactic {
+    let direct = limits.software && options.split.is_none() && !problem.drops_state;
+    if direct { BackwardTactic::Direct } else { BackwardTactic::Tile }
 }
 
 /// Refused where a step is more than one product, where a workgroup's memory is too small, or a step too long for the adapter.
@@ -214,8 +215,13 @@ impl BackwardTactic {
             Self::Tile => {
                 let [units, quads, split] = TILE;
                 let needed = narrow(problem.batch.div_ceil(4).next_power_of_two() as u64);
-                let split = options.split.map_or(split, |asked| split.min(asked));
-                BackwardGroup { units, quads: quads.min(needed), split }
+                // There the compiler is to know that all read the same rows.
+                let (quads, split) = match options.split {
+                    None if limits.software => (1, 1),
+                    None => (quads.min(needed), split),
+                    Some(asked) => (quads.min(needed), split.min(asked)),
+                };
+                BackwardGroup { units, quads, split }
             }
             Self::Direct => BackwardGroup { units: BLOCK_WORKGROUP, quads: BLOCK_SIDE / 4, split: 1 },
             Self::Sequence { group, .. } => group,
@@ -254,7 +260,7 @@ impl BackwardTactic {
             }
             Self::Direct => {
                 let each = u64::from(BLOCK_SIDE * BLOCK_SIDE);
-                parts * (1 + depth / parts + each) + each * (1 + MOST_GATES)
+                depth + each * (1 + MOST_GATES)
             }
             Self::Sequence { steps, .. } => {
                 let blocks = width.div_ceil(units);

@@ -467,6 +467,12 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(2);
         for cell in Cell::ALL {
             let layer = RecurrentSpec { num_layers: 2, bidirectional: true, ..RecurrentSpec::new("layer", 3, 4) };
+            if cell == Cell::Slstm {
+                let network = Network::random(spec(LayerSpec::of_cell(cell, layer)), 3).expect("a network");
+                let refused = RecurrentDropout::new("layer", 0.2, 0.0).position(&network).expect_err("no dropout");
+                assert!(refused.to_string().contains("none in an sLSTM"), "{refused}");
+                continue;
+            }
             // A normalization bends less with a larger eps.
             let eps = if cell.name().starts_with("layer_norm") { 0.1 } else { layer.layer_norm_eps };
             let proj_size = if cell == Cell::Lstm { 2 } else { 0 };

@@ -74,6 +74,7 @@ impl Builder {
         ])?
         .with("UNITS", ROW_WORKGROUP)
         .with("SPLIT", 1u32)
+        .with("WHOLE", lanes.interval.count == work.steps_in)
         .with("REVERSE", reverse_bits(level, &tape.directions))
         .with("LAST", !work.stage.sequence_out)
         .with("STARTED", tape.final_gradient.is_some())

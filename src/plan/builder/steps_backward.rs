@@ -214,7 +214,7 @@ impl Builder {
         .with("MASKED", masked_number(work.mask.map(|_| level.masked_output)))
         .and(self.zoneout_constants(level.zoneout, work.index, tape.directions.start).iter())
         .and(part.constants.iter());
-        if rung != BackwardRung::Sequence {
+        if matches!(rung, BackwardRung::Step | BackwardRung::Tile) {
             constants = constants
                 .and(Constants::sizes([("PRODUCTS", products)])?.iter())
                 .and(self.state_dropout_constants(dropout, (from / level.hidden_size, tape.directions.start))?.iter());

@@ -75,7 +75,8 @@ pub enum BackwardRung {
     Step,
     /// The same, four units of four rows in an invocation.
     Tile,
-    /// The same for software adapters, eight units of eight rows in an invocation, which shares nothing with others.
+    /// The same for software adapters, eight units of eight rows in an invocation, which shares nothing with others; it drops
+    /// no numbers of the state.
     Direct,
     /// Many steps in one dispatch, the gradients of a workgroup's rows in its memory.
     Sequence,
@@ -187,7 +188,7 @@ impl BackwardRung {
         match self {
             Self::Step => vec![STATE_DROPOUT, PRODUCTS, include_str!("../../../shaders/rungs/step_backward.wgsl")],
             Self::Tile => vec![STATE_DROPOUT, include_str!("../../../shaders/rungs/tile_backward.wgsl")],
-            Self::Direct => vec![STATE_DROPOUT, BLOCK, include_str!("../../../shaders/rungs/direct_backward.wgsl")],
+            Self::Direct => vec![BLOCK, include_str!("../../../shaders/rungs/direct_backward.wgsl")],
             Self::Sequence => vec![PRODUCTS, include_str!("../../../shaders/rungs/sequence_backward.wgsl")],
         }
     }
@@ -197,7 +198,7 @@ impl BackwardRung {
         match self {
             Self::Step => [&[u("ROW_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
             Self::Tile => [&[u("TILE_QUADS"), u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
-            Self::Direct => [&[u("PRODUCTS")], OF_STATE_DROPOUT].concat(),
+            Self::Direct => Vec::new(),
             Self::Sequence => vec![u("ROW_QUADS")],
         }
     }

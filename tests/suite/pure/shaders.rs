@@ -66,7 +66,7 @@ fn sizes(name: &str) -> Vec<u32> {
         "DROP_LEAST" => vec![1 << 30],
         "DROP_SITE" => vec![1 << 16],
         "PRODUCTS" => vec![1, 4],
-        "STARTED" => vec![0, 1],
+        "STARTED" | "WHOLE" => vec![0, 1],
         "BLANK" => vec![0, 5],
         "TOP" => vec![3],
         "CONFUSION" => vec![1, 0],
