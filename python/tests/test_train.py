@@ -160,8 +160,10 @@ def test_threads_change_no_bit():
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT is sent")
 def test_ctrl_c_ends_a_fit_behind_a_step(tmp_path):
+    # Where the tests run in the background the shell has set SIGINT to be ignored, which children inherit.
     code = f"""
-        import sys
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.path.insert(0, {str(REPOSITORY / 'python' / 'tests')!r})
         from test_train import *
         learner = trainer()
