@@ -4,7 +4,7 @@
 
 const SIDE: u32 = 8u;
 
-// Of two quads of rows and two of columns: a column of a matrix is a row's four columns.
+// The sums of two quads of rows and two of columns. Column i of a matrix holds the four sums of its row i.
 struct Block {
     m00: mat4x4<f32>,
     m01: mat4x4<f32>,

@@ -11,7 +11,7 @@ use super::functions::{apply, exp, sigmoid};
 use super::level::{Run, ThreadScratch};
 use super::product::InputRows;
 use super::simd::{Wide, lanes};
-use super::worker::{StepPlace, projected_of};
+use super::worker::{StepPlace, add_projected};
 use crate::network::{Activation, gates};
 
 /// h of a vector of units, and c, n and m in place, from the pre-activations i, f, z, o.
@@ -63,10 +63,7 @@ pub(super) fn slstm<S: Wide>(
                         return;
                     }
                     let mut sums = *sums;
-                    let projected = projected_of::<S, 4>(simd, projected, place, block - own.start, row);
-                    for (sum, projected) in sums.iter_mut().zip(projected) {
-                        *sum += projected;
-                    }
+                    add_projected(simd, &mut sums, projected, place, (block - own.start, row));
                     let at = [0, 1, 2].map(|which| row * stride + which * part + block * lanes::<S>());
                     let mut cells = at.map(|at| S::f32s::from_slice(simd, &c[at..][..lanes::<S>()]));
                     let after = stepped(simd, &direction.options, sums, &mut cells);

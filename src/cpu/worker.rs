@@ -309,6 +309,20 @@ pub(super) fn projected_of<S: Wide, const Q: usize>(
     vectors::<S, Q>(simd, projected, block * place.chunk_rows + place.at + row)
 }
 
+/// Adds the projected vectors of a block and a row to the sums over the state.
+#[inline(always)]
+pub(super) fn add_projected<S: Wide, const Q: usize>(
+    simd: S,
+    sums: &mut [S::f32s; Q],
+    projected: &[f32],
+    place: &StepPlace<'_>,
+    (block, row): (usize, usize),
+) {
+    for (sum, projected) in sums.iter_mut().zip(projected_of::<S, Q>(simd, projected, place, block, row)) {
+        *sum += projected;
+    }
+}
+
 fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut ThreadScratch, place: &StepPlace<'_>) {
     let (level, direction) = (run.level, run.direction);
     let ThreadScratch { projected, h, next, c, raw, kept, .. } = scratch;
@@ -332,10 +346,7 @@ fn lstm<S: Wide>(simd: S, run: &Run<'_, '_>, own: &Range<usize>, scratch: &mut T
                         return;
                     }
                     let mut sums = *sums;
-                    let projected = projected_of::<S, 4>(simd, projected, place, block - own.start, row);
-                    for (sum, projected) in sums.iter_mut().zip(projected) {
-                        *sum += projected;
-                    }
+                    add_projected(simd, &mut sums, projected, place, (block - own.start, row));
                     let peepholes = if peephole { Some(vectors::<S, 3>(simd, &direction.extra, block)) } else { None };
                     let c = &mut c[row * c_stride + block * lanes::<S>()..][..lanes::<S>()];
                     let before = S::f32s::from_slice(simd, c);

@@ -190,15 +190,12 @@ fn slstm(spec: &RecurrentSpec) -> Result<()> {
         let expected = "sigmoid or exp as the function of an sLSTM's forget gate";
         return Err(Error::network(&spec.name, "activations", expected, &format!("{function:?}")));
     }
-    // Devices multiply by all of h, with 0 for that of other heads: few weights can stand for many numbers.
-    let spread = [4, spec.hidden_size, spec.hidden_size].into_iter().fold(1, usize::saturating_mul);
-    if spec.num_heads > 1 && spread > MAX_FILTERS {
-        return Err(Error::TooLarge {
-            what: format!("layer `{}`: 4 * hidden_size * hidden_size of an sLSTM with heads", spec.name),
-            needed: spread as u64,
-            limit: MAX_FILTERS as u64,
-            limit_name: "gatefold's own".into(),
-        });
+    if spec.num_heads > 1 {
+        spread(
+            &spec.name,
+            [4, spec.hidden_size, spec.hidden_size],
+            "4 * hidden_size * hidden_size of an sLSTM with heads",
+        )?;
     }
     // A c means nothing without its n and m.
     let stored = [(spec.initial_state, "initial_state"), (spec.initial_c.is_some(), "initial_c")];
@@ -210,8 +207,23 @@ fn slstm(spec: &RecurrentSpec) -> Result<()> {
     }
 }
 
-/// Numbers of a matrix of filters.
-const MAX_FILTERS: usize = 1 << 30;
+/// Numbers of a matrix that is stored in parts.
+const MAX_SPREAD: usize = 1 << 30;
+
+/// Refuses what would be too large where devices multiply by all inputs, with 0 for those of other groups or heads: few weights can
+/// stand for many numbers.
+fn spread(name: &str, sizes: [usize; 3], what: &str) -> Result<()> {
+    let needed = sizes.into_iter().fold(1, usize::saturating_mul);
+    if needed <= MAX_SPREAD {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: format!("layer `{name}`: {what}"),
+        needed: needed as u64,
+        limit: MAX_SPREAD as u64,
+        limit_name: "gatefold's own".into(),
+    })
+}
 
 fn conv1d(spec: &Conv1dSpec) -> Result<()> {
     let divides = |channels: usize| channels.is_multiple_of(spec.groups);
@@ -223,16 +235,9 @@ fn conv1d(spec: &Conv1dSpec) -> Result<()> {
         let expected = format!("kernel_size * dilation up to {MAX_DIMENSION}");
         return Err(Error::network(&spec.name, "dilation", expected, &spec.dilation));
     }
-    // Devices multiply by all inputs, with 0 for those of other groups: few weights can stand for many numbers.
-    let sizes = [spec.out_channels, spec.in_channels, spec.kernel_size];
-    let spread = sizes.into_iter().fold(1, usize::saturating_mul);
-    if spec.groups > 1 && spread > MAX_FILTERS {
-        return Err(Error::TooLarge {
-            what: format!("layer `{}`: out_channels * in_channels * kernel_size of a convolution in groups", spec.name),
-            needed: spread as u64,
-            limit: MAX_FILTERS as u64,
-            limit_name: "gatefold's own".into(),
-        });
+    if spec.groups > 1 {
+        let sizes = [spec.out_channels, spec.in_channels, spec.kernel_size];
+        spread(&spec.name, sizes, "out_channels * in_channels * kernel_size of a convolution in groups")?;
     }
     activation(&spec.name, spec.activation)?;
     padding(&spec.name, spec.padding)

@@ -104,7 +104,7 @@ pub(super) fn decide_backward(
         None => {
             let many = problem.batch >= TILE_ROWS;
             if limits.software {
-                let why = "the strategy with the fewest reads, of which a software adapter's time goes by";
+                let why = "it reads the fewest numbers, and reads are what takes a software adapter's time";
                 return found(Strategy::Tile, tile(problem, limits, options), why.into());
             }
             let bytes = (problem.hidden as u64 * problem.gate_rows as u64).saturating_mul(super::builder::F32);
