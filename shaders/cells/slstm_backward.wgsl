@@ -1,11 +1,6 @@
 // The backward pass of an sLSTM's timestep. Reference: src/reference/slstm_step_backward.rs, which names the formulas.
 // `kept` is c, n and m before the timesteps, [LANES, T, B, 3, H]; the parts of `carry` are the gradients of h, c, n and m.
 
-// What the step behind handed on of n or m; behind the last step nothing reads them.
-fn handed_back(at: u32, step: u32) -> f32 {
-    return select(carry[at], 0.0, step + 1u == params.steps);
-}
-
 fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f32) {
     let at = sums_index(lane, time, row) + unit;
     let of_h = carry_index(0u, lane, row, unit);
@@ -14,8 +9,8 @@ fn finish_backward(lane: u32, row: u32, step: u32, time: u32, unit: u32, sum: f3
     let of_m = carry_index(3u, lane, row, unit);
     let d = sum + carried(of_h, step) + output_gradient(lane, row, step, time, unit);
     var dc = carried(of_c, step);
-    var dn = handed_back(of_n, step);
-    var dm = handed_back(of_m, step);
+    var dn = carried(of_n, step);
+    var dm = carried(of_m, step);
     if is_masked(row, time) {
         // The state stood still: the gradients go on as they are.
         carry[of_h] = d;

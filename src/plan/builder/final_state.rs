@@ -6,13 +6,13 @@ use super::recurrent_backward::Lanes;
 use super::tape::LanesTape;
 use super::{Builder, DispatchRows, StageWork};
 use crate::base::error::Result;
-use crate::network::{Columns, FinalState, HiddenOrCell, Network, RecurrentStage, Source, StageKind};
+use crate::network::{Cell, Columns, FinalState, HiddenOrCell, Network, RecurrentStage, Source, StageKind};
 use crate::plan::Slice;
 use crate::plan::train::TrainGoal;
 
 impl Builder {
-    /// Where the gradients of the final state of some directions of a level are added up, `[2, lanes, B, H]` of h and of c, if
-    /// a layer reads that state.
+    /// Where the gradients of the final state of some directions of a level are added up, `[2, lanes, B, H]` of h and of c, of an
+    /// sLSTM also of n and m, if a layer reads that state.
     pub(super) fn final_gradient(
         &mut self,
         network: &Network,
@@ -30,8 +30,8 @@ impl Builder {
         if training.task.goal == TrainGoal::Evaluate {
             return Ok(None);
         }
-        let label = format!("{} gradient of the final state [2, lanes, B, H]", network.stages()[stage].label);
-        let buffer = self.buffer(label, 2 * lanes, self.batch, state_room(level))?;
+        let label = format!("{} gradient of the final state [.., lanes, B, H]", network.stages()[stage].label);
+        let buffer = self.buffer(label, carried_parts(level) * lanes, self.batch, state_room(level))?;
         let slice = self.plan.whole(buffer);
         if let Some(training) = &mut self.training {
             training.parts.clears.push(slice);
@@ -92,7 +92,7 @@ impl Builder {
         let &Lanes { work, level, tape, interval, .. } = lanes;
         match tape.final_gradient {
             Some(from) if interval.done + interval.count == work.steps_in => {
-                let rows = DispatchRows::all(2 * lanes.count() * self.batch);
+                let rows = DispatchRows::all(carried_parts(level) * lanes.count() * self.batch);
                 self.moved(work, rows, Move::whole(from, carry, state_room(level), false))
             }
             _ => Ok(()),
@@ -120,6 +120,11 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Parts of the state that the backward pass of a level hands from timestep to timestep.
+pub(super) fn carried_parts(level: &RecurrentStage) -> usize {
+    if level.cell() == Cell::Slstm { 4 } else { 2 }
 }
 
 /// Units that arrays of h and of c have room for.

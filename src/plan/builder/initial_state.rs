@@ -1,6 +1,7 @@
 //! Stored initial states of recurrent layers while they are trained.
 
 use super::backward::Move;
+use super::final_state::carried_parts;
 use super::matmul::{Also, Operand};
 use super::recurrent_backward::Lanes;
 use super::{Builder, DispatchRows, flat_grid};
@@ -129,7 +130,7 @@ impl Builder {
         let mut whole = carry;
         if let (true, Some(next)) = (in_loop, lanes.tape.final_gradient) {
             // The step before begins with it; the gradients of what the level starts from come behind the first step.
-            let rows = DispatchRows::all(2 * count * self.batch);
+            let rows = DispatchRows::all(carried_parts(level) * count * self.batch);
             self.moved(work, rows, Move::whole(carry, next, room, false))?;
             whole = next;
         }

@@ -10,7 +10,7 @@ use super::intervals::Interval;
 use super::matmul::{Also, Operand, SumOrder};
 use super::ntm::{MemoryKernelSizes, NtmLaunch, ntm_constants};
 use super::{Builder, DispatchRows, F32, StageWork};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::network::{Cell, Network, NtmStage, PartSpec, Role};
 use crate::plan::train::{StartState, TrainGoal};
 use crate::plan::{BufferId, Constants, Kernel, ROW_WORKGROUP, Slice, TrainKernel};
@@ -27,6 +27,18 @@ pub(super) struct NtmTape {
     kept: Option<BufferId>,
     /// The weights of the heads `[K, N]` in front of the first timestep, where they are a softmax.
     shares: Option<Slice>,
+    backward: BackwardState,
+}
+
+/// What the backward pass hands from timestep to timestep.
+#[derive(Clone, Copy, Debug)]
+struct BackwardState {
+    /// The gradient of the state.
+    carry: Slice,
+    /// Where its parts lie.
+    places: [usize; 5],
+    /// Whether parts of it stay in storage.
+    stored: bool,
 }
 
 /// Where the tape has what T' timesteps of B rows read and computed (`shaders/common/ntm_tape.wgsl`).
@@ -65,12 +77,12 @@ impl Builder {
         (work, ntm): (&StageWork<'_>, &NtmStage),
         (sizes, mut launch): (MemoryKernelSizes, NtmLaunch),
     ) -> Result<()> {
-        if self.loop_starts.is_some() {
-            let what = "training of a memory in a loop of a feedback on a GPU (supported on the CPU)".into();
-            return Err(Error::Unsupported { place: format!("layer `{}`", work.stage.label), what });
-        }
         let state = launch.bindings[3];
+        let first = self.plan.dispatches.len();
         let shares = self.memory_starts(network, work, ntm)?;
+        if let Some(starts) = &mut self.loop_starts {
+            starts.extend(self.plan.dispatches.drain(first..));
+        }
         if self.training.as_ref().is_none_or(|training| training.task.goal == TrainGoal::Evaluate) {
             return self.ntm_steps(work, &launch, 0..work.steps_in, 0..0);
         }
@@ -100,10 +112,30 @@ impl Builder {
             self.ntm_steps(work, &launch, steps.clone(), steps)?;
         }
         self.copy_memory(work, (state, kept), intervals.len(), false)?;
+        let backward = self.backward_state(work, ntm, sizes)?;
         if let Some(training) = &mut self.training {
-            training.memories.insert(work.index, NtmTape { sizes, launch, state, tape, kept, shares });
+            training.memories.insert(work.index, NtmTape { sizes, launch, state, tape, kept, shares, backward });
         }
         Ok(())
+    }
+
+    /// A buffer for the gradient of the state, which is 0 behind the last timestep.
+    fn backward_state(
+        &mut self,
+        work: &StageWork<'_>,
+        ntm: &NtmStage,
+        sizes: MemoryKernelSizes,
+    ) -> Result<BackwardState> {
+        let label = &work.stage.label;
+        let fixed = 2 * ntm.control_size() + sizes.sums + sizes.workgroup as usize;
+        let movable = ntm.rows * (ntm.columns + ntm.heads() + 3);
+        let stored = self.is_stored(label, "the gradient of the memory", ntm, [fixed, movable])?;
+        let scratch = ntm.rows * (3 + (ntm.write_heads - 1) * ntm.columns);
+        let (carry, places) = self.memory_state((&format!("{label} gradient of the state [B, ..]"), ntm), scratch)?;
+        if let Some(training) = &mut self.training {
+            training.parts.clears.push(carry);
+        }
+        Ok(BackwardState { carry, places, stored })
     }
 
     /// Keeps the state in front of an interval, or goes back to it.
@@ -164,29 +196,20 @@ impl Builder {
         let Some(training) = &self.training else { return Ok(()) };
         let Some(tape) = training.memories.get(&work.index).cloned() else { return Ok(()) };
         let parameters = self.plan.whole(training.layout.buffers.parameters);
-        let label = &work.stage.label;
-        let NtmTape { sizes, launch, state, kept, .. } = &tape;
-        let fixed = 2 * ntm.control_size() + sizes.sums + sizes.workgroup as usize;
-        let movable = ntm.rows * (ntm.columns + ntm.heads() + 3);
-        let stored = self.is_stored(label, "the gradient of the memory", ntm, [fixed, movable])?;
-        let scratch = ntm.rows * (3 + (ntm.write_heads - 1) * ntm.columns);
-        let (carry, places) = self.memory_state((&format!("{label} gradient of the state [B, ..]"), ntm), scratch)?;
-        if let Some(training) = &mut self.training {
-            training.parts.clears.push(carry);
-        }
+        let NtmTape { sizes, launch, state, kept, backward: BackwardState { carry, places, stored }, .. } = &tape;
         let first = |role: Role| self.first(work.stage, 0, role).unwrap_or(0);
         let more = Constants::sizes([
             ("INPUT_FIRST", first(Role::WeightIh)),
             ("STATE_FIRST", first(Role::WeightHh)),
             ("HEADS_FIRST", first(Role::HeadsWeight)),
-            ("SCRATCH", if stored { 1 } else { 3 * ntm.rows }),
+            ("SCRATCH", if *stored { 1 } else { 3 * ntm.rows }),
         ])?;
         let mask = work.mask.map_or(parameters, |mask| self.plan.whole(mask));
         let backward = NtmLaunch {
             kernel: Kernel::Train(TrainKernel::NtmBackward),
-            constants: ntm_constants(work, (ntm, *sizes), stored)?.and(more.iter()),
-            bindings: vec![parameters, mask, d, tape.tape, carry],
-            places,
+            constants: ntm_constants(work, (ntm, *sizes), *stored)?.and(more.iter()),
+            bindings: vec![parameters, mask, d, tape.tape, *carry],
+            places: *places,
             iterations: sizes.backward_iterations(ntm),
             work: launch.work.saturating_mul(2),
             descending: true,
@@ -205,7 +228,12 @@ impl Builder {
             self.ntm_input_backward(network, (work, ntm), &tape, *interval, stage_steps)?;
         }
         self.copy_memory(work, (*state, *kept), intervals.len(), true)?;
-        self.memory_starts_backward(network, (work, ntm), &tape, (carry, places))
+        let first = self.plan.dispatches.len();
+        self.memory_starts_backward(network, (work, ntm), &tape)?;
+        if let Some(ends) = &mut self.loop_ends {
+            ends.extend(self.plan.dispatches.drain(first..));
+        }
+        Ok(())
     }
 
     /// The gradients of the weights, from what an interval left on the tape.
@@ -282,8 +310,8 @@ impl Builder {
         network: &Network,
         (work, ntm): (&StageWork<'_>, &NtmStage),
         tape: &NtmTape,
-        (carry, places): (Slice, [usize; 5]),
     ) -> Result<()> {
+        let BackwardState { carry, places, .. } = tape.backward;
         let parts = self.state_parts(ntm, places);
         for (place, spec) in parts.into_iter().zip(&network.kept()[ntm.layer].parts) {
             let Some(training) = &mut self.training else { break };

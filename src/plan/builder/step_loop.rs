@@ -47,7 +47,8 @@ impl Builder {
         let waiting = std::mem::take(&mut self.limits.resident_workgroups);
         let by_step = steps > 1 || self.training.is_some();
         let mut replaced = if by_step { self.replace(network, steps_loop)? } else { Replaced::default() };
-        let (first, first_state) = (self.plan.dispatches.len(), self.plan.states.len());
+        let first = self.plan.dispatches.len();
+        let (first_state, first_memory) = (self.plan.states.len(), self.plan.memories.len());
         self.loop_starts = Some(Vec::new());
         let mut index = all.start;
         while index < all.end {
@@ -92,7 +93,7 @@ impl Builder {
             let place = one_of(feedback.stage, self);
             self.plan.feedbacks.push(FeedbackBuffer { layer: feedback.layer, place });
         }
-        let saved = self.saved_state((network, steps_loop), first_state, steps)?;
+        let saved = self.saved_state((network, steps_loop), (first_state, first_memory), steps)?;
         self.plan.dispatches.extend(starts);
         for feedback in &steps_loop.feedbacks {
             let work = self.work(network, feedback.stage, stage_steps);

@@ -60,15 +60,16 @@ impl Builder {
     pub(super) fn saved_state(
         &mut self,
         (network, steps_loop): (&Network, &StepLoop),
-        first_state: usize,
+        (first_state, first_memory): (usize, usize),
         steps: usize,
     ) -> Result<Vec<SavedPart>> {
         let Some(training) = &mut self.training else { return Ok(Vec::new()) };
         let mut places = Vec::new();
         for state in &self.plan.states[first_state..] {
             places.push((state.h[0], state.final_h()));
-            places.extend(state.c.map(|c| (c, c)));
+            places.extend(state.c.iter().chain(&state.more).map(|&part| (part, part)));
         }
+        places.extend(self.plan.memories[first_memory..].iter().map(|memory| (memory.place, memory.place)));
         for place in self
             .plan
             .feedbacks

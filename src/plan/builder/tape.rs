@@ -32,7 +32,7 @@ pub(super) struct LanesTape {
     /// The sums of an LSTM's gates, which the forward pass keeps.
     pub sums: Option<KeptSums>,
     pub vectors: LaneVectors,
-    /// Gradients of the final state `[2, lanes, B, H]`, where a layer reads it.
+    /// Gradients of the final state `[2, lanes, B, H]`, of an sLSTM `[4, lanes, B, H]`, where a layer reads it.
     pub final_gradient: Option<Slice>,
 }
 
@@ -132,12 +132,11 @@ impl Builder {
 
     /// An error for an sLSTM that is trained on the CPU alone.
     fn trains_slstm(&self, stage: &Stage, level: &RecurrentStage) -> Result<()> {
-        let what = match (level.recurrence.num_heads(), &self.loop_starts) {
-            (1, None) => return Ok(()),
-            (1, Some(_)) => "training of an sLSTM in a loop of a feedback on a GPU (supported on the CPU)",
-            _ => "training of an sLSTM with several heads on a GPU (supported on the CPU)",
-        };
-        Err(Error::Unsupported { place: format!("layer `{}`", stage.label), what: what.into() })
+        if level.recurrence.num_heads() == 1 {
+            return Ok(());
+        }
+        let what = "training of an sLSTM with several heads on a GPU (supported on the CPU)".into();
+        Err(Error::Unsupported { place: format!("layer `{}`", stage.label), what })
     }
 
     /// Buffers for the state that directions start from.

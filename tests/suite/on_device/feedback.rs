@@ -192,20 +192,26 @@ fn network(layers: &str, seed: u64) -> Network {
 /// Loops without attention, of any cell: what is fed back, from where, layers in between.
 pub fn loops(seed: u64) -> Network {
     let mut rng = Rng::with_seed(seed);
-    let cell = ["lstm", "gru", "rnn", "min_gru", "layer_norm_lstm", "sru"][rng.usize(0..6)];
+    let cell = ["lstm", "gru", "rnn", "min_gru", "layer_norm_lstm", "sru", "slstm", "ntm"][seed as usize % 8];
     let [fed, hidden] = [(); 2].map(|()| rng.usize(1..20));
-    let norm = if cell == "layer_norm_lstm" { r#", "layer_norm_eps": 0.1"# } else { "" };
-    let levels = if cell == "sru" || cell == "min_gru" { 1 } else { rng.usize(1..3) };
+    let levels = if matches!(cell, "sru" | "min_gru" | "slstm" | "ntm") { 1 } else { rng.usize(1..3) };
+    let options = match cell {
+        "layer_norm_lstm" => format!(r#", "num_layers": {levels}, "layer_norm_eps": 0.1"#),
+        "ntm" => r#", "cell": "gru", "memory": {"rows": 5, "columns": 3}, "read_heads": 2, "shifts": 1"#.into(),
+        _ => format!(r#", "num_layers": {levels}"#),
+    };
+    // A memory gives what it read beside h.
+    let width = if cell == "ntm" { hidden + 2 * 3 } else { hidden };
     network(
         &format!(
             r#"[{{"type": "input", "input_size": 3}},
             {{"type": "gru", "name": "before", "input_size": 3, "hidden_size": 4}},
             {{"type": "feedback", "name": "fed", "layer": "out", "num_features": {fed}}},
-            {{"type": "feedback", "name": "slow", "layer": "cell", "num_features": {hidden}}},
-            {{"type": "dense", "name": "narrow", "in_features": {hidden}, "out_features": 2, "activation": "tanh"}},
+            {{"type": "feedback", "name": "slow", "layer": "cell", "num_features": {width}}},
+            {{"type": "dense", "name": "narrow", "in_features": {width}, "out_features": 2, "activation": "tanh"}},
             {{"type": "join", "name": "read", "inputs": ["before", "fed", "narrow", "input"], "join": "concat"}},
-            {{"type": "{cell}", "name": "cell", "input_size": {}, "hidden_size": {hidden}, "num_layers": {levels}{norm}}},
-            {{"type": "dense", "name": "out", "in_features": {hidden}, "out_features": {fed}, "activation": "tanh"}},
+            {{"type": "{cell}", "name": "cell", "input_size": {}, "hidden_size": {hidden}{options}}},
+            {{"type": "dense", "name": "out", "in_features": {width}, "out_features": {fed}, "activation": "tanh"}},
             {{"type": "join", "name": "all", "inputs": ["out", "before"], "join": "concat"}},
             {{"type": "lstm", "name": "behind", "input_size": {}, "hidden_size": 5}}]"#,
             9 + fed,
