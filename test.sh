@@ -83,9 +83,9 @@ fi
 
 tested=()
 everything=yes
-# On further adapters, batteries of random cases run about a third of them: the kernels are those of the first adapter, and
-# software drivers take most of the time to compile them.
-one_in_three=GATEFOLD_TEST_ONE_IN=3
+# On further adapters, batteries of random cases and of files run about a fourth of them: the kernels are those of the first
+# adapter, and software drivers take most of the time to compile them.
+one_in_four=GATEFOLD_TEST_ONE_IN=4
 for backend in vulkan gl metal dx12; do
     name=$(adapters | sed -n "s/^$backend //p" | head -n 1)
     [ -n "$name" ] || continue
@@ -96,8 +96,8 @@ for backend in vulkan gl metal dx12; do
         tests --ignored GATEFOLD_TEST_DEVICE=$backend -- on_device::
         everything=no
     else
-        say "tests on the device: $name ($backend); of random cases a third"
-        tests GATEFOLD_TEST_DEVICE=$backend $one_in_three -- on_device:: on_gpu::
+        say "tests on the device: $name ($backend); of random cases a fourth"
+        tests GATEFOLD_TEST_DEVICE=$backend $one_in_four -- on_device:: on_gpu::
     fi
 done
 [ $everything = no ] || fail "no adapter on any backend"
@@ -115,8 +115,8 @@ swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ ! -f $swiftshader ] && in_ci; then install chromium; fi
 if [ -f $swiftshader ]; then
     tested+=("SwiftShader (vulkan)")
-    say "tests on the device: SwiftShader (vulkan); of random cases a third"
-    tests $one_in_three VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device:: on_gpu::
+    say "tests on the device: SwiftShader (vulkan); of random cases a fourth"
+    tests $one_in_four VK_DRIVER_FILES=$swiftshader GATEFOLD_TEST_DEVICE=vulkan:swiftshader -- on_device:: on_gpu::
 else
     not_run "SwiftShader, in $swiftshader (Debian: chromium)"
 fi

@@ -5,6 +5,7 @@ use gatefold::formats::onnx;
 use gatefold::network::StageKind;
 use gatefold::{Device, Input, Network, Session, Tensor};
 
+use crate::support::selection::selected;
 use crate::support::{Files, Golden, bundle, cpu, miss};
 
 /// Models in the bundle, and how many of them each exporter wrote.
@@ -45,8 +46,7 @@ fn all_agree(device: &Device) {
         let found = names(&files).into_iter().filter(|name| name.starts_with(exporter)).count();
         assert_eq!(found, count, "{exporter}");
     }
-    let failures: Vec<String> = names(&files)
-        .into_iter()
+    let failures: Vec<String> = selected(names(&files))
         .filter_map(|name| match network(&files, name) {
             Ok(network) => missed(device, &files, name, &network),
             Err(error) => Some(error),

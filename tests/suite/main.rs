@@ -15,3 +15,5 @@ mod on_gpu;
 mod pure;
 #[path = "../support/repository.rs"]
 mod repository;
+#[path = "../support/selection.rs"]
+mod selection;

@@ -4,6 +4,7 @@
 #[cfg(feature = "gpu")]
 mod device;
 mod repository;
+pub mod selection;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
