@@ -67,7 +67,7 @@ impl Output {
     pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
         let file = network.file_axes()?;
         let last = network.stages().len().checked_sub(1)?;
-        reorder(&self.values, (self.axes, &self.shape), &file.output.axes, directions(network, last))
+        reorder(&self.values, (self.axes, &self.shape), (&file.output.axes, file.output.row), directions(network, last))
     }
 }
 
@@ -112,7 +112,7 @@ impl NamedOutput {
     pub fn in_file_axes(&self, network: &Network) -> Option<(Vec<usize>, Vec<f32>)> {
         let file = network.file_axes()?.others.iter().find(|other| other.name == self.name)?;
         let stage = network.outputs().iter().find(|output| output.name == self.name)?.stage;
-        reorder(&self.values, (self.axes, &self.shape), &file.axes, directions(network, stage))
+        reorder(&self.values, (self.axes, &self.shape), (&file.axes, file.row), directions(network, stage))
     }
 }
 

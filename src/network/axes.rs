@@ -25,6 +25,8 @@ pub enum Axis {
     TimeBatch,
     /// Timesteps and batch rows in one axis: all timesteps of the first row come first.
     BatchTime,
+    /// Parts of the features, this many; N is then the width of one.
+    Part(usize),
 }
 
 impl Axis {
@@ -39,6 +41,7 @@ impl Axis {
             Self::One => "1",
             Self::TimeBatch => "T*B",
             Self::BatchTime => "B*T",
+            Self::Part(_) => "K",
         }
     }
 }
@@ -64,6 +67,9 @@ pub struct FileTensor {
     pub name: String,
     /// Its axes in the file's order.
     pub axes: Vec<Axis>,
+    /// The only row of the batch that the file gives, counted from the last where it is below 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<i64>,
 }
 
 /// The input and the output as the file orders them.
@@ -185,7 +191,7 @@ impl Network {
         if axes.len() != shape.len() {
             return None;
         }
-        reorder(values, (axes, shape), self.input_axes(), 1)
+        reorder(values, (axes, shape), (self.input_axes(), None), 1)
     }
 
     /// With the axes that the file states.

@@ -20,19 +20,23 @@ pub fn in_order_of_the_file(network: &Network, output: &Output) -> (Vec<f32>, Ve
     let (steps, batch, width) = (size(Time), size(Batch), size(Feature));
     let (step, row) = (stride(Time), stride(Batch));
     let last = network.recurrent_layers().last();
+    let parts_of = axes.iter().find_map(|axis| if let Axis::Part(count) = axis { Some(*count) } else { None });
     let directions = last.filter(|_| axes.contains(&Direction)).map_or(1, |(_, spec)| spec.directions());
+    let directions = parts_of.unwrap_or(directions);
     let hidden = width / directions;
     // (size, stride in `output`) of every axis of the file, outermost first.
     let parts = |axis: &Axis| match axis {
         Time => vec![(steps, step)],
         Batch => vec![(batch, row)],
-        Direction => vec![(directions, hidden)],
+        Direction | Axis::Part(_) => vec![(directions, hidden)],
         Feature => vec![(hidden, 1)],
         TimeBatch => vec![(steps, step), (batch, row)],
         Axis::BatchTime => vec![(batch, row), (steps, step)],
         _ => vec![(1, 0)],
     };
-    let mut places = vec![0];
+    let index = network.file_axes().unwrap().output.row;
+    let taken = index.map_or(0, |at| usize::try_from(if at < 0 { at + batch as i64 } else { at }).unwrap());
+    let mut places = vec![taken * row];
     for (count, stride) in axes.iter().flat_map(parts) {
         places = places.into_iter().flat_map(|at| (0..count).map(move |i| at + i * stride)).collect();
     }

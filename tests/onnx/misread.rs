@@ -5,7 +5,7 @@ use gatefold::formats::onnx;
 
 use crate::refusals::{OPEN, lstm, refusal};
 use crate::wire::Attribute::{Graph, Int, Ints};
-use crate::wire::{BOOL, FLOAT, INT64, Message, bytes_of, float, floats, graph, info, int, ints, model, node};
+use crate::wire::{BOOL, FLOAT, INT32, INT64, Message, bytes_of, float, floats, graph, info, int, ints, model, node};
 
 /// Panics unless the graph of `nodes` over `x` is read.
 fn is_read(nodes: &[Message], constants: &[Message], input: &[Option<u64>]) {
@@ -143,4 +143,85 @@ fn sizes_of_nothing_and_beyond_any_network_are_refused() {
     assert!(error.contains("`w`") && error.contains("got [3, 0]"), "{error}");
     let error = refusal(&lstm(false, &["W", "R", "B"], vec![]), &[], &[None, None, Some(1 << 25)]);
     assert!(error.contains("33554432 features"), "{error}");
+}
+
+/// The answer of a graph of `x` and `lengths` whose nodes before `last` sort the rows by their lengths: `rows`, with the states
+/// `Yh` of an LSTM over them, and `back`, which undoes the order.
+fn with_sorted_rows(last: &[Message]) -> Result<gatefold::Network, gatefold::Error> {
+    let first = [
+        node("Shape", &["lengths"], &["n"], vec![]),
+        node("TopK", &["lengths", "n"], &["sorted", "order"], vec![]),
+        node("Gather", &["x", "order"], &["rows"], vec![("axis", Int(1))]),
+        node("LSTM", &["rows", "W", "R", "B", "sorted"], &["Y", "Yh"], vec![]),
+        node("Expand", &["zero", "n"], &["zeros"], vec![]),
+        node("ReduceProd", &["n"], &["count"], vec![("keepdims", Int(0))]),
+        node("Range", &["zero", "count", "step"], &["numbers"], vec![]),
+        node("ScatterElements", &["zeros", "order", "numbers"], &["back"], vec![]),
+    ];
+    let weights = [floats("W", &[1, 16, 3]), floats("R", &[1, 16, 4]), floats("B", &[1, 32])];
+    let integers = [int("zero", 0), int("step", 1), ints("first", &[0])];
+    let inputs = [info("x", FLOAT, &OPEN), info("lengths", INT32, &[None])];
+    let nodes = [&first[..], last].concat();
+    onnx::from_bytes("made", &bytes_of_model(&nodes, &[&weights[..], &integers].concat(), &inputs))
+}
+
+fn bytes_of_model(nodes: &[Message], constants: &[Message], inputs: &[Message]) -> Vec<u8> {
+    model(&graph(nodes, constants, inputs, &["y"]))
+}
+
+#[test]
+fn rows_that_are_sorted_must_be_put_back() {
+    let squeezed = |from: &str| node("Squeeze", &[from, "first"], &["y"], vec![]);
+    let put_back = node("Gather", &["Yh", "back"], &["own"], vec![("axis", Int(1))]);
+    with_sorted_rows(&[put_back.clone(), squeezed("own")]).unwrap();
+    let refused = |last: &[Message]| with_sorted_rows(last).unwrap_err().to_string();
+    let error = refused(&[squeezed("Yh")]);
+    assert!(error.contains("output `y`: rows in the order of their lengths"), "{error}");
+    let error = refused(&[
+        node("LSTM", &["x", "W", "R", "B", "sorted"], &["", "other"], vec![]),
+        put_back.clone(),
+        node("Add", &["own", "other"], &["sum"], vec![]),
+        squeezed("sum"),
+    ]);
+    assert!(error.contains("sorted rows together with rows that are not sorted"), "{error}");
+    let error = refused(&[
+        node("Gather", &["Yh", "order"], &["twice"], vec![("axis", Int(1))]),
+        node("Gather", &["twice", "back"], &["own"], vec![("axis", Int(1))]),
+        squeezed("own"),
+    ]);
+    assert!(error.contains("rows that are sorted twice"), "{error}");
+    let shortest_first = node("TopK", &["lengths", "n"], &["least", "other"], vec![("largest", Int(0))]);
+    let error = refused(&[
+        shortest_first,
+        put_back,
+        node("Gather", &["own", "other"], &["again"], vec![("axis", Int(1))]),
+        squeezed("again"),
+    ]);
+    assert!(error.contains("some of the lengths"), "{error}");
+}
+
+#[test]
+fn one_row_of_the_batch_is_not_joined_with_all_rows() {
+    let states = node("LSTM", &["x", "W", "R", "B"], &["Y", "Yh"], vec![]);
+    let rows = node("Squeeze", &["Yh", "first"], &["rows"], vec![]);
+    let take = |index: &str, to: &str| node("Gather", &["rows", index], &[to], vec![("axis", Int(0))]);
+    let constants = [ints("first", &[0]), int("at_end", -1), int("second", 1)];
+    let is_answer = |from: &str| node("Identity", &[from], &["y"], vec![]);
+    is_read(&[states.clone(), rows.clone(), take("at_end", "row"), is_answer("row")], &constants, &OPEN);
+    // The timesteps of one row with a query of each row.
+    let nodes = [
+        states.clone(),
+        rows.clone(),
+        node("Squeeze", &["Y", "one"], &["all"], vec![]),
+        node("Gather", &["all", "at_end"], &["keys"], vec![("axis", Int(1))]),
+        node("Transpose", &["keys"], &["turned"], vec![]),
+        node("Unsqueeze", &["rows", "one"], &["queries"], vec![]),
+        node("MatMul", &["queries", "turned"], &["y"], vec![]),
+    ];
+    let error = refusal(&nodes, &constants, &OPEN);
+    assert!(error.contains("one row of the batch together with all rows"), "{error}");
+    let nodes =
+        [states, rows, take("at_end", "row"), take("second", "other"), node("Add", &["row", "other"], &["y"], vec![])];
+    let error = refusal(&nodes, &constants, &OPEN);
+    assert!(error.contains("several rows of the batch"), "{error}");
 }

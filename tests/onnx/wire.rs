@@ -2,6 +2,7 @@
 
 /// ONNX's numbers of element types.
 pub const FLOAT: u64 = 1;
+pub const INT32: u64 = 6;
 pub const INT64: u64 = 7;
 pub const BOOL: u64 = 9;
 

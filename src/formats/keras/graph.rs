@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::activation::Version;
 use super::call::{Call, CallTensor};
-use super::layers::Item;
+use super::layers::{EACH_STEP, Item};
 use super::malformed;
 use super::options::brief;
 use crate::base::error::{Error, Result};
@@ -331,7 +331,11 @@ impl<'a> Expanded<'a> {
     ) -> Result<()> {
         let first = self.nodes.len();
         bounded(first + 1)?;
-        if !is_model(item.class) {
+        let (model, within_group) = match each_step(&item)? {
+            Some(model) => (Some(model), "/layer/layers"),
+            None => (is_model(item.class).then_some(item.value), "/layers"),
+        };
+        let Some(model) = model else {
             self.groups.extend(group.map(|group| (item.name.to_owned(), group.to_owned())));
             self.nodes.push(KerasNode {
                 item,
@@ -348,11 +352,11 @@ impl<'a> Expanded<'a> {
             let outputs = vec![NodeTensor { node: first, output: 0 }];
             self.places.push(Ends { inputs: vec![first], outputs, is_model: false });
             return Ok(());
-        }
+        };
         let Some(depth) = depth.checked_sub(1) else {
             return Err(item.unsupported(&format!("models within models more than {MAX_DEPTH} deep")));
         };
-        let inner = KerasGraph::nested(item.value, version, depth)?;
+        let inner = KerasGraph::nested(model, version, depth)?;
         bounded(first + inner.nodes.len())?;
         if first == 0 {
             self.input_shape = inner.input_shape;
@@ -360,7 +364,7 @@ impl<'a> Expanded<'a> {
         self.owners.extend(inner.groups.keys().map(|name| (name.clone(), item.name.to_owned())));
         let within = |(name, inner): (String, String)| {
             let outer = group.unwrap_or_default();
-            (name, format!("{outer}/layers/{inner}"))
+            (name, format!("{outer}{within_group}/{inner}"))
         };
         self.groups.extend(inner.groups.into_iter().map(within));
         let moved = |tensor: NodeTensor| NodeTensor { node: first + tensor.node, ..tensor };
@@ -387,6 +391,20 @@ impl<'a> Expanded<'a> {
 
 fn is_model(class: &str) -> bool {
     matches!(class, "Functional" | "Model" | "Sequential")
+}
+
+/// The model that a TimeDistributed applies to each timestep, if it is one: its layers do the same to a sequence.
+fn each_step<'a>(item: &Item<'a>) -> Result<Option<&'a Value>> {
+    let inner = item.config.get("layer").filter(|_| item.class == "TimeDistributed");
+    let class = |layer: &Value| layer.get("class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(model) = inner.filter(|inner| is_model(&class(inner))) else { return Ok(None) };
+    let layers = model.get("config").and_then(|config| config.get("layers").or(Some(config))).and_then(Value::as_array);
+    for class in layers.into_iter().flatten().map(class) {
+        if class != "InputLayer" && (!EACH_STEP.contains(&class.as_str()) || class == "Flatten") {
+            return Err(item.unsupported(&format!("a model with a layer of class {class} inside")));
+        }
+    }
+    Ok(Some(model))
 }
 
 fn bounded(layers: usize) -> Result<()> {

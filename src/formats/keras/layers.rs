@@ -288,23 +288,25 @@ pub(super) fn is_known(item: &Item<'_>) -> bool {
     refused != Some(item.unknown_class().to_string())
 }
 
+/// Layers that do the same to each timestep.
+pub(super) const EACH_STEP: [&str; 14] = [
+    "Dense",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "ThresholdedReLU",
+    "Softmax",
+    "Dropout",
+    "Flatten",
+    "GaussianNoise",
+    "GaussianDropout",
+    "AlphaDropout",
+    "LayerNormalization",
+    "BatchNormalization",
+];
+
 fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
-    const EACH_STEP: [&str; 14] = [
-        "Dense",
-        "Activation",
-        "ReLU",
-        "LeakyReLU",
-        "ELU",
-        "ThresholdedReLU",
-        "Softmax",
-        "Dropout",
-        "Flatten",
-        "GaussianNoise",
-        "GaussianDropout",
-        "AlphaDropout",
-        "LayerNormalization",
-        "BatchNormalization",
-    ];
     let width = sequence(options, shape)?;
     let config = options.get("layer").ok_or_else(|| options.wrong("layer", "a layer", &Value::Null))?;
     let inner = Item::nested(item, options, config)?;

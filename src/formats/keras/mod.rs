@@ -227,7 +227,7 @@ impl File {
         }
         // The first output has no name in the network, and without a recurrent layer none says that Keras' arrays are
         // `[B, T, ..]`.
-        let of = |name: &str, axes: &[Axis]| FileTensor { name: name.into(), axes: axes.to_vec() };
+        let of = |name: &str, axes: &[Axis]| FileTensor { name: name.into(), axes: axes.to_vec(), row: None };
         let input = match network.inputs()[0].kind {
             InputKind::Row => &[Axis::Batch, Axis::Feature][..],
             InputKind::Tokens => &[Axis::Batch, Axis::Time],

@@ -12,7 +12,7 @@ use crate::network::{AttentionScore, AttentionSpec, GlobalPoolSpec, Join, LayerS
 impl Walk<'_> {
     /// A matrix product of two tensors: one row's weights for all timesteps (attention).
     pub fn attention(&mut self, node: &OnnxNode, a: &LabelledTensor, b: &LabelledTensor) -> Result<Value> {
-        use AxisLabel::{Batch, Channel, Time, Unit};
+        use AxisLabel::{Batch, BatchHeads, Channel, Head, Time, Unit};
         let refuse = || {
             node.unsupported(format!("a product of tensors {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
         };
@@ -20,12 +20,30 @@ impl Walk<'_> {
         let (rows, k, l, columns) = (*rows, *k, *l, *columns);
         // Axes of one channel may have lost that label.
         let channel = |axis: AxisLabel, of: &LabelledTensor| axis == Channel || (axis == Unit && of.width == 1);
-        let leading = |t: &LabelledTensor| matches!(t.axes[..t.axes.len() - 2], [Batch] | [Unit] | []);
+        let leading = |t: &LabelledTensor| {
+            matches!(t.axes[..t.axes.len() - 2], [Batch | BatchHeads | Unit | Head] | [Batch | Unit, Head] | [])
+        };
         if !leading(a) || !leading(b) {
             return Err(refuse());
         }
         if let Of::Scores { .. } = a.of {
             return self.attend(node, a, b);
+        }
+        if let (Of::Heads { id: x, heads, scale }, Of::Heads { id: y, heads: others, scale: other }) = (&a.of, &b.of) {
+            let sequences = [*x, *y].map(|id| self.build.expressions.facts(id).sequence);
+            let of_queries = (rows == Time && sequences[0]) || (rows == Unit && !sequences[0]);
+            let fits = of_queries && [k, l, columns] == [Channel, Channel, Time] && sequences[1];
+            if !fits
+                || heads != others
+                || a.width != b.width
+                || a.axes[..a.axes.len() - 2] != b.axes[..b.axes.len() - 2]
+            {
+                return Err(refuse());
+            }
+            let of =
+                Of::Scores { rows: *x, columns: *y, scale: scale * other, heads: *heads, keys: b.steps, shares: false };
+            let axes = [&a.axes[..a.axes.len() - 1], &[AxisLabel::Other]].concat();
+            return Ok(Value::Tensor(LabelledTensor { of, axes, width: heads * a.width, steps: a.steps }));
         }
         let (x, y) = (self.settle(node, a)?, self.settle(node, b)?);
         let (wide, narrow) = (self.build.expressions.facts(x).clone(), self.build.expressions.facts(y).clone());
@@ -48,7 +66,7 @@ impl Walk<'_> {
             if wide.width != narrow.width {
                 return Err(refuse());
             }
-            let of = Of::Scores { rows: x, columns: y, scale: 1.0, shares: false };
+            let of = Of::Scores { rows: x, columns: y, scale: 1.0, heads: 1, keys: b.steps, shares: false };
             let axes = [&first[..], &[Time, AxisLabel::Other]].concat();
             return Ok(Value::Tensor(LabelledTensor { of, axes, width: wide.width, steps: a.steps }));
         }
@@ -80,7 +98,7 @@ impl Walk<'_> {
         let [first, second] = values;
         let (scores, other) = if is_scores(&first) { (first, second) } else { (second, first) };
         let Some(Value::Tensor(tensor)) = scores else { return Ok(None) };
-        let Of::Scores { rows, columns, scale, shares } = tensor.of else { return Ok(None) };
+        let Of::Scores { rows, columns, scale, heads, keys, shares } = tensor.of else { return Ok(None) };
         let number = match other {
             Some(Value::Constant(array)) => array.scalar(),
             Some(Value::Fill { value, .. }) => Some(value),
@@ -90,10 +108,10 @@ impl Walk<'_> {
         let refuse = || node.unsupported(format!("{} of the scores of an attention", node.op));
         match (node.op.as_str(), number) {
             ("Mul", Some(number)) if !shares => {
-                with(Of::Scores { rows, columns, scale: scale * number, shares }, tensor.axes)
+                with(Of::Scores { rows, columns, scale: scale * number, heads, keys, shares }, tensor.axes)
             }
             ("Div", Some(number)) if !shares => {
-                with(Of::Scores { rows, columns, scale: scale / number, shares }, tensor.axes)
+                with(Of::Scores { rows, columns, scale: scale / number, heads, keys, shares }, tensor.axes)
             }
             ("Softmax", _) if !shares => {
                 node.allow(&["axis"])?;
@@ -106,37 +124,52 @@ impl Walk<'_> {
                 // The softmax is over the keys.
                 let axes = tensor.axes.clone();
                 match axes[axis] {
-                    AxisLabel::Other => with(Of::Scores { rows, columns, scale, shares: true }, axes),
+                    AxisLabel::Other => with(Of::Scores { rows, columns, scale, heads, keys, shares: true }, axes),
                     AxisLabel::Time => {
-                        let of = Of::Scores { rows: columns, columns: rows, scale, shares: true };
+                        let of =
+                            Of::Scores { rows: columns, columns: rows, scale, heads, keys: tensor.steps, shares: true };
                         let exchanged = |label| match label {
                             AxisLabel::Time => AxisLabel::Other,
                             AxisLabel::Other => AxisLabel::Time,
                             label => label,
                         };
                         let axes = axes.into_iter().map(exchanged).collect();
-                        Ok(Some(Value::Tensor(LabelledTensor { of, axes, steps: super::value::Dim::Any, ..tensor })))
+                        Ok(Some(Value::Tensor(LabelledTensor { of, axes, steps: keys, ..tensor })))
                     }
                     _ => Err(refuse()),
                 }
             }
             ("Transpose" | "Dropout" | "Identity" | "MatMul" | "Shape" | "Cast", _) => Ok(None),
+            // Axes of size 1, and rows with their parts in one axis or two.
+            ("Reshape" | "Squeeze" | "Unsqueeze", _) => Ok(None),
             _ => Err(refuse()),
         }
     }
 
     /// The sums of the timesteps of `b`, weighted by the shares `a`.
     fn attend(&mut self, node: &OnnxNode, a: &LabelledTensor, b: &LabelledTensor) -> Result<Value> {
-        use AxisLabel::{Channel, Other, Time};
-        let Of::Scores { rows, columns, scale, shares: true } = a.of else {
+        use AxisLabel::{Channel, Other, Time, Unit};
+        let Of::Scores { rows, columns, scale, heads, shares: true, .. } = a.of else {
             return Err(node.unsupported("a product with scores that no softmax made shares of"));
         };
         let refuse = || {
             node.unsupported(format!("a product of tensors {} and {}", words::shape(&a.axes), words::shape(&b.axes)))
         };
-        let values = self.settle(node, b)?;
+        let (values, scale_of_values) = match b.of {
+            Of::Heads { id, heads: of_values, scale } if of_values == heads => (id, scale),
+            Of::Heads { .. } => return Err(refuse()),
+            _ if heads > 1 => return Err(refuse()),
+            _ => (self.settle(node, b)?, 1.0),
+        };
         let facts = self.build.expressions.facts(values).clone();
-        if !a.axes.ends_with(&[Time, Other]) || !b.axes.ends_with(&[Time, Channel]) || !facts.sequence {
+        if a.axes[..a.axes.len() - 2] != b.axes[..b.axes.len() - 2] && heads > 1 {
+            return Err(refuse());
+        }
+        let sequence = self.build.expressions.facts(rows).sequence;
+        if !a.axes.ends_with(&[if sequence { Time } else { Unit }, Other])
+            || !b.axes.ends_with(&[Time, Channel])
+            || !facts.sequence
+        {
             return Err(refuse());
         }
         let [query, keys, values] = [rows, columns, values].map(|id| self.build.emit(id));
@@ -148,12 +181,16 @@ impl Walk<'_> {
             keys: keys.clone(),
             values: Some(values.clone()),
             score: AttentionScore::Dot,
-            num_heads: 1,
+            num_heads: heads,
             scale,
         };
         let reads = vec![query, keys, values];
-        let id = self.build.layer_of(reads, &name, LayerSpec::Attention(spec), facts.width, true)?;
+        let id = self.build.layer_of(reads, &name, LayerSpec::Attention(spec), facts.width, sequence)?;
         let axes = [&a.axes[..a.axes.len() - 1], &[Channel]].concat();
-        Ok(Value::Tensor(LabelledTensor { of: Of::Expression(id), axes, width: facts.width, steps: a.steps }))
+        let of = match heads {
+            1 => Of::Expression(id),
+            _ => Of::Heads { id, heads, scale: scale_of_values },
+        };
+        Ok(Value::Tensor(LabelledTensor { of, axes, width: facts.width / heads, steps: a.steps }))
     }
 }

@@ -118,12 +118,15 @@ impl Walk<'_> {
         }
         for index in 1..node.inputs.len() {
             let other = self.value(node, index)?;
-            value = self.two(node, value, other)?;
+            value = match self.parts_with_constant(node, &value, &other)? {
+                Some(value) => value,
+                None => self.two(node, value, other)?,
+            };
         }
         Ok(Some(value))
     }
 
-    fn two(&mut self, node: &OnnxNode, a: Value, b: Value) -> Result<Value> {
+    pub fn two(&mut self, node: &OnnxNode, a: Value, b: Value) -> Result<Value> {
         let op = node.op.as_str();
         match (a, b) {
             (Value::Constant(a), Value::Constant(b)) => {

@@ -13,6 +13,9 @@ use crate::base::error::Result;
 use crate::formats::transpose::transpose;
 use crate::network::{Activation, EmbeddingSpec, LayerSpec, NormSpec, Pool};
 
+/// Most classes of a OneHot; its table has the square of it.
+const MOST_CLASSES: f32 = 4096.0;
+
 impl<'a> Walk<'a> {
     /// The outputs of `node`.
     pub fn node(&mut self, node: &'a OnnxNode) -> Result<Vec<Value>> {
@@ -21,6 +24,9 @@ impl<'a> Walk<'a> {
         }
         if let Some(value) = self.scores_operator(node)? {
             return Ok(vec![value]);
+        }
+        if let Some(outputs) = self.row_operator(node)? {
+            return Ok(outputs);
         }
         if let Some(outputs) = self.shape_operator(node)? {
             return Ok(outputs);
@@ -50,6 +56,7 @@ impl<'a> Walk<'a> {
                 self.value(node, 0)?
             }
             "Dropout" => self.dropout(node)?,
+            "OneHot" => self.one_hot(node)?,
             "Cast" => self.cast(node)?,
             "MatMul" => self.matmul(node)?,
             "Gemm" => self.gemm(node)?,
@@ -392,13 +399,43 @@ impl Walk<'_> {
         Ok(Value::Tensor(tensor))
     }
 
+    /// A vector for each token id in which one number differs from the others: a table of them.
+    fn one_hot(&mut self, node: &OnnxNode) -> Result<Value> {
+        node.allow(&["axis"])?;
+        let ids = self.tensor(node, 0)?;
+        if !matches!(ids.of, Of::Tokens(_)) {
+            return Err(node.unsupported("indices that are no token ids"));
+        }
+        let rank = ids.axes.len() + 1;
+        if resolve_axis(node, node.int("axis", -1)?, rank)? + 1 != rank {
+            return Err(node.unsupported("a new axis that is not the last"));
+        }
+        let depth = self.constant(node, 1)?.scalar().filter(|depth| (1.0..=MOST_CLASSES).contains(depth));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size within bounds")]
+        let depth = depth.ok_or_else(|| node.unsupported(format!("a depth outside of 1 to {MOST_CLASSES}")))? as usize;
+        let values = self.constant(node, 2)?;
+        let (off, on) = match &values.data {
+            Data::Floats(values) if values.len() == 2 => (values[0], values[1]),
+            #[expect(clippy::cast_precision_loss, reason = "0 and 1 in practice; f32 as the network's numbers are")]
+            Data::Ints(values) if values.len() == 2 => (values[0] as f32, values[1] as f32),
+            _ => return Err(node.malformed("two values, off and on", words::sized(&[], &[Dim::Known(values.len())]))),
+        };
+        let table = (0..depth * depth).map(|at| if at / depth == at % depth { on } else { off }).collect();
+        self.looked_up(node, ids, &Array::floats(vec![depth, depth], table))
+    }
+
     /// Rows of a table by token id.
     pub fn embedding(&mut self, node: &OnnxNode) -> Result<Value> {
         let table = self.constant(node, 0)?;
+        if node.int("axis", 0)? != 0 {
+            return Err(node.unsupported("a table that is not [V, E]"));
+        }
         let ids = self.tensor(node, 1)?;
-        let (&[num_embeddings, embedding_dim], Some(data), 0) =
-            (&table.shape[..], table.as_floats(), node.int("axis", 0)?)
-        else {
+        self.looked_up(node, ids, &table)
+    }
+
+    fn looked_up(&mut self, node: &OnnxNode, ids: LabelledTensor, table: &Array) -> Result<Value> {
+        let (&[num_embeddings, embedding_dim], Some(data)) = (&table.shape[..], table.as_floats()) else {
             return Err(node.unsupported("a table that is not [V, E]"));
         };
         let read = match ids.tokens() {

@@ -19,7 +19,7 @@ const BFLOAT16: i32 = 16;
 /// Name, inputs and outputs. A letter stands for an element type: `S` is the same in all places of a node, `a` is any,
 /// `l` is int64, `i` int32, `b` bool, `x` either integer and the same in all places, `s` as `S`, or float where another input has a half type. `|` stands before what is optional,
 /// `*` after what may be repeated. The outputs of Cast, Constant and ConstantOfShape are as an attribute says (`v`).
-const OPERATORS: [(&str, &str, &str); 94] = [
+const OPERATORS: [(&str, &str, &str); 98] = [
     ("Abs", "S", "S"),
     ("Add", "SS", "S"),
     ("And", "bb", "b"),
@@ -46,6 +46,7 @@ const OPERATORS: [(&str, &str, &str); 94] = [
     ("GRU", "SSS|SiS", "SS"),
     ("Gather", "Sx", "S"),
     ("GatherElements", "Sx", "S"),
+    ("GatherND", "Sl", "S"),
     ("Gelu", "S", "S"),
     ("Gemm", "SS|S", "S"),
     ("GlobalAveragePool", "S", "S"),
@@ -74,6 +75,7 @@ const OPERATORS: [(&str, &str, &str); 94] = [
     ("Mul", "SS", "S"),
     ("Neg", "S", "S"),
     ("Not", "b", "b"),
+    ("OneHot", "aaS", "S"),
     ("Or", "bb", "b"),
     ("PRelu", "SS", "S"),
     ("Pad", "S|lSx", "S"),
@@ -93,6 +95,7 @@ const OPERATORS: [(&str, &str, &str); 94] = [
     ("Relu", "S", "S"),
     ("Reshape", "Sl", "S"),
     ("ReverseSequence", "Sl", "S"),
+    ("ScatterElements", "SxS", "S"),
     ("Selu", "S", "S"),
     ("Shape", "a", "l"),
     ("Sigmoid", "S", "S"),
@@ -110,6 +113,7 @@ const OPERATORS: [(&str, &str, &str); 94] = [
     ("Tanh", "S", "S"),
     ("ThresholdedRelu", "S", "S"),
     ("Tile", "Sl", "S"),
+    ("TopK", "S|l", "Sl"),
     ("Transpose", "S", "S"),
     ("Unsqueeze", "S|l", "S"),
     ("Where", "bSS", "S"),

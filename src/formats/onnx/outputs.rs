@@ -2,8 +2,9 @@
 
 use super::dropout;
 use super::graph::OnnxNode;
+use super::rows::{check_order, check_row};
 use super::states::kept;
-use super::value::{AxisLabel, FinalRow, LayerDirection, Of, RecurrentPart, Value};
+use super::value::{AxisLabel, FinalRow, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
 use super::walk::Walk;
 use super::{malformed, unsupported};
 use crate::base::error::Result;
@@ -12,6 +13,10 @@ use crate::network::{FileAxes, FileTensor, INPUT, LayerSpec, MaskReach, Network}
 impl Walk<'_> {
     /// The network, from what the graph's outputs turned out to be.
     pub fn finish(mut self) -> Result<Network> {
+        if self.sorts_rows {
+            check_order(self.graph)?;
+        }
+        check_row(self.graph, &self.of_row)?;
         let (mut main, mut last, mut states) = (Vec::new(), None, Vec::<(&String, Vec<FinalRow>)>::new());
         for name in &self.graph.main.outputs {
             match self.values.get(name.as_str()).cloned() {
@@ -20,7 +25,9 @@ impl Walk<'_> {
                         tensor.of = Of::Expression(id);
                         main.push((name, tensor));
                     }
-                    Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) => main.push((name, tensor)),
+                    Of::Directions { part: RecurrentPart::Y, .. } | Of::Expression(_) | Of::Heads { .. } => {
+                        main.push((name, tensor));
+                    }
                     Of::Directions { part, rows } => {
                         let row = |&row: &LayerDirection| FinalRow::Layer { part: *part, row };
                         states.push((name, rows.iter().map(row).collect()));
@@ -50,16 +57,16 @@ impl Walk<'_> {
         let Some((name, mut tensor)) = outputs.next() else {
             return Err(unsupported("ONNX model", "a graph without an output other than states"));
         };
-        let output = FileTensor { name: name.clone(), axes: named(&tensor.axes) };
+        let output = FileTensor { name: name.clone(), axes: named(&tensor), row: self.row_of(&tensor) };
         // All directions of a sequence are the layer's output, whether or not the graph joins them.
         tensor.axes.retain(|&axis| axis != AxisLabel::Direction);
-        let id = self.settled(&tensor, &format!("output `{name}`"))?;
+        let id = self.whole(&tensor, &format!("output `{name}`"))?;
         let mut others = Vec::new();
         let mut other_axes = Vec::new();
         for (name, mut other) in outputs {
-            other_axes.push(FileTensor { name: name.clone(), axes: named(&other.axes) });
+            other_axes.push(FileTensor { name: name.clone(), axes: named(&other), row: self.row_of(&other) });
             other.axes.retain(|&axis| axis != AxisLabel::Direction);
-            others.push((name, self.settled(&other, &format!("output `{name}`"))?));
+            others.push((name, self.whole(&other, &format!("output `{name}`"))?));
         }
         // The state of a step that is taken apart is known once its h is a layer.
         for id in std::iter::once(id).chain(others.iter().map(|(_, id)| *id)) {
@@ -83,7 +90,11 @@ impl Walk<'_> {
         }
         self.check_masks()?;
         self.unmask_others();
-        let input = FileTensor { name: self.main.name.clone(), axes: named(self.axes) };
+        let input = FileTensor {
+            name: self.main.name.clone(),
+            axes: self.axes.iter().map(|&axis| public(axis, 1)).collect(),
+            row: None,
+        };
         let (masked, tokens) = (std::mem::take(&mut self.build.masked), std::mem::take(&mut self.token_inputs));
         for (input, value) in self.build.masks.clone() {
             match input.checked_sub(1) {
@@ -158,6 +169,13 @@ impl Walk<'_> {
 }
 
 impl Walk<'_> {
+    /// The row of the batch that an output is of, if it has no axis of the batch because the graph takes one row.
+    fn row_of(&self, tensor: &LabelledTensor) -> Option<i64> {
+        let has_rows =
+            |axis: &AxisLabel| matches!(axis, AxisLabel::Batch | AxisLabel::BatchHeads | AxisLabel::Rows { .. });
+        self.row.filter(|_| !tensor.axes.iter().any(has_rows))
+    }
+
     /// Makes all timesteps count for the layers over time that read no mask and no lengths in the graph.
     fn unmask_others(&mut self) {
         let masked = !self.build.masks.is_empty();
@@ -181,16 +199,21 @@ impl Walk<'_> {
 }
 
 /// Axes as [`Network::file_axes`] names them.
-fn named(axes: &[AxisLabel]) -> Vec<crate::network::Axis> {
+fn named(tensor: &LabelledTensor) -> Vec<crate::network::Axis> {
+    tensor.axes.iter().map(|&axis| public(axis, tensor.heads())).collect()
+}
+
+/// As [`Network::file_axes`] names an axis of a tensor whose features are cut into `heads` parts.
+fn public(axis: AxisLabel, heads: usize) -> crate::network::Axis {
     use crate::network::Axis as Public;
-    let name = |axis: &AxisLabel| match axis {
+    match axis {
         AxisLabel::Unit => Public::One,
         AxisLabel::Time | AxisLabel::Other => Public::Time,
-        AxisLabel::Batch => Public::Batch,
+        AxisLabel::Batch | AxisLabel::BatchHeads => Public::Batch,
         AxisLabel::Direction | AxisLabel::Stack => Public::Direction,
+        AxisLabel::Head => Public::Part(heads),
         AxisLabel::Channel => Public::Feature,
         AxisLabel::Rows { time_first: true } => Public::TimeBatch,
         AxisLabel::Rows { time_first: false } => Public::BatchTime,
-    };
-    axes.iter().map(name).collect()
+    }
 }

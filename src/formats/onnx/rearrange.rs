@@ -374,13 +374,11 @@ impl Walk<'_> {
         if !matches!(self.value(node, 1)?, Value::LastSteps) || tensor.axes[axis] != AxisLabel::Time {
             return Err(node.unsupported("a choice of elements other than each row's last timestep"));
         }
-        self.last_valid = true;
-        let id = self.settle(node, &tensor)?;
-        let width = self.build.expressions.facts(id).width;
-        let read = self.build.emit(id)?;
-        let mut taken = tensor;
-        taken.of = Of::Expression(self.select(&read, width, SelectStep::LastValid)?);
-        taken.axes[axis] = AxisLabel::Unit;
-        Ok(Value::Tensor(taken))
+        let mut axes = tensor.axes.clone();
+        axes[axis] = AxisLabel::Unit;
+        match self.last_valid_of(node, tensor)? {
+            Value::Tensor(taken) => Ok(Value::Tensor(LabelledTensor { axes, ..taken })),
+            other => Ok(other),
+        }
     }
 }

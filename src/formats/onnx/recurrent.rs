@@ -267,6 +267,9 @@ impl Walk<'_> {
             | Value::Fill { .. }
             | Value::Spread { .. }
             | Value::LastSteps
+            | Value::RowNumbers(_)
+            | Value::LastPlaces(_)
+            | Value::RowOrder { .. }
             | Value::Dims { .. }
             | Value::Tensor(_)
             | Value::State { .. }

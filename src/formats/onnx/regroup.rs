@@ -14,6 +14,9 @@ pub fn regrouped(tensor: &LabelledTensor, batch: Dim, target: &[Dim]) -> Option<
                 let (time, row) = ((AxisLabel::Time, tensor.steps), (AxisLabel::Batch, batch));
                 axes.extend(if time_first { [time, row] } else { [row, time] });
             }
+            AxisLabel::BatchHeads => {
+                axes.extend([(AxisLabel::Batch, batch), (AxisLabel::Head, Dim::Known(tensor.heads()))]);
+            }
             // One axis of all states may become one of the layers and one of their directions.
             AxisLabel::Direction
                 if stacked > 1 && !tensor.axes.contains(&AxisLabel::Stack) && target.len() > tensor.axes.len() =>
@@ -47,7 +50,9 @@ fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
     let two = || {
         let [(a, m), (b, n), ..] = axes else { return None };
         let label = match (a, b) {
-            (AxisLabel::Direction, AxisLabel::Channel) => AxisLabel::Channel,
+            (AxisLabel::Direction | AxisLabel::Head, AxisLabel::Channel) => AxisLabel::Channel,
+            (AxisLabel::Channel, AxisLabel::Head) => AxisLabel::Channel,
+            (AxisLabel::Batch, AxisLabel::Head) => AxisLabel::BatchHeads,
             (AxisLabel::Time, AxisLabel::Batch) => AxisLabel::Rows { time_first: true },
             (AxisLabel::Batch, AxisLabel::Time) => AxisLabel::Rows { time_first: false },
             // One of them has size 1 and goes.
@@ -61,5 +66,10 @@ fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
     let dropped = || axes.first().filter(|(_, size)| *size == Dim::Known(1)).and_then(|_| group(&axes[1..], target));
     // The only row's axis goes where another takes its place.
     let moved = || axes.first().filter(|(axis, _)| *axis == AxisLabel::Batch).and_then(|_| dropped());
-    one().or_else(moved).or_else(two).or_else(none).or_else(dropped)
+    // A size that is computed is not that of the rows alone.
+    let computed = || match axes {
+        [(AxisLabel::Batch, Dim::Batch), (AxisLabel::Head, _), ..] if wanted == Dim::Any => two(),
+        _ => None,
+    };
+    computed().or_else(one).or_else(moved).or_else(two).or_else(none).or_else(dropped)
 }

@@ -48,8 +48,20 @@ fn live_in<'a>(graph: &'a SubGraph, live: &mut BTreeSet<&'a str>) {
 }
 
 /// Operators that pass their first input on.
-const PASSES: [&str; 11] =
-    ["Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"];
+const PASSES: [&str; 12] = [
+    "Cast",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Sub",
+    "TopK",
+    "Transpose",
+    "Unsqueeze",
+];
 
 /// Adds the values that recurrent nodes take as states and as lengths, and those that these come from.
 fn mark<'a>(graph: &'a SubGraph, states: &mut BTreeSet<&'a str>, lengths: &mut BTreeSet<&'a str>) {
@@ -66,8 +78,13 @@ fn mark<'a>(graph: &'a SubGraph, states: &mut BTreeSet<&'a str>, lengths: &mut B
         if matches!(node.op.as_str(), "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM") {
             lengths.extend(node.inputs.get(4).map(String::as_str));
             states.extend(node.inputs.iter().skip(5).take(2).map(String::as_str));
-        } else if node.op == "GatherElements" {
+        } else if matches!(node.op.as_str(), "GatherElements" | "GatherND") || picks_computed(graph, node) {
             lengths.extend(node.inputs.get(1).map(String::as_str));
+        } else if matches!(node.op.as_str(), "Add" | "Concat") {
+            // Where the last timesteps are: the numbers of the rows beside the lengths.
+            if node.outputs.iter().any(|o| lengths.contains(o.as_str())) {
+                lengths.extend(node.inputs.iter().map(String::as_str));
+            }
         } else if PASSES.contains(&node.op.as_str()) {
             let first = node.inputs.first().map(String::as_str);
             for set in [&mut *states, lengths] {
@@ -79,10 +96,19 @@ fn mark<'a>(graph: &'a SubGraph, states: &mut BTreeSet<&'a str>, lengths: &mut B
     }
 }
 
+/// Whether a Gather picks from a value that the graph computes, by computed numbers.
+fn picks_computed(graph: &SubGraph, node: &OnnxNode) -> bool {
+    node.op == "Gather" && node.inputs.iter().all(|name| !graph.constants.contains_key(name))
+}
+
 /// What the inputs may be for, likeliest first.
 pub fn roles<'a>(graph: &'a OnnxGraph, live: &BTreeSet<&str>, options: &OnnxOptions) -> Result<Vec<Roles<'a>>> {
     let (mut states, mut lengths) = (BTreeSet::new(), BTreeSet::new());
     mark(&graph.main, &mut states, &mut lengths);
+    // Lengths have one axis.
+    for input in graph.inputs.iter().filter(|input| input.shape.as_ref().is_some_and(|shape| shape.len() > 1)) {
+        lengths.remove(input.name.as_str());
+    }
     let fixed = choices::fixed(graph, options)?;
     let others = |name: &str| !states.contains(name) && !lengths.contains(name) && !fixed.contains_key(name);
     let free: Vec<&GraphInput> = graph.inputs.iter().filter(|input| others(&input.name)).collect();

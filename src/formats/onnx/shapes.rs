@@ -307,14 +307,22 @@ impl Walk<'_> {
             }
             Value::Tensor(mut tensor) => {
                 let axes = regrouped(&tensor, self.batch, target);
-                let Some(axes) = axes else { return self.reshaped_rows(node, &tensor, target) };
+                let Some(axes) = axes else {
+                    let error = match self.reshaped_rows(node, &tensor, target) {
+                        Ok(value) => return Ok(value),
+                        Err(error) => error,
+                    };
+                    return self.reshaped_parts(node, &tensor, target)?.map(Value::Tensor).ok_or(error);
+                };
                 if tensor.position(AxisLabel::Direction).is_some()
                     && !axes.contains(&AxisLabel::Direction)
                     && tensor.directions() > 1
                 {
                     tensor.width *= tensor.directions();
                 }
+                let turned = tensor.position(AxisLabel::Channel) < tensor.position(AxisLabel::Head);
                 tensor.axes = axes;
+                tensor = self.joined_parts(node, tensor, turned)?;
                 if let (None, Some(last)) =
                     (tensor.position(AxisLabel::Channel), tensor.axes.iter().rposition(|&axis| axis == AxisLabel::Unit))
                 {
@@ -322,6 +330,7 @@ impl Walk<'_> {
                 }
                 Ok(Value::Tensor(tensor))
             }
+            Value::Dims { dims, .. } if target.len() == 1 => Ok(Value::Dims { dims, scalar: false }),
             other => match target {
                 [_] => Ok(other),
                 _ => Err(node.unsupported("a reshape of sizes")),
@@ -337,6 +346,13 @@ impl Walk<'_> {
             Value::Fill { dims: Some(dims), .. } => dims,
             Value::State { dims, .. } => dims.unwrap_or_else(|| vec![Dim::Any; 3]),
             Value::Dims { scalar: false, dims } => vec![Dim::Known(dims.len())],
+            Value::Lengths
+            | Value::LastSteps
+            | Value::RowNumbers(_)
+            | Value::LastPlaces(Some(_))
+            | Value::RowOrder { .. } => {
+                vec![self.batch]
+            }
             Value::Spread { dims, .. } => dims,
             _ => return Err(node.unsupported("the shape of this value")),
         })

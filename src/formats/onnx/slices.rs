@@ -9,7 +9,7 @@ use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, LabelledTensor, Of, Value};
 use super::walk::Walk;
 use super::words;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::network::{LayerSpec, NamedSpec, SelectStep};
 
 /// A gather may not grow a constant beyond this many elements more than it had.
@@ -106,6 +106,13 @@ impl Walk<'_> {
                 let x = self.settle(node, &tensor)?;
                 self.channels(node, &tensor, x, &picked)
             }
+            (AxisLabel::Head, Dim::Known(count)) => match range(count)?[..] {
+                [first, ..] if step == 1 => {
+                    let parts = (axis, first, range(count)?.len());
+                    Ok(Value::Tensor(self.some_parts(node, tensor, parts)?))
+                }
+                _ => Err(bad_parts(node)),
+            },
             (AxisLabel::Time, Dim::Known(count)) if step == -1 && range(count)?.into_iter().eq((0..count).rev()) => {
                 self.reversed(node, &tensor)
             }
@@ -277,6 +284,9 @@ impl Walk<'_> {
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
             Value::Lengths | Value::LastSteps | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
+            Value::RowNumbers(_) | Value::LastPlaces(_) | Value::RowOrder { .. } => {
+                return Err(node.unsupported("one of the rows' numbers"));
+            }
             Value::Dims { .. } => 1,
         };
         let axis = resolve_axis(node, node.int("axis", 0)?, rank)?;
@@ -323,6 +333,17 @@ impl Walk<'_> {
                             .filter(|a| **a == AxisLabel::Direction)
                             .for_each(|a| *a = AxisLabel::Unit);
                     }
+                    Ok(Value::Tensor(tensor))
+                }
+                (AxisLabel::Head, Some(index)) => {
+                    let at = resolve_axis(node, index, tensor.heads())?;
+                    let mut part = self.some_parts(node, tensor, (axis, at, 1))?;
+                    part.axes.remove(axis);
+                    Ok(Value::Tensor(part))
+                }
+                (AxisLabel::Batch, Some(index)) => {
+                    self.only_row(node, index)?;
+                    tensor.axes.remove(axis);
                     Ok(Value::Tensor(tensor))
                 }
                 (AxisLabel::Unit, Some(0 | -1)) => {
@@ -372,6 +393,10 @@ impl Walk<'_> {
             _ => Err(node.unsupported("a gather of this value")),
         }
     }
+}
+
+fn bad_parts(node: &OnnxNode) -> Error {
+    node.unsupported("parts of the channels that do not lie side by side")
 }
 
 /// The sizes of a gather along `axis`.

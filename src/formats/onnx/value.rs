@@ -37,6 +37,14 @@ pub enum Value {
     Lengths,
     /// `sequence_lens` minus 1: the last timestep of each row.
     LastSteps,
+    /// The numbers of the rows, from 0, times a size.
+    RowNumbers(Dim),
+    /// Where the last timestep of each row is: row and timestep, or one number for both, in which a row has this size.
+    LastPlaces(Option<Dim>),
+    /// The order of the rows by their lengths, or what puts rows of that order back.
+    RowOrder {
+        inverse: bool,
+    },
     /// States that are returned to the caller, row by row.
     States(Vec<FinalRow>),
 }
@@ -82,6 +90,10 @@ pub enum AxisLabel {
     /// Recurrent layers, whose directions have an axis of their own.
     Stack,
     Channel,
+    /// Parts into which the channels are cut.
+    Head,
+    /// Batch rows, and the parts of each, in one axis.
+    BatchHeads,
     /// Timesteps and batch rows in one axis.
     Rows {
         /// Whether all rows of a timestep lie together, instead of all timesteps of a row.
@@ -94,7 +106,7 @@ pub enum AxisLabel {
 pub struct LabelledTensor {
     pub of: Of,
     pub axes: Vec<AxisLabel>,
-    /// Size of the channel axis.
+    /// Size of the channel axis; of scores, that of what was multiplied.
     pub width: usize,
     /// Size of the time axis.
     pub steps: Dim,
@@ -107,6 +119,12 @@ pub enum Of {
     /// Token ids with a constant added, as exporters offer where an id could be below 0.
     Shifted(usize),
     Expression(Id),
+    /// An expression times a number, whose features are cut into parts as wide as the tensor.
+    Heads {
+        id: Id,
+        heads: usize,
+        scale: f32,
+    },
     /// Integers that the network computes, as numbers: classes.
     Integers(Id),
     /// Whether each number of the network's input equals this one, or differs from it.
@@ -132,6 +150,10 @@ pub enum Of {
         rows: Id,
         columns: Id,
         scale: f32,
+        /// Parts of the features that have scores of their own.
+        heads: usize,
+        /// S
+        keys: Dim,
         /// Whether they are the softmax over S.
         shares: bool,
     },
@@ -193,6 +215,14 @@ impl LabelledTensor {
         }
     }
 
+    /// Parts into which its features are cut.
+    pub fn heads(&self) -> usize {
+        match self.of {
+            Of::Heads { heads, .. } | Of::Scores { heads, .. } => heads,
+            _ => 1,
+        }
+    }
+
     /// The number of the input whose token ids it has; 0 for others.
     pub fn tokens(&self) -> usize {
         match self.of {
@@ -214,7 +244,10 @@ impl LabelledTensor {
         let size = |axis: &AxisLabel| match axis {
             AxisLabel::Unit => Dim::Known(1),
             AxisLabel::Time => self.steps,
-            AxisLabel::Other => Dim::Any,
+            AxisLabel::Other => match self.of {
+                Of::Scores { keys, .. } => keys,
+                _ => Dim::Any,
+            },
             AxisLabel::Batch => batch,
             AxisLabel::Direction if self.axes.contains(&AxisLabel::Stack) => {
                 Dim::Known(self.directions() / self.stacked().max(1))
@@ -222,6 +255,8 @@ impl LabelledTensor {
             AxisLabel::Direction => Dim::Known(self.directions()),
             AxisLabel::Stack => Dim::Known(self.stacked()),
             AxisLabel::Channel => Dim::Known(self.width),
+            AxisLabel::Head => Dim::Known(self.heads()),
+            AxisLabel::BatchHeads => product(batch, Dim::Known(self.heads())),
             AxisLabel::Rows { .. } => product(self.steps, batch),
         };
         self.axes.iter().map(size).collect()

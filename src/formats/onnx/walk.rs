@@ -10,6 +10,7 @@ use super::dropout::DroppedValue;
 use super::expression::Expression;
 use super::graph::{GraphInput, OnnxGraph, OnnxNode, SubGraph};
 use super::roles::{self, Reading, Roles};
+use super::shapes::dim_to_int;
 use super::states::StateRows;
 use super::unrolled::TakenStep;
 use super::value::{AxisLabel, Dim, Id, LabelledTensor, LayerDirection, Of, RecurrentPart, Value};
@@ -47,6 +48,13 @@ pub struct Walk<'a> {
     pub token_inputs: Vec<String>,
     /// Whether the last timestep of each row's length is taken.
     pub last_valid: bool,
+    /// Whether rows are sorted by their lengths.
+    pub sorts_rows: bool,
+    /// The only row of the batch that the graph takes, and the values that are that row.
+    pub row: Option<i64>,
+    pub of_row: BTreeSet<&'a str>,
+    /// Whether the node that is read takes it.
+    pub takes_row: bool,
     /// Whether the network's input was set to 0 where its mask is off.
     pub selected: Option<f32>,
     /// What the axes of `main` are taken for.
@@ -151,6 +159,10 @@ impl<'a> Walk<'a> {
             turns: false,
             taken: BTreeMap::new(),
             last_valid: false,
+            sorts_rows: false,
+            row: None,
+            of_row: BTreeSet::new(),
+            takes_row: false,
             selected: None,
             axes,
             steps,
@@ -241,6 +253,9 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let outputs = self.node(node)?;
+        if std::mem::take(&mut self.takes_row) {
+            self.of_row.extend(node.outputs.iter().map(String::as_str));
+        }
         for (name, value) in node.outputs.iter().zip(outputs) {
             if !name.is_empty() {
                 self.values.insert(name, value);
@@ -380,6 +395,11 @@ impl Walk<'_> {
             Value::Constant(array) if array.as_ints().is_some() => {
                 Err(node.malformed(format!("{name} of one axis"), format!("{:?}", array.shape)))
             }
+            Value::Dims { dims, scalar: false } => {
+                let known: Option<Vec<i64>> = dims.into_iter().map(dim_to_int).collect();
+                let known = known.ok_or_else(|| node.unsupported(format!("{name} that depend on sizes left open")))?;
+                Ok(Some(known))
+            }
             _ => Err(node.unsupported(format!("{name} that are no constant integers"))),
         }
     }
@@ -416,6 +436,7 @@ impl Walk<'_> {
         let refuse = |what: &str| Err(unsupported(place, what));
         let (part, rows) = match &tensor.of {
             Of::Expression(id) => return Ok(*id),
+            Of::Heads { .. } => return refuse("channels that are cut into parts, outside of an attention"),
             Of::Tokens(_) | Of::Shifted(_) => return refuse("arithmetic on token ids"),
             Of::Integers(_) => return refuse("arithmetic on the integers of an ArgMax"),
             Of::Compared { .. } | Of::Mask { .. } | Of::AnyCount(_) | Of::MaskCount(_) => {

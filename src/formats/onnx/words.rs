@@ -27,6 +27,8 @@ impl fmt::Display for AxisLabel {
             Self::Direction => "D",
             Self::Stack => "L",
             Self::Channel => "N",
+            Self::Head => "heads",
+            Self::BatchHeads => "B*heads",
             Self::Rows { time_first: true } => "T*B",
             Self::Rows { time_first: false } => "B*T",
         })
