@@ -154,13 +154,13 @@ async fn list(State(app): Shared, Path(place): Path<Place>) -> Result<Response> 
 
 async fn one(State(app): Shared, Path(place): Path<Place>) -> Result<Response> {
     let sequences = &place.find(&app)?.streams()?.sequences;
-    let sequence = sequences.find(&place.sequence)?;
+    let sequence = sequences.look(&place.sequence)?;
     Ok(json_of(&json!(Listed::new(place.sequence, &sequence))))
 }
 
 async fn close(State(app): Shared, Path(place): Path<Place>) -> Result<Response> {
     let sequences = &place.find(&app)?.streams()?.sequences;
-    let sequence = sequences.find(&place.sequence)?;
+    let sequence = sequences.look(&place.sequence)?;
     sequences.remove(&place.sequence, &sequence);
     Ok(json_of(&json!({ "closed": place.sequence, "steps": sequence.steps() })))
 }

@@ -84,10 +84,14 @@ impl Sequences {
         Self { table: Mutex::default(), common, most, idle, opened, expired }
     }
 
-    /// The sequence of this name.
+    /// The sequence of this name, which is used now.
     pub fn find(&self, name: &str) -> Result<Arc<Sequence>> {
+        self.look(name).inspect(|sequence| sequence.touch())
+    }
+
+    /// As [`Sequences::find`], without using it.
+    pub fn look(&self, name: &str) -> Result<Arc<Sequence>> {
         let found = lock(&self.table).get(name).cloned();
-        let found = found.inspect(|sequence| sequence.touch());
         found.ok_or_else(|| {
             let idle = self.idle.as_secs_f64();
             Failure::missing(format!(

@@ -29,7 +29,7 @@ use crate::{Model, Options, states};
 
 /// How often sequences that are idle are looked for.
 const SWEEP: Duration = Duration::from_millis(100);
-/// After this time a failed accept is tried again.
+/// After this time a failed accept is tried again, and it is asked whether to end.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A server that has loaded its models and has its address.
@@ -105,6 +105,18 @@ impl Server {
     #[must_use]
     pub fn restored(&self) -> usize {
         self.restored
+    }
+
+    /// As [`Server::run`], until `stop` says so; it is asked twenty times a second.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn run_until(self, stop: impl Fn() -> bool) -> Result<Ended> {
+        self.run(async {
+            while !stop() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        })
     }
 
     /// Answers until `stop` is ready; then it takes no more connections, finishes the requests that have begun, and stores
