@@ -9,12 +9,14 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatefold::network::{Activation, DenseSpec, LayerSpec, RecurrentSpec};
 use gatefold::{Device, Network, NetworkSpec};
 use gatefold_serve::{Limits, Model, Options, Server};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 
 const I: usize = 40;
 const H: usize = 128;
@@ -88,16 +90,19 @@ fn ask(address: SocketAddr, words: &[&str]) -> Result<()> {
     let threads: usize = option(words, "--threads", 1)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let cpu = cpu_seconds();
-    let start = Instant::now();
+    // Time is taken once all connections and sequences are open.
+    let all_open = Arc::new(Barrier::new(load.streams / load.per_request));
     let mut all = runtime.block_on(async {
-        let tasks: Vec<_> = (0..load.streams / load.per_request).map(|at| tokio::spawn(connection(load, at))).collect();
+        let tasks: Vec<_> = (0..load.streams / load.per_request)
+            .map(|at| tokio::spawn(connection(load, at, all_open.clone())))
+            .collect();
         let mut all = Vec::new();
         for task in tasks {
             all.extend(task.await.map_err(Error::other)??);
         }
         Ok::<_, Error>(all)
     })?;
-    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let cpu = cpu_seconds() - cpu;
     all.sort_unstable();
     let of = |share: f64| {
         #[expect(
@@ -112,8 +117,8 @@ fn ask(address: SocketAddr, words: &[&str]) -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let frames = (all.len() * load.per_request) as f64;
     println!(
-        "{frames} frames in {wall:.2} s: {:.0} frames/s; latency p50 {:.2}, p95 {:.2}, p99 {:.2}, p99.9 {:.2} ms; {cpu:.1} s CPU of this process",
-        frames / wall,
+        "{frames} frames in {seconds} s: {:.0} frames/s; latency p50 {:.2}, p95 {:.2}, p99 {:.2}, p99.9 {:.2} ms; {cpu:.1} s CPU of this process",
+        frames / seconds,
         of(0.5),
         of(0.95),
         of(0.99),
@@ -132,7 +137,7 @@ fn cpu_seconds() -> f64 {
 }
 
 /// The requests of one connection: the latency of each.
-async fn connection(load: Load, at: usize) -> Result<Vec<Duration>> {
+async fn connection(load: Load, at: usize, all_open: Arc<Barrier>) -> Result<Vec<Duration>> {
     let stream = TcpStream::connect(load.address).await?;
     stream.set_nodelay(true)?;
     let (first, next) = if load.stateless {
@@ -142,10 +147,9 @@ async fn connection(load: Load, at: usize) -> Result<Vec<Duration>> {
         (frame(load, at, true), frame(load, at, false))
     };
     let mut buffer = Vec::new();
-    // Every sequence is opened before time is taken.
     send(&stream, &first).await?;
     answer(&stream, &mut buffer).await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    all_open.wait().await;
     let start = Instant::now();
     // Streams are spread over the time between two frames.
     #[expect(clippy::cast_precision_loss, reason = "a count")]

@@ -1,6 +1,6 @@
 //! An inference request: JSON, or JSON followed by the binary data of its tensors.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
@@ -19,35 +19,57 @@ const MOST_NAME: usize = 256;
 /// Most inputs or outputs that a request may name.
 const MOST_TENSORS: usize = 256;
 
-type Parameters = BTreeMap<String, Value>;
-
 #[derive(Deserialize)]
-struct Body {
+struct Body<'a> {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
-    parameters: Parameters,
-    inputs: Vec<InputBody>,
+    parameters: RequestParameters,
+    #[serde(borrow)]
+    inputs: Vec<InputBody<'a>>,
     #[serde(default)]
     outputs: Vec<OutputBody>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RequestParameters {
+    sequence_id: Option<Value>,
+    sequence_start: bool,
+    sequence_end: bool,
+    binary_data_output: bool,
+}
+
 #[derive(Deserialize)]
-struct InputBody {
+struct InputBody<'a> {
     name: String,
-    shape: Vec<u64>,
-    datatype: String,
+    shape: Vec<usize>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
     #[serde(default)]
-    parameters: Parameters,
-    #[serde(default)]
-    data: Option<Box<RawValue>>,
+    parameters: InputParameters,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct InputParameters {
+    binary_data_size: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct OutputBody {
     name: String,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: OutputParameters,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OutputParameters {
+    binary_data: Option<bool>,
+    classification: Option<usize>,
 }
 
 /// What a client asks for.
@@ -93,7 +115,7 @@ impl Request {
                 })?
             }
         };
-        let json: Body = serde_json::from_slice(&body[..length])
+        let json: Body<'_> = serde_json::from_slice(&body[..length])
             .map_err(|error| Failure::bad(format!("request: expected JSON of an inference request, got {error}")))?;
         if json.inputs.len().max(json.outputs.len()) > MOST_TENSORS {
             return Err(Failure::bad(format!("request: expected at most {MOST_TENSORS} inputs and outputs")));
@@ -112,27 +134,16 @@ impl Request {
                 "binary data: expected as many bytes as binary_data_size says, got {got}"
             )));
         }
-        let mut request = Self {
+        let RequestParameters { sequence_id, sequence_start, sequence_end, binary_data_output } = json.parameters;
+        let request = Self {
             id: json.id,
             inputs,
-            outputs: json.outputs.into_iter().map(wanted).collect::<Result<_>>()?,
-            binary: false,
-            sequence: None,
-            start: false,
-            end: false,
+            outputs: json.outputs.into_iter().map(Wanted::from).collect(),
+            binary: binary_data_output,
+            sequence: sequence_id.as_ref().map(sequence).transpose()?.flatten(),
+            start: sequence_start,
+            end: sequence_end,
         };
-        for (name, value) in &json.parameters {
-            match name.as_str() {
-                "sequence_id" => request.sequence = sequence(value)?,
-                "sequence_start" => request.start = truth(name, value)?,
-                "sequence_end" => request.end = truth(name, value)?,
-                "binary_data_output" => request.binary = truth(name, value)?,
-                _ => {
-                    let known = "sequence_id, sequence_start, sequence_end, binary_data_output";
-                    return Err(unknown("the request", name, known));
-                }
-            }
-        }
         if request.sequence.is_none() && (request.start || request.end) && request.input("sequence_id").is_none() {
             return Err(Failure::bad("sequence_start, sequence_end: expected a sequence_id beside them, got none"));
         }
@@ -165,42 +176,21 @@ fn sequence(value: &Value) -> Result<Option<String>> {
     }
 }
 
-fn truth(name: &str, value: &Value) -> Result<bool> {
-    value.as_bool().ok_or_else(|| Failure::bad(format!("parameter {name}: expected true or false, got {value}")))
-}
-
-fn unknown(of: &str, name: &str, known: &str) -> Failure {
-    Failure::bad(format!("parameters of {of}: expected one of {known}, got `{name}`"))
-}
-
-fn count(of: &str, name: &str, value: &Value) -> Result<usize> {
-    let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-    number.ok_or_else(|| Failure::bad(format!("parameter {name} of {of}: expected a whole number, got {value}")))
-}
-
 /// A tensor, whose binary data are taken from the front of `binary`.
-fn tensor(input: InputBody, binary: &mut Bytes, most: usize) -> Result<Tensor> {
+fn tensor(input: InputBody<'_>, binary: &mut Bytes, most: usize) -> Result<Tensor> {
     let of = format!("input `{}`", input.name);
     let datatype = Datatype::of(&input.datatype).map_err(|error| Failure::bad(format!("{of}: {}", error.message)))?;
-    let mut size = None;
-    for (name, value) in &input.parameters {
-        match name.as_str() {
-            "binary_data_size" => size = Some(count(&of, name, value)?),
-            _ => return Err(unknown(&of, name, "binary_data_size")),
-        }
-    }
-    let content = match (size, input.data) {
+    let content = match (input.parameters.binary_data_size, input.data) {
         (Some(size), None) if size <= binary.len() => Content::Binary(binary.split_to(size)),
         (Some(size), None) => {
             let got = format!("{} that are left of the body", binary.len());
             return Err(Failure::bad(format!("{of}: expected {size} bytes of binary data, got {got}")));
         }
-        (None, Some(raw)) => Content::Json(raw),
+        (None, Some(raw)) => Content::Json(raw.to_owned()),
         (Some(_), Some(_)) => return Err(Failure::bad(format!("{of}: expected data or binary_data_size, got both"))),
         (None, None) => return Err(Failure::bad(format!("{of}: expected data or binary_data_size, got neither"))),
     };
-    let shape = input.shape.iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
-    let tensor = Tensor { name: input.name, datatype, shape, content };
+    let tensor = Tensor { name: input.name, datatype, shape: input.shape, content };
     let elements = tensor.elements()?;
     if elements > most {
         let message = format!("{of}: expected at most {most} elements, got {elements}");
@@ -209,15 +199,9 @@ fn tensor(input: InputBody, binary: &mut Bytes, most: usize) -> Result<Tensor> {
     Ok(tensor)
 }
 
-fn wanted(output: OutputBody) -> Result<Wanted> {
-    let of = format!("output `{}`", output.name);
-    let (mut binary, mut classes) = (None, None);
-    for (name, value) in &output.parameters {
-        match name.as_str() {
-            "binary_data" => binary = Some(truth(name, value)?),
-            "classification" => classes = Some(count(&of, name, value)?).filter(|&count| count > 0),
-            _ => return Err(unknown(&of, name, "binary_data, classification")),
-        }
+impl From<OutputBody> for Wanted {
+    fn from(output: OutputBody) -> Self {
+        let OutputParameters { binary_data, classification } = output.parameters;
+        Self { name: output.name, binary: binary_data, classes: classification.filter(|&count| count > 0) }
     }
-    Ok(Wanted { name: output.name, binary, classes })
 }

@@ -1,5 +1,6 @@
 //! The paths of the server.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -7,11 +8,12 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as HttpBody;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::SemaphorePermit;
@@ -139,10 +141,17 @@ async fn metrics_text(State(app): Shared) -> Response {
 }
 
 async fn infer_model(State(app): Shared, Path(place): Path<Place>, request: Request) -> Result<Response> {
+    timed_infer(&app, place.find(&app)?, request).await
+}
+
+/// The answer to a request for inference.
+pub async fn timed_infer<B>(app: &App, model: &Arc<Loaded>, request: HttpRequest<B>) -> Result<Response>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
     let start = Instant::now();
-    let model = place.find(&app)?;
-    let (headers, body, _memory) = read(&app, request).await?;
-    let answer = infer(&app, model, &headers, &body).await;
+    let (headers, body, _memory) = read(app, request).await?;
+    let answer = infer(app, model, &headers, &body).await;
     lock(&model.latency).add(start.elapsed().as_secs_f64());
     answer
 }
@@ -244,41 +253,65 @@ async fn no_method(request: Request) -> Failure {
 }
 
 /// Reads a body within the limits of size, time and memory.
-async fn read(app: &App, request: Request) -> Result<(axum::http::HeaderMap, Bytes, Option<SemaphorePermit<'_>>)> {
+async fn read<B>(app: &App, request: HttpRequest<B>) -> Result<(HeaderMap, Bytes, Option<SemaphorePermit<'_>>)>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
     let (parts, body) = request.into_parts();
     let most = app.limits.body;
-    let too_large = |got: &str| Failure::new(Kind::TooLarge, format!("body: expected at most {most} bytes, got {got}"));
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(length) = length.filter(|&length| length > most as u64) {
-        return Err(too_large(&length.to_string()));
+        return Err(too_large(most, &length.to_string()));
     }
     let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
     let reading = async {
         let permit = if length > SMALL {
             let units = u32::try_from(length / BODY_UNIT + 1).unwrap_or(u32::MAX);
-            Some(
-                app.bodies
-                    .acquire_many(units)
-                    .await
-                    .map_err(|_| Failure::new(Kind::Unavailable, "the server is ending"))?,
-            )
+            let permit = app.bodies.acquire_many(units).await;
+            Some(permit.map_err(|_| Failure::new(Kind::Unavailable, "the server is ending"))?)
         } else {
             None
         };
-        let body = Limited::new(body, most).collect().await.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                too_large("more")
-            } else {
-                Failure::bad(format!("body: expected as many bytes as announced, got an error: {error}"))
-            }
-        })?;
-        Ok((body.to_bytes(), permit))
+        Ok((whole(body, most).await?, permit))
     };
     let time = app.limits.body_time;
     match tokio::time::timeout(time, reading).await {
         Ok(read) => read.map(|(body, permit)| (parts.headers, body, permit)),
         Err(_) => {
-            Err(Failure::new(Kind::Slow, format!("body: expected within {} s, got a part of it", time.as_secs_f64())))
+            let message = format!("body: expected within {} s, got a part of it", time.as_secs_f64());
+            Err(Failure::new(Kind::Slow, message))
         }
     }
+}
+
+fn too_large(most: usize, got: &str) -> Failure {
+    Failure::new(Kind::TooLarge, format!("body: expected at most {most} bytes, got {got}"))
+}
+
+/// All of a body, of at most `most` bytes. One that came in one piece is not copied.
+async fn whole<B>(mut body: B, most: usize) -> Result<Bytes>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Failure::bad(format!("body: expected as many bytes as announced, got an error: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.len() + data.len() > most {
+            return Err(too_large(most, "more"));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.into() })
 }

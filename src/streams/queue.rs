@@ -152,6 +152,8 @@ struct TicketState {
     /// Whether a batch has the request.
     taken: bool,
     cancelled: bool,
+    /// Whether a thread waits for the answer.
+    waits: bool,
     waker: Option<Waker>,
 }
 
@@ -496,7 +498,10 @@ impl Reply {
         let mut state = lock(&self.0.state);
         state.answer = Some(answer);
         state.answered = true;
-        self.0.came.notify_all();
+        // Without this question every answer costs a call of the system.
+        if state.waits {
+            self.0.came.notify_all();
+        }
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -559,6 +564,7 @@ impl Ticket {
             if let Some(answer) = state.answer.take() {
                 return answer;
             }
+            state.waits = true;
             state = self.0.came.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

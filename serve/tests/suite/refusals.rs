@@ -60,7 +60,7 @@ fn a_wrong_request_is_one_clear_line() {
         ("lstm", with("parameters", json!({ "sequence_id": 1.5 })), 400, vec!["sequence_id", "1.5"]),
         ("lstm", with("parameters", json!({ "sequence_id": "a\nb" })), 400, vec!["control"]),
         ("lstm", with("parameters", json!({ "sequence_id": "x".repeat(257) })), 400, vec!["256", "257"]),
-        ("lstm", with("parameters", json!({ "sequence_id": 5, "sequence_start": 1 })), 400, vec!["true or false"]),
+        ("lstm", with("parameters", json!({ "sequence_id": 5, "sequence_start": 1 })), 400, vec!["expected a boolean"]),
         ("lstm", of_input("parameters", json!({ "shared_memory_region": "a" })), 400, vec!["binary_data_size"]),
         ("lstm", of_input("parameters", json!({ "binary_data_size": 12 })), 400, vec!["both"]),
         ("lstm", of_input("data", Value::Null), 400, vec!["`input`"]),
