@@ -436,7 +436,12 @@ impl Waiting {
                 break;
             }
             if taken.contains(&request.stream) {
-                rest.push_back(request);
+                // One that was cancelled must not make the next batch start early.
+                if lock(&request.reply.0.state).cancelled {
+                    self.forget(request.stream);
+                } else {
+                    rest.push_back(request);
+                }
                 continue;
             }
             self.forget(request.stream);
