@@ -72,6 +72,7 @@ tests() {
     fi
 }
 
+if ! command -v curl >/dev/null && in_ci; then install curl; fi # commands of docs/serving.md
 say "build"
 cargo test --workspace --all-features --no-run
 if [ "$(uname -s)" = Linux ] && ! { has vulkan && has gl; }; then install_drivers; fi
@@ -172,6 +173,12 @@ if has_python; then
 else
     not_run "the Python package, with Python 3.10 or later and venv (Debian: python3-venv)"
 fi
+say "the server, with a public client of its protocol"
+if has_python; then
+    serve/client.sh "$gatefold" 2>&1 | tee -a "$log"
+else
+    not_run "the server with tritonclient, with Python 3.10 or later and venv (Debian: python3-venv)"
+fi
 say "benchmarks, once each"
 GATEFOLD_BENCH_DEVICE=software cargo test --workspace --all-features --bench kernels --bench recurrent 2>&1 | tee -a "$log"
 say "without a GPU at all"
@@ -179,7 +186,8 @@ cargo test --package gatefold --no-default-features --lib 2>&1 | tee -a "$log"
 
 passed=$(sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
     sed -nE 's/.* tests? run: ([0-9]+) passed.*/\1/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p
-        s/^== ([0-9]+) tests of the Python package passed$/\1/p' |
+        s/^== ([0-9]+) tests of the Python package passed$/\1/p
+        s/^== ([0-9]+) checks with tritonclient passed$/\1/p' |
     awk '{ sum += $1 } END { print sum + 0 }')
 say "adapters: $(printf '%s; ' "${tested[@]}")"
 printf '%s passed, 0 failed\n' "$passed"

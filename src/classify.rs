@@ -1,6 +1,7 @@
 //! Text in, label out: a vocabulary, a network and its class names together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::error::{Error, Result};
 use crate::data::input::Input;
@@ -15,7 +16,7 @@ const MAX_BATCH: usize = 256;
 /// A network that reads text and answers with one of its labels.
 #[derive(Debug)]
 pub struct Classifier {
-    session: Session,
+    session: Arc<Session>,
     vectorizer: TextVectorizer,
     labels: Vec<String>,
 }
@@ -59,21 +60,17 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::new`]; [`Error::Malformed`] for another number of names, or one that is given twice.
     pub fn with_labels(device: &Device, network: &Network, labels: &[String]) -> Result<Self> {
-        let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
-        let one_sigmoid = network.output_size() == 1 && ends_with_sigmoid(network.spec());
-        let expected = if one_sigmoid { 2 } else { network.output_size() };
-        if labels.len() != expected || network.output_is_sequence() {
-            let expected = match network.output_is_sequence() {
-                true => "a network with one output per row".to_owned(),
-                false => format!("{expected}, since the output is [B, {}]", network.output_size()),
-            };
-            return Err(Error::Malformed { what: "labels".into(), expected, got: labels.len().to_string() });
-        }
-        if let Some((_, name)) = labels.iter().enumerate().find(|(index, name)| labels[..*index].contains(name)) {
-            let (expected, got) = ("every name once".into(), format!("`{name}` twice"));
-            return Err(Error::Malformed { what: "labels".into(), expected, got });
-        }
-        let (session, vectorizer) = (Session::new(device, network)?, TextVectorizer::new(text)?);
+        let vectorizer = vectorizer(network, labels)?;
+        Ok(Self { session: Arc::new(Session::new(device, network)?), vectorizer, labels: labels.to_vec() })
+    }
+
+    /// As [`Classifier::with_labels`], with a session that the caller may use for other runs too.
+    ///
+    /// # Errors
+    /// As [`Classifier::with_labels`], except those of [`Session::new`].
+    pub fn from_session(session: impl Into<Arc<Session>>, labels: &[String]) -> Result<Self> {
+        let session = session.into();
+        let vectorizer = vectorizer(session.network(), labels)?;
         Ok(Self { session, vectorizer, labels: labels.to_vec() })
     }
 
@@ -155,6 +152,25 @@ impl Classifier {
         let class = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
         Prediction { class, label: self.labels[class].clone(), probabilities: row.to_vec() }
     }
+}
+
+/// What makes token ids of texts for `network`; an error if it has no vocabulary, or if `labels` are no names of its classes.
+fn vectorizer(network: &Network, labels: &[String]) -> Result<TextVectorizer> {
+    let text = network.spec().text.as_ref().ok_or_else(|| lacking("a vocabulary (`text`)"))?;
+    let one_sigmoid = network.output_size() == 1 && ends_with_sigmoid(network.spec());
+    let expected = if one_sigmoid { 2 } else { network.output_size() };
+    if labels.len() != expected || network.output_is_sequence() {
+        let expected = match network.output_is_sequence() {
+            true => "a network with one output per row".to_owned(),
+            false => format!("{expected}, since the output is [B, {}]", network.output_size()),
+        };
+        return Err(Error::Malformed { what: "labels".into(), expected, got: labels.len().to_string() });
+    }
+    if let Some((_, name)) = labels.iter().enumerate().find(|(index, name)| labels[..*index].contains(name)) {
+        let (expected, got) = ("every name once".into(), format!("`{name}` twice"));
+        return Err(Error::Malformed { what: "labels".into(), expected, got });
+    }
+    TextVectorizer::new(text)
 }
 
 fn lacking(what: &str) -> Error {

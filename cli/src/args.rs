@@ -100,6 +100,9 @@ pub enum Command {
     Tune(TuneArgs),
     /// Time networks on one or more devices and check every output
     Bench(BenchArgs),
+    /// Answer requests over HTTP (Open Inference Protocol), and keep the state of every sequence
+    #[cfg(feature = "serve")]
+    Serve(Box<crate::serve::ServeArgs>),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -21,6 +21,8 @@ mod plan;
 mod progress;
 mod report;
 mod reviews;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod source;
 mod stats;
@@ -95,6 +97,8 @@ fn run(args: &Args) -> Result<Report> {
         Command::Convert(options) => convert::run(options),
         Command::Tune(options) => tune::run(options, args.device()?),
         Command::Bench(options) => bench::run(options, &args.device),
+        #[cfg(feature = "serve")]
+        Command::Serve(options) => serve::run(options, args.device()?),
     }
 }
 

@@ -38,6 +38,7 @@ mod banks;
 mod batch;
 #[cfg(feature = "gpu")]
 mod embed;
+mod histogram;
 mod look;
 mod options;
 mod pages;
@@ -57,10 +58,11 @@ pub(crate) use crate::base::rounded::rounded;
 pub use batch::Advanced;
 #[cfg(feature = "gpu")]
 pub use embed::{PreparedRun, StreamRun};
+pub use histogram::Histogram;
 pub use options::{PagingOptions, PoolOptions};
 pub(crate) use pool::Inner;
 pub use pool::{PoolCounters, StreamPool};
 pub use prefix::PrefixCounters;
-pub use queue::{Answer, Chunk, QueueOptions, StreamQueue, Ticket};
+pub use queue::{Answer, Chunk, QueueCounters, QueueOptions, StreamQueue, Ticket};
 pub(crate) use store::Store;
 pub use table::StreamId;

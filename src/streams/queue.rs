@@ -1,6 +1,6 @@
 //! A queue for servers: requests that arrive near each other become one batch.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::histogram::Histogram;
 use super::pool::StreamPool;
 use super::table::StreamId;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::base::process::process;
-use crate::data::input::Input;
+use crate::data::input::{Checked, Input};
 use crate::network::Network;
 
 /// When a batch starts, and how many requests may wait.
@@ -55,6 +56,33 @@ pub struct Answer {
     pub batch: usize,
 }
 
+/// What a queue has done since it was made.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct QueueCounters {
+    /// Requests that were answered with an output.
+    pub answered: u64,
+    /// Requests that were answered with an error.
+    pub failed: u64,
+    /// Requests that [`Ticket::cancel`] took back.
+    pub cancelled: u64,
+    /// Calls of [`StreamQueue::try_submit`] and [`StreamQueue::try_submit_all`] that found no room.
+    pub refused: u64,
+    /// Seconds that requests waited for their batch to begin.
+    pub waited: Histogram,
+    /// Seconds that batches took.
+    pub ran: Histogram,
+    /// Streams of the batches.
+    pub batches: Histogram,
+}
+
+impl Default for QueueCounters {
+    fn default() -> Self {
+        let [waited, ran, batches] = [Histogram::SECONDS, Histogram::SECONDS, Histogram::BATCHES].map(Histogram::new);
+        Self { answered: 0, failed: 0, cancelled: 0, refused: 0, waited, ran, batches }
+    }
+}
+
 /// Collects requests of many callers into batches of a [`StreamPool`], first come, first served.
 ///
 /// A batch takes the oldest requests, one of each stream: a stream's second request waits for the next
@@ -75,6 +103,7 @@ struct Shared {
     /// The process whose thread runs the batches.
     process: u32,
     waiting: Mutex<Waiting>,
+    counters: Mutex<QueueCounters>,
     /// Notified when a request arrives or the queue ends.
     work: Condvar,
     /// Notified when requests have been taken.
@@ -120,6 +149,11 @@ struct TicketSlot {
 struct TicketState {
     answer: Option<Result<Answer>>,
     answered: bool,
+    /// Whether a batch has the request.
+    taken: bool,
+    cancelled: bool,
+    /// Whether a thread waits for the answer.
+    waits: bool,
     waker: Option<Waker>,
 }
 
@@ -137,6 +171,7 @@ impl StreamQueue {
             options,
             process: process(),
             waiting: Mutex::default(),
+            counters: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
         });
@@ -156,6 +191,12 @@ impl StreamQueue {
     #[must_use]
     pub fn waiting(&self) -> usize {
         if self.shared.is_a_parents() { 0 } else { lock(&self.shared.waiting).requests.len() }
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> QueueCounters {
+        if self.shared.is_a_parents() { QueueCounters::default() } else { lock(&self.shared.counters).clone() }
     }
 
     /// Submits a request; if the queue is full, waits until it is not.
@@ -196,14 +237,38 @@ impl StreamQueue {
     /// # Errors
     /// [`Error::QueueFull`]
     pub fn try_submit(&self, stream: StreamId, chunk: Chunk) -> Result<Ticket> {
+        Ok(self.try_submit_all([(stream, chunk)])?.pop().unwrap_or_else(Ticket::closed))
+    }
+
+    /// Submits several requests if the queue has room for all of them; otherwise none. The tickets are in their order.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]
+    pub fn try_submit_all(
+        &self,
+        requests: impl IntoIterator<Item = (StreamId, Chunk), IntoIter: ExactSizeIterator>,
+    ) -> Result<Vec<Ticket>> {
+        let requests = requests.into_iter();
         if self.shared.is_a_parents() {
-            return Ok(Ticket::closed());
+            return Ok(requests.map(|_| Ticket::closed()).collect());
         }
-        let waiting = lock(&self.shared.waiting);
-        if self.is_full(&waiting) {
-            return Err(Error::QueueFull { capacity: self.shared.options.capacity });
+        let mut waiting = lock(&self.shared.waiting);
+        let capacity = self.shared.options.capacity;
+        if waiting.requests.len() + requests.len() > capacity && !waiting.ending {
+            lock(&self.shared.counters).refused += 1;
+            return Err(Error::QueueFull { capacity });
         }
-        Ok(self.push(waiting, stream, chunk))
+        let (mut tickets, mut wakes) = (Vec::with_capacity(requests.len()), false);
+        for (stream, chunk) in requests {
+            let (ticket, wake) = self.shared.add(&mut waiting, stream, chunk);
+            tickets.push(ticket);
+            wakes |= wake;
+        }
+        drop(waiting);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        Ok(tickets)
     }
 
     /// Whether a request must wait because the queue is full. If the worker has ended, it is answered at once instead.
@@ -212,16 +277,12 @@ impl StreamQueue {
     }
 
     fn push(&self, mut waiting: MutexGuard<'_, Waiting>, stream: StreamId, chunk: Chunk) -> Ticket {
-        if waiting.ending {
-            // The worker has ended.
-            return Ticket::closed();
+        let (ticket, wakes) = self.shared.add(&mut waiting, stream, chunk);
+        drop(waiting);
+        if wakes {
+            self.shared.work.notify_one();
         }
-        let slot = Arc::new(TicketSlot::new(self.shared.process));
-        *waiting.streams.entry(stream).or_default() += 1;
-        let reply = Reply(slot.clone());
-        waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
-        self.shared.work.notify_one();
-        Ticket(slot)
+        ticket
     }
 }
 
@@ -247,6 +308,21 @@ impl Shared {
         self.process != process()
     }
 
+    /// Adds a request. Says too whether the worker must be woken: it sleeps until there is a request, and then until the batch is full
+    /// or its time has come.
+    fn add(&self, waiting: &mut Waiting, stream: StreamId, chunk: Chunk) -> (Ticket, bool) {
+        if waiting.ending {
+            // The worker has ended.
+            return (Ticket::closed(), false);
+        }
+        let slot = Arc::new(TicketSlot::new(self.process));
+        *waiting.streams.entry(stream).or_default() += 1;
+        let reply = Reply(slot.clone());
+        waiting.requests.push_back(Request { stream, chunk, since: Instant::now(), reply });
+        let wakes = waiting.requests.len() == 1 || waiting.streams.len() >= self.options.max_batch;
+        (Ticket(slot), wakes)
+    }
+
     fn run(&self) {
         let _end = End(self);
         while let Some(batch) = self.next() {
@@ -267,8 +343,15 @@ impl Shared {
             };
             let left = self.options.deadline.saturating_sub(oldest.since.elapsed());
             if waiting.ending || left.is_zero() || waiting.streams.len() >= self.options.max_batch {
+                let before = waiting.requests.len();
                 let batch = waiting.take(self.options.max_batch);
+                let cancelled = before - waiting.requests.len() - batch.len();
                 self.there_is_room(waiting);
+                lock(&self.counters).cancelled += cancelled as u64;
+                if batch.is_empty() {
+                    waiting = lock(&self.waiting);
+                    continue;
+                }
                 return Some(batch);
             }
             (waiting, _) = self.work.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
@@ -284,10 +367,12 @@ impl Shared {
     }
 
     fn advance(&self, batch: &[Request]) {
+        let start = Instant::now();
         let network = self.pool.session().network();
         let inputs: Vec<_> = batch.iter().map(|request| (request.stream, request.chunk.input(network))).collect();
         match self.pool.advance(&inputs) {
             Ok(advanced) => {
+                self.count(batch, start, 0);
                 for (index, request) in batch.iter().enumerate() {
                     let (values, steps) = (advanced.values(index).to_vec(), advanced.steps(index));
                     request.reply.send(Ok(Answer { values, steps, batch: batch.len() }));
@@ -296,8 +381,10 @@ impl Shared {
             // One request has an error, so the batch changed nothing. Each request is run by itself.
             Err(error) => {
                 log::info!("running a batch of {} requests one by one: {error}", batch.len());
+                let mut failed = 0;
                 for (request, input) in batch.iter().zip(&inputs) {
                     let alone = self.pool.advance(std::slice::from_ref(input));
+                    failed += u64::from(alone.is_err());
                     let answer = |advanced: super::Advanced| Answer {
                         values: advanced.values(0).to_vec(),
                         steps: advanced.steps(0),
@@ -305,7 +392,21 @@ impl Shared {
                     };
                     request.reply.send(alone.map(answer));
                 }
+                self.count(batch, start, failed);
             }
+        }
+    }
+
+    /// Counts a batch that began at `start`, of whose requests some `failed`.
+    fn count(&self, batch: &[Request], start: Instant, failed: u64) {
+        let mut counters = lock(&self.counters);
+        counters.answered += batch.len() as u64 - failed;
+        counters.failed += failed;
+        counters.ran.add(start.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a batch has few streams")]
+        counters.batches.add(batch.len() as f64);
+        for request in batch {
+            counters.waited.add(start.duration_since(request.since).as_secs_f64());
         }
     }
 }
@@ -324,31 +425,58 @@ impl Drop for End<'_> {
 }
 
 impl Waiting {
-    /// The oldest requests, one of each stream.
+    /// The oldest requests, one of each stream; those that were cancelled are left out.
     fn take(&mut self, most: usize) -> Vec<Request> {
-        let mut taken = BTreeSet::new();
-        let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
-        for request in self.requests.drain(..) {
-            if batch.len() < most && taken.insert(request.stream) {
-                batch.push(request);
-            } else {
+        let mut taken = HashSet::with_capacity(most.min(self.requests.len()));
+        let (mut batch, mut rest) = (Vec::with_capacity(most.min(self.requests.len())), VecDeque::new());
+        let mut requests = std::mem::take(&mut self.requests);
+        while let Some(request) = requests.pop_front() {
+            if batch.len() == most {
                 rest.push_back(request);
+                break;
             }
-        }
-        self.requests = rest;
-        for stream in taken {
-            if let Some(left) = self.streams.get_mut(&stream) {
-                *left -= 1;
-                if *left == 0 {
-                    self.streams.remove(&stream);
+            if taken.contains(&request.stream) {
+                // One that was cancelled must not make the next batch start early.
+                if lock(&request.reply.0.state).cancelled {
+                    self.forget(request.stream);
+                } else {
+                    rest.push_back(request);
                 }
+                continue;
+            }
+            self.forget(request.stream);
+            if request.reply.take() {
+                taken.insert(request.stream);
+                batch.push(request);
             }
         }
+        rest.append(&mut requests);
+        self.requests = rest;
         batch
+    }
+
+    /// Counts one request of a stream less.
+    fn forget(&mut self, stream: StreamId) {
+        if let Some(left) = self.streams.get_mut(&stream) {
+            *left -= 1;
+            if *left == 0 {
+                self.streams.remove(&stream);
+            }
+        }
     }
 }
 
 impl Chunk {
+    /// Whether a stream of `network` can be advanced by it. A request that cannot be done makes the queue run the others of its batch one
+    /// by one, which a server prevents with this check.
+    ///
+    /// # Errors
+    /// As [`StreamPool::advance`] for a chunk of the wrong kind or width, of no steps, or with a token outside the table.
+    pub fn check(&self, network: &Network) -> Result<()> {
+        let checked = Checked::of_first(network, self.input(network))?;
+        network.cuts().map_or(Ok(()), |cuts| cuts.check_steps("input", checked.steps))
+    }
+
     /// As the input of a run; its last dimension is wrong if the numbers do not make up whole steps.
     fn input(&self, network: &Network) -> Input<'_> {
         let order = |steps| if network.batch_first() { [1, steps] } else { [steps, 1] };
@@ -364,11 +492,21 @@ impl Chunk {
 }
 
 impl Reply {
+    /// Puts the request into a batch, unless it was cancelled.
+    fn take(&self) -> bool {
+        let mut state = lock(&self.0.state);
+        state.taken = !state.cancelled;
+        state.taken
+    }
+
     fn send(&self, answer: Result<Answer>) {
         let mut state = lock(&self.0.state);
         state.answer = Some(answer);
         state.answered = true;
-        self.0.came.notify_all();
+        // Without this question every answer costs a call of the system.
+        if state.waits {
+            self.0.came.notify_all();
+        }
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -406,6 +544,17 @@ impl Ticket {
         Self(slot)
     }
 
+    /// Takes the request back, if it is not in a batch yet: then it will not be run, and this returns true. Otherwise it is run, and its
+    /// answer is lost.
+    pub fn cancel(self) -> bool {
+        if self.0.process != process() {
+            return false;
+        }
+        let mut state = lock(&self.0.state);
+        state.cancelled = !state.taken && !state.answered;
+        state.cancelled
+    }
+
     /// Blocks until the answer is there.
     ///
     /// # Errors
@@ -420,6 +569,7 @@ impl Ticket {
             if let Some(answer) = state.answer.take() {
                 return answer;
             }
+            state.waits = true;
             state = self.0.came.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -15,6 +15,7 @@ mod models;
 mod pipelines;
 mod pipes;
 mod plan;
+mod serve;
 mod support;
 mod tasks;
 mod train;

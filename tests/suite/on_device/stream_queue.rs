@@ -200,3 +200,53 @@ fn mixed_up_callers_are_noticed() {
         assert!(!(met[0] && met[7]) && met[1..7].iter().all(|&right| right), "{met:?}");
     });
 }
+
+/// A request that is taken back before its batch is not run; one that runs already is.
+#[test]
+fn a_request_is_taken_back() {
+    let device = device();
+    both(device, |device| {
+        let options = QueueOptions { deadline: Duration::from_millis(200), max_batch: 100, capacity: 3 };
+        let (queue, ids) = queue(device, 2, options);
+        let first = queue.submit(ids[0], Chunk::Features(chunk(1, 0)));
+        assert!(queue.submit(ids[0], Chunk::Features(chunk(1, 1))).cancel(), "it waits behind the first");
+        assert!(queue.submit(ids[1], Chunk::Features(chunk(1, 2))).cancel());
+        assert_eq!(first.wait().unwrap().batch, 1);
+        let last = queue.submit(ids[0], Chunk::Features(chunk(1, 3))).wait().unwrap();
+        let alone = queue.pool().open().unwrap();
+        let read = [chunk(1, 0), chunk(1, 3)].concat();
+        let expected = queue.pool().advance(&[(alone, Input::features(&read, [2, 1, 2]))]).unwrap();
+        assert!(last.values.iter().zip(&expected.values(0)[5..]).all(|(a, b)| (a - b).abs() < 1e-5));
+        let answered = queue.submit(ids[1], Chunk::Features(chunk(1, 4)));
+        while queue.counters().answered < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!answered.cancel(), "it has been run");
+        let counters = queue.counters();
+        assert_eq!((counters.answered, counters.cancelled, counters.failed, counters.refused), (3, 2, 0, 0));
+        assert_eq!((counters.waited.count(), counters.ran.count(), counters.batches.counts()[0]), (3, 3, 3));
+        assert!(counters.waited.sum() >= 0.6, "each waited for the deadline: {}", counters.waited.sum());
+    });
+}
+
+/// Requests that are submitted together are all taken or none.
+#[test]
+fn all_or_none_are_submitted() {
+    let device = device();
+    both(device, |device| {
+        let options = QueueOptions { deadline: Duration::from_millis(100), max_batch: 100, capacity: 3 };
+        let (queue, ids) = queue(device, 4, options);
+        let of = |count: usize| ids[..count].iter().map(|&id| (id, Chunk::Features(chunk(1, 0)))).collect::<Vec<_>>();
+        assert!(matches!(queue.try_submit_all(of(4)), Err(Error::QueueFull { capacity: 3 })));
+        assert_eq!(queue.waiting(), 0);
+        let tickets = queue.try_submit_all(of(3)).unwrap();
+        assert!(matches!(queue.try_submit_all(of(1)), Err(Error::QueueFull { .. })));
+        assert!(tickets.into_iter().all(|ticket| ticket.wait().unwrap().batch == 3));
+        assert_eq!(queue.counters().refused, 2);
+    });
+    let network = network();
+    assert!(Chunk::Features(chunk(2, 0)).check(&network).is_ok());
+    for wrong in [Chunk::Features(vec![]), Chunk::Features(vec![0.0; 3]), Chunk::Tokens(vec![1])] {
+        assert!(matches!(wrong.check(&network), Err(Error::Shape { .. })), "{wrong:?}");
+    }
+}
