@@ -56,7 +56,15 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     let answers = if network.output_is_sequence() { network.output_size() } else { 0 };
     let (path, keep, typed) = (&*args.input, args.keep.as_deref(), to == FileFormat::Parquet);
     let facts = facts(args, &scored, (from, to), &network, &source::place(choice, device.info()))?;
-    let input = Input::open(Wanted { path, format: from, scored: scored.clone(), keep, typed, answers })?;
+    let input = Input::open(Wanted {
+        path,
+        format: from,
+        scored: scored.clone(),
+        keep,
+        typed,
+        rows: args.part.get(),
+        answers,
+    })?;
     let output = Output::new(to, input.kept(), &scorer)?;
     let job = Job::new(&output_path, &facts, args.resume, args.force)?;
     signals::finish_first();

@@ -109,7 +109,7 @@ class Scorer:
         offsets = np.concatenate([[0], ends])
         floats = pa.list_(pa.field("element", pa.float32(), nullable=False))
         if classes is not None:
-            shares = numbers.reshape(len(classes), -1)
+            shares = numbers.reshape(len(classes), len(network.labels))
             return {
                 "prediction": pa.array(network.labels, pa.string()).take(pa.array(classes)),
                 "probability": pa.array(shares[np.arange(len(classes)), classes]),

@@ -13,7 +13,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::super::encoder::{Encoder, Fault, wrong};
 use super::values::{from_field, utf8};
-use super::{Bad, Kept, MOST_ROW_BYTES, Parsed, Position, Raw, Scored, WINDOW_ROWS, Window, Windows, chosen, failed};
+use super::{Bad, Bounds, Kept, MOST_ROW_BYTES, Parsed, Position, Raw, Scored, Window, Windows, chosen, failed};
 use crate::Result;
 
 pub struct Layout {
@@ -116,18 +116,18 @@ struct Records {
     path: PathBuf,
     reader: Reader<Limited>,
     read: Arc<AtomicU64>,
-    window: usize,
+    bounds: Bounds,
     at: Position,
 }
 
-pub fn windows(path: &Path, from: Position, window: usize) -> Result<Windows> {
+pub fn windows(path: &Path, from: Position, bounds: Bounds) -> Result<Windows> {
     let (mut reader, read) = reader(path)?;
     if from != Position::default() {
         let mut place = csv::Position::new();
         place.set_byte(from.offset).set_line(from.line + 1).set_record(from.row);
         reader.seek(place).map_err(|error| failed(path, error))?;
     }
-    Ok(Box::new(Records { path: path.to_owned(), reader, read, window, at: from }))
+    Ok(Box::new(Records { path: path.to_owned(), reader, read, bounds, at: from }))
 }
 
 impl Iterator for Records {
@@ -135,7 +135,7 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (before, mut records, mut bytes) = (self.at.row, Vec::new(), 0);
-        while records.len() < WINDOW_ROWS && bytes < self.window {
+        while records.len() < self.bounds.rows && bytes < self.bounds.bytes {
             let mut record = ByteRecord::new();
             self.read.store(0, Ordering::Relaxed);
             match self.reader.read_byte_record(&mut record) {

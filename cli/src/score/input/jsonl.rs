@@ -14,10 +14,13 @@ use super::super::encoder::{Encoder, Fault, wrong};
 use super::super::json_column::{JsonColumn, JsonKind};
 use super::values::{from_json, utf8};
 use super::{
-    Bad, Kept, MOST_ROW_BYTES, Parsed, Position, Raw, Scored, WINDOW_BYTES, WINDOW_ROWS, Window, Windows, chosen,
-    failed,
+    Bad, Bounds, Kept, MOST_ROW_BYTES, Parsed, Position, Raw, Scored, WINDOW_BYTES, WINDOW_ROWS, Window, Windows,
+    chosen, failed,
 };
 use crate::Result;
+
+/// The rows that say what the columns are.
+const FIRST: Bounds = Bounds { rows: WINDOW_ROWS, bytes: WINDOW_BYTES };
 
 pub struct Layout {
     /// All keys of the first rows; of others a row is refused, unless the caller chose the columns.
@@ -67,7 +70,7 @@ impl<'a> Object<'a> {
 
 impl Layout {
     pub fn new(path: &Path, scored: &Scored, keep: Option<&[String]>, typed: bool) -> Result<(Self, Vec<Kept>)> {
-        let first = windows(path, Position::default(), WINDOW_BYTES)?.next().transpose()?;
+        let first = windows(path, Position::default(), FIRST)?.next().transpose()?;
         let lines = match &first {
             Some(Window { raw: Raw::Lines(lines), .. }) => &lines[..],
             _ => &[],
@@ -144,18 +147,18 @@ impl Layout {
 struct Lines {
     path: PathBuf,
     file: BufReader<File>,
-    window: usize,
+    bounds: Bounds,
     at: Position,
 }
 
-pub fn windows(path: &Path, from: Position, window: usize) -> Result<Windows> {
+pub fn windows(path: &Path, from: Position, bounds: Bounds) -> Result<Windows> {
     let open = || {
         let mut file = BufReader::new(File::open(path)?);
         file.seek(SeekFrom::Start(from.offset))?;
         Ok(file)
     };
     let file = open().map_err(|error: std::io::Error| failed(path, error))?;
-    Ok(Box::new(Lines { path: path.to_owned(), file, window, at: from }))
+    Ok(Box::new(Lines { path: path.to_owned(), file, bounds, at: from }))
 }
 
 impl Iterator for Lines {
@@ -163,7 +166,7 @@ impl Iterator for Lines {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (before, mut lines, mut bytes) = (self.at.row, Vec::new(), 0);
-        while lines.len() < WINDOW_ROWS && bytes < self.window {
+        while lines.len() < self.bounds.rows && bytes < self.bounds.bytes {
             let mut line = Vec::new();
             match (&mut self.file).take(MOST_ROW_BYTES).read_until(b'\n', &mut line) {
                 Ok(0) => break,

@@ -18,7 +18,7 @@ use crate::units::shortened;
 
 /// Most rows of a window.
 const WINDOW_ROWS: usize = 4096;
-/// Most bytes of a window, unless one row alone is longer.
+/// Most bytes of a window.
 const WINDOW_BYTES: usize = 1 << 20;
 /// Fewest bytes that a window is limited to.
 const LEAST_WINDOW_BYTES: usize = 1 << 14;
@@ -59,6 +59,13 @@ enum Raw {
     Records(Vec<(u64, ::csv::ByteRecord)>),
     /// With the number of each.
     Lines(Vec<(u64, Vec<u8>)>),
+}
+
+/// Most rows and bytes of a window, unless one row alone is longer.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    rows: usize,
+    bytes: usize,
 }
 
 /// Consecutive rows. The bounds of windows depend on the file and the network alone.
@@ -109,8 +116,7 @@ pub struct Input {
     layout: Layout,
     kept: Vec<Kept>,
     scored: Scored,
-    /// Most bytes of a window.
-    window: usize,
+    bounds: Bounds,
 }
 
 /// What the caller wants of a file.
@@ -122,6 +128,8 @@ pub struct Wanted<'a> {
     pub keep: Option<&'a [String]>,
     /// Whether JSON values become columns of types, as Parquet has them.
     pub typed: bool,
+    /// Most rows of a window.
+    pub rows: u64,
     /// Numbers of the answer to one timestep; 0 where the answer has no time axis.
     pub answers: usize,
 }
@@ -132,11 +140,12 @@ pub type Windows = Box<dyn Iterator<Item = Result<Window>> + Send>;
 impl Input {
     /// Looks at the columns of a file.
     pub fn open(wanted: Wanted<'_>) -> Result<Self> {
-        let Wanted { path, format, scored, keep, typed, answers } = wanted;
-        let window = WINDOW_BYTES.checked_div(answers).map_or(WINDOW_BYTES, |bytes| bytes.max(LEAST_WINDOW_BYTES));
+        let Wanted { path, format, scored, keep, typed, rows, answers } = wanted;
+        let bytes = WINDOW_BYTES.checked_div(answers).map_or(WINDOW_BYTES, |bytes| bytes.max(LEAST_WINDOW_BYTES));
+        let bounds = Bounds { rows: usize::try_from(rows).map_or(WINDOW_ROWS, |rows| rows.min(WINDOW_ROWS)), bytes };
         let (layout, kept) = match format {
             FileFormat::Parquet => {
-                let (layout, kept) = parquet::Layout::new(path, &scored, keep, window)?;
+                let (layout, kept) = parquet::Layout::new(path, &scored, keep, bounds)?;
                 (Layout::Parquet(layout), kept)
             }
             FileFormat::Csv => {
@@ -148,7 +157,7 @@ impl Input {
                 (Layout::Jsonl(layout), kept)
             }
         };
-        Ok(Self { path: path.to_owned(), layout, kept, scored, window })
+        Ok(Self { path: path.to_owned(), layout, kept, scored, bounds })
     }
 
     /// The columns that the output has too.
@@ -168,8 +177,8 @@ impl Input {
     pub fn windows(&self, from: Position) -> Result<Windows> {
         match &self.layout {
             Layout::Parquet(layout) => layout.windows(&self.path, from),
-            Layout::Csv(_) => csv::windows(&self.path, from, self.window),
-            Layout::Jsonl(_) => jsonl::windows(&self.path, from, self.window),
+            Layout::Csv(_) => csv::windows(&self.path, from, self.bounds),
+            Layout::Jsonl(_) => jsonl::windows(&self.path, from, self.bounds),
         }
     }
 

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::file::metadata::ParquetMetaData;
 
 use super::super::encoder::{Encoder, Fault, wrong};
-use super::{Bad, Kept, Parsed, Position, Raw, Reads, Scored, WINDOW_ROWS, Window, Windows, chosen, failed};
+use super::{Bad, Bounds, Kept, Parsed, Position, Raw, Reads, Scored, Window, Windows, chosen, failed};
 use crate::Result;
 
 pub struct Layout {
@@ -37,7 +37,7 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
 }
 
 impl Layout {
-    pub fn new(path: &Path, scored: &Scored, keep: Option<&[String]>, window: usize) -> Result<(Self, Vec<Kept>)> {
+    pub fn new(path: &Path, scored: &Scored, keep: Option<&[String]>, bounds: Bounds) -> Result<(Self, Vec<Kept>)> {
         let builder = builder(path)?;
         let schema = builder.schema().clone();
         let titles: Vec<&str> = schema.fields().iter().map(|field| &field.name()[..]).collect();
@@ -59,7 +59,7 @@ impl Layout {
         let rows = builder.metadata().file_metadata().num_rows();
         let layout = Self {
             rows: u64::try_from(rows).map_err(|_| failed(path, format!("expected rows, got {rows}")))?,
-            batch: batch_rows(builder.metadata(), &read, window),
+            batch: batch_rows(builder.metadata(), &read, bounds),
             scored: place_in(&place),
             kept: kept.iter().map(place_in).collect(),
             read,
@@ -127,8 +127,8 @@ impl Layout {
     }
 }
 
-/// Rows whose columns take at most `window` bytes, on average.
-fn batch_rows(metadata: &ParquetMetaData, read: &[usize], window: usize) -> usize {
+/// Rows of a window, whose columns take at most so many bytes on average.
+fn batch_rows(metadata: &ParquetMetaData, read: &[usize], bounds: Bounds) -> usize {
     let schema = metadata.file_metadata().schema_descr();
     let mut bytes = 0;
     for group in metadata.row_groups() {
@@ -142,7 +142,7 @@ fn batch_rows(metadata: &ParquetMetaData, read: &[usize], window: usize) -> usiz
     }
     let rows = metadata.file_metadata().num_rows().max(1);
     let each = usize::try_from(bytes / rows).unwrap_or(usize::MAX).max(1);
-    (window / each).clamp(1, WINDOW_ROWS)
+    (bounds.bytes / each).clamp(1, bounds.rows)
 }
 
 fn list_of(element: DataType) -> DataType {
