@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use gatefold::files;
@@ -16,8 +17,9 @@ use crate::Result;
 
 const LOCK: &str = "lock";
 const JOB: &str = "job.json";
-/// The joined file before it is renamed.
+/// Files before they get their names.
 const JOINED: &str = "joined";
+const BAD: &str = "bad";
 
 /// What is known of a finished part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,10 +50,7 @@ pub fn hash(bytes: &[u8]) -> String {
 
 impl Job {
     /// Begins a job, or goes on with one of the same facts.
-    pub fn new(output: &Path, facts: &Facts, resume: bool, force: bool) -> Result<Self> {
-        let mut name = output.as_os_str().to_owned();
-        name.push(".parts");
-        let folder = PathBuf::from(name);
+    pub fn new(folder: PathBuf, facts: &Facts, resume: bool, force: bool) -> Result<Self> {
         let shown = folder.display().to_string();
         let failed = |error: std::io::Error| format!("{shown}: {error}");
         fs::create_dir_all(&folder).map_err(failed)?;
@@ -142,18 +141,41 @@ impl Job {
 
     /// Makes the whole file and gives it its name.
     pub fn join(&self, output: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-        let joined = self.folder.join(JOINED);
-        let failed = |error: std::io::Error| format!("{}: {error}", joined.display());
-        let file = File::create(&joined).map_err(failed)?;
-        write(&file).map_err(|error| format!("{}: {error}", joined.display()))?;
-        file.sync_all().map_err(failed)?;
-        if let Ok(before) = fs::metadata(output) {
-            fs::set_permissions(&joined, before.permissions()).map_err(failed)?;
+        self.place(JOINED, output, write)
+    }
+
+    /// Writes the list of rows that were left out, or removes an old one if there are none. Says whether there is one.
+    pub fn list_bad(&self, path: &Path, records: &[Record]) -> Result<bool> {
+        if records.iter().all(|record| record.bad.is_empty()) {
+            return match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("{}: {error}", path.display()).into()),
+                _ => Ok(false),
+            };
         }
-        fs::rename(&joined, output).map_err(|error| format!("{}: {error}", output.display()))?;
+        self.place(BAD, path, |file| {
+            let mut file = BufWriter::new(file);
+            for bad in records.iter().flat_map(|record| &record.bad) {
+                writeln!(file, "{}", serde_json::to_string(bad)?)?;
+            }
+            Ok(file.flush()?)
+        })?;
+        Ok(true)
+    }
+
+    /// Writes a file in the folder, where a killed run leaves nothing that is not removed, and then renames it.
+    fn place(&self, name: &str, target: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+        let unfinished = self.folder.join(name);
+        let failed = |error: std::io::Error| format!("{}: {error}", unfinished.display());
+        let file = File::create(&unfinished).map_err(failed)?;
+        write(&file).map_err(|error| format!("{}: {error}", unfinished.display()))?;
+        file.sync_all().map_err(failed)?;
+        if let Ok(before) = fs::metadata(target) {
+            fs::set_permissions(&unfinished, before.permissions()).map_err(failed)?;
+        }
+        fs::rename(&unfinished, target).map_err(|error| format!("{}: {error}", target.display()))?;
         // The name is on the disk before the parts are gone.
         #[cfg(unix)]
-        if let Some(folder) = output.parent().and_then(|folder| File::open(folder).ok()) {
+        if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
             let _ = folder.sync_all();
         }
         Ok(())

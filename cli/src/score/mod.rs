@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use gatefold::{DeviceChoice, DeviceKind, Network, Scorer, TextVectorizer, files};
+use gatefold::{DeviceChoice, DeviceKind, Network, Scorer, TextVectorizer};
 
 pub use self::args::ScoreArgs;
 use self::format::FileFormat;
@@ -66,7 +66,7 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
         answers,
     })?;
     let output = Output::new(to, input.kept(), &scorer)?;
-    let job = Job::new(&output_path, &facts, args.resume, args.force)?;
+    let job = Job::new(with_ending(&output_path, ".parts"), &facts, args.resume, args.force)?;
     signals::finish_first();
 
     let start = Instant::now();
@@ -80,14 +80,25 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     let mut writing = Writing::new(args, &job, &input, &output)?;
     let windows = input.windows(writing.at)?;
     let done = work.run(windows, workers, |answered| writing.add(answered)).and_then(|()| writing.end());
-    let finished = done.map_err(|error| writing.kept(&*error))?;
+    let finished = match done {
+        Ok(finished) => finished,
+        Err(error) => {
+            let (error, nothing) = (writing.kept(&*error), writing.records.is_empty());
+            drop(writing);
+            if nothing {
+                job.remove()?;
+            }
+            return Err(error.into());
+        }
+    };
     if let Some(signal) = writing.stopped {
         return Ok(interrupted(&finished, args, signal));
     }
     let records = std::mem::take(&mut writing.records);
     drop(writing);
     let parts: Vec<PathBuf> = (0..records.len()).map(|number| job.rows(number)).collect();
-    let bad = write_bad(&output_path, &records)?;
+    let list = with_ending(&output_path, ".bad.jsonl");
+    let bad = job.list_bad(&list, &records)?.then_some(list);
     job.join(&output_path, |file| output.join(&parts, file))?;
     job.remove()?;
     source::keep_pipelines(&device);
@@ -114,13 +125,18 @@ fn check_places(args: &ScoreArgs) -> Result<PathBuf> {
     if !there.is_file() {
         return Err(format!("{shown}: expected a file, got something else").into());
     }
-    let mut parts = target.clone().into_os_string();
-    parts.push(".parts");
     // A run that was killed between its last two steps left both.
-    if !args.force && !(args.resume && Path::new(&parts).is_dir()) {
+    if !args.force && !(args.resume && with_ending(&target, ".parts").is_dir()) {
         return Err(format!("{shown}: exists already; --force overwrites it").into());
     }
     Ok(target)
+}
+
+/// A name with something behind it.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 fn scored(args: &ScoreArgs) -> Scored {
@@ -272,28 +288,6 @@ impl<'a> Writing<'a> {
             None => error.to_string(),
         }
     }
-}
-
-/// Writes the rows that were left out beside the output, and says where; an old list of them is removed.
-fn write_bad(output: &Path, records: &[Record]) -> Result<Option<PathBuf>> {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".bad.jsonl");
-    let path = PathBuf::from(name);
-    let mut lines = String::new();
-    for bad in records.iter().flat_map(|record| &record.bad) {
-        lines += &serde_json::to_string(bad)?;
-        lines.push('\n');
-    }
-    if lines.is_empty() {
-        return match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("{}: {error}", path.display()).into())
-            }
-            _ => Ok(None),
-        };
-    }
-    files::write(&path, lines.as_bytes())?;
-    Ok(Some(path))
 }
 
 /// What is shown where a signal ended the run.

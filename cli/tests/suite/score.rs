@@ -59,7 +59,7 @@ fn threads_change_no_byte() {
 
 /// A network and a file for it, of sequences of `lengths` timesteps.
 fn network(layers: &str) -> Network {
-    let spec = serde_json::from_str(&format!("{{\"layers\":[{layers}]}}")).unwrap();
+    let spec = serde_json::from_str(&format!("{{\"format\":1,\"layers\":[{layers}]}}")).unwrap();
     Network::initialized(spec, Init::PyTorch, 3).unwrap()
 }
 

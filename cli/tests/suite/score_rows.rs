@@ -81,9 +81,11 @@ pub fn rows(path: &str) -> Vec<Row> {
     }
     let row = |line: &str| {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        // Columns of a CSV file are text.
+        let id = row["id"].as_i64().unwrap_or_else(|| row["id"].as_str().unwrap().parse().unwrap());
         // Read as f32, since their text is that of f32.
         let numbers = row["probabilities"].as_array().unwrap().iter().map(|number| number.to_string().parse().unwrap());
-        (row["id"].as_i64().unwrap(), row["prediction"].as_str().unwrap().to_owned(), numbers.collect())
+        (id, row["prediction"].as_str().unwrap().to_owned(), numbers.collect())
     };
     std::fs::read_to_string(path).unwrap().lines().map(row).collect()
 }

@@ -4,7 +4,7 @@ use gatefold::network::Init;
 use gatefold::{Device, Input, Network, Scorer, Sequences};
 
 fn network(layers: &str) -> Network {
-    let spec = serde_json::from_str(&format!("{{\"layers\":[{layers}]}}")).unwrap();
+    let spec = serde_json::from_str(&format!("{{\"format\":1,\"layers\":[{layers}]}}")).unwrap();
     Network::initialized(spec, Init::PyTorch, 3).unwrap()
 }
 
