@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,10 +42,21 @@ def write_rows(folder: Path, rows: int) -> None:
 def measured(command: list[str]) -> tuple[float, float, float]:
     """Seconds, CPU seconds and MB of one run."""
     start = time.monotonic()
-    child = os.spawnvp(os.P_NOWAIT, command[0], command)
-    _, status, usage = os.wait4(child, 0)
-    assert status == 0, command
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    memory = 0.0
+    while child.poll() is None:
+        try:
+            # The largest resident size since the command began.
+            lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+            memory = max(memory, *(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:")))
+        except (OSError, TypeError):
+            pass
+        time.sleep(0.02)
+    assert child.returncode == 0, command
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - start, cpu, memory
 
 
 def main() -> None:
