@@ -3,7 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::device::Device;
 use crate::network::Network;
-use crate::score::{Scorer, Sequences, check_labels};
+use crate::score::{ScoreInput, Scorer, check_labels};
 use crate::session::Session;
 use crate::text::TextVectorizer;
 
@@ -103,7 +103,7 @@ impl Classifier {
             ids.extend(tokens);
             ends.push(ids.len());
         }
-        let scores = self.scorer.score(Sequences::tokens(&ids, &ends), done)?;
+        let scores = self.scorer.score(ScoreInput::tokens(&ids, &ends), done)?;
         let answers = scores.values.chunks_exact(self.session().network().output_size());
         Ok(answers.map(|answer| self.prediction(answer)).collect())
     }

@@ -144,7 +144,7 @@ pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{
     Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,
 };
-pub use score::{Scorer, Scores, Sequences};
+pub use score::{ScoreInput, ScoreOutput, Scorer};
 pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;

@@ -13,7 +13,7 @@ const MAX_BATCH_STEPS: usize = 1 << 14;
 
 /// Sequences of any lengths, one after the other in the caller's memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Sequences<'a> {
+pub struct ScoreInput<'a> {
     numbers: SequenceNumbers<'a>,
     ends: &'a [usize],
 }
@@ -24,7 +24,7 @@ enum SequenceNumbers<'a> {
     Features(&'a [f32]),
 }
 
-impl<'a> Sequences<'a> {
+impl<'a> ScoreInput<'a> {
     /// Token ids. `ends` has for each sequence the index behind its last id; the next one starts there, the first at 0.
     #[must_use]
     pub fn tokens(ids: &'a [u32], ends: &'a [usize]) -> Self {
@@ -61,10 +61,10 @@ impl<'a> Sequences<'a> {
     }
 }
 
-/// The answers to [`Sequences`].
+/// The answers to [`ScoreInput`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Scores {
+pub struct ScoreOutput {
     /// The numbers of all answers in the order of the sequences: `[N]` each, or `[T, N]` of a network whose output has a
     /// time axis.
     pub values: Vec<f32>,
@@ -124,7 +124,7 @@ impl Scorer {
     /// # Panics
     /// If there are not so many sequences.
     #[must_use]
-    pub fn fault(&self, sequences: Sequences<'_>, row: usize) -> Option<String> {
+    pub fn fault(&self, sequences: ScoreInput<'_>, row: usize) -> Option<String> {
         let network = self.session.network();
         let range = sequences.range(row);
         let width = network.input_size().max(1);
@@ -167,7 +167,7 @@ impl Scorer {
     /// # Errors
     /// [`Error::Malformed`] for the first sequence that has a [`Scorer::fault`], before anything runs, and everything
     /// [`Session::run`] can fail with.
-    pub fn score(&self, sequences: Sequences<'_>, mut done: impl FnMut(usize)) -> Result<Scores> {
+    pub fn score(&self, sequences: ScoreInput<'_>, mut done: impl FnMut(usize)) -> Result<ScoreOutput> {
         for row in 0..sequences.len() {
             if let Some(fault) = self.fault(sequences, row) {
                 let (expected, got) = fault.split_once(", got ").unwrap_or((&fault, "another"));
@@ -194,7 +194,8 @@ impl Scorer {
             })?;
             done(rows.len());
         }
-        let mut scores = Scores { values: Vec::with_capacity(values.len()), ends: Vec::with_capacity(places.len()) };
+        let mut scores =
+            ScoreOutput { values: Vec::with_capacity(values.len()), ends: Vec::with_capacity(places.len()) };
         for place in places {
             scores.values.extend_from_slice(&values[place]);
             scores.ends.push(scores.values.len());
@@ -227,7 +228,7 @@ impl Scorer {
     /// Runs `rows`, all of `steps` timesteps, and hands over each one's answer.
     fn run(
         &self,
-        sequences: Sequences<'_>,
+        sequences: ScoreInput<'_>,
         rows: &[usize],
         steps: usize,
         mut answered: impl FnMut(usize, &mut dyn Iterator<Item = f32>),
@@ -268,7 +269,7 @@ impl Scorer {
 /// The numbers of `rows`, all of `steps` timesteps of `width` numbers, `[B, T, I]` or `[T, B, I]`.
 fn gathered<T: Copy>(
     numbers: &[T],
-    sequences: Sequences<'_>,
+    sequences: ScoreInput<'_>,
     rows: &[usize],
     (steps, width): (usize, usize),
     batch_first: bool,

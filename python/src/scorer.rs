@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gatefold::network::InputKind;
-use gatefold::{Error, Scorer, Sequences, TextVectorizer};
+use gatefold::{Error, ScoreInput, Scorer, TextVectorizer};
 use numpy::{PyArrayDyn, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ pub struct SequenceScorer {
 }
 
 impl SequenceScorer {
-    fn answer<'py>(&self, py: Python<'py>, sequences: Sequences<'_>) -> PyResult<Answers<'py>> {
+    fn answer<'py>(&self, py: Python<'py>, sequences: ScoreInput<'_>) -> PyResult<Answers<'py>> {
         let labelled = !self.inner.labels().is_empty();
         let (classes, numbers, ends) = unlocked(py, || {
             let scores = self.inner.score(sequences, |_| {})?;
@@ -114,14 +114,14 @@ impl SequenceScorer {
             }
             Ok((ids, all))
         })?;
-        self.answer(py, Sequences::tokens(&ids, &ends))
+        self.answer(py, ScoreInput::tokens(&ids, &ends))
     }
 
     /// Token ids, `ids[offsets[i]:offsets[i + 1]]` each.
     fn tokens<'py>(&self, ids: &Bound<'py, PyAny>, offsets: &Bound<'py, PyAny>) -> PyResult<Answers<'py>> {
         let numbers: Vec<u32> = vector("token ids", ids)?;
         let ends = ends(offsets, numbers.len())?;
-        self.answer(ids.py(), Sequences::tokens(&numbers, &ends))
+        self.answer(ids.py(), ScoreInput::tokens(&numbers, &ends))
     }
 
     /// Vectors `[T, I]`, `values[offsets[i]:offsets[i + 1]]` each.
@@ -129,7 +129,7 @@ impl SequenceScorer {
         let numbers = floats("features", values)?;
         let numbers = slice("features", &numbers)?;
         let ends = ends(offsets, numbers.len())?;
-        self.answer(values.py(), Sequences::features(numbers, &ends))
+        self.answer(values.py(), ScoreInput::features(numbers, &ends))
     }
 
     /// The class names; empty where answers are numbers.

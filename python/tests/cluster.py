@@ -58,8 +58,8 @@ class Job:
         return sorted(pid for pid in descendants(self.process.pid) if words in command_line(pid))
 
     def kill(self, words: str) -> int | None:
-        """Kills a worker with SIGKILL."""
-        for pid in self.workers(words):
+        """Kills a worker with SIGKILL: the youngest, since what starts workers is older."""
+        for pid in reversed(self.workers(words)):
             try:
                 os.kill(pid, signal.SIGKILL)
                 return pid

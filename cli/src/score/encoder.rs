@@ -1,6 +1,6 @@
 //! Values of rows as the numbers that a network reads.
 
-use gatefold::{Scorer, Sequences, TextVectorizer};
+use gatefold::{ScoreInput, Scorer, TextVectorizer};
 
 use super::input::Reads;
 use crate::units::shortened;
@@ -31,10 +31,10 @@ impl<'a> Encoder<'a> {
         Self { scorer, vectorizer, ids: Vec::new(), values: Vec::new(), ends: Vec::new(), tokens }
     }
 
-    pub fn sequences(&self) -> Sequences<'_> {
+    pub fn sequences(&self) -> ScoreInput<'_> {
         match self.tokens {
-            true => Sequences::tokens(&self.ids, &self.ends),
-            false => Sequences::features(&self.values, &self.ends),
+            true => ScoreInput::tokens(&self.ids, &self.ends),
+            false => ScoreInput::features(&self.values, &self.ends),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use gatefold::{Scorer, Scores};
+use gatefold::{ScoreOutput, Scorer};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnCloseResult;
@@ -71,7 +71,7 @@ impl Output {
     }
 
     /// The rows of kept columns with their answers.
-    pub fn batch(&self, mut columns: Vec<ArrayRef>, scorer: &Scorer, scores: &Scores) -> Result<RecordBatch> {
+    pub fn batch(&self, mut columns: Vec<ArrayRef>, scorer: &Scorer, scores: &ScoreOutput) -> Result<RecordBatch> {
         let network = scorer.session().network();
         let mut start = 0;
         let answers = scores.ends.iter().map(|&end| &scores.values[std::mem::replace(&mut start, end)..end]);

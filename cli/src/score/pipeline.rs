@@ -44,7 +44,7 @@ impl Work<'_> {
         Ok(Answered { batch, text, bad: parsed.bad, end: window.end })
     }
 
-    /// Scores all windows with so many threads. `write` is called with the answers in the order of the windows, until it says
+    /// ScoreOutput all windows with so many threads. `write` is called with the answers in the order of the windows, until it says
     /// `false`.
     pub fn run(&self, windows: Windows, workers: usize, mut write: impl FnMut(Answered) -> Result<bool>) -> Result<()> {
         // As many windows may be on their way. Each that is written lets the reader read another.

@@ -1,7 +1,7 @@
 //! Sequences of any lengths: each has the answer that it has alone.
 
 use gatefold::network::Init;
-use gatefold::{Device, Input, Network, Scorer, Sequences};
+use gatefold::{Device, Input, Network, ScoreInput, Scorer};
 
 fn network(layers: &str) -> Network {
     let spec = serde_json::from_str(&format!("{{\"format\":1,\"layers\":[{layers}]}}")).unwrap();
@@ -32,7 +32,7 @@ fn answers_are_those_of_single_runs() {
         let network = network(&layers);
         let scorer = Scorer::new(&device, &network).unwrap();
         let mut done = 0;
-        let scores = scorer.score(Sequences::features(&values, &ends), |rows| done += rows).unwrap();
+        let scores = scorer.score(ScoreInput::features(&values, &ends), |rows| done += rows).unwrap();
         assert_eq!((done, scores.ends.len()), (7, 7));
         let (mut start, mut from) = (0, 0);
         for (&end, &to) in ends.iter().zip(&scores.ends) {
@@ -54,15 +54,15 @@ fn wrong_sequences_are_refused() {
     let lstm = r#"{"type":"lstm","name":"a","input_size":2,"hidden_size":4,"output":"last"}"#;
     let tokens = Scorer::new(&device, &network(&format!("{embedding},{lstm}"))).unwrap();
     let features = Scorer::new(&device, &network(lstm)).unwrap();
-    let of = |scorer: &Scorer, sequences: Sequences<'_>| scorer.fault(sequences, 0).unwrap();
-    assert_eq!(of(&tokens, Sequences::tokens(&[1, 5], &[2])), "expected token ids below 5, got 5 at step 1");
-    assert_eq!(of(&tokens, Sequences::tokens(&[], &[0])), "expected at least one timestep, got none");
-    assert_eq!(of(&tokens, Sequences::features(&[1.0], &[1])), "expected token ids, got vectors");
-    assert_eq!(of(&features, Sequences::tokens(&[1], &[1])), "expected vectors of 2 numbers, got token ids");
-    assert_eq!(of(&features, Sequences::features(&[1.0; 3], &[3])), "expected vectors of 2 numbers, got 3 numbers");
+    let of = |scorer: &Scorer, sequences: ScoreInput<'_>| scorer.fault(sequences, 0).unwrap();
+    assert_eq!(of(&tokens, ScoreInput::tokens(&[1, 5], &[2])), "expected token ids below 5, got 5 at step 1");
+    assert_eq!(of(&tokens, ScoreInput::tokens(&[], &[0])), "expected at least one timestep, got none");
+    assert_eq!(of(&tokens, ScoreInput::features(&[1.0], &[1])), "expected token ids, got vectors");
+    assert_eq!(of(&features, ScoreInput::tokens(&[1], &[1])), "expected vectors of 2 numbers, got token ids");
+    assert_eq!(of(&features, ScoreInput::features(&[1.0; 3], &[3])), "expected vectors of 2 numbers, got 3 numbers");
     let infinite = [0.0, 1.0, f32::INFINITY, 0.0];
-    assert_eq!(of(&features, Sequences::features(&infinite, &[4])), "expected finite numbers, got inf at step 1");
-    let error = tokens.score(Sequences::tokens(&[1, 7], &[1, 2]), |_| {}).unwrap_err().to_string();
+    assert_eq!(of(&features, ScoreInput::features(&infinite, &[4])), "expected finite numbers, got inf at step 1");
+    let error = tokens.score(ScoreInput::tokens(&[1, 7], &[1, 2]), |_| {}).unwrap_err().to_string();
     assert_eq!(error, "sequence 2: expected token ids below 5, got 7 at step 0");
-    assert_eq!(tokens.fault(Sequences::tokens(&[1, 4], &[2]), 0), None);
+    assert_eq!(tokens.fault(ScoreInput::tokens(&[1, 4], &[2]), 0), None);
 }
