@@ -58,7 +58,7 @@ impl<'a> Cells<'a> {
         }
         let list = self.array.as_fixed_size_list();
         let size = usize::try_from(list.value_length()).unwrap_or_default();
-        let start = usize::try_from(list.value_offset_at(row)).unwrap_or_default();
+        let start = list.value_offset_at(row);
         start..start + size
     }
 

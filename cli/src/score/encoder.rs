@@ -77,9 +77,9 @@ impl<'a> Encoder<'a> {
             Some(fault) => {
                 self.ends.pop();
                 if self.tokens {
-                    self.ids.truncate(start)
+                    self.ids.truncate(start);
                 } else {
-                    self.values.truncate(start)
+                    self.values.truncate(start);
                 }
                 Err(fault)
             }

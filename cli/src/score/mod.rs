@@ -110,6 +110,11 @@ fn check_places(args: &ScoreArgs) -> Result<PathBuf> {
     let (input, output) = (&args.input, &args.output);
     let shown = output.display();
     let read = std::fs::canonicalize(input).map_err(|error| format!("{}: {error}", input.display()))?;
+    // A pipe cannot be read twice.
+    if !read.is_file() {
+        let got = if read.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(format!("{}: expected a file, got {got}", input.display()).into());
+    }
     // A link is followed: the file that it points at is written.
     let target = std::fs::canonicalize(output).unwrap_or_else(|_| output.clone());
     if target == read {
@@ -126,7 +131,8 @@ fn check_places(args: &ScoreArgs) -> Result<PathBuf> {
         return Err(format!("{shown}: expected a file, got something else").into());
     }
     // A run that was killed between its last two steps left both.
-    if !args.force && !(args.resume && with_ending(&target, ".parts").is_dir()) {
+    let goes_on = args.resume && with_ending(&target, ".parts").is_dir();
+    if !args.force && !goes_on {
         return Err(format!("{shown}: exists already; --force overwrites it").into());
     }
     Ok(target)

@@ -173,8 +173,8 @@ fn of_files() {
         refusal(["score", input, &folder.path("no/out.csv")], &["no: expected a folder that exists"]);
     }
     refusal(["score", &folder.path("no.csv"), &output], &["no.csv: No such file"]);
-    refusal(["score", &folder.path(""), &output, "--from", "csv"], &["Is a directory"]);
-    refusal(["score", &folder.path(""), &output, "--from", "parquet"], &["expected a file, got a folder"]);
+    refusal(["score", &folder.path(""), &output, "--from", "csv"], &["expected a file, got a folder"]);
+    refusal(["score", "/dev/null", &output, "--from", "csv"], &["/dev/null: expected a file, got a pipe or a device"]);
     refusal(["score", &csv, &output, "--from", "parquet"], &["in.csv: Parquet error"]);
     refusal(["score", &csv, &output, "--text", "body"], &["in.csv: expected a column `body`, got id, text"]);
     refusal(["score", &csv, &output, "--part", "0"], &["--part"]);

@@ -30,9 +30,6 @@ pub struct Layout {
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(|error| failed(path, error))?;
-    if file.metadata().is_ok_and(|there| there.is_dir()) {
-        return Err(failed(path, "expected a file, got a folder"));
-    }
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| failed(path, error))
 }
 
