@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use gatefold::{DeviceChoice, DeviceKind, Network, Scorer, TextVectorizer};
+use gatefold::{DeviceChoice, DeviceInfo, DeviceKind, Network, Scorer, TextVectorizer};
 
 pub use self::args::ScoreArgs;
 use self::format::FileFormat;
@@ -55,7 +55,7 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     };
     let answers = if network.output_is_sequence() { network.output_size() } else { 0 };
     let (path, keep, typed) = (&*args.input, args.keep.as_deref(), to == FileFormat::Parquet);
-    let facts = facts(args, &scored, (from, to), &network, &source::place(choice, device.info()))?;
+    let facts = facts(args, &scored, (from, to), &network, device.info())?;
     let input = Input::open(Wanted {
         path,
         format: from,
@@ -179,7 +179,7 @@ fn facts(
     scored: &Scored,
     formats: (FileFormat, FileFormat),
     network: &Network,
-    device: &str,
+    device: &DeviceInfo,
 ) -> Result<Facts> {
     let there = std::fs::metadata(&args.input)?;
     let modified = there.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
@@ -194,7 +194,8 @@ fn facts(
         ("input".into(), format!("{}, {} bytes, changed at {seconds}", path.display(), there.len())),
         ("model".into(), format!("{:016x}-{spec}", network.fingerprint())),
         ("options".into(), options.to_string()),
-        ("device".into(), device.to_owned()),
+        // The driver of the CPU is its instruction set.
+        ("device".into(), format!("{device}, {}", device.driver)),
         ("version of gatefold".into(), env!("CARGO_PKG_VERSION").to_owned()),
     ]))
 }

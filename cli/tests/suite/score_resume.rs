@@ -132,6 +132,8 @@ fn parts_of_another_run_are_not_taken() {
     let resumed =
         |more: &[&'static str]| args.iter().copied().chain(["--resume"]).chain(more.to_vec()).collect::<Vec<_>>();
     refusal(resumed(&["--skip-bad"]), &["cannot go on: expected the options", "--force begins again"]);
+    let portable = resumed(&["--instruction-set", "portable"]);
+    refusal(portable, &["cannot go on: expected the device of the interrupted run (CPU, ", "got CPU, portable"]);
     let network = gatefold::Network::load(repository("models/sentiment/sentiment.safetensors")).unwrap();
     let mut spec = network.spec().clone();
     spec.labels.reverse();
