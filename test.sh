@@ -169,7 +169,7 @@ if ! has_python && in_ci; then install python3 python3-venv; fi
 if has_python; then
     # The extension module with GPU is built with the features of the tests, so that nothing but it is compiled.
     cargo build --workspace --all-features --lib --tests
-    python/test.sh --library "${CARGO_TARGET_DIR:-target}/debug/lib_native.so" 2>&1 | tee -a "$log"
+    GATEFOLD_COMMAND=$(realpath "$gatefold") python/test.sh --library "${CARGO_TARGET_DIR:-target}/debug/lib_native.so" 2>&1 | tee -a "$log"
 else
     not_run "the Python package, with Python 3.10 or later and venv (Debian: python3-venv)"
 fi

@@ -49,10 +49,10 @@ echo "$(basename "$wheel"): $bytes bytes"
 [ "$bytes" -le $most ] || fail "expected a wheel of at most $most bytes, got $bytes"
 say "the environment"
 pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
-pip install --quiet --disable-pip-version-check "numpy>=1.24" "pytest>=8" "keras>=3" jax onnxruntime # JAX is what Keras runs on
+pip install --quiet --disable-pip-version-check "numpy>=1.24" "pytest>=8" "keras>=3" jax onnxruntime pyarrow distributed # JAX is what Keras runs on
 
 say "tests"
-export GATEFOLD_PYTHON_REQUIRE=keras,onnxruntime
+export GATEFOLD_PYTHON_REQUIRE=keras,onnxruntime,pyarrow,pyarrow.parquet,distributed
 # Processes that fork have no threads of a framework.
 tests tests --ignore tests/test_keras.py --ignore tests/test_onnxruntime.py
 say "tests, with Keras and ONNX Runtime"

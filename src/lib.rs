@@ -17,7 +17,7 @@
 //! - [`Network`]: layers and weights, read from a safetensors, Keras or ONNX file ([`Network::load`]).
 //! - [`Device`]: a GPU, one that the application owns (`Device::from_wgpu`), or this CPU.
 //! - [`Session`]: a network on a device. [`Session::run`] takes an [`Input`] and a [`State`] and
-//!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels.
+//!   gives an [`Output`] with the next state. [`Classifier`] adds a vocabulary and labels, [`Scorer`] runs sequences of any lengths.
 //! - [`StreamPool`]: many streams of one network, whose states stay on the device; a
 //!   [queue](streams::StreamQueue) in front of it, and `encode` into an application's own submission.
 //! - [`generate`]: tokens after a prompt, greedy, drawn or by beam search, on top of a pool.
@@ -105,6 +105,7 @@ mod nearest;
 pub mod network;
 mod plan;
 mod reference;
+mod score;
 mod session;
 pub mod streams;
 mod text;
@@ -143,6 +144,7 @@ pub use network::{Network, NetworkSpec, Tensor, WeightFormat};
 pub use plan::{
     Arithmetic, Choice, MatrixSide, MatrixUnits, Plan, PlanLimits, PlanOptions, RunShape, Strategy, Traffic,
 };
+pub use score::{ScoreInput, ScoreOutput, Scorer};
 pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;

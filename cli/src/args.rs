@@ -9,6 +9,8 @@ use gatefold::{Arithmetic, CpuOptions, DeviceChoice, DeviceOptions, InstructionS
 
 use crate::Result;
 use crate::bench::{MemoryArgs, Set, Shape};
+#[cfg(feature = "score")]
+use crate::score::ScoreArgs;
 use crate::tasks::{Length, MemoryTask, TaskArgs};
 
 /// Run recurrent networks (LSTM, GRU, RNN) on any GPU or on the CPU, and check the results
@@ -41,7 +43,8 @@ pub struct Args {
 impl Args {
     /// Options of the CPU device.
     pub fn cpu(&self) -> CpuOptions {
-        CpuOptions { threads: self.threads, instruction_set: self.instruction_set }
+        let threads = if self.command.scores() { Some(NonZeroUsize::MIN) } else { self.threads };
+        CpuOptions { threads, instruction_set: self.instruction_set }
     }
 
     /// Options for opening a device.
@@ -86,6 +89,9 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure how well a model answers examples: loss, accuracy, confusion matrix
     Evaluate(EvaluateArgs),
+    /// Score every row of a Parquet, CSV or JSON lines file of any size
+    #[cfg(feature = "score")]
+    Score(ScoreArgs),
     /// List every graphics adapter and the one that would be used
     Devices(DevicesArgs),
     /// Compare a device with the f64 reference, stage by stage
@@ -103,6 +109,16 @@ pub enum Command {
     /// Answer requests over HTTP (Open Inference Protocol), and keep the state of every sequence
     #[cfg(feature = "serve")]
     Serve(Box<crate::serve::ServeArgs>),
+}
+
+impl Command {
+    /// Whether it brings threads of its own, each of which runs the network on one.
+    fn scores(&self) -> bool {
+        #[cfg(feature = "score")]
+        return matches!(self, Self::Score(_));
+        #[cfg(not(feature = "score"))]
+        return false;
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,7 +1,7 @@
 //! The command `gatefold`: runs recurrent networks on any GPU or on the CPU and checks the results.
 //!
-//! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error, 128 and the signal's number where training was
-//! interrupted and can go on.
+//! Exit codes: 0 done, 1 a check failed (`verify`, `bench`), 2 an error, 128 and the signal's number where training or scoring
+//! was interrupted and can go on.
 
 mod args;
 mod arrays;
@@ -21,6 +21,8 @@ mod plan;
 mod progress;
 mod report;
 mod reviews;
+#[cfg(feature = "score")]
+mod score;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -90,6 +92,8 @@ fn run(args: &Args) -> Result<Report> {
         Command::Classify(options) => classify::run(options, args.device()?),
         Command::Train(options) => train::run(options, args.device()?),
         Command::Evaluate(options) => evaluate::run(options, args.device()?),
+        #[cfg(feature = "score")]
+        Command::Score(options) => score::run(options, args.device()?, args.threads),
         Command::Devices(options) => devices::run(options, args.device()?),
         Command::Verify(options) => verify::run(options, args.device()?),
         Command::Plan(options) => plan::run(options, args.device()?),

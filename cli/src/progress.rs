@@ -15,12 +15,23 @@ pub struct Progress {
     done: u64,
     start: Instant,
     bar: Option<ProgressBar>,
+    template: &'static str,
 }
 
 impl Progress {
     /// Progress of `total` pieces of work.
     pub fn new(total: usize) -> Self {
-        Self { total: total as u64, done: 0, start: Instant::now(), bar: None }
+        Self::with_template(total as u64, "{bar:30} {pos}/{len}  {eta} left  {msg}")
+    }
+
+    /// Progress through `total` bytes of a file.
+    #[cfg(feature = "score")]
+    pub fn of_bytes(total: u64) -> Self {
+        Self::with_template(total, "{bar:30} {binary_bytes}/{binary_total_bytes}  {eta} left  {msg}")
+    }
+
+    fn with_template(total: u64, template: &'static str) -> Self {
+        Self { total, done: 0, start: Instant::now(), bar: None, template }
     }
 
     /// Counts `pieces` more as done and shows `what`.
@@ -29,11 +40,11 @@ impl Progress {
         if self.bar.is_none() && self.start.elapsed() < SHOW_AFTER {
             return;
         }
-        let (total, start) = (self.total, self.start);
+        let (total, start, template) = (self.total, self.start, self.template);
         let bar = self.bar.get_or_insert_with(|| {
             // indicatif hides it if stderr is not a terminal.
             let bar = ProgressBar::new(total).with_elapsed(start.elapsed());
-            match ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {msg}") {
+            match ProgressStyle::with_template(template) {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }

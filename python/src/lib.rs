@@ -9,6 +9,7 @@ mod dataset;
 mod device;
 mod errors;
 mod network;
+mod scorer;
 mod state;
 mod streams;
 mod trainer;
@@ -25,6 +26,8 @@ mod _native {
     use crate::device::devices;
     #[pymodule_export]
     use crate::network::{Network, build, load, vocabulary};
+    #[pymodule_export]
+    use crate::scorer::SequenceScorer;
     #[pymodule_export]
     use crate::state::State;
     #[pymodule_export]

@@ -33,7 +33,7 @@ def test_code_of_the_readme(number):
 
 
 def test_code_that_is_wrong_fails():
-    assert len(README) >= 6 and [need for need, _ in README if need] == ["torch", "keras"]
+    assert len(README) >= 6 and [need for need, _ in README if need] == ["torch", "keras", "pyarrow"]
     wrong = snippets("text\n```python\nimport gatefold_rnn as gf\nassert not gf.devices()\n```\n```sh\nls\n```\n")
     assert len(wrong) == 1 and run(wrong[0][1]).returncode == 1
 

@@ -15,6 +15,14 @@ mod models;
 mod pipelines;
 mod pipes;
 mod plan;
+#[cfg(feature = "score")]
+mod score;
+#[cfg(feature = "score")]
+mod score_bad;
+#[cfg(feature = "score")]
+mod score_resume;
+#[cfg(feature = "score")]
+mod score_rows;
 mod serve;
 mod support;
 mod tasks;

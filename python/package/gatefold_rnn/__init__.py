@@ -6,7 +6,7 @@
     y = net(x)                            # NumPy in, NumPy out
     y, state = net.run(x, state)          # the next piece of the same sequences
 
-`Streams` keeps the states of many streams, `Classifier` reads texts, `Trainer` trains, `from_torch` and `from_keras` take the
+`Streams` keeps the states of many streams, `Classifier` reads texts, `Scorer` takes Arrow batches, `Trainer` trains, `from_torch` and `from_keras` take the
 models of other frameworks, and `gatefold_rnn.torch` has drop-in modules for PyTorch.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from ._describe import network
 from ._native import Classifier, Network, State, Stream, Streams, devices, load
+from ._score import Scorer
 from ._train import History, Trainer
 from ._verify import Verification, verify
 
@@ -23,6 +24,7 @@ __all__ = [
     "Classifier",
     "History",
     "Network",
+    "Scorer",
     "State",
     "Stream",
     "Streams",

@@ -15,6 +15,7 @@ mod ntm;
 mod plan;
 mod regularization;
 mod scan_packages;
+mod score;
 mod shaders;
 mod slots;
 mod state_files;
