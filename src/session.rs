@@ -18,7 +18,8 @@ use crate::gpu;
 use crate::network::{Axis, Join, Network, Source, StageKind, reorder};
 use crate::plan::{Arithmetic, Plan, PlanOptions, RunShape};
 
-/// A network whose weights are on a device. It is `Send + Sync`; runs of several threads are done one after the other.
+/// A network whose weights are on a device. It is `Send + Sync`; runs of several threads overlap on the CPU and are done one after
+/// the other on a GPU.
 #[derive(Debug)]
 pub struct Session {
     device: Device,
