@@ -400,6 +400,16 @@ def nested_sequential(l, k):
     return k.Model(x, l.Dense(2)(l.GRU(3)(inner(x))))
 
 
+def models_of_each_step(l, k):
+    """Models that are applied to each timestep: one after the other, and a graph with a residual connection."""
+    x = l.Input((None, 3))
+    layers = [l.Input((3,)), l.Dense(5, activation="relu"), l.BatchNormalization(), l.Dropout(0.2), l.Dense(4)]
+    y = l.TimeDistributed(k.Sequential(layers, name="features"))(x)
+    inner = l.Input((4,))
+    graph = k.Model(inner, l.LayerNormalization()(l.Add()([inner, l.Dense(4, activation="tanh")(inner)])), name="residual")
+    return k.Model(x, l.Dense(2)(l.LSTM(3)(l.TimeDistributed(graph)(y))))
+
+
 def keras2_masks(l, k):
     """In Keras 2 the masks that there are count."""
     x = l.Input((None,))
@@ -558,6 +568,8 @@ def main() -> None:
     graph("flow_functions", functions, {"x": sequence(3)})
     graph("flow_functions_masked", functions_masked, {"x": tokens(5)})
     graph("flow_nested_sequential", nested_sequential, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_models_of_each_step", models_of_each_step, {"x": sequence(3)}, suffixes=whole)
+    graph("flow_keras2_models_of_each_step", models_of_each_step, {"x": sequence(3)}, **keras2)
     graph("flow_one_step_for_all", one_step_for_all, {"x": sequence(3)})
     graph("flow_keras2_one_step_for_all", one_step_for_all, {"x": sequence(3)}, **keras2)
     graph("flow_products", products, both, suffixes=whole)

@@ -30,10 +30,19 @@ pub(super) struct KerasGraph<'a> {
     /// The name of each layer's group in Keras 3's weights: its class, numbered in the order of the model; the groups of a model
     /// within the model lie in that model's.
     pub groups: BTreeMap<String, String>,
-    /// In legacy files, the group that has the weights of a layer within a model: the outermost model's.
-    pub owners: BTreeMap<String, String>,
+    /// In legacy files, where the weights of a layer within a model are.
+    pub owners: BTreeMap<String, Owner>,
     /// The shape of the first input, with the batch, if a layer states it.
     pub input_shape: Option<&'a Value>,
+}
+
+/// Where a legacy file has the weights of a layer within a model.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    /// The group: the outermost model's, or that of the TimeDistributed around it.
+    pub group: String,
+    /// The model.
+    pub model: String,
 }
 
 /// An output of a node.
@@ -303,7 +312,7 @@ struct Expanded<'a> {
     /// Of every layer.
     places: Vec<Ends>,
     groups: BTreeMap<String, String>,
-    owners: BTreeMap<String, String>,
+    owners: BTreeMap<String, Owner>,
     /// How many groups each class has, less one.
     counts: BTreeMap<String, usize>,
     /// The input shape of the first layer, if it is a model that states it.
@@ -361,7 +370,10 @@ impl<'a> Expanded<'a> {
         if first == 0 {
             self.input_shape = inner.input_shape;
         }
-        self.owners.extend(inner.groups.keys().map(|name| (name.clone(), item.name.to_owned())));
+        let each_step = item.class == "TimeDistributed";
+        let name = model.get("config").and_then(|config| config.get("name")).and_then(Value::as_str);
+        let owner = Owner { group: item.name.to_owned(), model: name.unwrap_or(item.name).to_owned() };
+        self.owners.extend(inner.groups.keys().map(|name| (name.clone(), owner.clone())));
         let within = |(name, inner): (String, String)| {
             let outer = group.unwrap_or_default();
             (name, format!("{outer}{within_group}/{inner}"))
@@ -370,6 +382,7 @@ impl<'a> Expanded<'a> {
         let moved = |tensor: NodeTensor| NodeTensor { node: first + tensor.node, ..tensor };
         let all = |tensors: Vec<NodeTensor>| tensors.into_iter().map(moved).collect::<Vec<_>>();
         self.nodes.extend(inner.nodes.into_iter().map(|node| KerasNode {
+            item: Item { each_step: each_step || node.item.each_step, ..node.item },
             call: node.call + call,
             inputs: all(node.inputs),
             states: all(node.states),
@@ -377,7 +390,7 @@ impl<'a> Expanded<'a> {
             ..node
         }));
         let inputs = inner.inputs.iter().map(|input| first + input).collect();
-        self.places.push(Ends { inputs, outputs: all(inner.outputs), is_model: true });
+        self.places.push(Ends { inputs, outputs: all(inner.outputs), is_model: !each_step });
         Ok(())
     }
 
@@ -399,8 +412,16 @@ fn each_step<'a>(item: &Item<'a>) -> Result<Option<&'a Value>> {
     let class = |layer: &Value| layer.get("class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(model) = inner.filter(|inner| is_model(&class(inner))) else { return Ok(None) };
     let layers = model.get("config").and_then(|config| config.get("layers").or(Some(config))).and_then(Value::as_array);
-    for class in layers.into_iter().flatten().map(class) {
-        if class != "InputLayer" && (!EACH_STEP.contains(&class.as_str()) || class == "Flatten") {
+    let joins = |layer: &Value| match class(layer).as_str() {
+        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => true,
+        // Another axis would be that of time.
+        "Concatenate" => layer.get("config").and_then(|config| config.get("axis")).and_then(Value::as_i64) == Some(-1),
+        _ => false,
+    };
+    for layer in layers.into_iter().flatten() {
+        let class = class(layer);
+        let is_one = EACH_STEP.contains(&class.as_str()) && class != "Flatten";
+        if class != "InputLayer" && !is_one && !joins(layer) {
             return Err(item.unsupported(&format!("a model with a layer of class {class} inside")));
         }
     }

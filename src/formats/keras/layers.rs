@@ -25,6 +25,8 @@ pub(super) struct Item<'a> {
     /// The whole description, of which `config` is a part.
     pub value: &'a Value,
     pub version: Version,
+    /// Whether it is in a model that a TimeDistributed applies to each timestep.
+    pub each_step: bool,
 }
 
 /// What flows between two layers, without the batch dimension.
@@ -66,7 +68,7 @@ impl<'a> Item<'a> {
         let class = value.get("class_name").and_then(Value::as_str).ok_or_else(wrong)?;
         let config = value.get("config").and_then(Value::as_object).ok_or_else(wrong)?;
         let name = config.get("name").or_else(|| value.get("name")).and_then(Value::as_str).ok_or_else(wrong)?;
-        let mut item = Self { name, class, config, value, version };
+        let mut item = Self { name, class, config, value, version, each_step: false };
         match value.get("name") {
             Some(other) if other.as_str() != Some(name) => {
                 return Err(malformed(&format!("layer `{name}`: name beside its config"), &format!("`{name}`"), other));
@@ -166,6 +168,9 @@ impl Shape {
 
 /// The layers and the output shape of `item` for an input of `shape`.
 pub(super) fn lower(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
+    if item.each_step && matches!(shape, Shape::Sequence { .. }) {
+        return of_each_step(&Item { each_step: false, ..*item }, shape);
+    }
     let options = LayerOptions::new(item.name, item.class, item.config);
     let lowered = by_class(item, &options, shape)?;
     options.finish()?;
@@ -307,15 +312,19 @@ pub(super) const EACH_STEP: [&str; 14] = [
 ];
 
 fn time_distributed(item: &Item<'_>, options: &LayerOptions<'_>, shape: Shape) -> Result<Lowered> {
-    let width = sequence(options, shape)?;
+    sequence(options, shape)?;
     let config = options.get("layer").ok_or_else(|| options.wrong("layer", "a layer", &Value::Null))?;
     let inner = Item::nested(item, options, config)?;
     if !EACH_STEP.contains(&inner.class) {
         return Err(options.unsupported(&format!("a layer of class {} inside", inner.class)));
     }
-    // The layer inside sees one step and does the same to each.
-    let lowered = lower(&inner, Shape::Row(width))?;
-    let steps = steps(shape);
+    of_each_step(&inner, shape)
+}
+
+/// A layer that sees one step of a sequence and does the same to each.
+fn of_each_step(item: &Item<'_>, shape: Shape) -> Result<Lowered> {
+    let Shape::Sequence { steps, width } = shape else { return lower(item, shape) };
+    let lowered = lower(item, Shape::Row(width))?;
     let shape = match lowered.shape {
         Shape::Row(width) => Shape::Sequence { steps, width },
         other => other,

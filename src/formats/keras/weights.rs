@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::graph::Owner;
 use super::hdf5::Hdf5;
 use super::malformed;
 use super::parts::{PartTensor, PartWeights};
@@ -33,8 +34,8 @@ const ROLES: [&str; 15] = [
 pub(super) struct WeightNames {
     /// Their groups in numbered files, where they differ from the layers' names.
     pub groups: BTreeMap<String, String>,
-    /// Of layers within models, the models' groups in legacy files.
-    pub owners: BTreeMap<String, String>,
+    /// Of layers within models, where legacy files have them.
+    pub owners: BTreeMap<String, Owner>,
     /// Of layers with the weights of another, that layer.
     pub copies: BTreeMap<String, String>,
     /// Layers that are cells of one layer of the file.
@@ -51,8 +52,8 @@ pub(super) struct WeightNames {
 #[derive(Clone, Copy)]
 struct WeightGroup<'a> {
     name: &'a str,
-    /// The layer, if the group is that of a model which has it.
-    within: Option<&'a str>,
+    /// The model and its layer, if the group is that of a model within the model.
+    within: Option<[&'a str; 2]>,
     /// The cell, if it is one of several.
     cell: Option<&'a StackedCell>,
     /// The layer inside whose arrays they are (MultiHeadAttention's `query`).
@@ -120,7 +121,7 @@ impl Weights {
             let (group, within) = match self.layout {
                 WeightPaths::Numbered(_) => (names.groups.get(name).map_or(name, String::as_str), None),
                 WeightPaths::Named(_) => match names.owners.get(name) {
-                    Some(owner) => (owner.as_str(), Some(name)),
+                    Some(owner) => (owner.group.as_str(), Some([owner.model.as_str(), name])),
                     None => (name, None),
                 },
             };
@@ -338,7 +339,7 @@ impl Weights {
                 let folder = folder.trim_start_matches('/');
                 let listed = self.hdf5.texts(folder, "weight_names")?.unwrap_or_default();
                 let own = |path: &&String| {
-                    within.is_none_or(|layer| is_within(path, group, layer))
+                    within.is_none_or(|[model, layer]| is_within(path, model, layer))
                         && cell.is_none_or(|cell| path.split('/').any(|part| part == cell.name))
                         && inner.is_none_or(|inner| path.split('/').nth_back(1) == Some(inner))
                 };
@@ -364,12 +365,12 @@ impl Weights {
     }
 }
 
-/// Whether an array is that of a layer of the model `group` within the model. A Sequential one's name comes before the layer's.
-fn is_within(path: &str, group: &str, layer: &str) -> bool {
+/// Whether an array is that of a layer of `model`, which is within the model. A Sequential one's name comes before the layer's.
+fn is_within(path: &str, model: &str, layer: &str) -> bool {
     let mut parts = path.split('/');
     match parts.next() {
         Some(first) if first == layer => true,
-        Some(first) => first == group && parts.next() == Some(layer),
+        Some(first) => first == model && parts.next() == Some(layer),
         None => false,
     }
 }
