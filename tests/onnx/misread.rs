@@ -159,7 +159,7 @@ fn with_sorted_rows(last: &[Message]) -> Result<gatefold::Network, gatefold::Err
         node("ScatterElements", &["zeros", "order", "numbers"], &["back"], vec![]),
     ];
     let weights = [floats("W", &[1, 16, 3]), floats("R", &[1, 16, 4]), floats("B", &[1, 32])];
-    let integers = [int("zero", 0), int("step", 1), ints("first", &[0])];
+    let integers = [int("zero", 0), int("step", 1), ints("first", &[0]), ints("all", &[-1])];
     let inputs = [info("x", FLOAT, &OPEN), info("lengths", INT32, &[None])];
     let nodes = [&first[..], last].concat();
     onnx::from_bytes("made", &bytes_of_model(&nodes, &[&weights[..], &integers].concat(), &inputs))
@@ -224,4 +224,49 @@ fn one_row_of_the_batch_is_not_joined_with_all_rows() {
         [states, rows, take("at_end", "row"), take("second", "other"), node("Add", &["row", "other"], &["y"], vec![])];
     let error = refusal(&nodes, &constants, &OPEN);
     assert!(error.contains("several rows of the batch"), "{error}");
+}
+
+/// Behind a reshape of the order too.
+#[test]
+fn an_order_that_is_reshaped_is_still_one() {
+    let reshaped = node("Reshape", &["order", "all"], &["flat"], vec![]);
+    let rows = node("Gather", &["Yh", "flat"], &["again"], vec![("axis", Int(1))]);
+    let last = [reshaped, rows, node("Squeeze", &["again", "first"], &["y"], vec![])];
+    let error = with_sorted_rows(&last).unwrap_err().to_string();
+    assert!(error.contains("rows that are sorted twice"), "{error}");
+}
+
+/// Timesteps and parts of the channels in one axis: no attention of gatefold's.
+#[test]
+fn parts_are_not_taken_for_timesteps() {
+    let nodes = |target: &'static str| {
+        [
+            node("LSTM", &["x", "W", "R", "B"], &["Y"], vec![]),
+            node("Squeeze", &["Y", "one"], &["seq"], vec![]),
+            node("Transpose", &["seq"], &["rows"], vec![("perm", Ints(vec![1, 0, 2]))]),
+            node("Shape", &["rows"], &["sizes"], vec![]),
+            node("Gather", &["sizes", "at"], &["steps"], vec![]),
+            node("Mul", &["steps", "two"], &["twice"], vec![]),
+            node("Concat", &["open", target, "two"], &["shape"], vec![("axis", Int(0))]),
+            node("Reshape", &["rows", "shape"], &["y"], vec![]),
+        ]
+    };
+    let constants = [ints("at", &[1]), ints("two", &[2]), ints("open", &[-1])];
+    let error = refusal(&nodes("twice"), &constants, &OPEN);
+    assert!(error.contains("node `y` (Reshape)"), "{error}");
+    // With an axis of its own the parts are read.
+    let mut with_parts = nodes("steps").to_vec();
+    with_parts[6] = node("Concat", &["open", "steps", "two", "two"], &["shape"], vec![("axis", Int(0))]);
+    is_read(&with_parts, &constants, &OPEN);
+}
+
+/// Where time may come first, the last of the first axis is a timestep.
+#[test]
+fn a_timestep_is_not_taken_for_a_row() {
+    let nodes =
+        [node("MatMul", &["x", "w"], &["z"], vec![]), node("Gather", &["z", "at_end"], &["y"], vec![("axis", Int(0))])];
+    let weights = [floats("w", &[3, 4]), int("at_end", -1)];
+    let bytes = model(&graph(&nodes, &weights, &[info("x", FLOAT, &OPEN)], &["y"]));
+    let network = onnx::from_bytes("made", &bytes).unwrap();
+    assert_eq!(network.output_axes().len(), 2, "a row for each row of the batch");
 }

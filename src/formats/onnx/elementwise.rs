@@ -188,7 +188,9 @@ impl Walk<'_> {
             (Value::States(rows), other) | (other, Value::States(rows)) if op == "Add" && is_zero(&other) => {
                 Ok(Value::States(rows))
             }
-            (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => Ok(Value::LastSteps),
+            (Value::Lengths, Value::Constant(c)) if op == "Sub" && c.scalar() == Some(1.0) => {
+                Ok(Value::LastSteps { rank: 1 })
+            }
             (Value::Fill { value: 1.0, dims: Some(dims) }, value @ Value::Constant(_))
             | (value @ Value::Constant(_), Value::Fill { value: 1.0, dims: Some(dims) })
                 if op == "Mul" && dims.is_empty() =>

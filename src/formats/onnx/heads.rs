@@ -9,6 +9,9 @@ use super::walk::Walk;
 use super::words;
 use crate::base::error::Result;
 
+/// Most channels that are put in another order, by a matrix.
+const MOST_TURNED: usize = 4096;
+
 impl Walk<'_> {
     /// `tensor` in a shape in which its channels are cut into parts; `None` if the shape is another. An exporter may have written
     /// the number of timesteps that it saw, where the graph leaves it open; then sequences of other lengths are errors.
@@ -69,6 +72,9 @@ impl Walk<'_> {
         }
         let mut id = self.times(node, id, scale)?;
         let width = tensor.width * heads;
+        if turned && width > MOST_TURNED {
+            return Err(node.unsupported(format!("{width} channels in another order")));
+        }
         if turned {
             let facts = self.build.expressions.facts(id).clone();
             let mut matrix = vec![0.0; width.saturating_mul(width)];
@@ -142,7 +148,7 @@ impl Walk<'_> {
             _ => {}
         }
         let whole = self.times(node, id, scale)?;
-        // The constant's numbers are those of the parts side by side, of one part, or one.
+        // The constant's numbers are those of the parts side by side, or one.
         let width = heads * tensor.width;
         let channels = match (&tensor.axes[..], &array.shape[..]) {
             (_, _) if array.scalar().is_some() => vec![1],

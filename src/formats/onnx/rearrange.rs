@@ -371,7 +371,7 @@ impl Walk<'_> {
         node.allow(&["axis"])?;
         let tensor = self.tensor(node, 0)?;
         let axis = resolve_axis(node, node.int("axis", 0)?, tensor.axes.len())?;
-        if !matches!(self.value(node, 1)?, Value::LastSteps) || tensor.axes[axis] != AxisLabel::Time {
+        if !matches!(self.value(node, 1)?, Value::LastSteps { .. }) || tensor.axes[axis] != AxisLabel::Time {
             return Err(node.unsupported("a choice of elements other than each row's last timestep"));
         }
         let mut axes = tensor.axes.clone();

@@ -266,8 +266,8 @@ impl Walk<'_> {
             Value::Size(_)
             | Value::Fill { .. }
             | Value::Spread { .. }
-            | Value::LastSteps
-            | Value::RowNumbers(_)
+            | Value::LastSteps { .. }
+            | Value::RowNumbers { .. }
             | Value::LastPlaces(_)
             | Value::RowOrder { .. }
             | Value::Dims { .. }

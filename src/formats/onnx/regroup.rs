@@ -32,21 +32,24 @@ pub fn regrouped(tensor: &LabelledTensor, batch: Dim, target: &[Dim]) -> Option<
         .enumerate()
         .map(|(at, &d)| if d == Dim::Known(0) { dims.get(at).copied().unwrap_or(Dim::Known(0)) } else { d })
         .collect();
-    group(&axes, &target)
+    let cut = axes.iter().any(|(axis, _)| *axis == AxisLabel::Head);
+    group(&axes, &target, cut)
 }
 
-fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
+/// `cut` says that the channels are in parts. Then a size that is computed is that of two axes: sizes of one are known as such.
+fn group(axes: &[(AxisLabel, Dim)], target: &[Dim], cut: bool) -> Option<Vec<AxisLabel>> {
     let Some((&wanted, rest)) = target.split_first() else {
         return axes.iter().all(|(_, size)| *size == Dim::Known(1)).then(Vec::new);
     };
     let open = matches!(wanted, Dim::Any | Dim::Below(-1));
     let fits = |size: Dim| open || (size == wanted && size != Dim::Any);
     let with = |label: AxisLabel, taken: usize| {
-        let mut labels = group(&axes[taken..], rest)?;
+        let mut labels = group(&axes[taken..], rest, cut)?;
         labels.insert(0, label);
         Some(labels)
     };
-    let one = || axes.first().filter(|(_, size)| fits(*size)).and_then(|(axis, _)| with(*axis, 1));
+    let of_two = cut && wanted == Dim::Any;
+    let one = || axes.first().filter(|(_, size)| fits(*size) && !of_two).and_then(|(axis, _)| with(*axis, 1));
     let two = || {
         let [(a, m), (b, n), ..] = axes else { return None };
         let label = match (a, b) {
@@ -61,15 +64,11 @@ fn group(axes: &[(AxisLabel, Dim)], target: &[Dim]) -> Option<Vec<AxisLabel>> {
         };
         if fits(product(*m, *n)) { with(label, 2) } else { None }
     };
-    let none = || if wanted == Dim::Known(1) || open { with(AxisLabel::Unit, 0) } else { None };
+    let none = || if wanted == Dim::Known(1) || (open && !of_two) { with(AxisLabel::Unit, 0) } else { None };
     // An axis of size 1 that a shape leaves out has lost its label.
-    let dropped = || axes.first().filter(|(_, size)| *size == Dim::Known(1)).and_then(|_| group(&axes[1..], target));
+    let dropped =
+        || axes.first().filter(|(_, size)| *size == Dim::Known(1)).and_then(|_| group(&axes[1..], target, cut));
     // The only row's axis goes where another takes its place.
     let moved = || axes.first().filter(|(axis, _)| *axis == AxisLabel::Batch).and_then(|_| dropped());
-    // A size that is computed is not that of the rows alone.
-    let computed = || match axes {
-        [(AxisLabel::Batch, Dim::Batch), (AxisLabel::Head, _), ..] if wanted == Dim::Any => two(),
-        _ => None,
-    };
-    computed().or_else(one).or_else(moved).or_else(two).or_else(none).or_else(dropped)
+    one().or_else(moved).or_else(two).or_else(none).or_else(dropped)
 }

@@ -10,6 +10,9 @@ use super::walk::Walk;
 use crate::base::error::Result;
 use crate::network::SelectStep;
 
+/// Operators that pass numbers of rows on.
+const PASSES: [&str; 5] = ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+
 impl Walk<'_> {
     /// The operators of this file; `None` where other values take part.
     pub fn row_operator(&mut self, node: &OnnxNode) -> Result<Option<Vec<Value>>> {
@@ -23,20 +26,34 @@ impl Walk<'_> {
                     return Ok(None);
                 }
                 node.allow(&[])?;
-                one(Value::RowNumbers(Dim::Known(1)))
+                one(Value::RowNumbers { stride: Dim::Known(1), rank: 1 })
             }
-            ("Cast" | "Identity" | "Unsqueeze" | "Squeeze" | "Reshape", Some(value), _) if value.numbers_rows() => {
-                one(value)
+            (op, Some(value), _) if PASSES.contains(&op) && value.numbers_rows() => {
+                let before = match value {
+                    Value::RowNumbers { rank, .. } | Value::LastSteps { rank } => rank,
+                    _ => 1,
+                };
+                let rank = self.moved_rank(node, before)?;
+                match value {
+                    Value::LastSteps { .. } => one(Value::LastSteps { rank }),
+                    Value::RowNumbers { stride, .. } if rank <= 2 => one(Value::RowNumbers { stride, rank }),
+                    other if rank == 1 => one(other),
+                    _ => Err(node.unsupported("numbers of rows in another shape")),
+                }
             }
-            ("Mul", Some(Value::RowNumbers(Dim::Known(1))), Some(size))
-            | ("Mul", Some(size), Some(Value::RowNumbers(Dim::Known(1)))) => {
+            ("Mul", Some(Value::RowNumbers { stride: Dim::Known(1), rank }), Some(size))
+            | ("Mul", Some(size), Some(Value::RowNumbers { stride: Dim::Known(1), rank })) => {
                 let stride =
                     super::dims::single(&size).ok_or_else(|| node.unsupported("numbers of rows times this value"))?;
-                one(Value::RowNumbers(stride))
+                one(Value::RowNumbers { stride, rank })
             }
-            ("Add", Some(Value::RowNumbers(stride)), Some(Value::LastSteps))
-            | ("Add", Some(Value::LastSteps), Some(Value::RowNumbers(stride))) => one(Value::LastPlaces(Some(stride))),
-            ("Concat", Some(rows), Some(Value::LastSteps)) if node.inputs.len() == 2 && self.all_rows(&rows) => {
+            ("Add", Some(Value::RowNumbers { stride, rank: 1 }), Some(Value::LastSteps { rank: 1 }))
+            | ("Add", Some(Value::LastSteps { rank: 1 }), Some(Value::RowNumbers { stride, rank: 1 })) => {
+                one(Value::LastPlaces(Some(stride)))
+            }
+            ("Concat", Some(rows), Some(Value::LastSteps { rank: 2 }))
+                if node.inputs.len() == 2 && self.all_rows(&rows) =>
+            {
                 if !matches!(node.int("axis", 0)?, 1 | -1) {
                     return Err(node.unsupported("numbers of rows and timesteps along another axis"));
                 }
@@ -68,8 +85,10 @@ impl Walk<'_> {
                 Ok(Some(vec![Value::Lengths, Value::RowOrder { inverse: false }]))
             }
             ("ScatterElements", Some(_), Some(Value::RowOrder { inverse: false })) => {
-                node.allow(&["axis", "reduction"])?;
-                if !matches!(given(2), Some(Value::RowNumbers(Dim::Known(1)))) {
+                node.allow(&["axis"])?;
+                if node.int("axis", 0)? != 0
+                    || !matches!(given(2), Some(Value::RowNumbers { stride: Dim::Known(1), rank: 1 }))
+                {
                     return Err(node.unsupported("an order of rows other than that of their lengths"));
                 }
                 one(Value::RowOrder { inverse: true })
@@ -98,6 +117,9 @@ impl Walk<'_> {
     /// Notes that a node takes a row of the batch, as `y[:, -1]` does by mistake where time comes first. Rows do not depend on each
     /// other, so that it is taken from the answer.
     pub fn only_row(&mut self, node: &OnnxNode, index: i64) -> Result<()> {
+        if !self.may_take_row {
+            return Err(node.unsupported(format!("a gather along the axis {}", AxisLabel::Batch)));
+        }
         let index = match self.batch {
             Dim::Known(rows) => i64::try_from(resolve_axis(node, index, rows)?).unwrap_or(i64::MAX),
             _ => index,
@@ -109,13 +131,30 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether the value is the numbers of all rows.
+    /// The axes of numbers of rows behind an operator that passes them on: 1 is `[B]`, 2 is `[B, 1]`, 3 any other.
+    fn moved_rank(&self, node: &OnnxNode, rank: usize) -> Result<usize> {
+        Ok(match (node.op.as_str(), rank) {
+            ("Cast" | "Identity", rank) => rank,
+            ("Unsqueeze", 1) if self.unsqueezed(node, 1)? == [1] => 2,
+            ("Squeeze", 2) if self.squeezed(node, &[self.batch, Dim::Known(1)])? == [1] => 1,
+            ("Reshape", _) => match self.dims(node, 1)?[..] {
+                [_] => 1,
+                [_, Dim::Known(1)] => 2,
+                _ => 3,
+            },
+            _ => 3,
+        })
+    }
+
+    /// Whether the value is the numbers of all rows, `[B, 1]`.
     fn all_rows(&self, value: &Value) -> bool {
         match value {
-            Value::RowNumbers(Dim::Known(1)) => true,
-            Value::Constant(array) => array.as_ints().is_some_and(|ints| {
-                Dim::Known(ints.len()) == self.batch && ints.iter().copied().eq((0..).take(ints.len()))
-            }),
+            Value::RowNumbers { stride: Dim::Known(1), rank } => *rank == 2,
+            Value::Constant(array) if array.shape.len() == 2 && array.shape[1] == 1 => {
+                array.as_ints().is_some_and(|ints| {
+                    Dim::Known(ints.len()) == self.batch && ints.iter().copied().eq((0..).take(ints.len()))
+                })
+            }
             _ => false,
         }
     }
@@ -135,7 +174,7 @@ impl Walk<'_> {
 impl Value {
     /// Whether it says rows, or places in rows.
     fn numbers_rows(&self) -> bool {
-        matches!(self, Self::RowNumbers(_) | Self::LastPlaces(_) | Self::RowOrder { .. })
+        matches!(self, Self::RowNumbers { .. } | Self::LastSteps { .. } | Self::LastPlaces(_) | Self::RowOrder { .. })
     }
 }
 
@@ -150,13 +189,13 @@ pub fn check_order(graph: &OnnxGraph) -> Result<()> {
         let mut outputs = node.outputs.iter().map(String::as_str);
         let refuse = |what: &str| Err(node.unsupported(what));
         match node.op.as_str() {
-            "Shape" | "Size" | "Range" => {}
+            "Shape" | "Size" => {}
             "TopK" => {
                 sorted.extend(outputs.next());
                 orders.extend(outputs.next());
             }
-            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" if reads(&orders) => orders.extend(outputs),
-            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" if reads(&inverses) => inverses.extend(outputs),
+            op if PASSES.contains(&op) && reads(&orders) => orders.extend(outputs),
+            op if PASSES.contains(&op) && reads(&inverses) => inverses.extend(outputs),
             "ScatterElements" if reads(&orders) => inverses.extend(outputs),
             "Gather" if node.inputs.get(1).is_some_and(|name| orders.contains(name.as_str())) => {
                 if reads(&sorted) {
@@ -170,6 +209,7 @@ pub fn check_order(graph: &OnnxGraph) -> Result<()> {
                 }
                 given.extend(outputs);
             }
+            _ if reads(&orders) || reads(&inverses) => return refuse("an order of rows outside of a Gather"),
             _ if reads(&sorted) && reads(&given) => {
                 return refuse("sorted rows together with rows that are not sorted");
             }

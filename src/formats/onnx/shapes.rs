@@ -48,7 +48,7 @@ impl Walk<'_> {
         let all = |value: Value| Ok(vec![value; node.outputs.len().max(1)]);
         match value {
             Value::Lengths => return all(Value::Lengths),
-            Value::LastSteps => return all(Value::LastSteps),
+            Value::LastSteps { .. } => return all(Value::LastSteps { rank: 3 }),
             Value::States(ids) => return all(Value::States(ids)),
             Value::State { id, dims } => {
                 let rows = match &dims {
@@ -347,8 +347,8 @@ impl Walk<'_> {
             Value::State { dims, .. } => dims.unwrap_or_else(|| vec![Dim::Any; 3]),
             Value::Dims { scalar: false, dims } => vec![Dim::Known(dims.len())],
             Value::Lengths
-            | Value::LastSteps
-            | Value::RowNumbers(_)
+            | Value::LastSteps { rank: 1 }
+            | Value::RowNumbers { rank: 1, .. }
             | Value::LastPlaces(Some(_))
             | Value::RowOrder { .. } => {
                 vec![self.batch]
@@ -418,7 +418,7 @@ impl Walk<'_> {
             }
             Value::Tensor(tensor) => self.expanded(node, tensor, &dims),
             Value::Lengths => Ok(Value::Lengths),
-            Value::LastSteps => Ok(Value::LastSteps),
+            Value::LastSteps { .. } => Ok(Value::LastSteps { rank: 3 }),
             _ => Err(node.unsupported("an expansion of this value")),
         }
     }

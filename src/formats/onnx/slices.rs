@@ -283,8 +283,10 @@ impl Walk<'_> {
             Value::State { dims: None, .. } => return self.state(&node.outputs[0], None, None),
             Value::States(ids) => return Ok(Value::States(ids.clone())),
             Value::Fill { value, dims: None } => return Ok(Value::Fill { value: *value, dims: None }),
-            Value::Lengths | Value::LastSteps | Value::Size(_) => return Err(node.unsupported("one of the lengths")),
-            Value::RowNumbers(_) | Value::LastPlaces(_) | Value::RowOrder { .. } => {
+            Value::Lengths | Value::LastSteps { .. } | Value::Size(_) => {
+                return Err(node.unsupported("one of the lengths"));
+            }
+            Value::RowNumbers { .. } | Value::LastPlaces(_) | Value::RowOrder { .. } => {
                 return Err(node.unsupported("one of the rows' numbers"));
             }
             Value::Dims { .. } => 1,

@@ -35,10 +35,15 @@ pub enum Value {
     Size(Dim),
     /// `sequence_lens` that the caller gives.
     Lengths,
-    /// `sequence_lens` minus 1: the last timestep of each row.
-    LastSteps,
-    /// The numbers of the rows, from 0, times a size.
-    RowNumbers(Dim),
+    /// `sequence_lens` minus 1: the last timestep of each row; of one axis `[B]`, of two `[B, 1]`, of three in any other shape.
+    LastSteps {
+        rank: usize,
+    },
+    /// The numbers of the rows, from 0, times a size; of one axis `[B]`, of two `[B, 1]`.
+    RowNumbers {
+        stride: Dim,
+        rank: usize,
+    },
     /// Where the last timestep of each row is: row and timestep, or one number for both, in which a row has this size.
     LastPlaces(Option<Dim>),
     /// The order of the rows by their lengths, or what puts rows of that order back.

@@ -55,6 +55,8 @@ pub struct Walk<'a> {
     pub of_row: BTreeSet<&'a str>,
     /// Whether the node that is read takes it.
     pub takes_row: bool,
+    /// Whether it may. Where another reading of the input's axes fits, what is taken is a timestep.
+    pub may_take_row: bool,
     /// Whether the network's input was set to 0 where its mask is off.
     pub selected: Option<f32>,
     /// What the axes of `main` are taken for.
@@ -90,10 +92,11 @@ pub fn network(graph: &OnnxGraph, options: &OnnxOptions) -> Result<Network> {
     operators::check(&graph.main, &graph.types, &live)?;
     let mut failure: Option<(Progress, Error)> = None;
     let all = roles::roles(graph, &live, options)?;
-    for (turns, roles) in [false, true].into_iter().flat_map(|turns| all.iter().map(move |roles| (turns, roles))) {
+    let passes = [(false, false), (false, true), (true, false), (true, true)];
+    for (pass, roles) in passes.into_iter().flat_map(|pass| all.iter().map(move |roles| (pass, roles))) {
         for reading in roles::readings(graph, roles)? {
             let mut done = Progress::default();
-            match read(graph, roles, &live, (&reading, turns), &mut done) {
+            match read(graph, roles, &live, (&reading, pass), &mut done) {
                 Ok(network) => return Ok(network),
                 // The error of the reading that got furthest is returned; axes that do not fit tell of a wrong reading.
                 Err(error) => {
@@ -111,11 +114,11 @@ fn read<'a>(
     graph: &'a OnnxGraph,
     roles: &Roles<'a>,
     live: &'a BTreeSet<&'a str>,
-    (reading, turns): (&'a Reading, bool),
+    (reading, (takes_rows, turns)): (&'a Reading, (bool, bool)),
     done: &mut Progress,
 ) -> Result<Network> {
     let mut walk = Walk::begin(graph, roles, live, reading)?;
-    walk.turns = turns;
+    (walk.may_take_row, walk.turns) = (takes_rows, turns);
     for (index, node) in graph.main.nodes.iter().enumerate() {
         let outcome = walk.evaluate(node);
         *done = Progress { fits: !walk.misfit, steps: 2 * index + walk.fitted };
@@ -163,6 +166,7 @@ impl<'a> Walk<'a> {
             row: None,
             of_row: BTreeSet::new(),
             takes_row: false,
+            may_take_row: false,
             selected: None,
             axes,
             steps,
