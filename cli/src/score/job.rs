@@ -64,6 +64,9 @@ impl Job {
         }
         let job = Self { folder, _lock: lock };
         let begun = job.folder.join(JOB);
+        if !begun.exists() {
+            job.expect_no_others()?;
+        }
         if !begun.exists() || force {
             job.clear()?;
             files::write(&begun, serde_json::to_string_pretty(facts)?.as_bytes())?;
@@ -88,6 +91,22 @@ impl Job {
             }
         }
         Ok(job)
+    }
+
+    /// An error if a folder that no run began has files of another origin, which would be removed with the parts.
+    fn expect_no_others(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            // A run that was killed before it began may leave the file that was to be its first.
+            let is_own = name == LOCK || name.to_string_lossy().starts_with(".gatefold-");
+            if !is_own {
+                let shown = self.folder.display();
+                return Err(
+                    format!("{shown}: expected a folder of gatefold's own, got one with {}", name.display()).into()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Removes everything but the lock.

@@ -78,8 +78,10 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     let work =
         Work { input: &input, scorer: &scorer, vectorizer: vectorizer.as_ref(), reads: scored.reads, output: &output };
     let mut writing = Writing::new(args, &job, &input, &output)?;
-    let windows = input.windows(writing.at)?;
-    let done = work.run(windows, workers, |answered| writing.add(answered)).and_then(|()| writing.end());
+    let windows = input.windows(writing.at);
+    let done = windows
+        .and_then(|windows| work.run(windows, workers, |answered| writing.add(answered)))
+        .and_then(|()| writing.end());
     let finished = match done {
         Ok(finished) => finished,
         Err(error) => {
@@ -97,7 +99,7 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     let records = std::mem::take(&mut writing.records);
     drop(writing);
     let parts: Vec<PathBuf> = (0..records.len()).map(|number| job.rows(number)).collect();
-    let list = with_ending(&output_path, ".bad.jsonl");
+    let list = with_ending(&output_path, BAD_ROWS);
     let bad = job.list_bad(&list, &records)?.then_some(list);
     job.join(&output_path, |file| output.join(&parts, file))?;
     job.remove()?;
@@ -117,8 +119,16 @@ fn check_places(args: &ScoreArgs) -> Result<PathBuf> {
     }
     // A link is followed: the file that it points at is written.
     let target = std::fs::canonicalize(output).unwrap_or_else(|_| output.clone());
-    if target == read {
-        return Err(format!("{shown}: expected another file than the input, got the same").into());
+    let list = with_ending(&target, BAD_ROWS);
+    for written in [&target, &list] {
+        if std::fs::canonicalize(written).is_ok_and(|written| written == read) {
+            return Err(format!("{}: expected another file than the input, got the same", written.display()).into());
+        }
+    }
+    // A run that was killed between its last two steps left both.
+    let goes_on = args.resume && with_ending(&target, ".parts").is_dir();
+    if list.exists() && !args.force && !goes_on {
+        return Err(format!("{}: exists already; --force overwrites it", list.display()).into());
     }
     let Ok(there) = std::fs::metadata(&target) else {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -130,13 +140,14 @@ fn check_places(args: &ScoreArgs) -> Result<PathBuf> {
     if !there.is_file() {
         return Err(format!("{shown}: expected a file, got something else").into());
     }
-    // A run that was killed between its last two steps left both.
-    let goes_on = args.resume && with_ending(&target, ".parts").is_dir();
     if !args.force && !goes_on {
         return Err(format!("{shown}: exists already; --force overwrites it").into());
     }
     Ok(target)
 }
+
+/// What the name of the list of rows that are left out has behind that of the output.
+const BAD_ROWS: &str = ".bad.jsonl";
 
 /// A name with something behind it.
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -44,7 +44,7 @@ impl Work<'_> {
         Ok(Answered { batch, text, bad: parsed.bad, end: window.end })
     }
 
-    /// ScoreOutput all windows with so many threads. `write` is called with the answers in the order of the windows, until it says
+    /// Scores all windows with so many threads. `write` is called with the answers in the order of the windows, until it says
     /// `false`.
     pub fn run(&self, windows: Windows, workers: usize, mut write: impl FnMut(Answered) -> Result<bool>) -> Result<()> {
         // As many windows may be on their way. Each that is written lets the reader read another.
@@ -78,10 +78,27 @@ impl Work<'_> {
         loop {
             let next = windows.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((number, window)) = next else { return };
+            let mut promise = Promise { number, scored, kept: false };
             let answered = window.and_then(|window| self.answer(&window).map_err(|error| error.to_string()));
+            promise.kept = true;
             if scored.send((number, answered)).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// A window that a thread has taken. If the thread panics, an error takes the place of the answers, so that nothing waits for them.
+struct Promise<'a> {
+    number: usize,
+    scored: &'a Sender<(usize, Passed<Answered>)>,
+    kept: bool,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = self.scored.send((self.number, Err("a thread that scores has panicked".into())));
         }
     }
 }

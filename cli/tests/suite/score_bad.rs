@@ -199,3 +199,29 @@ fn of_files() {
     refusal(["score", &csv, &output], &["out.csv: exists already; --force overwrites it"]);
     assert_eq!(rows(&output).len(), 50);
 }
+
+/// Files that are not gatefold's stay: in a folder that has the name of the parts, and where the list of bad rows would be.
+#[test]
+fn other_files_are_not_replaced() {
+    let folder = Folder::fresh("score_others");
+    let input = folder.file("in.csv", b"text\ngood\n");
+    let output = folder.path("out.csv");
+    let args = ["score", &input, &output, "--device", "cpu"];
+    fs::create_dir(format!("{output}.parts")).unwrap();
+    let kept = folder.file("out.csv.parts/mine", b"mine");
+    refusal(args, &["out.csv.parts", "expected a folder of gatefold's own, got one with mine"]);
+    refusal(args.into_iter().chain(["--force"]), &["expected a folder of gatefold's own"]);
+    assert_eq!(fs::read(&kept).unwrap(), b"mine");
+    fs::remove_dir_all(format!("{output}.parts")).unwrap();
+    let list = folder.file("out.csv.bad.jsonl", b"{}\n");
+    refusal(args, &["out.csv.bad.jsonl: exists already"]);
+    assert_eq!(fs::read(&list).unwrap(), b"{}\n");
+    // The input is never overwritten, not even by the list.
+    let text = folder.file("in.jsonl.bad.jsonl", b"{\"text\":\"good\"}\n");
+    refusal(
+        ["score", &text, &folder.path("in.jsonl"), "--force"],
+        &["in.jsonl.bad.jsonl", "expected another file than the input"],
+    );
+    answer(args.into_iter().chain(["--force"]));
+    assert!(!std::path::Path::new(&list).exists() && std::path::Path::new(&output).exists());
+}
