@@ -1,5 +1,6 @@
 //! `gatefold serve`: models behind HTTP, with the state of every sequence kept.
 
+use std::env::VarError;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ pub struct ServeArgs {
     /// Maximum number of open sequences of a model
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub max_sequences: usize,
+    /// Maximum number of timesteps of a sequence in one request
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub max_steps: usize,
     /// Maximum number of requests of a model that wait; more are answered with status 429
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub max_queue: usize,
@@ -77,6 +81,7 @@ impl ServeArgs {
             body,
             bodies: body.saturating_mul(16),
             elements: body,
+            steps: self.max_steps,
             sequences: self.max_sequences,
             idle: self.max_sequence_idle,
             queue: QueueOptions { deadline: self.batch_wait, max_batch: self.max_batch, capacity: self.max_queue },
@@ -149,7 +154,15 @@ fn token(file: Option<&Path>) -> Result<Option<String>> {
             let token = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(Some(token.trim().to_owned()))
         }
-        None => Ok(std::env::var(TOKEN).ok().filter(|token| !token.is_empty())),
+        // One that is set but cannot be used must not mean a server without access control.
+        None => match std::env::var(TOKEN) {
+            Ok(token) if token.trim().is_empty() => {
+                Err(format!("{TOKEN}: expected a token, got an empty text; unset it to serve without a token").into())
+            }
+            Ok(token) => Ok(Some(token)),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => Err(format!("{TOKEN}: expected a token of ASCII, got other bytes").into()),
+        },
     }
 }
 

@@ -22,7 +22,8 @@ impl Token {
         Ok(Self(token.to_owned()))
     }
 
-    /// An error unless the request has the token. The time of the comparison says nothing about the token.
+    /// An error unless the request has the token. The time of the comparison depends on the lengths of the two
+    /// tokens, not on their content.
     pub fn check(&self, headers: &HeaderMap) -> Result<()> {
         let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let given = given.and_then(|value| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Limits;
 use crate::access::Token;
@@ -15,6 +15,9 @@ use crate::model::Loaded;
 /// Bytes that one permit of [`App::bodies`] stands for.
 pub const BODY_UNIT: usize = 1 << 10;
 
+/// The memory of a body: its place in [`App::bodies`], until the request and all of its work are done.
+pub type BodyMemory = Option<Arc<OwnedSemaphorePermit>>;
+
 pub struct App {
     pub models: BTreeMap<String, Arc<Loaded>>,
     pub limits: Limits,
@@ -23,10 +26,10 @@ pub struct App {
     /// Whether the server takes no more connections.
     pub ending: AtomicBool,
     /// Memory for bodies, in units of [`BODY_UNIT`].
-    pub bodies: Semaphore,
-    runs: Semaphore,
+    pub bodies: Arc<Semaphore>,
+    runs: Arc<Semaphore>,
     /// Runs without state that wait or go on.
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl App {
@@ -39,9 +42,9 @@ impl App {
             token,
             metrics: Metrics::default(),
             ending: AtomicBool::new(false),
-            bodies: Semaphore::new(units),
-            runs: Semaphore::new(threads),
-            waiting: AtomicUsize::new(0),
+            bodies: Arc::new(Semaphore::new(units)),
+            runs: Arc::new(Semaphore::new(threads)),
+            waiting: Arc::default(),
         }
     }
 
@@ -57,22 +60,31 @@ impl App {
         })
     }
 
-    /// Runs a network on a thread of its own; as many run at once as there are cores, and the others wait.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        struct Waits<'a>(&'a AtomicUsize);
-        impl Drop for Waits<'_> {
+    /// Runs a network on a thread of its own; as many run at once as there are cores, and the others wait. A run goes on when its client
+    /// goes away: until it is done it counts, and it holds the memory of its body.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        memory: BodyMemory,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        struct Waits(Arc<AtomicUsize>);
+        impl Drop for Waits {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Relaxed);
             }
         }
         let most = self.limits.queue.capacity;
         let before = self.waiting.fetch_add(1, Relaxed);
-        let _waits = Waits(&self.waiting);
+        let waits = Waits(self.waiting.clone());
         if before >= most {
             return Err(Failure::new(Kind::Busy, format!("{most} runs wait already; try again later")));
         }
-        let _turn = self.runs.acquire().await.map_err(|_| ended())?;
-        wait_for(work).await
+        let turn = self.runs.clone().acquire_owned().await.map_err(|_| ended())?;
+        wait_for(move || {
+            let _held = (waits, turn, memory);
+            work()
+        })
+        .await
     }
 }
 
@@ -89,4 +101,41 @@ pub async fn wait_for<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 
 fn ended() -> Failure {
     Failure::new(Kind::Unavailable, "the server is ending")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gatefold::streams::QueueOptions;
+
+    use super::*;
+
+    /// The work of a client that went away goes on, so that it takes its place until it is done.
+    #[test]
+    fn a_run_without_its_client_counts() {
+        let queue = QueueOptions { capacity: 1, ..QueueOptions::default() };
+        let app = App::new(BTreeMap::new(), Limits { queue, ..Limits::default() }, None);
+        let memory = app.bodies.available_permits();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let body = Arc::new(app.bodies.clone().acquire_many_owned(3).await.unwrap());
+            let run = app.run(Some(body), move || {
+                let _ = wait.recv();
+                Ok(())
+            });
+            assert!(tokio::time::timeout(Duration::from_millis(100), run).await.is_err(), "its client goes away");
+            assert_eq!(app.bodies.available_permits(), memory - 3);
+            assert_eq!(app.run(None, || Ok(())).await.unwrap_err().kind, Kind::Busy);
+            go.send(()).unwrap();
+            let mut tries = 0;
+            while app.run(None, || Ok(())).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                tries += 1;
+                assert!(tries < 1000, "its place is free once it is done");
+            }
+            assert_eq!(app.bodies.available_permits(), memory);
+        });
+    }
 }

@@ -10,8 +10,8 @@ use gatefold::network::InputKind;
 use gatefold::streams::Chunk;
 use gatefold::{Input, NamedInput, Network};
 
-use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::app::{App, BodyMemory};
+use crate::failure::{Failure, Kind, Result};
 use crate::model::{LENGTHS, Loaded, MASK, OUTPUT, SEQUENCE_END, SEQUENCE_ID, SEQUENCE_START, TEXT, VERSION};
 use crate::request::{Request, checked_name};
 use crate::response::{Computed, response};
@@ -19,7 +19,13 @@ use crate::sequences::{Sequence, UnderWay};
 use crate::tensor::Tensor;
 
 /// Answers an inference request.
-pub async fn infer(app: &App, model: &Arc<Loaded>, headers: &HeaderMap, body: &Bytes) -> Result<Response> {
+pub async fn infer(
+    app: &App,
+    model: &Arc<Loaded>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    memory: BodyMemory,
+) -> Result<Response> {
     let request = Request::parse(headers, body, app.limits.elements)?;
     for wanted in &request.outputs {
         if !model.outputs().any(|name| name == wanted.name) {
@@ -28,12 +34,12 @@ pub async fn infer(app: &App, model: &Arc<Loaded>, headers: &HeaderMap, body: &B
         }
     }
     let outputs = if request.sequence.is_some() || optional(model, &request, SEQUENCE_ID).is_some() {
-        advance(model, &request).await?
+        advance(app, model, &request).await?
     } else if let Some(texts) = optional(model, &request, TEXT) {
         only(model, &request, &[TEXT])?;
-        classify(app, model, texts).await?
+        classify(app, model, texts, memory).await?
     } else {
-        run(app, model, &request).await?
+        run(app, model, &request, memory).await?
     };
     Ok(response(&model.name, VERSION, &request, &outputs, &model.network().spec().labels))
 }
@@ -82,8 +88,19 @@ fn numbers(model: &Loaded, request: &Request, number: usize) -> Result<Numbers> 
     }
 }
 
+/// An error if the output for these inputs would be larger than a tensor may be.
+fn check_output(app: &App, network: &Network, inputs: &[Numbers]) -> Result<()> {
+    let rows = inputs.iter().map(|numbers| match *numbers {
+        Numbers::Tokens(_, [a, b]) | Numbers::Features(_, [a, b, _]) => {
+            a.saturating_mul(if network.output_is_sequence() { b } else { 1 })
+        }
+        Numbers::Rows(_, [batch, _]) => batch,
+    });
+    app.limits.check_output(rows.max().unwrap_or(0).saturating_mul(network.output_size()))
+}
+
 /// A run from the network's initial state; the state behind it is not kept.
-async fn run(app: &App, model: &Arc<Loaded>, request: &Request) -> Result<Vec<Computed>> {
+async fn run(app: &App, model: &Arc<Loaded>, request: &Request, memory: BodyMemory) -> Result<Vec<Computed>> {
     let network = model.network();
     let mut known: Vec<&str> = network.inputs().iter().map(|input| input.name.as_str()).collect();
     known.extend([LENGTHS, MASK]);
@@ -93,16 +110,9 @@ async fn run(app: &App, model: &Arc<Loaded>, request: &Request) -> Result<Vec<Co
     let lengths = optional(model, request, LENGTHS).map(Tensor::whole).transpose()?;
     let lengths: Option<Vec<usize>> = lengths.map(|all| all.into_iter().map(|length| length as usize).collect());
     let mask = optional(model, request, MASK).map(Tensor::bools).transpose()?;
-    let sizes = all.iter().map(|numbers| match *numbers {
-        Numbers::Tokens(_, [a, b]) | Numbers::Features(_, [a, b, _]) => {
-            a.saturating_mul(if network.output_is_sequence() { b } else { 1 })
-        }
-        Numbers::Rows(_, [batch, _]) => batch,
-    });
-    let rows = sizes.max().unwrap_or(0);
-    app.limits.check_output(rows.saturating_mul(network.output_size()))?;
+    check_output(app, network, &all)?;
     let model = model.clone();
-    app.run(move || {
+    app.run(memory, move || {
         let network = model.network();
         let mut all = all.into_iter();
         let first = all.next();
@@ -140,7 +150,7 @@ async fn run(app: &App, model: &Arc<Loaded>, request: &Request) -> Result<Vec<Co
 }
 
 /// Probabilities of the labels of texts.
-async fn classify(app: &App, model: &Arc<Loaded>, texts: &Tensor) -> Result<Vec<Computed>> {
+async fn classify(app: &App, model: &Arc<Loaded>, texts: &Tensor, memory: BodyMemory) -> Result<Vec<Computed>> {
     if model.classifier.is_none() {
         let what = format!("model `{}`", model.name);
         return Err(Failure::bad(format!(
@@ -152,7 +162,7 @@ async fn classify(app: &App, model: &Arc<Loaded>, texts: &Tensor) -> Result<Vec<
         return Err(Failure::bad("input `text`: expected at least one text, got none"));
     }
     let model = model.clone();
-    app.run(move || {
+    app.run(memory, move || {
         let Some(classifier) = &model.classifier else { return Ok(Vec::new()) };
         let predictions = classifier.classify(&texts)?;
         let shape = vec![predictions.len(), classifier.labels().len()];
@@ -201,7 +211,7 @@ fn rows(model: &Loaded, request: &Request) -> Result<Vec<Row>> {
 }
 
 /// Advances sequences, each from the state that it is in.
-async fn advance(model: &Arc<Loaded>, request: &Request) -> Result<Vec<Computed>> {
+async fn advance(app: &App, model: &Arc<Loaded>, request: &Request) -> Result<Vec<Computed>> {
     let network = model.network();
     let streams = model.streams()?;
     let input = &network.inputs()[0].name;
@@ -210,10 +220,24 @@ async fn advance(model: &Arc<Loaded>, request: &Request) -> Result<Vec<Computed>
         return Err(Failure::bad(format!("outputs of a sequence: expected `{OUTPUT}` alone, got `{}`", wanted.name)));
     }
     let rows = rows(model, request)?;
+    let capacity = app.limits.queue.capacity;
+    if rows.len() > capacity {
+        // The queue never has room for it, so that a later try does not help.
+        let message = format!("sequence_id: expected at most {capacity} sequences (--max-queue), got {}", rows.len());
+        return Err(Failure::new(Kind::TooLarge, message));
+    }
     let lengths = optional(model, request, LENGTHS).map(Tensor::whole).transpose()?;
-    let chunks = chunks(network, numbers(model, request, 0)?, lengths.as_deref(), rows.len())?;
+    let numbers = [numbers(model, request, 0)?];
+    check_output(app, network, &numbers)?;
+    let [numbers] = numbers;
+    let chunks = chunks(network, numbers, lengths.as_deref(), rows.len())?;
     for chunk in &chunks {
         chunk.check(network)?;
+    }
+    let steps: Vec<usize> = chunks.iter().map(|chunk| steps_of(network, chunk)).collect();
+    if let Some(&most) = steps.iter().max().filter(|&&most| most > app.limits.steps) {
+        let expected = format!("at most {} timesteps of a sequence in a request (--max-steps)", app.limits.steps);
+        return Err(Failure::new(Kind::TooLarge, format!("input `{input}`: expected {expected}, got {most}")));
     }
     let mut sequences = Vec::with_capacity(rows.len());
     let starts = rows.iter().filter(|row| row.start).count();
@@ -222,7 +246,6 @@ async fn advance(model: &Arc<Loaded>, request: &Request) -> Result<Vec<Computed>
         let sequence = if row.start { opened.next() } else { None };
         sequences.push(sequence.map_or_else(|| streams.sequences.find(&row.name), Ok)?);
     }
-    let steps: Vec<usize> = chunks.iter().map(|chunk| steps_of(network, chunk)).collect();
     let requests: Vec<_> = sequences.iter().map(|sequence| sequence.stream).zip(chunks).collect();
     let tickets = streams.queue.try_submit_all(requests)?;
     let mut under_way = Vec::with_capacity(rows.len());

@@ -92,6 +92,8 @@ pub struct Limits {
     pub bodies: usize,
     /// Elements of a tensor, of inputs and of outputs.
     pub elements: usize,
+    /// Timesteps of each sequence in a request; the other sequences of its batch wait for them.
+    pub steps: usize,
     /// Open sequences of a model.
     pub sequences: usize,
     /// A sequence that no request uses for longer than this ends.
@@ -111,7 +113,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Bodies of 16 MiB, 256 MiB in all, tensors of 16 Mi elements; 100,000 sequences, 60 s idle; 4096 connections; 30 s for headers, bodies,
+    /// Bodies of 16 MiB, 256 MiB in all, tensors of 16 Mi elements; 16,384 timesteps of a sequence; 100,000 sequences, 60 s
+    /// idle; 4096 connections; 30 s for headers, bodies,
     /// answers and the end; the queue's defaults.
     fn default() -> Self {
         let time = Duration::from_secs(30);
@@ -119,6 +122,7 @@ impl Default for Limits {
             body: 16 << 20,
             bodies: 256 << 20,
             elements: 16 << 20,
+            steps: 16 << 10,
             sequences: 100_000,
             idle: Duration::from_secs(60),
             queue: QueueOptions::default(),
@@ -136,6 +140,7 @@ impl Limits {
         let numbers = [
             ("body", self.body),
             ("elements", self.elements),
+            ("steps", self.steps),
             ("sequences", self.sequences),
             ("connections", self.connections),
         ];

@@ -167,7 +167,7 @@ pub fn checked_name(name: &str) -> Result<String> {
 
 fn sequence(value: &Value) -> Result<Option<String>> {
     match value {
-        // The protocol's way to say that there is no sequence.
+        // The protocol's way to say that there is no sequence. In a path, as the text "0" and in a tensor, 0 is a name as any other.
         Value::String(name) if name.is_empty() => Ok(None),
         Value::Number(number) if number.as_u64() == Some(0) => Ok(None),
         Value::String(name) => checked_name(name).map(Some),

@@ -16,9 +16,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as HttpBody;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::SemaphorePermit;
 
-use crate::app::{App, BODY_UNIT, wait_for};
+use crate::app::{App, BODY_UNIT, BodyMemory, wait_for};
 use crate::failure::{Failure, Kind, Result};
 use crate::infer::infer;
 use crate::metrics;
@@ -150,8 +149,8 @@ where
     B: HttpBody<Data = Bytes, Error: Display> + Unpin,
 {
     let start = Instant::now();
-    let (headers, body, _memory) = read(app, request).await?;
-    let answer = infer(app, model, &headers, &body).await;
+    let (headers, body, memory) = read(app, request).await?;
+    let answer = infer(app, model, &headers, &body, memory.clone()).await;
     lock(&model.latency).add(start.elapsed().as_secs_f64());
     answer
 }
@@ -225,7 +224,7 @@ const STEPS: &str = "sequence-steps";
 async fn restore(State(app): Shared, Path(place): Path<Place>, request: Request) -> Result<Response> {
     let model = place.find(&app)?.clone();
     let name = checked_name(&place.sequence)?;
-    let (headers, body, _memory) = read(&app, request).await?;
+    let (headers, body, memory) = read(&app, request).await?;
     let steps = match headers.get(STEPS) {
         None => 0,
         Some(value) => value
@@ -235,6 +234,8 @@ async fn restore(State(app): Shared, Path(place): Path<Place>, request: Request)
             .ok_or_else(|| Failure::bad(format!("{STEPS}: expected a whole number, got {value:?}")))?,
     };
     let opened = wait_for(move || {
+        // The work goes on when the client goes away.
+        let _held = memory;
         let sequences = &model.streams()?.sequences;
         let state = gatefold::State::from_bytes(&body, model.network())?;
         sequences.insert(&name, sequences.restore(&state, steps)?);
@@ -252,8 +253,8 @@ async fn no_method(request: Request) -> Failure {
     Failure::new(Kind::Method, format!("method of {path}: expected another, got {method}"))
 }
 
-/// Reads a body within the limits of size, time and memory.
-async fn read<B>(app: &App, request: HttpRequest<B>) -> Result<(HeaderMap, Bytes, Option<SemaphorePermit<'_>>)>
+/// Reads a body within the limits of size, time and memory. The time in which it waits for memory does not count as the client's.
+async fn read<B>(app: &App, request: HttpRequest<B>) -> Result<(HeaderMap, Bytes, BodyMemory)>
 where
     B: HttpBody<Data = Bytes, Error: Display> + Unpin,
 {
@@ -264,19 +265,19 @@ where
         return Err(too_large(most, &length.to_string()));
     }
     let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
-    let reading = async {
-        let permit = if length > SMALL {
-            let units = u32::try_from(length / BODY_UNIT + 1).unwrap_or(u32::MAX);
-            let permit = app.bodies.acquire_many(units).await;
-            Some(permit.map_err(|_| Failure::new(Kind::Unavailable, "the server is ending"))?)
-        } else {
-            None
-        };
-        Ok((whole(body, most).await?, permit))
-    };
     let time = app.limits.body_time;
-    match tokio::time::timeout(time, reading).await {
-        Ok(read) => read.map(|(body, permit)| (parts.headers, body, permit)),
+    let memory = if length > SMALL {
+        let units = u32::try_from(length / BODY_UNIT + 1).unwrap_or(u32::MAX);
+        let waits = tokio::time::timeout(time, app.bodies.clone().acquire_many_owned(units));
+        let permit = waits.await.map_err(|_| {
+            Failure::new(Kind::Busy, "the bodies of other requests take all memory for bodies; try again later")
+        })?;
+        Some(Arc::new(permit.map_err(|_| Failure::new(Kind::Unavailable, "the server is ending"))?))
+    } else {
+        None
+    };
+    match tokio::time::timeout(time, whole(body, most)).await {
+        Ok(body) => Ok((parts.headers, body?, memory)),
         Err(_) => {
             let message = format!("body: expected within {} s, got a part of it", time.as_secs_f64());
             Err(Failure::new(Kind::Slow, message))

@@ -38,6 +38,8 @@ pub struct Server {
     listener: StdListener,
     options: Options,
     restored: usize,
+    /// Files of the sequences that were opened.
+    read: Vec<states::Read>,
 }
 
 /// What a server that has ended says.
@@ -82,15 +84,17 @@ impl Server {
                 return Err(option("model name", "each name once", format!("`{name}` twice")));
             }
         }
-        let mut restored = 0;
+        let (mut restored, mut read) = (0, Vec::new());
         if let Some(folder) = &options.state {
             std::fs::create_dir_all(folder).map_err(|source| io(&folder.display().to_string(), source))?;
             for model in loaded.values() {
-                restored += states::restore(folder, model)?;
+                let (opened, file) = states::restore(folder, model)?;
+                restored += opened;
+                read.extend(file);
             }
         }
         let app = Arc::new(App::new(loaded, options.limits, token));
-        Ok(Self { app, listener, options, restored })
+        Ok(Self { app, listener, options, restored, read })
     }
 
     /// The address it listens on; the port is that of the system where 0 was asked for.
@@ -125,28 +129,42 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if threads or the files of the sequences cannot be made.
     pub fn run(self, stop: impl Future<Output = ()>) -> Result<Ended> {
-        let Self { app, listener, options, .. } = self;
+        let Self { app, listener, options, read, .. } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("gatefold serve")
             .build()
             .map_err(|source| Error::Io { path: "thread".into(), source })?;
-        let cut = runtime.block_on(serve(&app, listener, stop))?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener).map_err(|source| Error::Io { path: "listener".into(), source })?
+        };
+        // Only now: a server that fails before it answers leaves the files as they were.
+        if let Some(folder) = &options.state {
+            states::set_aside(folder, &read)?;
+        }
+        let cut = runtime.block_on(serve(&app, listener, stop));
         // Waits for no thread that still runs a request of a connection that was cut.
         runtime.shutdown_timeout(Duration::from_millis(if cut == 0 { 1000 } else { 1 }));
-        let mut stored = 0;
+        let (mut stored, mut failed) = (0, None);
         if let Some(folder) = &options.state {
+            // The sequences of one model are stored also if those of another cannot be.
             for model in app.models.values() {
-                stored += states::save(folder, model)?;
+                match states::save(folder, model) {
+                    Ok(count) => stored += count,
+                    Err(error) => {
+                        log::error!("model `{}`: its sequences are not stored: {error}", model.name);
+                        failed = failed.or(Some(error));
+                    }
+                }
             }
         }
-        Ok(Ended { stored, cut })
+        failed.map_or(Ok(Ended { stored, cut }), Err)
     }
 }
 
 /// Accepts connections until `stop` is ready, and waits until they have ended. Says how many had not.
-async fn serve(app: &Arc<App>, listener: StdListener, stop: impl Future<Output = ()>) -> Result<u64> {
-    let listener = TcpListener::from_std(listener).map_err(|source| Error::Io { path: "listener".into(), source })?;
+async fn serve(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) -> u64 {
     let router = router(app.clone());
     let places = Arc::new(Semaphore::new(app.limits.connections));
     let (ending, ends) = watch::channel(false);
@@ -183,7 +201,7 @@ async fn serve(app: &Arc<App>, listener: StdListener, stop: impl Future<Output =
     drop((alive, ends));
     let drained = tokio::time::timeout(app.limits.drain, all_ended.recv()).await;
     sweeper.abort();
-    Ok(if drained.is_ok() { 0 } else { app.metrics.connections.load(Relaxed) })
+    if drained.is_ok() { 0 } else { app.metrics.connections.load(Relaxed) }
 }
 
 /// Counts an open connection as long as it lives.

@@ -68,14 +68,56 @@ pub fn save(folder: &Path, model: &Loaded) -> Result<usize> {
     Ok(all.len())
 }
 
-/// Opens the sequences of a model that an earlier server stored, and says how many. Their file is renamed, so that no later
-/// server continues from states that are older than what the clients have been told.
-pub fn restore(folder: &Path, model: &Loaded) -> Result<usize> {
+/// A file of sequences that has been read and gets another name before a request is answered, so that no later server
+/// continues from states that are older than what the clients have been told.
+pub struct Read {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Renames the files, all or none of them, and waits until their names are on the disk.
+pub fn set_aside(folder: &Path, files: &[Read]) -> Result<()> {
+    for (done, file) in files.iter().enumerate() {
+        if let Err(source) = std::fs::rename(&file.from, &file.to) {
+            for file in &files[..done] {
+                if let Err(error) = std::fs::rename(&file.to, &file.from) {
+                    log::error!("{}: its sequences are in {}: {error}", file.from.display(), file.to.display());
+                }
+            }
+            return Err(Error::Io { path: file.from.clone(), source });
+        }
+    }
+    #[cfg(unix)]
+    if !files.is_empty() {
+        // Some file systems cannot sync a folder.
+        if let Err(error) = std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+            log::warn!("{}: its new names may not be on the disk yet: {error}", folder.display());
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// The first of `path`, `path.2`, `path.3` ... that does not exist.
+fn free(path: PathBuf) -> Result<PathBuf> {
+    let mut name = path.clone();
+    for number in 2u32.. {
+        if !name.try_exists().map_err(|source| Error::Io { path: name.clone(), source })? {
+            break;
+        }
+        name = PathBuf::from(format!("{}.{number}", path.display()));
+    }
+    Ok(name)
+}
+
+/// Opens the sequences of a model that an earlier server stored, and says how many. The file stays until [`set_aside`].
+pub fn restore(folder: &Path, model: &Loaded) -> Result<(usize, Option<Read>)> {
     let path = file(folder, model, "");
     let failed = |source| Error::Io { path: path.clone(), source };
     let content = match std::fs::read(&path) {
         Ok(content) => content,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, None)),
         Err(error) => return Err(failed(error)),
     };
     let malformed = |expected: &str, got: String| Error::Malformed {
@@ -90,20 +132,19 @@ pub fn restore(folder: &Path, model: &Loaded) -> Result<usize> {
         return Err(malformed(&format!("gatefold_sequences {FORMAT}"), head.gatefold_sequences.to_string()));
     }
     if head.fingerprint != model.fingerprint() {
-        let aside = file(folder, model, &format!(".of-{}", plain(&head.fingerprint)));
-        std::fs::rename(&path, &aside).map_err(failed)?;
+        let aside = free(file(folder, model, &format!(".of-{}", plain(&head.fingerprint))))?;
         log::warn!(
-            "model `{}`: {} stored sequences are of another network, {}; they are kept in {}",
+            "model `{}`: {} stored sequences are of another network, {}; they will be kept in {}",
             model.name,
             head.sequences.len(),
             head.fingerprint,
             aside.display()
         );
-        return Ok(0);
+        return Ok((0, Some(Read { from: path, to: aside })));
     }
     let state = State::from_bytes(&content[(end + 1).min(content.len())..], model.network())
         .map_err(|error| malformed("the states of the sequences", error.to_string()))?;
-    let Ok(streams) = &model.streams else { return Ok(0) };
+    let Ok(streams) = &model.streams else { return Ok((0, None)) };
     let rows = state.layers.iter().flat_map(|layer| &layer.parts).map(|part| part.batch()).next();
     if rows.is_some_and(|rows| rows != head.sequences.len()) {
         let expected = format!("{} states, one for each sequence", head.sequences.len());
@@ -121,8 +162,8 @@ pub fn restore(folder: &Path, model: &Loaded) -> Result<usize> {
     for (stored, sequence) in head.sequences.iter().zip(opened) {
         sequences.insert(&stored.sequence_id, sequence);
     }
-    std::fs::rename(&path, file(folder, model, ".restored")).map_err(failed)?;
-    Ok(head.sequences.len())
+    let to = file(folder, model, ".restored");
+    Ok((head.sequences.len(), Some(Read { from: path, to })))
 }
 
 /// For a name of a file.

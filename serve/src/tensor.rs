@@ -1,5 +1,6 @@
 //! A tensor of a request: its elements are read from JSON or from binary data once it is known what they are for.
 
+use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
@@ -81,33 +82,40 @@ impl Tensor {
         if !self.datatype.is_integer() {
             return Err(self.wrong("INT64, INT32 or another type of integers", self.datatype.name()));
         }
-        let all = self.integers()?;
-        let fits = |(at, number): (usize, i128)| {
-            u32::try_from(number).map_err(|_| {
-                self.wrong(&format!("numbers from 0 to {}", u32::MAX), &format!("{number} at element {at}"))
-            })
-        };
-        all.into_iter().enumerate().map(fits).collect()
+        // The number that does not fit, and where it is.
+        let (read, outside) = (Cell::new(0usize), Cell::new(None));
+        let all = self.integers(|number| {
+            let at = read.replace(read.get() + 1);
+            u32::try_from(number).map_err(|_| outside.set(Some((at, number)))).ok()
+        });
+        match outside.get() {
+            None => all,
+            Some((at, number)) => {
+                Err(self.wrong(&format!("numbers from 0 to {}", u32::MAX), &format!("{number} at element {at}")))
+            }
+        }
     }
 
-    fn integers(&self) -> Result<Vec<i128>> {
+    /// Each integer as what `of` makes of it; after a `None` no more are read.
+    fn integers<T>(&self, of: impl Fn(i128) -> Option<T>) -> Result<Vec<T>> {
         match &self.content {
             Content::Binary(bytes) => {
                 self.check_size(bytes)?;
-                Ok(match self.datatype {
-                    Datatype::Uint8 => bytes.iter().map(|&byte| byte.into()).collect(),
-                    Datatype::Int8 => chunks(bytes).map(|bytes| i8::from_le_bytes(bytes).into()).collect(),
-                    Datatype::Uint16 => chunks(bytes).map(|bytes| u16::from_le_bytes(bytes).into()).collect(),
-                    Datatype::Int16 => chunks(bytes).map(|bytes| i16::from_le_bytes(bytes).into()).collect(),
-                    Datatype::Uint32 => chunks(bytes).map(|bytes| u32::from_le_bytes(bytes).into()).collect(),
-                    Datatype::Int32 => chunks(bytes).map(|bytes| i32::from_le_bytes(bytes).into()).collect(),
-                    Datatype::Uint64 => chunks(bytes).map(|bytes| u64::from_le_bytes(bytes).into()).collect(),
-                    _ => chunks(bytes).map(|bytes| i64::from_le_bytes(bytes).into()).collect(),
-                })
+                let all: Option<Vec<T>> = match self.datatype {
+                    Datatype::Uint8 => bytes.iter().map(|&byte| of(byte.into())).collect(),
+                    Datatype::Int8 => chunks(bytes).map(|bytes| of(i8::from_le_bytes(bytes).into())).collect(),
+                    Datatype::Uint16 => chunks(bytes).map(|bytes| of(u16::from_le_bytes(bytes).into())).collect(),
+                    Datatype::Int16 => chunks(bytes).map(|bytes| of(i16::from_le_bytes(bytes).into())).collect(),
+                    Datatype::Uint32 => chunks(bytes).map(|bytes| of(u32::from_le_bytes(bytes).into())).collect(),
+                    Datatype::Int32 => chunks(bytes).map(|bytes| of(i32::from_le_bytes(bytes).into())).collect(),
+                    Datatype::Uint64 => chunks(bytes).map(|bytes| of(u64::from_le_bytes(bytes).into())).collect(),
+                    _ => chunks(bytes).map(|bytes| of(i64::from_le_bytes(bytes).into())).collect(),
+                };
+                all.ok_or_else(|| self.wrong("integers that fit", "another"))
             }
             Content::Json(raw) => self.read(raw, |scalar| match scalar {
-                Scalar::Signed(x) => Ok(x.into()),
-                Scalar::Unsigned(x) => Ok(x.into()),
+                Scalar::Signed(x) => of(x.into()).ok_or("integers that fit"),
+                Scalar::Unsigned(x) => of(x.into()).ok_or("integers that fit"),
                 _ => Err("integers"),
             }),
         }
@@ -173,7 +181,7 @@ impl Tensor {
         if !self.datatype.is_integer() {
             return Err(self.wrong("BYTES or a type of integers", self.datatype.name()));
         }
-        Ok(self.integers()?.into_iter().map(|number| number.to_string()).collect())
+        self.integers(|number| Some(number.to_string()))
     }
 
     /// An error about this tensor.

@@ -146,6 +146,10 @@ fn mistakes_are_one_line() {
     refusal(["serve", "--device", "cpu", "--token-file", "none"], &["none"]);
     refusal(["serve", "--device", "cpu", "--token-file", &short, "--listen", "127.0.0.1:0"], &["token", "16"]);
     refusal(["serve", "--device", "cpu", "--max-batch", "0", "--listen", "127.0.0.1:0"], &["max_batch"]);
+    // The token is read before the models, so that a server which accepts it has another mistake to report.
+    let output = command(["serve", "none.safetensors"]).env("GATEFOLD_TOKEN", " ").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("GATEFOLD_TOKEN") && said.lines().count() == 1, "{said}");
     let server = Server::start(&[]);
     refusal(["serve", "--device", "cpu", "--listen", &server.address], &[&server.address]);
     let model = repository("models/sentiment/sentiment.safetensors");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gatefold::streams::QueueOptions;
 use gatefold_serve::{Limits, Options};
 
-use crate::common::{Client, I, Running, infer, lstm, numbers, options, step, with};
+use crate::common::{Client, I, Running, batch_first, infer, lstm, numbers, options, step, with};
 
 #[test]
 fn sequences_continue_after_a_restart_with_the_same_bits() {
@@ -94,6 +94,48 @@ fn a_damaged_file_of_sequences_is_one_clear_error() {
     }
     std::fs::write(&path, &whole).unwrap();
     assert_eq!(start().unwrap().restored(), 1);
+}
+
+/// A server that cannot start leaves the files of all models for the next one.
+#[test]
+fn a_damaged_file_leaves_those_of_other_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = || Options { state: Some(folder.path().into()), ..options() };
+    // They are opened in the order of their names.
+    let models = || vec![("a", lstm(1)), ("b", batch_first())];
+    let server = Running::start(models(), stored());
+    for model in ["a", "b"] {
+        server.client().post(&infer(model), &step("s", &numbers(I, 1), &[1, 1, I], true, false)).good();
+    }
+    assert_eq!(server.end().stored, 2);
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(format!("{name}.sequences")));
+    let whole = std::fs::read(&b).unwrap();
+    std::fs::write(&b, b"{}").unwrap();
+    let given = models().into_iter().map(|(name, network)| gatefold_serve::Model::new(name, network)).collect();
+    assert!(gatefold_serve::Server::bind(&gatefold::Device::cpu(), given, stored()).is_err());
+    assert!(a.exists(), "it is not renamed");
+    std::fs::write(&b, &whole).unwrap();
+    let server = Running::start(models(), stored());
+    assert_eq!(server.restored, 2);
+    // Answered, so that the server runs: by now they are renamed.
+    server.client().get("/v2/models/a/sequences/s").good();
+    assert!(!a.exists() && !b.exists());
+}
+
+/// Sequences of another network do not replace those that an earlier server has put aside.
+#[test]
+fn files_that_were_put_aside_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = || Options { state: Some(folder.path().into()), ..options() };
+    for at in 0..3 {
+        let server = Running::start(vec![("lstm", lstm(1))], stored());
+        server.client().post(&infer("lstm"), &step("s", &numbers(I, at), &[1, 1, I], true, false)).good();
+        assert_eq!(server.end().stored, 1);
+        assert_eq!(Running::start(vec![("lstm", lstm(2))], stored()).end().stored, 0);
+    }
+    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|name| name.contains(".of-")).count(), 3, "{names:?}");
 }
 
 /// Clients ask all the time while the server ends: every request that was begun is answered, and what was answered is stored.

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use gatefold_serve::Limits;
+use serde_json::json;
 
-use crate::common::{Client, I, Running, features, infer, lstm, numbers, options, step, with};
+use crate::common::{Client, I, Running, features, infer, lstm, numbers, options, step, tokens, with};
 
 /// The server still answers.
 fn lives(server: &Running) {
@@ -137,6 +138,27 @@ fn tensors_beyond_the_limit_are_refused() {
     let answer = client.post(&infer("lstm"), &features(&numbers(11 * I, 1), &[11, 1, I]));
     assert_eq!(answer.status, 413);
     assert!(answer.error().contains("30"), "{}", answer.error());
+}
+
+/// The same limit holds for a step of a sequence, and its timesteps have one of their own.
+#[test]
+fn steps_beyond_the_limits_are_refused() {
+    // Of token ids the output is larger than the input: 6 numbers for each timestep.
+    for (limits, most, words) in [
+        (Limits { elements: 30, ..Limits::default() }, 5, "30 elements"),
+        (Limits { steps: 4, ..Limits::default() }, 4, "--max-steps"),
+    ] {
+        let server = Running::start(vec![("words", tokens())], with(limits));
+        let mut client = server.client();
+        let request = |steps: usize| {
+            json!({ "parameters": { "sequence_id": "a", "sequence_start": true },
+                "inputs": [{ "name": "input", "datatype": "INT64", "shape": [steps, 1], "data": vec![1; steps] }] })
+        };
+        client.post(&infer("words"), &request(most)).good();
+        let answer = client.post(&infer("words"), &request(most + 1));
+        assert_eq!(answer.status, 413, "{words}");
+        assert!(answer.error().contains(words), "{}", answer.error());
+    }
 }
 
 /// A client that sends requests and reads no answer is cut, and does not hold others up.

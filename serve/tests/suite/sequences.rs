@@ -229,7 +229,11 @@ fn a_full_queue_says_so() {
     assert!(refused.error().contains("queue"), "{}", refused.error());
     clients[0].answer().unwrap().good();
     clients[1].answer().unwrap().good();
-    // It was not opened either.
+    // More at once than ever fit are another error.
+    let answer = clients[0].post(&path, &many(&["x", "y", "z"], &numbers(3 * I, 1), None, 1, true));
+    assert_eq!(answer.status, 413);
+    assert!(answer.error().contains("--max-queue"), "{}", answer.error());
+    // Those that were refused were not opened either.
     let list = clients[0].get("/v2/models/lstm/sequences").good().json();
     assert_eq!(list["sequences"].as_array().unwrap().len(), 2, "{list}");
 }
