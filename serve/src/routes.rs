@@ -316,3 +316,31 @@ where
     }
     Ok(if all.is_empty() { first } else { all.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Limits;
+
+    /// Where other bodies take the memory, the error is not about the client's time.
+    #[test]
+    fn a_body_without_memory_is_refused_for_now() {
+        let limits = Limits { body_time: Duration::from_millis(50), ..Limits::default() };
+        let app = App::new(BTreeMap::new(), limits, None);
+        let request = || {
+            let body = vec![7; SMALL + 1];
+            HttpRequest::builder().header(header::CONTENT_LENGTH, body.len()).body(Body::from(body)).unwrap()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let all = u32::try_from(app.bodies.available_permits()).unwrap();
+            let taken = app.bodies.acquire_many(all).await.unwrap();
+            assert_eq!(read(&app, request()).await.unwrap_err().kind, Kind::Busy);
+            drop(taken);
+            assert_eq!(read(&app, request()).await.unwrap().1.len(), SMALL + 1);
+        });
+    }
+}

@@ -127,7 +127,7 @@ impl Server {
     /// the sequences.
     ///
     /// # Errors
-    /// [`Error::Io`] if threads or the files of the sequences cannot be made.
+    /// [`Error::Io`] if threads or the files of the sequences cannot be made, or those that were read cannot be renamed.
     pub fn run(self, stop: impl Future<Output = ()>) -> Result<Ended> {
         let Self { app, listener, options, read, .. } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -100,13 +100,15 @@ pub fn set_aside(folder: &Path, files: &[Read]) -> Result<()> {
 }
 
 /// The first of `path`, `path.2`, `path.3` ... that does not exist.
-fn free(path: PathBuf) -> Result<PathBuf> {
-    let mut name = path.clone();
+fn free(path: &Path) -> Result<PathBuf> {
+    let mut name = path.to_owned();
     for number in 2u32.. {
         if !name.try_exists().map_err(|source| Error::Io { path: name.clone(), source })? {
             break;
         }
-        name = PathBuf::from(format!("{}.{number}", path.display()));
+        let mut numbered = path.as_os_str().to_owned();
+        numbered.push(format!(".{number}"));
+        name = numbered.into();
     }
     Ok(name)
 }
@@ -132,7 +134,7 @@ pub fn restore(folder: &Path, model: &Loaded) -> Result<(usize, Option<Read>)> {
         return Err(malformed(&format!("gatefold_sequences {FORMAT}"), head.gatefold_sequences.to_string()));
     }
     if head.fingerprint != model.fingerprint() {
-        let aside = free(file(folder, model, &format!(".of-{}", plain(&head.fingerprint))))?;
+        let aside = free(&file(folder, model, &format!(".of-{}", plain(&head.fingerprint))))?;
         log::warn!(
             "model `{}`: {} stored sequences are of another network, {}; they will be kept in {}",
             model.name,
