@@ -376,7 +376,7 @@ impl Walk<'_> {
         }
         let mut axes = tensor.axes.clone();
         axes[axis] = AxisLabel::Unit;
-        match self.last_valid_of(node, tensor)? {
+        match self.last_valid_of(node, &tensor)? {
             Value::Tensor(taken) => Ok(Value::Tensor(LabelledTensor { axes, ..taken })),
             other => Ok(other),
         }

@@ -65,7 +65,7 @@ impl Walk<'_> {
                 if node.int("batch_dims", 0)? != 0 || tensor.axes != axes {
                     return Err(node.unsupported("a choice of elements other than each row's last timestep"));
                 }
-                one(self.last_valid_of(node, tensor)?)
+                one(self.last_valid_of(node, &tensor)?)
             }
             ("Gather", Some(Value::Tensor(tensor)), Some(Value::LastPlaces(Some(stride)))) => {
                 node.allow(&["axis"])?;
@@ -73,7 +73,7 @@ impl Walk<'_> {
                 if !whole || stride != tensor.steps || stride == Dim::Any || node.int("axis", 0)? != 0 {
                     return Err(node.unsupported("a choice of rows other than each row's last timestep"));
                 }
-                one(self.last_valid_of(node, tensor)?)
+                one(self.last_valid_of(node, &tensor)?)
             }
             ("TopK", Some(Value::Lengths), Some(count)) => {
                 node.allow(&["axis", "largest", "sorted"])?;
@@ -160,9 +160,9 @@ impl Walk<'_> {
     }
 
     /// The timestep of `tensor` that each row's length says.
-    pub fn last_valid_of(&mut self, node: &OnnxNode, tensor: LabelledTensor) -> Result<Value> {
+    pub fn last_valid_of(&mut self, node: &OnnxNode, tensor: &LabelledTensor) -> Result<Value> {
         self.last_valid = true;
-        let id = self.settle(node, &tensor)?;
+        let id = self.settle(node, tensor)?;
         let width = self.build.expressions.facts(id).width;
         let read = self.build.emit(id)?;
         let of = Of::Expression(self.select(&read, width, SelectStep::LastValid)?);

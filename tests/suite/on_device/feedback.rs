@@ -192,7 +192,8 @@ fn network(layers: &str, seed: u64) -> Network {
 /// Loops without attention, of any cell: what is fed back, from where, layers in between.
 pub fn loops(seed: u64) -> Network {
     let mut rng = Rng::with_seed(seed);
-    let cell = ["lstm", "gru", "rnn", "min_gru", "layer_norm_lstm", "sru", "slstm", "ntm"][seed as usize % 8];
+    let cells = ["lstm", "gru", "rnn", "min_gru", "layer_norm_lstm", "sru", "slstm", "ntm"];
+    let cell = cells[usize::try_from(seed).unwrap() % cells.len()];
     let [fed, hidden] = [(); 2].map(|()| rng.usize(1..20));
     let levels = if matches!(cell, "sru" | "min_gru" | "slstm" | "ntm") { 1 } else { rng.usize(1..3) };
     let options = match cell {
