@@ -52,6 +52,7 @@ fn killed_runs_go_on_to_the_same_bytes() {
         let output = folder.path(&format!("out.{format}"));
         for _ in 0..4 {
             let _ = fs::remove_file(&output);
+            let _ = fs::remove_file(format!("{output}.bad.jsonl"));
             let _ = fs::remove_dir_all(format!("{output}.parts"));
             // Where OUT exists and its parts are gone, the run had ended.
             for killed in 0.. {
