@@ -18,7 +18,7 @@ def session(data: bytes):
 
 def test_files_agree_with_onnx_runtime():
     """Every file of one input of numbers that both read; T is 7 and B is 3 where the file leaves them open."""
-    compared, other, missed = 0, 0, []
+    compared, other, missed, traced = 0, 0, [], []
     for name, data in sorted(bundle("onnx_files.zip").items()):
         if not name.endswith(".onnx"):
             continue
@@ -39,7 +39,14 @@ def test_files_agree_with_onnx_runtime():
             other += 1
             continue
         x = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
-        expected = np.asarray(run.run(None, {inputs[0].name: x})[0])
+        try:
+            expected = np.asarray(run.run(None, {inputs[0].name: x})[0])
+        except runtime.capi.onnxruntime_pybind11_state.Fail:
+            # An exporter wrote the T that it saw into a file that leaves T open: neither runs another.
+            with pytest.raises(ValueError, match="steps"):
+                net(x, file_order=True)
+            traced.append(name)
+            continue
         if expected.dtype != np.float32:
             other += 1
             continue
@@ -55,7 +62,7 @@ def test_files_agree_with_onnx_runtime():
         rounds = name == "hand_dynamic_quantize_lstm.onnx" and y.shape == expected.shape and np.abs(y - expected).max() < 1e-2
         if not rounds and not close(y, expected, 7):
             missed.append(name)
-    assert missed == [] and compared > 100, (missed, compared, other)
+    assert missed == [] and compared > 100 and len(traced) == 4, (missed, compared, other, traced)
     assert not close(y + 1e-4, expected, 7), "the control"
 
 
