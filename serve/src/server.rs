@@ -141,7 +141,7 @@ impl Server {
         };
         // Only now: a server that fails before it answers leaves the files as they were.
         if let Some(folder) = &options.state {
-            states::set_aside(folder, &read)?;
+            states::rename_read(folder, &read)?;
         }
         let cut = runtime.block_on(serve(&app, listener, stop));
         // Waits for no thread that still runs a request of a connection that was cut.

@@ -76,7 +76,7 @@ pub struct Read {
 }
 
 /// Renames the files, all or none of them, and waits until their names are on the disk.
-pub fn set_aside(folder: &Path, files: &[Read]) -> Result<()> {
+pub fn rename_read(folder: &Path, files: &[Read]) -> Result<()> {
     for (done, file) in files.iter().enumerate() {
         if let Err(source) = std::fs::rename(&file.from, &file.to) {
             for file in &files[..done] {
@@ -113,7 +113,7 @@ fn free(path: &Path) -> Result<PathBuf> {
     Ok(name)
 }
 
-/// Opens the sequences of a model that an earlier server stored, and says how many. The file stays until [`set_aside`].
+/// Opens the sequences of a model that an earlier server stored, and says how many. The file stays until [`rename_read`].
 pub fn restore(folder: &Path, model: &Loaded) -> Result<(usize, Option<Read>)> {
     let path = file(folder, model, "");
     let failed = |source| Error::Io { path: path.clone(), source };
@@ -134,15 +134,15 @@ pub fn restore(folder: &Path, model: &Loaded) -> Result<(usize, Option<Read>)> {
         return Err(malformed(&format!("gatefold_sequences {FORMAT}"), head.gatefold_sequences.to_string()));
     }
     if head.fingerprint != model.fingerprint() {
-        let aside = free(&file(folder, model, &format!(".of-{}", plain(&head.fingerprint))))?;
+        let kept = free(&file(folder, model, &format!(".of-{}", plain(&head.fingerprint))))?;
         log::warn!(
             "model `{}`: {} stored sequences are of another network, {}; they will be kept in {}",
             model.name,
             head.sequences.len(),
             head.fingerprint,
-            aside.display()
+            kept.display()
         );
-        return Ok((0, Some(Read { from: path, to: aside })));
+        return Ok((0, Some(Read { from: path, to: kept })));
     }
     let state = State::from_bytes(&content[(end + 1).min(content.len())..], model.network())
         .map_err(|error| malformed("the states of the sequences", error.to_string()))?;

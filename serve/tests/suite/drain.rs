@@ -54,10 +54,10 @@ fn sequences_continue_after_a_restart_with_the_same_bits() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let aside = names.iter().find(|name| name.contains(".of-")).unwrap_or_else(|| panic!("{names:?}"));
+    let kept = names.iter().find(|name| name.contains(".of-")).unwrap_or_else(|| panic!("{names:?}"));
     // Under its name again it is continued.
     let states = folder.path().join("states");
-    std::fs::rename(states.join(aside), states.join("lstm.sequences")).unwrap();
+    std::fs::rename(states.join(kept), states.join("lstm.sequences")).unwrap();
     let server = Running::start(vec![("lstm", lstm(1))], stored());
     assert_eq!(server.restored, inputs.len());
 }
@@ -122,9 +122,9 @@ fn a_damaged_file_leaves_those_of_other_models() {
     assert!(!a.exists() && !b.exists());
 }
 
-/// Sequences of another network do not replace those that an earlier server has put aside.
+/// Sequences of another network do not replace those that an earlier server has renamed.
 #[test]
-fn files_that_were_put_aside_are_kept() {
+fn files_that_were_renamed_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let stored = || Options { state: Some(folder.path().into()), ..options() };
     for at in 0..3 {
