@@ -97,7 +97,12 @@ impl JsonColumn {
     pub fn check(&self, value: Option<&str>) -> Result<(), Fault> {
         let (own, Some(value)) = (self.kind(), value.filter(|value| *value != "null")) else { return Ok(()) };
         let fits = match (own, JsonKind::of_value(value)) {
-            (JsonKind::Json, _) | (JsonKind::Number, JsonKind::Integer) => true,
+            (JsonKind::Json, _) => true,
+            // Larger ones would lose digits.
+            (JsonKind::Number, JsonKind::Integer) => {
+                value.parse::<i64>().is_ok_and(|whole| whole.unsigned_abs() <= 1 << 53)
+            }
+            (JsonKind::Number, JsonKind::Number) => value.parse::<f64>().is_ok_and(f64::is_finite),
             (JsonKind::Text, JsonKind::Text) => serde_json::from_str::<String>(value).is_ok(),
             (own, other) => own == other,
         };

@@ -225,3 +225,20 @@ fn other_files_are_not_replaced() {
     answer(args.into_iter().chain(["--force"]));
     assert!(!std::path::Path::new(&list).exists() && std::path::Path::new(&output).exists());
 }
+
+/// A column of fractions takes no number that it would change.
+#[test]
+fn numbers_that_would_change() {
+    let folder = Folder::fresh("score_numbers");
+    let input = |id: &str| {
+        let lines = format!("{{\"id\":1.5,\"text\":\"good\"}}\n{{\"id\":{id},\"text\":\"good\"}}\n");
+        folder.file("in.jsonl", lines)
+    };
+    // The first rows say what a column is: here the first window is one row.
+    let args =
+        |input: &str| ["score", input, &folder.path("out.parquet"), "--device", "cpu", "--force"].map(str::to_owned);
+    answer(args(&input("9007199254740992")));
+    for id in ["9007199254740993", "1e400"] {
+        refusal(args(&input(id)), &["in.jsonl", "row 2", id]);
+    }
+}
