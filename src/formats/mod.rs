@@ -1,5 +1,6 @@
 //! Files to [`Network`] and back.
 
+pub mod amp;
 mod bank;
 mod foreign;
 #[cfg(feature = "keras")]
@@ -12,7 +13,6 @@ mod scan_packages;
 mod scores;
 mod state;
 mod survey;
-#[cfg(any(feature = "keras", feature = "onnx"))]
 mod transpose;
 mod weight_norm;
 mod xlstm;
@@ -34,8 +34,8 @@ const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 const ONNX_VERSION: u8 = 0x08;
 
 impl Network {
-    /// Reads a network from a safetensors, Keras or ONNX file, whose format is recognized by
-    /// its content and, for ONNX, its name.
+    /// Reads a network from a safetensors, Keras or ONNX file or from one of an [amplifier](amp), whose format is
+    /// recognized by its content and, for ONNX, its name.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Unsupported`] if the feature for its
@@ -43,6 +43,9 @@ impl Network {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let start = start_of(path)?;
+        if amp::is_json(&start) {
+            return Ok(amp::load(path)?.network);
+        }
         foreign::refuse(&path.display().to_string(), &start)?;
         if is_keras(&start) {
             #[cfg(feature = "keras")]
@@ -59,12 +62,15 @@ impl Network {
         safetensors::load(path)
     }
 
-    /// Reads a network from the bytes of a safetensors, Keras or ONNX file, whose format is recognized by its content, for
+    /// Reads a network from the bytes of a file as [`Network::load`], whose format is recognized by its content, for
     /// where there is no file system. `name` is used in errors; descriptions and data in other files are not found.
     ///
     /// # Errors
     /// As [`Network::load`].
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
+        if amp::is_json(bytes) {
+            return Ok(amp::from_bytes(name, bytes)?.network);
+        }
         foreign::refuse(name, bytes)?;
         if is_keras(bytes) {
             #[cfg(feature = "keras")]

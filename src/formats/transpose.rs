@@ -1,7 +1,6 @@
 //! Matrices whose rows become columns.
 
 /// `[K, N]` as `[N, K]`.
-#[cfg(feature = "onnx")]
 pub(super) fn transpose(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut transposed = vec![0.0; rows * columns];
     transpose_rows(numbers, 0, [rows, columns], &mut transposed);

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod amp;
 mod files;
 mod grid;
 mod mutations;
