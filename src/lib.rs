@@ -81,11 +81,15 @@
 //! - `gpu` (default): GPUs through wgpu. Without it there is only the CPU device.
 //! - `keras`: reads `.keras`, `.weights.h5` and the legacy `.h5`.
 //! - `onnx`: reads `.onnx`.
+//! - `ndarray`: inputs, outputs and tensors as arrays of that crate.
+//! - `tracing`: spans of that crate around loading, planning, runs and training steps.
 //! - `sentiment`: `models::sentiment()`, the classifier that the repository ships.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapter;
 mod alignment;
+#[cfg(feature = "ndarray")]
+mod arrays;
 mod base;
 mod classify;
 pub mod compare;
@@ -149,6 +153,8 @@ pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;
 pub use verify::{Check, RandomInput, Verdict, Verification, verify};
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 /// The code in the README and in `docs/` runs as doctests.
 #[cfg(doctest)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::adapter::DeviceInfo;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
+use crate::base::span::span;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
 use crate::data::banks::BankArena;
@@ -239,7 +240,8 @@ impl Session {
     }
 
     /// As [`Session::run`], into the memory of an earlier answer. On the CPU device, for
-    /// networks of embeddings, recurrent layers, dense layers and softmax, nothing is allocated after the first
+    /// networks of embeddings, recurrent layers, dense layers, causal convolutions, normalizations by stored statistics,
+    /// elementwise functions, joins and softmax, nothing is allocated after the first
     /// run of a size, so that it can be used in audio threads. `batch_first` with several rows and steps
     /// takes memory for the other order.
     ///
@@ -248,6 +250,7 @@ impl Session {
     pub fn run_into(&self, input: Input<'_>, state: Option<&State>, output: &mut Output) -> Result<()> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
+        span!("run", steps = checked.steps, batch = checked.batch);
         let (engine, fallback) = match self.place(&checked) {
             RunTarget::Cpu((engine, fallback)) => (engine, fallback),
             RunTarget::Gpu(_) => {
@@ -287,7 +290,13 @@ impl Session {
     pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        let raw = self.raw(&checked, state, RunRequest::default(), Wait::Await).await?;
+        let raw = self.raw(&checked, state, RunRequest::default(), Wait::Await);
+        #[cfg(feature = "tracing")]
+        let raw = {
+            let span = tracing::debug_span!(target: "gatefold", "run", steps = checked.steps, batch = checked.batch);
+            tracing::Instrument::instrument(raw, span)
+        };
+        let raw = raw.await?;
         Ok(self.output(&checked, raw, start))
     }
 
@@ -328,6 +337,7 @@ impl Session {
     fn run_request(&self, input: Input<'_>, state: Option<&State>, request: RunRequest) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
+        span!("run", steps = checked.steps, batch = checked.batch);
         let raw = self.execute(&checked, state, request)?;
         Ok(self.output(&checked, raw, start))
     }

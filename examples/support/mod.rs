@@ -30,7 +30,17 @@ pub struct Args {
 impl Args {
     /// Reads `arguments`, of which `files` stand without a dash; `None` if help is wanted.
     pub fn parse(arguments: impl Iterator<Item = OsString>, files: usize, json: bool) -> Result<Option<Self>> {
-        let mut args = Self::default();
+        Self::parse_on(DeviceChoice::default(), arguments, files, json)
+    }
+
+    /// As [`Args::parse`], on `device` where the arguments name no other.
+    pub fn parse_on(
+        device: DeviceChoice,
+        arguments: impl Iterator<Item = OsString>,
+        files: usize,
+        json: bool,
+    ) -> Result<Option<Self>> {
+        let mut args = Self { device, ..Self::default() };
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy().into_owned();
@@ -74,19 +84,26 @@ pub fn finish(name: &str, usage: &str, args: Result<Option<Args>>, run: impl Fn(
 
 /// Samples in ±1 of a recording with 16 kHz, one channel, 16 bit or float.
 pub fn read_wav(path: &Path) -> Result<(Vec<f32>, WavSpec)> {
+    read_wav_at(path, Some(RATE))
+}
+
+/// As [`read_wav`], with another number of samples per second, or any.
+pub fn read_wav_at(path: &Path, rate: Option<u32>) -> Result<(Vec<f32>, WavSpec)> {
     let named = |error: hound::Error| format!("{}: {error}", path.display());
     let reader = WavReader::open(path).map_err(named)?;
     let spec = reader.spec();
     let WavSpec { channels, sample_rate, bits_per_sample: bits, sample_format } = spec;
-    let samples: std::result::Result<Vec<f32>, _> = match (channels, sample_rate, bits, sample_format) {
-        (1, RATE, 16, SampleFormat::Int) => {
+    let right_rate = rate.is_none_or(|rate| rate == sample_rate);
+    let samples: std::result::Result<Vec<f32>, _> = match (channels, right_rate, bits, sample_format) {
+        (1, true, 16, SampleFormat::Int) => {
             reader.into_samples::<i16>().map(|sample| sample.map(|x| f32::from(x) / 32768.0)).collect()
         }
-        (1, RATE, 32, SampleFormat::Float) => reader.into_samples::<f32>().collect(),
+        (1, true, 32, SampleFormat::Float) => reader.into_samples::<f32>().collect(),
         _ => {
             let kind = if sample_format == SampleFormat::Int { "integers" } else { "floats" };
+            let rate = rate.map_or_else(String::new, |rate| format!("{rate} Hz, "));
             return Err(format!(
-                "{}: expected 16000 Hz, 1 channel, 16 bit integers or 32 bit floats, \
+                "{}: expected {rate}1 channel, 16 bit integers or 32 bit floats, \
                  got {sample_rate} Hz, {channels} channel(s), {bits} bit {kind}",
                 path.display()
             )

@@ -34,7 +34,7 @@ pub struct App {
 
 impl App {
     pub fn new(models: BTreeMap<String, Arc<Loaded>>, limits: Limits, token: Option<Token>) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = gatefold::CpuOptions::default_threads();
         let units = (limits.bodies.max(limits.body) / BODY_UNIT + 1).min(Semaphore::MAX_PERMITS);
         Self {
             models,

@@ -10,5 +10,6 @@ pub(crate) mod process;
 mod real;
 pub(crate) mod room;
 pub(crate) mod rounded;
+pub(crate) mod span;
 
 pub use real::Real;

@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::data::banks::BankArena;
 use crate::data::input::Checked;
 use crate::data::state::{LayerState, State, StatePart};
-use crate::host::{Forward, Memory, RunStart, begin, walk};
+use crate::host::{Forward, Memory, RunStart, WalkMemory, begin, walk};
 use crate::network::{Network, Stage, StageKind, StageRounding};
 use crate::reference::{StageWeights, attention_run, gather, run_ntm, scatter, stateless, windows};
 
@@ -25,6 +25,8 @@ pub(crate) struct CpuEngine {
     stages: Vec<PackedStage>,
     /// Memory of every run at once, kept between them.
     memory: ObjectPool<Memory<f32>>,
+    /// What the outputs of a convolution see, `[T', B, K*I]`.
+    windows: ObjectPool<Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,13 @@ enum PackedStage {
 impl CpuEngine {
     pub fn new(cpu: Cpu, network: &Arc<Network>) -> Self {
         let stages = network.stages().iter().map(|stage| on!(cpu.token, simd => pack(simd, network, stage)));
-        Self { cpu, network: network.clone(), stages: stages.collect(), memory: ObjectPool::new() }
+        Self {
+            cpu,
+            network: network.clone(),
+            stages: stages.collect(),
+            memory: ObjectPool::new(),
+            windows: ObjectPool::new(),
+        }
     }
 
     /// Passes the results to `take`, which may keep any of them; the memory of the others is reused by the next run.
@@ -50,10 +58,10 @@ impl CpuEngine {
         take: impl FnOnce(&mut Forward<f32>) -> R,
     ) -> Result<R> {
         let mut memory = self.memory.take();
-        let Memory { forward: Forward { stages, state: to }, steps } = &mut memory;
+        let Memory { forward: Forward { stages, state: to }, steps, behind } = &mut memory;
         begin(&self.network, checked.batch, state, to);
         let start = RunStart { continues: state.is_some(), ..RunStart::default() };
-        let result = self.walk(checked, (to, start), (stages, steps)).map(|()| take(&mut memory.forward));
+        let result = self.walk(checked, (to, start), (stages, steps, behind)).map(|()| take(&mut memory.forward));
         self.memory.put(memory);
         result
     }
@@ -68,9 +76,9 @@ impl CpuEngine {
         banks: &[BankArena],
     ) -> Result<Vec<f32>> {
         let mut memory = self.memory.take();
-        let Memory { forward: Forward { stages, .. }, steps } = &mut memory;
+        let Memory { forward: Forward { stages, .. }, steps, behind } = &mut memory;
         let start = RunStart { continues: true, slots: Some(slots), banks };
-        let result = self.walk(checked, (state, start), (stages, steps));
+        let result = self.walk(checked, (state, start), (stages, steps, behind));
         let output = stages.last_mut().map(std::mem::take).unwrap_or_default();
         self.memory.put(memory);
         result.map(|()| output)
@@ -80,7 +88,7 @@ impl CpuEngine {
         &self,
         checked: &Checked<'_>,
         (state, start): (&mut State, RunStart<'_>),
-        outputs: (&mut Vec<Vec<f32>>, &mut Vec<usize>),
+        outputs: WalkMemory<'_, f32>,
     ) -> Result<()> {
         let Cpu { token, threads } = self.cpu;
         walk(&self.network, checked, (state, start), outputs, |index, stage, flow, state, output| {
@@ -91,8 +99,11 @@ impl CpuEngine {
                 }
                 (PackedStage::Matrix(matrix), StageKind::Conv1d { window, .. }) => {
                     let window = flow.window(window);
-                    let seen = windows(flow.inputs[0], flow.steps, flow.batch, stage.in_features, &window);
+                    let mut seen = self.windows.take();
+                    let sizes = [flow.steps, flow.batch, stage.in_features];
+                    windows(flow.inputs[0], sizes, &window, &mut seen);
                     on!(token, simd => matrix.run(simd, threads, &seen, output));
+                    self.windows.put(seen);
                 }
                 (PackedStage::Matrix(matrix), _) => {
                     on!(token, simd => matrix.run(simd, threads, flow.inputs[0], output));

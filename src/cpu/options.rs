@@ -10,11 +10,14 @@ use super::simd::{Token, on};
 use super::threads::{WORK_OF_NUMBER, share, worth};
 use crate::base::error::{Error, Result};
 
+/// The environment variable of [`CpuOptions::default_threads`].
+const THREADS: &str = "GATEFOLD_THREADS";
+
 /// Options of the CPU device. The defaults suit nearly all uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
     /// Threads that a run may use, including the caller's; by default as many as the system
-    /// offers. Small runs use one thread in any case. The results are bit-identical for any
+    /// offers, or as the environment variable `GATEFOLD_THREADS` says. Small runs use one thread in any case. The results are bit-identical for any
     /// number.
     pub threads: Option<NonZeroUsize>,
     /// The instruction set; by default the widest one there is.
@@ -37,6 +40,23 @@ pub enum InstructionSet {
     Simd128,
     /// Plain Rust, anywhere.
     Portable,
+}
+
+impl CpuOptions {
+    /// The threads of a run where [`CpuOptions::threads`] says nothing: `GATEFOLD_THREADS` if it is a number from 1, else as many
+    /// as the system offers.
+    #[must_use]
+    pub fn default_threads() -> usize {
+        let offered = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let Some(given) = std::env::var_os(THREADS) else { return offered() };
+        match given.to_str().and_then(|given| given.trim().parse::<NonZeroUsize>().ok()) {
+            Some(threads) => threads.get(),
+            None => {
+                log::warn!("{THREADS}: expected a number from 1, got {given:?}; it is ignored");
+                offered()
+            }
+        }
+    }
 }
 
 impl InstructionSet {
@@ -121,8 +141,7 @@ impl Cpu {
     }
 
     fn with(token: Token, threads: Option<NonZeroUsize>) -> Self {
-        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        Self { token, threads }
+        Self { token, threads: threads.map_or_else(CpuOptions::default_threads, NonZeroUsize::get) }
     }
 
     /// Does `work` with each of `items`, which up to its number of threads take in turn; fewer where so few `numbers` are

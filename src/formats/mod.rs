@@ -23,6 +23,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
+use crate::base::span::span;
 use crate::network::Network;
 
 /// Bytes at a file's start by which its format is recognized.
@@ -42,6 +43,7 @@ impl Network {
     /// format is off; otherwise as the `load` of its format.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        span!("load", path = %path.display());
         let start = start_of(path)?;
         if amp::is_json(&start) {
             return Ok(amp::load(path)?.network);

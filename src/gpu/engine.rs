@@ -12,6 +12,7 @@ use super::workspace::{Key, Prepared, Workspace, buffer};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::base::rounded::rounded;
+use crate::base::span::span;
 use crate::counters::Meter;
 use crate::data::banks::BankRows;
 use crate::data::input::Checked;
@@ -114,6 +115,7 @@ impl GpuEngine {
     }
 
     fn plan_for(&self, Key { shape, waits, .. }: Key) -> Result<Plan> {
+        span!("plan", steps = shape.steps, batch = shape.batch);
         let (mut limits, mut options) = (self.context.limits(), self.options);
         let waits = waits && !self.no_waiting.load(Ordering::Relaxed);
         let allowed = |strategy: Option<Strategy>| strategy.filter(|&strategy| waits || strategy != Strategy::Resident);

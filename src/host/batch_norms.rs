@@ -41,7 +41,9 @@ impl<'a, F: Real> BatchNorms<'a, F> {
         let moments = BatchMoments::new(flow.inputs[0], stage.out_features, counting(stage, flow));
         let channels = moments.channels(eps, [&weight, &bias]);
         self.moments.borrow_mut().insert(index, moments);
-        Some(channelwise(flow.inputs[0], &channels, Activation::Linear))
+        let mut output = Vec::new();
+        channelwise(flow.inputs[0], &channels, Activation::Linear, &mut output);
+        Some(output)
     }
 
     /// The gradients of a stage that [`BatchNorms::forward`] has run.

@@ -151,10 +151,10 @@ impl<F: Real> ReferenceRun<'_, F> {
         hooks: Hooks<'_, F>,
         memory: &mut Memory<F>,
     ) -> Result<()> {
-        let Memory { forward: Forward { stages, state: to }, steps } = memory;
+        let Memory { forward: Forward { stages, state: to }, steps, behind } = memory;
         begin(self.network, checked.batch, state, to);
         let start = RunStart { continues: state.is_some(), ..RunStart::default() };
-        walk(self.network, checked, (to, start), (stages, steps), |index, stage, flow, state, output| {
+        walk(self.network, checked, (to, start), (stages, steps, behind), |index, stage, flow, state, output| {
             let runner = hooks.stages.filter(|_| !self.network.is_stepwise(index));
             if !runner.is_some_and(|stages| stages.forward(index, stage, flow, state, output)) {
                 match hooks.norms.and_then(|norms| norms.forward(index, stage, flow)) {

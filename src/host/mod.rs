@@ -14,4 +14,4 @@ pub(crate) use batch_norms::BatchNorms;
 pub use forward::Reference;
 pub(crate) use forward::{Hooks, ParamGradients, ReferenceRun, StageBackward, StageRunner};
 pub use walk::Forward;
-pub(crate) use walk::{Memory, RunStart, begin, product, walk};
+pub(crate) use walk::{Memory, RunStart, WalkMemory, begin, product, walk};

@@ -28,7 +28,15 @@ pub(crate) struct Memory<F> {
     pub forward: Forward<F>,
     /// Timesteps of every stage's output.
     pub steps: Vec<usize>,
+    /// The input of a window behind past ones, `[P+T, B, I]`.
+    pub behind: Vec<F>,
 }
+
+/// The parts of [`Memory`] that a run fills beside the state.
+pub(crate) type WalkMemory<'a, F> = (&'a mut Vec<Vec<F>>, &'a mut Vec<usize>, &'a mut Vec<F>);
+
+/// Inputs of a stage of which a list is kept without memory of its own.
+const FEW: usize = 4;
 
 impl<F> Memory<F> {
     /// The state after the run.
@@ -39,7 +47,8 @@ impl<F> Memory<F> {
 
 impl<F> Default for Memory<F> {
     fn default() -> Self {
-        Self { forward: Forward { stages: Vec::new(), state: State { layers: Vec::new() } }, steps: Vec::new() }
+        let forward = Forward { stages: Vec::new(), state: State { layers: Vec::new() } };
+        Self { forward, steps: Vec::new(), behind: Vec::new() }
     }
 }
 
@@ -55,14 +64,14 @@ pub(crate) struct RunStart<'a> {
 }
 
 /// Calls `run` for every stage in order, with its index, the stage, its inputs, the state that it updates, and the output,
-/// which may still hold that of another run. The outputs and their timesteps are stored in the two lists.
+/// which may still hold that of another run. The outputs and their timesteps are stored in the first two lists.
 ///
 /// All checks are made before `run` is called.
 pub(crate) fn walk<F: Real>(
     network: &Network,
     checked: &Checked<'_>,
     (state, start): (&mut State<F>, RunStart<'_>),
-    (stages, steps_out): (&mut Vec<Vec<F>>, &mut Vec<usize>),
+    (stages, steps_out, behind): WalkMemory<'_, F>,
     mut run: impl FnMut(usize, &Stage, &StageInput<'_, F>, &mut State<F>, &mut Vec<F>) -> Result<()>,
 ) -> Result<()> {
     network.stage_steps_into(|input| checked.steps_of(input), steps_out)?;
@@ -94,14 +103,15 @@ pub(crate) fn walk<F: Real>(
             Source::Input(input) => inputs.features(input),
             Source::Stage(index) => &before[index][..],
         };
-        let (one, several);
+        let mut few = [&[][..]; FEW];
+        let many;
         let mut flow = StageInput {
-            inputs: if let [source] = &stage.inputs[..] {
-                one = [read(source)];
-                &one
+            inputs: if stage.inputs.len() <= FEW {
+                few.iter_mut().zip(&stage.inputs).for_each(|(to, source)| *to = read(source));
+                &few[..stage.inputs.len()]
             } else {
-                several = stage.inputs.iter().map(read).collect::<Vec<_>>();
-                &several
+                many = stage.inputs.iter().map(read).collect::<Vec<_>>();
+                &many
             },
             tokens: tokens_of(stage, checked),
             steps: steps_in(stage, checked, steps_out),
@@ -127,10 +137,11 @@ pub(crate) fn walk<F: Real>(
             run(index, stage, &flow, state, &mut output[0])?;
             continue;
         };
-        let behind = start.continues.then(|| behind_past(stage, past, &flow, checked, (state, start)));
-        let inputs = behind.as_deref().map(|x| [x]);
-        if let Some(inputs) = &inputs {
-            flow = StageInput { inputs, steps: past.steps + flow.steps, past: past.steps, ..flow };
+        let inputs;
+        if start.continues {
+            behind_past(stage, past, &flow, checked, (state, start), behind);
+            inputs = [&behind[..]];
+            flow = StageInput { inputs: &inputs, steps: past.steps + flow.steps, past: past.steps, ..flow };
         }
         match &stage.kind {
             // A layer that pads in front of a window: past inputs stand for the padding.
@@ -152,7 +163,8 @@ fn behind_past<F: Real>(
     flow: &StageInput<'_, F>,
     checked: &Checked<'_>,
     (state, start): (&State<F>, RunStart<'_>),
-) -> Vec<F> {
+    behind: &mut Vec<F>,
+) {
     let kept = &state.layers[past.layer].parts[0];
     let of_rows = start.slots.map(|slots| {
         let mut rows = vec![F::default(); slots.len() * kept.width()];
@@ -161,7 +173,8 @@ fn behind_past<F: Real>(
     });
     let first = checked.begins.as_ref().map(|begins| begins.first.iter().map(|&first| first as usize / past.rate));
     let first = first.map(Iterator::collect::<Vec<_>>);
-    with_past(of_rows.as_ref().unwrap_or(&kept.data), flow.inputs[0], past_sizes(stage, past, flow), first.as_deref())
+    let kept = of_rows.as_ref().unwrap_or(&kept.data);
+    with_past(kept, flow.inputs[0], past_sizes(stage, past, flow), first.as_deref(), behind);
 }
 
 /// Keeps the last inputs of a window.

@@ -30,6 +30,7 @@ mod tensor;
 mod validate;
 mod weight_format;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 pub use activation::Activation;
@@ -72,6 +73,11 @@ pub(crate) const MAX_DIMENSION: usize = 1 << 24;
 pub(crate) const MAX_LAYERS: usize = 1024;
 /// Inputs of a network.
 pub(crate) const MAX_INPUTS: usize = 8;
+
+thread_local! {
+    /// Memory of [`Network::output_steps`], so that a run into an existing answer allocates nothing.
+    static OUTPUT_STEPS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Which steps of its input a network masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -374,7 +380,10 @@ impl Network {
         if self.inputs.len() == 1 && self.stages.iter().all(keeps_time) {
             return Ok(if self.output_is_sequence() { steps } else { 1 });
         }
-        Ok(self.stage_steps(steps)?.last().copied().unwrap_or(1))
+        OUTPUT_STEPS.with_borrow_mut(|outputs| {
+            self.stage_steps_into(|input| self.steps_of_input(input, steps), outputs)?;
+            Ok(outputs.last().copied().unwrap_or(1))
+        })
     }
 
     /// Number of weights.

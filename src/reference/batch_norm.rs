@@ -99,7 +99,9 @@ mod tests {
 
     fn output([x, weight, bias]: &[Vec<f64>; 3], counts: impl Fn(usize) -> bool) -> Vec<f64> {
         let channels = BatchMoments::new(x, WIDTH, counts).channels(EPS, [weight, bias]);
-        super::super::channelwise(x, &channels, crate::network::Activation::Linear)
+        let mut output = Vec::new();
+        super::super::channelwise(x, &channels, crate::network::Activation::Linear, &mut output);
+        output
     }
 
     #[test]

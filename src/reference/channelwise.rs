@@ -5,17 +5,15 @@ use crate::network::Activation;
 
 /// `activation((x - mean) * scale + offset)` with a mean, a scale and an offset for each channel
 /// of `x` `[M, N]`; `channels` `[3, N]` holds them in this order.
-pub fn channelwise<F: Real>(x: &[F], channels: &[F], activation: Activation) -> Vec<F> {
+pub fn channelwise<F: Real>(x: &[F], channels: &[F], activation: Activation, output: &mut Vec<F>) {
     let features = channels.len() / 3;
     let (mean, rest) = channels.split_at(features);
     let (scale, offset) = rest.split_at(features);
-    x.iter()
-        .enumerate()
-        .map(|(at, &x)| {
-            let channel = at % features;
-            activate(activation, (x - mean[channel]) * scale[channel] + offset[channel])
-        })
-        .collect()
+    output.clear();
+    output.extend(x.iter().enumerate().map(|(at, &x)| {
+        let channel = at % features;
+        activate(activation, (x - mean[channel]) * scale[channel] + offset[channel])
+    }));
 }
 
 /// The gradients of `x` `[M, N]` and of `channels` `[3, N]` of [`channelwise`], for the gradient `d_output` `[M, N]` of

@@ -5,11 +5,12 @@ use super::Real;
 use super::linear::accumulate;
 use crate::network::Window;
 
-/// What every output sees: `[T, B, I]` to `[T', B, K*I]`, 0 outside the sequence.
-pub fn windows<F: Real>(x: &[F], steps: usize, batch: usize, channels: usize, window: &Window) -> Vec<F> {
+/// What every output sees, `seen` `[T', B, K*I]` of `[T, B, I]`; 0 outside the sequence.
+pub fn windows<F: Real>(x: &[F], [steps, batch, channels]: [usize; 3], window: &Window, seen: &mut Vec<F>) {
     let [left, _] = window.padding(steps);
     let outputs = window.outputs(steps).unwrap_or(0);
-    let mut seen = Vec::with_capacity(outputs * batch * window.kernel_size * channels);
+    seen.clear();
+    seen.reserve(outputs * batch * window.kernel_size * channels);
     for t in 0..outputs {
         for row in 0..batch {
             for k in 0..window.kernel_size {
@@ -21,7 +22,6 @@ pub fn windows<F: Real>(x: &[F], steps: usize, batch: usize, channels: usize, wi
             }
         }
     }
-    seen
 }
 
 /// The adjoint of [`windows`]: what the gradient `d_seen` `[T', B, K*I]` adds to every input, `[T, B, I]`.

@@ -15,13 +15,14 @@ pub struct PastSizes {
     pub features: usize,
 }
 
-/// Inputs behind the past ones of their rows: `[B, P, I]` and `[T, B, I]` to `[P+T, B, I]`.
+/// Inputs behind the past ones of their rows: `[B, P, I]` and `[T, B, I]` to `all` `[P+T, B, I]`.
 ///
 /// `first` is the timestep `[B]` at which each row of `x` begins, if not all begin at 0: its past inputs come right before
 /// that, and what comes before them is 0.
-pub fn with_past<F: Real>(past: &[F], x: &[F], sizes: PastSizes, first: Option<&[usize]>) -> Vec<F> {
+pub fn with_past<F: Real>(past: &[F], x: &[F], sizes: PastSizes, first: Option<&[usize]>, all: &mut Vec<F>) {
     let PastSizes { past: kept, steps, batch, features } = sizes;
-    let mut all = Vec::with_capacity((kept + steps) * batch * features);
+    all.clear();
+    all.reserve((kept + steps) * batch * features);
     for t in 0..kept + steps {
         for row in 0..batch {
             let first = first.map_or(0, |first| first[row]);
@@ -34,7 +35,6 @@ pub fn with_past<F: Real>(past: &[F], x: &[F], sizes: PastSizes, first: Option<&
             }
         }
     }
-    all
 }
 
 /// The last P inputs of every row, `[T, B, I]` to `past` `[B, P, I]`; `start` where there are fewer. T counts past inputs in
@@ -59,8 +59,13 @@ mod tests {
         let (past, x) = ([1.0f32, 2.0, 3.0, 4.0], [10.0, 90.0, 11.0, 91.0, 12.0, 22.0]);
         // By timestep and row.
         let even = [1.0, 3.0, 2.0, 4.0, 10.0, 90.0, 11.0, 91.0, 12.0, 22.0];
-        assert_eq!(with_past(&past, &x, sizes, None), even);
-        let uneven = with_past(&past, &x, sizes, Some(&[0, 2]));
+        let behind = |first: Option<&[usize]>| {
+            let mut all = Vec::new();
+            with_past(&past, &x, sizes, first, &mut all);
+            all
+        };
+        assert_eq!(behind(None), even);
+        let uneven = behind(Some(&[0, 2]));
         assert_eq!(uneven, [1.0, 0.0, 2.0, 0.0, 10.0, 3.0, 11.0, 4.0, 12.0, 22.0]);
         let after = |x: &[f32], steps: usize| {
             let mut past = [0.0; 4];
@@ -69,7 +74,7 @@ mod tests {
         };
         assert_eq!(after(&uneven, 5), [11.0, 12.0, 4.0, 22.0]);
         // A row without a step keeps what it has.
-        assert_eq!(after(&with_past(&past, &x, sizes, Some(&[0, 3])), 5)[2..], [3.0, 4.0]);
+        assert_eq!(after(&behind(Some(&[0, 3])), 5)[2..], [3.0, 4.0]);
         assert_eq!(after(&x[..2], 1), [-1.0, 10.0, -1.0, 90.0]);
     }
 }

@@ -32,16 +32,16 @@ impl RearrangeSizes {
     }
 }
 
-/// `x` `[T, B, N]` as `[T', B, N']`; 0 where the map leads out of a row.
-pub fn rearrange<F: Real>(x: &[F], map: RowMap, sizes: RearrangeSizes) -> Vec<F> {
+/// `x` `[T, B, N]` as `output` `[T', B, N']`; 0 where the map leads out of a row.
+pub fn rearrange<F: Real>(x: &[F], map: RowMap, sizes: RearrangeSizes, output: &mut Vec<F>) {
     let [steps, features] = sizes.output;
-    let mut output = vec![F::default(); steps * sizes.batch * features];
+    output.clear();
+    output.resize(steps * sizes.batch * features, F::default());
     sizes.for_each(map, |to, from| {
         if let Some(from) = from {
             output[to] = x[from];
         }
     });
-    output
 }
 
 /// The gradient of `x` of [`rearrange`] from that of its output; a number that is given several times has the sum.

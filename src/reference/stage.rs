@@ -72,7 +72,8 @@ pub(crate) fn stateless<F: Real>(
         (StageKind::TimeSoftmax, _) => time_softmax(x, flow.batch, stage.in_features, flow.mask),
         (StageKind::Rearrange(how), _) => {
             let map = how.map(flow.steps, stage.in_features, stage.out_features);
-            rearrange(x, map, rearrange_sizes(stage, flow))
+            rearrange(x, map, rearrange_sizes(stage, flow), output);
+            return Ok(());
         }
         (StageKind::Select(which), _) => {
             for (row, step) in selected(*which, flow).enumerate() {
@@ -85,7 +86,8 @@ pub(crate) fn stateless<F: Real>(
             linear(x, weight, bias, *activation)
         }
         (StageKind::Conv1d { window, activation, .. }, StageWeights::Matrix { weight, bias }) => {
-            let seen = windows(x, flow.steps, flow.batch, stage.in_features, &flow.window(window));
+            let mut seen = Vec::new();
+            windows(x, sizes, &flow.window(window), &mut seen);
             linear(&seen, weight, bias, *activation)
         }
         (StageKind::Pool1d { window, pool: how, count_include_pad }, _) => {
@@ -101,7 +103,8 @@ pub(crate) fn stateless<F: Real>(
             layer_norm(x, *eps, weight, bias)
         }
         (StageKind::Channelwise { activation, .. }, StageWeights::Channels(channels)) => {
-            channelwise(x, channels, *activation)
+            channelwise(x, channels, *activation, output);
+            return Ok(());
         }
         (StageKind::Attention(how), StageWeights::Attention(weight)) => {
             let (run, inputs) = attention_run((stage, *how), weight, flow);
@@ -112,15 +115,18 @@ pub(crate) fn stateless<F: Real>(
         (StageKind::Merge(mode), _) => {
             let parts =
                 [0, 1].map(|half| (x, Columns { stride: stage.in_features, offset: half * stage.out_features }));
-            let (how, scale) = merging(*mode);
-            joined(&parts, how, scale, stage.out_features)
+            joined(parts.into_iter(), merging(*mode), stage.out_features, output);
+            return Ok(());
         }
-        (StageKind::Join(Join::Concat), _) => concatenated(flow.inputs, flow.batch * rows(stage, flow)),
+        (StageKind::Join(Join::Concat), _) => {
+            concatenated(flow.inputs, flow.batch * rows(stage, flow), output);
+            return Ok(());
+        }
         (StageKind::Join(join), _) => {
             let columns = Columns { stride: stage.out_features, offset: 0 };
-            let parts: Vec<_> = flow.inputs.iter().map(|&x| (x, columns)).collect();
-            let (how, scale) = joining(*join, parts.len());
-            joined(&parts, how, scale, stage.out_features)
+            let parts = flow.inputs.iter().map(|&x| (x, columns));
+            joined(parts, joining(*join, flow.inputs.len()), stage.out_features, output);
+            return Ok(());
         }
         _ => return Err(Error::network(&stage.label, "stage", "weights of its own kind", &"another kind")),
     };
@@ -175,27 +181,32 @@ fn rows<F>(stage: &Stage, flow: &StageInput<'_, F>) -> usize {
 }
 
 /// The first part, then each further part met with it; the scale comes last.
-fn joined<F: Real>(parts: &[(&[F], Columns)], how: Combine, scale: f32, width: usize) -> Vec<F> {
-    let rows = parts[0].0.len() / parts[0].1.stride;
-    let mut output = vec![F::default(); rows * width];
+fn joined<'a, F: Real>(
+    parts: impl ExactSizeIterator<Item = (&'a [F], Columns)>,
+    (how, scale): (Combine, f32),
+    width: usize,
+    output: &mut Vec<F>,
+) {
+    let last = parts.len() - 1;
     let to = Columns { stride: width, offset: 0 };
-    for (index, &(x, from)) in parts.iter().enumerate() {
+    for (index, (x, from)) in parts.enumerate() {
+        if index == 0 {
+            output.resize(x.len() / from.stride * width, F::default());
+        }
         let how = if index == 0 { Combine::Copy } else { how };
-        let scale = if index + 1 == parts.len() { scale } else { 1.0 };
-        combine(how, scale, width, x, from, &mut output, to);
+        let scale = if index == last { scale } else { 1.0 };
+        combine(how, scale, width, x, from, output, to);
     }
-    output
 }
 
-fn concatenated<F: Real>(inputs: &[&[F]], rows: usize) -> Vec<F> {
+fn concatenated<F: Real>(inputs: &[&[F]], rows: usize, output: &mut Vec<F>) {
     let stride = inputs.iter().map(|x| x.len() / rows).sum();
-    let mut output = vec![F::default(); rows * stride];
+    output.resize(rows * stride, F::default());
     let mut offset = 0;
     for x in inputs {
         let width = x.len() / rows;
         let from = Columns { stride: width, offset: 0 };
-        combine(Combine::Copy, 1.0, width, x, from, &mut output, Columns { stride, offset });
+        combine(Combine::Copy, 1.0, width, x, from, output, Columns { stride, offset });
         offset += width;
     }
-    output
 }

@@ -60,7 +60,8 @@ pub(crate) fn stateless_backward<F: Real>(
             x
         }
         (StageKind::Conv1d { window, activation, groups }, StageWeights::Matrix { weight, bias }) => {
-            let seen = windows(x, flow.steps, flow.batch, stage.in_features, window);
+            let mut seen = Vec::new();
+            windows(x, sizes, window, &mut seen);
             let LinearGradients { x: d_seen, weight, bias } =
                 linear_backward(&seen, weight, bias, *activation, d_output);
             let filters = [stage.in_features, stage.out_features, window.kernel_size];

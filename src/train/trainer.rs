@@ -22,6 +22,7 @@ use super::recurrent_dropout::MaskedLevels;
 use super::update::{UpdateMemory, copy_weights, update};
 use super::weight_drop::{drop_gradients, dropped};
 use crate::base::error::{Error, Result};
+use crate::base::span::span;
 use crate::cpu::{Cpu, ObjectPool, TrainMemory, TrainStages};
 use crate::data::input::Checked;
 use crate::data::state::State;
@@ -365,6 +366,7 @@ impl Trainer {
     /// What [`Session::run`](crate::Session::run) refuses of an input; targets that do not fit the output; a label that
     /// no class has.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<Measured> {
+        span!("train_step", step = self.steps());
         self.step_with(batch, None)
     }
 

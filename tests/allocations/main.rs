@@ -130,6 +130,23 @@ fn later_runs_into_an_answer_allocate_nothing() {
     }
 }
 
+/// Frames of an amplifier's network: with a skip connection, gains, causal convolutions and normalizations.
+#[cfg(any(feature = "gpu", feature = "keras"))]
+#[test]
+fn later_frames_of_amplifiers_allocate_nothing() {
+    let files = support::bundle("amp.zip");
+    let mut counts = Vec::new();
+    for (name, bytes) in files.iter().filter(|(name, _)| !name.ends_with(".st")) {
+        let network = Network::from_bytes(name, bytes).unwrap();
+        let session = Session::new(&Device::cpu(), &network).unwrap();
+        for steps in [1, 64] {
+            let input = RandomInput::new(&network, steps, 1, 1).unwrap();
+            counts.push((count(&session, input.as_input()), name, steps));
+        }
+    }
+    assert!(counts.iter().all(|&(count, ..)| count == 0), "{counts:?}");
+}
+
 /// The threads of a run and their memory exist already.
 #[test]
 fn later_runs_of_several_threads_allocate_nothing() {

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use gatefold::{DeviceChoice, DeviceInfo, DeviceKind, Network, Scorer, TextVectorizer};
+use gatefold::{CpuOptions, DeviceChoice, DeviceInfo, DeviceKind, Network, Scorer, TextVectorizer};
 
 pub use self::args::ScoreArgs;
 use self::format::FileFormat;
@@ -72,7 +72,7 @@ pub fn run(args: &ScoreArgs, choice: &DeviceChoice, threads: Option<NonZeroUsize
     let start = Instant::now();
     // The threads that score are those of the CPU device. A GPU takes one run at a time.
     let workers = match device.info().kind {
-        DeviceKind::Cpu => threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get),
+        DeviceKind::Cpu => threads.map_or_else(CpuOptions::default_threads, NonZeroUsize::get),
         _ => 1,
     };
     let work =

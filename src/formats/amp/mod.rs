@@ -77,7 +77,7 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Amp> {
 /// Whether a file that starts with these bytes is JSON.
 pub(super) fn is_json(start: &[u8]) -> bool {
     // A safetensors file has the length of its header first, which is below 2^32.
-    start.trim_ascii_start().first() == Some(&b'{') && !start.get(4..8).is_some_and(|length| length == [0; 4])
+    start.trim_ascii_start().first() == Some(&b'{') && start.get(4..8).is_none_or(|length| length != [0; 4])
 }
 
 /// What is known of a file of none of these formats, for an error.
