@@ -147,11 +147,9 @@ fn recurrent_resident(
                 }
                 output[output_index(lane, row, time, unit)] = handed_on;
             }
-            // What is read after the barrier of `reduced` are partial sums, which are not written before the next barrier of a step;
-            // those of the next row come before it.
-            if ROWS > 1u || SPLIT == 1u {
-                workgroupBarrier();
-            }
+            // The state and the partial sums are read by all before they change. And all of a workgroup have sent before one of them
+            // waits: software adapters run another only at a barrier.
+            workgroupBarrier();
         }
     }
     if local.y == 0u && unit < WIDTH {

@@ -97,23 +97,8 @@ pub const CHIPS: [Chip; 6] = [
     },
 ];
 
-/// The constants that a kernel's code depends on as a rule: its sizes, without where its buffers' parts lie.
-const SIZES: [&str; 14] = [
-    "WIDTH",
-    "STATE",
-    "DEPTH",
-    "BELOW",
-    "LANES",
-    "UNITS",
-    "SPLIT",
-    "QUADS",
-    "BLOCKS",
-    "STRIPS",
-    "ROWS",
-    "MASKED",
-    "PEEPHOLE",
-    "IN_FEATURES",
-];
+/// The constants that a recurrent kernel's code depends on as a rule: its sizes.
+const SIZES: [&str; 7] = ["WIDTH", "UNITS", "SPLIT", "QUADS", "BLOCKS", "STRIPS", "ROWS"];
 
 /// Sizes of a kernel as `NAME=value`, by which a record of its code is found.
 #[must_use]

@@ -36,6 +36,9 @@ const OTHERS: [(&str, &str); 12] = [
     ("ind_rnn", ""),
 ];
 
+/// The model that gatefold has with it.
+const SENTIMENT: &str = "models/sentiment/sentiment.safetensors";
+
 fn network(layer: &str, format: WeightFormat) -> Result<Network, String> {
     let spec = serde_json::from_str(&format!(r#"{{"format":1,"layers":[{layer}]}}"#))
         .map_err(|error| format!("{layer}: {error}"))?;
@@ -100,6 +103,10 @@ pub fn permutations(limits: &PlanLimits) -> Result<Vec<Permutation>, String> {
             let name = format!("{cell}{kind} f32 H128 B{batch} auto");
             add(&name, &network, RunShape::new(100, batch), &PlanOptions::default());
         }
+    }
+    let sentiment = Network::load(SENTIMENT).map_err(|error| format!("{SENTIMENT}: {error}"))?;
+    for batch in [1, 16] {
+        add(&format!("sentiment B{batch} auto"), &sentiment, RunShape::new(100, batch), &PlanOptions::default());
     }
     Ok(found)
 }

@@ -4,8 +4,8 @@ use gatefold::network::{
     Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, StageRounding, WeightFormat,
 };
 use gatefold::unstable::plan::{
-    Blocks, Chip, Dispatch, Held, Kernel, MAX_REPEAT, PlanParts, ROW_WORKGROUP, RecurrentKernel, Rung,
-    SOFTWARE_LOOP_LIMIT, Tiling, pack, weight_sizes,
+    Blocks, CHIPS, Chip, Constants, Dispatch, Held, Kernel, MAX_REPEAT, PlanParts, ROW_WORKGROUP, RecurrentKernel,
+    Rung, SOFTWARE_LOOP_LIMIT, Tiling, pack, source_mark, weight_sizes,
 };
 use gatefold::{
     Arithmetic, Choice, Error, MatrixSide, MatrixUnits, Network, Plan, PlanLimits, PlanOptions, RunShape, Strategy,
@@ -464,6 +464,31 @@ fn registers_and_multiply_adds_decide() {
     assert_eq!(chosen(1024, F32, 1, "sm_90"), (Resident, true));
     assert_eq!(chosen(1024, F32, 1, "sm_80").0, Strategy::Step);
     assert_eq!(chosen(1024, F32, 128, "sm_80").0, Tile);
+}
+
+/// The record of compiled kernels is of this version; where it is not, `tests/static_gpu/run.sh --record` writes it anew.
+#[test]
+fn recorded_code_is_that_of_these_kernels() {
+    for chip in CHIPS {
+        let mut found = 0;
+        for (hidden, format) in [(128, WeightFormat::F32), (512, WeightFormat::F16), (256, WeightFormat::Int8)] {
+            for layer in [LayerSpec::Lstm(lstm(8, hidden)), LayerSpec::Gru(lstm(8, hidden))] {
+                let network = around(layer).with_weights(format).unwrap();
+                let plan = Plan::new(&network, RunShape::new(20, 1), &chip.limits, &PlanOptions::default()).unwrap();
+                for dispatch in PlanParts::of(&plan).dispatches.iter().filter(|one| one.recurrence.is_some()) {
+                    let code = chip.code_of(dispatch);
+                    let name = dispatch.kernel.spec().name;
+                    let code = code.unwrap_or_else(|| panic!("{}: {name}: no record", chip.name));
+                    assert!(code.current, "{}: {name}: recorded of another version", chip.name);
+                    assert!(code.figure("vgprs").is_some_and(|count| count > 20.0), "{}: {name}", chip.name);
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(found, 6, "{}", chip.name);
+    }
+    let mark = |kernel: Kernel| source_mark(kernel, &Constants::default());
+    assert_ne!(mark(Kernel::Softmax), mark(Kernel::ArgMax), "another source has another mark");
 }
 
 /// The number of dispatches that each strategy documents, without projections.
