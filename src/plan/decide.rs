@@ -19,7 +19,8 @@ const STEP_WORKGROUP: u32 = 256;
 pub(super) const TILE_ROWS: usize = 16;
 /// The same on a software adapter (`shaders/rungs/direct.wgsl`), measured on lavapipe.
 const TILE_ROWS_SOFTWARE: usize = 2;
-/// Bytes of U that a workgroup reads in about the time that launching a dispatch takes.
+/// Bytes of U that a workgroup reads in about the time that launching a dispatch takes: 3 µs, an estimate, at 64 bytes a clock from
+/// the L2 cache and 1.7 GHz.
 pub(super) const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, measured on lavapipe.
 const STREAMED_SOFTWARE: u64 = 96 << 10;
