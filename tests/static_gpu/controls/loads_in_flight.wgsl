@@ -1,5 +1,5 @@
 // Breaks loads_in_flight: one turn at a time.
-// As `lstm f32 H512 step`.
+// As `lstm f32 H512 B1 step`.
 
 @group(0) @binding(0) var<storage, read> weights: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;

@@ -17,7 +17,7 @@ const CONTROLS: [(&str, &str, &str); 10] = controls![
     "blind_waits" as "lstm resident held",
     "instructions_per_product" as "lstm step",
     "ladder_branches" as "lstm sequence",
-    "loads_in_flight" as "lstm f32 H512 step",
+    "loads_in_flight" as "lstm f32 H512 B1 step",
     "narrow_loads" as "lstm step",
     "scratch_bytes" as "lstm step",
     "spilled" as "lstm step",
