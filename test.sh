@@ -135,6 +135,17 @@ else
     not_run "matrix units, with Mesa 26 (Debian sid: tests/mesa26.sh; see above)"
 fi
 
+say "kernels compiled for GPUs that are not here"
+if ! command -v clang >/dev/null && in_ci; then install clang; fi
+if ! python3 -m pip --version >/dev/null 2>&1 && in_ci; then install python3-pip; fi
+compiled=0
+tests/static_gpu/run.sh || compiled=$?
+case $compiled in
+    0) ;;
+    3) not_run "kernels for AMD and NVIDIA, with Mesa 25 (Debian trixie: tests/debian_mesa.sh), clang and PyPI's ptxas; see above" ;;
+    *) fail "kernels for AMD and NVIDIA: see above" ;;
+esac
+
 say "code in the documentation"
 cargo test --workspace --all-features --doc 2>&1 | tee -a "$log"
 say "examples"

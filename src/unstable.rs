@@ -20,12 +20,13 @@
 pub mod plan {
     pub use crate::plan::train;
     pub use crate::plan::{
-        Access, BackwardCell, BackwardKernel, BackwardRung, BeginBuffers, Binding, Blocks, BufferId, BufferSpec,
-        CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells, Constant, ConstantValue, Constants, Dispatch, Exchange, Held,
-        Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE, MATRIX_STRIPS, MAX_REPEAT,
-        PARAMS_SIZE, PackedWeight, PartPlace, PastBuffer, PlanParts, ProductKernel, ROW_WORKGROUP, RecurrentKernel,
-        Repetition, Rung, SOFTWARE_LOOP_LIMIT, Slice, SlotMoves, StateBuffers, Steps, Tiling, TrainKernel, WeightSize,
-        candidates, choose, pack, parts, slot_moves, steps_at_once, weight_sizes,
+        Access, BackwardCell, BackwardKernel, BackwardRung, BeginBuffers, Binding, Blocks, BufferId, BufferSpec, CHIPS,
+        CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, Cells, Chip, CodeRecord, Constant, ConstantValue, Constants, Dispatch,
+        Exchange, HELD_WORKGROUP, Held, Kernel, KernelSpec, LINEAR_DEPTH, LINEAR_TILE, MATRIX_BLOCKS, MATRIX_SLICE,
+        MATRIX_STRIPS, MAX_REPEAT, PARAMS_SIZE, PackedWeight, PartPlace, PastBuffer, PlanParts, ProductKernel,
+        ROW_WORKGROUP, RecurrentKernel, Repetition, Rung, SOFTWARE_LOOP_LIMIT, Slice, SlotMoves, StateBuffers, Steps,
+        Tiling, TrainKernel, WeightSize, candidates, choose, pack, parts, sizes_text, slot_moves, source_mark,
+        steps_at_once, weight_sizes,
     };
 }
 

@@ -400,6 +400,10 @@ pub struct PlanArgs {
     /// Arithmetic of products on a GPU: f32, f16, or matrix (matrix units, f16 factors and f32 sums)
     #[arg(long, value_name = "NUMBERS", default_value_t)]
     pub arithmetic: Arithmetic,
+    /// Plan for a GPU that is not here, with figures of its compiled kernels and an estimate of the time: navi21, navi31, gfx1201,
+    /// vega20, sm_80 or sm_90
+    #[arg(long, value_name = "CHIP", conflicts_with = "train")]
+    pub chip: Option<String>,
     /// Print the WGSL of one kernel of the plan instead, e.g. lstm-step; - or _ stands for a space in its name
     #[arg(long, value_name = "KERNEL")]
     pub wgsl: Option<String>,

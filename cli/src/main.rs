@@ -6,6 +6,7 @@
 mod args;
 mod arrays;
 mod bench;
+mod chip;
 mod classify;
 mod confusion;
 mod convert;

@@ -1,13 +1,14 @@
 //! `gatefold plan`: what a run will dispatch, and why.
 
 use gatefold::train::{Loss, TrainOptions};
-use gatefold::unstable::plan::{Dispatch, PlanParts, Repetition};
+use gatefold::unstable::plan::{Chip, Dispatch, PlanParts, Repetition};
 use gatefold::{
     Device, DeviceChoice, DeviceKind, Network, Plan, PlanLimits, PlanOptions, RunShape, Session, printable,
 };
 
 use crate::Result;
 use crate::args::PlanArgs;
+use crate::chip;
 use crate::report::Report;
 use crate::source;
 use crate::table::bold;
@@ -32,6 +33,9 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
     if let Some(strategy) = args.strategy {
         options = options.strategy(strategy);
     }
+    if let Some(name) = &args.chip {
+        return for_chip(args, &chip::named(name)?, &network, &options);
+    }
     let device = source::open(choice)?;
     if args.train {
         return training(args, &device, &network);
@@ -54,6 +58,18 @@ pub fn run(args: &PlanArgs, choice: &DeviceChoice) -> Result<Report> {
         return Ok(Report::data(wgsl(&plan, kernel)?));
     }
     Ok(Report::new(format!("{} on {place}\n\n{plan}", bold(&source::name(args.model.as_deref())))))
+}
+
+/// The plan for a GPU that is not here.
+fn for_chip(args: &PlanArgs, chip: &Chip, network: &Network, options: &PlanOptions) -> Result<Report> {
+    let shape = RunShape::new(source::steps(network, args.steps, STEPS), args.batch);
+    let plan = Plan::new(network, shape, &chip.limits, options)?;
+    if let Some(kernel) = &args.wgsl {
+        return Ok(Report::data(wgsl(&plan, kernel)?));
+    }
+    let name = bold(&source::name(args.model.as_deref()));
+    let figures = chip::figures(chip, &plan);
+    Ok(Report::new(format!("{name} for {} ({}), which is not here\n\n{plan}\n{figures}", chip.name, chip.card)))
 }
 
 /// The plan of a step of training.

@@ -37,7 +37,7 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     let gates = x + sum;
     keep_sums(gates);
     let at = cell_index(lane, row, unit);
-    let before = cell[at];
+    let before = c_before(at);
     let i = gate(gates.x + peep(lane, 0u, unit, before));
     var f = 1.0 - i;
     if COUPLED == 0u {
@@ -47,7 +47,7 @@ fn updated(lane: u32, row: u32, unit: u32, x: Gates, sum: Gates, h_before: f32) 
     let c = bounded(CLIP_CELL, f * before + i * g);
     let o = gate(gates.w + peep(lane, 2u, unit, c));
     let result = o * activate(OUTPUT, OUTPUT_ALPHA, OUTPUT_BETA, c);
-    cell[at] = zoned(ZONEOUT_C, before, c);
+    put_c(at, zoned(ZONEOUT_C, before, c));
     if PARTIAL == 1u {
         // The other half projects h, then zones it.
         cell[LANES * params.batch * WIDTH + at] = result;

@@ -4,7 +4,7 @@ const GATES: u32 = 2u;
 
 fn put_weights(at: u32, gates: Product) {
     right[at] = f16(gates.x);
-    right[at + 1u] = f16(gates.y);
+    right[at + RIGHT_STRIDE] = f16(gates.y);
 }
 
 fn take_sums(at: u32) -> Gates {

@@ -4,9 +4,9 @@ const GATES: u32 = 4u;
 
 fn put_weights(at: u32, gates: Product) {
     right[at] = f16(gates.x);
-    right[at + 1u] = f16(gates.y);
-    right[at + 2u] = f16(gates.z);
-    right[at + 3u] = f16(gates.w);
+    right[at + RIGHT_STRIDE] = f16(gates.y);
+    right[at + 2u * RIGHT_STRIDE] = f16(gates.z);
+    right[at + 3u * RIGHT_STRIDE] = f16(gates.w);
 }
 
 fn take_sums(at: u32) -> Gates {

@@ -6,11 +6,18 @@ alias Word = vec3<u32>;
 alias Integers = vec3<i32>;
 
 @group(0) @binding(1) var<storage, read> projected: array<f32>;             // [LANES, T', B, H, 3]: W x + b
-@group(0) @binding(2) var<storage, read> weights: array<u32>;               // per lane [K, H, 3], packed
+@group(0) @binding(2) var<storage, read> weights: array<Three>;             // per lane [K, H] of three, packed
+
+// One address for three words, 12 bytes from the next.
+struct Three {
+    x: u32,
+    y: u32,
+    z: u32,
+}
 
 fn word_at(base: u32, index: u32) -> Word {
-    let at = base + 3u * index;
-    return vec3(weights[at], weights[at + 1u], weights[at + 2u]);
+    let at = base / 3u + index;
+    return vec3(weights[at].x, weights[at].y, weights[at].z);
 }
 
 fn vector_at(start: u32, unit: u32) -> Gates {

@@ -11,16 +11,16 @@ override SUBGROUP: u32 = 32u;        // invocations of the largest subgroup
 const SLICE: u32 = 32u;              // K in workgroup memory at a time
 const PAD: u32 = 8u;                 // rows then begin in different banks; 16 bytes, as loads are aligned
 const LEFT_STRIDE: u32 = SLICE + PAD;
+const RIGHT_STRIDE: u32 = SLICE + PAD;
 override GROUP: u32 = STRIPS * SUBGROUP;
 override ROWS: u32 = BLOCKS * SIDE;
 override COLUMNS: u32 = STRIPS * SIDE;
-override RIGHT_STRIDE: u32 = COLUMNS + PAD;
 override LEFT_SIZE: u32 = ROWS * LEFT_STRIDE;
-override RIGHT_SIZE: u32 = SLICE * RIGHT_STRIDE;
+override RIGHT_SIZE: u32 = COLUMNS * RIGHT_STRIDE;
 override SUMS_SIZE: u32 = SIDE * COLUMNS;
 
 var<workgroup> left: array<f16, LEFT_SIZE>;      // [row][k]
-var<workgroup> right: array<f16, RIGHT_SIZE>;    // [k][column]
+var<workgroup> right: array<f16, RIGHT_SIZE>;    // [column][k], as matrix units take it: wide loads
 var<workgroup> sums: array<f32, SUMS_SIZE>;      // [row of one block][column]
 
 var<private> sums_0: Sums;
@@ -33,7 +33,7 @@ fn left_at(row: u32, k: u32) -> u32 {
 }
 
 fn right_at(k: u32, column: u32) -> u32 {
-    return k * RIGHT_STRIDE + column;
+    return column * RIGHT_STRIDE + k;
 }
 
 fn clear_sums() {
@@ -43,11 +43,11 @@ fn clear_sums() {
     sums_3 = Sums();
 }
 
-// Adds the product of what lies in workgroup memory. `T`: row by row.
+// Adds the product of what lies in workgroup memory. `T`: row by row, without it column by column.
 fn add_product(subgroup: u32) {
     if subgroup < STRIPS {
         for (var k = 0u; k < SLICE; k += SIDE) {
-            let columns = coopLoadT<Right>(&right[right_at(k, subgroup * SIDE)], RIGHT_STRIDE);
+            let columns = coopLoad<Right>(&right[right_at(k, subgroup * SIDE)], RIGHT_STRIDE);
             sums_0 = coopMultiplyAdd(coopLoadT<Left>(&left[left_at(0u, k)], LEFT_STRIDE), columns, sums_0);
             if BLOCKS > 1u {
                 sums_1 = coopMultiplyAdd(coopLoadT<Left>(&left[left_at(SIDE, k)], LEFT_STRIDE), columns, sums_1);

@@ -118,12 +118,6 @@ fn zoned(share: f32, before: f32, after: f32) -> f32 {
     return select(after, share * before + (1.0 - share) * after, share > 0.0);
 }
 
-// The sum of four terms, in the arithmetic that the format asks for.
-fn product(state: vec4<f32>, weights: array<Product, 4>) -> Gates {
-    return Gates(Real(state.x) * weights[0] + Real(state.y) * weights[1] + Real(state.z) * weights[2]
-        + Real(state.w) * weights[3]);
-}
-
 // Lane and row of a workgroup: rows beyond one dimension are folded into z, lanes after them.
 struct Place {
     lane: u32,

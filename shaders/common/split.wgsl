@@ -18,13 +18,14 @@ fn reduced(sum: Gates, local: vec2<u32>) -> Gates {
     if SPLIT == 1u {
         return sum;
     }
-    let at = local.y * UNITS + local.x;
-    partial[at] = sum;
-    for (var half = SPLIT / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local.y < half {
-            partial[at] += partial[at + half * UNITS];
+    partial[local.y * UNITS + local.x] = sum;
+    workgroupBarrier();
+    var whole = sum;
+    // One barrier, and loads that do not wait for each other: halving would take a barrier and a load after it each time.
+    if local.y == 0u {
+        for (var y = 1u; y < SPLIT; y++) {
+            whole += partial[y * UNITS + local.x];
         }
     }
-    return partial[at];
+    return whole;
 }

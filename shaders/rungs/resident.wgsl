@@ -73,6 +73,20 @@ fn received(at: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(words ^ vec4<u32>(KEY));
 }
 
+override OWNS_UNIT: bool = ROWS == 1u;   // an invocation has a unit of one row
+
+alias Sums = Gates;
+
+// The sum after one turn. Past an edge the last does it again and is dropped.
+fn after_turn(sum: Sums, first: u32, turn: u32, y: u32, weights: array<Product, 4>) -> Sums {
+    let i = turn * SPLIT + part_of(y);
+    if STATE_QUADS % SPLIT == 0u {
+        return added(sum, state[first + i], weights);
+    }
+    let numbers = select(state[first + min(i, STATE_QUADS - 1u)], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
+    return added(sum, numbers, weights);
+}
+
 @compute @workgroup_size(UNITS, SPLIT)
 fn recurrent_resident(
     @builtin(local_invocation_id) local: vec3<u32>,
@@ -84,8 +98,13 @@ fn recurrent_resident(
     let base = weights_of(lane);
     looks_left = SPINS;
     hold(base, unit, local.y);
+    let real = min(unit, WIDTH - 1u);
+    take_c(cell_index(lane, 0u, real));
     var step = params.first;
     for (; step < params.end; step++) {
+        let time = time_of(lane, step);
+        // Asked for before the wait for h(t-1), which hides how long it takes.
+        let x_of_first = projected_at(projected_index(lane, 0u, step, real));
         for (var i0 = 0u; i0 < STATES; i0 += PARTIALS) {
             let i = i0 + index;
             if i < STATES {
@@ -105,25 +124,20 @@ fn recurrent_resident(
             }
         }
         workgroupBarrier();
-        let time = time_of(lane, step);
         for (var row = 0u; row < ROWS; row++) {
-            var sum = Gates();
-            for (var turn = 0u; turn < TURNS; turn++) {
-                // Past an edge the last does it again and is dropped.
-                let i = turn * SPLIT + part_of(local.y);
-                let quad = min(i, STATE_QUADS - 1u);
-                let numbers = select(state[row * STATE_QUADS + quad], vec4<f32>(), vec4<bool>(i >= STATE_QUADS));
-                sum += product(numbers, weights_at(turn, base, quad, min(unit, WIDTH - 1u)));
-            }
-            sum = reduced(sum, local.xy);
+            let before = state[row * STATE_QUADS + min(unit, STATE - 1u) / 4u][unit % 4u];
+            let own = after_turns(Gates(), row * STATE_QUADS, base, real, local.y);
+            let sum = reduced(own, local.xy);
             if unit < WIDTH && local.y == 0u {
-                let before = state[row * STATE_QUADS + unit / 4u][unit % 4u];
                 var result = before;
                 var handed_on = 0.0;
                 if is_masked(row, time) {
                     handed_on = masked_output(lane, row, time, before);
                 } else {
-                    let x = projected_at(projected_index(lane, row, step, unit));
+                    var x = x_of_first;
+                    if ROWS > 1u {
+                        x = projected_at(projected_index(lane, row, step, unit));
+                    }
                     result = updated(lane, row, unit, x, scaled(sum, vector(lane, SCALE_OF_SUM), unit), before);
                     handed_on = result;
                 }
@@ -133,9 +147,13 @@ fn recurrent_resident(
                 }
                 output[output_index(lane, row, time, unit)] = handed_on;
             }
-            // The state and the partial sums are read by all before they change.
+            // The state and the partial sums are read by all before they change. And all of a workgroup have sent before one of them
+            // waits: software adapters run another only at a barrier.
             workgroupBarrier();
         }
+    }
+    if local.y == 0u && unit < WIDTH {
+        give_c(cell_index(lane, 0u, unit));
     }
     if index == 0u && step == params.end && looks_left > 0u {
         atomicAdd(&exchange[FINISHED], 1u);

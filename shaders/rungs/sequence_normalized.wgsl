@@ -8,11 +8,11 @@ fn sum_at(lane: u32, row: u32, unit: u32) -> Gates {
 }
 
 fn h_before(lane: u32, row: u32, step: u32, unit: u32) -> f32 {
-    return state[unit / 4u][unit % 4u];
+    return state_before(unit);
 }
 
 fn put_h(lane: u32, row: u32, step: u32, unit: u32, number: f32) {
-    fresh[unit] = number;
+    put_state(unit, number);
 }
 
 @compute @workgroup_size(UNITS, SPLIT)
@@ -31,15 +31,8 @@ fn recurrent_sequence(
     let end = min(first + params.stride, params.end);
     let base = weights_of(lane);
     hold(base, local.x, local.y);
-    let start = state_index(lane, row, first);
-    for (var k0 = 0u; k0 < STATE_ROOM; k0 += PARTIALS) {
-        let k = k0 + index;
-        if k < STATE_ROOM {
-            fresh[k] = select(0.0, h[start + min(k, STATE - 1u)], k < STATE);
-        }
-    }
+    bring_state(state_index(lane, row, first), index);
     workgroupBarrier();
-    turn_over(index);
     for (var step = first; step < end; step++) {
         for (var unit0 = 0u; unit0 < WIDTH; unit0 += UNITS) {
             let unit = unit0 + local.x;
@@ -55,13 +48,7 @@ fn recurrent_sequence(
         workgroupBarrier();
         finish_row(lane, row, step, index);
         workgroupBarrier();
-        turn_over(index);
+        turn_over();
     }
-    let after = state_index(lane, row, end);
-    for (var k0 = 0u; k0 < STATE; k0 += PARTIALS) {
-        let k = k0 + index;
-        if k < STATE {
-            h[after + k] = fresh[k];
-        }
-    }
+    keep_state(state_index(lane, row, end), index);
 }

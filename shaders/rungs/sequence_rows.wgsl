@@ -7,6 +7,22 @@ override TURNS: u32 = (STATE_QUADS + SPLIT - 1u) / SPLIT;
 
 var<workgroup> states: array<vec4<f32>, STATES>;   // [2, K] of four rows: h before and after the step
 
+alias Sums = array<Gates, 4>;
+
+// The sums of four rows after one turn. Past an edge the last does it again and is dropped. No branch: all read the same states.
+fn after_turn(sums: Sums, first: u32, turn: u32, y: u32, weights: array<Product, 4>) -> Sums {
+    let i = turn * SPLIT + part_of(y);
+    let at = first + 4u * min(i, STATE_QUADS - 1u);
+    let rows = transpose(mat4x4<f32>(states[at], states[at + 1u], states[at + 2u], states[at + 3u]));
+    let dead = vec4<bool>(STATE_QUADS % SPLIT != 0u && i >= STATE_QUADS);
+    return Sums(
+        added(sums[0], select(rows[0], vec4<f32>(), dead), weights),
+        added(sums[1], select(rows[1], vec4<f32>(), dead), weights),
+        added(sums[2], select(rows[2], vec4<f32>(), dead), weights),
+        added(sums[3], select(rows[3], vec4<f32>(), dead), weights),
+    );
+}
+
 @compute @workgroup_size(UNITS, SPLIT)
 fn recurrent_sequence_rows(
     @builtin(local_invocation_id) local: vec3<u32>,
@@ -42,24 +58,7 @@ fn recurrent_sequence_rows(
         let time = time_of(lane, step);
         for (var unit0 = 0u; unit0 < WIDTH; unit0 += UNITS) {
             let unit = unit0 + local.x;
-            var sums_0 = Gates();
-            var sums_1 = Gates();
-            var sums_2 = Gates();
-            var sums_3 = Gates();
-            for (var turn = 0u; turn < TURNS; turn++) {
-                // Past an edge the last does it again and is dropped. No branch: all read the same states.
-                let i = turn * SPLIT + part_of(local.y);
-                let quad = min(i, STATE_QUADS - 1u);
-                let weights = weights_at(turn, base, quad, min(unit, WIDTH - 1u));
-                let at = before + 4u * quad;
-                let rows = transpose(mat4x4<f32>(states[at], states[at + 1u], states[at + 2u], states[at + 3u]));
-                let dead = vec4<bool>(i >= STATE_QUADS);
-                sums_0 += product(select(rows[0], vec4<f32>(), dead), weights);
-                sums_1 += product(select(rows[1], vec4<f32>(), dead), weights);
-                sums_2 += product(select(rows[2], vec4<f32>(), dead), weights);
-                sums_3 += product(select(rows[3], vec4<f32>(), dead), weights);
-            }
-            var sums = array<Gates, 4>(sums_0, sums_1, sums_2, sums_3);
+            var sums = after_turns(Sums(), before, base, min(unit, WIDTH - 1u), local.y);
             if SPLIT > 1u {
                 for (var i = 0u; i < 4u; i++) {
                     sums[i] = reduced(sums[i], local.xy);

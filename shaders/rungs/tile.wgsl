@@ -52,10 +52,10 @@ fn summed(below: bool, lane: u32, row0: u32, step: u32, depth: u32, base: u32, u
             let weights = decoded(words_at(base, k0 / 4u + i, real));
             let at = quad * SLICE + 4u * i;
             let rows = transpose(mat4x4<f32>(slice[at], slice[at + 1u], slice[at + 2u], slice[at + 3u]));
-            sums_0 += product(rows[0], weights);
-            sums_1 += product(rows[1], weights);
-            sums_2 += product(rows[2], weights);
-            sums_3 += product(rows[3], weights);
+            sums_0 = added(sums_0, rows[0], weights);
+            sums_1 = added(sums_1, rows[1], weights);
+            sums_2 = added(sums_2, rows[2], weights);
+            sums_3 = added(sums_3, rows[3], weights);
         }
         workgroupBarrier();
     }

@@ -24,7 +24,7 @@ fn bring() {
     let position = subgroupExclusiveAdd(1u);
     for (var i = params.first; i < params.first + (STATE_QUADS + BLOCK - 1u) / BLOCK; i++) {
         let block = i - params.first;
-        fetched[block] = state[min(block * BLOCK + position, STATE_QUADS - 1u)];
+        fetched[block] = state_quad(min(block * BLOCK + position, STATE_QUADS - 1u));
     }
 }
 

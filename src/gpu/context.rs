@@ -181,6 +181,7 @@ impl Context {
                     .min(limits.max_compute_workgroup_size_y),
                 max_workgroup_memory: limits.max_compute_workgroup_storage_size,
                 resident_workgroups: 0,
+                registers: registers(&device),
                 f16: features.contains(wgpu::Features::SHADER_F16),
                 matrix_units,
                 software: info.kind == DeviceKind::Software,
@@ -208,18 +209,16 @@ impl Context {
     /// What the adapter allows. On hardware the first call measures how many workgroups run at once.
     pub fn limits(&self) -> PlanLimits {
         let measure = || {
-            let found = self.workgroups_at_once().unwrap_or_else(|error| {
+            self.workgroups_at_once().unwrap_or_else(|error| {
                 log::info!("{}: workgroups at once: {error}", self.name);
                 0
-            });
-            // Kernels that hold weights in registers leave room for fewer.
-            found / 2
+            })
         };
         let resident_workgroups = if self.limits.software { 0 } else { *self.resident.get_or_init(measure) };
         PlanLimits { resident_workgroups, ..self.limits }
     }
 
-    /// Measures how many of the largest workgroups run at the same time.
+    /// Measures how many of the largest workgroups that hold weights in registers run at the same time.
     pub fn workgroups_at_once(&self) -> Result<u32> {
         super::probe::workgroups_at_once(self)
     }
@@ -383,6 +382,15 @@ fn subgroup(device: &wgpu::Device) -> u32 {
     let info = device.adapter_info();
     let one = device.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
     if one { info.subgroup_min_size } else { 0 }
+}
+
+/// Registers of one workgroup. No interface reports them: 64 Ki words have NVIDIA's multiprocessors and AMD's GCN, RDNA at least
+/// twice as many. Mesa and AMD's drivers report subgroups of 32 on RDNA and of 64 alone on GCN.
+fn registers(device: &wgpu::Device) -> u32 {
+    const AMD: u32 = 0x1002;
+    let info = device.adapter_info();
+    let rdna = info.vendor == AMD && info.subgroup_min_size == 32;
+    if rdna { 2 * PlanLimits::default().registers } else { PlanLimits::default().registers }
 }
 
 /// One of the GPU's three places with `unsafe` code: wgpu asks for it before an experimental feature may be turned on.

@@ -3,14 +3,17 @@
 use super::context::{Context, trusted_module};
 use super::readback::ended;
 use crate::base::error::Result;
+use crate::plan::HELD_WORKGROUP;
 
 const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
-/// More than any GPU runs at once.
-const WORKGROUPS: u32 = 4096;
+/// More than any GPU runs at once with their registers.
+const WORKGROUPS: u32 = 1024;
+/// Words of the counters and of what two invocations hold, one word apart.
+const WORDS: u64 = 2 + 108 + 1;
 /// Looks of a workgroup before it leaves: some milliseconds, in which all that can start have.
 const MAX_LOOKS: u32 = 10_000;
 
-/// Workgroups of the largest size that ran together.
+/// Workgroups of the largest size that hold weights in registers, with as many registers, that ran together.
 pub(super) fn workgroups_at_once(context: &Context) -> Result<u32> {
     pollster::block_on(context.scoped("counting workgroups", || Ok(count(context))))?
 }
@@ -19,7 +22,7 @@ fn count(context: &Context) -> Result<u32> {
     const LABEL: Option<&str> = Some("probe");
     let device = &context.device;
     let module = trusted_module(device, "probe", SOURCE.into());
-    let group = f64::from(context.invocations());
+    let group = f64::from(context.invocations().min(HELD_WORKGROUP));
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: LABEL,
         layout: None,
@@ -31,11 +34,11 @@ fn count(context: &Context) -> Result<u32> {
         },
         cache: None,
     });
-    let buffer = |usage| {
-        device.create_buffer(&wgpu::BufferDescriptor { label: LABEL, size: 8, usage, mapped_at_creation: false })
+    let buffer = |size, usage| {
+        device.create_buffer(&wgpu::BufferDescriptor { label: LABEL, size, usage, mapped_at_creation: false })
     };
-    let counts = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
-    let staging = buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
+    let counts = buffer(4 * WORDS, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
+    let staging = buffer(8, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
     let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: LABEL,
         layout: &pipeline.get_bind_group_layout(0),

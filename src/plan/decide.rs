@@ -19,14 +19,29 @@ const STEP_WORKGROUP: u32 = 256;
 pub(super) const TILE_ROWS: usize = 16;
 /// The same on a software adapter (`shaders/rungs/direct.wgsl`), measured on lavapipe.
 const TILE_ROWS_SOFTWARE: usize = 2;
-/// Bytes of U that a workgroup reads in about the time that launching a dispatch takes.
+/// Bytes of U that a workgroup reads in about the time that launching a dispatch takes: 3 µs, an estimate, at 64 bytes a clock from
+/// the L2 cache and 1.7 GHz.
 pub(super) const STREAMED: u64 = 320 << 10;
 /// The same on a software adapter, measured on lavapipe.
 const STREAMED_SOFTWARE: u64 = 96 << 10;
 /// Steps from which copying U to private memory pays on a software adapter, measured on lavapipe.
 const UNROLLED_STEPS: usize = 16;
-/// Invocations of a workgroup whose registers hold weights: 128 registers each on a usual GPU.
-const HELD_WORKGROUP: u32 = 512;
+/// Most invocations of a workgroup of [`Strategy::Resident`]: 128 registers each where a workgroup has 64 Ki, as on NVIDIA and on
+/// AMD's GCN.
+pub const HELD_WORKGROUP: u32 = 512;
+/// Registers that an invocation needs beside the weights that it holds, and of a kernel that takes four rows: as compilers for
+/// RDNA, GCN and NVIDIA allocate them (`benches/record/static-gpu/`).
+const OTHER_REGISTERS: u64 = 50;
+const OTHER_REGISTERS_ROWS: u64 = 96;
+/// Most registers of an invocation that holds weights: of the 255 that NVIDIA and AMD have, compilers use some to have loads under
+/// way.
+const MOST_REGISTERS: u64 = 192;
+/// Multiply-adds of a step that one workgroup takes in about the time in which several hand h to each other. An RDNA workgroup
+/// processor and an NVIDIA multiprocessor start 128 a clock, so these take 1,024 clocks, about 0.5 µs; a number that goes through
+/// the L2 cache from one to another takes as long, an estimate.
+const ALONE_WORK: u64 = 128 << 10;
+/// Bytes of U that one workgroup reads in the same time where registers do not hold them: 64 a clock from the L2 cache.
+const ALONE_BYTES: u64 = 64 << 10;
 /// Most rows of [`Strategy::Resident`].
 const RESIDENT_ROWS: usize = 8;
 /// Most bytes of an [`Exchange`]; it is cleared before each run.
@@ -156,26 +171,54 @@ impl Decider<'_> {
             return self.fit(strategy, self.requested());
         }
         let mut candidates = Vec::new();
+        let of_u = print::bytes(self.bytes_of_u());
+        let work = self.work_of_row();
         if self.unrolled().is_some() {
             candidates.push((Strategy::Sequence, "no launch per step, and U is read once for many".to_owned()));
         } else if self.streams() {
             let most = print::bytes(self.streamed());
-            candidates
-                .push((Strategy::Sequence, format!("no launch per step, and U has at most {most} to be read at each")));
+            let why = format!(
+                "no launch per step, which takes as long as reading {most}; {work} multiply-adds and {of_u} of U for a workgroup"
+            );
+            candidates.push((Strategy::Sequence, why));
         }
         if self.limits.resident_workgroups > 0 && self.problem.batch <= RESIDENT_ROWS {
             let most = self.limits.resident_workgroups;
-            candidates.push((Strategy::Resident, format!("no launch per step, and {most} workgroups run at once")));
+            let why =
+                format!("no launch per step, {most} workgroups run at once, and their registers hold {of_u} of U");
+            // Where one workgroup would take longer than several that hand h on.
+            let at = if self.is_long_alone() { 0 } else { candidates.len() };
+            candidates.insert(at, (Strategy::Resident, why));
         }
         if self.problem.batch >= self.tile_rows() {
-            candidates.push((Strategy::Tile, format!("{} rows share the weights that are read", self.problem.batch)));
+            let rows = self.problem.batch;
+            candidates
+                .push((Strategy::Tile, format!("{rows} rows share the {of_u} of U that a launch per step reads")));
         }
         for (strategy, why) in candidates {
             if let Ok(decision) = self.fit(strategy, &why) {
                 return Ok(decision);
             }
         }
-        self.fit(Strategy::Step, "the strategy that works for every size")
+        self.fit(
+            Strategy::Step,
+            &format!("the strategy that works for every size, a launch per step that reads {of_u} of U"),
+        )
+    }
+
+    fn bytes_of_u(&self) -> u64 {
+        self.problem.state_words as u64 * super::builder::F32
+    }
+
+    /// Multiply-adds of a step of one row.
+    fn work_of_row(&self) -> u64 {
+        self.problem.hidden as u64 * self.problem.state as u64 * self.problem.gates
+    }
+
+    /// Whether a step of one row takes one workgroup longer than handing h from workgroup to workgroup takes.
+    fn is_long_alone(&self) -> bool {
+        let holds = self.sequence().is_ok_and(|tactic| tactic.held() != Held::Not);
+        self.work_of_row() > ALONE_WORK || (!holds && self.bytes_of_u() > ALONE_BYTES)
     }
 
     /// The reason for a strategy that an option names.
@@ -198,7 +241,7 @@ impl Decider<'_> {
 
     /// Whether one workgroup can read all of U at every step.
     fn streams(&self) -> bool {
-        self.problem.state_words as u64 * super::builder::F32 <= self.streamed()
+        self.bytes_of_u() <= self.streamed()
     }
 
     /// `strategy` for this problem, or an error that says why not.
@@ -316,12 +359,20 @@ impl Decider<'_> {
         let split = match self.split()? {
             Some(split) => split,
             None if self.limits.software => 1,
-            None => (most / units).clamp(1, MAX_SPLIT),
+            None => {
+                // The most invocations whose registers hold the weights, else the most.
+                let widest = (most / units).clamp(1, MAX_SPLIT);
+                let mut narrower = std::iter::successors(Some(widest), |split| (*split > 1).then_some(split / 2));
+                let holding = narrower.find(|&split| self.has_room(units, split, four_rows));
+                // What normalizes takes more than the 64 registers that 1,024 invocations have.
+                let most = if problem.normalizes { most.min(HELD_WORKGROUP) } else { most };
+                holding.unwrap_or((most / units).clamp(1, MAX_SPLIT))
+            }
         };
         let units = units.min(most / split).max(1);
         let held = match unrolled {
             Some(blocks) => Held::Unrolled(blocks),
-            None => self.in_registers(units, split)?,
+            None => self.in_registers(units, split, four_rows)?,
         };
         let rows = if four_rows { 4 } else { 1 };
         // Two states of four bytes a number, and partial sums.
@@ -363,7 +414,9 @@ impl Decider<'_> {
         let lanes = problem.lanes as u64;
         let most = self.limits.max_invocations.min(HELD_WORKGROUP);
         // Enough invocations for each unit that their registers hold its weights.
-        let holding = narrow((self.quads() * self.words_per_quad()).div_ceil(HELD_WORDS).next_power_of_two()).min(most);
+        let mut powers = (0..=9).map(|power| 1u32 << power);
+        let holding = powers.find(|&split| self.is_short(split) && self.leaves_room(1, split, false));
+        let holding = holding.unwrap_or(most).min(most);
         let split = match self.split()? {
             Some(split) => split,
             None if self.limits.software => 1,
@@ -391,7 +444,7 @@ impl Decider<'_> {
             let reason = format!("{units} x {split} invocations in more than {at_once} workgroups at once");
             return Err(Refusal::Unfit(reason));
         }
-        let held = self.in_registers(units.max(narrow(problem.hidden as u64)), split)?;
+        let held = self.hold(self.is_short(split), self.leaves_room(units, split, false))?;
         self.check_workgroup_memory(16 * self.quads() * problem.batch as u64 + self.partial_sums(units * split))?;
         let numbers = (problem.steps as u64).saturating_mul(lanes * problem.batch as u64 * problem.state as u64);
         let bytes = numbers.saturating_add(Exchange::HEAD.into()).saturating_mul(super::builder::F32);
@@ -453,16 +506,53 @@ impl Decider<'_> {
         }
     }
 
-    /// Whether registers hold the weights of one unit for each invocation; refused where an option asks for it and they
-    /// do not fit.
-    fn in_registers(&self, units: u32, split: u32) -> std::result::Result<Held, Refusal> {
+    /// Words of the weights of one unit, of one gate, that each of `split` invocations has.
+    fn words_each(&self, split: u32) -> u64 {
+        self.quads().div_ceil(split.into()) * self.words_per_quad()
+    }
+
+    /// Whether the kernels that hold weights take as many.
+    fn is_short(&self, split: u32) -> bool {
+        self.words_each(split) <= HELD_WORDS
+    }
+
+    /// Whether the registers of a workgroup have room for the weights of all its units.
+    fn leaves_room(&self, units: u32, split: u32, four_rows: bool) -> bool {
+        let others = if four_rows { OTHER_REGISTERS_ROWS } else { OTHER_REGISTERS };
+        let each = self.registers_each(split) + others;
+        each <= MOST_REGISTERS && each * u64::from(units) * u64::from(split) <= u64::from(self.limits.registers)
+    }
+
+    /// Registers that the weights of a unit take of each of `split` invocations. Compilers for NVIDIA decode 8-bit weights once,
+    /// before the loop over timesteps (clang 14 does); RADV, at each step.
+    fn registers_each(&self, split: u32) -> u64 {
+        let once =
+            self.problem.format == WeightFormat::Int8 && self.limits.registers <= PlanLimits::default().registers;
+        let each = if once { 4 * self.quads().div_ceil(split.into()) } else { self.words_each(split) };
+        each * self.problem.gates
+    }
+
+    /// Whether a workgroup that takes all units of a row holds its weights.
+    fn has_room(&self, units: u32, split: u32, four_rows: bool) -> bool {
         let one_block = u64::from(units) >= self.problem.hidden as u64;
-        let fit = one_block && self.quads().div_ceil(split.into()) * self.words_per_quad() <= HELD_WORDS;
+        one_block && self.is_short(split) && self.leaves_room(units, split, four_rows)
+    }
+
+    /// Whether registers hold the weights of one unit for each invocation of a workgroup that takes all units of a row.
+    fn in_registers(&self, units: u32, split: u32, four_rows: bool) -> std::result::Result<Held, Refusal> {
+        let one_block = u64::from(units) >= self.problem.hidden as u64;
+        self.hold(one_block && self.is_short(split), self.leaves_room(units, split, four_rows))
+    }
+
+    /// Refused where an option asks for weights in registers and no kernel holds as many. One that does hold them may be asked
+    /// for where the registers have no room: the compiler then keeps some in memory.
+    fn hold(&self, fits: bool, has_room: bool) -> std::result::Result<Held, Refusal> {
         match self.options.held {
-            Some(true) if !fit => Err("the weights of a unit do not fit the registers".into()),
+            Some(true) if !fits => Err("the weights of a unit do not fit the registers".into()),
+            Some(true) => Ok(Held::Registers),
             Some(false) => Ok(Held::Not),
             None if self.limits.software => Ok(Held::Not),
-            _ => Ok(if fit { Held::Registers } else { Held::Not }),
+            None => Ok(if fits && has_room { Held::Registers } else { Held::Not }),
         }
     }
 

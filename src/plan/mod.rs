@@ -2,6 +2,7 @@
 //! before anything is allocated. Pure functions; nothing here uses wgpu.
 
 mod builder;
+mod chips;
 mod constants;
 mod decide;
 mod decide_backward;
@@ -24,7 +25,9 @@ use std::sync::Arc;
 
 use crate::base::error::Result;
 use crate::network::{MAX_INPUTS, Network};
+pub use chips::{CHIPS, Chip, CodeRecord, sizes_text, source_mark};
 pub use constants::{ConstantValue, Constants};
+pub use decide::HELD_WORKGROUP;
 pub use decode::{CHOICE_BAD, CHOICE_HEAD, CHOICE_STOPPED, candidates, choose, steps_at_once};
 pub use exchange::Exchange;
 pub use kernel::{
@@ -67,8 +70,11 @@ pub struct PlanLimits {
     pub max_invocations: u32,
     /// Memory of one workgroup, bytes.
     pub max_workgroup_memory: u32,
-    /// Number of workgroups, of any size, known to run concurrently; 0 if unknown.
+    /// Number of workgroups of up to [`HELD_WORKGROUP`] invocations, with all the registers that weights take, known to run
+    /// concurrently; 0 if unknown.
     pub resident_workgroups: u32,
+    /// Registers of one workgroup, words of 32 bits: weights stay in registers where these hold them.
+    pub registers: u32,
     /// Whether shaders may compute in f16.
     pub f16: bool,
     /// Matrix units, where the device was opened with them.
@@ -91,6 +97,7 @@ impl Default for PlanLimits {
             max_invocations: 256,
             max_workgroup_memory: 16 << 10,
             resident_workgroups: 0,
+            registers: 64 << 10,
             f16: false,
             matrix_units: None,
             software: false,

@@ -138,7 +138,8 @@ impl Tactic {
     pub fn iterations(self, batch: usize, size: KernelSize, group: Workgroup) -> u64 {
         let (units, second) = (u64::from(group.units), u64::from(group.second));
         let (width, depth, below, batch) = (size.width as u64, size.depth as u64, size.below as u64, batch as u64);
-        let (invocations, halvings) = (units * second, u64::from(second.ilog2()));
+        // Of `reduced` in shaders/common/split.wgsl.
+        let (invocations, additions) = (units * second, second - 1);
         let quads = depth.div_ceil(4);
         let turns = quads.div_ceil(second);
         let blocks = width.div_ceil(units);
@@ -153,7 +154,7 @@ impl Tactic {
                 .map(|k| {
                     let quads = k.div_ceil(4);
                     let slices = quads.div_ceil(STEP_SLICE);
-                    slices + 5 * (quads.div_ceil(invocations) + slices) + quads.div_ceil(second) + slices + halvings
+                    slices + 5 * (quads.div_ceil(invocations) + slices) + quads.div_ceil(second) + slices + additions
                 })
                 .sum(),
             Self::Tile { .. } => {
@@ -170,25 +171,24 @@ impl Tactic {
                 depth.div_ceil(slice) * (1 + loads + slice / side) + second * (1 + turns(side * units))
             }
             Self::Sequence { four_rows: false, held, steps, .. } => {
-                let over = quads.div_ceil(invocations);
                 let sum = match held {
                     Held::Unrolled(_) => quads.div_ceil(Blocks::QUADS),
                     _ => turns,
                 };
                 let rest = if size.normalizes { size.normalizing(invocations) } else { 0 };
-                let step = 1 + blocks * (1 + sum + halvings) + over + rest;
-                let around = (4 * quads).div_ceil(invocations) + over + depth.div_ceil(invocations);
+                let step = 1 + blocks * (1 + sum + additions) + rest;
+                let around = (4 * quads).div_ceil(invocations) + depth.div_ceil(invocations);
                 holding(held) + around + u64::from(steps) * step
             }
             Self::Sequence { four_rows: true, held, steps, .. } => {
-                let reduction = if second > 1 { 4 * (1 + halvings) } else { 0 };
+                let reduction = if second > 1 { 4 * (1 + additions) } else { 0 };
                 let step = 1 + blocks * (1 + turns + reduction + 4);
                 let around = 5 * (4 * quads).div_ceil(invocations) + 5 * depth.div_ceil(invocations);
                 holding(held) + around + u64::from(steps) * step
             }
             Self::Resident { held, steps, spins, .. } => {
                 // Each quad of the state takes at least one look.
-                let step = 1 + 2 * (batch * quads).div_ceil(invocations) + batch * (1 + turns + halvings);
+                let step = 1 + 2 * (batch * quads).div_ceil(invocations) + batch * (1 + turns + additions);
                 holding(held) + u64::from(steps) * step + u64::from(spins)
             }
             Self::Normalize { .. } => size.normalizing(invocations),

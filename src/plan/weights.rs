@@ -17,6 +17,8 @@ use crate::network::{
 
 /// Numbers to which parts of a buffer are aligned, so that each can be bound: 256 bytes.
 pub(super) const ALIGN: usize = 64;
+/// 8-bit weights are stored as the integer + 128, which GPUs turn into a number faster than one with a sign.
+const SIGN: u8 = 0x80;
 /// Bytes of a word.
 const WORD: u64 = 4;
 
@@ -141,9 +143,11 @@ impl WeightLayout {
     }
 }
 
-/// Words of a matrix `[K, N]`, filled up so that the next may be bound.
+/// Words of a matrix `[K, N]`, filled up so that the next may be bound. Where units have three gates, it also begins behind a
+/// multiple of three words, as `shaders/common/gates_3.wgsl` reads it.
 fn matrix_words(k: usize, n: usize, format: WeightFormat) -> usize {
-    (k.next_multiple_of(4) / per_word(format) * n).next_multiple_of(ALIGN)
+    let align = if n.is_multiple_of(3) { 3 * ALIGN } else { ALIGN };
+    (k.next_multiple_of(4) / per_word(format) * n).next_multiple_of(align)
 }
 
 fn per_word(format: WeightFormat) -> usize {
@@ -435,7 +439,7 @@ fn pack_matrix(
                 let (scale, integers) = quantize_row(numbers);
                 scales[column] = scale.to_bits();
                 for (k, integer) in integers.into_iter().enumerate() {
-                    words[k / 4 * n + column] |= u32::from(integer.cast_unsigned()) << (8 * (k % 4));
+                    words[k / 4 * n + column] |= u32::from(integer.cast_unsigned() ^ SIGN) << (8 * (k % 4));
                 }
             }
             _ => {
@@ -483,7 +487,7 @@ mod tests {
         let numbers: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
         assert_eq!(numbers[..8], [100.0, 200.0, 300.0, 400.0, 110.0, 210.0, 310.0, 410.0]);
         assert_eq!(numbers[20..24], [112.0, 212.0, 312.0, 412.0]);
-        assert_eq!(numbers[24..], [0.0; 40], "k = 3 and the rest are padding");
+        assert!(numbers[24..].iter().all(|&number| number == 0.0), "k = 3 and the rest are padding");
     }
 
     #[test]
@@ -493,7 +497,7 @@ mod tests {
         assert_eq!((halves(words[4]), halves(words[12])[0]), ([110.0, 111.0], 112.0));
         let (words, scales) = packed(WeightFormat::Int8);
         let scale = f32::from_bits(scales[4]);
-        let bytes: [i8; 4] = bytemuck::cast(words[4]);
+        let bytes: [i8; 4] = bytemuck::cast(words[4] ^ 0x0080_8080);
         for (byte, expected) in bytes.into_iter().zip([110.0f32, 111.0, 112.0, 0.0]) {
             assert!((f32::from(byte) * scale - expected).abs() <= scale / 2.0, "{byte} for {expected}");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gatefold::unstable::plan::{Kernel, PlanParts, Repetition};
+use gatefold::unstable::plan::{CHIPS, Kernel, PlanParts, Repetition};
 use gatefold::{Network, Plan, PlanLimits, PlanOptions, RunShape, Strategy};
 
 use crate::support::{answer, refusal};
@@ -73,4 +73,15 @@ fn a_step_of_training_is_planned_with_its_memory() {
     refusal(long.iter().chain(&["--memory", "1"]), &["memory of a training step", "the memory budget"]);
     // A run has none of it.
     assert!(!answer(["plan", "--device", "cpu"]).contains("gradients"));
+}
+
+/// A plan for a GPU that is not here, with the figures of its kernels.
+#[test]
+fn a_chip_is_planned_for_without_it() {
+    for chip in CHIPS {
+        let text = answer(["plan", "--chip", chip.name, "--steps", "100"]);
+        assert!(text.contains(chip.card) && text.contains("not measured") && text.contains("registers"), "{text}");
+        assert!(!text.contains("another version"), "{text}");
+    }
+    refusal(["plan", "--chip", "navi99"], &["expected one of navi21, navi31", "navi99"]);
 }

@@ -168,6 +168,11 @@ impl Rung {
         self.is_long() && !self.scans()
     }
 
+    /// Whether a workgroup takes one or four rows through many steps.
+    fn is_sequence(self) -> bool {
+        matches!(self, Self::Sequence | Self::SequenceRows)
+    }
+
     /// Whether one dispatch runs many steps.
     #[must_use]
     pub fn is_long(self) -> bool {
@@ -359,6 +364,36 @@ impl RecurrentKernel {
         })
     }
 
+    /// How the words of weights become numbers, and products with them.
+    fn decoding(self) -> Vec<&'static str> {
+        const WHOLE: &str = include_str!("../../../shaders/weights/whole.wgsl");
+        const CHAINED: &str = include_str!("../../../shaders/weights/chained.wgsl");
+        const GROUPED: &str = include_str!("../../../shaders/weights/grouped.wgsl");
+        const BYTES: &str = include_str!("../../../shaders/weights/int8_bytes.wgsl");
+        const INTEGERS: &str = include_str!("../../../shaders/weights/int8_integers.wgsl");
+        // f16 has no room for what a byte is too much, and weights that are unrolled are 0 past their end.
+        let as_bytes = self.arithmetic == Arithmetic::F32 && !matches!(self.held, Held::Unrolled(_));
+        let decoded = match self.format {
+            WeightFormat::Int8 if as_bytes => vec![BYTES],
+            WeightFormat::Int8 => vec![INTEGERS, WHOLE],
+            _ => vec![WHOLE],
+        };
+        let splits = matches!(self.rung, Rung::Step | Rung::Resident) || self.rung.is_sequence();
+        let sum = if splits && self.arithmetic == Arithmetic::F32 { CHAINED } else { GROUPED };
+        [decoded, vec![sum]].concat()
+    }
+
+    /// Where an LSTM has c between the timesteps of a dispatch, and the same of the cells that have none.
+    fn place_of_c(self) -> Option<&'static str> {
+        let many = matches!(self.rung, Rung::Sequence | Rung::Resident) && !self.cell.normalizes();
+        match (self.cell, many) {
+            (Cells::Lstm, true) => Some(include_str!("../../../shaders/rungs/c_private.wgsl")),
+            (Cells::Lstm, false) => Some(include_str!("../../../shaders/rungs/c_stored.wgsl")),
+            (_, true) => Some(include_str!("../../../shaders/rungs/c_none.wgsl")),
+            (_, false) => None,
+        }
+    }
+
     pub(super) fn spec(self) -> KernelSpec {
         let format = match self.format {
             WeightFormat::F32 => include_str!("../../../shaders/weights/f32.wgsl"),
@@ -367,7 +402,10 @@ impl RecurrentKernel {
         };
         let scans = self.cell.scans();
         let mut sources = vec![PARAMS, RECURRENT];
-        sources.extend((!scans).then_some(format));
+        if !scans {
+            sources.push(format);
+            sources.extend(self.decoding());
+        }
         sources.extend(self.cell.gates_sources(self.keeps_sums));
         sources.push(self.cell.source());
         if self.format == WeightFormat::F16 {
@@ -401,6 +439,7 @@ impl RecurrentKernel {
             sources.extend([NORM_OPTIONS, NORMS]);
         }
         sources.extend(self.rung.sources(self.held, self.cell.normalizes()));
+        sources.extend(self.place_of_c());
         let mut bindings = BINDINGS.to_vec();
         if self.keeps_sums {
             bindings[1] = read_write("projected");

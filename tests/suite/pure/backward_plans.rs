@@ -14,6 +14,7 @@ const HARDWARE: PlanLimits = PlanLimits {
     max_invocations: 256,
     max_workgroup_memory: 16 << 10,
     resident_workgroups: 0,
+    registers: 64 << 10,
     f16: false,
     matrix_units: None,
     software: false,

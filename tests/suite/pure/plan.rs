@@ -4,8 +4,8 @@ use gatefold::network::{
     Activation, DenseSpec, EmbeddingSpec, LayerSpec, RecurrentOutput, RecurrentSpec, StageRounding, WeightFormat,
 };
 use gatefold::unstable::plan::{
-    Blocks, Dispatch, Held, Kernel, MAX_REPEAT, PlanParts, ROW_WORKGROUP, RecurrentKernel, Rung, SOFTWARE_LOOP_LIMIT,
-    Tiling, pack, weight_sizes,
+    Blocks, CHIPS, Chip, Constants, Dispatch, Held, Kernel, MAX_REPEAT, PlanParts, ROW_WORKGROUP, RecurrentKernel,
+    Rung, SOFTWARE_LOOP_LIMIT, Tiling, pack, source_mark, weight_sizes,
 };
 use gatefold::{
     Arithmetic, Choice, Error, MatrixSide, MatrixUnits, Network, Plan, PlanLimits, PlanOptions, RunShape, Strategy,
@@ -309,7 +309,8 @@ fn the_iterations_counted_are_the_loops_written() {
     assert_eq!(Tiling::Square.iterations(100, 1), 7 * 27 + 16);
     // 100 in slices of 32, for each 32 rows and 32 columns brought by 32 invocations, 4 products; then 4 blocks of 8 rows.
     assert_eq!(Tiling::Matrix(MatrixSide::Eight).iterations(100, 8), 4 * (1 + 32 + 32 + 4) + 4 * (1 + 8));
-    // 18 quads in one slice: a loading iteration or two (one more is counted to be safe) with 4 numbers, 18 sums, 1 spare.
+    // 18 quads in one slice: a loading iteration or two (one more is counted to be safe) with 4 numbers, 18 sums (four at a time: no more than
+    // that), 1 spare.
     assert_eq!(step(Strategy::Step), 1 + 5 * 2 + 18 + 1);
     // 70 in slices of 64: 4 rounds of loading 4 rows for 16 invocations, 16 quads; then 4 rows.
     assert_eq!(step(Strategy::Tile), 2 * (1 + 5 + 16) + 4);
@@ -319,15 +320,15 @@ fn the_iterations_counted_are_the_loops_written() {
         dispatch.kernel.recurrent().is_some_and(|kernel| kernel.rung == Rung::Direct).then_some(dispatch.iterations)
     });
     assert_eq!(direct, Some(18 + 16));
-    // Bringing h in, 3 steps of two blocks of 18 quads and a turn, taking h out.
-    assert_eq!(step(Strategy::Sequence), 2 + 1 + 3 * (1 + 2 * (1 + 18) + 1) + 2);
+    // Bringing h in, 3 steps of two blocks of 18 quads, taking h out.
+    assert_eq!(step(Strategy::Sequence), 2 + 3 * (1 + 2 * (1 + 18)) + 2);
     // The same unrolled: 18 quads of weights are brought, and three quads of h at each step; nothing else is a loop.
     let limits = PlanLimits { subgroup: 8, ..limits };
     let options = PlanOptions::default().strategy(Strategy::Sequence).held(true);
     let unrolled = Plan::new(&network, RunShape::new(3, 2), &limits, &options).unwrap();
     let unrolled = PlanParts::of(&unrolled).dispatches.iter().find(|dispatch| dispatch.recurrence.is_some()).unwrap();
     assert_eq!(unrolled.kernel.recurrent().unwrap().held, Held::Unrolled(Blocks::Four));
-    assert_eq!(unrolled.iterations, 18 + 1 + 1 + 3 * (1 + (1 + 3) + 1) + 1);
+    assert_eq!(unrolled.iterations, 18 + 1 + 3 * (1 + (1 + 3)) + 1);
     // Three passes over 5 columns by 64 invocations, two reductions.
     assert_eq!(iterations(Strategy::Step, |kernel| *kernel == Kernel::Softmax), 3 + 2 * 64);
 }
@@ -397,7 +398,10 @@ fn the_plan_chooses_and_says_why() {
     let (hardware, software) = (PlanLimits::default(), PlanLimits { software: true, ..PlanLimits::default() });
     let (strategy, _, reason) = one(64, 1, hardware);
     assert_eq!(strategy, Strategy::Sequence);
-    assert!(reason.starts_with("no launch per step, and U has at most 320.0 KiB to be read at each"), "{reason}");
+    assert!(
+        reason.starts_with("no launch per step, which takes as long as reading 320.0 KiB; 16384 multiply-adds"),
+        "{reason}"
+    );
     assert_eq!(one(1024, 1, hardware).0, Strategy::Step);
     assert_eq!(one(1024, 64, hardware).0, Strategy::Tile);
     assert_eq!(one(64, 1, software).0, Strategy::Sequence);
@@ -430,6 +434,61 @@ fn the_plan_chooses_and_says_why() {
     // A projection takes two kernels a step, which only the step has.
     let projected = LayerSpec::Lstm(RecurrentSpec { proj_size: 5, ..lstm(8, 64) });
     assert_eq!(chosen(projected, 1, many).0, Strategy::Step);
+}
+
+/// Weights stay in registers only where a workgroup has as many, and several workgroups share a step that is long for one.
+#[test]
+fn registers_and_multiply_adds_decide() {
+    let chosen = |hidden: usize, format: WeightFormat, batch: usize, chip: &str| {
+        let network = around(LayerSpec::Lstm(lstm(8, hidden))).with_weights(format).unwrap();
+        let limits = Chip::named(chip).unwrap().limits;
+        let plan = Plan::new(&network, RunShape::new(20, batch), &limits, &PlanOptions::default()).unwrap();
+        let choice = &plan.choices[0];
+        (choice.strategy, choice.reason.contains("weights in registers"))
+    };
+    use Strategy::{Resident, Sequence, Tile};
+    use WeightFormat::{F16, F32, Int8};
+    // U of H 128 in f32 is the whole register file of 64 Ki words, and half of RDNA's.
+    assert_eq!(chosen(128, F32, 1, "navi31"), (Sequence, true));
+    assert_eq!(chosen(128, F32, 16, "vega20"), (Sequence, false));
+    assert_eq!(chosen(128, F32, 1, "vega20"), (Resident, true), "256 KiB to be read by one workgroup");
+    assert_eq!(chosen(64, F32, 1, "vega20"), (Sequence, true));
+    assert_eq!(chosen(128, F16, 1, "sm_80"), (Sequence, true));
+    // 262,144 multiply-adds are too many for one workgroup, however few bytes they are.
+    for chip in ["navi31", "sm_90"] {
+        assert_eq!(chosen(256, Int8, 1, chip), (Resident, true), "{chip}");
+    }
+    assert_eq!(chosen(256, Int8, 16, "navi31").0, Sequence, "rows that keep the GPU busy");
+    // 16 MiB of U: in the registers of 128 workgroups, where as many run at once.
+    assert_eq!(chosen(1024, F32, 1, "navi31"), (Resident, true));
+    assert_eq!(chosen(1024, F32, 1, "sm_90"), (Resident, true));
+    assert_eq!(chosen(1024, F32, 1, "sm_80").0, Strategy::Step);
+    assert_eq!(chosen(1024, F32, 128, "sm_80").0, Tile);
+}
+
+/// The record of compiled kernels is of this version; where it is not, `tests/static_gpu/run.sh --record` writes it anew.
+#[test]
+fn recorded_code_is_that_of_these_kernels() {
+    for chip in CHIPS {
+        let mut found = 0;
+        for (hidden, format) in [(128, WeightFormat::F32), (512, WeightFormat::F16), (256, WeightFormat::Int8)] {
+            for layer in [LayerSpec::Lstm(lstm(8, hidden)), LayerSpec::Gru(lstm(8, hidden))] {
+                let network = around(layer).with_weights(format).unwrap();
+                let plan = Plan::new(&network, RunShape::new(20, 1), &chip.limits, &PlanOptions::default()).unwrap();
+                for dispatch in PlanParts::of(&plan).dispatches.iter().filter(|one| one.recurrence.is_some()) {
+                    let code = chip.code_of(dispatch);
+                    let name = dispatch.kernel.spec().name;
+                    let code = code.unwrap_or_else(|| panic!("{}: {name}: no record", chip.name));
+                    assert!(code.current, "{}: {name}: recorded of another version", chip.name);
+                    assert!(code.figure("vgprs").is_some_and(|count| count > 20.0), "{}: {name}", chip.name);
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(found, 6, "{}", chip.name);
+    }
+    let mark = |kernel: Kernel| source_mark(kernel, &Constants::default());
+    assert_ne!(mark(Kernel::Softmax), mark(Kernel::ArgMax), "another source has another mark");
 }
 
 /// The number of dispatches that each strategy documents, without projections.

@@ -1,0 +1,138 @@
+// Breaks spilled: 240 words of each of 1,024 invocations.
+// As `lstm step`.
+
+@group(0) @binding(0) var<storage, read_write> counts: array<atomic<u32>>;
+
+fn four(at: u32) -> vec4<u32> {
+    return vec4<u32>(atomicLoad(&counts[at]), atomicLoad(&counts[at + 1u]), atomicLoad(&counts[at + 2u]), atomicLoad(&counts[at + 3u]));
+}
+
+@compute @workgroup_size(1024)
+fn control(@builtin(local_invocation_index) index: u32) {
+    let held_0 = four(0u + index);
+    let held_1 = four(4u + index);
+    let held_2 = four(8u + index);
+    let held_3 = four(12u + index);
+    let held_4 = four(16u + index);
+    let held_5 = four(20u + index);
+    let held_6 = four(24u + index);
+    let held_7 = four(28u + index);
+    let held_8 = four(32u + index);
+    let held_9 = four(36u + index);
+    let held_10 = four(40u + index);
+    let held_11 = four(44u + index);
+    let held_12 = four(48u + index);
+    let held_13 = four(52u + index);
+    let held_14 = four(56u + index);
+    let held_15 = four(60u + index);
+    let held_16 = four(64u + index);
+    let held_17 = four(68u + index);
+    let held_18 = four(72u + index);
+    let held_19 = four(76u + index);
+    let held_20 = four(80u + index);
+    let held_21 = four(84u + index);
+    let held_22 = four(88u + index);
+    let held_23 = four(92u + index);
+    let held_24 = four(96u + index);
+    let held_25 = four(100u + index);
+    let held_26 = four(104u + index);
+    let held_27 = four(108u + index);
+    let held_28 = four(112u + index);
+    let held_29 = four(116u + index);
+    let held_30 = four(120u + index);
+    let held_31 = four(124u + index);
+    let held_32 = four(128u + index);
+    let held_33 = four(132u + index);
+    let held_34 = four(136u + index);
+    let held_35 = four(140u + index);
+    let held_36 = four(144u + index);
+    let held_37 = four(148u + index);
+    let held_38 = four(152u + index);
+    let held_39 = four(156u + index);
+    let held_40 = four(160u + index);
+    let held_41 = four(164u + index);
+    let held_42 = four(168u + index);
+    let held_43 = four(172u + index);
+    let held_44 = four(176u + index);
+    let held_45 = four(180u + index);
+    let held_46 = four(184u + index);
+    let held_47 = four(188u + index);
+    let held_48 = four(192u + index);
+    let held_49 = four(196u + index);
+    let held_50 = four(200u + index);
+    let held_51 = four(204u + index);
+    let held_52 = four(208u + index);
+    let held_53 = four(212u + index);
+    let held_54 = four(216u + index);
+    let held_55 = four(220u + index);
+    let held_56 = four(224u + index);
+    let held_57 = four(228u + index);
+    let held_58 = four(232u + index);
+    let held_59 = four(236u + index);
+    if index == 0u {
+        atomicStore(&counts[0], 1u);
+    }
+    workgroupBarrier();
+    var sum = vec4<u32>();
+    sum = sum * 3u + held_0;
+    sum = sum * 3u + held_1;
+    sum = sum * 3u + held_2;
+    sum = sum * 3u + held_3;
+    sum = sum * 3u + held_4;
+    sum = sum * 3u + held_5;
+    sum = sum * 3u + held_6;
+    sum = sum * 3u + held_7;
+    sum = sum * 3u + held_8;
+    sum = sum * 3u + held_9;
+    sum = sum * 3u + held_10;
+    sum = sum * 3u + held_11;
+    sum = sum * 3u + held_12;
+    sum = sum * 3u + held_13;
+    sum = sum * 3u + held_14;
+    sum = sum * 3u + held_15;
+    sum = sum * 3u + held_16;
+    sum = sum * 3u + held_17;
+    sum = sum * 3u + held_18;
+    sum = sum * 3u + held_19;
+    sum = sum * 3u + held_20;
+    sum = sum * 3u + held_21;
+    sum = sum * 3u + held_22;
+    sum = sum * 3u + held_23;
+    sum = sum * 3u + held_24;
+    sum = sum * 3u + held_25;
+    sum = sum * 3u + held_26;
+    sum = sum * 3u + held_27;
+    sum = sum * 3u + held_28;
+    sum = sum * 3u + held_29;
+    sum = sum * 3u + held_30;
+    sum = sum * 3u + held_31;
+    sum = sum * 3u + held_32;
+    sum = sum * 3u + held_33;
+    sum = sum * 3u + held_34;
+    sum = sum * 3u + held_35;
+    sum = sum * 3u + held_36;
+    sum = sum * 3u + held_37;
+    sum = sum * 3u + held_38;
+    sum = sum * 3u + held_39;
+    sum = sum * 3u + held_40;
+    sum = sum * 3u + held_41;
+    sum = sum * 3u + held_42;
+    sum = sum * 3u + held_43;
+    sum = sum * 3u + held_44;
+    sum = sum * 3u + held_45;
+    sum = sum * 3u + held_46;
+    sum = sum * 3u + held_47;
+    sum = sum * 3u + held_48;
+    sum = sum * 3u + held_49;
+    sum = sum * 3u + held_50;
+    sum = sum * 3u + held_51;
+    sum = sum * 3u + held_52;
+    sum = sum * 3u + held_53;
+    sum = sum * 3u + held_54;
+    sum = sum * 3u + held_55;
+    sum = sum * 3u + held_56;
+    sum = sum * 3u + held_57;
+    sum = sum * 3u + held_58;
+    sum = sum * 3u + held_59;
+    atomicStore(&counts[index], sum.x + sum.y + sum.z + sum.w);
+}
