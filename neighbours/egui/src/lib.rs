@@ -66,8 +66,9 @@ impl App {
     /// Draws the window's contents.
     pub fn show(&mut self, ui: &mut Ui) {
         ui.heading("Sentiment");
-        ui.label("Write a sentence about a film.");
-        let edit = ui.add(TextEdit::multiline(&mut self.text).desired_rows(3).desired_width(f32::INFINITY));
+        let label = ui.label("Write a sentence about a film.");
+        let edit = TextEdit::multiline(&mut self.text).desired_rows(3).desired_width(f32::INFINITY);
+        let edit = ui.add(edit).labelled_by(label.id);
         if edit.changed() {
             self.classify();
         }
