@@ -152,7 +152,7 @@ pub use score::{ScoreInput, ScoreOutput, Scorer};
 pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;
-pub use verify::{Check, RandomInput, Verdict, Verification, verify};
+pub use verify::{Check, RandomInput, Verdict, Verification, verify, verify_async};
 #[cfg(feature = "gpu")]
 pub use wgpu;
 

@@ -3,6 +3,8 @@
 mod adapters;
 mod bandwidth;
 mod banks;
+#[cfg(target_arch = "wasm32")]
+mod browser;
 mod context;
 mod decode;
 mod embed;
