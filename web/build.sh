@@ -8,12 +8,13 @@ profile=${1:-release}
 target=wasm32-unknown-unknown
 folder=${CARGO_TARGET_DIR:-target}
 
-# shellcheck source=toolchain.sh
-. ./toolchain.sh
+# shellcheck source=../tests/cross_cargo.sh
+. ../tests/cross_cargo.sh
 cross_cargo $target
 
 cargo build --locked --quiet -p bindgen --target-dir "$folder"
-RUSTFLAGS="-C target-feature=+simd128" "${wasm_cargo[@]}" build --locked -p gatefold-web --lib --profile "$profile" \
+export RUSTFLAGS="-C target-feature=+simd128"
+"${cross[@]}" build --locked -p gatefold-web --lib --profile "$profile" \
     "${build_std[@]}" --target $target --target-dir "$folder/wasm"
 
 rm -rf package
