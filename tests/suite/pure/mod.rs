@@ -24,5 +24,6 @@ mod training_threads;
 pub mod truncated;
 mod validation;
 mod waiting;
+mod web_goldens;
 mod whole_files;
 mod xlstm_package;
