@@ -5,7 +5,8 @@
 
 import type * as here from './gatefold.js';
 
-type Remote<T> = { [K in keyof T]: T[K] extends (...args: infer A) => infer R
+/** Methods, and the properties that are copied when an object is made; other properties stay in the worker. */
+type Remote<T> = { [K in keyof T as T[K] extends (...args: never[]) => unknown ? K : K extends 'info' | 'device' | 'reason' ? K : never]: T[K] extends (...args: infer A) => infer R
     ? (...args: { [I in keyof A]: A[I] | Sent<A[I]> }) => Promise<Got<Awaited<R>>>
     : T[K] };
 type Sent<T> = T extends here.Network | here.State | here.Dataset ? Remote<T> : T extends object ? { [K in keyof T]: Sent<T[K]> } : T;
@@ -22,5 +23,5 @@ export const Session: { open(network: Remote<here.Network>, options?: here.Sessi
 export const State: { fromBytes(bytes: Uint8Array, network: Remote<here.Network>): Promise<Remote<here.State>> };
 export const Dataset: { new(...args: ConstructorParameters<typeof here.Dataset>): Promise<Remote<here.Dataset>> };
 export const Trainer: { new(network: Remote<here.Network>, options?: Record<string, unknown>): Promise<Remote<here.Trainer>> };
-/** Ends the worker. Its objects are gone. */
+/** Ends the worker. Its objects are gone, and calls that wait fail; the next call starts another. */
 export function close(): void;
