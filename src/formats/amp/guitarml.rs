@@ -4,20 +4,20 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::network::{Activation, Cell, INPUT, LayerSpec, RecurrentSpec};
 
 const NAME: &str = "rec";
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let state = file.field("state_dict")?;
     let model = file.get("model_data");
     let option = |key: &str| model.as_ref().and_then(|model| model.get(key));
     let size = |key: &str, absent: usize| option(key).map_or(Ok(absent), |value| value.size());
     let unit = option("unit_type");
-    let cell = match unit.as_ref().map_or(Ok("LSTM"), Place::text)? {
+    let cell = match unit.as_ref().map_or(Ok("LSTM"), JsonPlace::text)? {
         "LSTM" => Cell::Lstm,
         "GRU" => Cell::Gru,
         "RNN" => Cell::Rnn,

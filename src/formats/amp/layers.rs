@@ -15,13 +15,13 @@ const MOST: u64 = 1 << 20;
 
 /// A value of a file, and where it is.
 #[derive(Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct JsonPlace<'a> {
     pub value: &'a Value,
     /// `FILE: layers[1].weights`.
     pub name: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> JsonPlace<'a> {
     pub fn new(file: &str, value: &'a Value) -> Self {
         Self { value, name: format!("{file}: ") }
     }
@@ -189,7 +189,7 @@ impl Layers {
         self.layers.push(LayerSpec::Join(JoinSpec { name: "skip".into(), inputs, join: Join::Add }));
     }
 
-    pub fn network(self, place: &Place<'_>) -> Result<Network> {
+    pub fn network(self, place: &JsonPlace<'_>) -> Result<Network> {
         let spec = NetworkSpec { format: FORMAT, layers: self.layers, text: None, labels: Vec::new() };
         Network::new(spec, self.tensors).map_err(|error| match error {
             Error::NonFinite { .. } => place.wrong("finite weights", &error.to_string()),

@@ -4,14 +4,14 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::network::{Activation, LayerSpec, RecurrentSpec};
 
 const NAME: &str = "lstm";
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let architecture = file.field("architecture")?;
     let kind = architecture.text()?;
     if kind != "LSTM" {

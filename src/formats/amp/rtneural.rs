@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::formats::transpose::transpose;
 use crate::network::{
@@ -15,7 +15,7 @@ use crate::network::{
 };
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let inputs = last(&file.field("in_shape")?)?;
     let mut layers = Layers::default();
     let gain =
@@ -31,7 +31,7 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     let list = file.field("layers")?;
     let mut width = inputs;
     for (number, layer) in list.items()?.iter().enumerate() {
-        width = Layer::new(layer, number, width)?.read(&mut layers)?;
+        width = AmpLayer::new(layer, number, width)?.read(&mut layers)?;
     }
     if let Some(skip) = file.get("in_skip") {
         match skip.number()? {
@@ -59,14 +59,14 @@ fn single(x: f64) -> f32 {
 }
 
 /// The last number of a shape `[null, null, 8]`.
-fn last(shape: &Place<'_>) -> Result<usize> {
+fn last(shape: &JsonPlace<'_>) -> Result<usize> {
     let items = shape.items()?;
     items.last().ok_or_else(|| shape.wrong("at least one axis", "none"))?.size()
 }
 
 /// A layer of the file.
-struct Layer<'a> {
-    place: &'a Place<'a>,
+struct AmpLayer<'a> {
+    place: &'a JsonPlace<'a>,
     kind: &'a str,
     /// What it is called: its kind and its number.
     name: String,
@@ -74,8 +74,8 @@ struct Layer<'a> {
     outputs: usize,
 }
 
-impl<'a> Layer<'a> {
-    fn new(place: &'a Place<'a>, number: usize, inputs: usize) -> Result<Self> {
+impl<'a> AmpLayer<'a> {
+    fn new(place: &'a JsonPlace<'a>, number: usize, inputs: usize) -> Result<Self> {
         let kind = place.field("type")?.text()?;
         let outputs = place.get("shape").map_or(Ok(inputs), |shape| last(&shape))?;
         Ok(Self { place, kind, name: format!("{}_{number}", kind.replace('-', "_")), inputs, outputs })

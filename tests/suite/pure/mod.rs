@@ -1,6 +1,7 @@
 mod backward_plans;
 pub mod batch_norm;
 mod checkpoints;
+mod chips;
 mod cpu;
 mod ctc;
 mod decode;
