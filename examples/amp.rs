@@ -57,9 +57,11 @@ fn run(args: &Args) -> Result<()> {
         reason = "the cast saturates; no recording has such a rate"
     )]
     let (samples, spec) = read_wav_at(from, amp.sample_rate.map(|rate| rate.round() as u32))?;
-    let (model, width) = (args.model.display(), amp.network.inputs()[0].width);
-    if [width, amp.network.output_size()] != [1, 1] {
-        return Err(format!("{model}: expected a model of 1 input, got {width} (knobs are further inputs)").into());
+    let model = args.model.display();
+    let (inputs, outputs) = (amp.network.inputs()[0].width, amp.network.output_size());
+    if [inputs, outputs] != [1, 1] {
+        let got = format!("{inputs} and {outputs} (knobs are further inputs)");
+        return Err(format!("{model}: expected a model of 1 input and 1 output, got {got}").into());
     }
     let device = args.device()?;
     let session = Session::new(&device, &amp.network)?;

@@ -12,6 +12,7 @@ use crate::base::clock::Instant;
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::lock::lock;
+use crate::base::span::span;
 use crate::base::wait::may_block;
 use crate::data::input::Input;
 use crate::data::run::{Raw, RunRequest, Wait};
@@ -67,6 +68,7 @@ impl StreamPool {
 
     /// Checks and submits a batch. Nothing that can fail comes after the first change of a stream.
     fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(StreamBatch, Begun<'_>)> {
+        span!("batch", streams = streams.len());
         let network = self.session.network();
         let keep = self.options.keep_last;
         let fill = !inner.store.is_cpu();

@@ -63,7 +63,7 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     layers.layers.push(LayerSpec::Lstm(spec));
     let head = (take(hidden).to_vec(), Some(take(1).to_vec()));
     layers.dense("head", [hidden, 1], head, Activation::Linear)?;
-    let sample_rate = file.get("sample_rate").map(|rate| rate.number()).transpose()?;
+    let sample_rate = file.get("sample_rate").map(|rate| rate.rate()).transpose()?;
     let name = file.get("metadata").and_then(|metadata| metadata.get("name")?.value.as_str()).map(str::to_owned);
     Ok(Amp { network: layers.network(&file)?, sample_rate, name })
 }

@@ -19,6 +19,8 @@ mod scan_packages;
 mod score;
 mod shaders;
 mod slots;
+#[cfg(feature = "tracing")]
+mod spans;
 mod state_files;
 mod training;
 mod training_threads;
