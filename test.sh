@@ -190,6 +190,13 @@ if has_python; then
 else
     not_run "the server with tritonclient, with Python 3.10 or later and venv (Debian: python3-venv)"
 fi
+say "the npm package, in Chromium and in Node"
+if in_ci || web/test.sh --ready; then
+    tests/cross.sh wasm32-unknown-unknown
+    web/test.sh 2>&1 | tee -a "$log"
+else
+    not_run "the npm package, with the target wasm32-unknown-unknown, Chromium and npm (web/test.sh)"
+fi
 say "benchmarks, once each"
 GATEFOLD_BENCH_DEVICE=software cargo test --workspace --all-features --bench kernels --bench recurrent 2>&1 | tee -a "$log"
 say "without a GPU at all"
@@ -198,7 +205,8 @@ cargo test --package gatefold --no-default-features --lib 2>&1 | tee -a "$log"
 passed=$(sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
     sed -nE 's/.* tests? run: ([0-9]+) passed.*/\1/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p
         s/^== ([0-9]+) tests of the Python package passed$/\1/p
-        s/^== ([0-9]+) checks with tritonclient passed$/\1/p' |
+        s/^== ([0-9]+) checks with tritonclient passed$/\1/p
+        s/^== ([0-9]+) checks of the npm package passed$/\1/p' |
     awk '{ sum += $1 } END { print sum + 0 }')
 say "adapters: $(printf '%s; ' "${tested[@]}")"
 printf '%s passed, 0 failed\n' "$passed"

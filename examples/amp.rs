@@ -57,9 +57,11 @@ fn run(args: &Args) -> Result<()> {
         reason = "the cast saturates; no recording has such a rate"
     )]
     let (samples, spec) = read_wav_at(from, amp.sample_rate.map(|rate| rate.round() as u32))?;
-    let (model, width) = (args.model.display(), amp.network.inputs()[0].width);
-    if [width, amp.network.output_size()] != [1, 1] {
-        return Err(format!("{model}: expected a model of 1 input, got {width} (knobs are further inputs)").into());
+    let model = args.model.display();
+    let (inputs, outputs) = (amp.network.inputs()[0].width, amp.network.output_size());
+    if [inputs, outputs] != [1, 1] {
+        let got = format!("{inputs} and {outputs} (knobs are further inputs)");
+        return Err(format!("{model}: expected a model of 1 input and 1 output, got {got}").into());
     }
     let device = args.device()?;
     let session = Session::new(&device, &amp.network)?;
@@ -77,7 +79,7 @@ fn run(args: &Args) -> Result<()> {
     write_wav(to, &heard, spec)?;
     let rate = f64::from(spec.sample_rate);
     times.sort_unstable();
-    let of_times = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
+    let of_times = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e6;
     let whole: Duration = times.iter().sum();
     let seconds = samples.len() as f64 / rate;
     let mut out = std::io::stdout().lock();
@@ -87,8 +89,8 @@ fn run(args: &Args) -> Result<()> {
         out,
         "{seconds:.1} s in frames of {FRAME} samples ({:.2} ms): {:.1} µs a frame (median), {:.1} µs (99 of 100), {:.0} x real time",
         FRAME as f64 / rate * 1e3,
-        of_times(0.5),
-        of_times(0.99),
+        of_times(50),
+        of_times(99),
         seconds / whole.as_secs_f64(),
     )?;
     writeln!(out, "{allocations} allocations in {} frames; peak {peak:.3}", times.len())?;

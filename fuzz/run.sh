@@ -16,16 +16,17 @@ cargo build --release --quiet --target-dir "$target" --target "$host"
 # Seeds: every small file of each kind that the tests have.
 seeds=$(mktemp -d)
 trap 'rm -rf "$seeds"' EXIT
-mkdir -p "$seeds"/{keras,onnx,safetensors}
+mkdir -p "$seeds"/{amp,keras,onnx,safetensors}
 for bundle in ../tests/goldens/*.zip; do
     unzip -q -o "$bundle" -d "$seeds/all"
 done
 cp ../tests/goldens/*.safetensors "$seeds/all"
 find "$seeds/all" -size -64k \( -name '*.keras' -o -name '*.h5' \) -exec cp -t "$seeds/keras" {} +
+find "$seeds/all" -size -64k \( -name '*.nam' -o -name '*.aidax' -o -name '*.json' \) -exec cp -t "$seeds/amp" {} +
 find "$seeds/all" -size -64k -name '*.onnx' -exec cp -t "$seeds/onnx" {} +
 find "$seeds/all" -size -64k -name '*.safetensors' -exec cp -t "$seeds/safetensors" {} +
 
-for name in keras onnx safetensors; do
+for name in amp keras onnx safetensors; do
     [ -f "fuzz_targets/$name.rs" ] || continue
     count=$(find "$seeds/$name" -type f | wc -l)
     [ "$count" -gt 0 ] || { echo "fuzz: no seeds for $name" >&2; exit 1; }

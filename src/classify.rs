@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::base::error::{Error, Result};
+use crate::base::wait::wait;
+use crate::data::run::Wait;
 use crate::device::Device;
 use crate::network::Network;
 use crate::score::{ScoreInput, Scorer, check_labels};
@@ -96,6 +98,14 @@ impl Classifier {
         self.classify_with_progress(texts, |_| {})
     }
 
+    /// As [`Classifier::classify`], without blocking while the GPU works.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub async fn classify_async<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>> {
+        self.classify_with(texts, |_| {}, Wait::Await).await
+    }
+
     /// As [`Classifier::classify`]; `done` is called after each run with the number of texts that it has classified.
     ///
     /// # Errors
@@ -104,6 +114,15 @@ impl Classifier {
         &self,
         texts: &[S],
         done: impl FnMut(usize),
+    ) -> Result<Vec<Prediction>> {
+        wait("Classifier::classify_async", self.classify_with(texts, done, Wait::Block))
+    }
+
+    async fn classify_with<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        done: impl FnMut(usize),
+        wait: Wait,
     ) -> Result<Vec<Prediction>> {
         let (mut ids, mut ends) = (Vec::new(), Vec::with_capacity(texts.len()));
         for (index, text) in texts.iter().enumerate() {
@@ -114,7 +133,7 @@ impl Classifier {
             ids.extend(tokens);
             ends.push(ids.len());
         }
-        let scores = self.scorer.score(ScoreInput::tokens(&ids, &ends), done)?;
+        let scores = self.scorer.score_with(ScoreInput::tokens(&ids, &ends), done, wait).await?;
         let answers = scores.values.chunks_exact(self.session().network().output_size());
         Ok(answers.map(|answer| self.prediction(answer)).collect())
     }

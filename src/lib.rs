@@ -76,6 +76,11 @@
 //! in a child a run returns [`Error::DeviceLost`] and a request [`Error::QueueClosed`], so a child opens its own. A
 //! [`StreamPool`] can be used in a child unless another thread of the parent was in a call of it at the fork.
 //!
+//! # Browsers
+//!
+//! On `wasm32-unknown-unknown` a call that would wait for a GPU is [`Error::Unsupported`], which names the call to await instead,
+//! such as [`Session::run_async`]; on the CPU device every call works. Files are read from bytes ([`Network::from_bytes`]).
+//!
 //! # Features
 //!
 //! - `gpu` (default): GPUs through wgpu. Without it there is only the CPU device.
@@ -152,7 +157,7 @@ pub use score::{ScoreInput, ScoreOutput, Scorer};
 pub use session::{NamedOutput, Output, Session, Timing, Trace};
 pub use streams::{Advanced, PagingOptions, PoolOptions, StreamId, StreamPool};
 pub use text::TextVectorizer;
-pub use verify::{Check, RandomInput, Verdict, Verification, verify};
+pub use verify::{Check, RandomInput, Verdict, Verification, verify, verify_async};
 #[cfg(feature = "gpu")]
 pub use wgpu;
 

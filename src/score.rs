@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::base::error::{Error, Result};
+use crate::base::wait::wait;
 use crate::data::input::Input;
+use crate::data::run::{RunRequest, Wait};
 use crate::device::Device;
 use crate::network::{Activation, Axis, InputKind, LayerSpec, Network, NetworkSpec};
 use crate::session::Session;
@@ -174,7 +176,25 @@ impl Scorer {
     /// # Errors
     /// [`Error::Malformed`] for the first sequence that has a [`Scorer::fault`], before anything runs, and everything
     /// [`Session::run`] can fail with.
-    pub fn score(&self, sequences: ScoreInput<'_>, mut done: impl FnMut(usize)) -> Result<ScoreOutput> {
+    pub fn score(&self, sequences: ScoreInput<'_>, done: impl FnMut(usize)) -> Result<ScoreOutput> {
+        wait("Scorer::score_async", self.score_with(sequences, done, Wait::Block))
+    }
+
+    /// As [`Scorer::score`], without blocking while the GPU works.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub async fn score_async(&self, sequences: ScoreInput<'_>, done: impl FnMut(usize)) -> Result<ScoreOutput> {
+        self.score_with(sequences, done, Wait::Await).await
+    }
+
+    /// As [`Scorer::score`], waiting as `wait` says.
+    pub(crate) async fn score_with(
+        &self,
+        sequences: ScoreInput<'_>,
+        mut done: impl FnMut(usize),
+        wait: Wait,
+    ) -> Result<ScoreOutput> {
         for row in 0..sequences.len() {
             if let Some(fault) = self.fault(sequences, row) {
                 let (expected, got) = fault.split_once(", got ").unwrap_or((&fault, "another"));
@@ -194,11 +214,12 @@ impl Scorer {
             let same = rest.partition_point(|&row| sequences.range(row).len() == length);
             let (rows, later) = rest.split_at(same.min(MAX_BATCH).min((MAX_BATCH_STEPS / steps.max(1)).max(1)));
             rest = later;
-            self.run(sequences, rows, steps, |row, answer| {
+            let answered = |row: usize, answer: &mut dyn Iterator<Item = f32>| {
                 let start = values.len();
                 values.extend(answer);
                 places[row] = start..values.len();
-            })?;
+            };
+            self.run(sequences, rows, steps, wait, answered).await?;
             done(rows.len());
         }
         let mut scores =
@@ -233,11 +254,12 @@ impl Scorer {
     }
 
     /// Runs `rows`, all of `steps` timesteps, and hands over each one's answer.
-    fn run(
+    async fn run(
         &self,
         sequences: ScoreInput<'_>,
         rows: &[usize],
         steps: usize,
+        wait: Wait,
         mut answered: impl FnMut(usize, &mut dyn Iterator<Item = f32>),
     ) -> Result<()> {
         let network = self.session.network();
@@ -247,7 +269,8 @@ impl Scorer {
         let output = match sequences.numbers {
             SequenceNumbers::Tokens(ids) => {
                 let ids = gathered(ids, sequences, rows, (steps, 1), batch_first);
-                self.session.run(Input::tokens(&ids, shape).with_axes(network.input_axes()), None)?
+                let input = Input::tokens(&ids, shape).with_axes(network.input_axes());
+                self.session.run_with(input, None, RunRequest::default(), wait).await?
             }
             SequenceNumbers::Features(values) => {
                 let values = gathered(values, sequences, rows, (steps, width), batch_first);
@@ -255,7 +278,8 @@ impl Scorer {
                     true => Input::rows(&values, [batch, width]),
                     false => Input::features(&values, [shape[0], shape[1], width]),
                 };
-                self.session.run(input.with_axes(network.input_axes()), None)?
+                let input = input.with_axes(network.input_axes());
+                self.session.run_with(input, None, RunRequest::default(), wait).await?
             }
         };
         let each = output.values.len() / batch;

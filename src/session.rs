@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::adapter::DeviceInfo;
+use crate::base::clock::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
 use crate::base::span::span;
+use crate::base::wait::wait;
 use crate::counters::{Counters, Meter};
 use crate::cpu;
 use crate::data::banks::BankArena;
@@ -154,7 +156,7 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub fn with_options(device: &Device, network: &Network, options: PlanOptions) -> Result<Self> {
-        pollster::block_on(Self::with_options_async(device, network, options))
+        wait("Session::with_options_async", Self::with_options_async(device, network, options))
     }
 
     /// As [`Session::with_options`], without blocking.
@@ -288,9 +290,20 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Output> {
+        self.run_with(input, state, RunRequest::default(), Wait::Await).await
+    }
+
+    /// As [`Session::run`], waiting as `wait` says.
+    pub(crate) async fn run_with(
+        &self,
+        input: Input<'_>,
+        state: Option<&State>,
+        request: RunRequest,
+        wait: Wait,
+    ) -> Result<Output> {
         let start = Instant::now();
         let checked = Checked::new(&self.network, input, state)?;
-        let raw = self.raw(&checked, state, RunRequest::default(), Wait::Await);
+        let raw = self.raw(&checked, state, request, wait);
         #[cfg(feature = "tracing")]
         let raw = {
             let span = tracing::debug_span!(target: "gatefold", "run", steps = checked.steps, batch = checked.batch);
@@ -305,8 +318,22 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn trace(&self, input: Input<'_>, state: Option<&State>) -> Result<Trace> {
+        wait("Session::trace_async", self.trace_with(input, state, Wait::Block))
+    }
+
+    /// As [`Session::trace`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn trace_async(&self, input: Input<'_>, state: Option<&State>) -> Result<Trace> {
+        self.trace_with(input, state, Wait::Await).await
+    }
+
+    /// As [`Session::trace`], waiting as `wait` says.
+    pub(crate) async fn trace_with(&self, input: Input<'_>, state: Option<&State>, wait: Wait) -> Result<Trace> {
         let checked = Checked::new(&self.network, input, state)?;
-        let raw = self.execute(&checked, state, RunRequest { trace: true, ..RunRequest::default() })?;
+        let request = RunRequest { trace: true, ..RunRequest::default() };
+        let raw = self.raw(&checked, state, request, wait).await?;
         Ok(Trace { stages: raw.stages, state: raw.state })
     }
 
@@ -335,15 +362,11 @@ impl Session {
     }
 
     fn run_request(&self, input: Input<'_>, state: Option<&State>, request: RunRequest) -> Result<Output> {
-        let start = Instant::now();
-        let checked = Checked::new(&self.network, input, state)?;
-        span!("run", steps = checked.steps, batch = checked.batch);
-        let raw = self.execute(&checked, state, request)?;
-        Ok(self.output(&checked, raw, start))
+        wait("Session::run_async", self.run_with(input, state, request, Wait::Block))
     }
 
     pub(crate) fn execute(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest) -> Result<Raw> {
-        pollster::block_on(self.raw(input, state, request, Wait::Block))
+        wait("the CPU device", self.raw(input, state, request, Wait::Block))
     }
 
     async fn raw(&self, input: &Checked<'_>, state: Option<&State>, request: RunRequest, wait: Wait) -> Result<Raw> {

@@ -1,7 +1,6 @@
 //! Measures which strategy is fastest for a network on a device.
 
-use std::time::Instant;
-
+use crate::base::clock::Instant;
 use crate::base::error::{Error, Result};
 use crate::device::Device;
 use crate::measured::{Tuned, recurrences};

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use crate::adapter::DeviceInfo;
 use crate::base::error::{Error, Result};
 use crate::base::room::room;
+use crate::base::wait::wait;
 use crate::compare::{
     Comparison, REFERENCE_SHARE, REFERENCE_TIMES, REFERENCE_TIMES_MEAN, Tolerance, compare, compare_with_nan,
 };
 use crate::data::input::{Checked, Input};
 use crate::data::named_input::NamedInput;
+use crate::data::run::Wait;
 use crate::data::state::State;
 use crate::host::Reference;
 use crate::network::{InputKind, Network, NetworkInput, Source, Stage, StageKind, StageRounding};
@@ -149,6 +151,29 @@ impl Verification {
 /// # Errors
 /// As [`Session::run`].
 pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: Option<&State>) -> Result<Verification> {
+    wait("verify_async", verify_with(session, reference, input, state, Wait::Block))
+}
+
+/// As [`verify`], without blocking while the GPU works. The references are computed at once.
+///
+/// # Errors
+/// As [`Session::run`].
+pub async fn verify_async(
+    session: &Session,
+    reference: &Network,
+    input: Input<'_>,
+    state: Option<&State>,
+) -> Result<Verification> {
+    verify_with(session, reference, input, state, Wait::Await).await
+}
+
+async fn verify_with(
+    session: &Session,
+    reference: &Network,
+    input: Input<'_>,
+    state: Option<&State>,
+    wait: Wait,
+) -> Result<Verification> {
     let checked = Checked::new(reference, input, state)?;
     let (steps, batch) = (checked.steps, checked.batch);
     // What a device rounds on purpose is rounded in the reference too, so that it does not count as an error.
@@ -157,7 +182,7 @@ pub fn verify(session: &Session, reference: &Network, input: Input<'_>, state: O
     room(|| "weights of the reference".into(), reference.parameters(), size_of::<f64>() + size_of::<f32>())?;
     let exact = Reference::<f64>::rounding(reference, &roundings).forward(input, state)?;
     let single = Reference::<f32>::rounding(reference, &roundings).forward(input, state)?;
-    let got = session.trace(input, state)?;
+    let got = session.trace_with(input, state, wait).await?;
     let tolerance = match session.arithmetic() {
         Arithmetic::F32 => Tolerance::f32(steps),
         Arithmetic::F16 => Tolerance::f16(steps),

@@ -29,7 +29,8 @@ if [ ! -f "$ready" ]; then
     apt-get "${options[@]}" --download-only install mesa-vulkan-drivers libvulkan1 >&2 || none "the Mesa of Debian $suite does not download"
     for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$to"; done
     rm -r "$apt"
-    library=$(find "$to/usr/lib" -name "libvulkan_$driver.so")
+    library=$(find "$to/usr/lib" -name "libvulkan_$driver.so" | head -n 1)
+    [ -n "$library" ] || none "the Mesa of Debian $suite has no $driver"
     printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' "$library" >"$ready"
 fi
 [ $# -gt 0 ] || exit 0

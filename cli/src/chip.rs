@@ -11,9 +11,9 @@ use crate::table::{Table, left, right};
 use crate::units::duration;
 
 /// Multiply-adds that the invocations of one workgroup start per clock: 4 SIMDs of 32 lanes of an RDNA workgroup processor or of
-/// an NVIDIA multiprocessor. GCN's compute units have 64 lanes.
+/// a multiprocessor of Hopper. GCN's compute units and the multiprocessors of an A100 have 64 lanes.
 const LANES: f64 = 128.0;
-const LANES_GCN: f64 = 64.0;
+const FEWER_LANES: f64 = 64.0;
 /// Bytes that a workgroup reads from the L2 cache per clock.
 const BYTES_PER_CLOCK: f64 = 64.0;
 /// Clocks from a barrier to the first number that another invocation left in workgroup memory.
@@ -71,7 +71,8 @@ pub fn figures(chip: &Chip, plan: &Plan) -> String {
             name,
             shown("vgprs"),
             shown("spilled"),
-            shown("waves"),
+            // Only Mesa counts them.
+            code.figure("waves").filter(|&waves| waves > 0.0).map_or_else(|| "-".into(), |waves| format!("{waves:.0}")),
             instructions,
             shown("step_barriers"),
             dispatch.repeat.to_string(),
@@ -82,7 +83,7 @@ pub fn figures(chip: &Chip, plan: &Plan) -> String {
     let total = if whole { total } else { format!("{total} without the kernels that are not recorded") };
     format!(
         "{table}\nEstimate for a {}, not measured: {total}. It assumes {} GHz, {LANES} multiply-adds and {BYTES_PER_CLOCK} bytes of L2 a clock for a\n\
-         workgroup ({LANES_GCN} multiply-adds on GCN), {BARRIER} clocks a barrier, {CELL} a cell, {MESSAGE} ns for h from workgroup to workgroup, {LAUNCH} ns a\n\
+         workgroup ({FEWER_LANES} multiply-adds on GCN and sm_80), {BARRIER} clocks a barrier, {CELL} a cell, {MESSAGE} ns for h from workgroup to workgroup, {LAUNCH} ns a\n\
          launch, {} GB/s of memory, and that nothing overlaps. Figures: benches/record/static-gpu/{}.csv.\n",
         chip.card, chip.gigahertz, chip.bytes_per_nanosecond, chip.name
     )
@@ -90,7 +91,7 @@ pub fn figures(chip: &Chip, plan: &Plan) -> String {
 
 #[allow(clippy::cast_precision_loss, reason = "an estimate")]
 fn nanoseconds(chip: &Chip, dispatch: &Dispatch, code: &CodeRecord) -> f64 {
-    let lanes = if chip.name == "vega20" { LANES_GCN } else { LANES };
+    let lanes = if matches!(chip.name, "vega20" | "sm_80") { FEWER_LANES } else { LANES };
     // Two compute units of RDNA are a workgroup processor.
     let processors = if chip.name.starts_with("sm_") || chip.name == "vega20" { chip.units } else { chip.units / 2 };
     let workgroups: u64 = dispatch.workgroups.iter().map(|&count| u64::from(count)).product();

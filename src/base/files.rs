@@ -151,6 +151,7 @@ struct Temporary {
 impl Temporary {
     /// Creates it in the folder of `target`, with the permissions of an existing target.
     fn beside(target: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
         let there = fs::metadata(target).ok();
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);

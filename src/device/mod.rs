@@ -7,8 +7,11 @@ mod on_gpu;
 use std::sync::Arc;
 
 use crate::adapter::{DeviceChoice, DeviceInfo, DeviceOptions};
+use crate::base::clock::Instant;
 use crate::base::error::Result;
+use crate::base::wait::wait;
 use crate::cpu::{Cpu, CpuOptions};
+use crate::data::run::Wait;
 use crate::gpu;
 use crate::measured::Tuning;
 use crate::plan::{MatrixUnits, PlanLimits};
@@ -59,7 +62,7 @@ impl Device {
     /// # Errors
     /// As [`Device::open`].
     pub fn open_with(choice: &DeviceChoice, options: DeviceOptions) -> Result<Self> {
-        pollster::block_on(Self::open_with_async(choice, options))
+        wait("Device::open_with_async", Self::open_with_async(choice, options))
     }
 
     /// As [`Device::open`], without blocking.
@@ -141,9 +144,21 @@ impl Device {
     /// # Errors
     /// The driver's own errors.
     pub fn measure_bandwidth(&self) -> Result<f64> {
+        wait("Device::measure_bandwidth_async", self.bandwidth(Wait::Block))
+    }
+
+    /// As [`Device::measure_bandwidth`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Device::measure_bandwidth`].
+    pub async fn measure_bandwidth_async(&self) -> Result<f64> {
+        self.bandwidth(Wait::Await).await
+    }
+
+    async fn bandwidth(&self, wait: Wait) -> Result<f64> {
         match &self.handle {
             DeviceHandle::Cpu(_) => Ok(copy_bandwidth()),
-            DeviceHandle::Gpu(context) => pollster::block_on(gpu::bandwidth(context)),
+            DeviceHandle::Gpu(context) => gpu::bandwidth(context, wait).await,
         }
     }
 
@@ -158,7 +173,7 @@ fn copy_bandwidth() -> f64 {
     let (from, mut to) = (vec![1_u32; NUMBERS], vec![0_u32; NUMBERS]);
     let mut best = f64::INFINITY;
     for _ in 0..5 {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         to.copy_from_slice(std::hint::black_box(&from));
         std::hint::black_box(&mut to);
         best = best.min(start.elapsed().as_secs_f64());

@@ -44,12 +44,23 @@ pub(crate) fn info(info: &wgpu::AdapterInfo) -> DeviceInfo {
     }
 }
 
+async fn infos(adapters: &[wgpu::Adapter]) -> Vec<DeviceInfo> {
+    let mut infos = Vec::with_capacity(adapters.len());
+    for adapter in adapters {
+        let own = adapter.get_info();
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        let own = super::browser::named(own).await;
+        infos.push(info(&own));
+    }
+    infos
+}
+
 /// Opens the adapter that `choice` leads to; `None` if that is the CPU.
 pub(crate) async fn open(choice: &DeviceChoice, options: DeviceOptions) -> Result<Option<(DeviceInfo, Context)>> {
     let env = |name: &str| std::env::var(name).ok();
     let choice = choice.narrowed(env("WGPU_BACKEND"), env("WGPU_ADAPTER_NAME"));
     let adapters = adapters(&choice).await;
-    let infos: Vec<DeviceInfo> = adapters.iter().map(|adapter| info(&adapter.get_info())).collect();
+    let infos = infos(&adapters).await;
     match choice.select(&infos)? {
         Selected::Cpu => {
             log::info!("no hardware GPU among {} adapters: running on the CPU", infos.len());
@@ -78,8 +89,7 @@ async fn adapters(choice: &DeviceChoice) -> Vec<wgpu::Adapter> {
         let backends = backends & wanted;
         if !backends.is_empty() {
             found.extend(on_backends(backends).await);
-            let infos: Vec<DeviceInfo> = found.iter().map(|adapter| info(&adapter.get_info())).collect();
-            if matches!(choice.select(&infos), Ok(Selected::Adapter(_))) {
+            if matches!(choice.select(&infos(&found).await), Ok(Selected::Adapter(_))) {
                 return found;
             }
         }
@@ -106,10 +116,16 @@ fn is_of_a_gpu(node: &str) -> bool {
 }
 
 pub(crate) async fn reports() -> Vec<AdapterReport> {
-    on_backends(wgpu::Backends::all()).await.iter().map(report).collect()
+    let adapters = on_backends(wgpu::Backends::all()).await;
+    let infos = infos(&adapters).await;
+    adapters.iter().zip(infos).map(|(adapter, info)| report(adapter, info)).collect()
 }
 
 async fn on_backends(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    if !super::browser::has_gpu() {
+        return Vec::new();
+    }
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
     descriptor.flags = descriptor.flags.with_env();
@@ -117,11 +133,11 @@ async fn on_backends(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
 }
 
-fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+fn report(adapter: &wgpu::Adapter, info: DeviceInfo) -> AdapterReport {
     let limits = adapter.limits();
     let features = adapter.features();
     AdapterReport {
-        info: info(&adapter.get_info()),
+        info,
         matrix_units: super::matrix_units(adapter, features, &limits),
         limits: vec![
             ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),

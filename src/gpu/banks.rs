@@ -108,7 +108,7 @@ impl Slots {
             }
             Ok(())
         };
-        pollster::block_on(context.scoped(WHAT, write))
+        context.scoped_now(WHAT, write)
     }
 
     /// Moves the arenas to larger ones if they are too small.
@@ -131,7 +131,7 @@ impl Slots {
             context.submit_unread(WHAT, encoder)?;
             Ok(larger)
         };
-        banks.inputs = pollster::block_on(context.scoped(WHAT, grow))?;
+        banks.inputs = context.scoped_now(WHAT, grow)?;
         banks.room = room;
         // What is bound are the smaller ones.
         self.forget();
@@ -161,7 +161,7 @@ impl Slots {
             let (state, encoding) = (State::default(), std::time::Duration::ZERO);
             Ok(Pending { engine, staging, parts, submission, state, encoding })
         };
-        pollster::block_on(engine.context.scoped("reading a bank", read))
+        engine.context.scoped_now("reading a bank", read)
     }
 }
 

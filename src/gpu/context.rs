@@ -9,6 +9,7 @@ use crate::adapter::{DeviceInfo, DeviceKind, DeviceOptions};
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::base::process::process;
+use crate::data::run::Wait;
 use crate::plan::{Access, Constants, Kernel, MAX_REPEAT, MatrixUnits, PARAMS_SIZE, PlanLimits, Repetition};
 
 /// The Mesa whose compiler has been measured to be quick with long sums (25.0.7 at H 128: 2 s; 22.3.6: 14 s).
@@ -33,6 +34,9 @@ pub(crate) struct Context {
     process: u32,
     /// Why the device was lost, once it is. Only known of devices opened here.
     lost: Arc<Mutex<Option<String>>>,
+    /// An error that the browser reported after the call that caused it.
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    reported: Arc<Mutex<Option<Error>>>,
     pipelines: Mutex<Pipelines>,
     /// The driver's own, once a caller wants it kept.
     pub(super) cache: Mutex<Option<wgpu::PipelineCache>>,
@@ -154,6 +158,12 @@ impl Context {
             *lock(&lost) = Some(if message.is_empty() { format!("{reason:?}") } else { message });
         });
         context.device.on_uncaptured_error(Arc::new(|error| log::error!("{error}")));
+        // Plans are made without waiting, which in a browser rules out this measurement.
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        {
+            let resident = context.resident_workgroups(Wait::Await).await;
+            context.resident.get_or_init(|| resident);
+        }
         Ok(context)
     }
 
@@ -199,6 +209,8 @@ impl Context {
             name: info.to_string(),
             process: process(),
             lost: Arc::default(),
+            #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+            reported: Arc::default(),
             pipelines: Mutex::default(),
             cache: Mutex::default(),
             device,
@@ -206,21 +218,30 @@ impl Context {
         }
     }
 
-    /// What the adapter allows. On hardware the first call measures how many workgroups run at once.
+    /// What the adapter allows. On hardware the first call measures how many workgroups run at once; in a browser
+    /// [`Context::open`] has done so, and devices of the application count as not measured.
     pub fn limits(&self) -> PlanLimits {
-        let measure = || {
-            self.workgroups_at_once().unwrap_or_else(|error| {
-                log::info!("{}: workgroups at once: {error}", self.name);
-                0
-            })
-        };
-        let resident_workgroups = if self.limits.software { 0 } else { *self.resident.get_or_init(measure) };
-        PlanLimits { resident_workgroups, ..self.limits }
+        #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+        let resident = *self.resident.get_or_init(|| pollster::block_on(self.resident_workgroups(Wait::Block)));
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        let resident = self.resident.get().copied().unwrap_or(0);
+        PlanLimits { resident_workgroups: resident, ..self.limits }
+    }
+
+    /// How many workgroups may wait for each other: as many as are known to run at the same time.
+    async fn resident_workgroups(&self, wait: Wait) -> u32 {
+        if self.limits.software {
+            return 0;
+        }
+        self.workgroups_at_once(wait).await.unwrap_or_else(|error| {
+            log::info!("{}: workgroups at once: {error}", self.name);
+            0
+        })
     }
 
     /// Measures how many of the largest workgroups that hold weights in registers run at the same time.
-    pub fn workgroups_at_once(&self) -> Result<u32> {
-        super::probe::workgroups_at_once(self)
+    pub async fn workgroups_at_once(&self, wait: Wait) -> Result<u32> {
+        super::probe::workgroups_at_once(self, wait).await
     }
 
     /// The matrix units that kernels may use.
@@ -262,7 +283,16 @@ impl Context {
             mapped_at_creation: true,
         });
         let mapped = buffer.get_mapped_range(..).is_ok();
-        mapped || pollster::block_on(scope.pop()).is_some()
+        // In a browser the loss is reported by the device alone, and no call may wait for the scope.
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        {
+            drop(scope);
+            mapped || lock(&self.lost).is_none()
+        }
+        #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+        {
+            mapped || pollster::block_on(scope.pop()).is_some()
+        }
     }
 
     /// As [`Context::check`], having asked the device: by nothing else does one learn that an application's own
@@ -284,6 +314,10 @@ impl Context {
             let reason = "this process was forked after the device was opened; open one here".into();
             return Err(Error::DeviceLost { device: self.name.clone(), reason });
         }
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        if let Some(error) = lock(&self.reported).take() {
+            return Err(error);
+        }
         match lock(&self.lost).clone() {
             Some(reason) => Err(Error::DeviceLost { device: self.name.clone(), reason }),
             None => Ok(()),
@@ -292,21 +326,38 @@ impl Context {
 
     /// Runs `work` and turns whatever wgpu reports about it into an error.
     pub async fn scoped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (result, reports) = {
-            let scope = |filter| self.device.push_error_scope(filter);
-            let validation = scope(wgpu::ErrorFilter::Validation);
-            let memory = scope(wgpu::ErrorFilter::OutOfMemory);
-            let internal = scope(wgpu::ErrorFilter::Internal);
-            (work(), [internal.pop(), memory.pop(), validation.pop()])
-        };
-        let mut first = None;
-        for report in reports {
-            first = first.or(report.await);
-        }
-        match first {
+        let scopes = self.scopes();
+        let result = work();
+        match first_report(scopes).await {
             Some(error) => Err(self.failed(what, &error)),
             None => result,
         }
+    }
+
+    /// As [`Context::scoped`], at once. In a browser the report follows after the call: it is the error of the next
+    /// [`Context::check`].
+    pub fn scoped_now<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+        return pollster::block_on(self.scoped(what, work));
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        {
+            let scopes = self.scopes();
+            let result = work();
+            let report = first_report(scopes);
+            let (reported, device, what) = (self.reported.clone(), self.name.clone(), what.to_owned());
+            wasm_bindgen_futures::spawn_local(async move {
+                if let Some(error) = report.await {
+                    let reason = error.to_string();
+                    lock(&reported).get_or_insert(Error::Gpu { device, what, reason });
+                }
+            });
+            result
+        }
+    }
+
+    fn scopes(&self) -> [wgpu::ErrorScopeGuard; 3] {
+        [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
+            .map(|filter| self.device.push_error_scope(filter))
     }
 
     /// The pipeline of `kernel` with `constants`, compiled at its first use.
@@ -369,6 +420,19 @@ impl Context {
         });
         log::debug!("compiled {} {constants:?}", spec.name);
         Pipeline { pipeline, layout }
+    }
+}
+
+/// Ends the scopes at once, and gives the first of wgpu's reports.
+fn first_report(
+    [validation, memory, internal]: [wgpu::ErrorScopeGuard; 3],
+) -> impl Future<Output = Option<wgpu::Error>> {
+    let reports = (internal.pop(), memory.pop(), validation.pop());
+    async move {
+        let (internal, memory, validation) = reports;
+        let first = internal.await;
+        let first = first.or(memory.await);
+        first.or(validation.await)
     }
 }
 

@@ -95,7 +95,7 @@ impl GpuEngine {
             Ok(Chooser { step, progress, output })
         };
         self.context.check()?;
-        pollster::block_on(self.context.scoped("preparing a generation", make))
+        self.context.scoped_now("preparing a generation", make)
     }
 
     /// Goes on by `steps` timesteps and gives the progress `[B, 4]`.
@@ -125,7 +125,7 @@ impl GpuEngine {
             Ok(Lister { step, from, to, banks, output })
         };
         self.context.check()?;
-        pollster::block_on(self.context.scoped("preparing a beam search", make))
+        self.context.scoped_now("preparing a beam search", make)
     }
 
     /// One timestep: row r goes on from slot `from[r]` with `tokens[r]`, and its state into `to[r]`. Gives the candidates as
@@ -181,7 +181,7 @@ impl GpuEngine {
             let (state, encoding) = (State::default(), std::time::Duration::ZERO);
             Ok(Pending { engine: self, staging, parts, submission, state, encoding })
         };
-        let pending = pollster::block_on(self.context.scoped("generating", submit))?;
+        let pending = self.context.scoped_now("generating", submit)?;
         let words = pending.wait()?.stages.into_iter().next().unwrap_or_default();
         // They were words all along; the readback takes everything for numbers.
         Ok(bytemuck::cast_vec(words))

@@ -43,7 +43,7 @@ impl GpuEngine {
             let moves = slots.moves_by(&self.context, &prepared, [&rows, &rows], None)?;
             Ok(DeviceRun { prepared, moves, keep })
         };
-        pollster::block_on(self.context.scoped(WHAT, prepare))
+        self.context.scoped_now(WHAT, prepare)
     }
 
     /// Records a run: the first bytes of `input` are read, those of `output` written.

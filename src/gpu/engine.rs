@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::context::Context;
 use super::readback::{Pending, StagedPart, Target};
 use super::slots::Slots;
 use super::train::SharedWeights;
 use super::workspace::{Key, Prepared, Workspace, buffer};
+use crate::base::clock::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::base::rounded::rounded;
@@ -26,6 +26,7 @@ use crate::plan::{
 
 /// WebGPU's largest query set.
 const MAX_QUERIES: usize = 4096;
+const RUNNING: &str = "running the network";
 /// Bytes of a timestamp.
 const TIMESTAMP_SIZE: u64 = 8;
 
@@ -144,10 +145,7 @@ impl GpuEngine {
     ) -> Result<Raw> {
         let once = async || {
             let pending = self.submit(input, Start::Host(state), request).await?;
-            match wait {
-                Wait::Block => pending.wait(),
-                Wait::Await => pending.resolve().await,
-            }
+            pending.resolve(wait).await
         };
         let raw = once().await?;
         if !raw.timed_out {
@@ -168,18 +166,28 @@ impl GpuEngine {
     /// Submits a run; the results follow through [`Pending`].
     pub async fn submit(&self, input: &Checked<'_>, start: Start<'_>, request: RunRequest) -> Result<Pending<'_>> {
         self.context.check()?;
-        let submitted = self
-            .context
-            .scoped("running the network", || {
-                let mut workspace = lock(&self.workspace);
-                let continues = self.network.keeps_inputs() && !matches!(start, Start::Host(None));
-                let shape = RunShape { continues, ..run_shape(input) };
-                // A pool's slots are overwritten before the host can see whether the run timed out.
-                let key = Key { shape, waits: matches!(start, Start::Host(_)), goal: None };
-                let prepared = self.prepared(&mut workspace, key)?;
-                self.encode(&mut workspace, &prepared, input, start, request)
-            })
-            .await;
+        let submit = || self.encode_prepared(input, start, request);
+        self.submitted(self.context.scoped(RUNNING, submit).await)
+    }
+
+    /// As [`GpuEngine::submit`], at once.
+    pub fn submit_now(&self, input: &Checked<'_>, start: Start<'_>, request: RunRequest) -> Result<Pending<'_>> {
+        self.context.check()?;
+        let submit = || self.encode_prepared(input, start, request);
+        self.submitted(self.context.scoped_now(RUNNING, submit))
+    }
+
+    fn encode_prepared(&self, input: &Checked<'_>, start: Start<'_>, request: RunRequest) -> Result<Pending<'_>> {
+        let mut workspace = lock(&self.workspace);
+        let continues = self.network.keeps_inputs() && !matches!(start, Start::Host(None));
+        let shape = RunShape { continues, ..run_shape(input) };
+        // A pool's slots are overwritten before the host can see whether the run timed out.
+        let key = Key { shape, waits: matches!(start, Start::Host(_)), goal: None };
+        let prepared = self.prepared(&mut workspace, key)?;
+        self.encode(&mut workspace, &prepared, input, start, request)
+    }
+
+    fn submitted<'a>(&self, submitted: Result<Pending<'a>>) -> Result<Pending<'a>> {
         if matches!(submitted, Err(Error::Gpu { .. } | Error::DeviceLost { .. })) {
             lock(&self.workspace).clear();
         }

@@ -3,6 +3,8 @@
 mod adapters;
 mod bandwidth;
 mod banks;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod browser;
 mod context;
 mod decode;
 mod embed;

@@ -92,8 +92,8 @@ impl Context {
             return false;
         }
         let begin = |data| {
-            let begun = self.scoped("beginning a pipeline cache", || Ok(driver_cache(&self.device, data)));
-            pollster::block_on(begun).inspect_err(|error| log::info!("{error}")).ok()
+            let begun = self.scoped_now("beginning a pipeline cache", || Ok(driver_cache(&self.device, data)));
+            begun.inspect_err(|error| log::info!("{error}")).ok()
         };
         let taken = data.and_then(|data| begin(Some(data)));
         let used = taken.is_some();

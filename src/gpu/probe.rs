@@ -1,10 +1,12 @@
 //! How many workgroups run at the same time. No API reports it, so it is measured.
 
 use super::context::{Context, trusted_module};
-use super::readback::ended;
+use super::readback::mapped;
 use crate::base::error::Result;
+use crate::data::run::Wait;
 use crate::plan::HELD_WORKGROUP;
 
+const WHAT: &str = "counting workgroups";
 const SOURCE: &str = include_str!("../../shaders/probe.wgsl");
 /// More than any GPU runs at once with their registers.
 const WORKGROUPS: u32 = 1024;
@@ -14,11 +16,18 @@ const WORDS: u64 = 2 + 108 + 1;
 const MAX_LOOKS: u32 = 10_000;
 
 /// Workgroups of the largest size that hold weights in registers, with as many registers, that ran together.
-pub(super) fn workgroups_at_once(context: &Context) -> Result<u32> {
-    pollster::block_on(context.scoped("counting workgroups", || Ok(count(context))))?
+pub(super) async fn workgroups_at_once(context: &Context, wait: Wait) -> Result<u32> {
+    let (staging, submission) = context.scoped(WHAT, || Ok(submit(context))).await?;
+    let failed = |error: &dyn std::fmt::Display| context.failed(WHAT, error);
+    mapped(&context.device, &staging, 8, submission, wait).await.map_err(|error| failed(&error))?;
+    let view = staging.get_mapped_range(..).map_err(|error| failed(&error))?;
+    let [arrived, together]: [u32; 2] = bytemuck::pod_read_unaligned(&view);
+    // All of them must have been there in the end, or the count is no count.
+    Ok(if arrived == WORKGROUPS { together } else { 0 })
 }
 
-fn count(context: &Context) -> Result<u32> {
+/// Starts the workgroups, whose two counts are copied to a buffer to be read.
+fn submit(context: &Context) -> (wgpu::Buffer, wgpu::SubmissionIndex) {
     const LABEL: Option<&str> = Some("probe");
     let device = &context.device;
     let module = trusted_module(device, "probe", SOURCE.into());
@@ -53,11 +62,5 @@ fn count(context: &Context) -> Result<u32> {
     }
     encoder.copy_buffer_to_buffer(&counts, 0, &staging, 0, 8);
     let submission = context.queue.submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |_| {});
-    let failed = |error: &dyn std::fmt::Display| context.failed("counting workgroups", error);
-    ended(device, submission).map_err(|error| failed(&error))?;
-    let view = staging.get_mapped_range(..).map_err(|error| failed(&error))?;
-    let [arrived, together]: [u32; 2] = bytemuck::pod_read_unaligned(&view);
-    // All of them must have been there in the end, or the count is no count.
-    Ok(if arrived == WORKGROUPS { together } else { 0 })
+    (staging, submission)
 }

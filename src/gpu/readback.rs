@@ -2,16 +2,22 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+use std::sync::PoisonError;
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Poll, Waker};
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::context::Context;
 use super::engine::GpuEngine;
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+use crate::base::clock::Instant;
 use crate::base::error::Result;
 use crate::base::lock::lock;
-use crate::data::run::Raw;
+use crate::base::wait::wait;
+use crate::data::run::{Raw, Wait};
 use crate::data::state::{State, StatePart};
 use crate::plan::Exchange;
 
@@ -60,6 +66,7 @@ pub(crate) enum Target {
 pub(super) const DELIVERY: Duration = Duration::from_secs(10);
 
 /// How long a thread that has nothing left to do is waited for.
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 const ENDING: Duration = Duration::from_millis(100);
 
 /// Result of a mapping: done, or why it failed.
@@ -93,8 +100,24 @@ impl Mapping {
         }
     }
 
+    /// The result, without blocking.
+    async fn result(&self) -> MapResult {
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            match state.result.take() {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
     /// The result, once the device has been polled. A thread that polled at the same time may be the one that
     /// received it, and may not have stored it yet.
+    #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
     fn delivered(&self) -> Option<MapResult> {
         let start = Instant::now();
         let mut state = lock(&self.state);
@@ -109,39 +132,14 @@ impl Mapping {
 impl Pending<'_> {
     /// Blocks until the results are in memory.
     pub fn wait(self) -> Result<Raw> {
-        let mapping = self.map();
-        self.poll()?;
-        self.mapped(mapping.delivered())
+        wait("a call that ends in `_async`, or the CPU device", self.resolve(Wait::Block))
     }
 
-    /// Waits without blocking: a thread watches the device meanwhile.
-    pub async fn resolve(self) -> Result<Raw> {
-        let mapping = self.map();
-        let (device, submission, completed) = (self.context().device.clone(), self.submission.clone(), mapping.clone());
-        let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
-            // Checked here, because a mapping on a lost device may never call back.
-            if let Err(error) = ended(&device, submission) {
-                completed.complete(Err(error));
-            }
-        });
-        if watcher.is_err() {
-            self.poll()?;
-        }
-        let result = poll_fn(|context| {
-            let mut state = lock(&mapping.state);
-            match state.result.take() {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    state.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
-        if let Ok(watcher) = watcher {
-            join(watcher);
-        }
-        self.mapped(Some(result))
+    /// Waits until the results are in memory.
+    pub async fn resolve(self, wait: Wait) -> Result<Raw> {
+        let device = &self.context().device;
+        let result = mapped(device, &self.staging, self.bytes(), self.submission.clone(), wait).await;
+        self.mapped(result)
     }
 
     /// Gives up the results.
@@ -158,27 +156,9 @@ impl Pending<'_> {
         self.parts.last().map_or(0, |part| part.offset + part.bytes)
     }
 
-    fn poll(&self) -> Result<()> {
-        ended(&self.context().device, self.submission.clone())
-            .map_err(|error| self.context().failed("waiting for the result", &error))
-    }
-
-    fn map(&self) -> Arc<Mapping> {
-        let mapping: Arc<Mapping> = Arc::default();
-        let completed = mapping.clone();
-        self.staging.map_async(wgpu::MapMode::Read, 0..self.bytes(), move |result| {
-            completed.complete(result.map_err(|error| error.to_string()));
-        });
-        mapping
-    }
-
-    fn mapped(self, result: Option<MapResult>) -> Result<Raw> {
+    fn mapped(self, result: MapResult) -> Result<Raw> {
         const WHAT: &str = "reading the result back";
-        match result {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(self.context().failed(WHAT, &error)),
-            None => return Err(self.context().failed(WHAT, &"the driver never answered")),
-        }
+        result.map_err(|error| self.context().failed(WHAT, &error))?;
         let bytes = self.bytes();
         let mut raw = Raw {
             stages: Vec::new(),
@@ -221,8 +201,57 @@ impl Pending<'_> {
     }
 }
 
+/// Maps the first `bytes` of a buffer that `submission` copies to, once it has ended. In a browser it never blocks.
+pub(super) async fn mapped(
+    device: &wgpu::Device,
+    staging: &wgpu::Buffer,
+    bytes: u64,
+    submission: wgpu::SubmissionIndex,
+    wait: Wait,
+) -> MapResult {
+    let mapping: Arc<Mapping> = Arc::default();
+    let completed = mapping.clone();
+    staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        completed.complete(result.map_err(|error| error.to_string()));
+    });
+    #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+    return match wait {
+        Wait::Block => {
+            ended(device, submission)?;
+            mapping.delivered().unwrap_or_else(|| Err("the driver never answered".into()))
+        }
+        Wait::Await => watched(device, submission, &mapping).await,
+    };
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    {
+        let _ = (device, submission, wait);
+        mapping.result().await
+    }
+}
+
+/// The result of a mapping, while a thread watches the device.
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+async fn watched(device: &wgpu::Device, submission: wgpu::SubmissionIndex, mapping: &Arc<Mapping>) -> MapResult {
+    let (watched, end, completed) = (device.clone(), submission.clone(), mapping.clone());
+    let watcher = std::thread::Builder::new().name("gatefold readback".into()).spawn(move || {
+        // Checked here, because a mapping on a lost device may never call back.
+        if let Err(error) = ended(&watched, end) {
+            completed.complete(Err(error));
+        }
+    });
+    if watcher.is_err() {
+        ended(device, submission)?;
+    }
+    let result = mapping.result().await;
+    if let Ok(watcher) = watcher {
+        join(watcher);
+    }
+    result
+}
+
 /// Waits for the end of a thread that has nothing left to do. Mesa frees what belongs to its threads when the process ends,
 /// and crashes where one of them ends at the same time.
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 fn join(watcher: JoinHandle<()>) {
     let start = Instant::now();
     while !watcher.is_finished() {

@@ -80,7 +80,7 @@ impl Slots {
                 ready: Vec::new(),
             })
         };
-        pollster::block_on(context.scoped(WHAT, make))
+        context.scoped_now(WHAT, make)
     }
 
     /// Most slots that the adapter can bind.
@@ -106,7 +106,7 @@ impl Slots {
             }
             engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped(WHAT, copy))?;
+        engine.context.scoped_now(WHAT, copy)?;
         Ok(larger)
     }
 
@@ -132,7 +132,7 @@ impl Slots {
             }
             Ok(())
         };
-        pollster::block_on(engine.context.scoped(WHAT, write))
+        engine.context.scoped_now(WHAT, write)
     }
 
     /// Copies states from slots to slots, none of which is both; from [`NO_SLOT`] zeros.
@@ -155,7 +155,7 @@ impl Slots {
             }
             engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped(WHAT, copy))
+        engine.context.scoped_now(WHAT, copy)
     }
 
     /// Copies the states of recurrent layers from slots of another pool, whose parts have the same sizes.
@@ -175,7 +175,7 @@ impl Slots {
             }
             engine.context.submit_unread(WHAT, encoder)
         };
-        pollster::block_on(engine.context.scoped(WHAT, copy))
+        engine.context.scoped_now(WHAT, copy)
     }
 
     /// Starts reading the states of slots, slot after slot, as one stage.
@@ -199,7 +199,7 @@ impl Slots {
             let (state, encoding) = (State::default(), std::time::Duration::ZERO);
             Ok(Pending { engine, staging, parts, submission, state, encoding })
         };
-        pollster::block_on(engine.context.scoped("reading states", read))
+        engine.context.scoped_now("reading states", read)
     }
 
     /// Says from and into which slot each row of the next batch goes, and where its banks lie.

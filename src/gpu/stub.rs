@@ -84,7 +84,7 @@ pub(crate) async fn open(choice: &DeviceChoice, _: DeviceOptions) -> Result<Opti
     choice.narrowed(None, None).select(&[]).map(|_| None)
 }
 
-pub(crate) async fn bandwidth(context: &Context) -> Result<f64> {
+pub(crate) async fn bandwidth(context: &Context, _: Wait) -> Result<f64> {
     match context.0 {}
 }
 
@@ -130,7 +130,7 @@ impl GpuEngine {
         match self.0 {}
     }
 
-    pub async fn submit(&self, _: &Checked<'_>, _: Start<'_>, _: RunRequest) -> Result<Pending<'_>> {
+    pub fn submit_now(&self, _: &Checked<'_>, _: Start<'_>, _: RunRequest) -> Result<Pending<'_>> {
         match self.0 {}
     }
 
@@ -272,7 +272,7 @@ impl Pending<'_> {
         match self.0.0 {}
     }
 
-    pub async fn resolve(self) -> Result<Raw> {
+    pub async fn resolve(self, _: Wait) -> Result<Raw> {
         match self.0.0 {}
     }
 

@@ -8,6 +8,7 @@ use super::readback::{DELIVERY, ended};
 use super::workspace::{Key, Prepared, StepKey, Workspace, buffer};
 use crate::base::error::Result;
 use crate::base::lock::lock;
+use crate::base::wait::may_block;
 use crate::data::input::{Checked, Values};
 use crate::data::state::State;
 use crate::network::{Network, Source, StageKind};
@@ -78,6 +79,7 @@ impl GpuTrainer {
         task: TrainTask,
         class_weights: &[f32],
     ) -> Result<Self> {
+        may_block("the CPU device")?;
         context.check_by_asking(WHAT)?;
         let limits = context.limits();
         let TrainContents { layout, words } = TrainContents::new(network, &limits, &task, class_weights);
@@ -101,7 +103,7 @@ impl GpuTrainer {
                 })
                 .collect())
         };
-        let buffers = pollster::block_on(context.scoped(WHAT, make))?;
+        let buffers = context.scoped_now(WHAT, make)?;
         let (context, network, workspace) = (context.clone(), network.clone(), Mutex::default());
         Ok(Self { context, network, options, task, layout, buffers, workspace, turn: Mutex::default() })
     }
@@ -177,7 +179,7 @@ impl GpuTrainer {
         run: impl FnOnce(&Prepared) -> Result<()>,
     ) -> Result<()> {
         self.context.check()?;
-        let done = self.context.scoped(WHAT, || {
+        let done = self.context.scoped_now(WHAT, || {
             let mut workspace = lock(&self.workspace);
             let shape = RunShape { continues: batch.state.is_some(), ..run_shape(batch.input) };
             let TrainBatch { values, labels, metrics, .. } = *batch;
@@ -193,7 +195,6 @@ impl GpuTrainer {
             };
             run(&prepared)
         });
-        let done = pollster::block_on(done);
         if done.is_err() {
             lock(&self.workspace).clear();
         }
@@ -377,7 +378,7 @@ impl GpuTrainer {
             self.context.queue.write_buffer(&self.buffers[id], 0, bytes);
             Ok(())
         };
-        pollster::block_on(self.context.scoped(WHAT, write))
+        self.context.scoped_now(WHAT, write)
     }
 
     /// The first `count` words of a buffer that stays; waits until all steps before are done.
@@ -409,6 +410,6 @@ impl GpuTrainer {
             let range = staging.get_mapped_range(0..bytes).map_err(|error| self.context.failed(WHAT, &error))?;
             Ok(bytemuck::pod_collect_to_vec(&range[..]))
         };
-        pollster::block_on(self.context.scoped(WHAT, copy))
+        self.context.scoped_now(WHAT, copy)
     }
 }

@@ -184,8 +184,7 @@ impl Decider<'_> {
         }
         if self.limits.resident_workgroups > 0 && self.problem.batch <= RESIDENT_ROWS {
             let most = self.limits.resident_workgroups;
-            let why =
-                format!("no launch per step, {most} workgroups run at once, and their registers hold {of_u} of U");
+            let why = format!("no launch per step, {most} workgroups run at once, and share {of_u} of U");
             // Where one workgroup would take longer than several that hand h on.
             let at = if self.is_long_alone() { 0 } else { candidates.len() };
             candidates.insert(at, (Strategy::Resident, why));

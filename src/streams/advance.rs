@@ -1,19 +1,21 @@
 //! Advances streams, in batches.
 
 use std::marker::PhantomData;
-use std::time::Instant;
 
 use super::batch::{Advanced, StreamBatch};
 use super::placing::Claim;
 use super::pool::{Inner, StreamPool};
 use super::store::Store;
 use super::table::StreamId;
+use crate::base::clock::Instant;
 #[cfg(doc)]
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::lock::lock;
+use crate::base::span::span;
+use crate::base::wait::may_block;
 use crate::data::input::Input;
-use crate::data::run::{Raw, RunRequest};
+use crate::data::run::{Raw, RunRequest, Wait};
 use crate::gpu;
 use crate::reference::NO_SLOT;
 use crate::session::{Session, Timing};
@@ -35,6 +37,10 @@ impl StreamPool {
     /// a batch beyond the adapter's limits or where there is no memory for its states, [`Error::Io`] and [`Error::Malformed`] of a
     /// page file. After these errors every stream is unchanged. [`Error::DeviceLost`]: the states are lost with the device.
     pub fn advance(&self, streams: &[(StreamId, Input<'_>)]) -> Result<Advanced> {
+        if self.session.gpu().is_some() {
+            // Before any stream has advanced.
+            may_block("StreamPool::advance_async")?;
+        }
         let start = Instant::now();
         let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
@@ -55,13 +61,14 @@ impl StreamPool {
         let (batch, begun) = self.begin(&mut lock(&self.inner), streams)?;
         let raw = match begun {
             Begun::Done(raw, _) => raw,
-            Begun::Sent(pending) => pending.resolve().await?,
+            Begun::Sent(pending) => pending.resolve(Wait::Await).await?,
         };
         Ok(self.answer(&batch, raw, start))
     }
 
     /// Checks and submits a batch. Nothing that can fail comes after the first change of a stream.
     fn begin(&self, inner: &mut Inner, streams: &[(StreamId, Input<'_>)]) -> Result<(StreamBatch, Begun<'_>)> {
+        span!("batch", streams = streams.len());
         let network = self.session.network();
         let keep = self.options.keep_last;
         let fill = !inner.store.is_cpu();
@@ -95,8 +102,8 @@ impl StreamPool {
                 let [mut from, mut to] = [claim.from.clone(), claim.to.clone()];
                 [&mut from, &mut to].into_iter().for_each(|list| list.resize(batch.input.batch, NO_SLOT));
                 let start = gpu::Start::Slots(slots, [&from, &to]);
-                let run = self.session.engine()?.submit(&batch.input, start, RunRequest::default());
-                Ok(Begun::Sent(pollster::block_on(run)?))
+                let run = self.session.engine()?.submit_now(&batch.input, start, RunRequest::default());
+                Ok(Begun::Sent(run?))
             }
         }
     }

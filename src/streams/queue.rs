@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::pool::StreamPool;
 use super::table::StreamId;
+use crate::base::clock::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::lock::lock;
 use crate::base::process::process;

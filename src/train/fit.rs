@@ -7,6 +7,7 @@ use super::data::Dataset;
 use super::measured::Measured;
 use super::trainer::Trainer;
 use crate::base::error::{Error, Result};
+use crate::base::wait::wait;
 use crate::network::Network;
 use crate::reference::random;
 
@@ -280,6 +281,21 @@ impl Trainer {
         fit: &Fit,
         mut on_event: impl FnMut(Event) -> Next,
     ) -> Result<Fitted> {
+        wait("the CPU device", self.fit_async(train, valid, fit, async |event| on_event(event)))
+    }
+
+    /// As [`Trainer::fit`], with an `on_event` that may await, so that a program of one thread does other work between steps.
+    /// The steps themselves block.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub async fn fit_async(
+        &mut self,
+        train: &Dataset,
+        valid: Option<&Dataset>,
+        fit: &Fit,
+        mut on_event: impl AsyncFnMut(Event) -> Next,
+    ) -> Result<Fitted> {
         fit.check(valid)?;
         // What an earlier fit that failed left.
         self.drain()?;
@@ -308,7 +324,8 @@ impl Trainer {
                 for (measured, sequences) in self.drain()? {
                     at.add(&measured, sequences, self.steps())?;
                     // Steps that are done stay done, so that a stop comes behind them.
-                    if on_event(Event::Step { epoch, batch: at.batches, batches, train: at.totals }) == Next::Stop {
+                    let event = Event::Step { epoch, batch: at.batches, batches, train: at.totals };
+                    if on_event(event).await == Next::Stop {
                         next = Next::Stop;
                     }
                 }
@@ -331,7 +348,7 @@ impl Trainer {
             }
             let train = std::mem::take(&mut at.totals);
             at.batches = 0;
-            let next = on_event(Event::Epoch { epoch, train, valid: now, best: smaller });
+            let next = on_event(Event::Epoch { epoch, train, valid: now, best: smaller }).await;
             // Before the checkpoint: a run that ends between the two does the epoch again.
             if smaller {
                 at.keep_best(fit)?;

@@ -50,8 +50,11 @@ impl Plugin for CrowdPlugin {
     fn finish(&self, app: &mut App) {
         // Bevy's renderer puts these into the world; without a GPU they are not there.
         let world = app.world();
-        let parts =
-            (world.get_resource::<RenderAdapter>(), world.get_resource::<RenderDevice>(), world.get_resource::<RenderQueue>());
+        let parts = (
+            world.get_resource::<RenderAdapter>(),
+            world.get_resource::<RenderDevice>(),
+            world.get_resource::<RenderQueue>(),
+        );
         let device = match parts {
             (Some(adapter), Some(device), Some(queue)) => {
                 Device::from_wgpu_adapter(adapter, device.wgpu_device().clone(), (**queue).clone())
@@ -76,10 +79,16 @@ impl Crowd {
 
 /// An LSTM that smooths what it reads.
 fn trained() -> Result<Network, Box<dyn Error>> {
-    let dense =
-        DenseSpec { name: "dense".into(), in_features: 16, out_features: 2, bias: true, activation: Activation::Linear };
+    let dense = DenseSpec {
+        name: "dense".into(),
+        in_features: 16,
+        out_features: 2,
+        bias: true,
+        activation: Activation::Linear,
+    };
     let layers = vec![LayerSpec::Lstm(RecurrentSpec::new("lstm", 2, 16)), LayerSpec::Dense(dense)];
-    let network = Network::initialized(NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }, Init::PyTorch, 1)?;
+    let network =
+        Network::initialized(NetworkSpec { format: 1, layers, text: None, labels: Vec::new() }, Init::PyTorch, 1)?;
     let (mut read, mut answers) = (Vec::new(), Vec::new());
     for sequence in 0..64 {
         let (mut inputs, mut outputs, mut smooth) = (Vec::new(), Vec::new(), [0.0f32; 2]);

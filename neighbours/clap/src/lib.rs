@@ -112,7 +112,9 @@ impl PluginStateImpl for MainThread<'_> {
         input.read_to_string(&mut text)?;
         let state: serde_json::Value = serde_json::from_str(&text)?;
         let model = state.get("model").and_then(serde_json::Value::as_str).map(PathBuf::from);
-        let gain = |name: &str| state.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+        let gain = |name: &str| {
+            state.get(name).and_then(serde_json::Value::as_f64).filter(|gain| gain.is_finite()).unwrap_or(0.0)
+        };
         self.shared.gains.set([gain("input"), gain("output")]);
         let before = std::mem::replace(&mut *self.shared.model(), model.clone());
         if before != model {

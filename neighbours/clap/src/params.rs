@@ -42,6 +42,9 @@ impl Gains {
     /// Takes a change of a parameter; other events are left.
     pub fn change(&self, event: &UnknownEvent) {
         let Some(CoreEventSpace::ParamValue(change)) = event.as_core_event() else { return };
+        if !change.value().is_finite() {
+            return;
+        }
         let Some(place) = change.param_id().and_then(|id| self.0.get(id.get() as usize)) else { return };
         place.store((change.value().clamp(-MOST, MOST) as f32).to_bits(), Ordering::Relaxed);
     }
@@ -75,7 +78,8 @@ impl PluginMainThreadParams for MainThread<'_> {
     }
 
     fn text_to_value(&self, _: ClapId, text: &CStr) -> Option<f64> {
-        text.to_str().ok()?.trim().trim_end_matches("dB").trim_end().parse().ok()
+        let value: f64 = text.to_str().ok()?.trim().trim_end_matches("dB").trim_end().parse().ok()?;
+        value.is_finite().then(|| value.clamp(-MOST, MOST))
     }
 
     fn flush(&self, changes: &InputEvents, _: &mut OutputEvents) {

@@ -23,7 +23,11 @@ impl Player {
         }
         let (inputs, outputs) = (amp.network.inputs()[0].width, amp.network.output_size());
         if [inputs, outputs] != [1, 1] {
-            return Err(format!("{}: expected a model of 1 input, got {inputs}", path.display()).into());
+            return Err(format!(
+                "{}: expected a model of 1 input and 1 output, got {inputs} and {outputs}",
+                path.display()
+            )
+            .into());
         }
         let session = Session::new(&Device::cpu(), &amp.network)?;
         let mut samples = vec![0.0; most.max(1)];

@@ -86,10 +86,8 @@ fn played(instance: &mut PluginInstance<Host>, samples: &[f32], output_gain: Opt
     let mut processor = instance.activate(|_, ()| (), configuration(48000.0)).unwrap().start_processing().unwrap();
     let (mut inputs, mut outputs) = (AudioPorts::with_capacity(1, 1), AudioPorts::with_capacity(1, 1));
     let mut heard = vec![0.0; samples.len()];
-    let changes: Vec<_> = output_gain
-        .map(|gain| ParamValueEvent::new(0, ClapId::new(1), Pckn::match_all(), gain))
-        .into_iter()
-        .collect();
+    let changes: Vec<_> =
+        output_gain.map(|gain| ParamValueEvent::new(0, ClapId::new(1), Pckn::match_all(), gain)).into_iter().collect();
     let (mut at, mut allocations) = (0, 0);
     for (frame, length) in FRAMES.into_iter().enumerate() {
         let mut input = [0.0; 64];

@@ -21,7 +21,9 @@ fn the_label_follows_the_text_on_the_device_that_egui_draws_with() {
     for channel in [0, 2] {
         assert!(image.pixels().any(|pixel| strong(&pixel.0, channel)), "channel {channel}");
     }
-    for (text, label) in [("wonderful, touching and very funny", "positive"), ("a dull and boring waste of time", "negative")] {
+    for (text, label) in
+        [("wonderful, touching and very funny", "positive"), ("a dull and boring waste of time", "negative")]
+    {
         let edit = harness.get_by_role(eframe::egui::accesskit::Role::MultilineTextInput);
         edit.focus();
         harness.run();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::{Device, DeviceHandle};
 use crate::base::error::Result;
+use crate::base::wait::wait;
+use crate::data::run::Wait;
 use crate::gpu;
 
 impl Device {
@@ -34,12 +36,33 @@ impl Device {
     /// # Errors
     /// The driver's own.
     pub fn workgroups_at_once(&self) -> Result<Option<u32>> {
-        self.handle.gpu().map(|context| context.workgroups_at_once()).transpose()
+        wait("Device::workgroups_at_once_async", self.count_workgroups(Wait::Block))
     }
 
-    /// Every adapter on every backend, with what matters to gatefold.
+    /// As [`Device::workgroups_at_once`], without blocking.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub async fn workgroups_at_once_async(&self) -> Result<Option<u32>> {
+        self.count_workgroups(Wait::Await).await
+    }
+
+    async fn count_workgroups(&self, wait: Wait) -> Result<Option<u32>> {
+        match self.handle.gpu() {
+            Some(context) => context.workgroups_at_once(wait).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every adapter on every backend, with what matters to gatefold. Empty in a browser, where
+    /// [`Device::adapters_async`] lists the one that it offers.
     #[must_use]
     pub fn adapters() -> Vec<gpu::AdapterReport> {
-        pollster::block_on(gpu::reports())
+        wait("Device::adapters_async", async { Ok(gpu::reports().await) }).unwrap_or_default()
+    }
+
+    /// As [`Device::adapters`], without blocking.
+    pub async fn adapters_async() -> Vec<gpu::AdapterReport> {
+        gpu::reports().await
     }
 }

@@ -4,20 +4,20 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::network::{Activation, Cell, INPUT, LayerSpec, RecurrentSpec};
 
 const NAME: &str = "rec";
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let state = file.field("state_dict")?;
     let model = file.get("model_data");
     let option = |key: &str| model.as_ref().and_then(|model| model.get(key));
     let size = |key: &str, absent: usize| option(key).map_or(Ok(absent), |value| value.size());
     let unit = option("unit_type");
-    let cell = match unit.as_ref().map_or(Ok("LSTM"), Place::text)? {
+    let cell = match unit.as_ref().map_or(Ok("LSTM"), JsonPlace::text)? {
         "LSTM" => Cell::Lstm,
         "GRU" => Cell::Gru,
         "RNN" => Cell::Rnn,
@@ -26,7 +26,7 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     let recurrent = state.field(&format!("{NAME}.weight_hh_l0"))?;
     let hidden = match option("hidden_size") {
         Some(hidden) => hidden.size()?,
-        None => recurrent.item(0)?.items()?.len(),
+        None => recurrent.item(0)?.count()?,
     };
     let (inputs, outputs, levels) = (size("input_size", 1)?, size("output_size", 1)?, size("num_layers", 1)?);
     let rows = cell.gates() * hidden;
@@ -59,6 +59,6 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
             return Err(state.unsupported(format!("skip {other} with {outputs} outputs (0, or 1 with 1 output, is)")));
         }
     }
-    let sample_rate = option("sample_rate").or_else(|| option("samplerate")).map(|rate| rate.number()).transpose()?;
+    let sample_rate = option("sample_rate").or_else(|| option("samplerate")).map(|rate| rate.rate()).transpose()?;
     Ok(Amp { network: layers.network(&file)?, sample_rate, name: None })
 }

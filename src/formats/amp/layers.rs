@@ -11,17 +11,17 @@ use crate::network::{
 };
 
 /// The largest size of a layer that is read.
-const MOST: u64 = 1 << 20;
+const MOST: u64 = 1 << 16;
 
 /// A value of a file, and where it is.
 #[derive(Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct JsonPlace<'a> {
     pub value: &'a Value,
     /// `FILE: layers[1].weights`.
     pub name: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> JsonPlace<'a> {
     pub fn new(file: &str, value: &'a Value) -> Self {
         Self { value, name: format!("{file}: ") }
     }
@@ -39,20 +39,31 @@ impl<'a> Place<'a> {
         self.get(key).ok_or_else(|| self.wrong(&format!("a field `{key}`"), "none"))
     }
 
-    pub fn items(&self) -> Result<Vec<Self>> {
-        let Value::Array(items) = self.value else { return Err(self.wrong("a list", &kind(self.value))) };
+    fn list(&self) -> Result<&'a [Value]> {
+        match self.value {
+            Value::Array(items) => Ok(items),
+            other => Err(self.wrong("a list", &kind(other))),
+        }
+    }
+
+    /// Items of a list.
+    pub fn count(&self) -> Result<usize> {
+        Ok(self.list()?.len())
+    }
+
+    /// The items of a list, one after the other.
+    pub fn items(&self) -> Result<impl Iterator<Item = Self>> {
         let item = |(number, value)| Self { value, name: format!("{}[{number}]", self.name) };
-        Ok(items.iter().enumerate().map(item).collect())
+        Ok(self.list()?.iter().enumerate().map(item))
     }
 
     /// The item `index` of a list.
     pub fn item(&self, index: usize) -> Result<Self> {
-        let items = self.items()?;
-        let count = items.len();
-        items
-            .into_iter()
-            .nth(index)
-            .ok_or_else(|| self.wrong(&format!("at least {} items", index + 1), &count.to_string()))
+        let items = self.list()?;
+        match items.get(index) {
+            Some(value) => Ok(Self { value, name: format!("{}[{index}]", self.name) }),
+            None => Err(self.wrong(&format!("at least {} items", index + 1), &items.len().to_string())),
+        }
     }
 
     pub fn text(&self) -> Result<&'a str> {
@@ -61,6 +72,14 @@ impl<'a> Place<'a> {
 
     pub fn number(&self) -> Result<f64> {
         self.value.as_f64().ok_or_else(|| self.wrong("a number", &kind(self.value)))
+    }
+
+    /// A sample rate, which some files have as a text.
+    pub fn rate(&self) -> Result<f64> {
+        match self.value.as_str().map(str::parse) {
+            Some(Ok(rate)) => Ok(rate),
+            _ => self.number(),
+        }
     }
 
     /// A size of a layer, at least 1.
@@ -189,7 +208,7 @@ impl Layers {
         self.layers.push(LayerSpec::Join(JoinSpec { name: "skip".into(), inputs, join: Join::Add }));
     }
 
-    pub fn network(self, place: &Place<'_>) -> Result<Network> {
+    pub fn network(self, place: &JsonPlace<'_>) -> Result<Network> {
         let spec = NetworkSpec { format: FORMAT, layers: self.layers, text: None, labels: Vec::new() };
         Network::new(spec, self.tensors).map_err(|error| match error {
             Error::NonFinite { .. } => place.wrong("finite weights", &error.to_string()),

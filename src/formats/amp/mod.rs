@@ -14,12 +14,12 @@ mod layers;
 mod nam;
 mod rtneural;
 
+use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::base::error::{Error, Result};
-use crate::base::files;
 use crate::network::Network;
 
 /// A network of an amplifier or an effect.
@@ -35,7 +35,7 @@ pub struct Amp {
 }
 
 /// The files of these formats that are read; those of published networks have at most some megabytes.
-const LARGEST: usize = 256 << 20;
+const LARGEST: usize = 64 << 20;
 
 /// Reads a file of one of these formats.
 ///
@@ -43,7 +43,12 @@ const LARGEST: usize = 256 << 20;
 /// [`Error::Io`] if the file cannot be read; otherwise as [`from_bytes`].
 pub fn load(path: impl AsRef<Path>) -> Result<Amp> {
     let path = path.as_ref();
-    from_bytes(&path.display().to_string(), &files::read(path)?)
+    let mut bytes = Vec::new();
+    // One byte more shows that a file is too large.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|source| Error::Io { path: path.into(), source })?;
+    from_bytes(&path.display().to_string(), &bytes)
 }
 
 /// Reads the bytes of such a file; `name` is used in errors.
@@ -55,7 +60,7 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Amp> {
     let malformed =
         |expected: &str, got: String| Error::Malformed { what: name.into(), expected: expected.into(), got };
     if bytes.len() > LARGEST {
-        return Err(malformed(&format!("a JSON file of at most {LARGEST} bytes"), format!("{} bytes", bytes.len())));
+        return Err(malformed(&format!("a JSON file of at most {LARGEST} bytes"), "a larger one".into()));
     }
     let file: Value = serde_json::from_slice(bytes).map_err(|error| malformed("JSON", error.to_string()))?;
     let has = |key: &str| file.get(key).is_some();

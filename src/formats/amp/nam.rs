@@ -4,14 +4,14 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::network::{Activation, LayerSpec, RecurrentSpec};
 
 const NAME: &str = "lstm";
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let architecture = file.field("architecture")?;
     let kind = architecture.text()?;
     if kind != "LSTM" {
@@ -63,7 +63,7 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     layers.layers.push(LayerSpec::Lstm(spec));
     let head = (take(hidden).to_vec(), Some(take(1).to_vec()));
     layers.dense("head", [hidden, 1], head, Activation::Linear)?;
-    let sample_rate = file.get("sample_rate").map(|rate| rate.number()).transpose()?;
+    let sample_rate = file.get("sample_rate").map(|rate| rate.rate()).transpose()?;
     let name = file.get("metadata").and_then(|metadata| metadata.get("name")?.value.as_str()).map(str::to_owned);
     Ok(Amp { network: layers.network(&file)?, sample_rate, name })
 }

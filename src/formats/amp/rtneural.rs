@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Amp;
-use super::layers::{Layers, Place};
+use super::layers::{JsonPlace, Layers};
 use crate::base::error::Result;
 use crate::formats::transpose::transpose;
 use crate::network::{
@@ -14,8 +14,11 @@ use crate::network::{
     RecurrentSpec,
 };
 
+/// The most layers that are read; published networks have fewer than ten.
+const MOST_LAYERS: usize = 256;
+
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
-    let file = Place::new(file, value);
+    let file = JsonPlace::new(file, value);
     let inputs = last(&file.field("in_shape")?)?;
     let mut layers = Layers::default();
     let gain =
@@ -30,8 +33,11 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     }
     let list = file.field("layers")?;
     let mut width = inputs;
-    for (number, layer) in list.items()?.iter().enumerate() {
-        width = Layer::new(layer, number, width)?.read(&mut layers)?;
+    if list.count()? > MOST_LAYERS {
+        return Err(list.wrong(&format!("at most {MOST_LAYERS} layers"), &list.count()?.to_string()));
+    }
+    for (number, layer) in list.items()?.enumerate() {
+        width = AmpLayer::new(&layer, number, width)?.read(&mut layers)?;
     }
     if let Some(skip) = file.get("in_skip") {
         match skip.number()? {
@@ -48,7 +54,7 @@ pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     }
     let metadata = file.get("metadata");
     let rate = metadata.as_ref().and_then(|metadata| metadata.get("samplerate")).or_else(|| file.get("samplerate"));
-    let sample_rate = rate.map(|rate| rate.number()).transpose()?;
+    let sample_rate = rate.map(|rate| rate.rate()).transpose()?;
     let name = metadata.and_then(|metadata| metadata.get("name")?.value.as_str()).map(str::to_owned);
     Ok(Amp { network: layers.network(&file)?, sample_rate, name })
 }
@@ -59,14 +65,16 @@ fn single(x: f64) -> f32 {
 }
 
 /// The last number of a shape `[null, null, 8]`.
-fn last(shape: &Place<'_>) -> Result<usize> {
-    let items = shape.items()?;
-    items.last().ok_or_else(|| shape.wrong("at least one axis", "none"))?.size()
+fn last(shape: &JsonPlace<'_>) -> Result<usize> {
+    match shape.count()? {
+        0 => Err(shape.wrong("at least one axis", "none")),
+        axes => shape.item(axes - 1)?.size(),
+    }
 }
 
 /// A layer of the file.
-struct Layer<'a> {
-    place: &'a Place<'a>,
+struct AmpLayer<'a> {
+    place: &'a JsonPlace<'a>,
     kind: &'a str,
     /// What it is called: its kind and its number.
     name: String,
@@ -74,8 +82,8 @@ struct Layer<'a> {
     outputs: usize,
 }
 
-impl<'a> Layer<'a> {
-    fn new(place: &'a Place<'a>, number: usize, inputs: usize) -> Result<Self> {
+impl<'a> AmpLayer<'a> {
+    fn new(place: &'a JsonPlace<'a>, number: usize, inputs: usize) -> Result<Self> {
         let kind = place.field("type")?.text()?;
         let outputs = place.get("shape").map_or(Ok(inputs), |shape| last(&shape))?;
         Ok(Self { place, kind, name: format!("{}_{number}", kind.replace('-', "_")), inputs, outputs })
@@ -113,7 +121,7 @@ impl<'a> Layer<'a> {
     }
 
     fn bias(&self, index: usize) -> Result<Option<Vec<f32>>> {
-        let has = self.place.field("weights")?.items()?.len() > index;
+        let has = self.place.field("weights")?.count()? > index;
         has.then(|| self.weights(index, &[self.outputs])).transpose()
     }
 
@@ -218,7 +226,7 @@ impl<'a> Layer<'a> {
 
     /// gamma, beta, mean, variance; or mean and variance alone.
     fn normalization(&self, layers: &mut Layers) -> Result<()> {
-        let affine = match self.place.field("weights")?.items()?.len() {
+        let affine = match self.place.field("weights")?.count()? {
             4 => true,
             2 => false,
             other => return Err(self.place.wrong("4 or 2 lists of weights", &other.to_string())),

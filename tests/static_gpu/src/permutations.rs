@@ -69,9 +69,15 @@ fn options(batch: usize, matrix: bool) -> Vec<(&'static str, PlanOptions)> {
 pub fn permutations(limits: &PlanLimits) -> Result<Vec<Permutation>, String> {
     let mut found = Vec::new();
     let mut seen: HashSet<(Kernel, Constants)> = HashSet::new();
+    let mut failed = Vec::new();
     let mut add = |name: &str, network: &Network, shape: RunShape, options: &PlanOptions| {
         // What an adapter of these limits does not run has no kernel.
-        let Ok(plan) = Plan::new(network, shape, limits, options) else { return };
+        let plan = match Plan::new(network, shape, limits, options) {
+            Ok(plan) => plan,
+            // The plan's own choice always runs.
+            Err(error) if options.strategy.is_none() => return failed.push(format!("{name}: {error}")),
+            Err(_) => return,
+        };
         for dispatch in PlanParts::of(&plan).dispatches {
             if seen.insert((dispatch.kernel, dispatch.constants.clone())) {
                 let (plan, name) = (name.to_owned(), format!("{name} {}", dispatch.kernel.spec().name));
@@ -108,5 +114,5 @@ pub fn permutations(limits: &PlanLimits) -> Result<Vec<Permutation>, String> {
     for batch in [1, 16] {
         add(&format!("sentiment B{batch} auto"), &sentiment, RunShape::new(100, batch), &PlanOptions::default());
     }
-    Ok(found)
+    if failed.is_empty() { Ok(found) } else { Err(failed.join("; ")) }
 }

@@ -1,6 +1,7 @@
 mod backward_plans;
 pub mod batch_norm;
 mod checkpoints;
+mod chips;
 mod cpu;
 mod ctc;
 mod decode;
@@ -18,11 +19,14 @@ mod scan_packages;
 mod score;
 mod shaders;
 mod slots;
+#[cfg(feature = "tracing")]
+mod spans;
 mod state_files;
 mod training;
 mod training_threads;
 pub mod truncated;
 mod validation;
 mod waiting;
+mod web_goldens;
 mod whole_files;
 mod xlstm_package;
