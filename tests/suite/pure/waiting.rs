@@ -125,7 +125,8 @@ fn every_round_of_a_wait_reads_again() {
             }
             checked += 1;
             // Negative controls: the old source, and a load in front of the loop.
-            let (start, end) = (source.find("fn received(").unwrap(), source.find("@compute").unwrap());
+            let start = source.find("fn received(").unwrap();
+            let end = start + source[start..].find("\n}\n").unwrap() + 3;
             let old = [&source[..start], BEFORE, &source[end..]].concat();
             assert!(fault_of(&old, (1, 3)).is_some(), "{}", kernel.spec().name);
             let in_front = "var words = vec4<u32>(atomicLoad(&exchange[at.x]));";
