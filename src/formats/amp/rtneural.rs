@@ -15,7 +15,7 @@ use crate::network::{
 };
 
 /// The most layers that are read; published networks have fewer than ten.
-const MOST_LAYERS: usize = 256;
+const MOST_LAYERS: usize = 64;
 
 pub(super) fn read(file: &str, value: &Value) -> Result<Amp> {
     let file = JsonPlace::new(file, value);

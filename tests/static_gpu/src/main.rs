@@ -1,6 +1,8 @@
 //! Compiles the kernels that plans choose for GPUs that are not there, and checks the code that comes out.
 //!
-//!     static_gpu amd CHIP LIMITS RECORD [ASSEMBLY]    on the Vulkan device that there is: Mesa's RADV, started by `run.sh`
+//! ```text
+//! static_gpu amd CHIP LIMITS RECORD [ASSEMBLY]    on the Vulkan device that there is: Mesa's RADV, started by `run.sh`
+//! ```
 //!
 //! Exit code 1: a kernel breaks a rule, a negative control breaks none, or the record is not that of this code.
 #![allow(clippy::print_stdout, reason = "a command")]
