@@ -176,7 +176,7 @@ impl Context {
     ) -> Self {
         let limits = device.limits();
         let features = device.features();
-        let stride = u64::from(limits.min_uniform_buffer_offset_alignment).max(PARAMS_SIZE);
+        let stride = PARAMS_SIZE.next_multiple_of(u64::from(limits.min_uniform_buffer_offset_alignment).max(1));
         let uniform_stride = PARAMS_SIZE.next_multiple_of(stride);
         let immediates = features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= REPETITION_SIZE;
         Self {

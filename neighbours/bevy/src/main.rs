@@ -6,10 +6,9 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use bevy::app::ScheduleRunnerPlugin;
 use bevy::prelude::*;
-use bevy::render::RenderPlugin;
 use bevy::render::renderer::{RenderAdapter, RenderDevice, RenderQueue};
+use bevy::window::ExitCondition;
 use gatefold::network::{Activation, DenseSpec, Init, LayerSpec, RecurrentSpec};
 use gatefold::train::{Adam, Answers, Dataset, Fit, Loss, Next, TrainOptions, Trainer};
 use gatefold::{Device, Input, Network, NetworkSpec, Session, StreamId, StreamPool};
@@ -169,13 +168,11 @@ fn main() -> AppExit {
 /// Renders nothing, but has the renderer's device.
 fn headless(frames: usize) -> AppExit {
     let mut app = App::new();
-    app.add_plugins((
-        MinimalPlugins.set(ScheduleRunnerPlugin::run_once()),
-        bevy::log::LogPlugin::default(),
-        AssetPlugin::default(),
-        RenderPlugin { synchronous_pipeline_compilation: true, ..default() },
-        CrowdPlugin,
-    ));
+    let window = WindowPlugin { primary_window: None, exit_condition: ExitCondition::DontExit, ..default() };
+    let plugins = DefaultPlugins.set(window);
+    #[cfg(feature = "window")]
+    let plugins = plugins.disable::<bevy::winit::WinitPlugin>();
+    app.add_plugins((plugins, CrowdPlugin));
     // The renderer opens its device in the background.
     while app.plugins_state() == bevy::app::PluginsState::Adding {
         bevy::tasks::tick_global_task_pools_on_main_thread();

@@ -111,25 +111,26 @@ fn bar(ui: &mut Ui, label: &str, probability: f32) {
     });
 }
 
-/// Numbers `[T, 1, N]` from -1 to 1, a column for each timestep.
+/// Numbers `[T, 1, N]`, a column for each timestep; the largest has the strongest colour.
 fn heat_map(ui: &mut Ui, numbers: &[f32], width: usize) {
     let steps = numbers.len() / width.max(1);
     if steps == 0 {
         return;
     }
     let (area, _) = ui.allocate_exact_size(vec2(ui.available_width(), 160.0), Sense::hover());
+    let largest = numbers.iter().fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs()));
     let cell = vec2((area.width() / steps as f32).min(24.0), area.height() / width as f32);
     for (step, row) in numbers.chunks_exact(width).enumerate() {
         for (unit, &number) in row.iter().enumerate() {
             let corner = area.min + vec2(step as f32 * cell.x, unit as f32 * cell.y);
-            ui.painter().rect_filled(Rect::from_min_size(corner, cell), 0.0, color(number));
+            ui.painter().rect_filled(Rect::from_min_size(corner, cell), 0.0, color(number / largest));
         }
     }
 }
 
 /// Blue below 0, orange above; the stronger the further away.
 fn color(number: f32) -> Color32 {
-    let strength = (number.abs().min(1.0) * 255.0) as u8;
+    let strength = (number.abs() * 255.0) as u8;
     if number < 0.0 {
         Color32::from_rgba_unmultiplied(60, 120, 230, strength)
     } else {
