@@ -8,7 +8,7 @@ for program; do
     printf '\n== %s\n' "$program"
     case $program in
         clap | egui) cargo test --locked --manifest-path "$program/Cargo.toml" ;;
-        bevy) cargo run --locked --no-default-features --manifest-path bevy/Cargo.toml -- --frames 300 ;;
+        bevy) cargo run --locked --manifest-path bevy/Cargo.toml -- --frames 300 ;;
         *) printf 'expected clap, egui or bevy, got %s\n' "$program" >&2; exit 2 ;;
     esac
 done

@@ -176,8 +176,8 @@ impl Context {
     ) -> Self {
         let limits = device.limits();
         let features = device.features();
-        let stride = PARAMS_SIZE.next_multiple_of(u64::from(limits.min_uniform_buffer_offset_alignment).max(1));
-        let uniform_stride = PARAMS_SIZE.next_multiple_of(stride);
+        let alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(1);
+        let uniform_stride = PARAMS_SIZE.next_multiple_of(alignment);
         let immediates = features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= REPETITION_SIZE;
         Self {
             limits: PlanLimits {
