@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::Once;
 
 use fearless_simd::prelude::*;
 
@@ -52,7 +53,8 @@ impl CpuOptions {
         match given.to_str().and_then(|given| given.trim().parse::<NonZeroUsize>().ok()) {
             Some(threads) => threads.get(),
             None => {
-                log::warn!("{THREADS}: expected a number from 1, got {given:?}; it is ignored");
+                static WARNED: Once = Once::new();
+                WARNED.call_once(|| log::warn!("{THREADS}: expected a number from 1, got {given:?}; it is ignored"));
                 offered()
             }
         }
